@@ -1,0 +1,111 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// SharingPolicy says whether Services may share an address.
+// +kubebuilder:validation:Enum=None;Ports
+type SharingPolicy string
+
+// The sharing policies.
+const (
+	// SharingNone: one Service per address.
+	SharingNone SharingPolicy = "None"
+	// SharingPorts: Services whose (protocol, port) pairs do not collide may share an address.
+	SharingPorts SharingPolicy = "Ports"
+)
+
+// AddressRange is a prefix (192.0.2.0/28), a range (192.0.2.64-192.0.2.80) or
+// one address (198.51.100.7), IPv4 or IPv6.
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=91
+// +kubebuilder:validation:XValidation:rule="isIP(self) || isCIDR(self) || (self.split('-').size() == 2 && self.split('-').all(a, isIP(a.trim())))",message="an entry is an address, a prefix (192.0.2.0/28) or a range (192.0.2.64-192.0.2.80)"
+type AddressRange string
+
+// AddressPoolSpec describes addresses that a Balancer may assign.
+type AddressPoolSpec struct {
+	// balancer that assigns these addresses.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Balancer string `json:"balancer"`
+
+	// addresses: prefixes, ranges and single addresses, IPv4 and IPv6. Every
+	// address of a prefix is used, also its first and last.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=set
+	Addresses []AddressRange `json:"addresses"`
+
+	// autoAssign false: only for Services that name an address or this pool.
+	// +optional
+	// +kubebuilder:default=true
+	AutoAssign *bool `json:"autoAssign,omitempty"`
+
+	// priority: pools with a higher one are used first; equal ones by name.
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
+
+	// sharing of one address by several Services.
+	// +optional
+	// +kubebuilder:default=None
+	Sharing SharingPolicy `json:"sharing,omitempty"`
+
+	// serviceSelector: only Services with these labels. Empty: all.
+	// +optional
+	ServiceSelector metav1.LabelSelector `json:"serviceSelector,omitempty"`
+
+	// namespaceSelector: only Services in namespaces with these labels. Empty: all.
+	// +optional
+	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+}
+
+// AddressUsage counts the addresses of one family.
+type AddressUsage struct {
+	// capacity is the number of addresses, at most 2^53.
+	Capacity int64 `json:"capacity"`
+	// assigned is the number of addresses that at least one Service has.
+	Assigned int64 `json:"assigned"`
+}
+
+// AddressPoolStatus is what was last observed.
+type AddressPoolStatus struct {
+	// +optional
+	IPv4 *AddressUsage `json:"ipv4,omitempty"`
+	// +optional
+	IPv6 *AddressUsage `json:"ipv6,omitempty"`
+	// conditions: Accepted.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AddressPool holds addresses that a Balancer assigns to Services. An assigned
+// address never changes under its Service, not by restarts and not by edits of
+// pools.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=external-lb
+// +kubebuilder:printcolumn:name="Balancer",type=string,JSONPath=`.spec.balancer`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="IPv4 used",type=integer,JSONPath=`.status.ipv4.assigned`
+// +kubebuilder:printcolumn:name="IPv4",type=integer,JSONPath=`.status.ipv4.capacity`
+// +kubebuilder:printcolumn:name="IPv6 used",type=integer,JSONPath=`.status.ipv6.assigned`
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].message`
+type AddressPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   AddressPoolSpec   `json:"spec"`
+	Status AddressPoolStatus `json:"status,omitempty"`
+}
+
+// AddressPoolList is a list of AddressPools.
+// +kubebuilder:object:root=true
+type AddressPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []AddressPool `json:"items"`
+}

@@ -1,0 +1,268 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Engine is the software that carries the traffic on the hosts.
+// +kubebuilder:validation:Enum=nginx
+type Engine string
+
+// The engines.
+const (
+	EngineNginx Engine = "nginx"
+)
+
+// BalancerSpec describes external machines and what they carry.
+// +kubebuilder:validation:XValidation:rule="has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass)",message="loadBalancerClass is immutable: create another Balancer and move the pools to it"
+// +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
+type BalancerSpec struct {
+	// engine is the software that carries the traffic on every host.
+	// +kubebuilder:default=nginx
+	Engine Engine `json:"engine"`
+
+	// loadBalancerClass selects the Services of this Balancer: those whose
+	// spec.loadBalancerClass equals it. Default: external-lb.dev/<name of the Balancer>.
+	// +optional
+	// +kubebuilder:validation:MaxLength=316
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$`
+	LoadBalancerClass string `json:"loadBalancerClass,omitempty"`
+
+	// default makes this Balancer serve Services without a class, too. Where
+	// several Balancers say so, the oldest serves them and the others are told.
+	// +optional
+	Default bool `json:"default,omitempty"`
+
+	// hosts are the machines. All run the same configuration.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	Hosts []Host `json:"hosts"`
+
+	// virtualAddresses says how the addresses of the pools come to the hosts.
+	// +optional
+	// +kubebuilder:default={}
+	VirtualAddresses VirtualAddresses `json:"virtualAddresses,omitempty"`
+
+	// nodes says which nodes may be backends.
+	// +optional
+	// +kubebuilder:default={}
+	Nodes NodeSelection `json:"nodes,omitempty"`
+
+	// publish says when an address is written into a Service's status.
+	// +optional
+	// +kubebuilder:default={}
+	Publish Publish `json:"publish,omitempty"`
+
+	// reload limits how often the hosts reload.
+	// +optional
+	// +kubebuilder:default={}
+	Reload Reload `json:"reload,omitempty"`
+
+	// defaults are the settings of every Service of this Balancer, below any
+	// UpstreamPolicy and above what is built in.
+	// +optional
+	Defaults UpstreamSettings `json:"defaults,omitempty"`
+}
+
+// Host is one balancer machine: reached over SSH, or in this process (local).
+// +kubebuilder:validation:XValidation:rule="has(self.local) != has(self.address)",message="a host has either an address (reached over SSH) or local: {}"
+// +kubebuilder:validation:XValidation:rule="has(self.local) || has(self.secretRef)",message="a host reached over SSH needs secretRef: a Secret with ssh-privatekey and known_hosts"
+type Host struct {
+	// name identifies the host in status, events and metrics.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+
+	// address is where sshd listens: an IP address or a DNS name.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$|^[0-9A-Fa-f:.]+$`
+	Address string `json:"address,omitempty"`
+
+	// port of sshd.
+	// +optional
+	// +kubebuilder:default=22
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+
+	// user to log in as. Its authorized_keys line restricts the key to
+	// `external-lb host serve`.
+	// +optional
+	// +kubebuilder:default=external-lb
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^[a-z_][-a-z0-9_]*$`
+	User string `json:"user,omitempty"`
+
+	// secretRef names a Secret in the controller's namespace with the keys
+	// ssh-privatekey and known_hosts.
+	// +optional
+	SecretRef *corev1.LocalObjectReference `json:"secretRef,omitempty"`
+
+	// local runs the host's end inside the controller's own process: for a
+	// sidecar beside nginx, or one machine.
+	// +optional
+	Local *LocalHost `json:"local,omitempty"`
+}
+
+// LocalHost is the machine on which the controller runs.
+type LocalHost struct{}
+
+// VirtualAddressMode says who puts the addresses on the hosts.
+// +kubebuilder:validation:Enum=Static
+type VirtualAddressMode string
+
+// The modes.
+const (
+	// Static: the hosts have the addresses already.
+	Static VirtualAddressMode = "Static"
+)
+
+// VirtualAddresses says how the addresses come to the hosts.
+type VirtualAddresses struct {
+	// mode Static: the hosts have the addresses already (configured by their
+	// owner, or routed to them).
+	// +optional
+	// +kubebuilder:default=Static
+	Mode VirtualAddressMode `json:"mode,omitempty"`
+}
+
+// NodeSelection says which nodes may be backends.
+type NodeSelection struct {
+	// selector chooses nodes by label. Empty: all.
+	// +optional
+	Selector metav1.LabelSelector `json:"selector,omitempty"`
+
+	// ignoreExcludeLabel includes nodes that carry
+	// node.kubernetes.io/exclude-from-external-load-balancers. kubeadm puts it
+	// on control-plane nodes, so single-node clusters need this.
+	// +optional
+	IgnoreExcludeLabel bool `json:"ignoreExcludeLabel,omitempty"`
+
+	// maxPerService bounds the number of nodes that carry one Service; which
+	// ones is deterministic and moves little when nodes come and go. 0: all.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=5000
+	MaxPerService int32 `json:"maxPerService,omitempty"`
+}
+
+// Publish says when an address is written into a Service's status.
+type Publish struct {
+	// minHosts is how many hosts must prove that the configuration with the
+	// Service is live before its address is published.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	MinHosts int32 `json:"minHosts,omitempty"`
+}
+
+// Reload limits how often the hosts reload.
+type Reload struct {
+	// minInterval between two reloads of one host. The first change goes at
+	// once; further ones wait for this and go together.
+	// +optional
+	// +kubebuilder:default="1s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('10m')",message="minInterval must be between 0s and 10m"
+	MinInterval metav1.Duration `json:"minInterval,omitempty"`
+}
+
+// HostState is what a host does.
+// +kubebuilder:validation:Enum=Connecting;Delivering;InSync;Partial;Failed;Unreachable
+type HostState string
+
+// The states of a host.
+const (
+	HostConnecting  HostState = "Connecting"  // no answer yet since the controller started
+	HostDelivering  HostState = "Delivering"  // a newer configuration is on its way
+	HostInSync      HostState = "InSync"      // runs exactly what is desired, proved
+	HostPartial     HostState = "Partial"     // runs what is desired but for refused Services
+	HostFailed      HostState = "Failed"      // reached, but what is desired could not be made live
+	HostUnreachable HostState = "Unreachable" // no connection: network, key, host key or user
+)
+
+// HostStatus is what one host was last seen to do.
+type HostStatus struct {
+	// name of the host in spec.hosts.
+	Name string `json:"name"`
+	// state of the host.
+	State HostState `json:"state"`
+	// digest of the configuration that the host proved to be live.
+	// +optional
+	Digest string `json:"digest,omitempty"`
+	// desiredDigest is the digest of the configuration that it should run.
+	// +optional
+	DesiredDigest string `json:"desiredDigest,omitempty"`
+	// engineVersion is what the daemon on the host says of itself.
+	// +optional
+	EngineVersion string `json:"engineVersion,omitempty"`
+	// lastAppliedTime is when the host last proved a new configuration.
+	// +optional
+	LastAppliedTime *metav1.Time `json:"lastAppliedTime,omitempty"`
+	// message says what is wrong and what to do.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// BalancerStatus is what was last observed.
+type BalancerStatus struct {
+	// hosts, in the order of spec.hosts.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Hosts []HostStatus `json:"hosts,omitempty"`
+	// hostsInSync counts the hosts that run what is desired, over all: "2/2".
+	// +optional
+	HostsInSync string `json:"hostsInSync,omitempty"`
+	// loadBalancerClass in force.
+	// +optional
+	LoadBalancerClass string `json:"loadBalancerClass,omitempty"`
+	// services that this Balancer serves.
+	// +optional
+	Services int32 `json:"services"`
+	// nodes that are backends.
+	// +optional
+	Nodes int32 `json:"nodes"`
+	// conditions: Accepted, Programmed, Degraded.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Balancer is a set of external machines that carry the LoadBalancer Services
+// of one class.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=bal,categories=external-lb
+// +kubebuilder:printcolumn:name="Engine",type=string,JSONPath=`.spec.engine`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Hosts",type=string,JSONPath=`.status.hostsInSync`
+// +kubebuilder:printcolumn:name="Services",type=integer,JSONPath=`.status.services`
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes`
+// +kubebuilder:printcolumn:name="Class",type=string,JSONPath=`.status.loadBalancerClass`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].message`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 63",message="the name of a Balancer has at most 63 characters"
+type Balancer struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   BalancerSpec   `json:"spec"`
+	Status BalancerStatus `json:"status,omitempty"`
+}
+
+// BalancerList is a list of Balancers.
+// +kubebuilder:object:root=true
+type BalancerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Balancer `json:"items"`
+}

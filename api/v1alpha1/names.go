@@ -1,0 +1,117 @@
+package v1alpha1
+
+// Finalizers on a Service that is, or was, carried.
+const (
+	// SharedFinalizer is the one that every Service controller uses. A cloud
+	// controller manager beside us strips it from a Service being deleted,
+	// whatever its class: hence CleanupFinalizer.
+	SharedFinalizer = "service.kubernetes.io/load-balancer-cleanup"
+	// CleanupFinalizer is ours alone. On a Balancer it means: Services may
+	// still be live on its hosts.
+	CleanupFinalizer = "external-lb.dev/cleanup"
+)
+
+// DefaultClassPrefix and a Balancer's name make its default loadBalancerClass.
+const DefaultClassPrefix = "external-lb.dev/"
+
+// Annotations that a user puts on a Service.
+const (
+	// AddressesAnnotation asks for addresses, comma separated, at most one per family.
+	AddressesAnnotation = "external-lb.dev/addresses"
+	// AddressPoolAnnotation asks for an address of one pool.
+	AddressPoolAnnotation = "external-lb.dev/address-pool"
+	// BalancerAnnotation exposes a Service of type NodePort on a Balancer.
+	BalancerAnnotation = "external-lb.dev/balancer"
+)
+
+// Annotations that external-lb puts on a Service, together with the finalizers
+// and before anything is programmed. They are the record of what a Service
+// holds until its withdrawal is confirmed.
+const (
+	// AssignedAddressesAnnotation lists the assigned addresses, comma separated.
+	AssignedAddressesAnnotation = "external-lb.dev/assigned-addresses"
+	// AssignedBalancerAnnotation names the Balancer that holds the Service.
+	AssignedBalancerAnnotation = "external-lb.dev/assigned-balancer"
+)
+
+// SourceRangesAnnotation is the older form of spec.loadBalancerSourceRanges.
+const SourceRangesAnnotation = "service.beta.kubernetes.io/load-balancer-source-ranges"
+
+// Condition types.
+const (
+	// ConditionAccepted: the object is valid and in force.
+	ConditionAccepted = "Accepted"
+	// ConditionProgrammed, on a Balancer: enough hosts proved the desired
+	// configuration.
+	ConditionProgrammed = "Programmed"
+	// ConditionDegraded, on a Balancer: some host or Service is not as desired.
+	ConditionDegraded = "Degraded"
+	// ConditionConflicted, on a policy's target: an older policy sets the same field.
+	ConditionConflicted = "Conflicted"
+	// ConditionUnsupported, on a policy's target: fields that the engine cannot do.
+	ConditionUnsupported = "Unsupported"
+	// ConditionServiceProgrammed, on a Service: its listeners are proved to be live.
+	ConditionServiceProgrammed = "external-lb.dev/Programmed"
+	// ConditionPortsError, on a Service: some of its ports are not carried (KEP-1435).
+	ConditionPortsError = "LoadBalancerPortsError"
+)
+
+// Reasons of conditions.
+const (
+	ReasonAccepted   = "Accepted"
+	ReasonProgrammed = "Programmed"
+	ReasonInvalid    = "Invalid"
+
+	// Balancer
+	ReasonDefaultTaken     = "DefaultTaken"     // an older Balancer serves Services without a class
+	ReasonClassTaken       = "ClassTaken"       // an older Balancer has this loadBalancerClass
+	ReasonPending          = "Pending"          // a delivery is on its way
+	ReasonHostsUnreachable = "HostsUnreachable" // too few hosts can be reached
+	ReasonHostsFailed      = "HostsFailed"      // too few hosts could make the configuration live
+	ReasonHealthy          = "Healthy"          // Degraded=False
+	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
+	ReasonServicesRefused  = "ServicesRefused"  // a host's daemon refused Services
+
+	// AddressPool
+	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses
+	ReasonUnknownBalancer = "UnknownBalancer" // spec.balancer names no Balancer
+
+	// Service
+	ReasonAddressUnavailable = "AddressUnavailable" // wanted and taken, or in no pool that allows it
+	ReasonPoolExhausted      = "PoolExhausted"      // every address that would do is taken
+	ReasonNoPool             = "NoPool"             // no pool for this Service
+	ReasonPortConflict       = "PortConflict"       // another Service has (address, protocol, port)
+	ReasonInvalidAnnotation  = "InvalidAnnotation"  // an annotation cannot be parsed
+	ReasonInvalidSpec        = "InvalidSpec"        // a field of the Service cannot be parsed
+	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
+	ReasonRefused            = "Refused"            // a host's daemon refused the Service
+	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer
+	ReasonMixedProtocol      = "LoadBalancerMixedProtocolNotSupported"
+
+	// UpstreamPolicy
+	ReasonTargetNotFound = "TargetNotFound"   // no such Service or port
+	ReasonTargetNotOurs  = "TargetNotCarried" // no Balancer carries the Service
+	ReasonConflicted     = "OlderPolicy"
+	ReasonUnsupported    = "NotOnThisEngine"
+	ReasonSupported      = "Supported"
+	ReasonNoConflict     = "NoConflict"
+)
+
+// Errors in a Service's status.loadBalancer.ingress[].ports[].error.
+const (
+	PortErrorProtocol   = "external-lb.dev/ProtocolNotSupported"
+	PortErrorNoNodePort = "external-lb.dev/NoNodePort"
+)
+
+// Reasons of events on a Service: those of Kubernetes' own service controller.
+const (
+	EventEnsuring     = "EnsuringLoadBalancer"
+	EventEnsured      = "EnsuredLoadBalancer"
+	EventUpdated      = "UpdatedLoadBalancer"
+	EventDeleting     = "DeletingLoadBalancer"
+	EventDeleted      = "DeletedLoadBalancer"
+	EventSyncFailed   = "SyncLoadBalancerFailed"
+	EventUpdateFailed = "UpdateLoadBalancerFailed"
+	EventDeleteFailed = "DeleteLoadBalancerFailed"
+	EventUnavailable  = "UnAvailableLoadBalancer"
+)

@@ -1,0 +1,238 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Algorithm chooses the node for a new connection.
+// +kubebuilder:validation:Enum=RoundRobin;LeastConnections;SourceHash;Random
+type Algorithm string
+
+// The algorithms.
+const (
+	RoundRobin       Algorithm = "RoundRobin"
+	LeastConnections Algorithm = "LeastConnections"
+	SourceHash       Algorithm = "SourceHash"
+	Random           Algorithm = "Random"
+)
+
+// Mode is what the balancer understands of the traffic.
+// +kubebuilder:validation:Enum=TCP;HTTP
+type Mode string
+
+// The modes.
+const (
+	ModeTCP  Mode = "TCP"
+	ModeHTTP Mode = "HTTP"
+)
+
+// ProxyProtocolVersion is a version of the PROXY protocol.
+// +kubebuilder:validation:Enum=None;V1;V2
+type ProxyProtocolVersion string
+
+// The versions of the PROXY protocol.
+const (
+	ProxyProtocolNone ProxyProtocolVersion = "None"
+	ProxyProtocolV1   ProxyProtocolVersion = "V1"
+	ProxyProtocolV2   ProxyProtocolVersion = "V2"
+)
+
+// HealthCheckType says how the balancer judges a node.
+// +kubebuilder:validation:Enum=Auto;TCP;HTTP;None
+type HealthCheckType string
+
+// The health checks.
+const (
+	HealthCheckAuto HealthCheckType = "Auto"
+	HealthCheckTCP  HealthCheckType = "TCP"
+	HealthCheckHTTP HealthCheckType = "HTTP"
+	HealthCheckNone HealthCheckType = "None"
+)
+
+// Duration is a time span such as 500ms, 10s or 1h, between 1 ms and 24 h.
+// +kubebuilder:validation:Type=string
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="a duration is between 1ms and 24h, such as 500ms, 10s or 1h"
+type Duration = metav1.Duration
+
+// UpstreamSettings tune how a balancer carries a Service. A field that is not
+// set is decided by the next level: the policy for the port, the policy for the
+// Service, the defaults of the Balancer, what is built in.
+type UpstreamSettings struct {
+	// algorithm that chooses the node for a new connection. Built in: RoundRobin.
+	// +optional
+	Algorithm Algorithm `json:"algorithm,omitempty"`
+	// mode TCP forwards bytes; HTTP understands requests. Built in: TCP.
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
+	// +optional
+	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
+	// +optional
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
+	// +optional
+	HealthCheck *HealthCheck `json:"healthCheck,omitempty"`
+	// maxConnections of one port of the Service on one host. 0: no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000000
+	MaxConnections *int32 `json:"maxConnections,omitempty"`
+	// maxConnectionsPerNode of one port of the Service from one host. 0: no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000000
+	MaxConnectionsPerNode *int32 `json:"maxConnectionsPerNode,omitempty"`
+	// maxConnectionsPerClient address, of one port of the Service on one host. 0: no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000000
+	MaxConnectionsPerClient *int32 `json:"maxConnectionsPerClient,omitempty"`
+	// retries on another node when a connection to one cannot be made. Built in: 2.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=15
+	Retries *int32 `json:"retries,omitempty"`
+	// drain is how long established connections to a node that is leaving live on.
+	// +optional
+	Drain *Duration `json:"drain,omitempty"`
+}
+
+// ProxyProtocol carries the client's address to the pods, and from a balancer
+// in front of this one.
+type ProxyProtocol struct {
+	// send the PROXY protocol to the nodes. Built in: None.
+	// +optional
+	Send ProxyProtocolVersion `json:"send,omitempty"`
+	// accept the PROXY protocol from clients, which must then send it.
+	// +optional
+	Accept *bool `json:"accept,omitempty"`
+}
+
+// Timeouts of connections.
+type Timeouts struct {
+	// connect to a node. Built in: 1s.
+	// +optional
+	Connect *Duration `json:"connect,omitempty"`
+	// idle time after which a connection (a session, with UDP) is closed.
+	// Built in: 10m, 1m with UDP.
+	// +optional
+	Idle *Duration `json:"idle,omitempty"`
+}
+
+// HealthCheck says how the balancer judges a node.
+type HealthCheck struct {
+	// type Auto: what the engine does best. Built in: Auto.
+	// +optional
+	Type HealthCheckType `json:"type,omitempty"`
+	// http says what an HTTP check asks for.
+	// +optional
+	HTTP *HTTPHealthCheck `json:"http,omitempty"`
+	// +optional
+	Interval *Duration `json:"interval,omitempty"`
+	// +optional
+	Timeout *Duration `json:"timeout,omitempty"`
+	// rise is how many checks in a row must pass before a node is used again.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Rise *int32 `json:"rise,omitempty"`
+	// fall is how many checks (with passive checks: connections) in a row must
+	// fail before a node is left out. Built in: 1 with passive checks.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Fall *int32 `json:"fall,omitempty"`
+}
+
+// HTTPHealthCheck says what an HTTP check asks for.
+type HTTPHealthCheck struct {
+	// path to request.
+	// +optional
+	// +kubebuilder:default="/"
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^/[-A-Za-z0-9._~/%]*$`
+	Path string `json:"path,omitempty"`
+	// port on the node. Default: the nodePort.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port *int32 `json:"port,omitempty"`
+}
+
+// PolicyTargetReference names a Service in the policy's namespace, or one port of it.
+type PolicyTargetReference struct {
+	// kind of the target.
+	// +optional
+	// +kubebuilder:default=Service
+	// +kubebuilder:validation:Enum=Service
+	Kind string `json:"kind,omitempty"`
+	// name of the Service.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// sectionName is the name of one port. Empty: all ports.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	SectionName string `json:"sectionName,omitempty"`
+}
+
+// UpstreamPolicySpec tunes the upstreams of Services in its namespace.
+type UpstreamPolicySpec struct {
+	// targetRefs are the Services, or single ports of them, that this is for.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	TargetRefs []PolicyTargetReference `json:"targetRefs"`
+
+	UpstreamSettings `json:",inline"`
+}
+
+// PolicyTargetStatus is what a policy does for one target.
+type PolicyTargetStatus struct {
+	// targetRef as in the spec.
+	TargetRef PolicyTargetReference `json:"targetRef"`
+	// balancer that carries the target.
+	// +optional
+	Balancer string `json:"balancer,omitempty"`
+	// conditions: Accepted, Conflicted, Unsupported.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// UpstreamPolicyStatus is what was last observed.
+type UpstreamPolicyStatus struct {
+	// targets, in the order of spec.targetRefs.
+	// +optional
+	// +listType=atomic
+	Targets []PolicyTargetStatus `json:"targets,omitempty"`
+	// accepted is True when every target is, for the printer column.
+	// +optional
+	Accepted string `json:"accepted,omitempty"`
+	// message sums up what is wrong.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// UpstreamPolicy tunes how a balancer carries Services.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Namespaced,shortName=upol,categories=external-lb
+// +kubebuilder:printcolumn:name="Targets",type=string,JSONPath=`.spec.targetRefs[*].name`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.accepted`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
+type UpstreamPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   UpstreamPolicySpec   `json:"spec"`
+	Status UpstreamPolicyStatus `json:"status,omitempty"`
+}
+
+// UpstreamPolicyList is a list of UpstreamPolicies.
+// +kubebuilder:object:root=true
+type UpstreamPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []UpstreamPolicy `json:"items"`
+}
