@@ -169,8 +169,8 @@ type Reload struct {
 	// once; further ones wait for this and go together.
 	// +optional
 	// +kubebuilder:default="1s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('10m')",message="minInterval must be between 0s and 10m"
-	MinInterval metav1.Duration `json:"minInterval,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('10m')",message="minInterval is at most 10m"
+	MinInterval Duration `json:"minInterval,omitempty"`
 }
 
 // HostState is what a host does.

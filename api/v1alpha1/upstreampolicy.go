@@ -48,10 +48,9 @@ const (
 )
 
 // Duration is a time span such as 500ms, 10s or 1h, between 1 ms and 24 h.
-// +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="a duration is between 1ms and 24h, such as 500ms, 10s or 1h"
-type Duration = metav1.Duration
+type Duration string
 
 // UpstreamSettings tune how a balancer carries a Service. A field that is not
 // set is decided by the next level: the policy for the port, the policy for the
@@ -91,7 +90,7 @@ type UpstreamSettings struct {
 	Retries *int32 `json:"retries,omitempty"`
 	// drain is how long established connections to a node that is leaving live on.
 	// +optional
-	Drain *Duration `json:"drain,omitempty"`
+	Drain Duration `json:"drain,omitempty"`
 }
 
 // ProxyProtocol carries the client's address to the pods, and from a balancer
@@ -109,11 +108,11 @@ type ProxyProtocol struct {
 type Timeouts struct {
 	// connect to a node. Built in: 1s.
 	// +optional
-	Connect *Duration `json:"connect,omitempty"`
+	Connect Duration `json:"connect,omitempty"`
 	// idle time after which a connection (a session, with UDP) is closed.
 	// Built in: 10m, 1m with UDP.
 	// +optional
-	Idle *Duration `json:"idle,omitempty"`
+	Idle Duration `json:"idle,omitempty"`
 }
 
 // HealthCheck says how the balancer judges a node.
@@ -125,9 +124,9 @@ type HealthCheck struct {
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
 	// +optional
-	Interval *Duration `json:"interval,omitempty"`
+	Interval Duration `json:"interval,omitempty"`
 	// +optional
-	Timeout *Duration `json:"timeout,omitempty"`
+	Timeout Duration `json:"timeout,omitempty"`
 	// rise is how many checks in a row must pass before a node is used again.
 	// +optional
 	// +kubebuilder:validation:Minimum=1

@@ -34,10 +34,10 @@ type Host interface {
 
 // Status is what a machine runs.
 type Status struct {
-	Engine        string // as in the machine's settings: "nginx"
-	EngineVersion string // as the daemon says: "nginx/1.22.1"
-	Running       bool   // the daemon answers
-	Epoch         Epoch  // of the last delivery taken
+	Engine        string           // as in the machine's settings: "nginx"
+	EngineVersion string           // as the daemon says: "nginx/1.22.1"
+	Running       bool             // the daemon answers
+	Epoch         Epoch            // of the last delivery taken
 	Live          fileset.Digest   // proved just now by the daemon; "" if it proves nothing
 	Files         fileset.Manifest // of the live set as it is on disk now: after tampering its digest differs from Live
 	OldWorkers    int              // processes of earlier configurations that still carry connections
