@@ -24,14 +24,18 @@ const (
 	BalancerAnnotation = "external-lb.dev/balancer"
 )
 
-// Annotations that external-lb puts on a Service, together with the finalizers
-// and before anything is programmed. They are the record of what a Service
-// holds until its withdrawal is confirmed.
+// Annotations that external-lb puts on a Service.
 const (
-	// AssignedAddressesAnnotation lists the assigned addresses, comma separated.
+	// HeldByAnnotation names the Balancer on whose hosts the Service may be
+	// live, and HeldAddressesAnnotation its addresses, comma separated. They are
+	// written together with the finalizers, before anything is programmed, and
+	// are the record of what the Service holds until its withdrawal is confirmed.
+	HeldByAnnotation        = "external-lb.dev/held-by"
+	HeldAddressesAnnotation = "external-lb.dev/held-addresses"
+	// AssignedAddressesAnnotation, on a Service of type NodePort, is what
+	// status.loadBalancer.ingress is on one of type LoadBalancer: written once
+	// the addresses answer.
 	AssignedAddressesAnnotation = "external-lb.dev/assigned-addresses"
-	// AssignedBalancerAnnotation names the Balancer that holds the Service.
-	AssignedBalancerAnnotation = "external-lb.dev/assigned-balancer"
 )
 
 // SourceRangesAnnotation is the older form of spec.loadBalancerSourceRanges.
