@@ -1,0 +1,192 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// nginxService is what the templates print of a Service.
+type nginxService struct {
+	ID        lb.ID
+	Frontends []nginxFrontend // sorted by Listener
+}
+
+// nginxFrontend is what the templates print of a Frontend: an upstream with its
+// servers, and a server that listens. Every string in it is printed from a
+// number, a netip type or the parts of an lb.ID.
+type nginxFrontend struct {
+	Name                    string // of the upstream and its zones
+	Listen                  string
+	UDP                     bool
+	AcceptProxy             bool
+	SendProxy               bool
+	Restricted              bool
+	Sources                 []netip.Prefix
+	TrustedProxies          []netip.Prefix
+	Backends                []string
+	Balance                 string // directive that chooses the server; "": round robin
+	ServerParameters        string // with a leading space; may be empty
+	ConnectTimeout          string
+	IdleTimeout             string
+	Retries                 int32
+	MaxConnections          int32
+	MaxConnectionsPerClient int32
+
+	socket fileset.Socket
+}
+
+// newNginxService refuses what cannot be printed safely or nginx cannot do,
+// also where the makers of the model rule it out: this is the last gate before
+// a file that a daemon runs.
+func newNginxService(s *lb.Service) (*nginxService, error) {
+	id, err := lb.NewID(s.ID.Namespace, s.ID.Name, s.ID.UID)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Frontends) == 0 {
+		return nil, errors.New("no frontends")
+	}
+	view := &nginxService{ID: id, Frontends: make([]nginxFrontend, len(s.Frontends))}
+	sorted := slices.SortedFunc(slices.Values(s.Frontends), func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
+	for i := range sorted {
+		f := &sorted[i]
+		if i > 0 && f.Listener == sorted[i-1].Listener {
+			return nil, fmt.Errorf("two frontends for %s", f.Listener)
+		}
+		if view.Frontends[i], err = newNginxFrontend(id, f); err != nil {
+			return nil, fmt.Errorf("frontend %s: %w", f.Listener, err)
+		}
+	}
+	return view, nil
+}
+
+func (s *nginxService) listens() []fileset.Socket {
+	sockets := make([]fileset.Socket, len(s.Frontends))
+	for i := range s.Frontends {
+		sockets[i] = s.Frontends[i].socket
+	}
+	return sockets
+}
+
+func newNginxFrontend(id lb.ID, f *lb.Frontend) (nginxFrontend, error) {
+	if err := checkFrontend(f); err != nil {
+		return nginxFrontend{}, err
+	}
+	set, address := f.Settings, netip.AddrPortFrom(f.Listener.Address, f.Listener.Port)
+	protocol := strings.ToLower(string(f.Listener.Protocol))
+	v := nginxFrontend{
+		Name:                    upstreamName(id, address, protocol),
+		Listen:                  address.String(),
+		UDP:                     f.Listener.Protocol == lb.UDP,
+		AcceptProxy:             set.AcceptProxy,
+		SendProxy:               set.SendProxy == lb.ProxyV1,
+		Restricted:              !f.Allow.Everybody,
+		Sources:                 sources(f.Allow),
+		Backends:                servers(f.Backends),
+		Balance:                 balance(f),
+		ServerParameters:        serverParameters(set),
+		ConnectTimeout:          milliseconds(set.ConnectTimeout),
+		IdleTimeout:             milliseconds(set.IdleTimeout),
+		Retries:                 set.Retries,
+		MaxConnections:          set.MaxConnections,
+		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
+		socket:                  fileset.Socket{Network: protocol, Address: address},
+	}
+	if v.AcceptProxy {
+		v.TrustedProxies = trustedProxies(v.Sources, f)
+	}
+	return v, nil
+}
+
+// Tries is how many servers one connection is tried on.
+func (f nginxFrontend) Tries() int32 { return f.Retries + 1 }
+
+// ZoneKilobytes is the size of the upstream's zone: 1.5 kB per server, and 64k at
+// least, of which nginx itself takes a part.
+func (f nginxFrontend) ZoneKilobytes() int { return max(64, (len(f.Backends)*3+1)/2) }
+
+// upstreamName is unique among all Services: no part has a dot in it.
+func upstreamName(id lb.ID, address netip.AddrPort, protocol string) string {
+	ip := strings.NewReplacer(".", "-", ":", "-").Replace(address.Addr().String())
+	return strings.Join([]string{id.Namespace, id.Name, id.UID, ip, strconv.Itoa(int(address.Port())), protocol}, ".")
+}
+
+func sources(a lb.Allow) []netip.Prefix {
+	if a.Everybody {
+		return nil
+	}
+	return slices.SortedFunc(slices.Values(a.Sources), netip.Prefix.Compare)
+}
+
+// trustedProxies are the peers whose PROXY header is believed: those that may
+// connect. A peer outside of the ranges is judged by its own address, so nobody
+// lies his way in; one inside of them speaks for clients, which must be inside, too.
+func trustedProxies(sources []netip.Prefix, f *lb.Frontend) []netip.Prefix {
+	if !f.Allow.Everybody {
+		return sources
+	}
+	everybody, _ := f.Listener.Address.Prefix(0) // of the peers' family; 0 bits are never too many
+	return []netip.Prefix{everybody}
+}
+
+func servers(backends []lb.Backend) []string {
+	addresses := make([]netip.AddrPort, len(backends))
+	for i, b := range backends {
+		addresses[i] = b.Address
+	}
+	slices.SortFunc(addresses, netip.AddrPort.Compare)
+	printed := make([]string, len(addresses))
+	for i, a := range addresses {
+		printed[i] = a.String()
+	}
+	return printed
+}
+
+// balance chooses the directive for the algorithm. Affinity goes first. The
+// datagrams of one UDP client reach several workers, each with a session of its
+// own, which only a hash sends to one node; so with UDP every algorithm that
+// spreads is a hash of the client's address and port.
+func balance(f *lb.Frontend) string {
+	switch algorithm := f.Settings.Algorithm; {
+	case f.Affinity > 0 || algorithm == lb.SourceHash:
+		return "hash $remote_addr consistent"
+	case f.Listener.Protocol == lb.UDP:
+		return "hash $remote_addr:$remote_port consistent"
+	case algorithm == lb.LeastConnections:
+		return "least_conn"
+	case algorithm == lb.Random:
+		return "random"
+	default:
+		return ""
+	}
+}
+
+func serverParameters(set lb.Settings) string {
+	parameters := " max_fails=0"
+	if set.HealthCheck.Type == lb.CheckAuto {
+		parameters = fmt.Sprintf(" max_fails=%d fail_timeout=%ds", set.HealthCheck.Fall, seconds(set.HealthCheck.Interval))
+	}
+	if set.MaxConnectionsPerNode > 0 {
+		parameters += fmt.Sprintf(" max_conns=%d", set.MaxConnectionsPerNode)
+	}
+	return parameters
+}
+
+// seconds rounds up, for parameters that nginx takes in whole seconds.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// milliseconds prints a duration as nginx reads it, rounded up.
+func milliseconds(d time.Duration) string {
+	if d%time.Second == 0 {
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+	return fmt.Sprintf("%dms", (d+time.Millisecond-1)/time.Millisecond)
+}
