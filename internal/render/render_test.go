@@ -1,0 +1,243 @@
+package render_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
+)
+
+func TestNewRefusesAnUnknownEngine(t *testing.T) {
+	if _, err := render.New("apache"); err == nil {
+		t.Error("want an error")
+	}
+}
+
+func TestPathsAreUniqueAndParsed(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	ids := []lb.ID{
+		serviceID(t, "default", "web", uid),
+		serviceID(t, "default", "web", otherUID),
+		serviceID(t, "default-web", "a", uid),
+		serviceID(t, "default", "web-a", uid),
+		serviceID(t, long, long, long),
+	}
+	seen := map[string]lb.ID{}
+	for _, id := range ids {
+		path := render.Path(id)
+		if other, twice := seen[path]; twice {
+			t.Errorf("%v and %v share %s", id, other, path)
+		}
+		seen[path] = id
+		if _, err := fileset.NewFile(path, nil); err != nil {
+			t.Error(err)
+		}
+		if got, ok := render.ParsePath(path); !ok || got != id {
+			t.Errorf("ParsePath(%s) = %v, %v", path, got, ok)
+		}
+	}
+}
+
+func TestParsePathRefusesWhatPathDoesNotMake(t *testing.T) {
+	for _, path := range []string{
+		"", "main.conf", "services/", "services/.conf", "services/a.b.conf", "services/a.b.c.d.conf", "services/a.b.c",
+		"a.b.c.conf", "services/a.b.C.conf", "services/a..c.conf", "services/../a.b.c.conf", "services/a.b.-.conf",
+	} {
+		if id, ok := render.ParsePath(path); ok {
+			t.Errorf("ParsePath(%q) = %v", path, id)
+		}
+	}
+}
+
+func TestS16_FragmentSaysWhatItListensOn(t *testing.T) {
+	set := mustRender(t, config(service(t, "dns",
+		udp("192.0.2.1:53", "10.0.0.1:30053"), tcp("[2001:db8::1]:53"), tcp("192.0.2.1:53", "10.0.0.1:30053"))))
+	file, ok := set.Get(render.Path(serviceID(t, "default", "dns", uid)))
+	if !ok || !file.Fragment {
+		t.Fatalf("fragment is there: %v, and one: %v", ok, file.Fragment)
+	}
+	want := []fileset.Socket{
+		{Network: "tcp", Address: netip.MustParseAddrPort("192.0.2.1:53")},
+		{Network: "udp", Address: netip.MustParseAddrPort("192.0.2.1:53")},
+		{Network: "tcp", Address: netip.MustParseAddrPort("[2001:db8::1]:53")},
+	}
+	got := slices.Clone(file.Listens)
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+		t.Error(d)
+	}
+	if main, ok := set.Get(render.MainPath); !ok || main.Fragment || main.Listens != nil {
+		t.Errorf("%s is there: %v, and stands for the set: %v", render.MainPath, ok, !main.Fragment)
+	}
+}
+
+// A name that lives twice must not meet its former life in a zone or upstream.
+func TestS33_NewUIDGetsNewNames(t *testing.T) {
+	f := with(tcp("192.0.2.1:80", "10.0.0.1:30080"), func(s *lb.Settings) { s.MaxConnectionsPerClient = 1 })
+	old := mustRender(t, config(service(t, "web", f)))
+	again := &lb.Service{ID: serviceID(t, "default", "web", otherUID), Frontends: []lb.Frontend{f}}
+	set := mustRender(t, config(again))
+	file, ok := set.Get(render.Path(again.ID))
+	if !ok || strings.Contains(string(file.Data), uid) {
+		t.Errorf("want only the new UID in\n%s", file.Data)
+	}
+	if _, ok := old.Get(render.Path(again.ID)); ok {
+		t.Error("both lives share a path")
+	}
+}
+
+func TestRenderKeepsWhatDidNotChange(t *testing.T) {
+	r, web, db := newRenderer(t), service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080")), service(t, "db", tcp("192.0.2.1:5432"))
+	first, err := r.Render(config(web, db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := r.Render(config(web, db))
+	if err != nil || same != first {
+		t.Errorf("the same Services made another Set, or an error: %v", err)
+	}
+	changed, err := r.Render(config(web, service(t, "db", tcp("192.0.2.1:5432", "10.0.0.1:30432"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := fileset.Diff(first.Manifest(), changed)
+	if len(change.Put) != 1 || change.Put[0].Path != render.Path(db.ID) || len(change.Delete) != 0 {
+		t.Errorf("want one file put, got %v and %v deleted", change.Put, change.Delete)
+	}
+	before, _ := first.Get(render.Path(web.ID))
+	after, _ := changed.Get(render.Path(web.ID))
+	if &before.Data[0] != &after.Data[0] {
+		t.Error("a Service that did not change was rendered again")
+	}
+}
+
+func TestRenderSeesAConfigThatIsChangedInPlace(t *testing.T) {
+	r, cfg := newRenderer(t), config(service(t, "web", tcp("192.0.2.1:80")))
+	if _, err := r.Render(cfg); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Services[0] = service(t, "db", tcp("192.0.2.1:5432"))
+	set, err := r.Render(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := set.Get(render.Path(cfg.Services[0].ID)); !ok {
+		t.Error("the new Service is missing")
+	}
+}
+
+func TestRenderLeavesOutOnlyWhatCannotBeRendered(t *testing.T) {
+	r, good, bad := newRenderer(t), service(t, "good", tcp("192.0.2.1:80")), service(t, "bad", frontend(lb.SCTP, "192.0.2.1:81"))
+	for range 2 { // the second time from what was kept
+		set, err := r.Render(config(bad, good))
+		var failed *render.ServiceError
+		if !errors.As(err, &failed) || failed.ID != bad.ID {
+			t.Fatalf("want a *ServiceError for %s, got %v", bad.ID, err)
+		}
+		if _, ok := set.Get(render.Path(good.ID)); !ok || set.Len() != 2 {
+			t.Errorf("want main.conf and the good Service, got %d files", set.Len())
+		}
+	}
+}
+
+// What the model's types cannot rule out is refused at the last gate.
+func TestRenderRefusesWhatNginxCannotDo(t *testing.T) {
+	base := func() lb.Frontend { return tcp("192.0.2.1:80", "10.0.0.1:30080") }
+	set := func(change func(*lb.Settings)) lb.Frontend { return with(base(), change) }
+	zone := netip.MustParseAddr("fe80::1%eth0; } server { listen 1")
+	for name, f := range map[string]lb.Frontend{
+		"S13 SCTP":                  frontend(lb.SCTP, "192.0.2.1:80"),
+		"unknown protocol":          frontend("tcp; }", "192.0.2.1:80"),
+		"port 0":                    tcp("192.0.2.1:0"),
+		"S17 backend with port 0":   tcp("192.0.2.1:80", "10.0.0.1:0"),
+		"every address":             tcp("0.0.0.0:80"),
+		"every address, IPv6":       tcp("[::]:80"),
+		"multicast":                 tcp("224.0.0.1:80"),
+		"IPv4 in IPv6":              tcp("[::ffff:192.0.2.1]:80"),
+		"no address":                {Listener: lb.Listener{Port: 80, Protocol: lb.TCP}, Settings: base().Settings},
+		"zone":                      {Listener: lb.Listener{Address: zone, Port: 80, Protocol: lb.TCP}, Settings: base().Settings},
+		"backend with a zone":       {Listener: base().Listener, Settings: base().Settings, Backends: []lb.Backend{{Address: netip.AddrPortFrom(zone, 80)}}},
+		"range of the other family": from(base(), "2001:db8::/32"),
+		"range that is not masked":  from(base(), "192.0.2.1/24"),
+		"no range":                  {Listener: base().Listener, Settings: base().Settings, Allow: lb.Allow{Sources: make([]netip.Prefix, 1)}},
+		"unknown algorithm":         set(func(s *lb.Settings) { s.Algorithm = "round_robin; }" }),
+		"HTTP mode":                 set(func(s *lb.Settings) { s.Mode = lb.ModeHTTP }),
+		"PROXY V2":                  set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
+		"PROXY for UDP":             with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
+		"PROXY from UDP":            with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.AcceptProxy = true }),
+		"TCP check":                 set(func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckTCP }),
+		"HTTP check":                set(func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckHTTP }),
+		"fall 0":                    set(func(s *lb.Settings) { s.HealthCheck.Fall = 0 }),
+		"no interval":               set(func(s *lb.Settings) { s.HealthCheck.Interval = 0 }),
+		"no connect timeout":        set(func(s *lb.Settings) { s.ConnectTimeout = 0 }),
+		"negative idle timeout":     set(func(s *lb.Settings) { s.IdleTimeout = -1 }),
+		"idle timeout too long":     set(func(s *lb.Settings) { s.IdleTimeout = 1 << 62 }),
+		"negative retries":          set(func(s *lb.Settings) { s.Retries = -1 }),
+		"negative limit":            set(func(s *lb.Settings) { s.MaxConnections = -1 }),
+		"negative limit per node":   set(func(s *lb.Settings) { s.MaxConnectionsPerNode = -1 }),
+		"negative limit per client": set(func(s *lb.Settings) { s.MaxConnectionsPerClient = -1 }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, service(t, "web", f))
+		})
+	}
+	t.Run("no frontends", func(t *testing.T) { wantRefused(t, service(t, "web")) })
+	t.Run("S34 one listener twice", func(t *testing.T) { wantRefused(t, service(t, "web", base(), base())) })
+}
+
+func wantRefused(t *testing.T, s *lb.Service) {
+	t.Helper()
+	set, err := newRenderer(t).Render(config(s))
+	var failed *render.ServiceError
+	if !errors.As(err, &failed) || set.Len() != 1 {
+		t.Errorf("want a *ServiceError and only main.conf, got %v and %d files", err, set.Len())
+	}
+}
+
+func TestShuffledInputMakesIdenticalBytes(t *testing.T) {
+	services := func() []*lb.Service {
+		var all []*lb.Service
+		for _, name := range []string{"a", "b", "c", "d"} {
+			all = append(all, service(t, name,
+				from(tcp("192.0.2.1:80", "10.0.0.1:30080", "10.0.0.2:30080", "10.0.0.10:30080"), "10.0.0.0/8", "10.0.0.0/16", "9.0.0.0/8"),
+				udp("192.0.2.1:80", "10.0.0.1:30080", "10.0.0.2:30080", "10.0.0.10:30080"),
+				tcp("[2001:db8::1]:80", "[2001:db8::2]:30080", "[2001:db8::10]:30080")))
+		}
+		return all
+	}
+	want := mustRender(t, config(services()...))
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		all := services()
+		shuffle(random, all)
+		for _, s := range all {
+			shuffle(random, s.Frontends)
+			for i := range s.Frontends {
+				shuffle(random, s.Frontends[i].Backends)
+				shuffle(random, s.Frontends[i].Allow.Sources)
+			}
+		}
+		if got := mustRender(t, config(all...)); got.Digest() != want.Digest() {
+			t.Fatal(fileset.Diff(want.Manifest(), got))
+		}
+	}
+}
+
+func shuffle[T any](random *rand.Rand, s []T) {
+	random.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+}
+
+func TestRenderDoesNotChangeItsInput(t *testing.T) {
+	s := service(t, "web", tcp("192.0.2.9:80"), tcp("192.0.2.1:80", "10.0.0.2:30080", "10.0.0.1:30080"))
+	mustRender(t, config(s))
+	if s.Frontends[0].Listener.String() != "192.0.2.9:80/TCP" || s.Frontends[1].Backends[0].Address.String() != "10.0.0.2:30080" {
+		t.Errorf("sorted in place: %v", s.Frontends)
+	}
+}
