@@ -50,8 +50,12 @@ func frontend(p lb.Protocol, address string, backends ...string) lb.Frontend {
 	return f
 }
 
-func tcp(address string, backends ...string) lb.Frontend { return frontend(lb.TCP, address, backends...) }
-func udp(address string, backends ...string) lb.Frontend { return frontend(lb.UDP, address, backends...) }
+func tcp(address string, backends ...string) lb.Frontend {
+	return frontend(lb.TCP, address, backends...)
+}
+func udp(address string, backends ...string) lb.Frontend {
+	return frontend(lb.UDP, address, backends...)
+}
 
 // with changes the settings of a Frontend.
 func with(f lb.Frontend, change func(*lb.Settings)) lb.Frontend {
