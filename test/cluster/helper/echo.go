@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+// Answer is what the echo server says on every protocol, as one line of JSON.
+type Answer struct {
+	Pod       string            `json:"pod"`
+	Namespace string            `json:"namespace"`
+	Node      string            `json:"node"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Protocol  string            `json:"protocol"`           // tcp, udp or http
+	Client    string            `json:"client"`             // address and port that the server sees
+	Server    string            `json:"server"`             // address and port that the client reached, in the pod
+	Received  string            `json:"received,omitempty"` // the line or datagram
+	Path      string            `json:"path,omitempty"`     // http only, like the rest
+	Host      string            `json:"host,omitempty"`
+	Header    http.Header       `json:"header,omitempty"`
+}
+
+// echo serves a pod: the pod's identity comes from the environment, ports from flags.
+//
+// TCP: one Answer for each line that the client sends; the connection stays open until the client closes it.
+// UDP: one Answer for each datagram.
+// HTTP: one Answer for each request, except /healthz (200 "ok"); /delay?ms=N answers after N milliseconds,
+// /bytes?n=N answers with N bytes of zeros, /status?code=N with that status code.
+func echo(args []string) error {
+	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
+	httpPort := flags.Int("http", 8080, "port for HTTP")
+	tcpPort := flags.Int("tcp", 9000, "port for TCP")
+	udpPort := flags.Int("udp", 9000, "port for UDP")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	who := Answer{Pod: os.Getenv("POD"), Namespace: os.Getenv("NAMESPACE"), Node: os.Getenv("NODE")}
+	if labels := os.Getenv("LABELS"); labels != "" {
+		if err := json.Unmarshal([]byte(labels), &who.Labels); err != nil {
+			return err
+		}
+	}
+	lines, err := net.Listen("tcp", ":"+strconv.Itoa(*tcpPort))
+	if err != nil {
+		return err
+	}
+	datagrams, err := net.ListenPacket("udp", ":"+strconv.Itoa(*udpPort))
+	if err != nil {
+		return err
+	}
+	web, err := net.Listen("tcp", ":"+strconv.Itoa(*httpPort))
+	if err != nil {
+		return err
+	}
+	os.Stdout.WriteString("ready\n")
+	failed := make(chan error)
+	go func() { failed <- serveTCP(lines, who) }()
+	go func() { failed <- serveUDP(datagrams, who) }()
+	go func() { failed <- http.Serve(web, handler(who)) }()
+	return <-failed
+}
+
+func serveTCP(l net.Listener, who Answer) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			answer := who
+			answer.Protocol = "tcp"
+			answer.Client, answer.Server = conn.RemoteAddr().String(), conn.LocalAddr().String()
+			encode := json.NewEncoder(conn)
+			for scan := bufio.NewScanner(conn); scan.Scan(); {
+				answer.Received = scan.Text()
+				if encode.Encode(answer) != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+func serveUDP(conn net.PacketConn, who Answer) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, client, err := conn.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		answer := who
+		answer.Protocol, answer.Client, answer.Server = "udp", client.String(), conn.LocalAddr().String()
+		answer.Received = string(buf[:n])
+		data, err := json.Marshal(answer)
+		if err != nil {
+			return err
+		}
+		// A client that is gone is no reason to stop serving the others.
+		_, _ = conn.WriteTo(append(data, '\n'), client)
+	}
+}
+
+func handler(who Answer) http.Handler {
+	mux := http.NewServeMux()
+	respond := func(w http.ResponseWriter, r *http.Request) {
+		answer := who
+		answer.Protocol, answer.Client, answer.Path = "http", r.RemoteAddr, r.URL.RequestURI()
+		answer.Host, answer.Header = r.Host, r.Header
+		answer.Server = r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(answer)
+	}
+	number := func(r *http.Request, name string) int {
+		n, _ := strconv.Atoi(r.URL.Query().Get(name))
+		return max(n, 0)
+	}
+	mux.HandleFunc("/", respond)
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("/delay", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(time.Duration(number(r, "ms")) * time.Millisecond):
+			respond(w, r)
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(number(r, "n")))
+		chunk := make([]byte, 32<<10)
+		for left := number(r, "n"); left > 0; left -= len(chunk) {
+			if _, err := w.Write(chunk[:min(left, len(chunk))]); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) {
+		if code := number(r, "code"); code >= 200 && code <= 599 {
+			w.WriteHeader(code)
+		}
+		respond(w, r)
+	})
+	return mux
+}
