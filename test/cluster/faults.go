@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// Cut pulls the cable of a host, node or client: its link loses the carrier, both directions stop.
+func (c *Cluster) Cut(ctx context.Context, name string) error { return c.link(ctx, name, true) }
+
+// Heal plugs the cable in again.
+func (c *Cluster) Heal(ctx context.Context, name string) error { return c.link(ctx, name, false) }
+
+func (c *Cluster) link(ctx context.Context, name string, cut bool) error {
+	b, err := c.box(name, "")
+	if err != nil {
+		return err
+	}
+	to := "up"
+	if cut {
+		to = "down"
+	}
+	if err := ip(ctx, c.router(), fmt.Sprintf("link set p%d %s", b.At, to)); err != nil {
+		return err
+	}
+	return c.update(func(s *state) { b := s.Boxes[name]; b.Cut = cut; s.Boxes[name] = b })
+}
+
+// AddClient makes one more client, which reaches the virtual addresses by the router.
+func (c *Cluster) AddClient(ctx context.Context, name string) error {
+	var at int
+	err := c.reserve(name, func(s *state) {
+		at = s.free(clientsAt)
+		s.Boxes[name] = box{Kind: "client", At: at}
+	})
+	if err != nil {
+		return err
+	}
+	return c.addBox(ctx, name, at)
+}
+
+func httpOK(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host is a balancer host: network, filesystem, processes and host name of its own.
+type Host struct {
+	Name string
+	c    *Cluster
+}
+
+// Host finds a balancer host by name, lb1 and so on.
+func (c *Cluster) Host(name string) (*Host, error) {
+	if _, err := c.box(name, "host"); err != nil {
+		return nil, err
+	}
+	return &Host{name, c}, nil
+}
+
+// Addr is the address where the host's sshd listens, on port 22.
+func (h *Host) Addr() netip.Addr { return h.c.Addrs(h.Name)[0] }
+
+// Exec runs a command in the host as root and returns its stdout.
+func (h *Host) Exec(ctx context.Context, argv ...string) (string, error) {
+	return h.c.Exec(ctx, h.Name, argv...)
+}
+
+// Shell runs a script in the host as root and returns its stdout.
+func (h *Host) Shell(ctx context.Context, script string) (string, error) {
+	return h.Exec(ctx, "/bin/sh", "-ec", script)
+}
+
+// Command is a command in the host, for input, output or a life of its own.
+func (h *Host) Command(ctx context.Context, argv ...string) (*Cmd, error) {
+	return h.c.Command(ctx, h.Name, argv...)
+}
+
+// WriteFile writes a file in the host, with its directories.
+func (h *Host) WriteFile(ctx context.Context, path string, data []byte) error {
+	cmd, err := h.Command(ctx, "/bin/sh", "-ec", `mkdir -p "$(dirname "$1")"; cat > "$1"`, "sh", path)
+	if err != nil {
+		return err
+	}
+	cmd.Stdin = bytes.NewReader(data)
+	_, err = cmd.Output()
+	return err
+}
+
+// ReadFile reads a file of the host.
+func (h *Host) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	out, err := h.Exec(ctx, "cat", path)
+	return []byte(out), err
+}
+
+// KnownHosts are lines for a known_hosts file, one for each address of the host.
+func (h *Host) KnownHosts(ctx context.Context) (string, error) {
+	key, err := h.Exec(ctx, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
+	if err != nil {
+		return "", err
+	}
+	fields := strings.Fields(key)
+	if len(fields) < 2 {
+		return "", fmt.Errorf("host %s: unexpected host key %q", h.Name, key)
+	}
+	var lines strings.Builder
+	for _, a := range h.c.Addrs(h.Name) {
+		fmt.Fprintf(&lines, "%s %s %s\n", a, fields[0], fields[1])
+	}
+	return lines.String(), nil
+}
+
+// AddHost makes a balancer host and boots it. Routes to the virtual addresses are left as they are: see RouteVia.
+func (c *Cluster) AddHost(ctx context.Context, name string) error {
+	var at int
+	err := c.reserve(name, func(s *state) {
+		at = s.free(hostsAt)
+		s.Boxes[name] = box{Kind: "host", At: at}
+	})
+	if err != nil {
+		return err
+	}
+	disk := c.disk(name)
+	if _, err := c.router().command(ctx, "mkdir", "-p", disk).Output(); err != nil {
+		return err
+	}
+	if _, err := c.router().command(ctx, "mount", "-t", "tmpfs", "-o", "mode=755,size="+c.now().Options.HostDisk, "tmpfs", disk).Output(); err != nil {
+		return err
+	}
+	return c.boot(ctx, name, firstBoot)
+}
+
+// disk is where the host's writes go: a tmpfs of its own below the cluster's, which only the cluster sees.
+func (c *Cluster) disk(name string) string { return filepath.Join(c.dir, "hosts", name) }
+
+// firstBoot makes a host out of a copy of this machine.
+const firstBoot = `
+hostname > /etc/hostname
+printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s\n' "$(hostname)" > /etc/hosts
+rm -f /etc/ssh/ssh_host_*
+ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+mkdir -p /var/log/nginx
+`
+
+// everyBoot starts what a Debian host would: its own settings for the network, sshd, the balancer's
+// daemon, and /etc/rc.local for whatever a test adds. Each of them daemonizes.
+const everyBoot = `
+sysctl -q -e --system --pattern '^net' >/var/log/sysctl.log 2>&1 || true
+/usr/sbin/sshd -E /var/log/sshd.log
+`
+
+var startEngine = map[string]string{
+	"nginx": "nginx\n",
+	// HAProxy exits 2 when its configuration has no listener yet, as Debian's own has.
+	"haproxy": `CONFIG=/etc/haproxy/haproxy.cfg; EXTRAOPTS=; mkdir -p /run/haproxy
+if [ -r /etc/default/haproxy ]; then . /etc/default/haproxy; fi
+haproxy -W -D -p /run/haproxy.pid -f $CONFIG $EXTRAOPTS >/var/log/haproxy.boot.log 2>&1 || [ $? = 2 ]
+`,
+	"none": "",
+}
+
+const rcLocal = "if [ -x /etc/rc.local ]; then /etc/rc.local; fi\n"
+
+func (c *Cluster) boot(ctx context.Context, name, before string) error {
+	s := c.now()
+	b := s.Boxes[name]
+	if err := c.addBox(ctx, name, b.At); err != nil {
+		return err
+	}
+	if s.Options.Addresses == "static" {
+		if err := ip(ctx, c.netns(name), c.localRoutes()...); err != nil {
+			return err
+		}
+	}
+	cmd := c.netns(name).command(context.WithoutCancel(ctx), s.Helper, "host", "-name", name, "-disk", c.disk(name), "-binary", s.Options.Binary)
+	starter, err := cmd.ready(c.log(name))
+	if err != nil {
+		return fmt.Errorf("host %s: %w", name, err)
+	}
+	started, err := starter.child()
+	if err != nil {
+		return fmt.Errorf("host %s: %w", name, err)
+	}
+	if err := c.update(func(s *state) { b := s.Boxes[name]; b.Init, b.Cut = started, false; s.Boxes[name] = b }); err != nil {
+		return err
+	}
+	if before != "" && !s.Options.KeepDefaultSite {
+		before += "rm -f /etc/nginx/sites-enabled/default\n"
+	}
+	h := &Host{name, c}
+	if _, err := h.Shell(ctx, before+everyBoot+startEngine[s.Options.Engine]+rcLocal); err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	return c.await(ctx, "", name+"'s sshd", func() error { return answers(ctx, h.Addr(), 22) })
+}
+
+// localRoutes make every address of the pools one of the host's own, without listing them (AnyIP).
+func (c *Cluster) localRoutes() []string {
+	var lines []string
+	for _, pool := range c.now().Options.Pools {
+		lines = append(lines, "route add local "+pool+" dev lo")
+	}
+	return lines
+}
+
+// PowerOff ends every process of the host at once. What it wrote to its filesystem stays, but for /run and /tmp.
+func (h *Host) PowerOff(ctx context.Context) error {
+	b := h.c.now().Boxes[h.Name]
+	if !b.Init.alive() {
+		return nil
+	}
+	if err := b.Init.kill(unix.SIGKILL); err != nil {
+		return err
+	}
+	return h.c.removeBox(ctx, h.Name, b.At)
+}
+
+// PowerOn boots the host again: network, sshd, the engine's daemon, /etc/rc.local.
+func (h *Host) PowerOn(ctx context.Context) error {
+	if h.c.now().Boxes[h.Name].Init.alive() {
+		return errors.New("host " + h.Name + " is on already")
+	}
+	return h.c.boot(ctx, h.Name, "")
+}
+
+// Reboot is PowerOff and PowerOn.
+func (h *Host) Reboot(ctx context.Context) error {
+	if err := h.PowerOff(ctx); err != nil {
+		return err
+	}
+	return h.PowerOn(ctx)
+}
