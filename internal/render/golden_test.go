@@ -1,0 +1,166 @@
+package render_test
+
+import (
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+var update = flag.Bool("update", false, "write the files in testdata anew")
+
+// goldenConfigs are one Config for each thing that a file can say.
+func goldenConfigs(t testing.TB) map[string]*lb.Config {
+	one := func(f ...lb.Frontend) *lb.Config { return config(service(t, "web", f...)) }
+	at, nodes := "192.0.2.1:80", []string{"10.0.0.1:30080", "10.0.0.2:30080", "10.0.0.10:30080"}
+	v6, nodes6 := "[2001:db8::1]:80", []string{"[2001:db8:1::1]:30080", "[2001:db8:1::2]:30080"}
+	set := func(change func(*lb.Settings)) *lb.Config { return one(with(tcp(at, nodes...), change)) }
+	return map[string]*lb.Config{
+		"no-services":             config(),
+		"tcp":                     one(tcp(at, nodes...)),
+		"udp":                     one(udp(at, nodes...)),
+		"S10-two-families":        one(tcp(at, nodes...), tcp(v6, nodes6...)),
+		"S16-tcp-and-udp":         one(tcp(at, nodes...), udp(at, nodes...)),
+		"S27-no-nodes":            one(tcp(at), udp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
+		"S28-source-ranges":       one(from(tcp(at, nodes...), "198.51.100.0/24", "203.0.113.7/32"), from(tcp(v6, nodes6...), "2001:db8:9::/48")),
+		"S28-closed":              one(from(tcp(at, nodes...)), from(udp(at, nodes...))),
+		"S28-all-of-one-family":   one(from(tcp(at, nodes...), "0.0.0.0/0"), from(tcp(v6, nodes6...), "::/0")),
+		"S29-affinity":            one(sticky(tcp(at, nodes...)), sticky(udp(at, nodes...))),
+		"least-connections":       one(algorithm(tcp(at, nodes...), lb.LeastConnections)),
+		"random":                  one(algorithm(tcp(at, nodes...), lb.Random)),
+		"source-hash":             one(algorithm(tcp(at, nodes...), lb.SourceHash), algorithm(udp(at, nodes...), lb.SourceHash)),
+		"proxy-protocol-send":     set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
+		"proxy-protocol-accept":   one(accepting(tcp(at, nodes...)), accepting(tcp(v6, nodes6...))),
+		"proxy-protocol-and-list": one(from(accepting(tcp(at, nodes...)), "198.51.100.0/24")),
+		"limits": one(with(tcp(at, nodes...), func(s *lb.Settings) {
+			s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient = 1000, 300, 10
+		})),
+		"limits-without-nodes": one(with(tcp(at), func(s *lb.Settings) { s.MaxConnections, s.MaxConnectionsPerClient = 1000, 10 })),
+		"timeouts": set(func(s *lb.Settings) {
+			s.ConnectTimeout, s.IdleTimeout, s.HealthCheck.Interval = 1500*time.Microsecond, 24*time.Hour, 1500*time.Millisecond
+		}),
+		"no-retries":      set(func(s *lb.Settings) { s.Retries = 0 }),
+		"no-health-check": set(func(s *lb.Settings) { s.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }),
+		"longest-names": config(&lb.Service{
+			ID:        serviceID(t, strings.Repeat("n", 63), strings.Repeat("s", 63), strings.Repeat("u", 63)),
+			Frontends: []lb.Frontend{with(tcp("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535", nodes6...), func(s *lb.Settings) { s.MaxConnectionsPerClient = 1 })},
+		}),
+		"many-services": config(
+			service(t, "a", tcp(at, nodes...)),
+			service(t, "b", tcp("192.0.2.1:81", nodes...)),
+			&lb.Service{ID: serviceID(t, "default", "b", otherUID), Frontends: []lb.Frontend{tcp("192.0.2.2:80", nodes...)}},
+			&lb.Service{ID: serviceID(t, "other", "a", otherUID), Frontends: []lb.Frontend{udp("192.0.2.2:80", nodes...)}}),
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, cfg := range goldenConfigs(t) {
+		t.Run(name, func(t *testing.T) {
+			set, dir := mustRender(t, cfg), filepath.Join("testdata", filepath.FromSlash(t.Name()))
+			if *update {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+				for f := range set.All() {
+					writeFile(t, filepath.Join(dir, filepath.FromSlash(f.Path)), f.Data)
+				}
+			}
+			if d := cmp.Diff(readTree(t, dir), contents(set)); d != "" {
+				t.Errorf("not as in %s (-want +got):\n%s", dir, d)
+			}
+			_, conf := install(t, set)
+			if err := check(t, conf); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Every folder in testdata belongs to a case that still exists.
+func TestGoldenHasNoLeftovers(t *testing.T) {
+	entries, err := os.ReadDir(filepath.Join("testdata", "TestGolden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs := goldenConfigs(t)
+	for _, e := range entries {
+		if _, ok := configs[e.Name()]; !ok {
+			t.Errorf("no case for %s", e.Name())
+		}
+	}
+}
+
+// The check can fail: without this, TestGolden would prove nothing.
+func TestNginxRefusesABadFile(t *testing.T) {
+	good := mustRender(t, config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080"))))
+	data, err := os.ReadFile(filepath.Join("testdata", "bad.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := fileset.NewFragment("services/default.bad.conf", data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []fileset.File{bad}
+	for f := range good.All() {
+		files = append(files, f)
+	}
+	set, err := fileset.New(files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, conf := install(t, set)
+	if err := check(t, conf); err == nil || !strings.Contains(err.Error(), "default.bad.conf:") {
+		t.Errorf("want an error that names the file, got %v", err)
+	}
+}
+
+// 1.5 kB per server is enough for nginx, at every size.
+func TestNginxHasRoomForEveryServer(t *testing.T) {
+	for _, count := range []int{1, 42, 43, 100, 1000, 5000} {
+		nodes := make([]string, count)
+		for i := range nodes {
+			nodes[i] = address6(i)
+		}
+		for _, f := range []lb.Frontend{tcp("[2001:db8::1]:80", nodes...), udp("[2001:db8::1]:80", nodes...)} {
+			f.Settings.MaxConnectionsPerNode = 1000
+			_, conf := install(t, mustRender(t, config(service(t, "web", f))))
+			if err := check(t, conf); err != nil {
+				t.Errorf("%d servers: %v", count, err)
+			}
+		}
+	}
+}
+
+func contents(set *fileset.Set) map[string]string {
+	all := map[string]string{}
+	for f := range set.All() {
+		all[f.Path] = string(f.Data)
+	}
+	return all
+}
+
+func readTree(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	all, root := map[string]string{}, os.DirFS(dir)
+	err := fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(root, path)
+		all[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
