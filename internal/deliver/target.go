@@ -1,0 +1,51 @@
+package deliver
+
+import (
+	"bytes"
+	"net"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+// Target is a host that a Balancer names, with all that it takes to reach it.
+type Target struct {
+	Balancer    string
+	Host        v1alpha1.Host
+	PrivateKey  []byte        // ssh-privatekey of the Secret
+	KnownHosts  []byte        // known_hosts of the Secret
+	MinInterval time.Duration // between the starts of two reloads
+	Problem     error         // why the host cannot be reached at all: its Secret is missing
+}
+
+// Endpoint is where sshd listens: 192.0.2.5:22.
+func (t Target) Endpoint() string {
+	port := t.Host.Port
+	if port == 0 {
+		port = 22
+	}
+	return net.JoinHostPort(t.Host.Address, strconv.Itoa(int(port)))
+}
+
+// user to log in as.
+func (t Target) user() string {
+	if t.Host.User == "" {
+		return "external-lb"
+	}
+	return t.Host.User
+}
+
+// sameMachine reports whether both name one machine: what the first was proved
+// to run, the second runs.
+func (t Target) sameMachine(o Target) bool {
+	return (t.Host.Local != nil) == (o.Host.Local != nil) && t.Endpoint() == o.Endpoint()
+}
+
+// sameAccess reports whether a connection to the first is one to the second.
+func (t Target) sameAccess(o Target) bool {
+	return t.sameMachine(o) && t.user() == o.user() &&
+		bytes.Equal(t.PrivateKey, o.PrivateKey) && bytes.Equal(t.KnownHosts, o.KnownHosts) &&
+		reflect.DeepEqual(t.Problem, o.Problem)
+}
