@@ -1,0 +1,83 @@
+package ipam
+
+import (
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Port is what a Service listens on at each of its addresses.
+type Port struct {
+	Protocol lb.Protocol
+	Port     uint16
+}
+
+// Request is what one Service asks for and what it has.
+type Request struct {
+	UID      types.UID
+	Name     string // namespace/name, for messages
+	Created  time.Time
+	Families []corev1.IPFamily // as in spec.ipFamilies, in that order
+	// RequireAll: an address of every family or nothing new (RequireDualStack).
+	RequireAll bool
+	// Wanted are the addresses that the user names, at most one per family.
+	Wanted []netip.Addr
+	// Pool is the one that the user names. "": any that assigns automatically.
+	Pool            string
+	Ports           []Port
+	Labels          labels.Set
+	NamespaceLabels labels.Set
+	// Published are the addresses in the status: users were told.
+	Published []netip.Addr
+	// Recorded are the addresses on our record of the Service. It is written
+	// before anything is programmed, so it holds every address that is
+	// published or may be live; but a user can write it too.
+	Recorded []netip.Addr
+	// Withdrawing: holds what is published and recorded, gets nothing new.
+	Withdrawing bool
+}
+
+// Problem is why somebody does not have what they asked for.
+type Problem struct {
+	Reason  string // one of v1alpha1.Reason*
+	Message string // says what to do, and names the holder where there is one
+}
+
+// Conflict is a listener of a Service that another Service holds.
+type Conflict struct {
+	Listener lb.Listener
+	Holder   string // namespace/name
+}
+
+// Assignment is what one Service gets.
+type Assignment struct {
+	// Addresses in the order of Request.Families, at most one of each. Those of
+	// Request.Published and Request.Recorded that are not among them stay held,
+	// so that nobody gets them, as long as requests say that the Service has them.
+	Addresses []netip.Addr
+	// Conflicts are the listeners of Addresses that are not the Service's: it
+	// must not be programmed there. Sorted by listener.
+	Conflicts []Conflict
+	// Problem is set where anything is missing. Addresses may be set too: a
+	// family is missing, a move was refused, a listener is another Service's.
+	Problem *Problem
+	// Notice tells, with no Problem, that the Service keeps an address which its
+	// pools would not give it any more. "": nothing to tell.
+	Notice string
+}
+
+// Usage counts the addresses of one pool.
+type Usage struct {
+	IPv4, IPv6 Count
+}
+
+// Count counts the addresses of one family in one pool.
+type Count struct {
+	Capacity int64 // at most 2^53
+	Assigned int64 // addresses that at least one Service holds
+}

@@ -1,0 +1,4 @@
+// Package ipam turns the pools of a Balancer and what its Services ask for and
+// have already into one assignment of addresses, in which no listener has two
+// owners and no address moves under its Service.
+package ipam
