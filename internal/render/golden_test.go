@@ -43,6 +43,7 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 		"limits": one(with(tcp(at, nodes...), func(s *lb.Settings) {
 			s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient = 1000, 300, 10
 		})),
+		"limits-of-udp":        one(with(udp(at, nodes...), func(s *lb.Settings) { s.MaxConnectionsPerNode = 300 })),
 		"limits-without-nodes": one(with(tcp(at), func(s *lb.Settings) { s.MaxConnections, s.MaxConnectionsPerClient = 1000, 10 })),
 		"timeouts": set(func(s *lb.Settings) {
 			s.ConnectTimeout, s.IdleTimeout, s.HealthCheck.Interval = 1500*time.Microsecond, 24*time.Hour, 1500*time.Millisecond

@@ -130,7 +130,7 @@ var lines = func() *regexp.Regexp {
 		`    zone ` + name + ` \d+k;`, `    least_conn;`, `    random;`,
 		`    hash \$remote_addr(:\$remote_port)? consistent;`,
 		`    server ` + address + ` max_fails=\d+( fail_timeout=\d+s)?( max_conns=\d+)?;`,
-		`    listen ` + address + `( udp)?( proxy_protocol)?;`,
+		`    listen ` + address + `( udp( reuseport)?| proxy_protocol)?;`,
 		`    (set_real_ip_from|allow) ` + prefix + `;`, `    deny all;`,
 		`    limit_conn ` + name + ` \d+;`,
 		`    return "";`, `    proxy_buffer_size 64k;`, `    proxy_half_close on;`,

@@ -38,6 +38,7 @@ type nginxFrontend struct {
 	IdleTimeout             string
 	Retries                 int32
 	MaxConnections          int32
+	MaxConnectionsPerNode   int32
 	MaxConnectionsPerClient int32
 
 	socket fileset.Socket
@@ -97,6 +98,7 @@ func newNginxFrontend(id lb.ID, f *lb.Frontend) (nginxFrontend, error) {
 		IdleTimeout:             milliseconds(set.IdleTimeout),
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
+		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
 		socket:                  fileset.Socket{Network: protocol, Address: address},
 	}
@@ -112,6 +114,14 @@ func (f nginxFrontend) Tries() int32 { return f.Retries + 1 }
 // ZoneKilobytes is the size of the upstream's zone: 1.5 kB per server, and 64k at
 // least, of which nginx itself takes a part.
 func (f nginxFrontend) ZoneKilobytes() int { return max(64, (len(f.Backends)*3+1)/2) }
+
+// OneWorkerPerFlow gives every worker a socket of its own, so that the datagrams
+// of one UDP flow are one session, not one in each worker: where sessions are
+// limited, a flow would use up its own limit. Elsewhere one socket is better:
+// it needs fewer files, and loses nothing in a reload.
+func (f nginxFrontend) OneWorkerPerFlow() bool {
+	return f.UDP && (f.MaxConnections > 0 || f.MaxConnectionsPerNode > 0 || f.MaxConnectionsPerClient > 0)
+}
 
 // upstreamName is unique among all Services: no part has a dot in it.
 func upstreamName(id lb.ID, address netip.AddrPort, protocol string) string {

@@ -2,8 +2,10 @@ package render_test
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,26 +25,78 @@ func startUDPNodes(t *testing.T, count int) (nodes []net.PacketConn, addresses [
 	return nodes, addresses
 }
 
+// burst sends bursts of datagrams as fast as it can, so that several workers
+// are busy with the flow, and returns which nodes answered.
+func burst(t *testing.T, conn net.Conn) map[string]bool {
+	t.Helper()
+	const bursts, size = 20, 10
+	reached, buffer, answers := map[string]bool{}, make([]byte, 100), 0
+	for range bursts {
+		for range size {
+			if _, err := conn.Write([]byte("a")); err != nil {
+				t.Error(err)
+			}
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		for range size {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				t.Errorf("after %d answers: %v", answers, err)
+				return reached
+			}
+			node, _, _ := strings.Cut(string(buffer[:n]), " ")
+			reached[node] = true
+			answers++
+		}
+	}
+	return reached
+}
+
+// bursts has flows of one client side by side, and returns the nodes of each.
+func bursts(t *testing.T, flows int, at string) []map[string]bool {
+	t.Helper()
+	reached := make([]map[string]bool, flows)
+	var all sync.WaitGroup
+	for i := range flows {
+		conn := client("127.0.3.1").dial(t, "udp", at)
+		all.Go(func() { reached[i] = burst(t, conn) })
+	}
+	all.Wait()
+	return reached
+}
+
 func TestNginxKeepsAUDPFlowOnOneNode(t *testing.T) {
 	_, nodes := startUDPNodes(t, 3)
 	for _, a := range []lb.Algorithm{lb.RoundRobin, lb.LeastConnections, lb.Random, lb.SourceHash} {
 		t.Run(string(a), func(t *testing.T) {
 			at := freeAddress(t, "127.1.3.1")
 			serve(t, algorithm(udp(at, nodes...), a))
-			reached := map[string]bool{}
-			for range 20 {
-				conn := client("127.0.3.1").dial(t, "udp", at)
-				first, _ := exchange(t, conn, []byte("a"), patience)
-				reached[first] = true
-				for range 50 { // over two workers
-					if got, _ := exchange(t, conn, []byte("a"), patience); got != first {
-						t.Fatalf("the flow hops from %q to %q", first, got)
-					}
+			all := map[string]bool{}
+			for _, reached := range bursts(t, 10, at) {
+				if len(reached) != 1 {
+					t.Errorf("a flow reaches %v", reached)
 				}
+				maps.Copy(all, reached)
 			}
-			if spreads := len(reached) > 1; spreads != (a != lb.SourceHash) {
-				t.Errorf("20 flows of one client reach %v", reached)
+			if spreads := len(all) > 1; spreads != (a != lb.SourceHash) {
+				t.Errorf("10 flows of one client reach %v", all)
 			}
+		})
+	}
+}
+
+// A flow is one session however many workers there are, else it uses up its own limit.
+func TestNginxCountsAUDPFlowOnce(t *testing.T) {
+	_, nodes := startUDPNodes(t, 1)
+	for name, limit := range map[string]func(*lb.Settings){
+		"all":        func(s *lb.Settings) { s.MaxConnections = 10 },
+		"per node":   func(s *lb.Settings) { s.MaxConnectionsPerNode = 10 },
+		"per client": func(s *lb.Settings) { s.MaxConnectionsPerClient = 10 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := freeAddress(t, "127.1.3.8")
+			serve(t, with(udp(at, nodes...), limit))
+			bursts(t, 10, at) // fails without an answer to each datagram
 		})
 	}
 }
