@@ -73,11 +73,11 @@ type Assignment struct {
 
 // Usage counts the addresses of one pool.
 type Usage struct {
-	IPv4, IPv6 Count
+	IPv4, IPv6 FamilyUsage
 }
 
-// Count counts the addresses of one family in one pool.
-type Count struct {
+// FamilyUsage counts the addresses of one family in one pool.
+type FamilyUsage struct {
 	Capacity int64 // at most 2^53
 	Assigned int64 // addresses that at least one Service holds
 }

@@ -1,6 +1,14 @@
 package ipam
 
 import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -15,11 +23,175 @@ type Pool struct {
 	SharePorts bool
 
 	services, namespaces labels.Selector
+	spans                [families][]span // sorted, apart from each other
+}
+
+// Contains reports whether an address is one of the pool's.
+func (p *Pool) Contains(a netip.Addr) bool {
+	spans := p.spans[familyOf(a)]
+	i := sort.Search(len(spans), func(i int) bool { return !spans[i].last.Less(a) })
+	return i < len(spans) && spans[i].contains(a)
+}
+
+func (p *Pool) capacity(f family) int64 {
+	var n int64
+	for _, s := range p.spans[f] {
+		n = min(n+s.size(), maxCapacity)
+	}
+	return n
+}
+
+// forbids says why the selectors keep a Service off the pool, "" if they do not.
+func (p *Pool) forbids(r *Request) string {
+	switch {
+	case !p.services.Matches(r.Labels):
+		return fmt.Sprintf("the serviceSelector of AddressPool %s does not match the Service's labels", p.Name)
+	case !p.namespaces.Matches(r.NamespaceLabels):
+		return fmt.Sprintf("the namespaceSelector of AddressPool %s does not match the labels of the Service's namespace", p.Name)
+	}
+	return ""
 }
 
 // ParsePools parses all AddressPools of the cluster. One that is bad, or that
 // overlaps an older one (by creationTimestamp, then name), is left out whole and
 // has a problem, by its name. Accepted pools are sorted by name.
 func ParsePools(pools []v1alpha1.AddressPool) (accepted []*Pool, problems map[string]*Problem) {
-	return nil, map[string]*Problem{}
+	byAge := make([]*v1alpha1.AddressPool, len(pools))
+	for i := range pools {
+		byAge[i] = &pools[i]
+	}
+	slices.SortFunc(byAge, func(a, b *v1alpha1.AddressPool) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	problems = map[string]*Problem{}
+	var taken index
+	for _, object := range byAge {
+		p, err := parsePool(&object.Spec)
+		if err != nil {
+			problems[object.Name] = &Problem{Reason: v1alpha1.ReasonInvalid, Message: err.Error()}
+			continue
+		}
+		p.Name = object.Name
+		if problem := taken.overlap(p); problem != nil {
+			problems[object.Name] = problem
+			continue
+		}
+		taken.add(p)
+		accepted = append(accepted, p)
+	}
+	slices.SortFunc(accepted, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
+	return accepted, problems
+}
+
+func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
+	p := &Pool{
+		Balancer:   spec.Balancer,
+		AutoAssign: spec.AutoAssign == nil || *spec.AutoAssign,
+		Priority:   spec.Priority,
+		SharePorts: spec.Sharing == v1alpha1.SharingPorts,
+	}
+	if p.Balancer == "" {
+		return nil, fmt.Errorf("spec.balancer is empty: name the Balancer that assigns these addresses")
+	}
+	if !slices.Contains([]v1alpha1.SharingPolicy{"", v1alpha1.SharingNone, v1alpha1.SharingPorts}, spec.Sharing) {
+		return nil, fmt.Errorf("spec.sharing is %q: write None or Ports", spec.Sharing)
+	}
+	var err error
+	if p.services, err = parseSelector("serviceSelector", &spec.ServiceSelector); err != nil {
+		return nil, err
+	}
+	if p.namespaces, err = parseSelector("namespaceSelector", &spec.NamespaceSelector); err != nil {
+		return nil, err
+	}
+	return p, p.parseAddresses(spec.Addresses)
+}
+
+func parseSelector(field string, s *metav1.LabelSelector) (labels.Selector, error) {
+	parsed, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return nil, fmt.Errorf("correct spec.%s: %w", field, err)
+	}
+	return parsed, nil
+}
+
+func (p *Pool) parseAddresses(entries []v1alpha1.AddressRange) error {
+	if len(entries) == 0 {
+		return fmt.Errorf("spec.addresses is empty: add a prefix, a range or an address")
+	}
+	const listed = 5
+	var bad []string
+	for _, entry := range entries {
+		s, err := parseSpan(string(entry))
+		switch {
+		case err == nil:
+			f := familyOf(s.first)
+			p.spans[f] = append(p.spans[f], s)
+		case len(bad) < listed:
+			bad = append(bad, fmt.Sprintf("spec.addresses: %q %v", entry, err))
+		}
+	}
+	for f := range p.spans {
+		p.spans[f] = merge(p.spans[f])
+	}
+	if bad != nil {
+		return fmt.Errorf("%s", strings.Join(bad, "; "))
+	}
+	return nil
+}
+
+// index finds the pool of an address.
+type index []indexed // sorted, apart from each other
+
+type indexed struct {
+	span
+	pool *Pool
+}
+
+func newIndex(pools []*Pool) index {
+	var x index
+	for _, p := range pools {
+		for _, spans := range p.spans {
+			for _, s := range spans {
+				x = append(x, indexed{s, p})
+			}
+		}
+	}
+	slices.SortFunc(x, func(a, b indexed) int { return a.first.Compare(b.first) })
+	return x
+}
+
+// from is the place of the first span that does not end before an address.
+func (x index) from(a netip.Addr) int {
+	return sort.Search(len(x), func(i int) bool { return !x[i].last.Less(a) })
+}
+
+// find is the pool that has an address, nil if none has.
+func (x index) find(a netip.Addr) *Pool {
+	if i := x.from(a); i < len(x) && x[i].contains(a) {
+		return x[i].pool
+	}
+	return nil
+}
+
+func (x index) overlap(p *Pool) *Problem {
+	for _, spans := range p.spans {
+		for _, s := range spans {
+			if i := x.from(s.first); i < len(x) && x[i].overlaps(s) {
+				return &Problem{
+					Reason: v1alpha1.ReasonOverlap,
+					Message: fmt.Sprintf("AddressPool %s, which is older, has addresses of %s (%s): take them out of one of the two",
+						x[i].pool.Name, s, x[i].span),
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (x *index) add(p *Pool) {
+	for _, spans := range p.spans {
+		for _, s := range spans {
+			*x = slices.Insert(*x, x.from(s.first), indexed{s, p})
+		}
+	}
 }

@@ -1,0 +1,114 @@
+package ipam
+
+import (
+	"net/netip"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// ledger knows who holds what. Claims are only ever added, which is what lets
+// shelves remember how far they are taken.
+type ledger struct {
+	pools     index
+	slots     map[netip.Addr]*slot
+	listeners map[lb.Listener]*service
+}
+
+// slot is an address that somebody holds.
+type slot struct {
+	holders []*service // in the order of their claims
+	// whole holds every listener: a Service that leaves and whose ports are not
+	// known any more (it became an ExternalName) may be live on any.
+	whole *service
+}
+
+// holder is somebody else than s, nil if there is none.
+func (l *ledger) holder(a netip.Addr, s *service) *service {
+	if sl := l.slots[a]; sl != nil {
+		for _, h := range sl.holders {
+			if h != s {
+				return h
+			}
+		}
+	}
+	return nil
+}
+
+// claim gives an address to a Service, with those of its listeners that nobody
+// holds yet. The others are what it returns.
+func (l *ledger) claim(a netip.Addr, s *service) []Conflict {
+	sl := l.slots[a]
+	if sl == nil {
+		sl = &slot{}
+		l.slots[a] = sl
+	}
+	sl.holders = append(sl.holders, s)
+	s.held = append(s.held, a)
+	if len(s.Ports) == 0 && sl.whole == nil {
+		sl.whole = s
+	}
+	var conflicts []Conflict
+	for _, p := range s.Ports {
+		at := p.at(a)
+		switch owner := l.listeners[at]; owner {
+		case nil:
+			l.listeners[at] = s
+		case s:
+		default:
+			conflicts = append(conflicts, Conflict{Listener: at, Holder: owner.Name})
+		}
+	}
+	return conflicts
+}
+
+// collision is the first listener of s at an address that somebody else holds.
+func (l *ledger) collision(a netip.Addr, s *service) *Conflict {
+	sl := l.slots[a]
+	if sl == nil {
+		return nil
+	}
+	for _, p := range s.Ports {
+		if owner := l.owner(sl, p.at(a)); owner != nil && owner != s {
+			return &Conflict{Listener: p.at(a), Holder: owner.Name}
+		}
+	}
+	return nil
+}
+
+func (l *ledger) owner(sl *slot, at lb.Listener) *service {
+	if owner := l.listeners[at]; owner != nil {
+		return owner
+	}
+	return sl.whole
+}
+
+func (p Port) at(a netip.Addr) lb.Listener {
+	return lb.Listener{Address: a, Port: p.Port, Protocol: p.Protocol}
+}
+
+// usage counts what is held in each pool.
+func (l *ledger) usage(pools []*Pool) map[string]Usage {
+	assigned := map[*Pool]*[families]int64{}
+	for a := range l.slots {
+		p := l.pools.find(a)
+		if p == nil {
+			continue
+		}
+		if assigned[p] == nil {
+			assigned[p] = &[families]int64{}
+		}
+		assigned[p][familyOf(a)]++
+	}
+	out := make(map[string]Usage, len(pools))
+	for _, p := range pools {
+		n := assigned[p]
+		if n == nil {
+			n = &[families]int64{}
+		}
+		out[p.Name] = Usage{
+			IPv4: FamilyUsage{Capacity: p.capacity(ipv4), Assigned: n[ipv4]},
+			IPv6: FamilyUsage{Capacity: p.capacity(ipv6), Assigned: n[ipv6]},
+		}
+	}
+	return out
+}
