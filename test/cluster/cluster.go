@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,7 +125,11 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 	group, gctx := errgroup.WithContext(ctx)
 	if !o.ControlPlaneOnly {
 		for i := range o.Hosts {
-			group.Go(func() error { return c.AddHost(gctx, fmt.Sprintf("lb%d", i+1)) })
+			name := fmt.Sprintf("lb%d", i+1)
+			if _, err := c.reserve(name, "host"); err != nil { // in order, so that addresses follow names
+				return err
+			}
+			group.Go(func() error { return c.buildHost(gctx, name) })
 		}
 		group.Go(func() error { return c.AddClient(gctx, "client") })
 	}
@@ -141,7 +146,12 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 		}
 		nodes, nctx := errgroup.WithContext(gctx)
 		for i := range o.Nodes {
-			nodes.Go(func() error { return c.AddNode(nctx, NodeSpec{Name: fmt.Sprintf("node%d", i+1)}) })
+			spec := NodeSpec{Name: fmt.Sprintf("node%d", i+1)}
+			at, err := c.reserve(spec.Name, "node")
+			if err != nil {
+				return err
+			}
+			nodes.Go(func() error { return c.buildNode(nctx, spec, at) })
 		}
 		if err := nodes.Wait(); err != nil {
 			return err
@@ -319,15 +329,26 @@ func (c *Cluster) Hosts() []string   { return c.names("host") }
 func (c *Cluster) Nodes() []string   { return c.names("node") }
 func (c *Cluster) Clients() []string { return c.names("client") }
 
-// place is a box's free number in a range of the subnet; the first that nobody has.
-func (s *state) free(from int) int {
-	used := make(map[int]bool)
-	for _, b := range s.Boxes {
-		used[b.At] = true
-	}
-	for at := from + 1; ; at++ {
-		if !used[at] {
-			return at
+// reserve takes a name and the first free number in the subnet for a box of a kind.
+func (c *Cluster) reserve(name, kind string) (at int, err error) {
+	first := map[string]int{"host": hostsAt + 1, "client": clientsAt + 1, "node": nodesAt + 1}
+	last := map[string]int{"host": hostsAt + maxHosts, "client": nodesAt - 1, "node": nodesAt + maxNodes}
+	uerr := c.update(func(s *state) {
+		if _, taken := s.Boxes[name]; taken || name == "router" || name == "" || strings.ContainsAny(name, "/. ") {
+			err = fmt.Errorf("the name %q is taken, or has a character that names must not have", name)
+			return
 		}
-	}
+		used := make(map[int]bool)
+		for _, b := range s.Boxes {
+			used[b.At] = true
+		}
+		for at = first[kind]; used[at]; at++ {
+		}
+		if at > last[kind] {
+			err = fmt.Errorf("no room for one more %s", kind)
+			return
+		}
+		s.Boxes[name] = box{Kind: kind, At: at}
+	})
+	return at, errors.Join(err, uerr)
 }

@@ -29,11 +29,7 @@ func (c *Cluster) link(ctx context.Context, name string, cut bool) error {
 
 // AddClient makes one more client, which reaches the virtual addresses by the router.
 func (c *Cluster) AddClient(ctx context.Context, name string) error {
-	var at int
-	err := c.reserve(name, func(s *state) {
-		at = s.free(clientsAt)
-		s.Boxes[name] = box{Kind: "client", At: at}
-	})
+	at, err := c.reserve(name, "client")
 	if err != nil {
 		return err
 	}

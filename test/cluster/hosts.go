@@ -80,14 +80,13 @@ func (h *Host) KnownHosts(ctx context.Context) (string, error) {
 
 // AddHost makes a balancer host and boots it. Routes to the virtual addresses are left as they are: see RouteVia.
 func (c *Cluster) AddHost(ctx context.Context, name string) error {
-	var at int
-	err := c.reserve(name, func(s *state) {
-		at = s.free(hostsAt)
-		s.Boxes[name] = box{Kind: "host", At: at}
-	})
-	if err != nil {
+	if _, err := c.reserve(name, "host"); err != nil {
 		return err
 	}
+	return c.buildHost(ctx, name)
+}
+
+func (c *Cluster) buildHost(ctx context.Context, name string) error {
 	disk := c.disk(name)
 	if _, err := c.router().command(ctx, "mkdir", "-p", disk).Output(); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (c *Cluster) AddHost(ctx context.Context, name string) error {
 	if _, err := c.router().command(ctx, "mount", "-t", "tmpfs", "-o", "mode=755,size="+c.now().Options.HostDisk, "tmpfs", disk).Output(); err != nil {
 		return err
 	}
-	return c.boot(ctx, name, firstBoot)
+	return c.boot(ctx, name, true)
 }
 
 // disk is where the host's writes go: a tmpfs of its own below the cluster's, which only the cluster sees.
@@ -110,8 +109,8 @@ ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 mkdir -p /var/log/nginx
 `
 
-// everyBoot starts what a Debian host would: its own settings for the network, sshd, the balancer's
-// daemon, and /etc/rc.local for whatever a test adds. Each of them daemonizes.
+// everyBoot starts what a Debian host would: its own settings for the network and sshd; the balancer's
+// daemon and /etc/rc.local follow. Each of them daemonizes.
 const everyBoot = `
 sysctl -q -e --system --pattern '^net' >/var/log/sysctl.log 2>&1 || true
 /usr/sbin/sshd -E /var/log/sshd.log
@@ -124,12 +123,16 @@ var startEngine = map[string]string{
 if [ -r /etc/default/haproxy ]; then . /etc/default/haproxy; fi
 haproxy -W -D -p /run/haproxy.pid -f $CONFIG $EXTRAOPTS >/var/log/haproxy.boot.log 2>&1 || [ $? = 2 ]
 `,
-	"none": "",
+	"none": "true\n",
 }
 
+// rcLocal is for whatever a test wants started.
 const rcLocal = "if [ -x /etc/rc.local ]; then /etc/rc.local; fi\n"
 
-func (c *Cluster) boot(ctx context.Context, name, before string) error {
+// boot makes the host's network and starts its processes. At its first boot the engine's daemon must
+// start; later that is its own affair: a host with a broken configuration boots all the same.
+
+func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	s := c.now()
 	b := s.Boxes[name]
 	if err := c.addBox(ctx, name, b.At); err != nil {
@@ -137,6 +140,10 @@ func (c *Cluster) boot(ctx context.Context, name, before string) error {
 	}
 	if s.Options.Addresses == "static" {
 		if err := ip(ctx, c.netns(name), c.localRoutes()...); err != nil {
+			return err
+		}
+		// Local by a route is enough to bind to an IPv4 address, but not to an IPv6 address.
+		if err := sysctl(c.netns(name), "net/ipv6/ip_nonlocal_bind=1"); err != nil {
 			return err
 		}
 	}
@@ -152,11 +159,18 @@ func (c *Cluster) boot(ctx context.Context, name, before string) error {
 	if err := c.update(func(s *state) { b := s.Boxes[name]; b.Init, b.Cut = started, false; s.Boxes[name] = b }); err != nil {
 		return err
 	}
-	if before != "" && !s.Options.KeepDefaultSite {
-		before += "rm -f /etc/nginx/sites-enabled/default\n"
+	script := everyBoot + startEngine[s.Options.Engine] + rcLocal
+	if first {
+		prepare := firstBoot
+		if !s.Options.KeepDefaultSite {
+			prepare += "rm -f /etc/nginx/sites-enabled/default\n"
+		}
+		script = prepare + script
+	} else {
+		script = everyBoot + "(" + startEngine[s.Options.Engine] + ") >/var/log/boot.log 2>&1 || true\n" + rcLocal
 	}
 	h := &Host{name, c}
-	if _, err := h.Shell(ctx, before+everyBoot+startEngine[s.Options.Engine]+rcLocal); err != nil {
+	if _, err := h.Shell(ctx, script); err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
 	return c.await(ctx, "", name+"'s sshd", func() error { return answers(ctx, h.Addr(), 22) })
@@ -188,7 +202,7 @@ func (h *Host) PowerOn(ctx context.Context) error {
 	if h.c.now().Boxes[h.Name].Init.alive() {
 		return errors.New("host " + h.Name + " is on already")
 	}
-	return h.c.boot(ctx, h.Name, "")
+	return h.c.boot(ctx, h.Name, false)
 }
 
 // Reboot is PowerOff and PowerOn.

@@ -202,11 +202,14 @@ func addrAdd(a netip.Addr, bits int, dev string) string {
 	return line
 }
 
+// mac stays the same over a reboot, as neighbours expect.
+func mac(at int) string { return fmt.Sprintf("02:65:6c:62:%02x:%02x", at>>8, at&0xff) }
+
 // addBox makes a network namespace with a link to the bridge, addresses, and a way out by the router.
 func (c *Cluster) addBox(ctx context.Context, name string, at int, settings ...string) error {
 	p := c.now().Plan
 	if err := ip(ctx, c.router(), "netns add "+name,
-		fmt.Sprintf("link add p%d type veth peer name eth0 netns %s", at, name),
+		fmt.Sprintf("link add p%d type veth peer name eth0 address %s netns %s", at, mac(at), name),
 		fmt.Sprintf("link set p%d master br0 up", at)); err != nil {
 		return err
 	}

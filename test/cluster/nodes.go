@@ -24,14 +24,14 @@ type NodeSpec struct {
 // AddNode makes the network namespace, the Node object and its kube-proxy, and returns when node ports
 // are served.
 func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) error {
-	var at int
-	err := c.reserve(spec.Name, func(s *state) {
-		at = s.free(nodesAt)
-		s.Boxes[spec.Name] = box{Kind: "node", At: at}
-	})
+	at, err := c.reserve(spec.Name, "node")
 	if err != nil {
 		return err
 	}
+	return c.buildNode(ctx, spec, at)
+}
+
+func (c *Cluster) buildNode(ctx context.Context, spec NodeSpec, at int) error {
 	if err := c.addBox(ctx, spec.Name, at, forwardSettings...); err != nil {
 		return err
 	}
@@ -42,20 +42,6 @@ func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) error {
 		return err
 	}
 	return c.startProxy(ctx, spec.Name)
-}
-
-// reserve changes the state so that name is taken.
-func (c *Cluster) reserve(name string, change func(*state)) error {
-	taken := false
-	err := c.update(func(s *state) {
-		if _, taken = s.Boxes[name]; !taken && name != "router" {
-			change(s)
-		}
-	})
-	if taken || name == "router" {
-		return fmt.Errorf("the name %q is taken", name)
-	}
-	return err
 }
 
 func (c *Cluster) podRoutes(verb string, at int) []string {

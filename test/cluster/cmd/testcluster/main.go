@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/external-lb/external-lb/test/cluster"
 )
@@ -19,14 +21,19 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			os.Exit(exit.ExitCode()) // of `exec`: the command has said why
+		var command commandError
+		if exit := (*exec.ExitError)(nil); errors.As(err, &command) && errors.As(err, &exit) {
+			os.Exit(max(exit.ExitCode(), 1)) // the command has said why
 		}
 		fmt.Fprintln(os.Stderr, "testcluster:", err)
 		os.Exit(1)
 	}
 }
+
+// commandError is the end of what `testcluster exec` ran.
+type commandError struct{ error }
+
+func (e commandError) Unwrap() error { return e.error }
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
@@ -131,12 +138,29 @@ func execute(open opener) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			run, err := c.Command(cmd.Context(), args[0], args[1:]...)
+			argv := args[1:]
+			if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err == nil {
+				// A shell wants a terminal of its own PID namespace to control jobs.
+				argv = []string{"script", "-qec", quote(argv), "/dev/null"}
+			}
+			run, err := c.Command(cmd.Context(), args[0], argv...)
 			if err != nil {
 				return err
 			}
 			run.Stdin, run.Stdout, run.Stderr = os.Stdin, os.Stdout, os.Stderr
-			return run.Run()
+			if err := run.Run(); err != nil {
+				return fmt.Errorf("%s: %w", args[0], commandError{err})
+			}
+			return nil
 		},
 	}
+}
+
+// quote makes one line for a shell out of a command.
+func quote(argv []string) string {
+	words := make([]string, len(argv))
+	for i, arg := range argv {
+		words[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	return strings.Join(words, " ")
 }
