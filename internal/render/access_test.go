@@ -38,6 +38,23 @@ func TestS28_NginxAdmitsOnlySourceRanges(t *testing.T) {
 	}
 }
 
+func TestS28_NginxJudgesIPv6Clients(t *testing.T) {
+	n, at, closed, proxied := startNode(t, "::1"), freeAddress(t, "::1"), freeAddress(t, "::1"), freeAddress(t, "::1")
+	serve(t, from(tcp(at, n.address), "::1/128"), from(tcp(closed, n.address), "2001:db8::/32"),
+		from(accepting(tcp(proxied, n.address)), "::1/128", "2001:db8:1::/48"))
+	for _, c := range []struct{ to, say, wants string }{
+		{at, "", n.address},
+		{closed, "", ""},
+		{proxied, header("[2001:db8:1::9]:1234", proxied), n.address},
+		{proxied, header("[2001:db8:2::9]:1234", proxied), ""},
+		{proxied, header("192.0.2.1:1234", "192.0.2.2:80"), ""},
+	} {
+		if got := client("").reaches(t, c.to, c.say); got != c.wants {
+			t.Errorf("%s with %q got %q, want %q", c.to, c.say, got, c.wants)
+		}
+	}
+}
+
 func TestS28_NginxAdmitsOnlySourceRangesOfUDP(t *testing.T) {
 	at, n := freeAddress(t, "127.1.1.2"), startUDPNode(t, "127.0.0.1")
 	serve(t, from(udp(at, n.LocalAddr().String()), "127.0.2.8/29"))

@@ -137,3 +137,25 @@ func TestNginxConnectionsPerClientAreLimited(t *testing.T) {
 		t.Error("another client was limited, too")
 	}
 }
+
+// The zones keep their keys and sizes, so nginx takes the reload and goes on counting.
+func TestNginxCountsOnAfterAReload(t *testing.T) {
+	at, other, nodes := freeAddress(t, "127.1.0.9"), freeAddress(t, "127.1.0.10"), startNodes(t, 2)
+	limited := func(limit int32) lb.Frontend {
+		return with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnections, s.MaxConnectionsPerClient = limit, limit })
+	}
+	d := serve(t, limited(2))
+	for range 2 {
+		client("127.0.1.1").ask(t, at)
+	}
+	d.reload(t, limited(3), tcp(other, nodes...))
+	eventually(t, "the new limit admits a third connection", func() bool {
+		_, answer := client("127.0.1.1").ask(t, at) // stays open
+		return answer != ""
+	})
+	for range 10 {
+		if got := client("127.0.1.1").reaches(t, at); got != "" {
+			t.Errorf("a fourth connection reached %s", got)
+		}
+	}
+}

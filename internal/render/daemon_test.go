@@ -75,8 +75,25 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
+// daemon is an nginx that runs.
+type daemon struct {
+	dir     string
+	process *os.Process
+}
+
+// reload gives a daemon other frontends. It answers for them only after a while.
+func (d daemon) reload(t *testing.T, frontends ...lb.Frontend) {
+	t.Helper()
+	for f := range mustRender(t, config(service(t, "web", frontends...))).All() {
+		writeFile(t, filepath.Join(d.dir, "live", f.Path), f.Data)
+	}
+	if err := d.process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // serve runs nginx with one Service of some frontends until the test ends.
-func serve(t *testing.T, frontends ...lb.Frontend) {
+func serve(t *testing.T, frontends ...lb.Frontend) daemon {
 	t.Helper()
 	dir, conf := install(t, mustRender(t, config(service(t, "web", frontends...))))
 	nginx := exec.Command("nginx", "-c", conf, "-e", filepath.Join(dir, "error.log"))
@@ -101,6 +118,7 @@ func serve(t *testing.T, frontends ...lb.Frontend) {
 		defer c.Close()
 		return receive(c) == "ready"
 	})
+	return daemon{dir, nginx.Process}
 }
 
 // check runs nginx -t where every address can be bound: in a network namespace
