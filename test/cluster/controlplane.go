@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -197,5 +196,5 @@ func answers(ctx context.Context, addr netip.Addr, port uint16) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(conn.Close())
+	return conn.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ func (c *Cluster) podRoutes(verb string, at int) []string {
 }
 
 func (c *Cluster) createNode(ctx context.Context, spec NodeSpec, at int) error {
-	labels := map[string]string{"kubernetes.io/hostname": spec.Name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+	labels := map[string]string{"kubernetes.io/hostname": spec.Name, "kubernetes.io/os": "linux", "kubernetes.io/arch": runtime.GOARCH}
 	maps.Copy(labels, spec.Labels)
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: spec.Name, Labels: labels}}
 	for _, cidr := range c.now().Plan.podCIDRs(at - nodesAt) {

@@ -147,7 +147,7 @@ func execute(open opener) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			run.Stdin, run.Stdout, run.Stderr = os.Stdin, os.Stdout, os.Stderr
+			run.Stdin, run.Stdout, run.Stderr = os.Stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if err := run.Run(); err != nil {
 				return fmt.Errorf("%s: %w", args[0], commandError{err})
 			}
