@@ -89,7 +89,8 @@ func (x *Epoch) GetSeq() uint64 {
 // Entry is one file of a manifest.
 type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// path as it is on the host's disk, whatever that is.
+	Path []byte `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// SHA-256 of the content.
 	Sum           []byte `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -126,11 +127,11 @@ func (*Entry) Descriptor() ([]byte, []int) {
 	return file_wirepb_wire_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *Entry) GetPath() string {
+func (x *Entry) GetPath() []byte {
 	if x != nil {
 		return x.Path
 	}
-	return ""
+	return nil
 }
 
 func (x *Entry) GetSum() []byte {
@@ -574,8 +575,9 @@ func (x *DeliveryHeader) GetWant() string {
 }
 
 type Deletes struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Paths         []string               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// paths as in a manifest.
+	Paths         [][]byte `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,7 +612,7 @@ func (*Deletes) Descriptor() ([]byte, []int) {
 	return file_wirepb_wire_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *Deletes) GetPaths() []string {
+func (x *Deletes) GetPaths() [][]byte {
 	if x != nil {
 		return x.Paths
 	}
@@ -1052,7 +1054,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\x03R\x04term\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\"-\n" +
 	"\x05Entry\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\"\x0f\n" +
 	"\rStatusRequest\"\x8d\x01\n" +
 	"\x0eStatusResponse\x12=\n" +
@@ -1081,7 +1083,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x12\n" +
 	"\x04want\x18\x03 \x01(\tR\x04want\"\x1f\n" +
 	"\aDeletes\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"\x86\x01\n" +
+	"\x05paths\x18\x01 \x03(\fR\x05paths\"\x86\x01\n" +
 	"\n" +
 	"FileHeader\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
