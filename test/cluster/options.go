@@ -28,7 +28,8 @@ type Options struct {
 	// Pools are the ranges of virtual addresses. Default: DefaultPools.
 	Pools []string `json:"pools"`
 	// Addresses says how hosts get virtual addresses: "static" (default) makes all of Pools local on
-	// every host and routes them there; "vrrp" leaves them to keepalived, on the hosts' own link.
+	// every host and routes them there; "vrrp" leaves them to keepalived, on the hosts' own link. Static
+	// sets net.ipv6.ip_nonlocal_bind, without which such an IPv6 address cannot be bound.
 	Addresses string `json:"addresses"`
 	// HostDisk bounds what a host can write to its filesystem, as a size for tmpfs. Default: 512m.
 	HostDisk string `json:"hostDisk"`
