@@ -1,5 +1,14 @@
 package deliver
 
+import (
+	"context"
+	"errors"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/wire"
+)
+
 // Reason classifies why a host does not run what is desired.
 type Reason string
 
@@ -33,3 +42,55 @@ func (e *Error) Error() string { return e.Message }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// hostState is the state of a host that cannot be worked with.
+func (e *Error) hostState() v1alpha1.HostState {
+	switch e.Reason {
+	case ReasonCommand, ReasonProtocol, ReasonLocal:
+		return v1alpha1.HostFailed // it was reached
+	default:
+		return v1alpha1.HostUnreachable
+	}
+}
+
+// passing reports whether the trouble may go away without anybody's doing.
+func (e *Error) passing() bool { return e.Reason == ReasonUnreachable || e.Reason == ReasonLost }
+
+// explain puts what ended a connection, or prevented it, into words.
+func explain(err error, t Target) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	message := "the connection to " + t.Endpoint() + " broke: " + err.Error()
+	if t.Host.Local != nil {
+		message = "the host's end in this process broke off: " + err.Error()
+	}
+	return &Error{Reason: ReasonLost, Message: message, Err: err}
+}
+
+// problem is why a target cannot be reached at all.
+func problem(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Reason: ReasonSecret, Message: err.Error(), Err: err}
+}
+
+// broken reports whether an error is the end of a connection.
+func broken(err error) bool {
+	return errors.Is(err, wire.ErrLost) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// reasonOf classifies the failure of a call.
+func reasonOf(err error) Reason {
+	if he, ok := errors.AsType[*host.Error](err); ok {
+		switch he.Code {
+		case host.CodeStaleEpoch, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine:
+			return Reason(he.Code)
+		}
+	}
+	if broken(err) {
+		return ReasonLost
+	}
+	return ReasonMachine
+}

@@ -3,6 +3,8 @@ package deliver
 import (
 	"context"
 	"io"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -22,6 +24,8 @@ const (
 type Conn interface {
 	host.Host
 	io.Closer
+	// Done is closed when the connection has ended; nil if it never does.
+	Done() <-chan struct{}
 }
 
 // Dialer connects to hosts. Its errors are of type *Error where the cause is known.
@@ -58,22 +62,146 @@ type Options struct {
 }
 
 // Fleet delivers to the hosts of all Balancers, each by a goroutine of its own.
-type Fleet struct{}
+type Fleet struct {
+	opts Options
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	seq  atomic.Uint64
+
+	mu        sync.Mutex
+	balancers map[string]*balancer
+}
+
+// balancer is what a Balancer's hosts have in common.
+type balancer struct {
+	want    desire
+	workers []*worker // in the order of Set
+}
+
+// desire is what hosts should run, and why.
+type desire struct {
+	set   *fileset.Set // nil before the first Deliver
+	cause string
+}
+
+func (d desire) digest() fileset.Digest {
+	if d.set == nil {
+		return ""
+	}
+	return d.set.Digest()
+}
+
+func (d desire) manifest() fileset.Manifest {
+	if d.set == nil {
+		return nil
+	}
+	return d.set.Manifest()
+}
 
 // NewFleet makes a Fleet without hosts.
-func NewFleet(opts Options) *Fleet { return &Fleet{} }
+func NewFleet(opts Options) *Fleet {
+	if opts.Dialer == nil {
+		opts.Dialer = SSH{}
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = noMetrics{}
+	}
+	if opts.Changed == nil {
+		opts.Changed = func(string) {}
+	}
+	if opts.Log.GetSink() == nil {
+		opts.Log = logr.Discard()
+	}
+	f := &Fleet{opts: opts, balancers: map[string]*balancer{}}
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	return f
+}
 
 // Set says which hosts a Balancer has. Those that it no longer has are left as
 // they are; none at all forgets the Balancer. It does not block.
-func (f *Fleet) Set(balancer string, targets []Target) {}
+func (f *Fleet) Set(name string, targets []Target) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.balancer(name)
+	former := map[string]*worker{}
+	for _, w := range b.workers {
+		former[w.target.Host.Name] = w
+	}
+	b.workers = nil
+	for _, t := range targets {
+		w := former[t.Host.Name]
+		if w != nil && w.target.sameMachine(t) {
+			delete(former, t.Host.Name)
+			w.retarget(t)
+		} else {
+			w = f.start(name, t, b.want)
+		}
+		b.workers = append(b.workers, w)
+	}
+	for _, w := range former {
+		w.cancel()
+	}
+	if len(targets) == 0 {
+		delete(f.balancers, name)
+	}
+}
+
+func (f *Fleet) balancer(name string) *balancer {
+	b := f.balancers[name]
+	if b == nil {
+		b = &balancer{}
+		f.balancers[name] = b
+	}
+	return b
+}
 
 // Deliver says what the hosts of a Balancer should run, and why. The newest
 // wins; one under way is not interrupted. It does not block.
-func (f *Fleet) Deliver(balancer string, want *fileset.Set, cause string) {}
+func (f *Fleet) Deliver(name string, want *fileset.Set, cause string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.balancer(name)
+	if b.want.set != nil && b.want.digest() == want.Digest() {
+		return
+	}
+	b.want = desire{set: want, cause: cause}
+	for _, w := range b.workers {
+		w.desire(b.want)
+	}
+}
 
 // States of a Balancer's hosts, in the order of Set.
-func (f *Fleet) States(balancer string) []State { return nil }
+func (f *Fleet) States(name string) []State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.balancers[name]
+	if b == nil {
+		return nil
+	}
+	out := make([]State, len(b.workers))
+	for i, w := range b.workers {
+		out[i] = w.state
+	}
+	return out
+}
 
 // Close ends all deliveries and connections and waits for that. The hosts go on
 // with what they run.
-func (f *Fleet) Close() {}
+func (f *Fleet) Close() {
+	f.stop()
+	f.wg.Wait()
+}
+
+// nextEpoch is newer than every other of this process.
+func (f *Fleet) nextEpoch() host.Epoch {
+	e := host.Epoch{Seq: f.seq.Add(1)}
+	e.Lease, e.Term = f.opts.Epoch()
+	return e
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Delivered(string, string, string, time.Duration) {}
+func (noMetrics) Reloaded(string, string, string)                 {}
+func (noMetrics) Proved(string, string, time.Duration)            {}

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -31,21 +32,23 @@ type State struct {
 	Deliveries    int       // since start, of whatever result
 	OldWorkers    int       // processes of earlier configurations that still carry connections
 
-	// pending is a set under way, whose outcome is not known: its files may be
-	// live, and those that it lacks may be gone.
-	pending fileset.Manifest
-	// settled is true once no earlier delivery, of this process or of a former
-	// leader, can change the host any more.
+	// pending are sets under way, or whose outcome is not known: their files may
+	// be live, and what they lack may be gone.
+	pending []fileset.Manifest
+	// settled is true once no delivery of a former leader can change the host.
 	settled bool
 }
 
 // Serves reports whether the file with this content is proved to be live on the
 // host, and no delivery under way changes it.
 func (s State) Serves(path string, sum fileset.Sum) bool {
-	if s.Proven[path] != sum || s.Proven == nil {
+	if proven, ok := s.Proven[path]; !ok || proven != sum {
 		return false
 	}
-	return s.pending == nil || s.pending[path] == sum
+	return !slices.ContainsFunc(s.pending, func(m fileset.Manifest) bool {
+		got, ok := m[path]
+		return !ok || got != sum
+	})
 }
 
 // MayServe is false only if a file with this path is certainly not live on the
@@ -54,7 +57,34 @@ func (s State) MayServe(path string) bool {
 	if !s.settled || s.Proven == nil {
 		return true
 	}
-	_, proven := s.Proven[path]
-	_, pending := s.pending[path]
-	return proven || pending
+	if _, proven := s.Proven[path]; proven {
+		return true
+	}
+	return slices.ContainsFunc(s.pending, func(m fileset.Manifest) bool {
+		_, ok := m[path]
+		return ok
+	})
+}
+
+// proof finds the set that has the digest which a host proved: what it has on
+// disk, what was proved before, or what was under way; nil if it is none of them.
+func (s State) proof(live fileset.Digest, candidates ...fileset.Manifest) fileset.Manifest {
+	if live == "" {
+		return nil
+	}
+	for _, m := range slices.Concat(candidates, []fileset.Manifest{s.Proven}, s.pending) {
+		if m != nil && m.Digest() == live {
+			return m
+		}
+	}
+	return nil
+}
+
+// same reports whether two states tell a reader the same.
+func (s State) same(o State) bool {
+	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
+		s.Live == o.Live && s.Desired == o.Desired && (s.Proven == nil) == (o.Proven == nil) &&
+		slices.Equal(s.Refused, o.Refused) && s.EngineVersion == o.EngineVersion &&
+		s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers &&
+		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

@@ -3,7 +3,6 @@ package deliver
 import (
 	"bytes"
 	"net"
-	"reflect"
 	"strconv"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 
 // Target is a host that a Balancer names, with all that it takes to reach it.
 type Target struct {
-	Balancer    string
+	Balancer    string // by name
 	Host        v1alpha1.Host
 	PrivateKey  []byte        // ssh-privatekey of the Secret
 	KnownHosts  []byte        // known_hosts of the Secret
@@ -22,11 +21,14 @@ type Target struct {
 
 // Endpoint is where sshd listens: 192.0.2.5:22.
 func (t Target) Endpoint() string {
-	port := t.Host.Port
-	if port == 0 {
-		port = 22
+	return net.JoinHostPort(t.Host.Address, strconv.Itoa(t.port()))
+}
+
+func (t Target) port() int {
+	if t.Host.Port == 0 {
+		return 22
 	}
-	return net.JoinHostPort(t.Host.Address, strconv.Itoa(int(port)))
+	return int(t.Host.Port)
 }
 
 // user to log in as.
@@ -47,5 +49,12 @@ func (t Target) sameMachine(o Target) bool {
 func (t Target) sameAccess(o Target) bool {
 	return t.sameMachine(o) && t.user() == o.user() &&
 		bytes.Equal(t.PrivateKey, o.PrivateKey) && bytes.Equal(t.KnownHosts, o.KnownHosts) &&
-		reflect.DeepEqual(t.Problem, o.Problem)
+		problemText(t.Problem) == problemText(o.Problem)
+}
+
+func problemText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -1,0 +1,66 @@
+package deliver
+
+import "time"
+
+type action int
+
+const (
+	actWait action = iota
+	actStatus
+	actApply
+)
+
+// plan says what a connected worker does next: at once, or what it waits for
+// until when.
+func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (action, string, time.Time) {
+	if !now.Before(w.statusAt) {
+		return actStatus, "", now
+	}
+	cause, due := w.due(want)
+	if due.IsZero() {
+		return actWait, "", w.statusAt
+	}
+	if !w.reloadAt.IsZero() {
+		due = latest(due, w.reloadAt.Add(minInterval))
+	}
+	if !now.Before(due) {
+		return actApply, cause, now
+	}
+	if w.statusAt.Before(due) {
+		due = w.statusAt
+	}
+	return actWait, "", due
+}
+
+// due says when a delivery should be made and why; zero: none is needed.
+func (w *worker) due(want desire) (string, time.Time) {
+	switch {
+	case want.set == nil || w.have == nil:
+		return "", time.Time{}
+	case w.drifted:
+		return CauseDrift, w.after(want)
+	case w.done != want.digest() || w.lost:
+		return want.cause, w.after(want)
+	case !w.refuseAt.IsZero():
+		return CauseRetry, latest(w.refuseAt, w.after(want))
+	default:
+		return "", time.Time{}
+	}
+}
+
+// after is when a delivery may be tried: what failed waits, something else does not.
+func (w *worker) after(want desire) time.Time {
+	if w.failedWant == want.digest() {
+		return latest(time.Unix(1, 0), w.retryAt, w.holdAt)
+	}
+	return latest(time.Unix(1, 0), w.holdAt)
+}
+
+func latest(a time.Time, others ...time.Time) time.Time {
+	for _, b := range others {
+		if b.After(a) {
+			a = b
+		}
+	}
+	return a
+}

@@ -1,0 +1,234 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/host"
+)
+
+// worker delivers to one host.
+type worker struct {
+	fleet    *Fleet
+	balancer string
+	host     string
+	log      logr.Logger
+	cancel   context.CancelFunc
+	wake     chan struct{} // something below changed
+
+	// Guarded by the Fleet's mu.
+	target Target
+	want   desire
+	since  time.Time // when something was desired that is not proved yet; zero: nothing
+	state  State
+
+	// Of the goroutine alone.
+	have       fileset.Manifest // on the host's disk: what a change starts from; nil: ask
+	done       fileset.Digest   // the last desired set whose delivery has ended well
+	doneLive   fileset.Digest   // what it made live
+	drifted    bool             // the host no longer runs that
+	settled    bool             // no delivery of a former leader can follow
+	lost       bool             // the outcome of a delivery is not known, and it may still follow
+	fence      host.Epoch       // once the host has taken it, neither can
+	mute       bool             // the host could not say what it runs
+	failedWant fileset.Digest   // the desired set whose delivery failed last
+	mismatches int              // bases in a row that were not the host's
+	retries    backoff
+	statusAt   time.Time // when to ask what the host runs
+	retryAt    time.Time // when to deliver failedWant again
+	holdAt     time.Time // when to deliver anything again
+	refuseAt   time.Time // when to try refused fragments again; zero: there are none
+	reloadAt   time.Time // the start of the last reload
+}
+
+// start makes a worker. The Fleet's mu is held.
+func (f *Fleet) start(balancer string, t Target, want desire) *worker {
+	ctx, cancel := context.WithCancel(f.ctx)
+	w := &worker{
+		fleet: f, balancer: balancer, host: t.Host.Name, cancel: cancel, wake: make(chan struct{}, 1), target: t,
+		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
+		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting},
+	}
+	w.desire(want)
+	f.wg.Go(func() {
+		defer cancel()
+		w.run(ctx)
+	})
+	return w
+}
+
+// retarget changes how the same machine is reached. The Fleet's mu is held.
+func (w *worker) retarget(t Target) {
+	w.target = t
+	w.nudge()
+}
+
+// desire changes what is wanted. The Fleet's mu is held.
+func (w *worker) desire(want desire) {
+	if want.set == nil {
+		return
+	}
+	w.want, w.state.Desired = want, want.digest()
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
+	if s := w.state.State; s == v1alpha1.HostInSync || s == v1alpha1.HostPartial {
+		w.state.State, w.state.Reason, w.state.Message = v1alpha1.HostDelivering, "", ""
+	}
+	w.nudge()
+}
+
+func (w *worker) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// now returns what is wanted of whom.
+func (w *worker) now() (Target, desire) {
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
+	return w.target, w.want
+}
+
+// update changes the state and tells readers if it makes a difference.
+func (w *worker) update(change func(*State)) {
+	w.fleet.mu.Lock()
+	before := w.state
+	change(&w.state)
+	after := w.state
+	w.fleet.mu.Unlock()
+	if before.same(after) {
+		return
+	}
+	if before.State != after.State || before.Message != after.Message {
+		w.log.Info("host", "state", after.State, "reason", after.Reason, "message", after.Message, "live", after.Live.Short())
+	}
+	w.fleet.opts.Changed(w.balancer)
+}
+
+// run connects, serves the connection until it breaks or the target changes, and
+// starts over.
+func (w *worker) run(ctx context.Context) {
+	var reconnect backoff
+	for ctx.Err() == nil {
+		target, _ := w.now()
+		err := w.attempt(ctx, target, &reconnect)
+		if err == nil || ctx.Err() != nil {
+			continue // another target, or the end
+		}
+		e := explain(err, target)
+		w.update(func(s *State) { s.State, s.Reason, s.Message = e.hostState(), e.Reason, e.Message })
+		limit := retryMax
+		if e.passing() {
+			limit = reconnectMax
+		}
+		if !w.pause(ctx, target, reconnect.next(limit)) {
+			reconnect.reset()
+		}
+	}
+}
+
+// attempt is one connection, from dialling to its end.
+func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff) error {
+	conn, err := w.dial(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	w.have, w.statusAt, w.retryAt, w.holdAt = nil, time.Time{}, time.Time{}, time.Time{}
+	w.retries.reset()
+	return w.session(ctx, target, conn, reconnect.reset)
+}
+
+func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
+	if target.Problem != nil {
+		return nil, problem(target.Problem)
+	}
+	if target.Host.Local == nil {
+		return w.fleet.opts.Dialer.Dial(ctx, target)
+	}
+	if w.fleet.opts.Local == nil {
+		return nil, &Error{Reason: ReasonLocal, Message: "this process has no host's end for local: {}"}
+	}
+	h, err := w.fleet.opts.Local()
+	if err != nil {
+		return nil, &Error{Reason: ReasonLocal, Message: "the host's end in this process cannot start: " + err.Error(), Err: err}
+	}
+	return local{h}, nil
+}
+
+// local is a connection to the host's end in this process.
+type local struct{ host.Host }
+
+func (local) Close() error          { return nil }
+func (local) Done() <-chan struct{} { return nil }
+
+// pause waits. It returns false as soon as the target is reached in another way.
+func (w *worker) pause(ctx context.Context, target Target, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		if now, _ := w.now(); !now.sameAccess(target) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-timer.C:
+			return true
+		case <-w.wake:
+		}
+	}
+}
+
+// errLost ends a session whose connection ended while nobody asked anything.
+var errLost = errors.New("the host closed it, or it was cut")
+
+// session keeps a host as desired until its connection breaks or its target
+// changes (nil).
+func (w *worker) session(ctx context.Context, target Target, conn Conn, healthy func()) error {
+	for ctx.Err() == nil {
+		now, want := w.now()
+		if !now.sameAccess(target) {
+			return nil
+		}
+		act, cause, at := w.plan(time.Now(), want, now.MinInterval)
+		var err error
+		switch act {
+		case actStatus:
+			err = w.status(ctx, conn)
+			if err == nil {
+				healthy()
+			}
+		case actApply:
+			err = w.apply(ctx, conn, want, cause)
+		case actWait:
+			err = w.idle(ctx, conn, time.Until(at))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idle waits for the next thing to do.
+func (w *worker) idle(ctx context.Context, conn Conn, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-w.wake:
+	case <-conn.Done():
+		return errLost
+	}
+	return nil
+}
