@@ -56,10 +56,13 @@ type Conflict struct {
 
 // Assignment is what one Service gets.
 type Assignment struct {
-	// Addresses in the order of Request.Families, at most one of each. Those of
-	// Request.Published and Request.Recorded that are not among them stay held,
-	// so that nobody gets them, as long as requests say that the Service has them.
+	// Addresses in the order of Request.Families, at most one of each.
 	Addresses []netip.Addr
+	// Leaving are the other addresses that the Service had. Nobody gets them as
+	// long as the next Request says that they are published or recorded: the
+	// record needs Addresses and, behind them, those of Leaving that are still
+	// published or may still be live on a host.
+	Leaving []netip.Addr
 	// Conflicts are the listeners of Addresses that are not the Service's: it
 	// must not be programmed there. Sorted by listener.
 	Conflicts []Conflict

@@ -125,6 +125,11 @@ func (c *chooser) settle(s *service) Assignment {
 			notices = append(notices, c.notice(k.address, s)...)
 		}
 	}
+	for _, a := range s.held {
+		if !slices.Contains(out.Addresses, a) {
+			out.Leaving = append(out.Leaving, a)
+		}
+	}
 	slices.SortFunc(out.Conflicts, func(a, b Conflict) int {
 		return cmp.Or(a.Listener.Compare(b.Listener), cmp.Compare(a.Holder, b.Holder))
 	})

@@ -1,0 +1,115 @@
+package ipam
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+func TestParsePools(t *testing.T) {
+	pools, problems := parse(
+		makePool("b", "192.0.2.16/28", "2001:db8::/120").shared().manual().priority(7),
+		makePool("a", "192.0.2.8-192.0.2.15", "192.0.2.0/29", "192.0.2.4"),
+	)
+	if len(problems) != 0 || len(pools) != 2 {
+		t.Fatalf("%d pools, problems %v", len(pools), problems)
+	}
+	a, b := pools[0], pools[1]
+	if a.Name != "a" || !a.AutoAssign || a.SharePorts || a.Balancer != "edge" || fmt.Sprint(a.spans) != "[[192.0.2.0-192.0.2.15] []]" {
+		t.Errorf("a is %+v", a)
+	}
+	if b.Name != "b" || b.AutoAssign || !b.SharePorts || b.Priority != 7 || b.capacity(ipv4) != 16 || b.capacity(ipv6) != 256 {
+		t.Errorf("b is %+v", b)
+	}
+	for address, want := range map[string]bool{"192.0.2.15": false, "192.0.2.16": true, "192.0.2.31": true, "192.0.2.32": false, "2001:db8::ff": true, "2001:db8::100": false} {
+		if b.Contains(addrs(address)[0]) != want {
+			t.Errorf("b contains %s: %t", address, !want)
+		}
+	}
+}
+
+func TestParsePools_oneBadPoolIsLeftOutWhole(t *testing.T) {
+	pool := func(change func(*v1alpha1.AddressPoolSpec)) *poolBuilder {
+		b := makePool("bad", "192.0.2.0/28")
+		change(&b.Spec)
+		return b
+	}
+	bad := metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}}
+	for name, test := range map[string]struct {
+		pool *poolBuilder
+		want string
+	}{
+		"range":             {makePool("bad", "192.0.2.0/28", "192.0.2.9-192.0.2.1"), "192.0.2.1-192.0.2.9"},
+		"all bad are named": {makePool("bad", "x", "127.0.0.1"), `"x" is no address: write an address (198.51.100.7), a prefix (192.0.2.0/28) or a range (192.0.2.64-192.0.2.80); spec.addresses: "127.0.0.1" has loopback`},
+		"no addresses":      {makePool("bad"), "spec.addresses is empty"},
+		"no balancer":       {pool(func(s *v1alpha1.AddressPoolSpec) { s.Balancer = "" }), "spec.balancer is empty"},
+		"sharing":           {pool(func(s *v1alpha1.AddressPoolSpec) { s.Sharing = "All" }), "None or Ports"},
+		"serviceSelector":   {pool(func(s *v1alpha1.AddressPoolSpec) { s.ServiceSelector = bad }), "correct spec.serviceSelector"},
+		"namespaceSelector": {pool(func(s *v1alpha1.AddressPoolSpec) { s.NamespaceSelector = bad }), "correct spec.namespaceSelector"},
+	} {
+		pools, problems := parse(test.pool, makePool("good", "192.0.2.0/28"))
+		if len(pools) != 1 || pools[0].Name != "good" {
+			t.Errorf("%s: accepted %v", name, pools)
+		}
+		if p := problems["bad"]; p == nil || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, test.want) {
+			t.Errorf("%s: problem %v, want %q", name, p, test.want)
+		}
+	}
+}
+
+func TestParsePools_theOlderOfTwoThatOverlapStays(t *testing.T) {
+	for name, test := range map[string]struct {
+		pools []*poolBuilder
+		want  map[string]string // problem, by pool
+	}{
+		"older by age": {
+			[]*poolBuilder{makePool("a", "192.0.2.0/28"), makePool("b", "192.0.2.15").age(1)},
+			map[string]string{"a": "AddressPool b, which is older, has addresses of 192.0.2.0-192.0.2.15 (192.0.2.15): take them out of one of the two"},
+		},
+		"of one age: by name": {
+			[]*poolBuilder{makePool("b", "192.0.2.0/28"), makePool("a", "192.0.2.15")},
+			map[string]string{"b": "AddressPool a, which is older, has addresses of 192.0.2.0-192.0.2.15 (192.0.2.15): take them out of one of the two"},
+		},
+		"one that is left out blocks nobody": {
+			[]*poolBuilder{makePool("a", "192.0.2.0/28").age(3), makePool("b", "192.0.2.8-192.0.2.40").age(2), makePool("c", "192.0.2.32/28").age(1)},
+			map[string]string{"b": "AddressPool a, which is older, has addresses of 192.0.2.8-192.0.2.40 (192.0.2.0-192.0.2.15): take them out of one of the two"},
+		},
+		"IPv6": {
+			[]*poolBuilder{makePool("a", "192.0.2.0/28", "2001:db8::/64"), makePool("b", "192.0.3.0/28", "2001:db8::1")},
+			map[string]string{"b": "AddressPool a, which is older, has addresses of 2001:db8::1 (2001:db8::-2001:db8::ffff:ffff:ffff:ffff): take them out of one of the two"},
+		},
+		"neighbours": {
+			[]*poolBuilder{makePool("a", "192.0.2.0/28"), makePool("b", "192.0.2.16/28")},
+			map[string]string{},
+		},
+	} {
+		for range 2 {
+			_, problems := parse(test.pools...)
+			got := map[string]string{}
+			for pool, p := range problems {
+				got[pool] = p.Message
+				if p.Reason != v1alpha1.ReasonOverlap {
+					t.Errorf("%s: reason %s", name, p.Reason)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("%s:\n%s", name, diff)
+			}
+			slices.Reverse(test.pools)
+		}
+	}
+}
+
+func TestParsePools_overlapsAcrossBalancers(t *testing.T) {
+	other := makePool("b", "192.0.2.0/28")
+	other.Spec.Balancer = "other"
+	if _, problems := parse(makePool("a", "192.0.2.0/28"), other); problems["b"] == nil {
+		t.Error("two Balancers have one address")
+	}
+}

@@ -1,0 +1,300 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+var compareAddrs = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
+
+// world is a cluster in which everything happens at random. Users may write
+// anything into the record of the Services whose name says so.
+type world struct {
+	cluster
+	next int
+}
+
+var worldPools = map[string]func() *poolBuilder{
+	"none":   func() *poolBuilder { return makePool("none", "192.0.2.0/30", "2001:db8::/126") },
+	"one":    func() *poolBuilder { return makePool("one", "192.0.2.8").shared() },
+	"ports":  func() *poolBuilder { return makePool("ports", "192.0.2.16/31", "2001:db8:1::/127").shared() },
+	"manual": func() *poolBuilder { return makePool("manual", "192.0.2.32/31", "2001:db8:2::/127").manual() },
+}
+
+var worldAddrs = addrs("192.0.2.0", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.8", "192.0.2.16", "192.0.2.17", "192.0.2.32",
+	"2001:db8::", "2001:db8::1", "2001:db8:1::", "2001:db8:1::1", "2001:db8:2::", "203.0.113.1", "2001:db8:f::1")
+
+func (w *world) drawPools(t *rapid.T) {
+	var pools []*poolBuilder
+	for _, name := range []string{"none", "one", "ports", "manual"} {
+		if rapid.IntRange(0, 9).Draw(t, name) == 0 {
+			continue
+		}
+		p := worldPools[name]().priority(rapid.Int32Range(0, 1).Draw(t, "priority"))
+		if rapid.IntRange(0, 3).Draw(t, "selective") == 0 {
+			p = p.services("tier", "gold")
+		}
+		pools = append(pools, p)
+	}
+	w.setPools(pools...)
+}
+
+func (w *world) drawService(t *rapid.T) {
+	name := fmt.Sprintf("s%d", w.next)
+	if rapid.IntRange(0, 4).Draw(t, "tampered") == 0 {
+		name += "-tampered"
+	}
+	r := w.add(name)
+	r.Created = epoch.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Hour)
+	w.next++
+	w.drawSpec(t, r)
+}
+
+func (w *world) drawSpec(t *rapid.T, r *Request) {
+	r.Families = rapid.SampledFrom([][]corev1.IPFamily{{v4}, {v6}, {v4, v6}, {v6, v4}}).Draw(t, "families")
+	r.RequireAll = len(r.Families) == 2 && rapid.Bool().Draw(t, "require")
+	r.Ports = rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Port {
+		return Port{rapid.SampledFrom([]lb.Protocol{lb.TCP, lb.UDP}).Draw(t, "protocol"), rapid.Uint16Range(80, 82).Draw(t, "port")}
+	}), 1, 3, rapid.ID[Port]).Draw(t, "ports")
+	r.Wanted = rapid.SliceOfNDistinct(rapid.SampledFrom(worldAddrs), 0, 2, rapid.ID[netip.Addr]).Draw(t, "wanted")
+	r.Pool = rapid.SampledFrom([]string{"", "", "", "none", "one", "manual", "nowhere"}).Draw(t, "pool")
+	r.Labels = rapid.SampledFrom([]labels.Set{{}, {"tier": "gold"}}).Draw(t, "labels")
+}
+
+// step lets something happen: a Service comes, changes, leaves, is withdrawn or
+// tampered with, or the pools are edited.
+func (w *world) step(t *rapid.T) {
+	if len(w.requests) == 0 {
+		w.drawService(t)
+		return
+	}
+	r := rapid.SampledFrom(w.requests).Draw(t, "service")
+	switch rapid.SampledFrom([]string{"come", "come", "come", "change", "leave", "pools", "tamper"}).Draw(t, "step") {
+	case "come":
+		w.drawService(t)
+	case "change":
+		w.drawSpec(t, r)
+	case "leave":
+		if r.Withdrawing {
+			w.remove(r)
+		}
+		r.Withdrawing = true
+	case "pools":
+		w.drawPools(t)
+	case "tamper":
+		if tampered(r) {
+			r.Recorded = rapid.SliceOfN(rapid.SampledFrom(worldAddrs), 0, 4).Draw(t, "record")
+		}
+	}
+}
+
+// tell writes what was assigned as the controller does, until it crashes: first
+// the record, then the status, then the record without what was left.
+func (w *world) tell(t *rapid.T) {
+	for _, r := range w.requests {
+		if r.Withdrawing {
+			continue
+		}
+		got := w.got[r.UID]
+		upTo := rapid.IntRange(0, 3).Draw(t, "written")
+		if upTo >= 1 {
+			r.Recorded = slices.Concat(got.Addresses, got.Leaving)
+		}
+		if upTo >= 2 {
+			r.Published = got.Addresses
+		}
+		if upTo >= 3 {
+			r.Recorded = got.Addresses
+		}
+	}
+}
+
+func tampered(r *Request) bool { return len(r.Name) > 9 && r.Name[len(r.Name)-9:] == "-tampered" }
+
+func union(lists ...[]netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range slices.Concat(lists...) {
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := &world{cluster: cluster{t: t}}
+		w.drawPools(rt)
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			w.step(rt)
+			w.assign()
+			w.checkListeners(rt)
+			w.checkUnshared(rt)
+			w.checkPublishedStays(rt)
+			w.checkShape(rt)
+			w.checkOrder(rt)
+			w.checkRestart(rt)
+			w.tell(rt)
+		}
+	})
+}
+
+// checkListeners: S34, no listener has two owners.
+func (w *world) checkListeners(t *rapid.T) {
+	owners := map[lb.Listener]string{}
+	for _, r := range w.requests {
+		lost := map[lb.Listener]bool{}
+		for _, c := range w.got[r.UID].Conflicts {
+			lost[c.Listener] = true
+		}
+		for _, a := range w.got[r.UID].Addresses {
+			for _, p := range r.Ports {
+				at := p.at(a)
+				if lost[at] {
+					continue
+				}
+				if owner, taken := owners[at]; taken {
+					t.Fatalf("%s is both %s's and %s's", at, owner, r.Name)
+				}
+				owners[at] = r.Name
+			}
+		}
+	}
+}
+
+// checkUnshared: an address that is not shared is nobody else's, also while its
+// Service leaves it.
+func (w *world) checkUnshared(t *rapid.T) {
+	shared := func(a netip.Addr) bool {
+		return slices.ContainsFunc([]string{"one", "ports"}, func(name string) bool {
+			accepted, _ := parse(worldPools[name]())
+			return accepted[0].Contains(a)
+		})
+	}
+	holders := map[netip.Addr]string{}
+	for _, r := range w.requests {
+		for _, a := range union(w.got[r.UID].Addresses, r.Published) {
+			if shared(a) {
+				continue
+			}
+			if other, held := holders[a]; held {
+				t.Fatalf("%s is both %s's and %s's", a, other, r.Name)
+			}
+			holders[a] = r.Name
+		}
+	}
+}
+
+// checkPublishedStays: S10, S35, only its user's wish moves a Service.
+func (w *world) checkPublishedStays(t *rapid.T) {
+	for _, r := range w.requests {
+		got := w.got[r.UID].Addresses
+		for _, a := range r.Published {
+			sameFamily := func(b netip.Addr) bool { return a.Is4() == b.Is4() }
+			asked := slices.ContainsFunc(r.Families, func(f corev1.IPFamily) bool { return (f == v4) == a.Is4() })
+			i := slices.IndexFunc(got, sameFamily)
+			switch {
+			case !asked || tampered(r) || slices.Contains(got, a):
+			case i >= 0 && slices.Contains(r.Wanted, got[i]) && !r.Withdrawing:
+			default:
+				t.Fatalf("%s had published %s and has %v now", r.Name, a, got)
+			}
+		}
+	}
+}
+
+// checkShape: at most one address per family, in order; a missing one is told;
+// a new one is no conflict.
+func (w *world) checkShape(t *rapid.T) {
+	for _, r := range w.requests {
+		got := w.got[r.UID]
+		var order []int
+		for _, a := range got.Addresses {
+			f := map[bool]corev1.IPFamily{true: v4, false: v6}[a.Is4()]
+			order = append(order, slices.Index(r.Families, f))
+		}
+		if slices.Contains(order, -1) || !slices.IsSorted(order) || len(slices.Compact(slices.Clone(order))) != len(order) {
+			t.Fatalf("%s has %v of %v", r.Name, got.Addresses, r.Families)
+		}
+		if !r.Withdrawing && len(got.Addresses) < len(r.Families) && got.Problem == nil {
+			t.Fatalf("%s has %v of %v and is not told why", r.Name, got.Addresses, r.Families)
+		}
+		if p := got.Problem; p != nil && (p.Reason == "" || p.Message == "") {
+			t.Fatalf("%s is told %+v", r.Name, p)
+		}
+		for _, c := range got.Conflicts {
+			if !slices.Contains(union(r.Published, r.Recorded), c.Listener.Address) || got.Problem == nil {
+				t.Fatalf("%s was given an address on which %s is taken", r.Name, c.Listener)
+			}
+		}
+	}
+}
+
+// checkOrder: neither the order of requests nor that of pools matters.
+func (w *world) checkOrder(t *rapid.T) {
+	var requests []Request
+	for _, r := range rapid.Permutation(w.requests).Draw(t, "requests") {
+		requests = append(requests, *r)
+	}
+	pools := rapid.Permutation(w.pools).Draw(t, "pools")
+	got, usage := Assign(pools, requests)
+	if diff := cmp.Diff(w.got, got, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
+		t.Fatalf("another order, another result:\n%s", diff)
+	}
+}
+
+// checkRestart: S35, a crash after the records were written changes nothing.
+func (w *world) checkRestart(t *rapid.T) {
+	requests := make([]Request, len(w.requests))
+	for i, r := range w.requests {
+		requests[i] = *r
+		requests[i].Recorded = slices.Concat(w.got[r.UID].Addresses, w.got[r.UID].Leaving)
+	}
+	got, usage := Assign(w.pools, requests)
+	before, after := addressesOf(w.got), addressesOf(got)
+	if diff := cmp.Diff(before, after, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
+		t.Fatalf("a restart changed assignments:\n%s", diff)
+	}
+}
+
+func addressesOf(assignments map[types.UID]Assignment) map[types.UID][]netip.Addr {
+	out := map[types.UID][]netip.Addr{}
+	for uid, a := range assignments {
+		out[uid] = a.Addresses
+	}
+	return out
+}
+
+// FuzzParsePools: whatever pools say, no address is in two that are accepted.
+func FuzzParsePools(f *testing.F) {
+	f.Add("192.0.2.0/28", "192.0.2.8-192.0.2.40", "192.0.2.4")
+	f.Add("2001:db8::/64", "2001:db8::1", "192.0.2.0/24")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		pools, problems := parse(
+			makePool("a", v1alpha1.AddressRange(a), v1alpha1.AddressRange(b)),
+			makePool("b", v1alpha1.AddressRange(b), v1alpha1.AddressRange(c)),
+			makePool("c", v1alpha1.AddressRange(c)))
+		if len(pools)+len(problems) != 3 {
+			t.Fatalf("%d pools, %d problems", len(pools), len(problems))
+		}
+		x := newIndex(pools)
+		for i := 1; i < len(x); i++ {
+			if !x[i-1].last.Less(x[i].first) {
+				t.Fatalf("%s of %s overlaps %s of %s", x[i-1].span, x[i-1].pool.Name, x[i].span, x[i].pool.Name)
+			}
+		}
+	})
+}

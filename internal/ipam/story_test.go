@@ -1,0 +1,284 @@
+package ipam
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+func TestS33_anAddressIsFreeOnceItsWithdrawalIsConfirmed(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1"))
+	s1 := c.add("s1")
+	c.publish()
+	c.want(s1, "192.0.2.1")
+
+	// s2 can't grab s1's address
+	s2 := c.add("s2")
+	c.publish()
+	c.want(s1, "192.0.2.1")
+	c.wantWaits(s2, "default/s1")
+
+	// s1 is deleted, but its withdrawal is not confirmed
+	s1.Withdrawing = true
+	c.publish()
+	c.wantWaits(s2, "default/s1")
+
+	// the API server cleared its status: our record is enough
+	s1.Published = nil
+	c.publish()
+	c.wantWaits(s2, "default/s1")
+
+	// s1 frees it, now s2 gets it
+	c.remove(s1)
+	c.publish()
+	c.want(s2, "192.0.2.1")
+
+	// s1 is made again with another UID
+	s1 = c.add("s1")
+	s1.UID = "uid-s1-again"
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	c.wantWaits(s1, "default/s2")
+}
+
+func (c *cluster) wantWaits(r *Request, holder string) {
+	c.t.Helper()
+	c.wantAddresses(r)
+	c.wantProblem(r, v1alpha1.ReasonAddressUnavailable, holder)
+}
+
+func TestS33_whoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1", "192.0.2.2"))
+	s1 := c.add("s1")
+	c.publish()
+	// to ClusterIP: withdrawn, and the record goes; s2 gets the address
+	c.remove(s1)
+	s2 := c.add("s2")
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	// back, with a status that somebody kept and a record that a user wrote
+	s1.Recorded, s1.Published = addrs("192.0.2.1"), nil
+	c.requests = append(c.requests, s1)
+	c.publish()
+	c.want(s1, "192.0.2.2")
+	c.want(s2, "192.0.2.1")
+}
+
+func TestS33_aServiceThatLeavesWithoutPortsHoldsAllOfItsAddress(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	s1, s2 := c.add("s1"), c.add("s2")
+	s2.Ports = ports(443)
+	c.publish()
+	s1.Withdrawing, s1.Ports, s1.Published = true, nil, nil // an ExternalName now
+	s3 := c.add("s3")
+	s3.Ports = ports(8080)
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	c.wantConflicts(s2)
+	c.wantAddresses(s3)
+	c.wantProblem(s3, v1alpha1.ReasonAddressUnavailable, "default/s1", "withdrawal is confirmed")
+	c.remove(s1)
+	c.publish()
+	c.want(s3, "192.0.2.1")
+}
+
+func TestS34_theOlderKeepsTheListenerAndTheYoungerGetsItWhenItIsFree(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	s2, s1 := c.add("s2"), c.add("s1")
+	s1.Created = s2.Created.Add(-time.Hour)
+	c.publish()
+	c.want(s1, "192.0.2.1")
+	c.wantAddresses(s2)
+	c.wantProblem(s2, v1alpha1.ReasonPortConflict, "192.0.2.1:80/TCP is held by Service default/s1")
+	c.remove(s1)
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	// an older one that comes later takes nothing from it
+	c.requests = append(c.requests, s1)
+	s1.Recorded, s1.Published = nil, nil
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	c.wantProblem(s1, v1alpha1.ReasonPortConflict, "default/s2")
+}
+
+func TestS34_ofOneAgeTheNameDecidesThenTheUID(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1"))
+	b, a, a2 := c.add("b"), c.add("a"), c.add("a2")
+	a2.Name = a.Name
+	for _, r := range c.requests {
+		r.Created = epoch
+	}
+	c.assign()
+	c.want(a, "192.0.2.1")
+	c.wantAddresses(a2)
+	c.wantAddresses(b)
+}
+
+func TestS34_afterAPortChangeTheOlderKeepsThePort(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	s1, s2 := c.add("s1"), c.add("s2")
+	s2.Ports = ports(443, 8443)
+	c.publish()
+	c.want(s1, "192.0.2.1")
+	c.want(s2, "192.0.2.1")
+
+	// s2 asks for s1's port: it keeps its address, but not there
+	s2.Ports = ports(443, 80)
+	c.publish()
+	c.want(s1, "192.0.2.1")
+	c.wantConflicts(s1)
+	c.wantAddresses(s2, "192.0.2.1")
+	c.wantConflicts(s2, "192.0.2.1:80/TCP default/s1")
+	c.wantProblem(s2, v1alpha1.ReasonPortConflict, "192.0.2.1:80/TCP", "default/s1")
+
+	// s1 leaves the port, s2 gets it
+	s1.Ports = ports(81)
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	c.wantConflicts(s2)
+
+	// s1, the older, wants it back
+	s1.Ports = ports(80)
+	c.publish()
+	c.want(s1, "192.0.2.1")
+	c.wantConflicts(s2, "192.0.2.1:80/TCP default/s1")
+}
+
+func TestS34_aRecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1", "192.0.2.2").shared())
+	s1, s2 := c.add("s1"), c.add("s2")
+	s1.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.1")
+	s2.Ports = ports(80, 443)
+	c.assign()
+	c.wantAddresses(s2, "192.0.2.1")
+	c.wantConflicts(s2, "192.0.2.1:80/TCP default/s1")
+	// with none left, another address serves it better
+	s2.Ports = ports(80)
+	c.assign()
+	c.want(s2, "192.0.2.2")
+}
+
+func TestS16_protocolsOfOnePortDoNotCollide(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	tcp, udp := c.add("tcp"), c.add("udp")
+	udp.Ports = []Port{{lb.UDP, 80}}
+	c.publish()
+	c.want(tcp, "192.0.2.1")
+	c.want(udp, "192.0.2.1")
+}
+
+func TestS35_aRestartChangesNothing(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
+	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
+	// crashed: s3 published, s2 on record, s1 not yet
+	s3.Recorded, s3.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
+	s2.Recorded = addrs("192.0.2.2")
+	for range 3 {
+		c.publish()
+		c.want(s1, "192.0.2.3")
+		c.want(s2, "192.0.2.2")
+		c.want(s3, "192.0.2.1")
+	}
+}
+
+func TestS35_whatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
+	s1, s2 := c.add("s1"), c.add("s2")
+	s1.Recorded = addrs("192.0.2.2") // a user's writing: s2 has it
+	s2.Recorded, s2.Published = addrs("192.0.2.2"), addrs("192.0.2.2")
+	c.publish()
+	c.want(s1, "192.0.2.1")
+	c.want(s2, "192.0.2.2")
+}
+
+func TestS35_aRecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
+	for name, address := range map[string]string{
+		"in no pool":           "203.0.113.1",
+		"selectors forbid it":  "192.0.2.65",
+		"not the named pool's": "192.0.2.1",
+		"an IPv4-mapped one":   "::ffff:192.0.2.33",
+	} {
+		c := newCluster(t,
+			makePool("any", "192.0.2.0/28"), makePool("named", "192.0.2.32/28"),
+			makePool("vip", "192.0.2.64/28").services("tier", "gold"))
+		s := c.add("s")
+		s.Pool = "named"
+		s.Recorded = addrs(address)
+		c.publish()
+		c.want(s, "192.0.2.32")
+		if t.Failed() {
+			t.Fatal(name)
+		}
+		if c.usage["vip"].IPv4.Assigned != 0 {
+			t.Errorf("%s: held on a user's word", name)
+		}
+	}
+}
+
+func TestS35_aRecordCannotHoldAWholePool(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.0/24"))
+	greedy := c.add("greedy")
+	for a := addrs("192.0.2.0")[0]; len(greedy.Recorded) < 256; a = a.Next() {
+		greedy.Recorded = append(greedy.Recorded, a)
+	}
+	c.assign()
+	c.want(greedy, "192.0.2.0")
+	if n := c.usage["p"].IPv4.Assigned; n != maxRecorded {
+		t.Errorf("holds %d addresses", n)
+	}
+}
+
+func TestS09_whatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
+	for _, written := range []string{"203.0.113.9", "192.0.2.9"} {
+		c := newCluster(t, makePool("p", "192.0.2.0/28"))
+		s := c.add("s")
+		c.publish()
+		s.Published = addrs(written)
+		c.publish()
+		c.want(s, "192.0.2.0")
+		// wiped
+		s.Published = nil
+		c.publish()
+		c.want(s, "192.0.2.0")
+	}
+}
+
+func TestS09_aPublishedAddressOutlivesItsRecord(t *testing.T) {
+	for _, record := range []string{"", "192.0.2.8", "203.0.113.9"} {
+		c := newCluster(t, makePool("p", "192.0.2.0/28"))
+		s1, s2 := c.add("s1"), c.add("s2")
+		s2.Published, s2.Recorded = addrs("192.0.2.8"), addrs("192.0.2.8")
+		s1.Published = addrs("192.0.2.7")
+		if record != "" {
+			s1.Recorded = addrs(record) // another's, or nobody's
+		}
+		c.publish()
+		c.want(s1, "192.0.2.7")
+		c.want(s2, "192.0.2.8")
+	}
+}
+
+func TestS33_usageCountsWhatIsHeld(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.0/30", "2001:db8::/64").shared(), makePool("q", "198.51.100.1"))
+	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
+	s1.Families = dual(v4, v6)
+	s2.Wanted, s2.Ports = addrs("192.0.2.0"), ports(81)
+	s3.Published, s3.Withdrawing = addrs("192.0.2.2"), true
+	c.assign()
+	want := map[string]Usage{
+		"p": {IPv4: FamilyUsage{4, 2}, IPv6: FamilyUsage{maxCapacity, 1}},
+		"q": {IPv4: FamilyUsage{1, 0}},
+	}
+	for name, u := range want {
+		if c.usage[name] != u {
+			t.Errorf("usage of %s is %+v, want %+v", name, c.usage[name], u)
+		}
+	}
+	if len(c.got) != 3 || len(c.got[types.UID("uid-s3")].Addresses) != 1 {
+		t.Errorf("got %v", c.got)
+	}
+}
