@@ -17,50 +17,62 @@ var Engines = []Engine{Nginx}
 // path=value where engines differ by value.
 type Field string
 
-// Support says what an engine does for a Field.
+// Support says what the engines do for a Field. An engine that is no key of a
+// map can do it; the others have the reason, in words for a user.
 type Support struct {
-	Field Field
-	// Missing says why an engine cannot, in words for a user. An engine that is
-	// not a key can.
-	Missing map[Engine]string
+	Field   Field
+	Missing map[Engine]string // with every protocol
+	UDP     map[Engine]string // with UDP
+	Note    map[Engine]string // can, with a difference that a user may notice
 }
+
+const (
+	passive = "nginx has no active checks: it judges a node by the connections that it makes to it"
+	flows   = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
+	glued   = "nginx would put the header into the first datagram"
+)
 
 // Capabilities is the one table of what engines can do: the statuses of
 // policies, the documentation and the tests are made from it.
 var Capabilities = []Support{
-	{Field: "algorithm=RoundRobin"},
-	{Field: "algorithm=LeastConnections"},
+	{Field: "algorithm=RoundRobin", Note: map[Engine]string{Nginx: "with UDP: " + flows}},
+	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}},
 	{Field: "algorithm=SourceHash"},
-	{Field: "algorithm=Random"},
+	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}},
 	{Field: "mode=TCP"},
 	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4"}},
-	{Field: "proxyProtocol.send=V1"},
+	{Field: "proxyProtocol.send=None"},
+	{Field: "proxyProtocol.send=V1", UDP: map[Engine]string{Nginx: glued}},
 	{Field: "proxyProtocol.send=V2", Missing: map[Engine]string{Nginx: "nginx sends only version 1 of the PROXY protocol"}},
-	{Field: "proxyProtocol.accept"},
-	{Field: "timeouts.connect"},
+	{Field: "proxyProtocol.accept", UDP: map[Engine]string{Nginx: "nginx does not accept the PROXY protocol over UDP"}},
+	{Field: "timeouts.connect", UDP: map[Engine]string{Nginx: "with UDP there is no connection to wait for"}},
 	{Field: "timeouts.idle"},
-	{Field: "healthCheck.type=Auto"},
+	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive}},
 	{Field: "healthCheck.type=None"},
-	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: "nginx judges nodes by the connections that it makes to them, it has no active checks"}},
-	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: "nginx judges nodes by the connections that it makes to them, it has no active checks"}},
-	{Field: "healthCheck.interval"},
-	{Field: "healthCheck.timeout", Missing: map[Engine]string{Nginx: "nginx has no active checks; timeouts.connect bounds its passive ones"}},
-	{Field: "healthCheck.rise", Missing: map[Engine]string{Nginx: "nginx uses a node again after healthCheck.interval, it has no active checks"}},
+	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: passive}},
+	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: passive}},
+	{Field: "healthCheck.http", Missing: map[Engine]string{Nginx: passive}},
+	{Field: "healthCheck.interval", Note: map[Engine]string{Nginx: "in whole seconds, rounded up; a node that failed is left out for this long"}},
+	{Field: "healthCheck.timeout", Missing: map[Engine]string{Nginx: passive + "; timeouts.connect bounds those"}},
+	{Field: "healthCheck.rise", Missing: map[Engine]string{Nginx: passive + ", and uses it again after healthCheck.interval"}},
 	{Field: "healthCheck.fall"},
 	{Field: "maxConnections"},
-	{Field: "maxConnectionsPerNode"},
+	{Field: "maxConnectionsPerNode", Note: map[Engine]string{Nginx: "connections from before a reload are not counted"}},
 	{Field: "maxConnectionsPerClient"},
 	{Field: "retries"},
-	{Field: "drain", Missing: map[Engine]string{Nginx: "nginx keeps established connections to a node that leaves until they end or worker_shutdown_timeout of the host cuts them"}},
+	{Field: "drain", Missing: map[Engine]string{Nginx: "established connections to a node that leaves live until they end, or until worker_shutdown_timeout of the host's nginx cuts them"}},
 }
 
-// Unsupported says why an engine cannot do a field, or "" if it can.
-func (e Engine) Unsupported(field Field) string {
+// Unsupported says why an engine cannot do a field for a protocol, or "" if it can.
+func (e Engine) Unsupported(field Field, p Protocol) string {
 	i := slices.IndexFunc(Capabilities, func(s Support) bool { return s.Field == field })
 	if i < 0 {
-		return "no engine knows this field"
+		return "no engine knows this setting"
 	}
-	return Capabilities[i].Missing[e]
+	if reason := Capabilities[i].Missing[e]; reason != "" || p != UDP {
+		return reason
+	}
+	return Capabilities[i].UDP[e]
 }
 
 // Carries reports whether an engine can carry a protocol.

@@ -1,0 +1,65 @@
+package translate
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Service is a Kubernetes Service that a Balancer carries.
+type Service struct {
+	Object    *corev1.Service
+	Addresses []netip.Addr // assigned, in the order of its families
+	// Withheld are listeners at its Addresses that another Service has.
+	Withheld []lb.Listener
+}
+
+// Input is all that a Balancer's Config depends on.
+type Input struct {
+	Balancer *v1alpha1.Balancer
+	Services []Service
+	Nodes    []*corev1.Node
+	// Slices by Service, of those with externalTrafficPolicy: Local.
+	Slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	// Policies of the cluster; those that target none of Services do nothing.
+	Policies []*v1alpha1.UpstreamPolicy
+}
+
+// Problem is something that a user should know.
+type Problem struct {
+	Reason  string // one of v1alpha1.Reason*
+	Message string // what is wrong and what to do
+	// Fatal: the Service is left out of the Config.
+	Fatal bool
+}
+
+// PortKey names a port of a Service.
+type PortKey struct {
+	Protocol corev1.Protocol
+	Port     int32
+}
+
+// ServiceResult is what became of a Service.
+type ServiceResult struct {
+	// PortErrors are v1alpha1.PortError* of ports that are not carried.
+	PortErrors map[PortKey]string
+	Problems   []Problem // the fatal one first
+	Backends   int       // nodes that carry it
+}
+
+// Output is what the hosts should carry and what users should know.
+type Output struct {
+	Config   *lb.Config
+	Services map[types.UID]*ServiceResult
+	Nodes    []string // that may be backends, sorted
+	// NodesProblem is set where no node may be a backend.
+	NodesProblem *Problem
+	// Unsupported are the settings of the Balancer's defaults that its engine
+	// cannot do, with the reason.
+	Unsupported []string
+}

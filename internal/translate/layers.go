@@ -1,0 +1,118 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// layers are the settings that apply to one Service, by precedence.
+type layers struct {
+	policies []*v1alpha1.UpstreamPolicy // that target it, valid, the oldest first
+	service  string
+	defaults *v1alpha1.UpstreamSettings
+}
+
+// at lists the settings for a port, the strongest first: policies for the port,
+// policies for the Service, the Balancer's defaults.
+func (l layers) at(port string) []*v1alpha1.UpstreamSettings {
+	var out []*v1alpha1.UpstreamSettings
+	for _, p := range l.policies {
+		if port != "" && targets(p, l.service, port) {
+			out = append(out, &p.Spec.UpstreamSettings)
+		}
+	}
+	for _, p := range l.policies {
+		if targets(p, l.service, "") {
+			out = append(out, &p.Spec.UpstreamSettings)
+		}
+	}
+	if l.defaults != nil {
+		out = append(out, l.defaults)
+	}
+	return out
+}
+
+// resolve settles every field: the strongest level that sets it to something
+// that the engine can do.
+func (l layers) resolve(engine lb.Engine, port string, p lb.Protocol) lb.Settings {
+	out := builtIn(p)
+	levels := l.at(port)
+	for _, f := range fields {
+		for _, level := range levels {
+			value := f.get(level)
+			if value == "" || engine.Unsupported(f.capability(value), p) != "" {
+				continue
+			}
+			if f.set(&out, value) == nil {
+				break
+			}
+		}
+	}
+	return out
+}
+
+// targets reports whether a policy names a Service, or with a section one port of it.
+func targets(p *v1alpha1.UpstreamPolicy, service, section string) bool {
+	return slices.ContainsFunc(p.Spec.TargetRefs, func(r v1alpha1.PolicyTargetReference) bool {
+		return r.Name == service && r.SectionName == section
+	})
+}
+
+// policyIndex finds the policies of a Service, the oldest first.
+type policyIndex map[types.NamespacedName][]*v1alpha1.UpstreamPolicy
+
+// indexPolicies leaves out those that cannot be read: they are told, and count
+// for nothing.
+func indexPolicies(policies []*v1alpha1.UpstreamPolicy) policyIndex {
+	index := policyIndex{}
+	for _, p := range byAge(policies) {
+		if check(&p.Spec.UpstreamSettings) != nil {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, ref := range p.Spec.TargetRefs {
+			if !seen[ref.Name] {
+				seen[ref.Name] = true
+				key := types.NamespacedName{Namespace: p.Namespace, Name: ref.Name}
+				index[key] = append(index[key], p)
+			}
+		}
+	}
+	return index
+}
+
+func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {
+	return slices.SortedFunc(slices.Values(policies), func(a, b *v1alpha1.UpstreamPolicy) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// UnsupportedDefaults lists the settings of a Balancer's defaults that its
+// engine cannot do, with the reason.
+func UnsupportedDefaults(b *v1alpha1.Balancer) []string {
+	return unsupported(lb.Engine(b.Spec.Engine), &b.Spec.Defaults, []lb.Protocol{lb.TCP})
+}
+
+// unsupported lists the settings that an engine cannot do for some protocol.
+func unsupported(engine lb.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.Protocol) []string {
+	var out []string
+	for _, f := range fields {
+		value := f.get(s)
+		if value == "" {
+			continue
+		}
+		for _, p := range protocols {
+			if reason := engine.Unsupported(f.capability(value), p); reason != "" {
+				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
+				break
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,180 @@
+package translate
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// field is one setting: how it is read from the kinds and written into the model.
+type field struct {
+	name string
+	// byValue: engines differ by its value.
+	byValue bool
+	get     func(*v1alpha1.UpstreamSettings) string // "": not set
+	set     func(*lb.Settings, string) error
+}
+
+// capability is the name of a field in lb.Capabilities.
+func (f field) capability(value string) lb.Field {
+	if f.byValue {
+		return lb.Field(f.name + "=" + value)
+	}
+	return lb.Field(f.name)
+}
+
+// fields are all settings that an UpstreamPolicy has.
+var fields = []field{
+	{"algorithm", true,
+		func(s *v1alpha1.UpstreamSettings) string { return string(s.Algorithm) },
+		func(s *lb.Settings, v string) error { s.Algorithm = lb.Algorithm(v); return nil }},
+	{"mode", true,
+		func(s *v1alpha1.UpstreamSettings) string { return string(s.Mode) },
+		func(s *lb.Settings, v string) error { s.Mode = lb.Mode(v); return nil }},
+	{"proxyProtocol.send", true,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.ProxyProtocol).Send) },
+		func(s *lb.Settings, v string) error { s.SendProxy = lb.ProxyProtocol(v); return nil }},
+	{"proxyProtocol.accept", false,
+		func(s *v1alpha1.UpstreamSettings) string { return boolean(deref(s.ProxyProtocol).Accept) },
+		func(s *lb.Settings, v string) (err error) { s.AcceptProxy, err = strconv.ParseBool(v); return err }},
+	{"timeouts.connect", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Connect) },
+		func(s *lb.Settings, v string) error { return duration(&s.ConnectTimeout, v) }},
+	{"timeouts.idle", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Idle) },
+		func(s *lb.Settings, v string) error { return duration(&s.IdleTimeout, v) }},
+	{"healthCheck.type", true,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Type) },
+		func(s *lb.Settings, v string) error { s.HealthCheck.Type = lb.HealthCheckType(v); return nil }},
+	{"healthCheck.http", false,
+		func(s *v1alpha1.UpstreamSettings) string {
+			if h := deref(s.HealthCheck).HTTP; h != nil {
+				return strconv.Itoa(int(deref(h.Port))) + h.Path
+			}
+			return ""
+		},
+		func(s *lb.Settings, v string) error { return httpCheck(&s.HealthCheck, v) }},
+	{"healthCheck.interval", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Interval) },
+		func(s *lb.Settings, v string) error { return duration(&s.HealthCheck.Interval, v) }},
+	{"healthCheck.timeout", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Timeout) },
+		func(s *lb.Settings, v string) error { return duration(&s.HealthCheck.Timeout, v) }},
+	{"healthCheck.rise", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(deref(s.HealthCheck).Rise) },
+		func(s *lb.Settings, v string) error { return count(&s.HealthCheck.Rise, v, 1) }},
+	{"healthCheck.fall", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(deref(s.HealthCheck).Fall) },
+		func(s *lb.Settings, v string) error { return count(&s.HealthCheck.Fall, v, 1) }},
+	{"maxConnections", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnections) },
+		func(s *lb.Settings, v string) error { return count(&s.MaxConnections, v, 0) }},
+	{"maxConnectionsPerNode", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerNode) },
+		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerNode, v, 0) }},
+	{"maxConnectionsPerClient", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerClient) },
+		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerClient, v, 0) }},
+	{"retries", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(s.Retries) },
+		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0) }},
+	{"drain", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(s.Drain) },
+		func(s *lb.Settings, v string) error { return duration(&s.Drain, v) }},
+}
+
+// builtIn is below every other level.
+func builtIn(p lb.Protocol) lb.Settings {
+	s := lb.Settings{
+		Algorithm:      lb.RoundRobin,
+		Mode:           lb.ModeTCP,
+		SendProxy:      lb.ProxyNone,
+		ConnectTimeout: time.Second,
+		IdleTimeout:    10 * time.Minute,
+		HealthCheck:    lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 1},
+		Retries:        2,
+	}
+	if p == lb.UDP {
+		s.IdleTimeout = time.Minute
+	}
+	return s
+}
+
+// check finds values that cannot be read. The API server's schema refuses them,
+// but manifests can come from files.
+func check(s *v1alpha1.UpstreamSettings) error {
+	for _, f := range fields {
+		value := f.get(s)
+		if value == "" {
+			continue
+		}
+		var into lb.Settings
+		if err := f.set(&into, value); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		if f.byValue && lb.Nginx.Unsupported(f.capability(value), lb.TCP) == noSuchSetting {
+			return fmt.Errorf("%s: there is no %q", f.name, value)
+		}
+	}
+	return nil
+}
+
+var noSuchSetting = lb.Nginx.Unsupported("", lb.TCP)
+
+const maxDuration = 24 * time.Hour
+
+func duration(into *time.Duration, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < time.Millisecond || d > maxDuration {
+		return fmt.Errorf("%q is not a duration between 1ms and 24h, such as 500ms or 10s", v)
+	}
+	*into = d
+	return nil
+}
+
+const maxCount = 10_000_000
+
+func count(into *int32, v string, least int64) error {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < least || n > maxCount {
+		return fmt.Errorf("%q is not a number between %d and %d", v, least, maxCount)
+	}
+	*into = int32(n)
+	return nil
+}
+
+// httpCheck reads what the field's get wrote: the port, then the path.
+func httpCheck(into *lb.HealthCheck, v string) error {
+	var port uint16
+	var path string
+	if _, err := fmt.Sscanf(v, "%d%s", &port, &path); err != nil {
+		return fmt.Errorf("%q is not a port and a path", v)
+	}
+	into.Port, into.Path = port, path
+	return nil
+}
+
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}
+
+func boolean(b *bool) string {
+	if b == nil {
+		return ""
+	}
+	return strconv.FormatBool(*b)
+}
+
+func number(n *int32) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(int(*n))
+}
