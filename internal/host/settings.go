@@ -1,0 +1,163 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// SettingsPath is where a machine's settings are, owned by root.
+const SettingsPath = "/etc/external-lb/host.yaml"
+
+// Settings are what a balancer machine's administrator decides: which daemon
+// runs, how it is checked and reloaded, and where files are written. Nothing of
+// it ever comes over the wire.
+type Settings struct {
+	Engine string        `json:"engine,omitempty"` // nginx
+	Root   string        `json:"root,omitempty"`   // everything that is written lies below it
+	Nginx  NginxSettings `json:"nginx"`
+}
+
+// NginxSettings are how the machine's nginx is used. Commands are argument
+// lists; no shell sees them.
+type NginxSettings struct {
+	Binary string   `json:"binary,omitempty"`
+	Check  []string `json:"check,omitempty"`  // tests a candidate by itself, with CheckConf
+	Reload []string `json:"reload,omitempty"` // tests the whole configuration and loads it
+	Log    []string `json:"log,omitempty"`    // prints the end of the daemon's error log
+
+	Conf        string `json:"conf,omitempty"`        // the owner's main file
+	CheckConf   string `json:"checkConf,omitempty"`   // the file around a candidate
+	IncludeConf string `json:"includeConf,omitempty"` // what the owner's stream block includes
+	PIDFile     string `json:"pidFile,omitempty"`
+
+	// Proof is where nginx says which configuration it runs. It is an address of
+	// the loopback and not a unix socket: the file of a socket outlives a daemon
+	// that was killed, and nginx then refuses to start. Its port is privileged, so
+	// that only root can pretend to be nginx.
+	Proof string `json:"proof,omitempty"`
+	// ProofTimeout is how long a reload may take.
+	ProofTimeout Duration `json:"proofTimeout,omitempty"`
+}
+
+// Duration is a time.Duration that reads 10s in YAML.
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err == nil && parsed <= 0 {
+		err = fmt.Errorf("%q is not positive", text)
+	}
+	*d = Duration(parsed)
+	return err
+}
+
+// MarshalText prints 10s.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// DefaultSettings are those of a machine on which nothing was chosen. Commands
+// go through sudo, unless this process is root already.
+func DefaultSettings() Settings {
+	var s Settings
+	s.setDefaults()
+	return s
+}
+
+// LoadSettings reads a machine's settings; what they leave out is as in
+// DefaultSettings.
+func LoadSettings(path string) (Settings, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Settings{}, fmt.Errorf("%s is missing: this machine is not prepared yet; run `external-lb host install` on it as root", path)
+	}
+	if err != nil {
+		return Settings{}, err
+	}
+	s, err := ParseSettings(data)
+	if err != nil {
+		return Settings{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// ParseSettings reads settings. Fields that it does not know are errors.
+func ParseSettings(data []byte) (Settings, error) {
+	var s Settings
+	if err := yaml.UnmarshalStrict(data, &s); err != nil {
+		return Settings{}, err
+	}
+	s.setDefaults()
+	return s, s.validate()
+}
+
+func (s *Settings) setDefaults() {
+	setDefault(&s.Engine, "nginx")
+	setDefault(&s.Root, "/var/lib/external-lb")
+	n := &s.Nginx
+	setDefault(&n.Binary, "/usr/sbin/nginx")
+	setDefault(&n.Conf, "/etc/nginx/nginx.conf")
+	setDefault(&n.CheckConf, "/etc/external-lb/nginx-check.conf")
+	setDefault(&n.IncludeConf, "/etc/external-lb/nginx-stream.conf")
+	setDefault(&n.PIDFile, "/run/nginx.pid")
+	setDefault(&n.Proof, "127.0.76.66:776")
+	if n.ProofTimeout == 0 {
+		n.ProofTimeout = Duration(30 * time.Second)
+	}
+	setDefaultCommand(&n.Check, n.Binary, "-t", "-q", "-c", n.CheckConf)
+	setDefaultCommand(&n.Reload, n.Binary, "-s", "reload")
+	setDefaultCommand(&n.Log, "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log")
+}
+
+func setDefault(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+func setDefaultCommand(field *[]string, argv ...string) {
+	if len(*field) > 0 {
+		return
+	}
+	if os.Geteuid() != 0 {
+		argv = append([]string{"sudo", "-n"}, argv...)
+	}
+	*field = argv
+}
+
+func (s *Settings) validate() error {
+	if s.Engine != "nginx" {
+		return fmt.Errorf("engine %q: only nginx is supported", s.Engine)
+	}
+	n := &s.Nginx
+	paths := map[string]string{"root": s.Root, "nginx.binary": n.Binary, "nginx.conf": n.Conf,
+		"nginx.checkConf": n.CheckConf, "nginx.includeConf": n.IncludeConf, "nginx.pidFile": n.PIDFile}
+	var errs []error
+	for name, path := range paths {
+		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !plainPath(path) {
+			errs = append(errs, fmt.Errorf("%s: %q is not a clean absolute path of letters, digits and /._-", name, path))
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return compareText(a, b) })
+	if proof, err := netip.ParseAddrPort(n.Proof); err != nil || proof.Port() == 0 || !proof.Addr().IsLoopback() {
+		errs = append(errs, fmt.Errorf("nginx.proof: %q is not address:port of the loopback", n.Proof))
+	}
+	return errors.Join(errs...)
+}
+
+// plainPath reports whether a path can be printed into any configuration file.
+func plainPath(path string) bool {
+	return !strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("/._-", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
+}
+
+func compareText(a, b error) int { return strings.Compare(a.Error(), b.Error()) }
