@@ -1,0 +1,395 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/testr"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/wire"
+)
+
+// machine is a balancer host in memory. It behaves as host.Host promises.
+type machine struct {
+	turn chan struct{} // one delivery at a time, whoever makes it
+
+	mu      sync.Mutex
+	epoch   host.Epoch
+	disk    fileset.Manifest
+	live    fileset.Manifest
+	refuse  map[string]string // path: reason
+	applies []host.Delivery
+	reloads int
+	before  func(context.Context) error // of each delivery, before it does anything
+	after   func() error                // of each delivery, after it did everything
+	fail    error                       // of each delivery, once the epoch is taken
+	status  error
+	takes   time.Duration // a reload
+}
+
+func newMachine() *machine {
+	return &machine{turn: make(chan struct{}, 1), disk: fileset.Manifest{}, refuse: map[string]string{}}
+}
+
+func (m *machine) do(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// runs returns what is live.
+func (m *machine) runs() fileset.Manifest {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.live)
+}
+
+// asked returns the number of deliveries so far.
+func (m *machine) asked() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.applies)
+}
+
+func (m *machine) Status(context.Context) (host.Status, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st := host.Status{Engine: "nginx", EngineVersion: "nginx/1.22.1", Epoch: m.epoch, Files: maps.Clone(m.disk)}
+	if m.live != nil {
+		st.Running, st.Live = true, m.live.Digest()
+	}
+	return st, m.status
+}
+
+func (m *machine) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	m.mu.Lock()
+	before, after := m.before, m.after
+	m.applies = append(m.applies, d)
+	m.mu.Unlock()
+	if before != nil {
+		if err := before(ctx); err != nil {
+			return host.Outcome{}, err
+		}
+	}
+	out, err := m.make(d)
+	if err == nil && after != nil {
+		err = after()
+	}
+	return out, err
+}
+
+func (m *machine) make(d host.Delivery) (host.Outcome, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d.Epoch.Compare(m.epoch) <= 0 {
+		return host.Outcome{}, &host.Error{Code: host.CodeStaleEpoch, Message: "a newer leader delivers here: " + m.epoch.String()}
+	}
+	if d.Base != m.disk.Digest() {
+		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
+	}
+	m.epoch = d.Epoch
+	if m.fail != nil {
+		return host.Outcome{}, m.fail
+	}
+	next := maps.Clone(m.disk)
+	for _, path := range d.Change.Delete {
+		delete(next, path)
+	}
+	for _, f := range d.Change.Put {
+		next[f.Path] = f.Sum
+	}
+	if next.Digest() != d.Want {
+		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
+	}
+	var out host.Outcome
+	for _, path := range slices.Sorted(maps.Keys(m.refuse)) {
+		if _, has := next[path]; has {
+			delete(next, path)
+			out.Refused = append(out.Refused, host.Refusal{Path: path, Reason: m.refuse[path]})
+		}
+	}
+	if m.live == nil || next.Digest() != m.live.Digest() {
+		m.reloads++
+		out.Reloaded = true
+		if m.takes > 0 {
+			m.mu.Unlock()
+			time.Sleep(m.takes) // of the bubble's clock
+			m.mu.Lock()
+		}
+	}
+	m.disk, m.live = next, maps.Clone(next)
+	out.Live, out.Files = next.Digest(), maps.Clone(next)
+	return out, nil
+}
+
+// network connects to machines by the name of the host.
+type network struct {
+	mu       sync.Mutex
+	machines map[string]*machine
+	down     map[string]error
+	dials    map[string]int
+	conns    map[*link]bool
+	fault    func(op string) error // before (op) and after ("after "+op) each call
+}
+
+func newNetwork(machines map[string]*machine) *network {
+	return &network{machines: machines, down: map[string]error{}, dials: map[string]int{}, conns: map[*link]bool{}}
+}
+
+func (n *network) Dial(_ context.Context, t Target) (Conn, error) {
+	if err := n.trouble("dial"); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dials[t.Host.Name]++
+	if err := n.down[t.Host.Name]; err != nil {
+		return nil, err
+	}
+	l := &link{machine: n.machines[t.Host.Name], network: n, done: make(chan struct{})}
+	l.cut = sync.OnceFunc(func() { close(l.done) })
+	n.conns[l] = true
+	return l, nil
+}
+
+func (n *network) dialled(name string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dials[name]
+}
+
+func (n *network) trouble(op string) error {
+	n.mu.Lock()
+	fault := n.fault
+	n.mu.Unlock()
+	if fault == nil {
+		return nil
+	}
+	return fault(op)
+}
+
+// cut breaks every connection to a host, and lets no other come; nil heals.
+func (n *network) cut(name string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down[name] = err
+	for l := range n.conns {
+		if err != nil && l.machine == n.machines[name] {
+			l.cut()
+			delete(n.conns, l)
+		}
+	}
+}
+
+var errDown = &Error{Reason: ReasonUnreachable, Message: "192.0.2.1:22 does not answer"}
+
+// link is a connection. What a call does goes on when the link is cut: only its
+// answer is lost.
+type link struct {
+	machine *machine
+	network *network
+	done    chan struct{}
+	cut     func()
+}
+
+func (l *link) Done() <-chan struct{} { return l.done }
+func (l *link) Close() error          { l.cut(); return nil }
+
+func (l *link) Status(ctx context.Context) (host.Status, error) {
+	return call(ctx, l, "status", func() (host.Status, error) { return l.machine.Status(ctx) })
+}
+
+func (l *link) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
+	return call(ctx, l, "apply", func() (host.Outcome, error) { return l.machine.Apply(context.WithoutCancel(ctx), d) })
+}
+
+func call[T any](ctx context.Context, l *link, op string, f func() (T, error)) (T, error) {
+	var none T
+	type answer struct {
+		value T
+		err   error
+	}
+	if err := l.network.trouble(op); err != nil {
+		l.hangUp(err)
+		return none, err
+	}
+	select {
+	case <-l.done:
+		return none, wire.ErrLost
+	default:
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		v, err := f()
+		answers <- answer{v, err}
+	}()
+	select {
+	case a := <-answers:
+		if err := l.network.trouble("after " + op); err != nil {
+			l.hangUp(err)
+			return none, err
+		}
+		return a.value, a.err
+	case <-l.done:
+		return none, wire.ErrLost
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+func (l *link) hangUp(err error) {
+	if errors.Is(err, wire.ErrLost) {
+		l.cut()
+	}
+}
+
+// counts is a Metrics.
+type counts struct {
+	mu        sync.Mutex
+	delivered map[string]int
+	reloaded  map[string]int
+	proved    []time.Duration
+}
+
+func (c *counts) Delivered(_, _, result string, _ time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delivered[result]++
+}
+
+func (c *counts) Reloaded(_, _, cause string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reloaded[cause]++
+}
+
+func (c *counts) Proved(_, _ string, after time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.proved = append(c.proved, after)
+}
+
+// fixture is a Fleet with hosts in memory.
+type fixture struct {
+	*Fleet
+	net      *network
+	counts   *counts
+	machines []*machine
+	targets  []Target
+
+	mu      sync.Mutex
+	changes int
+	changed func() // besides
+}
+
+// newFixture makes a Fleet with n hosts, lb1 and so on, of the Balancer edge. It
+// is for a synctest bubble.
+func newFixture(t *testing.T, n int) *fixture {
+	t.Helper()
+	fx := &fixture{counts: &counts{delivered: map[string]int{}, reloaded: map[string]int{}}}
+	byName := map[string]*machine{}
+	for i := range n {
+		m := newMachine()
+		name := fmt.Sprintf("lb%d", i+1)
+		byName[name] = m
+		fx.machines = append(fx.machines, m)
+		fx.targets = append(fx.targets, Target{
+			Balancer: "edge", MinInterval: time.Second,
+			Host: v1alpha1.Host{Name: name, Address: fmt.Sprintf("192.0.2.%d", i+1)},
+		})
+	}
+	fx.net = newNetwork(byName)
+	fx.Fleet = fx.newFleet(t, 1)
+	return fx
+}
+
+func (fx *fixture) newFleet(t *testing.T, term int64) *Fleet {
+	f := NewFleet(Options{
+		Epoch: func() (int64, int64) { return 1_700_000_000, term }, Dialer: fx.net, Metrics: fx.counts, Log: quiet(t),
+		Changed: func(string) {
+			fx.mu.Lock()
+			fx.changes++
+			changed := fx.changed
+			fx.mu.Unlock()
+			if changed != nil {
+				changed()
+			}
+		},
+	})
+	t.Cleanup(f.Close)
+	return f
+}
+
+func quiet(t *testing.T) logr.Logger {
+	if testing.Verbose() {
+		return testr.New(t)
+	}
+	return logr.Discard()
+}
+
+// set makes a set of fragments: "a=1" is the fragment a with the content 1.
+func set(t *testing.T, files ...string) *fileset.Set {
+	t.Helper()
+	var out []fileset.File
+	for _, s := range files {
+		path, content, _ := strings.Cut(s, "=")
+		f, err := fileset.NewFragment(path, []byte(content), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, f)
+	}
+	s, err := fileset.New(out...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sum(t *testing.T, content string) fileset.Sum {
+	t.Helper()
+	f, err := fileset.NewFile("x", []byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Sum
+}
+
+// state of the first host, once nothing moves.
+func (fx *fixture) state() State {
+	synctest.Wait()
+	return fx.States("edge")[0]
+}
+
+// wait lets the bubble's clock go on until a condition holds, and returns how long
+// that took. The resolution is 10 ms.
+func (fx *fixture) wait(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	for synctest.Wait(); !ok(); synctest.Wait() {
+		if time.Since(start) > limit {
+			t.Fatalf("not within %v: %s\n%+v", limit, what, fx.States("edge"))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(start)
+}
+
+func (fx *fixture) waitState(t *testing.T, limit time.Duration, want v1alpha1.HostState) time.Duration {
+	t.Helper()
+	return fx.wait(t, limit, string(want), func() bool { return fx.States("edge")[0].State == want })
+}

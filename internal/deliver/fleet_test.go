@@ -1,0 +1,596 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/wire"
+)
+
+func TestS15_ProofComesBeforeInSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.machines[0].takes = 400 * time.Millisecond
+		want := set(t, "a=1", "b=1")
+		fx.Deliver("edge", want, "service") // before Set: what is wanted waits for hosts
+		fx.Set("edge", fx.targets)
+		if s := fx.States("edge")[0]; s.State != v1alpha1.HostConnecting || !s.MayServe("a") || s.Serves("a", sum(t, "1")) {
+			t.Errorf("at first: %+v", s)
+		}
+		if s := fx.state(); s.State != v1alpha1.HostDelivering || s.Serves("a", sum(t, "1")) || !s.MayServe("a") {
+			t.Errorf("under way: %+v", s)
+		}
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		s := fx.state()
+		if !s.Serves("a", sum(t, "1")) || s.Serves("a", sum(t, "2")) || s.Serves("c", sum(t, "1")) || s.MayServe("c") || !s.MayServe("b") {
+			t.Errorf("proved: %+v", s)
+		}
+		if s.Live != want.Digest() || s.Desired != want.Digest() || s.Reloads != 1 || s.EngineVersion != "nginx/1.22.1" || s.LastApplied.IsZero() {
+			t.Errorf("proved: %+v", s)
+		}
+		if diff := cmp.Diff([]time.Duration{400 * time.Millisecond}, fx.counts.proved); diff != "" {
+			t.Errorf("proved after (-want +got):\n%s", diff)
+		}
+		if fx.counts.reloaded["service"] != 1 || fx.counts.delivered[ResultApplied] != 1 || fx.changes < 2 {
+			t.Errorf("metrics %+v, %d changes", fx.counts, fx.changes)
+		}
+	})
+}
+
+func TestOnlyChangesTravel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1", "b=1", "c=1"), "start")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		fx.Deliver("edge", set(t, "a=1", "b=2"), "change")
+		fx.waitState(t, 2*time.Second, v1alpha1.HostInSync)
+		last := fx.machines[0].applies[1]
+		if len(last.Change.Put) != 1 || last.Change.Put[0].Path != "b" || len(last.Change.Delete) != 1 || last.Change.Delete[0] != "c" {
+			t.Errorf("change %+v", last.Change)
+		}
+		if last.Epoch.Compare(fx.machines[0].applies[0].Epoch) <= 0 {
+			t.Errorf("epoch %v after %v", last.Epoch, fx.machines[0].applies[0].Epoch)
+		}
+	})
+}
+
+func TestS35_ARestartLearnsWhatRunsAndReloadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		fx.Fleet.Close()
+
+		fx.Fleet = fx.newFleet(t, 2)
+		fx.Set("edge", fx.targets)
+		if s := fx.state(); !s.Serves("a", sum(t, "1")) || s.State != v1alpha1.HostConnecting {
+			t.Errorf("before the first Deliver: %+v", s)
+		}
+		fx.Deliver("edge", set(t, "a=1"), "start")
+		if s := fx.state(); s.State != v1alpha1.HostInSync || s.Reloads != 0 || fx.machines[0].reloads != 1 {
+			t.Errorf("after it: %+v, %d reloads", s, fx.machines[0].reloads)
+		}
+	})
+}
+
+func TestS03_AFormerLeadersDeliveryMayStillCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.do(func() { m.disk = set(t, "a=1").Manifest(); m.live = m.disk })
+		// The former leader's delivery of b has reached the host and waits there.
+		former := set(t, "a=1", "b=1")
+		late := make(chan struct{})
+		m.before = func(context.Context) error { <-late; return nil }
+		go m.Apply(context.Background(), host.Delivery{
+			Epoch: host.Epoch{Lease: 1_700_000_000, Term: 0, Seq: 9}, Base: m.disk.Digest(),
+			Want: former.Digest(), Change: fileset.Diff(m.disk, former),
+		})
+		synctest.Wait()
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "start")
+		if s := fx.state(); !s.MayServe("b") || !s.Serves("a", sum(t, "1")) {
+			t.Errorf("while it may come: %+v", s)
+		}
+		close(late)
+		fx.waitState(t, 5*time.Second, v1alpha1.HostInSync)
+		if s := fx.state(); s.MayServe("b") {
+			t.Errorf("afterwards: %+v", s)
+		}
+		if _, live := m.live["b"]; live {
+			t.Error("b is live")
+		}
+	})
+}
+
+func TestAStormCostsAFewReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 3)
+		for _, m := range fx.machines {
+			m.takes = 200 * time.Millisecond
+		}
+		fx.Set("edge", fx.targets)
+		for i := range 1000 {
+			fx.Deliver("edge", set(t, fmt.Sprintf("a=%d", i)), "storm")
+			time.Sleep(2 * time.Millisecond) // 2 s in all
+		}
+		fx.wait(t, 3*time.Second, "all in sync", func() bool {
+			for _, s := range fx.States("edge") {
+				if s.State != v1alpha1.HostInSync {
+					return false
+				}
+			}
+			return true
+		})
+		for i, m := range fx.machines {
+			if n := m.asked(); n > 4 {
+				t.Errorf("host %d: %d deliveries", i, n)
+			}
+			if _, ok := m.live["a"]; !ok || m.live["a"] != sum(t, "999") {
+				t.Errorf("host %d does not run the newest", i)
+			}
+		}
+	})
+}
+
+func TestMinIntervalHoldsFromTheStartOfAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.machines[0].takes = 300 * time.Millisecond
+		fx.targets[0].MinInterval = 5 * time.Second
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "first")
+		start := time.Now()
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		fx.Deliver("edge", set(t, "a=2"), "second")
+		fx.waitState(t, 10*time.Second, v1alpha1.HostInSync)
+		if d := time.Since(start); d < 5300*time.Millisecond || d > 5350*time.Millisecond {
+			t.Errorf("the second was live after %v", d)
+		}
+		// A shorter interval counts at once, without a new connection.
+		fx.Deliver("edge", set(t, "a=3"), "third")
+		fx.targets[0].MinInterval = 0
+		fx.Set("edge", fx.targets)
+		if d := fx.waitState(t, 10*time.Second, v1alpha1.HostInSync); d > 350*time.Millisecond {
+			t.Errorf("the third was live after %v", d)
+		}
+		if fx.net.dials["lb1"] != 1 {
+			t.Errorf("%d connections", fx.net.dials["lb1"])
+		}
+	})
+}
+
+func TestS08_AnUnreachableHostMayServeWhatItHad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		fx.net.cut("lb1", errDown)
+		if s := fx.state(); s.State != v1alpha1.HostUnreachable || s.Reason != ReasonLost {
+			t.Errorf("cut: %+v", s)
+		}
+		fx.wait(t, 5*time.Second, "says why", func() bool { return fx.States("edge")[0].Reason == ReasonUnreachable })
+		fx.Deliver("edge", set(t, "a=1"), "withdrawal")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		states := fx.States("edge")
+		if !states[0].MayServe("b") || !states[0].Serves("a", sum(t, "1")) || states[1].MayServe("b") {
+			t.Errorf("%+v", states)
+		}
+		fx.net.cut("lb1", nil)
+		if d := fx.waitState(t, time.Minute, v1alpha1.HostInSync); d > 7*time.Second {
+			t.Errorf("healed, and in sync only after %v", d)
+		}
+		if s := fx.state(); s.MayServe("b") || s.Message != "" {
+			t.Errorf("healed: %+v", s)
+		}
+	})
+}
+
+// An answer that is lost leaves open what became of the delivery.
+func TestS03_ConnectionLostWhileDelivering(t *testing.T) {
+	for _, done := range []bool{false, true} {
+		t.Run(fmt.Sprintf("done=%v", done), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fx := newFixture(t, 1)
+				fx.Set("edge", fx.targets)
+				fx.Deliver("edge", set(t, "keep=1", "change=1", "gone=1"), "service")
+				fx.waitState(t, time.Second, v1alpha1.HostInSync)
+
+				m := fx.machines[0]
+				goOn := make(chan struct{})
+				m.do(func() {
+					m.before = func(context.Context) error {
+						<-goOn
+						if !done {
+							return errors.New("killed before it did anything")
+						}
+						return nil
+					}
+				})
+				fx.Deliver("edge", set(t, "keep=1", "change=2", "new=1"), "service")
+				fx.wait(t, 2*time.Second, "under way", func() bool { return len(m.turn) == 1 })
+				fx.net.cut("lb1", errDown)
+				s := fx.state()
+				if s.Serves("change", sum(t, "1")) || s.Serves("change", sum(t, "2")) || s.Serves("gone", sum(t, "1")) || !s.Serves("keep", sum(t, "1")) {
+					t.Errorf("claims what may have changed: %+v", s)
+				}
+				if !s.MayServe("gone") || !s.MayServe("new") || s.MayServe("other") {
+					t.Errorf("does not allow for both: %+v", s)
+				}
+				// Meanwhile, the new one is wanted no more. The host comes back before the
+				// delivery that was cut off has ended: its Status is no proof against it.
+				fx.Deliver("edge", set(t, "keep=1", "change=1", "gone=1"), "service")
+				fx.net.cut("lb1", nil)
+				time.Sleep(time.Minute)
+				if s := fx.state(); !s.MayServe("new") || s.Serves("change", sum(t, "1")) {
+					t.Errorf("back, and the lost delivery may still come: %+v", s)
+				}
+				m.do(func() { m.before = nil })
+				close(goOn)
+				fx.waitState(t, time.Minute, v1alpha1.HostInSync)
+				if s := fx.state(); s.MayServe("new") || !s.Serves("gone", sum(t, "1")) || !s.Serves("change", sum(t, "1")) {
+					t.Errorf("after the fence: %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestRefusedFragmentsAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.refuse["b"] = "192.0.2.9 is not on this host"
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostPartial)
+		s := fx.state()
+		if s.Reason != ReasonRefused || s.Message != "1 of its files are left out; the first is b: 192.0.2.9 is not on this host" ||
+			!s.Serves("a", sum(t, "1")) || s.Serves("b", sum(t, "1")) || s.MayServe("b") {
+			t.Errorf("refused: %+v", s)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := m.asked(); n < 8 || n > 14 || m.reloads != 1 {
+			t.Errorf("%d deliveries and %d reloads in 5 minutes", n, m.reloads)
+		}
+		m.do(func() { clear(m.refuse) })
+		fx.waitState(t, 40*time.Second, v1alpha1.HostInSync)
+		if s := fx.state(); !s.Serves("b", sum(t, "1")) || s.Refused != nil || fx.counts.reloaded[CauseRetry] != 1 {
+			t.Errorf("repaired: %+v", s)
+		}
+	})
+}
+
+func TestDriftIsRepaired(t *testing.T) {
+	drifts := map[string]func(t *testing.T, m *machine){
+		"tampered on disk": func(t *testing.T, m *machine) { m.disk["a"] = sum(t, "x") },
+		"removed on disk":  func(t *testing.T, m *machine) { clear(m.disk) },
+		"another is live":  func(t *testing.T, m *machine) { m.live = set(t, "x=1").Manifest() },
+		"installed anew":   func(t *testing.T, m *machine) { m.disk, m.live, m.epoch = fileset.Manifest{}, nil, host.Epoch{} },
+	}
+	for name, drift := range drifts {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fx := newFixture(t, 1)
+				fx.Set("edge", fx.targets)
+				fx.Deliver("edge", set(t, "a=1"), "service")
+				fx.waitState(t, time.Second, v1alpha1.HostInSync)
+				m := fx.machines[0]
+				m.do(func() { drift(t, m) })
+				want := set(t, "a=1").Digest()
+				fx.wait(t, 40*time.Second, "repaired", func() bool {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return m.disk.Digest() == want && m.live.Digest() == want
+				})
+				fx.waitState(t, time.Second, v1alpha1.HostInSync)
+				if n := m.asked(); n != 2 {
+					t.Errorf("%d deliveries", n)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatAHostProvesWithoutShowingIsNotClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.disk, m.live = set(t, "a=1").Manifest(), set(t, "b=1").Manifest()
+		fx.Set("edge", fx.targets)
+		if s := fx.state(); s.Proven != nil || s.Live != m.live.Digest() || !s.MayServe("c") || s.Serves("a", sum(t, "1")) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestAFullDiskIsReportedAndRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.fail = &host.Error{Code: host.CodeMachine, Message: "no space left on /var/lib/external-lb: free some"}
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostFailed)
+		if s := fx.state(); s.Reason != ReasonMachine || s.Message != m.fail.Error() || s.Serves("a", sum(t, "1")) {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := m.asked(); n < 18 || n > 35 {
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+		// Something else is tried at once, and the repair is noticed.
+		n := m.asked()
+		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.state()
+		if m.asked() != n+1 {
+			t.Errorf("another set was not tried at once")
+		}
+		m.do(func() { m.fail = nil })
+		fx.waitState(t, 5*time.Second, v1alpha1.HostInSync)
+		if fx.net.dials["lb1"] != 1 {
+			t.Errorf("%d connections", fx.net.dials["lb1"])
+		}
+	})
+}
+
+func TestARolledBackWithdrawalIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "nginx did not take it"} })
+		fx.Deliver("edge", set(t, "a=1", "c=1"), "service")
+		fx.waitState(t, 2*time.Second, v1alpha1.HostFailed)
+		if s := fx.state(); !s.MayServe("b") || s.MayServe("c") || !s.Serves("b", sum(t, "1")) || s.Reason != ReasonRolledBack {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestAStaleLeaderSaysSoAndTriesSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.epoch = host.Epoch{Lease: 1_700_000_000, Term: 2}
+		fx.Set("edge", fx.targets)
+		for i := range 600 {
+			fx.Deliver("edge", set(t, fmt.Sprintf("a=%d", i)), "service")
+			time.Sleep(time.Second)
+		}
+		if s := fx.state(); s.State != v1alpha1.HostFailed || s.Reason != ReasonStaleEpoch || !s.MayServe("a") {
+			t.Errorf("%+v", s)
+		}
+		if n := m.asked(); n < 15 || n > 26 {
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+	})
+}
+
+func TestAnotherBaseIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		m := fx.machines[0]
+		time.Sleep(time.Second)
+		m.do(func() { m.disk["x"] = fileset.Sum{} }) // between two looks
+		fx.Deliver("edge", set(t, "a=2"), "service")
+		if s := fx.state(); s.State != v1alpha1.HostInSync {
+			t.Errorf("%+v", s)
+		}
+		if fx.counts.delivered["BaseMismatch"] != 1 || m.asked() != 3 {
+			t.Errorf("%+v", fx.counts)
+		}
+	})
+}
+
+func TestABaseThatKeepsChangingIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.before = func(context.Context) error {
+			return &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
+		}
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostFailed)
+		time.Sleep(time.Minute)
+		if s := fx.state(); s.Reason != ReasonBaseMismatch || m.asked() > 12 {
+			t.Errorf("%d attempts, %+v", m.asked(), s)
+		}
+	})
+}
+
+func TestAHostThatCannotSayWhatItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.status = &host.Error{Code: host.CodeMachine, Message: "cannot read /var/lib/external-lb"}
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostFailed)
+		time.Sleep(time.Minute)
+		if s := fx.state(); s.Message != "the host cannot say what it runs: cannot read /var/lib/external-lb" || m.asked() != 0 {
+			t.Errorf("%+v", s)
+		}
+		m.do(func() { m.status = nil })
+		fx.waitState(t, 40*time.Second, v1alpha1.HostInSync)
+	})
+}
+
+func TestARepairedSecretCountsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.targets[0].Problem = errors.New("the Secret edge-ssh does not exist: create it")
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		if s := fx.state(); s.State != v1alpha1.HostUnreachable || s.Reason != ReasonSecret || s.Message != fx.targets[0].Problem.Error() {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(10 * time.Minute)
+		fx.targets[0].Problem = nil
+		fx.Set("edge", fx.targets)
+		if s := fx.state(); s.State != v1alpha1.HostInSync {
+			t.Errorf("%+v", s)
+		}
+		// A key that sshd refuses: slowly, and at once when it is another.
+		fx.net.cut("lb1", &Error{Reason: ReasonKeyRefused, Message: "refused"})
+		before := fx.net.dialled("lb1")
+		time.Sleep(10 * time.Minute)
+		if n := fx.net.dialled("lb1") - before; n < 18 || n > 35 {
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+		fx.net.cut("lb1", nil)
+		fx.targets[0].PrivateKey = []byte("another")
+		fx.Set("edge", fx.targets)
+		if s := fx.state(); s.State != v1alpha1.HostInSync {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestAnotherMachineUnderTheSameNameProvesAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		fx.net.machines["lb1"] = newMachine()
+		fx.net.down["lb1"] = errDown
+		moved := append([]Target(nil), fx.targets...)
+		moved[0].Host.Address = "192.0.2.99"
+		fx.Set("edge", moved)
+		if s := fx.state(); s.Proven != nil || !s.MayServe("z") {
+			t.Errorf("%+v", s)
+		}
+		fx.net.cut("lb1", nil)
+		fx.waitState(t, 10*time.Second, v1alpha1.HostInSync)
+		if fx.net.machines["lb1"].reloads != 1 {
+			t.Error("the new machine has not reloaded")
+		}
+	})
+}
+
+func TestSetIsIdempotentAndForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 3)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		for range 10 {
+			fx.Set("edge", fx.targets)
+		}
+		synctest.Wait()
+		fx.Set("edge", []Target{fx.targets[2], fx.targets[0]})
+		var names []string
+		for _, s := range fx.States("edge") {
+			names = append(names, s.Host)
+		}
+		if diff := cmp.Diff([]string{"lb3", "lb1"}, names); diff != "" {
+			t.Errorf("order (-want +got):\n%s", diff)
+		}
+		for name, n := range fx.net.dials {
+			if n != 1 {
+				t.Errorf("%d connections to %s", n, name)
+			}
+		}
+		if fx.machines[1].live == nil {
+			t.Error("a host that was removed was changed")
+		}
+		fx.Set("edge", nil)
+		if fx.States("edge") != nil || fx.States("other") != nil {
+			t.Error("States of a forgotten Balancer")
+		}
+		fx.Set("edge", fx.targets[:1])
+		if s := fx.state(); s.Desired != "" {
+			t.Errorf("a forgotten Balancer has desires: %+v", s)
+		}
+	})
+}
+
+func TestLocalHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		var repaired atomic.Bool
+		f := NewFleet(Options{
+			Epoch: func() (int64, int64) { return 1, 1 },
+			Local: func() (host.Host, error) {
+				if !repaired.Load() {
+					return nil, errors.New("no /etc/external-lb/host.yaml")
+				}
+				return m, nil
+			},
+		})
+		defer f.Close()
+		target := Target{Balancer: "edge", Host: v1alpha1.Host{Name: "here", Local: &v1alpha1.LocalHost{}}}
+		f.Set("edge", []Target{target})
+		f.Deliver("edge", set(t, "a=1"), "service")
+		synctest.Wait()
+		if s := f.States("edge")[0]; s.State != v1alpha1.HostFailed || s.Reason != ReasonLocal {
+			t.Errorf("%+v", s)
+		}
+		repaired.Store(true)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if s := f.States("edge")[0]; s.State != v1alpha1.HostInSync || !s.Serves("a", sum(t, "1")) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// pipes dials machines through the real protocol.
+type pipes struct{ machine *machine }
+
+func (p pipes) Dial(ctx context.Context, _ Target) (Conn, error) {
+	ours, theirs := net.Pipe()
+	go wire.Serve(context.WithoutCancel(ctx), theirs, p.machine)
+	return wire.NewClient(ctx, ours)
+}
+
+func TestThroughTheWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		m.refuse["c"] = "no such address"
+		f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Dialer: pipes{m}, Log: quiet(t)})
+		f.Set("edge", []Target{{Host: v1alpha1.Host{Name: "lb1", Address: "192.0.2.1"}}})
+		for i := range 10 {
+			f.Deliver("edge", set(t, fmt.Sprintf("a=%d", i), "b=1", "c=1"), "service")
+			synctest.Wait()
+			s := f.States("edge")[0]
+			if s.State != v1alpha1.HostPartial || !s.Serves("a", sum(t, fmt.Sprint(i))) || s.MayServe("c") {
+				t.Fatalf("%+v", s)
+			}
+			time.Sleep(time.Minute)
+		}
+		f.Close()
+	})
+}
+
+func TestMain(m *testing.M) {
+	if servedHost() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

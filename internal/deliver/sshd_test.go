@@ -1,0 +1,3 @@
+package deliver
+
+func servedHost() bool { return false }
