@@ -1,0 +1,232 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// balancerReconciler keeps one Balancer: its hosts, the Services that it serves
+// or holds, and its pools.
+type balancerReconciler struct {
+	client    client.Client
+	reader    reader
+	patch     patchServices
+	events    events
+	epoch     *epoch
+	fleet     *deliver.Fleet
+	metrics   *metrics
+	namespace string // of the Secrets with the hosts' keys
+
+	memory map[string]*memory // by Balancer; one reconcile runs at a time
+}
+
+// memory is what a Balancer's reconciles keep from one to the next. Losing it
+// costs work and repeated events, never correctness.
+type memory struct {
+	planner *plan.Planner
+	nodes   []string             // that were backends, to tell why a delivery is made
+	told    map[types.UID]string // the last failure told of a Service's withdrawal
+	proven  map[types.UID]string // what of a Service was proved last, to tell of updates
+	hosts   []string             // names, to tell of removals
+}
+
+// parallelWrites to the API server from one reconcile.
+const parallelWrites = 16
+
+// Reconcile implements reconcile.Reconciler for the Balancer that the request names.
+func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	if err := r.epoch.acquire(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	balancers, err := r.reader.balancers(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	var balancer *v1alpha1.Balancer
+	for _, b := range balancers {
+		if b.Name == req.Name {
+			balancer = b
+		}
+	}
+	if balancer == nil {
+		r.fleet.Set(req.Name, nil)
+		delete(r.memory, req.Name)
+		r.metrics.forget(req.Name)
+		return ctrl.Result{}, errors.Join(r.releaseOrphans(ctx, balancers), r.reportOrphanPools(ctx, req.Name))
+	}
+	if err := r.holdBalancer(ctx, balancer); err != nil {
+		return ctrl.Result{}, err
+	}
+	return r.reconcile(ctx, balancer, balancers)
+}
+
+// reconcile is the operator's one line: snapshot, assign, plan, deliver, report.
+func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer) (ctrl.Result, error) {
+	kept, err := r.remember(b)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	poolObjects, pools, poolProblems, err := r.reader.pools(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	snap, err := r.reader.snapshot(ctx, b, all, pools)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	assigned := plan.Assign(snap)
+	failed := r.hold(ctx, b, assigned)
+
+	desired, err := kept.planner.Plan(snap, assigned)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	r.tellRemovedHosts(ctx, b, kept)
+	r.fleet.Set(b.Name, r.targets(ctx, b))
+	r.fleet.Deliver(b.Name, desired.Set, kept.cause(desired))
+	states := r.fleet.States(b.Name)
+
+	failed = errors.Join(failed,
+		r.publish(ctx, b, kept, desired, states),
+		r.release(ctx, b, kept, assigned, states),
+		r.reportPools(ctx, b, poolObjects, poolProblems, assigned.Usage),
+		r.reportBalancer(ctx, b, snap, desired, states),
+	)
+	if failed == nil && b.DeletionTimestamp != nil {
+		failed = r.releaseBalancer(ctx, b, assigned)
+	}
+	return ctrl.Result{}, ignoreGone(failed)
+}
+
+func (r *balancerReconciler) remember(b *v1alpha1.Balancer) (*memory, error) {
+	if kept, ok := r.memory[b.Name]; ok {
+		return kept, nil
+	}
+	planner, err := plan.NewPlanner(b.Spec.Engine)
+	if err != nil {
+		return nil, err
+	}
+	kept := &memory{planner: planner, told: map[types.UID]string{}, proven: map[types.UID]string{}}
+	r.memory[b.Name] = kept
+	return kept, nil
+}
+
+// holdBalancer keeps a Balancer from going away before its Services are withdrawn.
+func (r *balancerReconciler) holdBalancer(ctx context.Context, b *v1alpha1.Balancer) error {
+	if b.DeletionTimestamp != nil || controllerutil.ContainsFinalizer(b, v1alpha1.CleanupFinalizer) {
+		return nil
+	}
+	return r.updateBalancer(ctx, b, func(b *v1alpha1.Balancer) { controllerutil.AddFinalizer(b, v1alpha1.CleanupFinalizer) })
+}
+
+// releaseBalancer lets a Balancer go once nothing of it is on record anywhere.
+func (r *balancerReconciler) releaseBalancer(ctx context.Context, b *v1alpha1.Balancer, a *plan.Assignments) error {
+	if len(a.Leaving) > 0 || !controllerutil.ContainsFinalizer(b, v1alpha1.CleanupFinalizer) {
+		return nil
+	}
+	return r.updateBalancer(ctx, b, func(b *v1alpha1.Balancer) { controllerutil.RemoveFinalizer(b, v1alpha1.CleanupFinalizer) })
+}
+
+// updateBalancer patches a Balancer under an optimistic lock, so that a merge
+// patch cannot drop somebody else's finalizer.
+func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Balancer, change func(*v1alpha1.Balancer)) error {
+	changed := b.DeepCopy()
+	change(changed)
+	patch := client.MergeFromWithOptions(b, client.MergeFromWithOptimisticLock{})
+	return client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
+}
+
+// targets are a Balancer's hosts with what is needed to reach them.
+func (r *balancerReconciler) targets(ctx context.Context, b *v1alpha1.Balancer) []deliver.Target {
+	interval, err := time.ParseDuration(string(b.Spec.Reload.MinInterval))
+	if err != nil {
+		interval = time.Second // the schema's default; it also refuses what does not parse
+	}
+	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
+	for _, h := range b.Spec.Hosts {
+		t := deliver.Target{Balancer: b.Name, Host: h, MinInterval: interval}
+		if h.SecretRef != nil {
+			t.PrivateKey, t.KnownHosts, t.Problem = r.credentials(ctx, h.SecretRef.Name)
+		}
+		targets = append(targets, t)
+	}
+	return targets
+}
+
+// knownHostsKey is the key of a Secret that holds what ssh-keyscan prints.
+const knownHostsKey = "known_hosts"
+
+func (r *balancerReconciler) credentials(ctx context.Context, name string) (key, knownHosts []byte, err error) {
+	var secret corev1.Secret
+	err = r.reader.Get(ctx, client.ObjectKey{Namespace: r.namespace, Name: name}, &secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil, fmt.Errorf("there is no Secret %s/%s: create it with the keys %s and %s", r.namespace, name, corev1.SSHAuthPrivateKey, knownHostsKey)
+	case err != nil:
+		return nil, nil, fmt.Errorf("reading Secret %s/%s: %w", r.namespace, name, err)
+	}
+	for _, k := range []string{corev1.SSHAuthPrivateKey, knownHostsKey} {
+		if len(secret.Data[k]) == 0 {
+			return nil, nil, fmt.Errorf("the Secret %s/%s lacks the key %s", r.namespace, name, k)
+		}
+	}
+	return secret.Data[corev1.SSHAuthPrivateKey], secret.Data[knownHostsKey], nil
+}
+
+// tellRemovedHosts makes it visible that an operator took the one way out of a
+// withdrawal that cannot be confirmed.
+func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, b *v1alpha1.Balancer, kept *memory) {
+	present := map[string]bool{}
+	var names []string
+	for _, h := range b.Spec.Hosts {
+		present[h.Name] = true
+		names = append(names, h.Name)
+	}
+	for _, was := range kept.hosts {
+		if !present[was] {
+			r.events.warning(ctx, b, "HostRemoved",
+				"host %s is no longer managed and keeps what it runs: nobody waits for its confirmation any more, so stop its balancer or take its addresses away", was)
+		}
+	}
+	kept.hosts = names
+}
+
+// cause says what made a delivery necessary, for metrics.
+func (kept *memory) cause(p *plan.Plan) string {
+	defer func() { kept.nodes = p.Nodes }()
+	if kept.nodes != nil && !equality.Semantic.DeepEqual(kept.nodes, p.Nodes) {
+		return "nodes"
+	}
+	return "services"
+}
+
+// ignoreGone drops errors about Services that were deleted, or deleted and made
+// again, while we looked at them: their events start another reconcile.
+func ignoreGone(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+			return nil
+		}
+		return err
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		rest = append(rest, ignoreGone(e))
+	}
+	return errors.Join(rest...)
+}

@@ -1,0 +1,24 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// each does something for every item, several at a time, and goes on after
+// errors: one object that cannot be written must not stop the others.
+func each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
+	errs := make([]error, len(items))
+	var group errgroup.Group
+	group.SetLimit(parallelWrites)
+	for i, item := range items {
+		group.Go(func() error {
+			errs[i] = do(ctx, item)
+			return nil
+		})
+	}
+	_ = group.Wait() // every function above returns nil
+	return errors.Join(errs...)
+}

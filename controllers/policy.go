@@ -1,0 +1,133 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// policyReconciler tells the UpstreamPolicies of one namespace what they do. Its
+// key is the namespace, since policies conflict with each other.
+type policyReconciler struct {
+	client client.Client
+	reader reader
+	events events
+}
+
+// Reconcile implements reconcile.Reconciler for the namespace that the request names.
+func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var policies v1alpha1.UpstreamPolicyList
+	if err := r.reader.list(ctx, &policies, client.InNamespace(req.Name)); err != nil || len(policies.Items) == 0 {
+		return ctrl.Result{}, err
+	}
+	var services corev1.ServiceList
+	if err := r.reader.list(ctx, &services, client.InNamespace(req.Name)); err != nil {
+		return ctrl.Result{}, err
+	}
+	balancers, err := r.reader.balancers(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	claims := plan.NewClaims(balancers)
+	carrier := func(svc *corev1.Service) (translate.Carrier, bool) {
+		b := claims.Of(svc)
+		if b == nil {
+			return translate.Carrier{}, false
+		}
+		return translate.Carrier{Balancer: b.Name, Engine: lb.Engine(b.Spec.Engine)}, true
+	}
+	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier)
+	return ctrl.Result{}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
+		return r.report(ctx, p, statuses[p.Name])
+	})
+}
+
+// report writes a policy's status where it differs.
+func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) error {
+	changed := p.DeepCopy()
+	changed.Status = v1alpha1.UpstreamPolicyStatus{Targets: targets, Accepted: string(metav1.ConditionTrue)}
+	for i := range targets {
+		keepTransitions(&targets[i], p.Status.Targets)
+		for _, c := range targets[i].Conditions {
+			refused := c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse
+			if refused {
+				changed.Status.Accepted = string(metav1.ConditionFalse)
+			}
+			if changed.Status.Message == "" && (refused || c.Type != v1alpha1.ConditionAccepted && c.Status == metav1.ConditionTrue) {
+				changed.Status.Message = c.Message
+			}
+		}
+	}
+	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
+		return nil
+	}
+	if err := r.client.Status().Patch(ctx, changed, client.MergeFrom(p)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("status of UpstreamPolicy %s/%s: %w", p.Namespace, p.Name, err))
+	}
+	if m := changed.Status.Message; m != "" && m != p.Status.Message {
+		r.events.warning(ctx, p, "NotInForce", "%s", m)
+	}
+	return nil
+}
+
+// keepTransitions dates the conditions of a target: those that said the same
+// before keep their time.
+func keepTransitions(target *v1alpha1.PolicyTargetStatus, before []v1alpha1.PolicyTargetStatus) {
+	var old []metav1.Condition
+	for _, b := range before {
+		if b.TargetRef == target.TargetRef {
+			old = b.Conditions
+		}
+	}
+	for i := range target.Conditions {
+		c := &target.Conditions[i]
+		c.LastTransitionTime = metav1.Now()
+		if was := meta.FindStatusCondition(old, c.Type); was != nil && was.Status == c.Status {
+			c.LastTransitionTime = was.LastTransitionTime
+		}
+	}
+}
+
+// serviceChanged drops the echoes of status writes: a Service's generation does
+// not tell them apart.
+var serviceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	old, now := e.ObjectOld.(*corev1.Service), e.ObjectNew.(*corev1.Service)
+	const exposed = v1alpha1.BalancerAnnotation
+	return old.Annotations[exposed] != now.Annotations[exposed] || !equality.Semantic.DeepEqual(old.Spec, now.Spec)
+}}
+
+// setup registers the policies' controller.
+func (r *policyReconciler) setup(mgr ctrl.Manager) error {
+	namespace := func(_ context.Context, obj client.Object) []string { return []string{obj.GetNamespace()} }
+	everywhere := func(ctx context.Context, _ client.Object) []string {
+		var policies v1alpha1.UpstreamPolicyList
+		if err := r.reader.list(ctx, &policies); err != nil {
+			return nil // the cache is not there any more: we are stopping
+		}
+		var names []string
+		for _, p := range policies.Items {
+			names = append(names, p.Namespace)
+		}
+		return names
+	}
+	return builder.ControllerManagedBy(mgr).
+		Named("upstreampolicy").
+		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace), builder.WithPredicates(specChanged)).
+		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
+		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(specChanged)).
+		Complete(r)
+}

@@ -1,0 +1,99 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// patchServices writes Services by strategic merge patches that name the UID:
+// the finalizers, annotations and conditions of others survive them, and a
+// Service that was deleted and made again meanwhile is left alone.
+type patchServices struct {
+	client  client.Client
+	written *written
+}
+
+// object is a JSON object of a patch.
+type object = map[string]any
+
+func (p patchServices) metadata(ctx context.Context, svc *corev1.Service, metadata object) error {
+	metadata["uid"] = svc.UID
+	data, err := json.Marshal(object{"metadata": metadata})
+	if err != nil {
+		return err
+	}
+	return p.send(ctx, svc, data, p.client.Patch)
+}
+
+func (p patchServices) status(ctx context.Context, svc *corev1.Service, status object) error {
+	data, err := json.Marshal(object{"metadata": object{"uid": svc.UID}, "status": status})
+	if err != nil {
+		return err
+	}
+	return p.send(ctx, svc, data, func(ctx context.Context, obj client.Object, patch client.Patch, _ ...client.PatchOption) error {
+		return p.client.Status().Patch(ctx, obj, patch)
+	})
+}
+
+type patchFunc func(context.Context, client.Object, client.Patch, ...client.PatchOption) error
+
+func (p patchServices) send(ctx context.Context, svc *corev1.Service, data []byte, patch patchFunc) error {
+	answer := &corev1.Service{}
+	answer.Namespace, answer.Name = svc.Namespace, svc.Name
+	if err := patch(ctx, answer, client.RawPatch(types.StrategicMergePatchType, data)); err != nil {
+		return fmt.Errorf("patching Service %s/%s: %w", svc.Namespace, svc.Name, err)
+	}
+	p.written.add(answer)
+	return nil
+}
+
+// holdPatch is the metadata that records what a Service holds, nil where it is
+// on record already. It is written before anything is programmed.
+func holdPatch(svc *corev1.Service, balancer string, addresses []netip.Addr) object {
+	finalizers := []string{v1alpha1.CleanupFinalizer}
+	if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		finalizers = append(finalizers, v1alpha1.SharedFinalizer)
+	}
+	missing := slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return slices.Contains(svc.Finalizers, f) })
+	list := plan.FormatAddresses(addresses)
+	if len(missing) == 0 &&
+		svc.Annotations[v1alpha1.HeldByAnnotation] == balancer &&
+		svc.Annotations[v1alpha1.HeldAddressesAnnotation] == list {
+		return nil
+	}
+	return object{
+		"finalizers": finalizers,
+		"annotations": object{
+			v1alpha1.HeldByAnnotation:        balancer,
+			v1alpha1.HeldAddressesAnnotation: list,
+		},
+	}
+}
+
+// releasePatch is the metadata that ends our part in a Service. The shared
+// finalizer of a live Service of another class is its provider's by now.
+func releasePatch(svc *corev1.Service, othersClass bool) object {
+	finalizers := []string{v1alpha1.CleanupFinalizer}
+	if !othersClass {
+		finalizers = append(finalizers, v1alpha1.SharedFinalizer)
+	}
+	present := slices.DeleteFunc(finalizers, func(f string) bool { return !slices.Contains(svc.Finalizers, f) })
+	return object{
+		"$deleteFromPrimitiveList/finalizers": present,
+		"annotations": object{
+			v1alpha1.HeldByAnnotation:            nil,
+			v1alpha1.HeldAddressesAnnotation:     nil,
+			v1alpha1.AssignedAddressesAnnotation: nil,
+		},
+	}
+}

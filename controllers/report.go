@@ -1,0 +1,231 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// reportBalancer writes a Balancer's status where it differs.
+func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Balancer, snap *plan.Snapshot, desired *plan.Plan, states []deliver.State) error {
+	changed := b.DeepCopy()
+	status := &changed.Status
+	status.LoadBalancerClass = plan.Class(b)
+	status.Services = int32(len(desired.Services))
+	status.Nodes = int32(len(desired.Nodes))
+	status.Hosts = hostStatuses(states)
+	inSync := 0
+	for _, s := range states {
+		if s.State == v1alpha1.HostInSync {
+			inSync++
+		}
+	}
+	status.HostsInSync = fmt.Sprintf("%d/%d", inSync, len(states))
+	for _, c := range []metav1.Condition{
+		acceptedBalancer(b, snap.Claims, desired.Unsupported),
+		programmedBalancer(b, states),
+		degradedBalancer(desired, states),
+	} {
+		c.ObservedGeneration = b.Generation
+		meta.SetStatusCondition(&status.Conditions, c)
+	}
+	r.metrics.report(b.Name, states, desired)
+	if equality.Semantic.DeepEqual(b.Status, *status) {
+		return nil
+	}
+	if err := r.client.Status().Patch(ctx, changed, client.MergeFrom(b)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("status of Balancer %s: %w", b.Name, err))
+	}
+	r.tellBalancer(ctx, b, status.Conditions)
+	return nil
+}
+
+// tellBalancer writes an event for each condition that turned.
+func (r *balancerReconciler) tellBalancer(ctx context.Context, b *v1alpha1.Balancer, now []metav1.Condition) {
+	for _, c := range now {
+		was := meta.FindStatusCondition(b.Status.Conditions, c.Type)
+		if was != nil && was.Status == c.Status && was.Reason == c.Reason {
+			continue
+		}
+		bad := c.Status == metav1.ConditionTrue == (c.Type == v1alpha1.ConditionDegraded)
+		switch {
+		case bad && c.Reason != v1alpha1.ReasonPending:
+			r.events.warning(ctx, b, c.Reason, "%s", c.Message)
+		case was != nil && !bad:
+			r.events.normal(ctx, b, c.Reason, "%s", c.Message)
+		}
+	}
+}
+
+func hostStatuses(states []deliver.State) []v1alpha1.HostStatus {
+	out := make([]v1alpha1.HostStatus, 0, len(states))
+	for _, s := range states {
+		h := v1alpha1.HostStatus{
+			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: s.Message,
+			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(),
+		}
+		if !s.LastApplied.IsZero() {
+			h.LastAppliedTime = &metav1.Time{Time: s.LastApplied.Truncate(1e9)}
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, unsupported []string) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: "in force"}
+	holder, byDefault := claims.ClassHolder(plan.Class(b)), claims.Default()
+	switch {
+	case b.DeletionTimestamp != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonWithdrawing, "being deleted: its Services are withdrawn from every host first"
+	case holder != nil && holder.Name != b.Name:
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonClassTaken
+		c.Message = fmt.Sprintf("Balancer %s is older and serves the class %s: delete one of them", holder.Name, plan.Class(b))
+	case b.Spec.Default && byDefault != nil && byDefault.Name != b.Name:
+		c.Reason = v1alpha1.ReasonDefaultTaken
+		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; this one serves the class %s only", byDefault.Name, plan.Class(b))
+	case len(unsupported) > 0:
+		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(unsupported, "; ")
+	}
+	return c
+}
+
+func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse}
+	good, pending, failed := 0, 0, 0
+	for _, s := range states {
+		switch s.State {
+		case v1alpha1.HostInSync, v1alpha1.HostPartial:
+			good++
+		case v1alpha1.HostConnecting, v1alpha1.HostDelivering:
+			pending++
+		case v1alpha1.HostFailed:
+			failed++
+		}
+	}
+	need := int(max(1, b.Spec.Publish.MinHosts))
+	switch {
+	case good >= need:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "enough hosts proved the configuration to be live"
+	case good+pending >= need:
+		// Said before and on its way again: a delivery is no reason to flap.
+		if was := meta.FindStatusCondition(b.Status.Conditions, c.Type); was != nil && was.Status == metav1.ConditionTrue {
+			return *was
+		}
+		c.Reason, c.Message = v1alpha1.ReasonPending, "waiting for hosts to prove the configuration"
+	case failed > 0:
+		c.Reason, c.Message = v1alpha1.ReasonHostsFailed, hostsInWords(states)
+	default:
+		c.Reason, c.Message = v1alpha1.ReasonHostsUnreachable, hostsInWords(states)
+	}
+	return c
+}
+
+// listed bounds how many objects a condition names.
+const listed = 5
+
+func degradedBalancer(desired *plan.Plan, states []deliver.State) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue}
+	refused := map[string]bool{}
+	unreachable, failed := false, false
+	for _, s := range states {
+		unreachable = unreachable || s.State == v1alpha1.HostUnreachable
+		failed = failed || s.State == v1alpha1.HostFailed
+		for _, refusal := range s.Refused {
+			refused[plan.NameOf(refusal.Path)] = true
+		}
+	}
+	switch {
+	case unreachable:
+		c.Reason, c.Message = v1alpha1.ReasonHostsUnreachable, hostsInWords(states)
+	case failed:
+		c.Reason, c.Message = v1alpha1.ReasonHostsFailed, hostsInWords(states)
+	case len(refused) > 0:
+		names := make([]string, 0, len(refused))
+		for name := range refused {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		c.Reason = v1alpha1.ReasonServicesRefused
+		c.Message = fmt.Sprintf("%d Services were refused by a host, their events say why: %s", len(names), strings.Join(names[:min(listed, len(names))], ", "))
+	case desired.NodesProblem != nil:
+		c.Reason, c.Message = desired.NodesProblem.Reason, desired.NodesProblem.Message
+	default:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonHealthy, "every host runs what is desired"
+	}
+	return c
+}
+
+// reportPools writes the statuses of a Balancer's pools where they differ.
+func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, pools []v1alpha1.AddressPool, problems map[string]*ipam.Problem, usage map[string]ipam.Usage) error {
+	mine := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool { return p.Spec.Balancer != b.Name })
+	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
+		used, accepted := usage[p.Name]
+		if accepted {
+			r.metrics.pool(b.Name, p.Name, used)
+		}
+		return r.reportPool(ctx, p, problems[p.Name], used)
+	})
+}
+
+// reportOrphanPools tells pools that their Balancer does not exist.
+func (r *balancerReconciler) reportOrphanPools(ctx context.Context, balancer string) error {
+	pools, _, problems, err := r.reader.pools(ctx)
+	if err != nil {
+		return err
+	}
+	orphans := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool { return p.Spec.Balancer != balancer })
+	return each(ctx, orphans, func(ctx context.Context, p *v1alpha1.AddressPool) error {
+		problem := problems[p.Name]
+		if problem == nil {
+			problem = &ipam.Problem{
+				Reason:  v1alpha1.ReasonUnknownBalancer,
+				Message: fmt.Sprintf("there is no Balancer %q: create it, or correct spec.balancer", balancer),
+			}
+		}
+		return r.reportPool(ctx, p, problem, ipam.Usage{})
+	})
+}
+
+func (r *balancerReconciler) reportPool(ctx context.Context, p *v1alpha1.AddressPool, problem *ipam.Problem, used ipam.Usage) error {
+	changed := p.DeepCopy()
+	changed.Status.IPv4, changed.Status.IPv6 = addressUsage(used.IPv4), addressUsage(used.IPv6)
+	c := metav1.Condition{
+		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
+		Reason: v1alpha1.ReasonAccepted, Message: "in force", ObservedGeneration: p.Generation,
+	}
+	if problem != nil {
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, problem.Reason, problem.Message
+	}
+	meta.SetStatusCondition(&changed.Status.Conditions, c)
+	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
+		return nil
+	}
+	if err := r.client.Status().Patch(ctx, changed, client.MergeFrom(p)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("status of AddressPool %s: %w", p.Name, err))
+	}
+	was := meta.FindStatusCondition(p.Status.Conditions, c.Type)
+	if problem != nil && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {
+		r.events.warning(ctx, p, problem.Reason, "%s", problem.Message)
+	}
+	return nil
+}
+
+// addressUsage is nil for a family of which the pool has no addresses.
+func addressUsage(u ipam.FamilyUsage) *v1alpha1.AddressUsage {
+	if u.Capacity == 0 {
+		return nil
+	}
+	return &v1alpha1.AddressUsage{Capacity: u.Capacity, Assigned: u.Assigned}
+}

@@ -1,0 +1,160 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/host"
+)
+
+// Options of a controller.
+type Options struct {
+	// Namespace in which the Secrets with the hosts' keys and the Lease are.
+	Namespace string
+	// LeaderElection lets one of several replicas work.
+	LeaderElection bool
+	// MetricsAddress and HealthAddress to serve on; "0" for none.
+	MetricsAddress, HealthAddress string
+	// Local opens the host's end in this process.
+	Local func() (host.Host, error)
+	Log   logr.Logger
+}
+
+// leaseName is the Lease of the leader election.
+const leaseName = "external-lb"
+
+// Scheme knows every kind that the controller reads or writes.
+func Scheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			panic(err) // two packages claim one kind: a build that can never work
+		}
+	}
+	return scheme
+}
+
+// Run works until the context ends, or until another replica takes the lead.
+func Run(ctx context.Context, config *rest.Config, o Options) error {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the API server's priority and fairness is the one throttle
+	term, lock, err := leadership(config, o)
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                              Scheme(),
+		Logger:                              o.Log,
+		Metrics:                             server.Options{BindAddress: o.MetricsAddress},
+		HealthProbeBindAddress:              o.HealthAddress,
+		LeaderElection:                      o.LeaderElection,
+		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionReleaseOnCancel:       true,
+		Cache:                               cacheOptions(o.Namespace),
+	})
+	if err != nil {
+		return fmt.Errorf("connecting to the API server: %w", err)
+	}
+	if term.reader == nil {
+		term.reader = mgr.GetAPIReader()
+	}
+	fleet, err := setup(ctx, mgr, term, o)
+	if err != nil {
+		return err
+	}
+	defer fleet.Close()
+	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
+		if err := add("ping", healthz.Ping); err != nil {
+			return err
+		}
+	}
+	return mgr.Start(ctx)
+}
+
+// setup wires the controllers into a manager.
+func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, o Options) (*deliver.Fleet, error) {
+	if err := indexFields(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	seen := newWritten()
+	metrics := newMetrics()
+	if err := metrics.register(); err != nil {
+		return nil, err
+	}
+	hosts := &hostChanges{}
+	fleet := deliver.NewFleet(deliver.Options{
+		Epoch:   term.term,
+		Local:   o.Local,
+		Changed: hosts.changed,
+		Log:     o.Log.WithName("deliver"),
+		Metrics: metrics,
+	})
+	balancers := &balancerReconciler{
+		client:    mgr.GetClient(),
+		reader:    reader{mgr.GetCache(), seen},
+		patch:     patchServices{mgr.GetClient(), seen},
+		events:    events{mgr.GetClient(), mgr.GetScheme()},
+		epoch:     term,
+		fleet:     fleet,
+		metrics:   metrics,
+		namespace: o.Namespace,
+		memory:    map[string]*memory{},
+	}
+	if err := balancers.setup(mgr, hosts); err != nil {
+		return nil, err
+	}
+	policies := &policyReconciler{client: mgr.GetClient(), reader: balancers.reader, events: balancers.events}
+	return fleet, policies.setup(mgr)
+}
+
+// leadership prepares the leader election and what hosts are told of it.
+func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface, error) {
+	if !o.LeaderElection {
+		return fixedEpoch(time.Now().Unix()), nil, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, nil, err
+	}
+	identity := name + "_" + string(uuid.NewUUID())
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, o.Namespace, leaseName,
+		resourcelock.ResourceLockConfig{Identity: identity}, config, 10*time.Second)
+	if err != nil {
+		return nil, nil, fmt.Errorf("leader election: %w", err)
+	}
+	return &epoch{lease: client.ObjectKey{Namespace: o.Namespace, Name: leaseName}, identity: identity}, lock, nil
+}
+
+// cacheOptions keep in memory only what is read: Secrets of our namespace, and
+// nothing of who wrote which field.
+func cacheOptions(namespace string) cache.Options {
+	return cache.Options{
+		DefaultTransform: func(obj any) (any, error) {
+			if accessor, err := meta.Accessor(obj); err == nil {
+				accessor.SetManagedFields(nil)
+			}
+			return obj, nil
+		},
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+		},
+	}
+}

@@ -1,0 +1,168 @@
+package controllers
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// batch is how long a change waits for others that come with it. It bounds how
+// often a storm of changes is looked at, and is far below a reload's time.
+const batch = 25 * time.Millisecond
+
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// watch makes a handler that enqueues the Balancers that an object concerns.
+// With an update, those of the object before and after.
+func watch(concerns func(context.Context, client.Object) []string) handler.EventHandler {
+	add := func(ctx context.Context, q queue, objects ...client.Object) {
+		for _, obj := range objects {
+			for _, name := range concerns(ctx, obj) {
+				q.AddAfter(request(name), batch)
+			}
+		}
+	}
+	return handler.Funcs{
+		CreateFunc:  func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, e.Object) },
+		UpdateFunc:  func(ctx context.Context, e event.UpdateEvent, q queue) { add(ctx, q, e.ObjectOld, e.ObjectNew) },
+		DeleteFunc:  func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object) },
+		GenericFunc: func(ctx context.Context, e event.GenericEvent, q queue) { add(ctx, q, e.Object) },
+	}
+}
+
+func request(name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: client.ObjectKey{Name: name}}
+}
+
+// concerns answers which Balancers an object concerns.
+type concerns struct{ reader reader }
+
+// all Balancers, for what may concern any of them.
+func (c concerns) all(ctx context.Context, _ client.Object) []string {
+	balancers, err := c.reader.balancers(ctx)
+	if err != nil {
+		return nil // the cache is not there any more: we are stopping
+	}
+	var names []string
+	for _, b := range balancers {
+		names = append(names, b.Name)
+	}
+	return names
+}
+
+// balancer concerns itself, and the others: it may take a class or the default
+// from them, or give it back.
+func (c concerns) balancer(ctx context.Context, obj client.Object) []string {
+	return append(c.all(ctx, obj), obj.GetName())
+}
+
+// service concerns who serves it and who holds it, whether they exist or not.
+func (c concerns) service(ctx context.Context, obj client.Object) []string {
+	svc := obj.(*corev1.Service)
+	if obj.GetDeletionTimestamp() == nil && len(serviceKeys(svc)) == 0 {
+		return nil
+	}
+	balancers, err := c.reader.balancers(ctx)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	if b := plan.NewClaims(balancers).Of(svc); b != nil {
+		names = append(names, b.Name)
+	}
+	if plan.Held(svc) {
+		names = append(names, plan.HeldBy(svc))
+	}
+	return names
+}
+
+// slice concerns those of its Service, if it matters where the endpoints are.
+func (c concerns) slice(ctx context.Context, obj client.Object) []string {
+	var svc corev1.Service
+	key := client.ObjectKey{Namespace: obj.GetNamespace(), Name: obj.GetLabels()[discoveryv1.LabelServiceName]}
+	if c.reader.Get(ctx, key, &svc, client.UnsafeDisableDeepCopy) != nil || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+		return nil
+	}
+	return c.service(ctx, &svc)
+}
+
+// pool concerns its Balancer, whether it exists or not, and the others: pools
+// may overlap.
+func (c concerns) pool(ctx context.Context, obj client.Object) []string {
+	return append(c.all(ctx, obj), obj.(*v1alpha1.AddressPool).Spec.Balancer)
+}
+
+// nodeChanged drops what kubelets report all the time.
+var nodeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !translate.SameNode(e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node))
+}}
+
+// labelsChanged is all that a namespace matters for.
+var labelsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !equality.Semantic.DeepEqual(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
+}}
+
+// specChanged drops the echoes of our own status writes.
+var specChanged = predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		return (e.ObjectOld.GetDeletionTimestamp() == nil) != (e.ObjectNew.GetDeletionTimestamp() == nil) ||
+			len(e.ObjectOld.GetFinalizers()) != len(e.ObjectNew.GetFinalizers())
+	},
+})
+
+// hostChanges lets the hosts' workers start reconciles.
+type hostChanges struct {
+	mu    sync.Mutex
+	queue queue // nil until the controller runs
+}
+
+// start is a source.Func.
+func (h *hostChanges) start(_ context.Context, q queue) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.queue = q
+	return nil
+}
+
+// changed starts a reconcile of a Balancer, one of whose hosts has news.
+func (h *hostChanges) changed(balancer string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.queue != nil {
+		h.queue.Add(request(balancer))
+	}
+}
+
+// setup registers the Balancers' controller.
+func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
+	c := concerns{r.reader}
+	return builder.ControllerManagedBy(mgr).
+		Named("balancer").
+		Watches(&v1alpha1.Balancer{}, watch(c.balancer), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.AddressPool{}, watch(c.pool), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.UpstreamPolicy{}, watch(c.all), builder.WithPredicates(specChanged)).
+		Watches(&corev1.Service{}, watch(c.service)).
+		Watches(&corev1.Node{}, watch(c.all), builder.WithPredicates(nodeChanged)).
+		Watches(&discoveryv1.EndpointSlice{}, watch(c.slice)).
+		Watches(&corev1.Namespace{}, watch(c.all), builder.WithPredicates(labelsChanged)).
+		Watches(&corev1.Secret{}, watch(c.all)).
+		WatchesRawSource(source.Func(hosts.start)).
+		Complete(r)
+}

@@ -1,0 +1,190 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// Plan makes the plan for what Assign settled. Services whose record is not
+// written yet are told about, but not on the hosts.
+func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
+	in := translate.Input{Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies}
+	for _, svc := range a.Carried {
+		assigned := a.ByService[svc.UID]
+		if len(assigned.Addresses) > 0 && OnRecord(svc, s.Balancer.Name, assigned.Addresses) {
+			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: assigned.Addresses, Withheld: withheld(assigned)})
+		}
+	}
+	translated := p.translator.Translate(in)
+	set, err := p.renderer.Render(translated.Config)
+	unrendered, err := renderErrors(err)
+	if err != nil {
+		return nil, err
+	}
+	out := &Plan{
+		Set:          set,
+		Nodes:        translated.Nodes,
+		NodesProblem: translated.NodesProblem,
+		Unsupported:  translated.Unsupported,
+	}
+	shapes := make(map[types.UID]string, len(translated.Config.Services))
+	for _, svc := range translated.Config.Services {
+		shapes[types.UID(svc.ID.UID)] = shape(svc)
+	}
+	for _, svc := range a.Carried {
+		view := &Service{Object: svc, Addresses: a.ByService[svc.UID].Addresses, Shape: shapes[svc.UID]}
+		view.Path, _ = Path(svc)
+		if result := translated.Services[svc.UID]; result != nil {
+			view.PortErrors = result.PortErrors
+		}
+		view.Problems = problems(a, translated.Services[svc.UID], svc, unrendered[svc.UID])
+		out.Services = append(out.Services, view)
+	}
+	for _, svc := range a.Waiting {
+		out.Services = append(out.Services, &Service{Object: svc, Problems: []Problem{{
+			Reason: v1alpha1.ReasonWithdrawing, Fatal: true,
+			Message: fmt.Sprintf("Balancer %s has not confirmed yet that it no longer carries this Service", HeldBy(svc)),
+		}}})
+	}
+	return out, nil
+}
+
+// renderErrors sorts out Services that could not be rendered from a renderer
+// that could not work.
+func renderErrors(err error) (map[types.UID]error, error) {
+	out := map[types.UID]error{}
+	if err == nil {
+		return out, nil
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, e := range all {
+		var one *render.ServiceError
+		if !errors.As(e, &one) {
+			return nil, err
+		}
+		out[types.UID(one.ID.UID)] = one.Err
+	}
+	return out, nil
+}
+
+func withheld(a ipam.Assignment) []lb.Listener {
+	var out []lb.Listener
+	for _, c := range a.Conflicts {
+		out = append(out, c.Listener)
+	}
+	return out
+}
+
+// problems collects what a Service's owner should know, the fatal ones first.
+func problems(a *Assignments, result *translate.ServiceResult, svc *corev1.Service, unrendered error) []Problem {
+	var fatal, rest []Problem
+	add := func(p Problem) {
+		if p.Fatal {
+			fatal = append(fatal, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	assigned := a.ByService[svc.UID]
+	nowhere := len(assigned.Addresses) == 0
+	if p := a.invalid[svc.UID]; p != nil {
+		add(Problem{p.Reason, p.Message, nowhere})
+	} else if p := assigned.Problem; p != nil {
+		add(Problem{p.Reason, p.Message, nowhere})
+	}
+	if assigned.Notice != "" {
+		add(Problem{v1alpha1.ReasonAddressUnavailable, assigned.Notice, false})
+	}
+	if unrendered != nil {
+		add(Problem{v1alpha1.ReasonInvalidSpec, unrendered.Error(), true})
+	}
+	if result != nil {
+		for _, p := range result.Problems {
+			add(Problem(p))
+		}
+	}
+	return append(fatal, rest...)
+}
+
+// shape changes with what a Service's owner changed, and not with nodes.
+func shape(svc *lb.Service) string {
+	h := fnv.New128a()
+	for _, f := range svc.Frontends {
+		nodePort := uint16(0)
+		if len(f.Backends) > 0 {
+			nodePort = f.Backends[0].Address.Port()
+		}
+		fmt.Fprintf(h, "%s %d %v %s %v|", f.Listener, nodePort, f.Allow, f.Affinity, f.Settings)
+	}
+	return string(h.Sum(nil))
+}
+
+// Path of the fragment that carries a Service, if it can have one.
+func Path(svc *corev1.Service) (string, bool) {
+	id, err := lb.NewID(svc.Namespace, svc.Name, string(svc.UID))
+	return render.Path(id), err == nil
+}
+
+// NameOf is the Service that a fragment carries, as namespace/name.
+func NameOf(path string) string {
+	if id, ok := render.ParsePath(path); ok {
+		return id.String()
+	}
+	return path
+}
+
+// Fatal is the problem that keeps the Service off the hosts, nil if none does.
+func (s *Service) Fatal() *Problem {
+	if len(s.Problems) > 0 && s.Problems[0].Fatal {
+		return &s.Problems[0]
+	}
+	return nil
+}
+
+// ProblemsInWords joins the messages of all problems.
+func (s *Service) ProblemsInWords() string {
+	words := make([]string, len(s.Problems))
+	for i, p := range s.Problems {
+		words[i] = p.Message
+	}
+	return strings.Join(words, "; ")
+}
+
+// PortsProblem is why some ports are not carried, nil if all are.
+func (s *Service) PortsProblem() *Problem {
+	for i, p := range s.Problems {
+		if p.Reason == v1alpha1.ReasonMixedProtocol || p.Reason == v1alpha1.ReasonNoNodePort {
+			return &s.Problems[i]
+		}
+	}
+	return nil
+}
+
+// PortError is why a port is not carried.
+func (s *Service) PortError(port corev1.ServicePort) (string, bool) {
+	e, failed := s.PortErrors[translate.PortKey{Protocol: port.Protocol, Port: port.Port}]
+	return e, failed
+}
+
+// ClassMatches reports whether a Service of type LoadBalancer asks for the class
+// that a Balancer serves, whether or not that still serves anything.
+func ClassMatches(b *v1alpha1.Balancer, svc *corev1.Service) bool {
+	if svc.Spec.LoadBalancerClass == nil {
+		return true // a Service without a class that we carried has no other provider yet
+	}
+	return *svc.Spec.LoadBalancerClass == Class(b)
+}

@@ -1,0 +1,77 @@
+package plan
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// Snapshot is everything that a Balancer's plan depends on. The objects are
+// shared with a cache: nothing changes them.
+type Snapshot struct {
+	Balancer *v1alpha1.Balancer
+	Claims   Claims
+	Pools    []*ipam.Pool // of this Balancer
+	// Services that this Balancer serves or holds.
+	Services   []*corev1.Service
+	Nodes      []*corev1.Node
+	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	Namespaces map[string]labels.Set
+	Policies   []*v1alpha1.UpstreamPolicy
+	// KnownBalancers are the names of all Balancers that exist.
+	KnownBalancers map[string]bool
+}
+
+// Plan is what the hosts of a Balancer should run, and what its users are told.
+type Plan struct {
+	Set          *fileset.Set
+	Services     []*Service // that are carried, in the order of the snapshot
+	Nodes        []string   // that are backends
+	NodesProblem *translate.Problem
+	Unsupported  []string // settings of spec.defaults that the engine cannot do
+}
+
+// Service is what a Balancer does for one Service.
+type Service struct {
+	Object    *corev1.Service
+	Path      string       // of its fragment
+	Addresses []netip.Addr // assigned
+	// Shape changes with what the Service's owner changed: ports, addresses,
+	// sources; not with nodes. Empty if it is not in the plan's Set.
+	Shape      string
+	Problems   []Problem // the fatal ones first
+	PortErrors map[translate.PortKey]string
+}
+
+// Problem is something that a Service's owner should know.
+type Problem struct {
+	Reason  string // of v1alpha1
+	Message string // what is wrong and what to do
+	Fatal   bool   // it keeps the Service off the hosts
+}
+
+// Planner makes the plans of one Balancer, one after the other, and keeps what
+// did not change between two. Not for concurrent use.
+type Planner struct {
+	translator *translate.Translator
+	renderer   *render.Renderer
+}
+
+// NewPlanner makes a Planner for an engine.
+func NewPlanner(engine v1alpha1.Engine) (*Planner, error) {
+	renderer, err := render.New(lb.Engine(engine))
+	if err != nil {
+		return nil, err
+	}
+	return &Planner{translator: translate.New(), renderer: renderer}, nil
+}

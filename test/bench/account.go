@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// counters are what the manager says of itself.
+type counters struct {
+	reloads, writes, services, inSync float64
+}
+
+// counters reads the manager's metrics.
+func (b *bench) counters(ctx context.Context) (counters, error) {
+	var c counters
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.Manager.Metrics, nil)
+	if err != nil {
+		return c, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return c, err
+	}
+	defer response.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		return c, err
+	}
+	c.reloads = sum(families["external_lb_reloads_total"], nil)
+	c.services = sum(families["external_lb_services"], nil)
+	c.inSync = sum(families["external_lb_host_state"], map[string]string{"state": "InSync"})
+	// Nothing but the leader election writes with PUT.
+	for _, method := range []string{"POST", "PATCH", "DELETE"} {
+		c.writes += sum(families["rest_client_requests_total"], map[string]string{"method": method})
+	}
+	return c, nil
+}
+
+func sum(family *dto.MetricFamily, labels map[string]string) float64 {
+	total := 0.0
+	for _, m := range family.GetMetric() {
+		matches := 0
+		for _, l := range m.Label {
+			if labels[l.GetName()] == l.GetValue() && l.GetValue() != "" {
+				matches++
+			}
+		}
+		if matches == len(labels) {
+			total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return total
+}
+
+// account fills in what a measurement cost.
+func (b *bench) account(ctx context.Context, r *Result, before counters, services float64) error {
+	after, err := b.counters(ctx)
+	if err != nil {
+		return err
+	}
+	r.Reloads, r.Writes = after.reloads-before.reloads, after.writes-before.writes
+	if services > 0 {
+		r.PerEach = r.Writes / services
+	}
+	if r.RSS, err = peakRSS(b.Manager.PID()); err != nil {
+		return err
+	}
+	r.Floor, err = b.floor(ctx)
+	return err
+}
+
+// peakRSS of a process in megabytes.
+func peakRSS(pid int) (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kb / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no VmHWM for process %d", pid)
+}
+
+// floor is what the same files cost by hand: nginx -t, and a reload until workers
+// of it run.
+func (b *bench) floor(ctx context.Context) (float64, error) {
+	h, err := b.Host("lb1")
+	if err != nil {
+		return 0, err
+	}
+	const script = `
+workers() { pgrep -f 'nginx: worker process$' | sort; }
+old=$(workers)
+begin=$(date +%s.%N)
+nginx -q -t 2>/dev/null
+nginx -s reload
+while now=$(workers); [ -z "$now" ] || [ "$(printf '%s\n' $old | grep -cxF "$now")" != 0 ]; do :; done
+end=$(date +%s.%N)
+echo "$end $begin" | awk '{print $1-$2}'`
+	out, err := h.Shell(ctx, script)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseFloat(strings.TrimSpace(out), 64)
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/lab"
+)
+
+const (
+	namespace = "default"
+	class     = "external-lb.dev/edge"
+	timeout   = 5 * time.Minute
+)
+
+type bench struct {
+	*lab.Lab
+	options options
+	results []Result
+}
+
+func name(i int) string { return fmt.Sprintf("bench-%04d", i) }
+
+func service(name string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To(class),
+			Selector: map[string]string{"app": "bench"},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80}},
+		},
+	}
+}
+
+// kube is a client without throttling: the load is not what is measured.
+func (b *bench) kube() (kubernetes.Interface, error) {
+	config := b.RESTConfig()
+	config.QPS = -1
+	return kubernetes.NewForConfig(config)
+}
+
+// published watches Services and notes when each got its address.
+type published struct {
+	mu   sync.Mutex
+	at   map[string]time.Time
+	stop func()
+}
+
+func (b *bench) watchPublished(ctx context.Context) (*published, error) {
+	kube, err := b.kube()
+	if err != nil {
+		return nil, err
+	}
+	list, err := kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	w, err := kube.CoreV1().Services(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		return nil, err
+	}
+	p := &published{at: map[string]time.Time{}, stop: w.Stop}
+	go p.follow(w)
+	return p, nil
+}
+
+func (p *published) follow(w watch.Interface) {
+	for event := range w.ResultChan() {
+		svc, ok := event.Object.(*corev1.Service)
+		if !ok || len(svc.Status.LoadBalancer.Ingress) == 0 {
+			continue
+		}
+		p.mu.Lock()
+		if _, seen := p.at[svc.Name]; !seen {
+			p.at[svc.Name] = time.Now()
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (p *published) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.at)
+}
+
+// create makes the Services by parallel creators and notes when each was there.
+func (b *bench) create(ctx context.Context) (map[string]time.Time, error) {
+	kube, err := b.kube()
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	created, errs := map[string]time.Time{}, []error(nil)
+	todo := make(chan int)
+	var creators sync.WaitGroup
+	for range b.options.creators {
+		creators.Go(func() {
+			for i := range todo {
+				_, err := kube.CoreV1().Services(namespace).Create(ctx, service(name(i)), metav1.CreateOptions{})
+				mu.Lock()
+				created[name(i)] = time.Now()
+				if err != nil {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range b.options.services {
+		todo <- i
+	}
+	close(todo)
+	creators.Wait()
+	return created, errors.Join(errs...)
+}
+
+func until(ctx context.Context, what string, ok func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		done, err := ok()
+		if done && err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w (%v)", what, ctx.Err(), err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// storm: all Services at once.
+func (b *bench) storm(ctx context.Context) (Result, error) {
+	r := Result{Name: fmt.Sprintf("%d Services by %d creators", b.options.services, b.options.creators)}
+	before, err := b.counters(ctx)
+	if err != nil {
+		return r, err
+	}
+	seen, err := b.watchPublished(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer seen.stop()
+	began := time.Now()
+	created, err := b.create(ctx)
+	if err != nil {
+		return r, err
+	}
+	err = until(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
+	if err != nil {
+		return r, err
+	}
+	r.Total = since(began)
+	var times []float64
+	for name, at := range created {
+		times = append(times, seen.at[name].Sub(at).Seconds())
+	}
+	slices.Sort(times)
+	r.P50, r.P99 = times[len(times)/2], times[len(times)*99/100]
+	return r, b.account(ctx, &r, before, float64(b.options.services))
+}
+
+// restart: everything is assigned already.
+func (b *bench) restart(ctx context.Context) (Result, error) {
+	r := Result{Name: fmt.Sprintf("restart with %d assigned", b.options.services)}
+	if err := b.Manager.Stop(); err != nil {
+		return r, err
+	}
+	began := time.Now()
+	if err := b.StartManager(ctx); err != nil {
+		return r, err
+	}
+	err := until(ctx, "the Balancer was reconciled", func() (bool, error) {
+		c, err := b.counters(ctx)
+		return c.services == float64(b.options.services) && c.inSync == 1, err
+	})
+	r.Total = since(began)
+	if err != nil {
+		return r, err
+	}
+	return r, b.account(ctx, &r, counters{}, 0)
+}
+
+// coldStart: all Services wait when the manager starts.
+func (b *bench) coldStart(ctx context.Context) (Result, error) {
+	r := Result{Name: fmt.Sprintf("cold start on %d pending", b.options.services)}
+	if err := b.deleteAll(ctx); err != nil {
+		return r, err
+	}
+	if err := b.Manager.Stop(); err != nil {
+		return r, err
+	}
+	if _, err := b.create(ctx); err != nil {
+		return r, err
+	}
+	seen, err := b.watchPublished(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer seen.stop()
+	began := time.Now()
+	if err := b.StartManager(ctx); err != nil {
+		return r, err
+	}
+	err = until(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
+	if err != nil {
+		return r, err
+	}
+	r.Total = since(began)
+	return r, b.account(ctx, &r, counters{}, float64(b.options.services))
+}
+
+func (b *bench) deleteAll(ctx context.Context) error {
+	_, err := b.Kubectl(ctx, "delete", "services", "--all", "-n", namespace, "--wait=false")
+	if err != nil {
+		return err
+	}
+	return until(ctx, "all Services are withdrawn", func() (bool, error) {
+		var list corev1.ServiceList
+		err := b.Kube.List(ctx, &list, client.InNamespace(namespace))
+		return len(list.Items) <= 1, err // the API server's own
+	})
+}
+
+// oneMore: one Service among many, on many nodes.
+func (b *bench) oneMore(ctx context.Context) (Result, error) {
+	r := Result{Name: fmt.Sprintf("one Service more, among %d x %d nodes", b.options.services, b.options.nodes)}
+	if err := b.addNodes(ctx); err != nil {
+		return r, err
+	}
+	before, err := b.counters(ctx)
+	if err != nil {
+		return r, err
+	}
+	seen, err := b.watchPublished(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer seen.stop()
+	began := time.Now()
+	if err := b.Kube.Create(ctx, service("one-more")); err != nil {
+		return r, err
+	}
+	if err := until(ctx, "it is published", func() (bool, error) { return seen.count() > 0, nil }); err != nil {
+		return r, err
+	}
+	r.Total = since(began)
+	return r, b.account(ctx, &r, before, 1)
+}
+
+// addNodes makes Node objects: what the balancer sees of a node.
+func (b *bench) addNodes(ctx context.Context) error {
+	for i := len(b.Nodes()); i < b.options.nodes; i++ {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-node-%d", i)}}
+		if err := b.Kube.Create(ctx, node); err != nil {
+			return err
+		}
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("10.99.%d.%d", i/250, 1+i%250)}}
+		if err := b.Kube.Status().Update(ctx, node); err != nil {
+			return err
+		}
+	}
+	return b.inSync(ctx, b.options.nodes)
+}
+
+// inSync waits until the host proved the configuration with so many nodes.
+func (b *bench) inSync(ctx context.Context, nodes int) error {
+	return until(ctx, fmt.Sprintf("%d nodes are live", nodes), func() (bool, error) {
+		var bal v1alpha1.Balancer
+		err := b.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &bal)
+		return err == nil && int(bal.Status.Nodes) == nodes && len(bal.Status.Hosts) == 1 &&
+			bal.Status.Hosts[0].State == v1alpha1.HostInSync && bal.Status.Hosts[0].Digest == bal.Status.Hosts[0].DesiredDigest, err
+	})
+}
+
+// nodeRemoved: every Service changes.
+func (b *bench) nodeRemoved(ctx context.Context) (Result, error) {
+	r := Result{Name: fmt.Sprintf("a node removed, among %d x %d nodes", b.options.services, b.options.nodes)}
+	before, err := b.counters(ctx)
+	if err != nil {
+		return r, err
+	}
+	began := time.Now()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-node-%d", b.options.nodes-1)}}
+	if err := b.Kube.Delete(ctx, node); err != nil {
+		return r, err
+	}
+	if err := b.inSync(ctx, b.options.nodes-1); err != nil {
+		return r, err
+	}
+	r.Total = since(began)
+	return r, b.account(ctx, &r, before, 0)
+}

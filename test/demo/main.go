@@ -1,0 +1,76 @@
+// Command demo shows external-lb at work on a test cluster: a Service gets an
+// address that answers, keeps it while a node goes away under load, and one that
+// cannot be satisfied is told why. It ends with a failure if any of that fails.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/lab"
+)
+
+func main() {
+	var o options
+	flag.BoolVar(&o.check, "check", false, "end when everything was shown, instead of staying up")
+	flag.StringVar(&o.binary, "binary", "bin/external-lb", "the external-lb to show")
+	flag.StringVar(&o.dir, "dir", cluster.DefaultDir(), "directory of the test cluster")
+	flag.IntVar(&o.nodes, "nodes", 3, "nodes of the cluster")
+	flag.IntVar(&o.hosts, "hosts", 1, "balancer hosts")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
+		fmt.Fprintf(os.Stderr, "%s\n", paint(red, "demo: "+err.Error()))
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	check        bool
+	binary, dir  string
+	nodes, hosts int
+}
+
+func run(ctx context.Context, o options) (err error) {
+	binary, err := filepath.Abs(o.binary)
+	if err != nil {
+		return err
+	}
+	title("A real Kubernetes, %d nodes and %d balancer host(s), as network namespaces of this machine", o.nodes, o.hosts)
+	l, err := lab.Start(ctx, lab.Options{
+		Cluster:  cluster.Options{Dir: o.dir, Nodes: o.nodes, Hosts: o.hosts, Binary: binary},
+		Root:     ".",
+		Balancer: "edge",
+		Log:      indent{os.Stdout},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		say("stopping the cluster; nothing of it is left behind")
+		err = errors.Join(err, l.Stop())
+	}()
+	d := &demo{Lab: l, nodes: o.nodes}
+	for _, act := range []func(context.Context) error{d.deploy, d.expose, d.ask, d.loseNode, d.refuse} {
+		if err := act(ctx); err != nil {
+			return err
+		}
+	}
+	if o.check {
+		title("Everything above was seen to work")
+		return nil
+	}
+	d.invite(o.dir)
+	<-ctx.Done()
+	fmt.Println()
+	return nil
+}

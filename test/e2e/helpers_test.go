@@ -1,0 +1,323 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/test/cluster"
+)
+
+// patience is how long a condition may take on a busy machine.
+const patience = 60 * time.Second
+
+// eventually waits until check returns nil and fails the test with its last
+// error otherwise.
+func eventually(t *testing.T, check func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("after %s: %v", patience, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// scene is a namespace of a test's own, with pods and Services in it.
+type scene struct {
+	t         *testing.T
+	namespace string
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	must(t, env.Kube.Create(t.Context(), ns))
+	s := &scene{t, ns.Name}
+	t.Cleanup(s.clean)
+	return s
+}
+
+// clean deletes what the test made and waits for the Services: the next test
+// may want their addresses.
+func (s *scene) clean() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if s.t.Failed() {
+		out, _ := env.Kubectl(ctx, "-n", s.namespace, "get", "events,services", "-o", "wide")
+		s.t.Log(out)
+	}
+	var services corev1.ServiceList
+	if err := env.Kube.List(ctx, &services, client.InNamespace(s.namespace)); err != nil {
+		s.t.Error(err)
+	}
+	for i := range services.Items {
+		s.remove(ctx, &services.Items[i])
+	}
+	var pods corev1.PodList
+	if err := env.Kube.List(ctx, &pods, client.InNamespace(s.namespace)); err != nil {
+		s.t.Error(err)
+	}
+	for _, pod := range pods.Items {
+		if err := env.RemovePod(ctx, s.namespace, pod.Name); err != nil {
+			s.t.Error(err)
+		}
+	}
+	if err := env.Kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *scene) remove(ctx context.Context, svc *corev1.Service) {
+	if err := client.IgnoreNotFound(env.Kube.Delete(ctx, svc)); err != nil {
+		s.t.Error(err)
+	}
+	for {
+		err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{})
+		if apierrors.IsNotFound(err) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.t.Errorf("Service %s is still there: %v", svc.Name, err)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// pod starts a pod with label app=<app> on a node.
+func (s *scene) pod(app, name, node string) {
+	s.t.Helper()
+	_, err := env.AddPod(s.t.Context(), cluster.PodSpec{Namespace: s.namespace, Name: name, Node: node, Labels: map[string]string{"app": app}})
+	must(s.t, err)
+}
+
+// option changes a Service before it is created.
+type option func(*corev1.Service)
+
+func withPort(name string, protocol corev1.Protocol, port int32, target int) option {
+	return func(svc *corev1.Service) {
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: name, Protocol: protocol, Port: port, TargetPort: intstr.FromInt(target)})
+	}
+}
+
+func withAnnotation(key, value string) option {
+	return func(svc *corev1.Service) {
+		if svc.Annotations == nil {
+			svc.Annotations = map[string]string{}
+		}
+		svc.Annotations[key] = value
+	}
+}
+
+func withLocal(svc *corev1.Service) {
+	svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// service creates a LoadBalancer Service of our class for the pods of an app,
+// with port 80 over HTTP unless options name ports.
+func (s *scene) service(app string, options ...option) *corev1.Service {
+	s.t.Helper()
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: app},
+		Spec: corev1.ServiceSpec{
+			Type:              corev1.ServiceTypeLoadBalancer,
+			LoadBalancerClass: ptr.To(class),
+			Selector:          map[string]string{"app": app},
+		},
+	}
+	for _, o := range options {
+		o(svc)
+	}
+	if len(svc.Spec.Ports) == 0 {
+		withPort("http", corev1.ProtocolTCP, 80, 8080)(svc)
+	}
+	must(s.t, env.Kube.Create(s.t.Context(), svc))
+	return svc
+}
+
+// get reads a Service anew.
+func (s *scene) get(svc *corev1.Service) *corev1.Service {
+	s.t.Helper()
+	fresh := &corev1.Service{}
+	must(s.t, env.Kube.Get(s.t.Context(), client.ObjectKeyFromObject(svc), fresh))
+	return fresh
+}
+
+// update changes a Service until the API server takes it.
+func (s *scene) update(svc *corev1.Service, change func(*corev1.Service)) *corev1.Service {
+	s.t.Helper()
+	var fresh *corev1.Service
+	eventually(s.t, func(ctx context.Context) error {
+		fresh = s.get(svc)
+		change(fresh)
+		return env.Kube.Update(ctx, fresh)
+	})
+	return fresh
+}
+
+// until waits for a Service to be as wanted and returns it.
+func (s *scene) until(svc *corev1.Service, what string, ok func(*corev1.Service) bool) *corev1.Service {
+	s.t.Helper()
+	fresh := &corev1.Service{}
+	eventually(s.t, func(ctx context.Context) error {
+		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh); err != nil {
+			return err
+		}
+		if !ok(fresh) {
+			status, _ := json.Marshal(fresh.Status)
+			return fmt.Errorf("Service %s: not %s: %s", fresh.Name, what, status)
+		}
+		return nil
+	})
+	return fresh
+}
+
+// published waits for a Service's addresses.
+func (s *scene) published(svc *corev1.Service) []string {
+	s.t.Helper()
+	fresh := s.until(svc, "published", func(svc *corev1.Service) bool { return len(svc.Status.LoadBalancer.Ingress) > 0 })
+	return addresses(fresh)
+}
+
+func addresses(svc *corev1.Service) []string {
+	var out []string
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		out = append(out, in.IP)
+	}
+	return out
+}
+
+// condition finds a condition of a Service.
+func condition(svc *corev1.Service, kind string) metav1.Condition {
+	for _, c := range svc.Status.Conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return metav1.Condition{}
+}
+
+// event waits for an event on an object with a reason and a part of its message.
+func (s *scene) event(obj client.Object, reason, part string) {
+	s.t.Helper()
+	eventually(s.t, func(ctx context.Context) error {
+		namespace := obj.GetNamespace()
+		if namespace == "" {
+			namespace = metav1.NamespaceDefault
+		}
+		var list corev1.EventList
+		if err := env.Kube.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+			return err
+		}
+		var seen []string
+		for _, e := range list.Items {
+			if e.InvolvedObject.UID != obj.GetUID() {
+				continue
+			}
+			if e.Reason == reason && strings.Contains(e.Message, part) {
+				return nil
+			}
+			seen = append(seen, e.Reason+": "+e.Message)
+		}
+		return fmt.Errorf("no event %s with %q on %s, only %q", reason, part, obj.GetName(), seen)
+	})
+}
+
+// web asks an address over HTTP, each time over a new connection, and fails the
+// test if somebody else's pod answers.
+func (s *scene) web(ctx context.Context, address string, port int32) (cluster.Answer, error) {
+	httpClient := env.HTTPClientFrom("client")
+	defer httpClient.CloseIdleConnections()
+	httpClient.Timeout = 5 * time.Second
+	var answer cluster.Answer
+	url := "http://" + net.JoinHostPort(address, fmt.Sprint(port)) + "/"
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return answer, err
+	}
+	response, err := httpClient.Do(request)
+	if err != nil {
+		return answer, err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer); err != nil {
+		return answer, err
+	}
+	if answer.Namespace != s.namespace {
+		s.t.Errorf("%s answered from namespace %s: misrouted", url, answer.Namespace)
+	}
+	return answer, nil
+}
+
+// answers waits until an address answers with a pod of an app.
+func (s *scene) answers(app, address string, port int32) cluster.Answer {
+	s.t.Helper()
+	var answer cluster.Answer
+	eventually(s.t, func(ctx context.Context) (err error) {
+		answer, err = s.web(ctx, address, port)
+		return err
+	})
+	if got := answer.Labels["app"]; got != app {
+		s.t.Errorf("%s:%d answered with app %q, want %q: misrouted", address, port, got, app)
+	}
+	return answer
+}
+
+// silent waits until an address no longer answers.
+func (s *scene) silent(address string, port int32) {
+	s.t.Helper()
+	eventually(s.t, func(ctx context.Context) error {
+		if answer, err := s.web(ctx, address, port); err == nil {
+			return fmt.Errorf("%s:%d still answers, with %s", address, port, answer.Pod)
+		}
+		return nil
+	})
+}
+
+// nodesOf asks an address n times over HTTP and collects which nodes answered.
+func (s *scene) nodesOf(address string, port int32, n int) []string {
+	s.t.Helper()
+	var nodes []string
+	for range n {
+		answer, err := s.web(s.t.Context(), address, port)
+		must(s.t, err)
+		nodes = append(nodes, answer.Node)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+func isIPv4(address string) bool { return netip.MustParseAddr(address).Is4() }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

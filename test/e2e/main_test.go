@@ -1,0 +1,88 @@
+// Package e2e proves what users see: requests from a client through the real
+// balancers of a test cluster, what kubectl prints, events and statuses. Tests
+// bear the number of the row of docs/reference/semantics.md that they prove.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"k8s.io/utils/ptr"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/lab"
+)
+
+const (
+	balancer = "edge"
+	class    = "external-lb.dev/edge"
+)
+
+// env is the one lab of this package: three nodes, two hosts, dual stack.
+var env *lab.Lab
+
+var keep = flag.Bool("keep", false, "leave the cluster running")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "external-lb-e2e-")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "external-lb")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fail(fmt.Errorf("go build: %w\n%s", err, out))
+	}
+	env, err = lab.Start(ctx, lab.Options{
+		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 3, Hosts: 2, DualStack: true, Binary: binary},
+		Root:     filepath.Join("..", ".."),
+		Balancer: balancer,
+		Change:   func(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "100ms" },
+		Log:      os.Stderr,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		if err := env.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	if err := createPools(ctx); err != nil {
+		return fail(err)
+	}
+	return m.Run()
+}
+
+// createPools makes the pool that most tests use, and one that must be named.
+func createPools(ctx context.Context) error {
+	for name, spec := range map[string]v1alpha1.AddressPoolSpec{
+		"public":  {Addresses: []v1alpha1.AddressRange{"203.0.113.0/25", "2001:db8:0:1::/120"}},
+		"on-call": {Addresses: []v1alpha1.AddressRange{"203.0.113.128/28"}, AutoAssign: ptr.To(false), Sharing: v1alpha1.SharingPorts},
+	} {
+		pool := &v1alpha1.AddressPool{Spec: spec}
+		pool.Name, pool.Spec.Balancer = name, balancer
+		if err := env.Kube.Create(ctx, pool); err != nil {
+			return err
+		}
+	}
+	return nil
+}

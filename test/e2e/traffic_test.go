@@ -1,0 +1,231 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
+
+// patchNode changes a node and puts it back after the test.
+func patchNode(t *testing.T, name, patch, undo string) {
+	t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	must(t, env.Kube.Patch(t.Context(), node, client.RawPatch(types.StrategicMergePatchType, []byte(patch))))
+	t.Cleanup(func() {
+		must(t, env.Kube.Patch(context.Background(), node, client.RawPatch(types.StrategicMergePatchType, []byte(undo))))
+	})
+}
+
+// fragment reads what a host runs for a Service.
+func fragment(t *testing.T, svc *corev1.Service) string {
+	t.Helper()
+	h, err := env.Host("lb1")
+	must(t, err)
+	out, err := h.Shell(t.Context(), fmt.Sprintf("cat /var/lib/external-lb/nginx/live/services/%s.%s.*", svc.Namespace, svc.Name))
+	must(t, err)
+	return out
+}
+
+// carriedBy waits until exactly these nodes are a Service's backends on a host.
+func (s *scene) carriedBy(svc *corev1.Service, nodes ...string) {
+	s.t.Helper()
+	eventually(s.t, func(ctx context.Context) error {
+		text := fragment(s.t, svc)
+		for _, node := range env.Nodes() {
+			address := env.Addrs(node)[0].String() + ":"
+			want := false
+			for _, n := range nodes {
+				want = want || n == node
+			}
+			if got := strings.Contains(text, "server "+address); got != want {
+				return fmt.Errorf("%s is a backend: %t, want %t:\n%s", node, got, want, text)
+			}
+		}
+		return nil
+	})
+}
+
+func TestS19_LocalFollowsEndpoints(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web", withLocal)
+	address := s.published(svc)[0]
+	s.carriedBy(svc, "node1")
+	s.answers("web", address, 80)
+	s.pod("web", "web-2", "node3")
+	s.carriedBy(svc, "node1", "node3")
+	// Not ready, or terminating (S21): no new connections.
+	must(t, env.SetPodReady(t.Context(), s.namespace, "web-1", false))
+	s.carriedBy(svc, "node3")
+	must(t, env.SetPodReady(t.Context(), s.namespace, "web-1", true))
+	s.carriedBy(svc, "node1", "node3")
+	must(t, env.TerminatePod(t.Context(), s.namespace, "web-1"))
+	s.carriedBy(svc, "node3")
+	if got := s.nodesOf(address, 80, 6); len(got) != 1 || got[0] != "node3" {
+		t.Errorf("answered by %v, want node3", got)
+	}
+}
+
+func TestS23_EligibleNodes(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	s.published(svc)
+	s.carriedBy(svc, "node1", "node2", "node3")
+	for value, excluded := range map[string]bool{"": true, "true": true, "garbage": true, "false": false, "0": false} {
+		t.Run("exclude="+value, func(t *testing.T) {
+			const label = corev1.LabelNodeExcludeBalancers
+			patchNode(t, "node2",
+				fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, label, value),
+				fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, label))
+			if excluded {
+				s.carriedBy(svc, "node1", "node3")
+			} else {
+				s.settled()
+				s.carriedBy(svc, "node1", "node2", "node3")
+			}
+		})
+		s.carriedBy(svc, "node1", "node2", "node3")
+	}
+}
+
+func TestS24_NotReadyStays(t *testing.T) {
+	s := newScene(t)
+	svc := s.service("web")
+	s.published(svc)
+	must(t, env.SetNodeReady(t.Context(), "node2", false))
+	t.Cleanup(func() { must(t, env.SetNodeReady(context.Background(), "node2", true)) })
+	s.settled()
+	s.carriedBy(svc, "node1", "node2", "node3")
+}
+
+func TestS26_EveryNodeExcluded(t *testing.T) {
+	s := newScene(t)
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	s.pod("web", "web-1", "node1")
+	for _, node := range []string{"node1", "node2", "node3"} {
+		const label = corev1.LabelNodeExcludeBalancers
+		patchNode(t, node, fmt.Sprintf(`{"metadata":{"labels":{%q:""}}}`, label), fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, label))
+	}
+	s.event(svc, v1alpha1.EventUnavailable, "ignoreExcludeLabel") // S27
+	if got := addresses(s.get(svc)); len(got) != 1 || got[0] != address {
+		t.Errorf("the address became %v", got)
+	}
+	patch := func(value bool) {
+		b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: balancer}}
+		raw := fmt.Appendf(nil, `{"spec":{"nodes":{"ignoreExcludeLabel":%t}}}`, value)
+		must(t, env.Kube.Patch(context.Background(), b, client.RawPatch(types.MergePatchType, raw)))
+	}
+	patch(true)
+	t.Cleanup(func() { patch(false) })
+	s.answers("web", address, 80)
+}
+
+func TestS28_SourceRanges(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	own := env.Addrs("client")[0].String() + "/32"
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	for _, c := range []struct {
+		name   string
+		ranges []string
+		open   bool
+	}{
+		{"own address", []string{own}, true},
+		{"somebody else's", []string{"192.0.2.0/24"}, false},
+		{"everybody in two halves", []string{"0.0.0.0/1", "128.0.0.0/1"}, true},
+		{"the other family only", []string{"2001:db8::/32"}, false},
+		{"none", nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.update(svc, func(svc *corev1.Service) { svc.Spec.LoadBalancerSourceRanges = c.ranges })
+			if c.open {
+				s.answers("web", address, 80)
+			} else {
+				s.silent(address, 80)
+			}
+		})
+	}
+}
+
+func TestS29_ClientIPAffinity(t *testing.T) {
+	s := newScene(t)
+	for _, node := range []string{"node1", "node2", "node3"} {
+		s.pod("web", "web-"+node, node)
+	}
+	// Local, so that the node that answers is the one that the balancer chose.
+	svc := s.service("web", withLocal, func(svc *corev1.Service) { svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })
+	address := s.published(svc)[0]
+	s.carriedBy(svc, "node1", "node2", "node3")
+	if got := s.nodesOf(address, 80, 15); len(got) != 1 {
+		t.Errorf("one client was answered by %v", got)
+	}
+	s.update(svc, func(svc *corev1.Service) { svc.Spec.SessionAffinity = corev1.ServiceAffinityNone })
+	eventually(t, func(context.Context) error {
+		if got := s.nodesOf(address, 80, 6); len(got) != 3 {
+			return fmt.Errorf("without affinity answered by %v", got)
+		}
+		return nil
+	})
+}
+
+func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	s.published(svc)
+	policy := &v1alpha1.UpstreamPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "tuning"},
+		Spec: v1alpha1.UpstreamPolicySpec{
+			TargetRefs: []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}, {Kind: "Service", Name: "absent"}},
+			UpstreamSettings: v1alpha1.UpstreamSettings{
+				Algorithm:      v1alpha1.LeastConnections,
+				Mode:           v1alpha1.ModeHTTP,
+				Timeouts:       &v1alpha1.Timeouts{Connect: "250ms"},
+				MaxConnections: ptr.To[int32](100),
+			},
+		},
+	}
+	must(t, env.Kube.Create(t.Context(), policy))
+	eventually(t, func(context.Context) error {
+		text := fragment(t, svc)
+		for _, want := range []string{"least_conn", "250ms"} {
+			if !strings.Contains(text, want) {
+				return fmt.Errorf("%s is not live:\n%s", want, text)
+			}
+		}
+		return nil
+	})
+	eventually(t, func(ctx context.Context) error {
+		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
+			return err
+		}
+		if len(policy.Status.Targets) != 2 {
+			return fmt.Errorf("status %+v", policy.Status)
+		}
+		for i, want := range []map[string]metav1.ConditionStatus{
+			{v1alpha1.ConditionAccepted: "True", v1alpha1.ConditionUnsupported: "True"},
+			{v1alpha1.ConditionAccepted: "False"},
+		} {
+			for _, c := range policy.Status.Targets[i].Conditions {
+				if status, ok := want[c.Type]; ok && status != c.Status {
+					return fmt.Errorf("target %d: %+v, want %s", i, c, status)
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,146 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/utils/ptr"
+)
+
+// serviceAccount of the manager in config/.
+const serviceAccount = "external-lb"
+
+// Manager is a running `external-lb manager`.
+type Manager struct {
+	Metrics string // URL
+	LogFile string
+
+	cmd    *exec.Cmd
+	exited chan error
+}
+
+// StartManager starts a manager with the rights of its ServiceAccount and waits
+// until it is ready.
+func (l *Lab) StartManager(ctx context.Context) error {
+	kubeconfig, err := l.managerKubeconfig(ctx)
+	if err != nil {
+		return err
+	}
+	health, metrics, err := twoPorts()
+	if err != nil {
+		return err
+	}
+	m := &Manager{Metrics: "http://" + metrics + "/metrics", LogFile: filepath.Join(filepath.Dir(l.Kubeconfig()), "logs", "manager.log")}
+	log, err := os.OpenFile(m.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	m.cmd = exec.Command(l.options.Cluster.Binary, "manager",
+		"--kubeconfig", kubeconfig, "--namespace", Namespace,
+		"--health-address", health, "--metrics-address", metrics)
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	if err := m.cmd.Start(); err != nil {
+		return err
+	}
+	m.exited = make(chan error, 1)
+	go func() { m.exited <- m.cmd.Wait() }()
+	l.Manager = m
+	return m.waitReady(ctx, "http://"+health+"/readyz")
+}
+
+func (m *Manager) waitReady(ctx context.Context, url string) error {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if response, err := http.Get(url); err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case err := <-m.exited:
+			m.exited <- err
+			log, _ := os.ReadFile(m.LogFile)
+			return fmt.Errorf("the manager ended: %w\n%s", err, log[max(0, len(log)-4000):])
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// PID of the process.
+func (m *Manager) PID() int { return m.cmd.Process.Pid }
+
+// Stop ends the manager as Kubernetes would.
+func (m *Manager) Stop() error { return m.end(os.Interrupt) }
+
+// Kill ends the manager at once.
+func (m *Manager) Kill() error { return m.end(os.Kill) }
+
+func (m *Manager) end(sig os.Signal) error {
+	if err := m.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	err := <-m.exited
+	m.exited <- err
+	if sig == os.Kill {
+		return nil
+	}
+	return err
+}
+
+// Detach lets the manager outlive this process.
+func (m *Manager) Detach() error { return m.cmd.Process.Release() }
+
+// managerKubeconfig is a kubeconfig with the rights that config/rbac gives.
+func (l *Lab) managerKubeconfig(ctx context.Context) (string, error) {
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: serviceAccount}}
+	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](24 * 3600)}}
+	if err := l.Kube.SubResource("token").Create(ctx, account, token); err != nil {
+		return "", fmt.Errorf("a token for the manager: %w", err)
+	}
+	config := l.RESTConfig()
+	ca := config.CAData
+	if ca == nil {
+		var err error
+		if ca, err = os.ReadFile(config.CAFile); err != nil {
+			return "", err
+		}
+	}
+	kc := clientcmdapi.NewConfig()
+	kc.Clusters["test"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: ca}
+	kc.AuthInfos["manager"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	kc.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "manager", Namespace: Namespace}
+	kc.CurrentContext = "test"
+	path := filepath.Join(filepath.Dir(l.Kubeconfig()), "manager.kubeconfig")
+	return path, clientcmd.WriteToFile(*kc, path)
+}
+
+// twoPorts finds free addresses on the loopback.
+func twoPorts() (a, b string, err error) {
+	var addresses [2]string
+	for i := range addresses {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", "", err
+		}
+		defer listener.Close()
+		addresses[i] = listener.Addr().String()
+	}
+	return addresses[0], addresses[1], nil
+}
