@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -16,14 +15,16 @@ import (
 // pools nor that of requests. Every pool has an entry in the usage.
 func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
 	services := make([]*service, len(requests))
+	listeners := 0
 	for i := range requests {
 		services[i] = newService(&requests[i])
+		listeners += len(requests[i].Ports)
 	}
 	slices.SortFunc(services, byAge)
 	l := &ledger{
 		pools:     newIndex(pools),
 		slots:     make(map[netip.Addr]*slot, len(requests)),
-		listeners: make(map[lb.Listener]*service, len(requests)),
+		listeners: make(map[lb.Listener]*service, listeners),
 	}
 	for _, adopt := range []func(*service){l.adoptPublished, l.adoptRecorded, l.adoptUnrecorded} {
 		for _, s := range services {
@@ -38,12 +39,20 @@ func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[st
 	return assignments, l.usage(pools)
 }
 
-// adoptPublished holds what users were told, also where no pool has it any more
-// or its pool would not give it now.
+// adoptPublished holds what users were told and the record vouches for, also
+// where no pool has it any more or its pool would not give it now. With nothing
+// of the family on it, the record was removed and says nothing.
 func (l *ledger) adoptPublished(s *service) {
 	for _, a := range s.Published {
-		if plain(a) && s.onRecord(a) && !slices.Contains(s.held, a) {
-			s.keep(a, true, l.claim(a, s))
+		if !plain(a) {
+			continue
+		}
+		switch assigned := s.assigned(familyOf(a)); {
+		case assigned == a, !assigned.IsValid():
+			l.claim(a, s)
+			s.keep(a)
+		case slices.Contains(s.recorded, a): // being left
+			l.claim(a, s)
 		}
 	}
 }
@@ -51,16 +60,13 @@ func (l *ledger) adoptPublished(s *service) {
 // adoptRecorded holds what was assigned and perhaps never published, as far as
 // the Service could have got it.
 func (l *ledger) adoptRecorded(s *service) {
-	for _, a := range s.recorded() {
-		if !plain(a) || slices.Contains(s.held, a) {
-			continue
-		}
-		entitled := l.entitled(a, s)
+	for _, a := range s.recorded {
+		entitled := slices.Contains(s.held, a) || l.entitled(a, s)
 		if entitled || s.Withdrawing {
-			conflicts := l.claim(a, s)
-			if entitled {
-				s.keep(a, false, conflicts)
-			}
+			l.claim(a, s)
+		}
+		if entitled {
+			s.keep(a)
 		}
 	}
 }
@@ -69,37 +75,38 @@ func (l *ledger) adoptRecorded(s *service) {
 // which a user can write, says that it has.
 func (l *ledger) entitled(a netip.Addr, s *service) bool {
 	p := l.pools.find(a)
-	switch {
-	case p == nil, s.Pool != "" && s.Pool != p.Name, p.forbids(s.Request) != "":
+	if p == nil || s.Pool != "" && s.Pool != p.Name || p.forbids(s.Request) != "" {
 		return false
-	case !p.SharePorts:
-		return l.holder(a, s) == nil
 	}
-	// As with what is published: listeners that another holds are not a reason
-	// to move, as long as one is left.
-	taken := 0
-	for _, port := range s.Ports {
-		if owner := l.listeners[port.at(a)]; owner != nil && owner != s {
-			taken++
-		}
-	}
-	return taken == 0 || taken < len(s.Ports)
+	return l.hasRoom(a, p, s)
 }
 
-// adoptUnrecorded holds published addresses that the record does not vouch for,
-// where what is on record was of no use: the record was tampered with.
+// hasRoom reports whether a Service can stay at an address of a pool (nil: of
+// none). As with what is published, listeners that another holds are no reason
+// to move, as long as one is left.
+func (l *ledger) hasRoom(a netip.Addr, p *Pool, s *service) bool {
+	if p == nil || !p.SharePorts {
+		return l.holder(a, s) == nil
+	}
+	conflicts := len(l.conflicts(a, s))
+	return conflicts == 0 || conflicts < len(s.Ports)
+}
+
+// adoptUnrecorded holds published addresses that the record does not vouch for.
+// Where what is on record was of no use, it was tampered with, and users go on
+// with what they were told. Else somebody wrote into the status, and nobody gets
+// the address before that is repaired.
 func (l *ledger) adoptUnrecorded(s *service) {
 	for _, a := range s.Published {
 		if !plain(a) || slices.Contains(s.held, a) {
 			continue
 		}
-		lost := !s.kept[familyOf(a)].address.IsValid() && l.holder(a, s) == nil
-		if !lost && !s.Withdrawing {
-			continue
+		room := l.hasRoom(a, l.pools.find(a), s)
+		if room || s.Withdrawing {
+			l.claim(a, s)
 		}
-		conflicts := l.claim(a, s)
-		if lost {
-			s.keep(a, true, conflicts)
+		if room {
+			s.keep(a)
 		}
 	}
 }
@@ -114,15 +121,14 @@ func (c *chooser) settle(s *service) Assignment {
 	var out Assignment
 	var notices []string
 	for _, f := range s.families {
-		k := s.kept[f]
-		switch {
+		switch a := s.kept[f]; {
 		case chosen[f].IsValid():
 			c.ledger.claim(chosen[f], s)
 			out.Addresses = append(out.Addresses, chosen[f])
-		case k.address.IsValid():
-			out.Addresses = append(out.Addresses, k.address)
-			out.Conflicts = append(out.Conflicts, k.conflicts...)
-			notices = append(notices, c.notice(k.address, s)...)
+		case a.IsValid():
+			out.Addresses = append(out.Addresses, a)
+			out.Conflicts = append(out.Conflicts, c.ledger.conflicts(a, s)...)
+			notices = append(notices, c.notice(a, s)...)
 		}
 	}
 	for _, a := range s.held {
@@ -130,9 +136,7 @@ func (c *chooser) settle(s *service) Assignment {
 			out.Leaving = append(out.Leaving, a)
 		}
 	}
-	slices.SortFunc(out.Conflicts, func(a, b Conflict) int {
-		return cmp.Or(a.Listener.Compare(b.Listener), cmp.Compare(a.Holder, b.Holder))
-	})
+	slices.SortFunc(out.Conflicts, func(a, b Conflict) int { return a.Listener.Compare(b.Listener) })
 	told.conflicts(out.Conflicts)
 	out.Problem, out.Notice = told.one(), join(notices)
 	return out

@@ -211,3 +211,48 @@ func TestSpansAreFilledInOrder(t *testing.T) {
 		c.want(s, want)
 	}
 }
+
+func TestManyAtOnceFillSharedAddressesInOrder(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3").shared())
+	leaving := c.add("leaving")
+	leaving.Ports, leaving.Withdrawing, leaving.Recorded = nil, true, addrs("192.0.2.2") // nothing is known of its ports
+	for i, want := range []struct {
+		ports   []Port
+		address string
+	}{
+		{ports(80), "192.0.2.1"},
+		{ports(80, 443), "192.0.2.3"},
+		{ports(443), "192.0.2.1"},
+		{ports(80), ""},
+		{ports(80, 81), ""},
+		{ports(81), "192.0.2.1"},
+		{ports(81), "192.0.2.3"},
+		{ports(81, 82), ""},
+		{ports(82), "192.0.2.1"},
+	} {
+		s := c.add(string(rune('a' + i)))
+		s.Ports = want.ports
+		defer func() {
+			if want.address == "" {
+				c.wantAddresses(s)
+				c.wantProblem(s, v1alpha1.ReasonPoolExhausted, "192.0.2.1:")
+				return
+			}
+			c.want(s, want.address)
+		}()
+	}
+	c.assign()
+}
+
+func TestOneProblemTellsAll(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	s1, s2 := c.add("s1"), c.add("s2")
+	s1.Ports = ports(1, 2, 3, 4, 5, 6)
+	s2.Ports = ports(7)
+	c.publish()
+	s2.Ports = ports(1, 2, 3, 4, 5, 6, 7)
+	s2.Families = dual(v4, v6)
+	c.publish()
+	c.wantAddresses(s2, "192.0.2.1")
+	c.wantProblem(s2, v1alpha1.ReasonNoPool, "IPv6", "192.0.2.1:1/TCP", "192.0.2.1:4/TCP", "2 more listeners")
+}

@@ -44,7 +44,7 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 	var asked bool
 	missing := false
 	for _, f := range s.families {
-		have := s.kept[f].address
+		have := s.kept[f]
 		var problem *Problem
 		switch {
 		case wanted[f].IsValid() && wanted[f] != have:
@@ -67,20 +67,10 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 	}
 	if s.RequireAll && missing {
 		told.requireAll()
-		return s.onlyPublished()
+		s.keepPublished()
+		return [families]netip.Addr{}
 	}
 	return chosen
-}
-
-// onlyPublished drops what was not published: a Service that must have every
-// family or none keeps what users were told and gets nothing else.
-func (s *service) onlyPublished() (nothing [families]netip.Addr) {
-	for f := range s.kept {
-		if !s.kept[f].published {
-			s.kept[f] = kept{}
-		}
-	}
-	return nothing
 }
 
 // wanted are the addresses that the user names, by family.
@@ -131,8 +121,8 @@ func (c *chooser) taken(a netip.Addr, p *Pool, s *service) *Problem {
 	if sl := c.ledger.slots[a]; sl.whole != nil && sl.whole != s {
 		return heldWhole(a, sl.whole)
 	}
-	if conflict := c.ledger.collision(a, s); conflict != nil {
-		return listenerHeld(*conflict)
+	if conflicts := c.ledger.conflicts(a, s); len(conflicts) > 0 {
+		return listenerHeld(conflicts[0])
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -35,8 +36,11 @@ func (l *ledger) holder(a netip.Addr, s *service) *service {
 }
 
 // claim gives an address to a Service, with those of its listeners that nobody
-// holds yet. The others are what it returns.
-func (l *ledger) claim(a netip.Addr, s *service) []Conflict {
+// holds yet.
+func (l *ledger) claim(a netip.Addr, s *service) {
+	if slices.Contains(s.held, a) {
+		return
+	}
 	sl := l.slots[a]
 	if sl == nil {
 		sl = &slot{}
@@ -47,39 +51,23 @@ func (l *ledger) claim(a netip.Addr, s *service) []Conflict {
 	if len(s.Ports) == 0 && sl.whole == nil {
 		sl.whole = s
 	}
-	var conflicts []Conflict
 	for _, p := range s.Ports {
-		at := p.at(a)
-		switch owner := l.listeners[at]; owner {
-		case nil:
+		if at := p.at(a); l.listeners[at] == nil {
 			l.listeners[at] = s
-		case s:
-		default:
-			conflicts = append(conflicts, Conflict{Listener: at, Holder: owner.Name})
 		}
 	}
-	return conflicts
 }
 
-// collision is the first listener of s at an address that somebody else holds.
-func (l *ledger) collision(a netip.Addr, s *service) *Conflict {
-	sl := l.slots[a]
-	if sl == nil {
-		return nil
-	}
+// conflicts are the listeners of s at an address that others hold, as far as
+// they are known.
+func (l *ledger) conflicts(a netip.Addr, s *service) []Conflict {
+	var out []Conflict
 	for _, p := range s.Ports {
-		if owner := l.owner(sl, p.at(a)); owner != nil && owner != s {
-			return &Conflict{Listener: p.at(a), Holder: owner.Name}
+		if owner := l.listeners[p.at(a)]; owner != nil && owner != s {
+			out = append(out, Conflict{Listener: p.at(a), Holder: owner.Name})
 		}
 	}
-	return nil
-}
-
-func (l *ledger) owner(sl *slot, at lb.Listener) *service {
-	if owner := l.listeners[at]; owner != nil {
-		return owner
-	}
-	return sl.whole
+	return out
 }
 
 func (p Port) at(a netip.Addr) lb.Listener {

@@ -14,16 +14,10 @@ const maxRecorded = 16
 // service is one request while it is settled.
 type service struct {
 	*Request
-	families []family // wanted, in order, each once
-	held     []netip.Addr
-	kept     [families]kept
-}
-
-// kept is an address that a Service had before and keeps.
-type kept struct {
-	address   netip.Addr // the zero Addr: none
-	published bool
-	conflicts []Conflict
+	families []family             // asked for, in order, each once
+	recorded []netip.Addr         // what is believed of Request.Recorded, each once
+	held     []netip.Addr         // claimed, in that order
+	kept     [families]netip.Addr // held, and the one of its family; the zero Addr: none
 }
 
 func newService(r *Request) *service {
@@ -33,38 +27,54 @@ func newService(r *Request) *service {
 			s.families = append(s.families, f)
 		}
 	}
+	for _, a := range r.Recorded {
+		if plain(a) && !slices.Contains(s.recorded, a) && len(s.recorded) < maxRecorded {
+			s.recorded = append(s.recorded, a)
+		}
+	}
 	return s
 }
 
 // byAge orders Services: the older first.
 func byAge(a, b *service) int {
-	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
-}
-
-func (s *service) recorded() []netip.Addr {
-	return s.Recorded[:min(len(s.Recorded), maxRecorded)]
-}
-
-// onRecord reports whether the record vouches for a published address. What is
-// not on it is somebody else's writing in the status; with nothing of the family
-// on it, it was removed and says nothing.
-func (s *service) onRecord(a netip.Addr) bool {
-	other := false
-	for _, r := range s.recorded() {
-		if r == a {
-			return true
-		}
-		other = other || familyOf(r) == familyOf(a)
+	if c := a.Created.Compare(b.Created); c != 0 {
+		return c
 	}
-	return !other
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+}
+
+// assigned is the address of a family that the record says is assigned: the
+// first, for those behind it are being left.
+func (s *service) assigned(f family) netip.Addr {
+	for _, a := range s.recorded {
+		if familyOf(a) == f {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // keep makes a held address the one of its family, if the Service asks for that
 // family and has none yet.
-func (s *service) keep(a netip.Addr, published bool, conflicts []Conflict) {
+func (s *service) keep(a netip.Addr) {
 	f := familyOf(a)
-	if !s.kept[f].address.IsValid() && slices.Contains(s.families, f) {
-		s.kept[f] = kept{a, published, conflicts}
+	if !s.kept[f].IsValid() && slices.Contains(s.families, f) {
+		s.kept[f] = a
+	}
+}
+
+// keepPublished leaves only what was published, nothing that is merely on record.
+func (s *service) keepPublished() {
+	for f, a := range s.kept {
+		if slices.Contains(s.Published, a) {
+			continue
+		}
+		s.kept[f] = netip.Addr{}
+		for _, p := range s.Published {
+			if familyOf(p) == family(f) && slices.Contains(s.held, p) {
+				s.keep(p)
+			}
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func (sh *shelf) lowestShared(l *ledger, s *service) netip.Addr {
 		}
 		taken := sl.whole != nil && sl.whole != s
 		for _, p := range s.Ports {
-			if owner := l.owner(sl, p.at(c.address)); owner != nil && owner != s {
+			if owner := l.listeners[p.at(c.address)]; owner != nil && owner != s {
 				taken = true
 				sh.pass(p, c)
 			}

@@ -1,0 +1,94 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+// population is 10,000 Services that have their addresses and 1,000 new ones.
+func population(b *testing.B, pools []*Pool, family int, samePorts bool) []Request {
+	b.Helper()
+	requests := make([]Request, 10_000, 11_000)
+	for i := range requests {
+		requests[i] = newcomer(i, family, samePorts)
+	}
+	got, _ := Assign(pools, requests)
+	for i := range requests {
+		a := got[requests[i].UID].Addresses
+		requests[i].Published, requests[i].Recorded = a, a
+		if len(a) == 0 {
+			b.Fatalf("%s has no address: %v", requests[i].Name, got[requests[i].UID].Problem)
+		}
+	}
+	for i := range 1_000 {
+		requests = append(requests, newcomer(10_000+i, family, samePorts))
+	}
+	return requests
+}
+
+func newcomer(i, family int, samePorts bool) Request {
+	r := Request{
+		UID: types.UID(fmt.Sprintf("%08x-0000-4000-8000-000000000000", i)), Name: fmt.Sprintf("tenant-%d/web", i),
+		Created: epoch.Add(time.Duration(i%977) * time.Second), Labels: labels.Set{"app": "web"},
+		Families: dual(v4, v6)[family : family+1], Ports: ports(80, 443),
+	}
+	if !samePorts {
+		r.Ports = ports(uint16(1024+2*i), uint16(1025+2*i))
+	}
+	return r
+}
+
+func BenchmarkAssign(b *testing.B) {
+	for _, bench := range []struct {
+		name      string
+		pool      *poolBuilder
+		family    int
+		samePorts bool
+		exhausted bool
+	}{
+		{"IPv4", makePool("p", "10.0.0.0/16"), 0, true, false},
+		{"IPv6 of a /64", makePool("p", "2001:db8::/64"), 1, true, false},
+		{"one shared address", makePool("p", "192.0.2.1").shared(), 0, false, false},
+		{"256 shared addresses", makePool("p", "192.0.2.0/24").shared(), 0, false, false},
+		{"exhausted", makePool("p", "10.0.0.0-10.0.39.15"), 0, true, true},
+		{"exhausted, shared", makePool("p", "10.0.0.0-10.0.39.15").shared(), 0, true, true},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			pools, _ := parse(bench.pool)
+			requests := population(b, pools, bench.family, bench.samePorts)
+			b.ReportAllocs()
+			for b.Loop() {
+				got, _ := Assign(pools, requests)
+				last := got[requests[len(requests)-1].UID]
+				if (last.Problem != nil) != bench.exhausted {
+					b.Fatal(last.Problem)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkParsePools(b *testing.B) {
+	var pools []v1alpha1.AddressPool
+	for i := range 100 {
+		p := makePool(fmt.Sprintf("p%d", i))
+		for j := range 256 {
+			a := netip.AddrFrom4([4]byte{10, byte(i), byte(j), 0})
+			p.Spec.Addresses = append(p.Spec.Addresses, v1alpha1.AddressRange(a.String()+"/25"))
+		}
+		pools = append(pools, p.AddressPool)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if accepted, problems := ParsePools(pools); len(accepted) != 100 {
+			b.Fatal(problems)
+		}
+	}
+}
