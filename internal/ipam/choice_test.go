@@ -74,6 +74,11 @@ func TestS10_requireDualStackTakesAllOrNothing(t *testing.T) {
 	c.wantAddresses(s, "192.0.2.1")
 	c.wantProblem(s, v1alpha1.ReasonNoPool, "IPv6")
 
+	// nor does it finish a move
+	s.Recorded = addrs("192.0.2.2", "192.0.2.1")
+	c.publish()
+	c.wantAddresses(s, "192.0.2.1")
+
 	c.setPools(makePool("p", "192.0.2.0/30", "2001:db8::1"))
 	c.publish()
 	c.want(s, "192.0.2.1", "2001:db8::1")

@@ -23,8 +23,8 @@ func (sh *shelf) lowestFree(l *ledger) netip.Addr {
 	return sh.free.address
 }
 
-// lowestShared is the lowest address on which no listener of s is taken, the
-// zero Addr if there is none.
+// lowestShared is, once no address is free, the lowest one on which no listener
+// of s is taken, the zero Addr if there is none.
 func (sh *shelf) lowestShared(l *ledger, s *service) netip.Addr {
 	c := start(sh.spans)
 	for _, p := range s.Ports {
@@ -34,9 +34,6 @@ func (sh *shelf) lowestShared(l *ledger, s *service) netip.Addr {
 	}
 	for ; c.valid(); c = c.next(sh.spans) {
 		sl := l.slots[c.address]
-		if sl == nil {
-			return c.address
-		}
 		taken := sl.whole != nil && sl.whole != s
 		for _, p := range s.Ports {
 			if owner := l.listeners[p.at(c.address)]; owner != nil && owner != s {

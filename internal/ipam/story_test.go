@@ -196,27 +196,36 @@ func TestS35_whatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
 }
 
 func TestS35_aRecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
-	for name, address := range map[string]string{
-		"in no pool":           "203.0.113.1",
-		"selectors forbid it":  "192.0.2.65",
-		"not the named pool's": "192.0.2.1",
-		"an IPv4-mapped one":   "::ffff:192.0.2.33",
+	for name, test := range map[string]struct{ recorded, pool, want string }{
+		"in no pool":           {"203.0.113.1", "", "192.0.2.0"},
+		"selectors forbid it":  {"192.0.2.65", "", "192.0.2.0"},
+		"not the named pool's": {"192.0.2.1", "named", "192.0.2.32"},
+		"an IPv4-mapped one":   {"::ffff:192.0.2.33", "named", "192.0.2.32"},
+		"believed":             {"192.0.2.33", "named", "192.0.2.33"},
 	} {
-		c := newCluster(t,
-			makePool("any", "192.0.2.0/28"), makePool("named", "192.0.2.32/28"),
-			makePool("vip", "192.0.2.64/28").services("tier", "gold"))
-		s := c.add("s")
-		s.Pool = "named"
-		s.Recorded = addrs(address)
-		c.publish()
-		c.want(s, "192.0.2.32")
-		if t.Failed() {
-			t.Fatal(name)
-		}
-		if c.usage["vip"].IPv4.Assigned != 0 {
-			t.Errorf("%s: held on a user's word", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t,
+				makePool("any", "192.0.2.0/28"), makePool("named", "192.0.2.32/28"),
+				makePool("gold", "192.0.2.64/28").services("tier", "gold"))
+			s := c.add("s")
+			s.Pool, s.Recorded = test.pool, addrs(test.recorded)
+			c.publish()
+			c.want(s, test.want)
+			if n := c.usage["any"].IPv4.Assigned + c.usage["named"].IPv4.Assigned + c.usage["gold"].IPv4.Assigned; n != 1 {
+				t.Errorf("%d addresses are held", n)
+			}
+		})
 	}
+}
+
+func TestS35_nobodyGetsWhatIsBeingLeft(t *testing.T) {
+	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
+	s1, s2 := c.add("s1"), c.add("s2")
+	s1.Recorded = addrs("192.0.2.1") // a user's writing: s2 is still published there
+	s2.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.2", "192.0.2.1")
+	c.publish()
+	c.want(s1, "192.0.2.3")
+	c.want(s2, "192.0.2.2")
 }
 
 func TestS35_aRecordCannotHoldAWholePool(t *testing.T) {
@@ -233,7 +242,7 @@ func TestS35_aRecordCannotHoldAWholePool(t *testing.T) {
 }
 
 func TestS09_whatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
-	for _, written := range []string{"203.0.113.9", "192.0.2.9"} {
+	for _, written := range []string{"203.0.113.9", "192.0.2.9", "fe80::1%eth0"} {
 		c := newCluster(t, makePool("p", "192.0.2.0/28"))
 		s := c.add("s")
 		c.publish()

@@ -65,7 +65,7 @@ func TestS30_aWantedAddressIsRefusedNeverReplaced(t *testing.T) {
 			v1alpha1.ReasonAddressUnavailable, []string{"fe80::1%eth0"},
 		},
 		"no family": {
-			func(r *Request) { r.Families = nil },
+			func(r *Request) { r.Families = dual("", "IPv5") },
 			v1alpha1.ReasonInvalidSpec, []string{"spec.ipFamilies"},
 		},
 	} {
