@@ -61,6 +61,24 @@ func (w *worker) observe(st host.Status) {
 	})
 }
 
+// rest notes that the host runs what is desired, where that is so without a
+// delivery: what was desired in between is desired no more.
+func (w *worker) rest(want desire) {
+	if w.have == nil || want.set == nil || w.done != want.digest() || w.lost || w.drifted {
+		return
+	}
+	w.failedWant = ""
+	w.update(func(s *State) {
+		if w.want.digest() != want.digest() {
+			return
+		}
+		w.since = time.Time{}
+		if s.State == v1alpha1.HostDelivering || s.State == v1alpha1.HostFailed {
+			w.restore(s, want, "")
+		}
+	})
+}
+
 func known(m fileset.Manifest) fileset.Manifest {
 	if m == nil {
 		return fileset.Manifest{}

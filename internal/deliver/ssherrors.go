@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -103,19 +103,21 @@ func (s *stream) farewell() string {
 
 // commandError says that what runs on the host is not its end of a delivery.
 func commandError(t Target, said string, err error) *Error {
-	what := said
-	if hello, ok := errors.AsType[*wire.HelloError](err); ok && len(hello.Got) > 0 {
-		what = strings.TrimPrefix(hello.Error(), "the other end is not external-lb: ")
-		if said != "" {
-			what += "; " + said
-		}
-	}
-	if what == "" {
+	hello, _ := errors.AsType[*wire.HelloError](err)
+	hint := fmt.Sprintf("is external-lb installed there, and is the line of the key in authorized_keys of %s `restrict,command=\"%s\" …`? `external-lb host install` does both",
+		t.user(), command)
+	var what string
+	switch {
+	case hello != nil && len(hello.Got) > 0:
+		what = strings.Join(slices.DeleteFunc([]string{fmt.Sprintf("it says %q", hello.Got), said}, func(s string) bool { return s == "" }), ", ")
+	case strings.Contains(said, "external-lb: ") && !strings.HasSuffix(said, "exit status 127"):
+		what, hint = said, "`external-lb host status` on the host says more" // it is ours, and has said why
+	case said != "":
+		what = said
+	case errors.Is(err, context.DeadlineExceeded):
+		what = "it says nothing"
+	default:
 		what = err.Error()
-	}
-	hint := fmt.Sprintf("is external-lb installed on the host, and is the line of the key in authorized_keys of %s `restrict,command=\"%s\" …`? `external-lb host install` does both", t.user(), command)
-	if errors.Is(err, io.ErrClosedPipe) || errors.Is(err, context.DeadlineExceeded) {
-		what = "it says nothing; " + what
 	}
 	return &Error{Reason: ReasonCommand, Err: err, Message: fmt.Sprintf("`%s` on %s does not run: %s: %s", command, t.Endpoint(), what, hint)}
 }

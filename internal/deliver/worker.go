@@ -210,6 +210,7 @@ func (w *worker) session(ctx context.Context, target Target, conn Conn, healthy 
 		case actApply:
 			err = w.apply(ctx, conn, want, cause)
 		case actWait:
+			w.rest(want)
 			err = w.idle(ctx, conn, time.Until(at))
 		}
 		if err != nil {

@@ -1,0 +1,244 @@
+package deliver
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+const forcedServe = served + "=serve /run/external-lb"
+
+func TestSSHDelivers(t *testing.T) {
+	s := startSSHD(t, forcedServe)
+	f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Log: quiet(t)})
+	defer f.Close()
+	f.Set("edge", []Target{s.target})
+	want := set(t, "a=1", "whoami=1")
+	f.Deliver("edge", want, "service")
+	eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostPartial })
+	st := f.States("edge")[0]
+	if !st.Serves("a", sum(t, "1")) || st.Live != want.Without("whoami").Digest() {
+		t.Errorf("%+v", st)
+	}
+	if uid := st.Refused[0].Reason; os.Getuid() == 0 && uid != "4242" {
+		t.Errorf("the host's end runs as %s", uid)
+	}
+}
+
+func TestSSHRefusals(t *testing.T) {
+	s := startSSHD(t, forcedServe)
+	otherKey, otherPub := newKey(t)
+	endpoint := s.target.Endpoint()
+	shown := "ssh-ed25519 key " + ssh.FingerprintSHA256(s.hostKey)
+	scan := fmt.Sprintf("`ssh-keyscan -p %d 127.0.0.1`", s.target.port())
+	tests := map[string]struct {
+		change func(*Target)
+		reason Reason
+		says   []string
+	}{
+		"key refused": {func(t *Target) { t.PrivateKey = otherKey }, ReasonKeyRefused,
+			[]string{"sshd on " + endpoint + " refuses the key for the user " + s.target.Host.User, "authorized_keys"}},
+		"no such user": {func(t *Target) { t.Host.User = "nobody-at-all" }, ReasonKeyRefused, []string{"does the user exist"}},
+		"host key changed": {func(t *Target) { t.KnownHosts = []byte(knownhosts.Line([]string{endpoint}, otherPub)) }, ReasonHostKeyChanged,
+			[]string{endpoint + " shows the " + shown, "has another for it", scan}},
+		"host key unknown": {func(t *Target) { t.KnownHosts = []byte(knownhosts.Line([]string{"192.0.2.1:22"}, s.hostKey)) }, ReasonHostKeyUnknown,
+			[]string{"has no key for " + endpoint, " key SHA256:", scan}},
+		"host key revoked": {func(t *Target) { t.KnownHosts = append([]byte("@revoked * "), ssh.MarshalAuthorizedKey(s.hostKey)...) }, ReasonHostKeyUnknown,
+			[]string{"has no key for " + endpoint}},
+		"host key revoked and known": {func(t *Target) {
+			t.KnownHosts = append(append([]byte("@revoked * "), ssh.MarshalAuthorizedKey(s.hostKey)...), s.target.KnownHosts...)
+		}, ReasonHostKeyChanged, []string{"revoked"}},
+		"no private key":     {func(t *Target) { t.PrivateKey = nil }, ReasonSecret, []string{"the Secret has no ssh-privatekey"}},
+		"bad private key":    {func(t *Target) { t.PrivateKey = []byte("ssh-ed25519 AAAA") }, ReasonSecret, []string{"ssh-privatekey of the Secret cannot be read"}},
+		"no known_hosts":     {func(t *Target) { t.KnownHosts = []byte(" \n") }, ReasonSecret, []string{"the Secret has no known_hosts"}},
+		"bad known_hosts":    {func(t *Target) { t.KnownHosts = []byte("#\nrubbish") }, ReasonSecret, []string{"known_hosts of the Secret cannot be read", "line 2"}},
+		"long known_hosts":   {func(t *Target) { t.KnownHosts = append([]byte("rubbish\n"), make([]byte, 1<<20)...) }, ReasonSecret, []string{"line 1"}},
+		"nobody listens":     {func(t *Target) { t.Host.Port = 1; t.KnownHosts = s.target.KnownHosts }, ReasonUnreachable, []string{"refuses connections", "is sshd running"}},
+		"name not in DNS":    {func(t *Target) { t.Host.Address = "no-such-host.invalid" }, ReasonUnreachable, []string{"the name no-such-host.invalid does not resolve"}},
+		"key has passphrase": {func(t *Target) { t.PrivateKey = lockedKey() }, ReasonSecret, []string{"protected by a passphrase"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			target := s.target
+			tc.change(&target)
+			dialFails(t, target, tc.reason, tc.says...)
+		})
+	}
+}
+
+func lockedKey() []byte {
+	_, priv, _ := ed25519.GenerateKey(rand.Reader)
+	block, _ := ssh.MarshalPrivateKeyWithPassphrase(priv, "", []byte("secret"))
+	return pem.EncodeToMemory(block)
+}
+
+func dialFails(t *testing.T, target Target, reason Reason, says ...string) {
+	t.Helper()
+	c, err := SSH{Timeout: 2 * time.Second}.Dial(t.Context(), target)
+	if err == nil {
+		c.Close()
+		t.Fatal("connected")
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Reason != reason {
+		t.Fatalf("got %#v, want reason %s", err, reason)
+	}
+	for _, want := range says {
+		if !strings.Contains(e.Message, want) {
+			t.Errorf("message %q lacks %q", e.Message, want)
+		}
+	}
+	t.Log(e.Message)
+}
+
+func TestSSHForcedCommandIsNotOurs(t *testing.T) {
+	tests := map[string]struct {
+		forced string
+		reason Reason
+		says   []string
+	}{
+		"missing":    {"external-lb host serve", ReasonCommand, []string{"not found", "exit status 127", "external-lb host install"}},
+		"garbage":    {"echo Welcome to Debian", ReasonCommand, []string{`it says "Welcome to Debian\n"`}},
+		"another":    {"cat", ReasonCommand, []string{"it says nothing"}},
+		"it fails":   {served + "=die /run/external-lb", ReasonCommand, []string{"host.yaml: permission denied", "exit status 1", "host status"}},
+		"newer":      {served + "=newer /run/external-lb", ReasonProtocol, []string{"the host runs external-lb v9.0.0, protocol 99", "update the controller"}},
+		"nothing":    {"true", ReasonCommand, []string{"said nothing"}},
+		"terminated": {"kill -9 $$", ReasonCommand, []string{"host serve` on 127.0.0.1"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			dialFails(t, startSSHD(t, tc.forced).target, tc.reason, tc.says...)
+		})
+	}
+}
+
+// wireCut is a TCP proxy that can stop to carry anything without closing.
+type wireCut struct {
+	l       net.Listener
+	to      string
+	silent  atomic.Bool
+	accepts atomic.Int32
+	wg      sync.WaitGroup
+	mu      sync.Mutex
+	conns   []net.Conn
+}
+
+func newWireCut(t *testing.T, to string) *wireCut {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &wireCut{l: l, to: to}
+	p.wg.Go(func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			p.accepts.Add(1)
+			p.carry(c)
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.hangUp()
+		p.wg.Wait()
+	})
+	return p
+}
+
+func (p *wireCut) carry(a net.Conn) {
+	b, err := net.Dial("tcp", p.to)
+	if err != nil {
+		a.Close()
+		return
+	}
+	p.mu.Lock()
+	p.conns = append(p.conns, a, b)
+	p.mu.Unlock()
+	for from, to := range map[net.Conn]net.Conn{a: b, b: a} {
+		p.wg.Go(func() {
+			defer to.Close()
+			buf := make([]byte, 32<<10)
+			for n, err := from.Read(buf); err == nil; n, err = from.Read(buf) {
+				if !p.silent.Load() {
+					_, _ = to.Write(buf[:n])
+				}
+			}
+		})
+	}
+}
+
+func (p *wireCut) hangUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
+func TestSSHConnectionIsCut(t *testing.T) {
+	s := startSSHD(t, forcedServe)
+	tests := map[string]func(*wireCut){
+		"closed":   (*wireCut).hangUp,
+		"silenced": func(p *wireCut) { p.silent.Store(true) },
+	}
+	for name, cut := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := newWireCut(t, s.target.Endpoint())
+			target := s.target
+			target.Host.Port = int32(p.l.Addr().(*net.TCPAddr).Port)
+			target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, s.hostKey))
+			f := NewFleet(Options{
+				Epoch:  func() (int64, int64) { return 1, 1 },
+				Dialer: SSH{Timeout: time.Second, KeepAlive: 20 * time.Millisecond}, Log: quiet(t),
+			})
+			defer f.Close()
+			f.Set("edge", []Target{target})
+			f.Deliver("edge", set(t, "a=1"), "service")
+			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
+			accepts := p.accepts.Load()
+			cut(p)
+			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostUnreachable })
+			if st := f.States("edge")[0]; !st.Serves("a", sum(t, "1")) || st.Message == "" {
+				t.Errorf("%+v", st)
+			}
+			p.silent.Store(false)
+			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
+			if p.accepts.Load() == accepts {
+				t.Error("no new connection")
+			}
+		})
+	}
+}
+
+func TestSSHListenerThatIsNotSSHD(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	private, public := newKey(t)
+	target := Target{PrivateKey: private, Host: v1alpha1.Host{Address: "127.0.0.1", Port: int32(l.Addr().(*net.TCPAddr).Port)}}
+	target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, public))
+	c, err := SSH{Timeout: 100 * time.Millisecond}.Dial(t.Context(), target)
+	if err == nil {
+		c.Close()
+		t.Fatal("connected")
+	}
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != ReasonUnreachable || !strings.Contains(e.Message, "is it sshd that listens there") {
+		t.Errorf("%v", err)
+	}
+}
