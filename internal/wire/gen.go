@@ -1,4 +1,7 @@
 package wire
 
+// The generated code is refreshed by `go generate ./internal/wire`, which needs
+// nothing but Go: buf and the generators are tools of the modules named here.
+
 //go:generate go tool -modfile=../../tools/proto/go.mod buf lint
 //go:generate go tool -modfile=../../tools/proto/go.mod buf generate
