@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
-	"github.com/external-lb/external-lb/internal/wire"
 )
 
 func TestS15_ProofComesBeforeInSync(t *testing.T) {
@@ -339,64 +336,6 @@ func TestSetIsIdempotentAndForgets(t *testing.T) {
 		if s := fx.state(); s.Desired != "" {
 			t.Errorf("a forgotten Balancer has desires: %+v", s)
 		}
-	})
-}
-
-func TestLocalHost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMachine()
-		var repaired atomic.Bool
-		f := NewFleet(Options{
-			Epoch: func() (int64, int64) { return 1, 1 },
-			Local: func() (host.Host, error) {
-				if !repaired.Load() {
-					return nil, errors.New("no /etc/external-lb/host.yaml")
-				}
-				return m, nil
-			},
-		})
-		defer f.Close()
-		target := Target{Balancer: "edge", Host: v1alpha1.Host{Name: "here", Local: &v1alpha1.LocalHost{}}}
-		f.Set("edge", []Target{target})
-		f.Deliver("edge", set(t, "a=1"), "service")
-		synctest.Wait()
-		if s := f.States("edge")[0]; s.State != v1alpha1.HostFailed || s.Reason != ReasonLocal {
-			t.Errorf("%+v", s)
-		}
-		repaired.Store(true)
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if s := f.States("edge")[0]; s.State != v1alpha1.HostInSync || !s.Serves("a", sum(t, "1")) {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
-// pipes dials machines through the real protocol.
-type pipes struct{ machine *machine }
-
-func (p pipes) Dial(ctx context.Context, _ Target) (Conn, error) {
-	ours, theirs := net.Pipe()
-	go wire.Serve(context.WithoutCancel(ctx), theirs, p.machine)
-	return wire.NewClient(ctx, ours)
-}
-
-func TestThroughTheWire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMachine()
-		m.refuse["c"] = "no such address"
-		f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Dialer: pipes{m}, Log: quiet(t)})
-		f.Set("edge", []Target{{Host: v1alpha1.Host{Name: "lb1", Address: "192.0.2.1"}}})
-		for i := range 10 {
-			f.Deliver("edge", set(t, fmt.Sprintf("a=%d", i), "b=1", "c=1"), "service")
-			synctest.Wait()
-			s := f.States("edge")[0]
-			if s.State != v1alpha1.HostPartial || !s.Serves("a", sum(t, fmt.Sprint(i))) || s.MayServe("c") {
-				t.Fatalf("%+v", s)
-			}
-			time.Sleep(time.Minute)
-		}
-		f.Close()
 	})
 }
 

@@ -60,7 +60,7 @@ type sshd struct {
 }
 
 // newKey makes a key pair in the formats that ssh uses.
-func newKey(t *testing.T) (private []byte, public ssh.PublicKey) {
+func newKey(t testing.TB) (private []byte, public ssh.PublicKey) {
 	t.Helper()
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -79,7 +79,7 @@ func newKey(t *testing.T) (private []byte, public ssh.PublicKey) {
 
 // startSSHD runs sshd with a forced command. As root, it does so in a mount
 // namespace with a user external-lb, and /run of its own; else as the current user.
-func startSSHD(t *testing.T, forced string) sshd {
+func startSSHD(t testing.TB, forced string) sshd {
 	t.Helper()
 	dir := t.TempDir()
 	hostKey, hostPub := newKey(t)
@@ -143,21 +143,21 @@ func startSSHD(t *testing.T, forced string) sshd {
 	return s
 }
 
-func write(t *testing.T, dir, name string, mode os.FileMode, data []byte) {
+func write(t testing.TB, dir, name string, mode os.FileMode, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), data, mode); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func run(t *testing.T, name string, args ...string) {
+func run(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", name, err, out)
 	}
 }
 
-func self(t *testing.T) string {
+func self(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
 	if err != nil {
@@ -166,7 +166,7 @@ func self(t *testing.T) string {
 	return path
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -177,7 +177,7 @@ func freePort(t *testing.T) int {
 }
 
 // eventually waits for a condition of the outside world.
-func eventually(t *testing.T, ok func() bool) {
+func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
