@@ -1,0 +1,171 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// reloads is how many are tried for one delivery: one that fails because of
+// fragments is tried again without them.
+const reloads = 5
+
+// delivery is one on its way.
+type delivery struct {
+	store   *store
+	state   state
+	base    index
+	want    map[string]planned
+	runs    fileset.Digest    // what the daemon said before
+	refused map[string]string // why, by path
+}
+
+// ours tells the ports that nginx holds for the live set, by the generation's own
+// index: files may be missing. While it is not certain what nginx runs, every
+// port may be ours, and nginx itself finds those that are not.
+func (d *delivery) ours() func(fileset.Socket) bool {
+	known, err := d.store.readIndex(d.state.Good)
+	digest, ok := d.store.digest(d.state.Good)
+	if err != nil || !ok || digest != d.runs {
+		return func(fileset.Socket) bool { return true }
+	}
+	held := map[fileset.Socket]bool{}
+	for _, e := range known {
+		for _, s := range e.Listens {
+			held[s] = true
+		}
+	}
+	return func(s fileset.Socket) bool { return held[s] }
+}
+
+// accepted is what is wanted and not refused.
+func (d *delivery) accepted() map[string]planned {
+	files := maps.Clone(d.want)
+	for p := range d.refused {
+		delete(files, p)
+	}
+	return files
+}
+
+func (d *delivery) outcome(live index, reloaded bool) Outcome {
+	files := live.manifest()
+	out := Outcome{Live: files.Digest(), Files: files, Reloaded: reloaded}
+	for _, p := range slices.Sorted(maps.Keys(d.refused)) {
+		out.Refused = append(out.Refused, Refusal{p, d.refused[p]})
+	}
+	return out
+}
+
+func (a *Agent) deliver(ctx context.Context, d *delivery) (Outcome, error) {
+	a.at("probe")
+	maps.Copy(d.refused, probeAll(d.want, d.ours()))
+	for attempt := 1; ; attempt++ {
+		out, err := a.attempt(ctx, d)
+		var r *refusal
+		if err == nil || attempt == reloads || !errors.As(err, &r) || !a.blameAll(d, r.words) {
+			return out, err
+		}
+	}
+}
+
+// attempt makes what is not refused live, or leaves things as they were.
+func (a *Agent) attempt(ctx context.Context, d *delivery) (Outcome, error) {
+	if a.isLive(ctx, d, digestOf(d.accepted())) {
+		return d.outcome(d.base, false), nil
+	}
+	g, err := a.ready(ctx, d)
+	if err != nil {
+		return Outcome{}, errors.Join(err, d.store.clean(d.state))
+	}
+	if g == nil {
+		return d.outcome(d.base, false), d.store.clean(d.state)
+	}
+	// From here on the daemon and the disk change together, whoever hangs up.
+	ctx = context.WithoutCancel(ctx)
+	if err := a.goLive(ctx, d, g); err != nil {
+		return Outcome{}, err
+	}
+	return d.outcome(g.index, true), nil
+}
+
+// isLive reports whether there is nothing to do: the daemon runs that digest,
+// and nobody has tampered with its files.
+func (a *Agent) isLive(ctx context.Context, d *delivery, digest fileset.Digest) bool {
+	if d.base.manifest().Digest() != digest || d.store.linked(liveLink) != d.state.Good {
+		return false
+	}
+	proof, err := d.store.root.ReadFile(path.Join(genDir, d.state.Good, filesDir, proofFile))
+	return err == nil && bytes.Equal(proof, a.nginx.proofConf(digest)) && a.nginx.proves(ctx, digest)
+}
+
+// ready stages a generation, has it checked and makes sure that from now on
+// nothing needs room on the disk. It is nil if what is left is live already.
+func (a *Agent) ready(ctx context.Context, d *delivery) (*staged, error) {
+	a.at("stage")
+	g, err := d.store.stage(d.state.Good, d.accepted())
+	if err != nil {
+		return nil, err
+	}
+	a.at("check")
+	if err := d.store.link(candidateLink, g.name); err != nil {
+		return nil, err
+	}
+	if err := (&checker{a, d, g, 0}).run(ctx); err != nil {
+		return nil, err
+	}
+	digest := g.index.manifest().Digest()
+	if a.isLive(ctx, d, digest) {
+		return nil, nil
+	}
+	a.at("seal")
+	if err := g.seal(a.nginx.proofConf(digest)); err != nil {
+		return nil, err
+	}
+	a.at("prepare")
+	next := state{Epoch: d.state.Epoch, Good: g.name, Previous: d.state.Good}
+	return g, errors.Join(
+		d.store.link(nextLink, g.name),
+		d.store.link(backLink, d.state.Good),
+		d.store.writeJSON(nextStateFile, next),
+		d.store.syncDir("."),
+	)
+}
+
+// goLive swaps, reloads and waits for the proof, or undoes that.
+func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) error {
+	a.at("swap")
+	if err := d.store.rename(nextLink, liveLink); err != nil {
+		return errors.Join(err, d.store.clean(d.state))
+	}
+	a.at("reload")
+	if err := a.nginx.reload(ctx, g.index.manifest().Digest()); err != nil {
+		return a.rollBack(ctx, d, err)
+	}
+	a.at("commit")
+	if err := d.store.rename(nextStateFile, stateFile); err != nil {
+		return err
+	}
+	d.state.Previous, d.state.Good = d.state.Good, g.name
+	a.at("clean")
+	_ = d.store.clean(d.state) // it is live and proved; the next delivery removes what is left
+	return nil
+}
+
+// rollBack returns the cause, and what else goes wrong.
+func (a *Agent) rollBack(ctx context.Context, d *delivery, cause error) error {
+	a.at("swap back")
+	if err := d.store.rename(backLink, liveLink); err != nil {
+		return errors.Join(cause, err)
+	}
+	a.at("reload back")
+	if err := a.reloadGood(ctx, d.store, d.state.Good); err != nil {
+		return errors.Join(cause, err)
+	}
+	a.at("clean back")
+	return errors.Join(a.withAdvice(d, cause), d.store.clean(d.state))
+}

@@ -1,0 +1,264 @@
+package host
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+func TestS15_ApplyProvesWhatIsLive(t *testing.T) {
+	b := newBox(t)
+	web, dns := local(t), local(t)
+
+	out := b.apply(set(t, service(t, "web", "one", web), service(t, "dns", "dns", dns)))
+	if !out.Reloaded || len(out.Refused) > 0 {
+		t.Fatalf("outcome: %+v", out)
+	}
+	b.says(web, "one")
+	b.says(dns, "dns")
+
+	want := set(t, service(t, "web", "two", web))
+	if out = b.apply(want); out.Live != want.Digest() {
+		t.Fatalf("live is %s, want %s", out.Live, want.Digest())
+	}
+	b.says(web, "two")
+	b.says(dns, "")
+	if v := b.status().EngineVersion; !strings.HasPrefix(v, "nginx/1.") {
+		t.Errorf("engine version %q", v)
+	}
+}
+
+func TestNothingIsReloadedWhenNothingChanged(t *testing.T) {
+	b := newBox(t)
+	want := set(t, service(t, "web", "one", local(t)))
+	b.apply(want)
+	said, err := b.agent.nginx.ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := b.apply(want); out.Reloaded || out.Live != want.Digest() {
+		t.Errorf("outcome: %+v", out)
+	}
+	_, all := b.agent.nginx.workers()
+	if !accepting(all)[said.pid] {
+		t.Error("the worker has been replaced")
+	}
+}
+
+func TestRefusedFragmentsAreLeftOutAndTheOthersGoLive(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	good := service(t, "b-good", "good", at)
+	all := set(t, broken(t, "a-bad"), good, broken(t, "c-bad"))
+	for round := range 2 { // and again when it is delivered again
+		out := b.apply(all)
+		if diff := cmp.Diff([]Refusal{
+			{"services/a-bad.conf", `unknown directive "lissen" in services/a-bad.conf:1`},
+			{"services/c-bad.conf", `unknown directive "lissen" in services/c-bad.conf:1`},
+		}, out.Refused); diff != "" {
+			t.Fatal(diff)
+		}
+		if out.Reloaded != (round == 0) || out.Live != set(t, good).Digest() {
+			t.Fatalf("round %d: %+v", round, out)
+		}
+		b.says(at, "good")
+	}
+}
+
+func TestAnErrorInTheMainFileIsRolledBack(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	before := b.apply(set(t, service(t, "web", "one", at)))
+	main, err := fileset.NewFile("main.conf", []byte("nonsense;\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := fileset.New(main, service(t, "web", "two", at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := b.fails(CodeRolledBack, b.delivery(bad)); !strings.Contains(e.Message, `unknown directive "nonsense" in `) {
+		t.Errorf("message: %s", e.Message)
+	}
+	b.consistent(before.Live)
+	b.says(at, "one")
+}
+
+func TestS35_AStaleEpochChangesNothing(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	b.apply(set(t, service(t, "web", "one", at)))
+	d := b.delivery(set(t, service(t, "web", "two", at)))
+	if _, err := b.agent.Apply(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	stale := b.delivery(set(t))
+	stale.Epoch = d.Epoch
+	e := b.fails(CodeStaleEpoch, stale)
+	if want := "this machine has taken epoch 1.1.2, and 1.1.2 is not newer: somebody else leads"; e.Message != want {
+		t.Errorf("message %q, want %q", e.Message, want)
+	}
+	b.says(at, "two")
+}
+
+func TestAWrongBaseChangesNothing(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	before := b.apply(set(t, service(t, "web", "one", at)))
+	d := b.delivery(set(t, service(t, "web", "two", at)))
+	d.Base = "0123"
+	b.fails(CodeBaseMismatch, d)
+	b.consistent(before.Live)
+	d = b.delivery(set(t, service(t, "web", "two", at)))
+	d.Want = "0123"
+	b.fails(CodeBaseMismatch, d)
+	b.consistent(before.Live)
+	b.says(at, "one")
+}
+
+func TestAnAddressThatIsNotHereIsRefused(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	out := b.apply(set(t,
+		service(t, "here", "here", at),
+		service(t, "four", "x", netip.MustParseAddrPort("192.0.2.9:80")),
+		service(t, "six", "x", netip.MustParseAddrPort("[2001:db8::9]:80"))))
+	if diff := cmp.Diff([]Refusal{
+		{"services/four.conf", "address 192.0.2.9 is not on this host: add it to an interface (ip addr add 192.0.2.9/32 dev …) or set net.ipv4.ip_nonlocal_bind=1"},
+		{"services/six.conf", "address 2001:db8::9 is not on this host: add it to an interface (ip addr add 2001:db8::9/128 dev …) or set net.ipv6.ip_nonlocal_bind=1"},
+	}, out.Refused); diff != "" {
+		t.Fatal(diff)
+	}
+	b.says(at, "here")
+}
+
+func TestManyBadFragmentsAreFoundQuickly(t *testing.T) {
+	b := newBox(t)
+	checks := 0
+	b.agent.nginx.runner = scripted{machine{}, func(argv []string) (string, error, bool) {
+		if argv[1] == "-t" {
+			checks++
+		}
+		return "", nil, false
+	}}
+	var files, good []fileset.File
+	var bad []string
+	port := local(t).Port()
+	for i := range 200 {
+		name := fmt.Sprintf("s%03d", i)
+		if i%4 == 0 {
+			files = append(files, broken(t, name))
+			bad = append(bad, "services/"+name+".conf")
+			continue
+		}
+		f := service(t, name, name, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i)}), port))
+		files, good = append(files, f), append(good, f)
+	}
+	out := b.apply(set(t, files...))
+	if diff := cmp.Diff(bad, refusedPaths(out)); diff != "" {
+		t.Fatal(diff)
+	}
+	if out.Live != set(t, good...).Digest() {
+		t.Error("what is left is not live")
+	}
+	if checks > len(bad)+2 {
+		t.Errorf("%d checks for %d bad fragments", checks, len(bad))
+	}
+	for _, f := range good {
+		b.says(f.Listens[0].Address, strings.TrimSuffix(strings.TrimPrefix(f.Path, "services/"), ".conf"))
+	}
+}
+
+// nginx does not name the file when there are too many ports for its limit of
+// connections: here the isolated check has that limit.
+func TestCulpritsWithoutANameAreFoundByTrying(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	b.apply(set(t, service(t, "old", "old", at)))
+	limited := strings.ReplaceAll(string(b.agent.checkConf([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")
+	b.write("check.conf", []byte(limited))
+	many := ""
+	for i := range 30 {
+		many += fmt.Sprintf("server { listen 127.0.2.%d:%d; return x; }\n", i+1, at.Port())
+	}
+	fine := local(t)
+	out := b.apply(set(t, service(t, "old", "old", at), fragment(t, "many", many), service(t, "fine", "fine", fine)))
+	if diff := cmp.Diff([]string{"services/many.conf"}, refusedPaths(out)); diff != "" {
+		t.Fatal(diff)
+	}
+	b.says(at, "old")
+	b.says(fine, "fine")
+}
+
+func TestTwoFragmentsOnOneSocket(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	out := b.apply(set(t, service(t, "a", "first", at), service(t, "b", "second", at)))
+	if len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Reason, "duplicate") {
+		t.Fatalf("refused: %+v", out.Refused)
+	}
+	b.says(at, "first")
+}
+
+func TestTooFewConnectionsAreAProblemOfTheMachine(t *testing.T) {
+	b := newBoxIn(t, t.TempDir(), 20)
+	before := b.status().Live
+	var files []fileset.File
+	port := local(t).Port()
+	for i := range 30 {
+		files = append(files, service(t, fmt.Sprint("s", i), "x", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 3, byte(i + 1)}), port)))
+	}
+	e := b.fails(CodeMachine, b.delivery(set(t, files...)))
+	if !strings.Contains(e.Message, "20 worker_connections are not enough") || !strings.Contains(e.Message, "to 1024 or more") {
+		t.Errorf("message: %s", e.Message)
+	}
+	b.consistent(before)
+	b.apply(set(t, files[:12]...))
+	if m := b.status().Message; !strings.Contains(m, "20 worker_connections are few for 12 listeners") {
+		t.Errorf("message: %q", m)
+	}
+}
+
+func TestAPathOfTheHostsOwnIsRefused(t *testing.T) {
+	b := newBox(t)
+	f, err := fileset.NewFile(proofFile, []byte("# mine\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := fileset.New(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.fails(CodeRolledBack, b.delivery(s))
+	b.consistent(fileset.Manifest{}.Digest())
+}
+
+func TestOnlyWhatChangesIsWritten(t *testing.T) {
+	b := newBox(t)
+	same, other := service(t, "same", "same", local(t)), local(t)
+	b.apply(set(t, same, service(t, "other", "one", other)))
+	path := func(name string) string { return b.agent.dir + "/live/services/" + name + ".conf" }
+	before := [2]os.FileInfo{stat(t, path("same")), stat(t, path("other"))}
+	b.apply(set(t, same, service(t, "other", "two", other)))
+	if !os.SameFile(before[0], stat(t, path("same"))) {
+		t.Error("what has not changed was written again")
+	}
+	if os.SameFile(before[1], stat(t, path("other"))) {
+		t.Error("what has changed was written in place")
+	}
+}
+
+func stat(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}

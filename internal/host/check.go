@@ -1,0 +1,150 @@
+package host
+
+import "context"
+
+// How many checks of a whole set find culprits by name, and how many look for
+// them by trying, before the rest of what is new is left out together.
+const (
+	checksByName   = 20
+	checksByTrying = 64
+)
+
+// checker has a staged set tested by itself, and drops the fragments that the
+// daemon refuses until it takes the rest.
+type checker struct {
+	agent *Agent
+	*delivery
+	*staged
+	tried int
+}
+
+func (c *checker) run(ctx context.Context) error {
+	for range checksByName {
+		words, err := c.check(ctx)
+		if err != nil || words == "" {
+			return err
+		}
+		culprits := c.agent.blame(c.staged.suspects(), words)
+		if len(culprits) == 0 {
+			return c.try(ctx, words)
+		}
+		if err := c.refuse(culprits); err != nil {
+			return err
+		}
+		if err := c.sweep(ctx, culprits); err != nil {
+			return err
+		}
+	}
+	return c.try(ctx, "too many fragments contradict each other")
+}
+
+func (c *checker) check(ctx context.Context) (words string, err error) {
+	return c.agent.nginx.verdict(ctx, c.agent.nginx.Check)
+}
+
+func (c *checker) refuse(culprits map[string]string) error {
+	for p, reason := range culprits {
+		c.refused[p] = reason
+		if err := c.drop(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep looks for more culprits after the one that was found. nginx has read all
+// files before that one, so only those after it are read: all culprits together
+// cost little more than one check of everything.
+func (c *checker) sweep(ctx context.Context, culprits map[string]string) error {
+	for len(culprits) > 0 {
+		last := ""
+		for p := range culprits {
+			last = max(last, p)
+		}
+		rest := 0
+		for _, p := range c.fragments() {
+			if p > last {
+				rest++
+			} else if err := c.hide(p); err != nil {
+				return err
+			}
+		}
+		if rest == 0 {
+			break
+		}
+		words, err := c.check(ctx)
+		if err != nil {
+			return err
+		}
+		culprits = c.agent.blame(c.staged.suspects(), words)
+		if err := c.refuse(culprits); err != nil {
+			return err
+		}
+	}
+	return c.showAll(c.fragments())
+}
+
+func (c *checker) showAll(paths []string) error {
+	for _, p := range paths {
+		if err := c.show(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// try finds culprits that the daemon does not name among the fragments that are
+// new: without any of them it must take the set, then they are added by halves.
+func (c *checker) try(ctx context.Context, words string) error {
+	var suspects []string
+	for _, p := range c.fragments() {
+		if c.fresh[p] {
+			suspects = append(suspects, p)
+		}
+	}
+	if len(suspects) == 0 {
+		return &refusal{words}
+	}
+	for _, p := range suspects {
+		if err := c.hide(p); err != nil {
+			return err
+		}
+	}
+	words, err := c.check(ctx)
+	if err != nil {
+		return err
+	}
+	if words != "" {
+		return &refusal{words}
+	}
+	return c.add(ctx, suspects)
+}
+
+// add shows a group of fragments, or those of them that the daemon takes.
+func (c *checker) add(ctx context.Context, group []string) error {
+	if err := c.showAll(group); err != nil {
+		return err
+	}
+	c.tried++
+	words, err := c.check(ctx)
+	if err != nil || words == "" {
+		return err
+	}
+	if len(group) == 1 || c.tried > checksByTrying {
+		culprits := map[string]string{}
+		for _, p := range group {
+			culprits[p] = c.agent.trim(words)
+		}
+		return c.refuse(culprits)
+	}
+	for _, p := range group {
+		if err := c.hide(p); err != nil {
+			return err
+		}
+	}
+	half := len(group) / 2
+	if err := c.add(ctx, group[:half]); err != nil {
+		return err
+	}
+	return c.add(ctx, group[half:])
+}

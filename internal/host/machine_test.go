@@ -1,0 +1,338 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("EXTERNAL_LB_TEST_TAKER") != "" {
+		takePort()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// box is a balancer machine: a real nginx in directories of its own, and an Agent.
+type box struct {
+	*testing.T
+	dir   string
+	agent *Agent
+	nginx *exec.Cmd
+	ended chan error
+	seq   uint64
+}
+
+// conf is the owner's, with a stream block that differs from the defaults.
+const conf = `
+load_module modules/ngx_stream_module.so;
+user root;
+daemon off;
+worker_processes 2;
+pid %[1]s/pid;
+error_log %[1]s/error.log;
+events { worker_connections %[2]d; }
+stream {
+    deny 127.0.0.9;
+    include %[1]s/include.conf;
+}
+`
+
+// newBox makes a machine whose nginx runs the empty configuration.
+func newBox(t *testing.T) *box { return newBoxIn(t, t.TempDir(), 512) }
+
+func newBoxIn(t *testing.T, root string, connections int) *box {
+	t.Helper()
+	dir := t.TempDir()
+	b := &box{T: t, dir: dir}
+	b.agent = b.newAgent(root)
+	b.write("check.conf", b.agent.checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
+	b.write("include.conf", b.agent.includeConf())
+	b.write("nginx.conf", fmt.Appendf(nil, conf, dir, connections))
+	if err := os.MkdirAll(b.agent.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.agent.initialise(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	t.Cleanup(func() {
+		b.stop()
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
+			t.Logf("nginx says:\n%s", log)
+		}
+	})
+	return b
+}
+
+// newAgent is another process on the machine.
+func (b *box) newAgent(root string) *Agent {
+	b.Helper()
+	in := func(name string) string { return filepath.Join(b.dir, name) }
+	proof := fmt.Sprintf("127.0.76.66:%d", freePort(b.T))
+	if b.agent != nil {
+		root, proof = b.agent.settings.Root, b.agent.nginx.Proof
+	}
+	s, err := ParseSettings(fmt.Appendf(nil, `
+root: %s
+nginx:
+  check: [nginx, -t, -q, -e, /dev/null, -c, %s]
+  reload: [nginx, -c, %s, -e, %s, -s, reload]
+  log: [tail, -c, "65536", %s]
+  conf: %[3]s
+  includeConf: %[6]s
+  pidFile: %[7]s
+  proof: %[8]s
+  proofTimeout: 10s
+`, root, in("check.conf"), in("nginx.conf"), in("error.log"), in("error.log"), in("include.conf"), in("pid"), proof))
+	if err != nil {
+		b.Fatal(err)
+	}
+	a, err := NewAgent(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return a
+}
+
+func (b *box) write(name string, data []byte) {
+	b.Helper()
+	if err := os.WriteFile(filepath.Join(b.dir, name), data, 0o644); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *box) start() {
+	b.Helper()
+	b.nginx = exec.Command("nginx", "-c", filepath.Join(b.dir, "nginx.conf"), "-e", filepath.Join(b.dir, "error.log"))
+	b.nginx.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := b.nginx.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.ended = make(chan error, 1)
+	go func(cmd *exec.Cmd) { b.ended <- cmd.Wait() }(b.nginx)
+	b.eventually("nginx runs", func() bool {
+		_, err := b.agent.nginx.ask(b.Context())
+		return err == nil
+	})
+}
+
+func (b *box) stop() {
+	if b.nginx == nil {
+		return
+	}
+	_ = b.nginx.Process.Signal(syscall.SIGTERM) // it may have ended already
+	<-b.ended
+	b.nginx = nil
+}
+
+func (b *box) eventually(what string, condition func() bool) {
+	b.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(20 * time.Second)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-late:
+			b.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func (b *box) status() Status {
+	b.Helper()
+	st, err := b.agent.Status(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return st
+}
+
+// delivery of a set, with the next epoch.
+func (b *box) delivery(want *fileset.Set) Delivery {
+	b.Helper()
+	have := b.status().Files
+	b.seq++
+	return Delivery{Epoch{1, 1, b.seq}, have.Digest(), fileset.Diff(have, want), want.Digest()}
+}
+
+// apply delivers a set and wants it, or what is left of it, to be live.
+func (b *box) apply(want *fileset.Set) Outcome {
+	b.Helper()
+	out, err := b.agent.Apply(b.Context(), b.delivery(want))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.consistent(out.Live)
+	return out
+}
+
+// consistent holds whenever no delivery is under way: the daemon runs what is on
+// disk, and there is no debris.
+func (b *box) consistent(live fileset.Digest) {
+	b.Helper()
+	st := b.status()
+	if st.Live != live || st.Files.Digest() != live || !st.Running {
+		b.Fatalf("want %s live and on disk, the status is: live %s, on disk %s, running %t, message %q",
+			live.Short(), st.Live.Short(), st.Files.Digest().Short(), st.Running, st.Message)
+	}
+	names, err := os.ReadDir(b.agent.dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range names {
+		switch n.Name() {
+		case genDir, liveLink, stateFile, lockFile:
+		default:
+			b.Fatalf("debris: %s", n.Name())
+		}
+	}
+	if gens, err := os.ReadDir(filepath.Join(b.agent.dir, genDir)); err != nil || len(gens) > 2 {
+		b.Fatalf("%d generations on disk (%v), want 2 at most", len(gens), err)
+	}
+	err = filepath.WalkDir(b.agent.dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && (d.Name() == asideDir || strings.HasSuffix(p, tmpSuffix)) {
+			err = errors.New("debris: " + p)
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// refused wants a delivery to fail with a code.
+func (b *box) fails(code Code, d Delivery) *Error {
+	b.Helper()
+	_, err := b.agent.Apply(b.Context(), d)
+	var coded *Error
+	if !errors.As(err, &coded) || coded.Code != code {
+		b.Fatalf("want an error with the code %s, got %v", code, err)
+	}
+	return coded
+}
+
+// says wants an address to answer a text; "" wants it to refuse.
+func (b *box) says(at netip.AddrPort, want string) {
+	b.Helper()
+	if got := hear(at); got != want {
+		b.Fatalf("%s says %q, want %q", at, got, want)
+	}
+}
+
+func hear(at netip.AddrPort) string {
+	c, err := net.DialTimeout("tcp", at.String(), 5*time.Second)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	text, _ := io.ReadAll(c) // what has come is what counts
+	return string(text)
+}
+
+func local(t testing.TB) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t)))
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// set of a main file and fragments.
+func set(t testing.TB, fragments ...fileset.File) *fileset.Set {
+	t.Helper()
+	main, err := fileset.NewFile("main.conf", []byte("# nothing\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := fileset.New(append(fragments, main)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// service is a fragment that says a text at an address.
+func service(t testing.TB, name, text string, at netip.AddrPort) fileset.File {
+	t.Helper()
+	return fragment(t, name, fmt.Sprintf("server { listen %s; return %q; }\n", at, text), at)
+}
+
+func fragment(t testing.TB, name, text string, at ...netip.AddrPort) fileset.File {
+	t.Helper()
+	var sockets []fileset.Socket
+	for _, a := range at {
+		sockets = append(sockets, fileset.Socket{Network: "tcp", Address: a})
+	}
+	f, err := fileset.NewFragment("services/"+name+".conf", []byte(text), sockets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// broken is a fragment that nginx refuses.
+func broken(t testing.TB, name string) fileset.File {
+	t.Helper()
+	return fragment(t, name, "server { lissen 1; }\n")
+}
+
+func refusedPaths(out Outcome) (paths []string) {
+	for _, r := range out.Refused {
+		paths = append(paths, r.Path)
+	}
+	return paths
+}
+
+// scripted is a machine on which some commands end otherwise.
+type scripted struct {
+	runner
+	run func(argv []string) (out string, err error, handled bool)
+}
+
+func (s scripted) Run(ctx context.Context, argv []string) (string, error) {
+	if out, err, handled := s.run(argv); handled {
+		return out, err
+	}
+	return s.runner.Run(ctx, argv)
+}
+
+// takePort is another program that listens on a port until it is ended.
+func takePort() {
+	l, err := net.Listen("tcp", os.Getenv("EXTERNAL_LB_TEST_TAKER"))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			os.Exit(1)
+		}
+		c.Close()
+	}
+}

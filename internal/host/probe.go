@@ -1,0 +1,184 @@
+package host
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// listener is a socket of this machine that takes connections or datagrams.
+type listener struct {
+	fileset.Socket
+	inode string
+}
+
+// probeAll finds the fragments that this machine cannot serve: their addresses
+// are not here, or their ports are taken. It is not asked about ports that are ours.
+func probeAll(files map[string]planned, ours func(fileset.Socket) bool) map[string]string {
+	refused := map[string]string{}
+	absent := map[netip.Addr]error{}
+	taken, owners := sync.OnceValue(listeners), sync.OnceValue(processes)
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		if !files[p].Fragment {
+			continue
+		}
+		for _, s := range files[p].Listens {
+			err, known := absent[s.Address.Addr()]
+			if !known {
+				err = bindable(s.Address.Addr())
+				absent[s.Address.Addr()] = err
+			}
+			if err != nil {
+				refused[p] = err.Error()
+				break
+			}
+			if ours(s) {
+				continue
+			}
+			if l, ok := holder(taken(), s); ok {
+				refused[p] = describe(l, s, owners()[l.inode])
+				break
+			}
+		}
+	}
+	return refused
+}
+
+// bindable reports whether this machine has an address, or may bind it anyway.
+func bindable(a netip.Addr) error {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: a.As16()})
+	if a.Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Addr: a.As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("address %s cannot be tried: %w", a, err)
+	}
+	defer unix.Close(fd)
+	err = unix.Bind(fd, sa)
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return errors.New(absence(a))
+	}
+	if err != nil {
+		return fmt.Errorf("address %s cannot be bound on this host: %w", a, err)
+	}
+	return nil
+}
+
+func absence(a netip.Addr) string {
+	return fmt.Sprintf("address %s is not on this host: add it to an interface (ip addr add %s/%d dev …) or set net.ipv%d.ip_nonlocal_bind=1",
+		a, a, a.BitLen(), map[bool]int{true: 4, false: 6}[a.Is4()])
+}
+
+// holder finds who prevents a socket from being opened. A wildcard of IPv6 is
+// taken to hold IPv4 as well: that is what it does unless it was told not to.
+func holder(all []listener, s fileset.Socket) (listener, bool) {
+	for _, l := range all {
+		have := l.Address.Addr()
+		if l.Network != s.Network || l.Address.Port() != s.Address.Port() {
+			continue
+		}
+		if have == s.Address.Addr() || have.IsUnspecified() && (have.Is6() || s.Address.Addr().Is4()) {
+			return l, true
+		}
+	}
+	return listener{}, false
+}
+
+// describe says who holds a socket, if his name is known, and what to do.
+func describe(l listener, wanted fileset.Socket, name string) string {
+	who := "by another program (ss -lnp as root says which)"
+	if name != "" {
+		who = "by " + name
+	}
+	text := fmt.Sprintf("%s is taken %s, which listens on %s", wanted, who, l.Address)
+	if name != "" && name != "nginx" {
+		return text + ": stop it or let it listen elsewhere"
+	}
+	if l.Address.Addr().IsUnspecified() && wanted.Network == "tcp" && (l.Address.Port() == 80 || l.Address.Port() == 443) {
+		return text + ": if that is nginx's own site (Debian's is /etc/nginx/sites-enabled/default), remove it or give its listen directive an address, and restart nginx"
+	}
+	return text + ": stop it or let it listen elsewhere"
+}
+
+// listeners of this machine. What cannot be read is left to nginx to find.
+func listeners() []listener {
+	var all []listener
+	for _, table := range []struct{ file, network, state string }{
+		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, {"udp", "udp", "07"}, {"udp6", "udp", "07"},
+	} {
+		f, err := os.Open("/proc/self/net/" + table.file)
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			if l, ok := parseListener(lines.Text(), table.network, table.state); ok {
+				all = append(all, l)
+			}
+		}
+		f.Close() // only read
+	}
+	return all
+}
+
+// parseListener reads a line of /proc/net/tcp: "0: 0100007F:1F90 00000000:0000 0A … inode".
+func parseListener(line, network, state string) (listener, bool) {
+	fields := strings.Fields(line)
+	if len(fields) < 10 || fields[3] != state {
+		return listener{}, false
+	}
+	host, port, _ := strings.Cut(fields[1], ":")
+	raw, err := hex.DecodeString(host)
+	number, portErr := strconv.ParseUint(port, 16, 16)
+	if err != nil || portErr != nil || len(raw)%4 != 0 {
+		return listener{}, false
+	}
+	for word := range slices.Chunk(raw, 4) { // words in the machine's order, which is little-endian
+		slices.Reverse(word)
+	}
+	addr, ok := netip.AddrFromSlice(raw)
+	if !ok {
+		return listener{}, false
+	}
+	return listener{fileset.Socket{Network: network, Address: netip.AddrPortFrom(addr.Unmap(), uint16(number))}, fields[9]}, true
+}
+
+// processes names those that have sockets, by inode: as far as it is this user's
+// to know.
+func processes() map[string]string {
+	names := map[string]string{}
+	links, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		return names
+	}
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		inode, isSocket := strings.CutPrefix(target, "socket:[")
+		if err != nil || !isSocket {
+			continue
+		}
+		name, _ := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(link)), "comm")) // it may have gone
+		names[strings.TrimSuffix(inode, "]")] = strings.Map(printable, strings.TrimSpace(string(name)))
+	}
+	return names
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r > '~' {
+		return -1
+	}
+	return r
+}

@@ -1,0 +1,87 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"path"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// finishWait is how long an interrupted reload may need to show its result.
+const finishWait = 3 * time.Second
+
+// recover finishes or undoes what an earlier process began: what the daemon
+// proves decides. The lock is held.
+func (a *Agent) recover(ctx context.Context, s *store) (state, error) {
+	st, err := s.readState()
+	if err != nil {
+		return st, err
+	}
+	live, interrupted := s.linked(liveLink), s.exists(nextStateFile)
+	if live != st.Good && live != "" && a.runs(ctx, s, live) {
+		st.Previous, st.Good = st.Good, live
+		if err := s.writeState(st); err != nil {
+			return st, err
+		}
+		return st, s.clean(st)
+	}
+	if live != st.Good {
+		if err := s.pointBack(st.Good); err != nil {
+			return st, err
+		}
+	}
+	// A reload of what was abandoned may be under way: another one follows it.
+	if live != st.Good || interrupted {
+		if _, err := a.nginx.ask(ctx); err == nil {
+			if err := a.reloadGood(ctx, s, st.Good); err != nil {
+				return st, err
+			}
+		}
+	}
+	return st, s.clean(st)
+}
+
+// runs reports whether the daemon runs a generation, or will within a moment.
+func (a *Agent) runs(ctx context.Context, s *store, gen string) bool {
+	digest, ok := s.digest(gen)
+	if !ok {
+		return false
+	}
+	short := *a.nginx
+	short.ProofTimeout = min(short.ProofTimeout, Duration(finishWait))
+	return short.prove(ctx, digest, nil, func() string { return "" }) == nil
+}
+
+// reloadGood loads what was proved last. A daemon that refuses that, because of
+// what its owner has changed meanwhile, runs it still.
+func (a *Agent) reloadGood(ctx context.Context, s *store, gen string) error {
+	digest, ok := s.digest(gen)
+	if !ok {
+		return failed("the last good configuration is gone from %s: run `external-lb host install`", a.dir)
+	}
+	err := a.nginx.reload(ctx, digest)
+	if err != nil && a.nginx.proves(ctx, digest) {
+		return nil
+	}
+	return err
+}
+
+// digest that a generation's proof announces.
+func (s *store) digest(gen string) (fileset.Digest, bool) {
+	data, err := s.root.ReadFile(path.Join(genDir, gen, filesDir, proofFile))
+	if err != nil {
+		return "", false
+	}
+	digest, ok := announced(data)
+	return digest, ok
+}
+
+// pointBack makes a generation live. The link for it was made while there was room.
+func (s *store) pointBack(gen string) error {
+	if s.linked(backLink) == gen {
+		return s.rename(backLink, liveLink)
+	}
+	return errors.Join(s.link(backLink, gen), s.rename(backLink, liveLink))
+}

@@ -1,0 +1,232 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What lies in the store's directory.
+const (
+	genDir        = "gen"             // generations: gen/7/files, gen/7/index.json
+	liveLink      = "live"            // → the files that the daemon includes
+	candidateLink = "candidate"       // → the files that the isolated check includes
+	nextLink      = "next"            // becomes liveLink
+	backLink      = "back"            // becomes liveLink, to undo
+	stateFile     = "state.json"      // a state
+	nextStateFile = "state.next.json" // becomes stateFile; while it is there, what the daemon runs is in question
+	lockFile      = "lock"
+	tmpSuffix     = ".tmp"
+)
+
+// lockWait is longer than a delivery takes.
+const lockWait = 2 * time.Minute
+
+// store is the directory of the generations. Nothing in it leads out of it.
+type store struct {
+	dir  string
+	root *os.Root
+	own  func(name string) error // gives what root has made to the directory's owner
+}
+
+// state is what must outlive a process.
+type state struct {
+	Epoch    Epoch  `json:"epoch"`
+	Good     string `json:"good"`               // the generation that was proved last
+	Previous string `json:"previous,omitempty"` // the one before
+}
+
+func openStore(dir string) (*store, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &store{dir: dir, root: root, own: func(string) error { return nil }}
+	if os.Geteuid() == 0 {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return nil, errors.Join(err, root.Close())
+		}
+		s.own = func(name string) error { return root.Lchown(name, int(st.Uid), int(st.Gid)) }
+	}
+	return s, nil
+}
+
+func (s *store) close() error { return s.root.Close() }
+
+// lock waits for its turn among all processes of this machine. wait false: it
+// does not wait, and a nil unlock says that somebody else is at work.
+func (s *store) lock(ctx context.Context, wait bool) (unlock func(), err error) {
+	f, err := s.root.OpenFile(lockFile, os.O_RDONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	late := time.NewTimer(lockWait)
+	defer late.Stop()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil // nothing was written to it
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || !wait {
+			f.Close()
+			if !errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("lock %s: %w", filepath.Join(s.dir, lockFile), err)
+			}
+			return nil, nil
+		}
+		select {
+		case <-again.C:
+		case <-late.C:
+			f.Close()
+			return nil, fmt.Errorf("another delivery to this machine has been under way for %s", lockWait)
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *store) readState() (state, error) {
+	var st state
+	data, err := s.root.ReadFile(stateFile)
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(data, &st); err != nil {
+		return st, fmt.Errorf("%s: %w", filepath.Join(s.dir, stateFile), err)
+	}
+	return st, nil
+}
+
+func (s *store) writeState(st state) error {
+	if err := s.writeJSON(stateFile+tmpSuffix, st); err != nil {
+		return err
+	}
+	return s.rename(stateFile+tmpSuffix, stateFile)
+}
+
+func (s *store) writeJSON(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.write(name, data, true)
+}
+
+// write makes a file, or replaces what a crash has left in its place.
+func (s *store) write(name string, data []byte, sync bool) error {
+	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return s.own(name)
+}
+
+// rename replaces to by from, so that it holds after a power failure.
+func (s *store) rename(from, to string) error {
+	if err := s.root.Rename(from, to); err != nil {
+		return err
+	}
+	return s.syncDir(".")
+}
+
+func (s *store) syncDir(name string) error {
+	d, err := s.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// link points a link at a generation's files.
+func (s *store) link(name, gen string) error {
+	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.root.Symlink(filepath.Join(genDir, gen, filesDir), name); err != nil {
+		return err
+	}
+	return s.own(name)
+}
+
+// linked is the generation that a link points at; "" if none.
+func (s *store) linked(name string) string {
+	target, err := s.root.Readlink(name)
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(filepath.Dir(target))
+}
+
+// exists reports whether there is something of that name.
+func (s *store) exists(name string) bool {
+	_, err := s.root.Lstat(name)
+	return err == nil
+}
+
+// nextGeneration is a name that no generation has.
+func (s *store) nextGeneration() (string, error) {
+	names, err := s.generations()
+	if err != nil {
+		return "", err
+	}
+	last := 0
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
+			last = max(last, n)
+		}
+	}
+	return strconv.Itoa(last + 1), nil
+}
+
+func (s *store) generations() ([]string, error) {
+	entries, err := fs.ReadDir(s.root.FS(), genDir)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+// clean removes all that a finished or interrupted delivery leaves behind.
+func (s *store) clean(st state) error {
+	names, err := s.generations()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range []string{candidateLink, nextLink, backLink, stateFile + tmpSuffix, nextStateFile} {
+		if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	keep := []string{st.Good, st.Previous}
+	for _, name := range names {
+		if !slices.Contains(keep, name) {
+			errs = append(errs, s.root.RemoveAll(filepath.Join(genDir, name)))
+		}
+	}
+	return errors.Join(errs...)
+}

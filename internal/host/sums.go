@@ -1,0 +1,92 @@
+package host
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// settled is how old a file's last change must be before its times tell it from
+// another change: several times the kernel's clock tick.
+const settled = 50 * time.Millisecond
+
+// identity tells a file from what it was before a change.
+type identity struct {
+	inode        uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+}
+
+type summed struct {
+	identity
+	sum fileset.Sum
+}
+
+// sums remembers the sums of files that have not changed since they were read.
+type sums struct {
+	mu    sync.Mutex
+	known map[string]summed // by path, of the last manifest
+}
+
+// manifest looks at the files of a generation as they are on disk now. What is
+// not a file has a sum that no file has.
+func (c *sums) manifest(s *store, gen string) (fileset.Manifest, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files, err := s.root.OpenRoot(genDir + "/" + gen + "/" + filesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fileset.Manifest{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer files.Close() // nothing was written to it
+	m, next := fileset.Manifest{}, make(map[string]summed, len(c.known))
+	err = fs.WalkDir(files.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // somebody removed it meanwhile
+		}
+		if err != nil || d.IsDir() || p == proofFile {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !info.Mode().IsRegular() {
+			m[p] = fileset.Sum{}
+			return err
+		}
+		was, known := c.known[p]
+		now := summed{identity: identify(info)}
+		if known && was.identity == now.identity {
+			now.sum = was.sum
+		} else {
+			data, err := files.ReadFile(p)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			now.sum = sha256.Sum256(data)
+		}
+		if known && was.identity == now.identity || time.Since(time.Unix(now.ctime.Unix())) > settled {
+			next[p] = now
+		}
+		m[p] = now.sum
+		return nil
+	})
+	c.known = next
+	return m, err
+}
+
+func identify(info fs.FileInfo) identity {
+	st := info.Sys().(*syscall.Stat_t)
+	return identity{st.Ino, st.Size, st.Mtim, st.Ctim}
+}
