@@ -10,7 +10,7 @@ import (
 )
 
 // finishWait is how long an interrupted reload may need to show its result.
-const finishWait = 3 * time.Second
+const finishWait = time.Second
 
 // recover finishes or undoes what an earlier process began: what the daemon
 // proves decides. The lock is held.

@@ -68,7 +68,7 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // go through sudo, unless this process is root already.
 func DefaultSettings() Settings {
 	var s Settings
-	s.setDefaults()
+	s.setDefaults(os.Geteuid() != 0)
 	return s
 }
 
@@ -90,16 +90,18 @@ func LoadSettings(path string) (Settings, error) {
 }
 
 // ParseSettings reads settings. Fields that it does not know are errors.
-func ParseSettings(data []byte) (Settings, error) {
+func ParseSettings(data []byte) (Settings, error) { return parseSettings(data, os.Geteuid() != 0) }
+
+func parseSettings(data []byte, sudo bool) (Settings, error) {
 	var s Settings
 	if err := yaml.UnmarshalStrict(data, &s); err != nil {
 		return Settings{}, err
 	}
-	s.setDefaults()
+	s.setDefaults(sudo)
 	return s, s.validate()
 }
 
-func (s *Settings) setDefaults() {
+func (s *Settings) setDefaults(sudo bool) {
 	setDefault(&s.Engine, "nginx")
 	setDefault(&s.Root, "/var/lib/external-lb")
 	n := &s.Nginx
@@ -112,9 +114,9 @@ func (s *Settings) setDefaults() {
 	if n.ProofTimeout == 0 {
 		n.ProofTimeout = Duration(30 * time.Second)
 	}
-	setDefaultCommand(&n.Check, n.Binary, "-t", "-q", "-c", n.CheckConf)
-	setDefaultCommand(&n.Reload, n.Binary, "-s", "reload")
-	setDefaultCommand(&n.Log, "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log")
+	setDefaultCommand(&n.Check, sudo, n.Binary, "-t", "-q", "-c", n.CheckConf)
+	setDefaultCommand(&n.Reload, sudo, n.Binary, "-s", "reload")
+	setDefaultCommand(&n.Log, sudo, "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log")
 }
 
 func setDefault(field *string, value string) {
@@ -123,11 +125,11 @@ func setDefault(field *string, value string) {
 	}
 }
 
-func setDefaultCommand(field *[]string, argv ...string) {
+func setDefaultCommand(field *[]string, sudo bool, argv ...string) {
 	if len(*field) > 0 {
 		return
 	}
-	if os.Geteuid() != 0 {
+	if sudo {
 		argv = append([]string{"sudo", "-n"}, argv...)
 	}
 	*field = argv

@@ -1,0 +1,206 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const sudoersPath = "/etc/sudoers.d/external-lb"
+
+// readSettings reads the machine's own, or those that it will get.
+func (in *installer) readSettings() (err error) {
+	in.settings, err = LoadSettings(in.settingsPath)
+	if _, missing := os.Stat(in.settingsPath); errors.Is(missing, fs.ErrNotExist) {
+		in.settings, err = DefaultSettings(), nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w; mend it, or remove it to start from the defaults", err)
+	}
+	in.agent, err = NewAgent(in.settings)
+	return err
+}
+
+// settingsFile writes the settings, unless there are some: those are the
+// administrator's.
+func (in *installer) settingsFile(context.Context) error {
+	if err := in.directory(filepath.Dir(in.settingsPath), 0o755, 0, 0); err != nil {
+		return err
+	}
+	_, err := os.Stat(in.settingsPath)
+	text := "# How this machine takes deliveries. What is not here has its default.\nengine: nginx\nroot: " + in.settings.Root + "\n"
+	if log := in.owners.errorLog; log != "" && log != "stderr" && err != nil && filepath.IsAbs(log) && plainPath(log) && log != in.settings.Nginx.Log[len(in.settings.Nginx.Log)-1] {
+		text += "nginx:\n  log: [sudo, -n, /usr/bin/tail, -c, \"65536\", " + log + "]\n"
+	}
+	return in.step("settings", in.settingsPath, err == nil, func() error { return replaceFile(in.settingsPath, []byte(text), 0o644) })
+}
+
+// user is who the controller logs in as. Its password is one that nothing
+// matches, and not a locked one: sshd may refuse a locked account.
+func (in *installer) user(ctx context.Context) error {
+	u, err := user.Lookup(account)
+	if err != nil {
+		in.uid, in.gid, in.home = -1, -1, in.settings.Root
+		err := in.step("user", account, false, func() error {
+			return in.command(ctx, "useradd", "--system", "--user-group", "--home-dir", in.settings.Root, "--no-create-home",
+				"--shell", "/bin/sh", "--password", "*", account)
+		})
+		if err != nil || in.DryRun {
+			return err
+		}
+		u, err = user.Lookup(account)
+		if err != nil {
+			return err
+		}
+		return in.identify(u)
+	}
+	if err := in.identify(u); err != nil {
+		return err
+	}
+	shell, password := field("/etc/passwd", 6), field("/etc/shadow", 1)
+	usable := shell != "" && !strings.HasSuffix(shell, "/nologin") && !strings.HasSuffix(shell, "/false") && !strings.HasPrefix(password, "!")
+	return in.step("user", account, usable, func() error {
+		return in.command(ctx, "usermod", "--shell", "/bin/sh", "--password", "*", account)
+	})
+}
+
+func (in *installer) identify(u *user.User) (err error) {
+	in.home = u.HomeDir
+	if in.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return err
+	}
+	in.gid, err = strconv.Atoi(u.Gid)
+	return err
+}
+
+// field of the account's line in a file like /etc/passwd.
+func field(path string, n int) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Split(strings.TrimSpace(line), ":"); fields[0] == account && n < len(fields) {
+			return fields[n]
+		}
+	}
+	return ""
+}
+
+// directories: only that of the deliveries is the account's own. It cannot
+// change which keys may log in.
+func (in *installer) directories(context.Context) error {
+	if err := in.directory(in.settings.Root, 0o755, 0, 0); err != nil {
+		return err
+	}
+	if err := in.directory(filepath.Join(in.home, ".ssh"), 0o755, 0, 0); err != nil {
+		return err
+	}
+	return in.directory(in.agent.dir, 0o755, in.uid, in.gid)
+}
+
+func ownedBy(info fs.FileInfo, uid, gid int) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == uid && int(st.Gid) == gid
+}
+
+// sudoers lets the account run exactly the commands in the settings.
+func (in *installer) sudoers(ctx context.Context) error {
+	const name = "sudo rights"
+	s, err := in.accountSettings()
+	if err != nil {
+		return in.fail(name, err)
+	}
+	text := "# Made by `external-lb host install`: what the account may do as root.\n"
+	for _, argv := range [][]string{s.Nginx.Check, s.Nginx.Reload, s.Nginx.Log} {
+		if command, viaSudo := withoutSudo(argv); viaSudo {
+			text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
+		}
+	}
+	have, err := os.ReadFile(sudoersPath)
+	return in.step(name, sudoersPath, err == nil && string(have) == text, func() error {
+		// sudo ignores names with a dot.
+		draft := filepath.Join(filepath.Dir(sudoersPath), ".external-lb.draft")
+		if err := replaceFile(draft, []byte(text), 0o440); err != nil {
+			return err
+		}
+		if err := in.command(ctx, "/usr/sbin/visudo", "-cqf", draft); err != nil {
+			return errors.Join(err, os.Remove(draft))
+		}
+		return os.Rename(draft, sudoersPath)
+	})
+}
+
+// accountSettings are the settings as the account will read them: its commands
+// go through sudo.
+func (in *installer) accountSettings() (Settings, error) {
+	data, err := os.ReadFile(in.settingsPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Settings{}, err
+	}
+	return parseSettings(data, true)
+}
+
+// sudoersCommand quotes what sudoers would take for its own.
+func sudoersCommand(argv []string) string {
+	quote := strings.NewReplacer(`\`, `\\`, `,`, `\,`, `:`, `\:`, `=`, `\=`, ` `, `\ `, `*`, `\*`, `?`, `\?`, `[`, `\[`, `"`, `\"`)
+	words := slices.Clone(argv)
+	for i := range words {
+		words[i] = quote.Replace(words[i])
+	}
+	return strings.Join(words, " ")
+}
+
+func (in *installer) keys(context.Context) error {
+	const name = "authorized keys"
+	keys, err := readKeys(in.AuthorizedKeys)
+	if err != nil {
+		return in.fail(name, err)
+	}
+	path := filepath.Join(in.home, ".ssh", "authorized_keys")
+	have, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return in.fail(name, err)
+	}
+	if len(keys) == 0 {
+		if len(have) == 0 {
+			in.report(name, StepWarning, "nobody may deliver yet: give --authorized-key FILE")
+		}
+		return nil
+	}
+	return in.file(name, path, []byte(authorize(string(have), keys, in.Command)), 0o644)
+}
+
+// sysctl lets daemons bind addresses that have not arrived yet, now and after a reboot.
+func (in *installer) sysctl(context.Context) error {
+	if !in.NonlocalBind {
+		return nil
+	}
+	const text = "# Made by `external-lb host install`: listen on addresses that this machine does not have yet.\n" +
+		"net.ipv4.ip_nonlocal_bind = 1\nnet.ipv6.ip_nonlocal_bind = 1\n"
+	if err := in.file("sysctl", "/etc/sysctl.d/60-external-lb.conf", []byte(text), 0o644); err != nil {
+		return err
+	}
+	for _, family := range []string{"ipv4", "ipv6"} {
+		path := "/proc/sys/net/" + family + "/ip_nonlocal_bind"
+		have, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without that family
+		}
+		err = in.step("sysctl", "net."+family+".ip_nonlocal_bind", strings.TrimSpace(string(have)) == "1", func() error {
+			return os.WriteFile(path, []byte("1\n"), 0o644)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
