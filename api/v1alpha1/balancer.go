@@ -19,8 +19,9 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host.
+	// +optional
 	// +kubebuilder:default=nginx
-	Engine Engine `json:"engine"`
+	Engine Engine `json:"engine,omitempty"`
 
 	// loadBalancerClass selects the Services of this Balancer: those whose
 	// spec.loadBalancerClass equals it. Default: external-lb.dev/<name of the Balancer>.

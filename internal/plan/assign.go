@@ -116,11 +116,6 @@ func OnRecord(svc *corev1.Service, balancer string, addresses []netip.Addr) bool
 // Record is what must be on record for a Service before it is programmed: what
 // it has now, and until every host has let go of it, what it had.
 func (a *Assignments) Record(svc *corev1.Service) []netip.Addr {
-	out := slices.Clone(a.ByService[svc.UID].Addresses)
-	for _, h := range HeldAddresses(svc) {
-		if !slices.Contains(out, h) {
-			out = append(out, h)
-		}
-	}
-	return out
+	assigned := a.ByService[svc.UID]
+	return slices.Concat(assigned.Addresses, assigned.Leaving)
 }

@@ -1,0 +1,214 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+func TestServiceLife(t *testing.T) {
+	w := newWorld(t)
+	svc := w.service("web")
+	address := w.published(svc)
+	if !strings.HasPrefix(address, "203.0.") {
+		t.Errorf("address %s", address)
+	}
+	w.check(kube.Delete(t.Context(), svc))
+	w.eventually("it is gone", func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{}); client.IgnoreNotFound(err) == nil && err != nil {
+			return nil
+		}
+		return fmt.Errorf("still there")
+	})
+	again := w.service("again")
+	if got := w.published(again); got != address {
+		t.Errorf("the address is not free again: got %s, want %s", got, address)
+	}
+}
+
+// What one host refuses is told to its Service and costs nobody else anything.
+func TestRefusedFragment(t *testing.T) {
+	w := newWorld(t)
+	w.host.set(func(h *fakeHost) { h.refuse = map[string]string{"bad": "unknown directive \"pwn\""} })
+	bad, good := w.service("bad"), w.service("good")
+	w.published(good)
+	fresh := w.until(bad, "bad is told", func(s *corev1.Service) bool {
+		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+		return c != nil && c.Reason == v1alpha1.ReasonRefused && strings.Contains(c.Message, `unknown directive "pwn"`)
+	})
+	if len(fresh.Status.LoadBalancer.Ingress) > 0 {
+		t.Error("a refused Service is published")
+	}
+	w.event(bad, v1alpha1.EventSyncFailed, "pwn")
+	w.eventually("the Balancer is told", func(ctx context.Context) error {
+		var b v1alpha1.Balancer
+		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, &b); err != nil {
+			return err
+		}
+		if c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded); c == nil || c.Reason != v1alpha1.ReasonServicesRefused {
+			return fmt.Errorf("%+v", b.Status)
+		}
+		return nil
+	})
+}
+
+func (w *world) event(svc *corev1.Service, reason, part string) {
+	w.t.Helper()
+	w.eventually("there is an event "+reason, func(ctx context.Context) error {
+		var list corev1.EventList
+		if err := kube.List(ctx, &list, client.InNamespace(svc.Namespace)); err != nil {
+			return err
+		}
+		var seen []string
+		for _, e := range list.Items {
+			if e.InvolvedObject.UID == svc.UID && e.Reason == reason && strings.Contains(e.Message, part) {
+				return nil
+			}
+			seen = append(seen, e.Reason+": "+e.Message)
+		}
+		return fmt.Errorf("only %q", seen)
+	})
+}
+
+// A restart finds everything as it should be and writes nothing.
+func TestS35_RestartWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	versions := map[string]string{}
+	for i := range 20 {
+		w.published(w.service(fmt.Sprintf("web-%d", i)))
+	}
+	// Another one, to know that all earlier writes are done.
+	w.published(w.service("last"))
+	w.stop()
+	var list corev1.ServiceList
+	w.check(kube.List(t.Context(), &list, client.InNamespace(w.namespace)))
+	for _, s := range list.Items {
+		versions[s.Name] = s.ResourceVersion
+	}
+	w.start()
+	w.published(w.service("new"))
+	w.check(kube.List(t.Context(), &list, client.InNamespace(w.namespace)))
+	for _, s := range list.Items {
+		if was, old := versions[s.Name]; old && s.ResourceVersion != was {
+			t.Errorf("Service %s was written by a restart", s.Name)
+		}
+	}
+}
+
+// An address is not given away while a host that may still serve it is silent,
+// not even over restarts.
+func TestS08_HostOutOfReachHoldsTheAddress(t *testing.T) {
+	w := newWorld(t, "192.0.2.1")
+	first := w.service("first")
+	w.published(first)
+	w.host.set(func(h *fakeHost) { h.down = true })
+	w.restart()
+	w.check(kube.Delete(t.Context(), first))
+	second := w.service("second")
+	w.event(first, v1alpha1.EventDeleteFailed, "lb1")
+	w.event(second, v1alpha1.EventSyncFailed, w.namespace+"/first")
+	w.restart()
+	var fresh corev1.Service
+	w.check(kube.Get(t.Context(), client.ObjectKeyFromObject(first), &fresh))
+	if !slices.Contains(fresh.Finalizers, v1alpha1.CleanupFinalizer) {
+		t.Fatal("the finalizer went though nobody confirmed")
+	}
+	w.host.set(func(h *fakeHost) { h.down = false })
+	if got := w.published(second); got != "192.0.2.1" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// LoadBalancer → ClusterIP clears the status; the record still holds the address
+// until the withdrawal is confirmed.
+func TestS33_TypeFlipKeepsTheAddressUntilConfirmed(t *testing.T) {
+	w := newWorld(t, "192.0.2.1")
+	first := w.service("first")
+	w.published(first)
+	w.host.set(func(h *fakeHost) { h.down = true })
+	w.restart()
+	w.eventually("it is a ClusterIP", func(ctx context.Context) error {
+		w.check(kube.Get(ctx, client.ObjectKeyFromObject(first), first))
+		first.Spec.Type, first.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
+		return kube.Update(ctx, first)
+	})
+	second := w.service("second")
+	w.event(second, v1alpha1.EventSyncFailed, w.namespace+"/first")
+	w.host.set(func(h *fakeHost) { h.down = false })
+	if got := w.published(second); got != "192.0.2.1" {
+		t.Errorf("got %s", got)
+	}
+	w.until(first, "first is let go", func(s *corev1.Service) bool { return len(s.Finalizers) == 0 && len(s.Annotations) == 0 })
+}
+
+func TestBadPools(t *testing.T) {
+	w := newWorld(t, "192.0.2.0/30")
+	bad := func(name string, balancer string, ranges ...v1alpha1.AddressRange) *v1alpha1.AddressPool {
+		p := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AddressPoolSpec{Balancer: balancer, Addresses: ranges}}
+		w.create(p)
+		return p
+	}
+	for pool, reason := range map[*v1alpha1.AddressPool]string{
+		bad("overlap", w.balancer, "192.0.2.2-192.0.2.9"):        v1alpha1.ReasonOverlap,
+		bad("reversed", w.balancer, "198.51.100.9-198.51.100.1"): v1alpha1.ReasonInvalid,
+		bad("lost", "nobody", "198.51.100.64/30"):                v1alpha1.ReasonUnknownBalancer,
+	} {
+		w.eventually(pool.Name+" is told", func(ctx context.Context) error {
+			if err := kube.Get(ctx, client.ObjectKeyFromObject(pool), pool); err != nil {
+				return err
+			}
+			c := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionAccepted)
+			if c == nil || c.Status != metav1.ConditionFalse || c.Reason != reason {
+				return fmt.Errorf("%+v, want reason %s", pool.Status.Conditions, reason)
+			}
+			return nil
+		})
+	}
+	w.published(w.service("web"))
+}
+
+// The schema refuses what can be refused before it is stored, in words that say
+// what to do.
+func TestSchemaRefuses(t *testing.T) {
+	balancer := func(spec v1alpha1.BalancerSpec) client.Object { return &v1alpha1.Balancer{Spec: spec} }
+	policy := func(s v1alpha1.UpstreamSettings) client.Object {
+		p := &v1alpha1.UpstreamPolicy{Spec: v1alpha1.UpstreamPolicySpec{UpstreamSettings: s}}
+		p.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Name: "web"}}
+		p.Namespace = metav1.NamespaceDefault
+		return p
+	}
+	local := []v1alpha1.Host{{Name: "lb1", Local: &v1alpha1.LocalHost{}}}
+	for name, c := range map[string]struct {
+		obj  client.Object
+		says string
+	}{
+		"garbage in a pool": {
+			&v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "b", Addresses: []v1alpha1.AddressRange{"192.0.2.0/33"}}},
+			"an entry is an address, a prefix"},
+		"host without a way in": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1"}}}), "either an address (reached over SSH) or local: {}"},
+		"host without a key":    {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}}}), "needs secretRef"},
+		"more proofs than hosts": {balancer(v1alpha1.BalancerSpec{Hosts: local, Publish: v1alpha1.Publish{MinHosts: 2}}),
+			"larger than the number of hosts"},
+		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: local}), "supported values"},
+		"bad duration":       {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
+		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
+			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.obj.SetName("bad")
+			err := kube.Create(t.Context(), c.obj, client.DryRunAll)
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("want an error with %q, got: %v", c.says, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,301 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/testr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/test/cluster"
+)
+
+// One real API server for this package, without nodes: the hosts are fakes in
+// process, so that their faults can be steered.
+var (
+	api  *rest.Config
+	kube client.Client
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "external-lb-api-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	c, err := cluster.Start(ctx, cluster.Options{Dir: filepath.Join(dir, "cluster"), ControlPlaneOnly: true, Log: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer c.Stop()
+	api = c.RESTConfig()
+	crds := envtest.CRDInstallOptions{Paths: []string{"../config/crd/bases"}, ErrorIfPathMissing: true}
+	if _, err := envtest.InstallCRDs(api, crds); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if kube, err = client.New(api, client.Options{Scheme: Scheme()}); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// fakeHost takes every delivery, but for the faults that a test asks for.
+type fakeHost struct {
+	mu      sync.Mutex
+	files   fileset.Manifest
+	epoch   host.Epoch
+	refuse  map[string]string // reason by Service name
+	down    bool
+	applied int
+}
+
+func (h *fakeHost) Status(context.Context) (host.Status, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return host.Status{}, errors.New("the host is down")
+	}
+	return host.Status{Engine: "nginx", EngineVersion: "fake/1", Running: true, Epoch: h.epoch, Live: h.files.Digest(), Files: maps.Clone(h.files)}, nil
+}
+
+func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.down:
+		return host.Outcome{}, errors.New("the host is down")
+	case d.Epoch.Compare(h.epoch) <= 0:
+		return host.Outcome{}, &host.Error{Code: host.CodeStaleEpoch, Message: fmt.Sprintf("has taken the newer epoch %s", h.epoch)}
+	case d.Base != h.files.Digest():
+		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
+	}
+	h.epoch = d.Epoch
+	out := host.Outcome{Reloaded: true}
+	for _, path := range d.Change.Delete {
+		delete(h.files, path)
+	}
+	for _, f := range d.Change.Put {
+		if reason := h.refusal(f.Path); reason != "" {
+			out.Refused = append(out.Refused, host.Refusal{Path: f.Path, Reason: reason})
+			delete(h.files, f.Path)
+			continue
+		}
+		h.files[f.Path] = f.Sum
+	}
+	h.applied++
+	out.Files, out.Live = maps.Clone(h.files), h.files.Digest()
+	return out, nil
+}
+
+func (h *fakeHost) refusal(path string) string {
+	for name, reason := range h.refuse {
+		if match, _ := filepath.Match("services/*."+name+".*", path); match {
+			return reason
+		}
+	}
+	return ""
+}
+
+func (h *fakeHost) set(change func(*fakeHost)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change(h)
+}
+
+// world is a manager at work, with one Balancer on a fake host and one pool.
+type world struct {
+	t         *testing.T
+	host      *fakeHost
+	balancer  string
+	namespace string
+	stop      func()
+}
+
+var worlds int
+
+// newWorld makes a world whose Balancer has its own class and addresses. Worlds
+// follow each other: one manager runs at a time.
+func newWorld(t *testing.T, addresses ...v1alpha1.AddressRange) *world {
+	t.Helper()
+	worlds++
+	w := &world{t: t, host: &fakeHost{files: fileset.Manifest{}}, balancer: fmt.Sprintf("b%d", worlds)}
+	if addresses == nil {
+		addresses = []v1alpha1.AddressRange{v1alpha1.AddressRange(fmt.Sprintf("203.0.%d.0/24", worlds))}
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
+	w.create(ns)
+	w.namespace = ns.Name
+	w.create(&v1alpha1.Balancer{
+		ObjectMeta: metav1.ObjectMeta{Name: w.balancer},
+		Spec: v1alpha1.BalancerSpec{
+			Hosts:  []v1alpha1.Host{{Name: "lb1", Local: &v1alpha1.LocalHost{}}},
+			Reload: v1alpha1.Reload{MinInterval: "1ms"},
+		},
+	})
+	w.create(&v1alpha1.AddressPool{
+		ObjectMeta: metav1.ObjectMeta{Name: w.balancer},
+		Spec:       v1alpha1.AddressPoolSpec{Balancer: w.balancer, Addresses: addresses},
+	})
+	w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.balancer + "-node"}})
+	w.node(w.balancer+"-node", "10.0.0.1")
+	w.start()
+	t.Cleanup(w.clean)
+	return w
+}
+
+// start runs a manager until stop.
+func (w *world) start() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, api, Options{
+			Namespace:      metav1.NamespaceDefault,
+			LeaderElection: true,
+			MetricsAddress: "0", HealthAddress: "0",
+			Local: func() (host.Host, error) { return w.host, nil },
+			Log:   testr.NewWithOptions(w.t, testr.Options{Verbosity: 0}),
+		})
+	}()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// restart ends the manager and starts another.
+func (w *world) restart() {
+	w.t.Helper()
+	w.stop()
+	w.start()
+}
+
+// clean deletes the world while a manager still answers for it.
+func (w *world) clean() {
+	w.host.set(func(h *fakeHost) { h.down, h.refuse = false, nil })
+	ctx := context.Background()
+	w.check(kube.DeleteAllOf(ctx, &corev1.Service{}, client.InNamespace(w.namespace)))
+	w.eventually("the Services are gone", func(ctx context.Context) error {
+		var left corev1.ServiceList
+		if err := kube.List(ctx, &left, client.InNamespace(w.namespace)); err != nil || len(left.Items) == 0 {
+			return err
+		}
+		return fmt.Errorf("%d left", len(left.Items))
+	})
+	w.check(client.IgnoreNotFound(kube.Delete(ctx, &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}})))
+	w.eventually("the Balancer is gone", func(ctx context.Context) error {
+		var left v1alpha1.BalancerList
+		if err := kube.List(ctx, &left); err != nil || len(left.Items) == 0 {
+			return err
+		}
+		return fmt.Errorf("%d left", len(left.Items))
+	})
+	w.check(kube.DeleteAllOf(ctx, &v1alpha1.AddressPool{}))
+	w.check(kube.DeleteAllOf(ctx, &corev1.Node{}))
+	w.check(kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
+	w.stop()
+}
+
+func (w *world) check(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) create(obj client.Object) {
+	w.t.Helper()
+	w.check(kube.Create(context.Background(), obj))
+}
+
+// node gives a node an address.
+func (w *world) node(name, address string) {
+	w.t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	w.check(kube.Get(context.Background(), client.ObjectKeyFromObject(node), node))
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
+	w.check(kube.Status().Update(context.Background(), node))
+}
+
+// eventually waits for a condition, and fails the test after a minute.
+func (w *world) eventually(what string, check func(context.Context) error) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			w.t.Fatalf("waited for a minute until %s: %v", what, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// service creates a Service of the world's class.
+func (w *world) service(name string, change ...func(*corev1.Service)) *corev1.Service {
+	w.t.Helper()
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		Spec: corev1.ServiceSpec{
+			Type:              corev1.ServiceTypeLoadBalancer,
+			LoadBalancerClass: ptr.To(v1alpha1.DefaultClassPrefix + w.balancer),
+			Ports:             []corev1.ServicePort{{Name: "http", Port: 80}},
+		},
+	}
+	for _, c := range change {
+		c(svc)
+	}
+	w.create(svc)
+	return svc
+}
+
+// until waits for a Service to be as wanted.
+func (w *world) until(svc *corev1.Service, what string, ok func(*corev1.Service) bool) *corev1.Service {
+	w.t.Helper()
+	fresh := &corev1.Service{}
+	w.eventually(what, func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh); err != nil {
+			return err
+		}
+		if !ok(fresh) {
+			return fmt.Errorf("%+v %+v", fresh.ObjectMeta, fresh.Status)
+		}
+		return nil
+	})
+	return fresh
+}
+
+// published waits for a Service's address.
+func (w *world) published(svc *corev1.Service) string {
+	w.t.Helper()
+	fresh := w.until(svc, svc.Name+" is published", func(s *corev1.Service) bool { return len(s.Status.LoadBalancer.Ingress) > 0 })
+	return fresh.Status.LoadBalancer.Ingress[0].IP
+}

@@ -1,0 +1,3 @@
+// Package cli is the commands: flags and words around the packages that do the
+// work.
+package cli

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/external-lb/external-lb/controllers"
+	"github.com/external-lb/external-lb/internal/host"
+)
+
+func newManager() *cobra.Command {
+	var o controllers.Options
+	var kubeconfig, level, format string
+	cmd := &cobra.Command{
+		Use:   "manager",
+		Short: "Run the controller",
+		Long: `Run the controller: watch Services, Nodes, Balancers, AddressPools and
+UpstreamPolicies, and keep the balancer hosts and the Services' addresses.
+Several replicas can run; one of them works.`,
+		Example: `  external-lb manager                                     in a pod
+  external-lb manager --kubeconfig ~/.kube/config --namespace external-lb-system`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := newLogger(cmd.ErrOrStderr(), level, format)
+			if err != nil {
+				return err
+			}
+			ctrl.SetLogger(log)
+			klog.SetLogger(log)
+			config, err := restConfig(kubeconfig)
+			if err != nil {
+				return err
+			}
+			if o.Namespace == "" {
+				if o.Namespace, err = ownNamespace(); err != nil {
+					return err
+				}
+			}
+			o.Log, o.Local = log, localHost
+			log.Info("Starting", "version", version, "namespace", o.Namespace)
+			return controllers.Run(cmd.Context(), config, o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default: the pod's own account, or $KUBECONFIG)")
+	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys and of the Lease (default: the pod's own)")
+	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work")
+	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address to serve metrics on; 0 for none")
+	flags.StringVar(&o.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
+	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&format, "log-format", "json", "json or text")
+	return cmd
+}
+
+// newLogger writes structured logs, one line each.
+func newLogger(w io.Writer, level, format string) (logr.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return logr.Logger{}, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "json":
+		return logr.FromSlogHandler(slog.NewJSONHandler(w, options)), nil
+	case "text":
+		return logr.FromSlogHandler(slog.NewTextHandler(w, options)), nil
+	}
+	return logr.Logger{}, fmt.Errorf("--log-format %q: want json or text", format)
+}
+
+// restConfig finds the API server as kubectl does, or as a pod does.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("finding the API server (--kubeconfig, $KUBECONFIG or a pod's account): %w", err)
+	}
+	return config, nil
+}
+
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+func ownNamespace() (string, error) {
+	data, err := os.ReadFile(namespaceFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", errors.New("not in a pod: say --namespace, where the Secrets with the hosts' keys are")
+	}
+	return strings.TrimSpace(string(data)), err
+}
+
+// localHost opens the host's end on this machine.
+func localHost() (host.Host, error) {
+	settings, err := host.LoadSettings(host.SettingsPath)
+	if err != nil {
+		return nil, err
+	}
+	return host.NewAgent(settings)
+}
