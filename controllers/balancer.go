@@ -104,12 +104,11 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 		r.publish(ctx, b, kept, desired, states),
 		r.release(ctx, b, kept, assigned, states),
 		r.reportPools(ctx, b, poolObjects, poolProblems, assigned.Usage),
-		r.reportBalancer(ctx, b, snap, desired, states),
 	)
-	if failed == nil && b.DeletionTimestamp != nil {
-		failed = r.releaseBalancer(ctx, b, assigned)
+	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving) == 0 {
+		return ctrl.Result{}, r.releaseBalancer(ctx, b)
 	}
-	return ctrl.Result{}, ignoreGone(failed)
+	return ctrl.Result{}, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
 }
 
 func (r *balancerReconciler) remember(b *v1alpha1.Balancer) (*memory, error) {
@@ -134,8 +133,8 @@ func (r *balancerReconciler) holdBalancer(ctx context.Context, b *v1alpha1.Balan
 }
 
 // releaseBalancer lets a Balancer go once nothing of it is on record anywhere.
-func (r *balancerReconciler) releaseBalancer(ctx context.Context, b *v1alpha1.Balancer, a *plan.Assignments) error {
-	if len(a.Leaving) > 0 || !controllerutil.ContainsFinalizer(b, v1alpha1.CleanupFinalizer) {
+func (r *balancerReconciler) releaseBalancer(ctx context.Context, b *v1alpha1.Balancer) error {
+	if !controllerutil.ContainsFinalizer(b, v1alpha1.CleanupFinalizer) {
 		return nil
 	}
 	return r.updateBalancer(ctx, b, func(b *v1alpha1.Balancer) { controllerutil.RemoveFinalizer(b, v1alpha1.CleanupFinalizer) })
@@ -212,21 +211,4 @@ func (kept *memory) cause(p *plan.Plan) string {
 		return "nodes"
 	}
 	return "services"
-}
-
-// ignoreGone drops errors about Services that were deleted, or deleted and made
-// again, while we looked at them: their events start another reconcile.
-func ignoreGone(err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return nil
-		}
-		return err
-	}
-	var rest []error
-	for _, e := range joined.Unwrap() {
-		rest = append(rest, ignoreGone(e))
-	}
-	return errors.Join(rest...)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -50,7 +51,11 @@ type patchFunc func(context.Context, client.Object, client.Patch, ...client.Patc
 func (p patchServices) send(ctx context.Context, svc *corev1.Service, data []byte, patch patchFunc) error {
 	answer := &corev1.Service{}
 	answer.Namespace, answer.Name = svc.Namespace, svc.Name
-	if err := patch(ctx, answer, client.RawPatch(types.StrategicMergePatchType, data)); err != nil {
+	err := patch(ctx, answer, client.RawPatch(types.StrategicMergePatchType, data))
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // it was deleted, or made again, meanwhile: its events start another reconcile
+	}
+	if err != nil {
 		return fmt.Errorf("patching Service %s/%s: %w", svc.Namespace, svc.Name, err)
 	}
 	p.written.add(answer)
