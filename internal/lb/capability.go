@@ -20,25 +20,28 @@ type Field string
 // Support says what the engines do for a Field. An engine that is no key of a
 // map can do it; the others have the reason, in words for a user.
 type Support struct {
-	Field   Field
-	Missing map[Engine]string // with every protocol
-	UDP     map[Engine]string // with UDP
-	Note    map[Engine]string // can, with a difference that a user may notice
+	Field    Field
+	Missing  map[Engine]string // with every protocol
+	UDP      map[Engine]string // with UDP
+	Affinity map[Engine]string // for a Service with sessionAffinity: ClientIP
+	Note     map[Engine]string // can, with a difference that a user may notice
 }
 
 const (
-	passive = "nginx has no active checks: it judges a node by the connections that it makes to it"
-	flows   = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
-	glued   = "nginx would put the header into the first datagram"
+	passive  = "nginx has no active checks: it judges a node by the connections that it makes to it"
+	blind    = "nginx cannot tell whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
+	flows    = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
+	glued    = "nginx would put the header into the first datagram"
+	affinity = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 )
 
 // Capabilities is the one table of what engines can do: the statuses of
 // policies, the documentation and the tests are made from it.
 var Capabilities = []Support{
-	{Field: "algorithm=RoundRobin", Note: map[Engine]string{Nginx: "with UDP: " + flows}},
-	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}},
+	{Field: "algorithm=RoundRobin", Affinity: map[Engine]string{Nginx: affinity}, Note: map[Engine]string{Nginx: "with UDP: " + flows}},
+	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity}},
 	{Field: "algorithm=SourceHash"},
-	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}},
+	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity}},
 	{Field: "mode=TCP"},
 	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4"}},
 	{Field: "proxyProtocol.send=None"},
@@ -47,32 +50,52 @@ var Capabilities = []Support{
 	{Field: "proxyProtocol.accept", UDP: map[Engine]string{Nginx: "nginx does not accept the PROXY protocol over UDP"}},
 	{Field: "timeouts.connect", UDP: map[Engine]string{Nginx: "with UDP there is no connection to wait for"}},
 	{Field: "timeouts.idle"},
-	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive}},
+	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive + "; " + blind}},
 	{Field: "healthCheck.type=None"},
 	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: passive}},
 	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: passive}},
 	{Field: "healthCheck.http", Missing: map[Engine]string{Nginx: passive}},
-	{Field: "healthCheck.interval", Note: map[Engine]string{Nginx: "in whole seconds, rounded up; a node that failed is left out for this long"}},
+	{Field: "healthCheck.interval", UDP: map[Engine]string{Nginx: blind}, Note: map[Engine]string{Nginx: "in whole seconds, rounded up; a node that failed is left out for this long"}},
 	{Field: "healthCheck.timeout", Missing: map[Engine]string{Nginx: passive + "; timeouts.connect bounds those"}},
 	{Field: "healthCheck.rise", Missing: map[Engine]string{Nginx: passive + ", and uses it again after healthCheck.interval"}},
-	{Field: "healthCheck.fall"},
+	{Field: "healthCheck.fall", UDP: map[Engine]string{Nginx: blind}, Note: map[Engine]string{Nginx: "connections that fail within healthCheck.interval; a node that is the only one is never left out"}},
 	{Field: "maxConnections"},
 	{Field: "maxConnectionsPerNode", Note: map[Engine]string{Nginx: "connections from before a reload are not counted"}},
 	{Field: "maxConnectionsPerClient"},
-	{Field: "retries"},
+	{Field: "retries", UDP: map[Engine]string{Nginx: blind}},
 	{Field: "drain", Missing: map[Engine]string{Nginx: "established connections to a node that leaves live until they end, or until worker_shutdown_timeout of the host's nginx cuts them"}},
+}
+
+// Known reports whether a field is in Capabilities.
+func Known(field Field) bool { return support(field) != nil }
+
+func support(field Field) *Support {
+	i := slices.IndexFunc(Capabilities, func(s Support) bool { return s.Field == field })
+	if i < 0 {
+		return nil
+	}
+	return &Capabilities[i]
 }
 
 // Unsupported says why an engine cannot do a field for a protocol, or "" if it can.
 func (e Engine) Unsupported(field Field, p Protocol) string {
-	i := slices.IndexFunc(Capabilities, func(s Support) bool { return s.Field == field })
-	if i < 0 {
+	s := support(field)
+	if s == nil {
 		return "no engine knows this setting"
 	}
-	if reason := Capabilities[i].Missing[e]; reason != "" || p != UDP {
+	if reason := s.Missing[e]; reason != "" || p != UDP {
 		return reason
 	}
-	return Capabilities[i].UDP[e]
+	return s.UDP[e]
+}
+
+// Overruled says why a field does nothing for a Service with session affinity,
+// or "" if it does.
+func (e Engine) Overruled(field Field) string {
+	if s := support(field); s != nil {
+		return s.Affinity[e]
+	}
+	return ""
 }
 
 // Carries reports whether an engine can carry a protocol.

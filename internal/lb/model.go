@@ -48,9 +48,9 @@ var safe = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 // NewID checks that a Service's namespace, name and UID are safe to print. The
 // API server guarantees it of every Service; manifests read from files need it.
 func NewID(namespace, name, uid string) (ID, error) {
-	for what, v := range map[string]string{"namespace": namespace, "name": name, "uid": uid} {
-		if !safe.MatchString(v) {
-			return ID{}, fmt.Errorf("the Service's %s %q is not a DNS label", what, v)
+	for _, part := range [...]struct{ what, value string }{{"namespace", namespace}, {"name", name}, {"uid", uid}} {
+		if !safe.MatchString(part.value) {
+			return ID{}, fmt.Errorf("the Service's %s %.80q is not a DNS label", part.what, part.value)
 		}
 	}
 	return ID{Namespace: namespace, Name: name, UID: uid}, nil

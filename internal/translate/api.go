@@ -19,7 +19,7 @@ type Service struct {
 	Withheld []lb.Listener
 }
 
-// Input is all that a Balancer's Config depends on.
+// Input is all that a Balancer's Config depends on. It is only read.
 type Input struct {
 	Balancer *v1alpha1.Balancer
 	Services []Service
@@ -34,7 +34,9 @@ type Input struct {
 type Problem struct {
 	Reason  string // one of v1alpha1.Reason*
 	Message string // what is wrong and what to do
-	// Fatal: the Service is left out of the Config.
+	// Fatal, of a Service: it is left out of the Config. Fatal, of the nodes:
+	// the Config has no backends because spec.nodes cannot be read, not because
+	// there are none; what the hosts run now is better.
 	Fatal bool
 }
 
@@ -52,7 +54,8 @@ type ServiceResult struct {
 	Backends   int       // nodes that carry it
 }
 
-// Output is what the hosts should carry and what users should know.
+// Output is what the hosts should carry and what users should know. It shares
+// memory with later Outputs of its Translator: it is only read.
 type Output struct {
 	Config   *lb.Config
 	Services map[types.UID]*ServiceResult
@@ -60,6 +63,6 @@ type Output struct {
 	// NodesProblem is set where no node may be a backend.
 	NodesProblem *Problem
 	// Unsupported are the settings of the Balancer's defaults that its engine
-	// cannot do, with the reason.
+	// cannot do for some of these Services, with the reason.
 	Unsupported []string
 }

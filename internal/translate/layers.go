@@ -60,9 +60,12 @@ func (l layers) resolve(engine lb.Engine, port string, p lb.Protocol) lb.Setting
 // targets reports whether a policy names a Service, or with a section one port of it.
 func targets(p *v1alpha1.UpstreamPolicy, service, section string) bool {
 	return slices.ContainsFunc(p.Spec.TargetRefs, func(r v1alpha1.PolicyTargetReference) bool {
-		return r.Name == service && r.SectionName == section
+		return isService(r) && r.Name == service && r.SectionName == section
 	})
 }
+
+// isService reports whether a target is of the kind that there is.
+func isService(r v1alpha1.PolicyTargetReference) bool { return r.Kind == "" || r.Kind == "Service" }
 
 // policyIndex finds the policies of a Service, the oldest first.
 type policyIndex map[types.NamespacedName][]*v1alpha1.UpstreamPolicy
@@ -93,13 +96,8 @@ func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {
 	})
 }
 
-// UnsupportedDefaults lists the settings of a Balancer's defaults that its
-// engine cannot do, with the reason.
-func UnsupportedDefaults(b *v1alpha1.Balancer) []string {
-	return unsupported(lb.Engine(b.Spec.Engine), &b.Spec.Defaults, []lb.Protocol{lb.TCP})
-}
-
-// unsupported lists the settings that an engine cannot do for some protocol.
+// unsupported lists the settings that an engine cannot do for some protocol, or
+// that cannot be read.
 func unsupported(engine lb.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.Protocol) []string {
 	var out []string
 	for _, f := range fields {
@@ -107,10 +105,27 @@ func unsupported(engine lb.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.
 		if value == "" {
 			continue
 		}
+		if err := f.check(value); err != nil {
+			out = append(out, err.Error())
+			continue
+		}
 		for _, p := range protocols {
 			if reason := engine.Unsupported(f.capability(value), p); reason != "" {
 				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
 				break
+			}
+		}
+	}
+	return out
+}
+
+// overruled lists the settings that a Service's session affinity decides instead.
+func overruled(engine lb.Engine, s *v1alpha1.UpstreamSettings) []string {
+	var out []string
+	for _, f := range fields {
+		if value := f.get(s); value != "" {
+			if reason := engine.Overruled(f.capability(value)); reason != "" {
+				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
 			}
 		}
 	}

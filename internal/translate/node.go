@@ -2,11 +2,12 @@ package translate
 
 import (
 	"cmp"
-	"hash/fnv"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,32 +19,43 @@ import (
 // toBeDeleted is the cluster autoscaler's taint on a node that it removes.
 const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
-// node is one that may be a backend.
+// nodes are those that may be backends.
+type nodes struct {
+	names  []string // sorted
+	v4, v6 []node   // by family, sorted by address and name
+	// none says why there are none, nil if there are some.
+	none *Problem
+}
+
+// node is one that may be a backend, by its address of one family.
 type node struct {
-	name   string
-	v4, v6 netip.Addr // invalid: none of this family
+	name    string
+	address netip.Addr
 }
 
-func (n node) address(ipv4 bool) netip.Addr {
+func (ns *nodes) of(ipv4 bool) []node {
 	if ipv4 {
-		return n.v4
+		return ns.v4
 	}
-	return n.v6
+	return ns.v6
 }
 
-// eligible finds the nodes that may be backends, sorted by name, and says why
-// there are none. As in Kubernetes' own service controller, the autoscaler's
-// taint counts when something else is a reason to look, and is none itself: see
-// SameNode.
-func eligible(b *v1alpha1.Balancer, nodes []*corev1.Node) ([]node, *Problem) {
+// eligible finds the nodes that may be backends.
+//
+// The autoscaler's taint makes a node ineligible (S23), but is no reason to look
+// (S24): the node serves until it goes, and a reload for the taint would be
+// followed by another for its removal. Kubernetes' own service controller has
+// it the same way. So the taint is read here, and SameNode, which decides what
+// starts a reconcile, does not see it come: it counts from the next change on.
+func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 	selector, err := metav1.LabelSelectorAsSelector(&b.Spec.Nodes.Selector)
 	if err != nil {
-		return nil, &Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector of Balancer " + b.Name + ": " + err.Error()}
+		return &nodes{none: &Problem{Reason: v1alpha1.ReasonInvalid, Message: fmt.Sprintf("spec.nodes.selector of Balancer %s: %s", b.Name, clip(err.Error())), Fatal: true}}
 	}
-	var out []node
-	labelled := 0
-	for _, n := range nodes {
-		if n.DeletionTimestamp != nil || !selector.Matches(labels.Set(n.Labels)) || tainted(n) {
+	out := &nodes{}
+	labelled, addressless := 0, 0
+	for _, n := range all {
+		if n.DeletionTimestamp != nil || !safeName(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
 			continue
 		}
 		if excluded(n) && !b.Spec.Nodes.IgnoreExcludeLabel {
@@ -51,20 +63,49 @@ func eligible(b *v1alpha1.Balancer, nodes []*corev1.Node) ([]node, *Problem) {
 			continue
 		}
 		v4, v6 := addresses(n)
-		if v4.IsValid() || v6.IsValid() {
-			out = append(out, node{n.Name, v4, v6})
+		if v4.IsValid() {
+			out.v4 = append(out.v4, node{n.Name, v4})
 		}
+		if v6.IsValid() {
+			out.v6 = append(out.v6, node{n.Name, v6})
+		}
+		if !v4.IsValid() && !v6.IsValid() {
+			addressless++
+			continue
+		}
+		out.names = append(out.names, n.Name)
 	}
-	slices.SortFunc(out, func(a, b node) int { return cmp.Compare(a.name, b.name) })
+	slices.Sort(out.names)
+	slices.SortFunc(out.v4, compareNodes)
+	slices.SortFunc(out.v6, compareNodes)
+	if len(out.names) == 0 {
+		out.none = &Problem{Reason: v1alpha1.ReasonNoEligibleNodes, Message: whyNone(b.Name, labelled, addressless)}
+	}
+	return out
+}
+
+func compareNodes(a, b node) int {
+	return cmp.Or(a.address.Compare(b.address), cmp.Compare(a.name, b.name))
+}
+
+func whyNone(balancer string, labelled, addressless int) string {
 	switch {
-	case len(out) > 0:
-		return out, nil
 	case labelled > 0:
-		return nil, &Problem{Reason: v1alpha1.ReasonNoEligibleNodes, Message: "every node has the label " + corev1.LabelNodeExcludeBalancers +
-			", which kubeadm puts on control-plane nodes: remove it from some, or set spec.nodes.ignoreExcludeLabel of Balancer " + b.Name}
+		return fmt.Sprintf("every node that could be a backend has the label %s, which kubeadm puts on control-plane nodes: "+
+			"remove it from some, or set spec.nodes.ignoreExcludeLabel of Balancer %s", corev1.LabelNodeExcludeBalancers, balancer)
+	case addressless > 0:
+		return "no node that may be a backend reports an InternalIP or ExternalIP"
 	default:
-		return nil, &Problem{Reason: v1alpha1.ReasonNoEligibleNodes, Message: "no node of the cluster may be a backend: see spec.nodes of Balancer " + b.Name}
+		return "no node of the cluster may be a backend: see spec.nodes of Balancer " + balancer
 	}
+}
+
+// safeName reports whether a node's name is in the alphabet of the model. The
+// API server guarantees it; manifests read from files need it.
+func safeName(name string) bool {
+	return name != "" && len(name) <= 253 && !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-'
+	})
 }
 
 func tainted(n *corev1.Node) bool {
@@ -82,6 +123,7 @@ func excluded(n *corev1.Node) bool {
 }
 
 // addresses are a node's first InternalIP of each family, else its ExternalIP.
+// What is not an address is skipped.
 func addresses(n *corev1.Node) (v4, v6 netip.Addr) {
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for _, na := range n.Status.Addresses {
@@ -108,42 +150,13 @@ func unicast(s string) (netip.Addr, bool) {
 	return a, err == nil && a.Zone() == "" && a.IsGlobalUnicast()
 }
 
-// SameNode reports whether two versions of a node mean the same to a balancer,
-// so that what kubelets report all the time costs nothing. An autoscaler's taint
-// alone is no difference: the node still serves, and its removal is one.
-func SameNode(a, b *corev1.Node) bool {
-	return (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
-		maps.Equal(a.Labels, b.Labels) &&
-		slices.Equal(a.Status.Addresses, b.Status.Addresses)
-}
-
-// subset keeps k of the nodes, by rendezvous hashing: a node that comes or goes
-// moves only the Services that it wins or had. 0 keeps all.
-func subset(nodes []node, uid string, k int) []node {
-	if k == 0 || len(nodes) <= k {
-		return nodes
-	}
-	scores := make(map[string]uint64, len(nodes))
-	for _, n := range nodes {
-		scores[n.name] = score(uid, n.name)
-	}
-	out := slices.SortedFunc(slices.Values(nodes), func(a, b node) int {
-		return cmp.Or(cmp.Compare(scores[b.name], scores[a.name]), cmp.Compare(a.name, b.name))
-	})[:k]
-	slices.SortFunc(out, func(a, b node) int { return cmp.Compare(a.name, b.name) })
-	return out
-}
-
-func score(uid, node string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(uid))
-	h.Write([]byte{0})
-	h.Write([]byte(node))
-	// FNV mixes its last bytes badly; node names differ in just those.
-	x := h.Sum64()
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	return x ^ x>>33
+// SameNode reports whether a node's new version means the same to a balancer as
+// its old one, so that what kubelets report all the time costs nothing. That an
+// autoscaler's taint came is no difference, see eligible. That it went is one:
+// the node may have been left out meanwhile.
+func SameNode(before, after *corev1.Node) bool {
+	return (before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) &&
+		!(tainted(before) && !tainted(after)) &&
+		maps.Equal(before.Labels, after.Labels) &&
+		slices.Equal(before.Status.Addresses, after.Status.Addresses)
 }

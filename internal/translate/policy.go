@@ -53,10 +53,13 @@ func targetStatus(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference
 	if err := check(&p.Spec.UpstreamSettings); err != nil {
 		return refuse(v1alpha1.ReasonInvalid, "%s", err)
 	}
+	if !isService(ref) {
+		return refuse(v1alpha1.ReasonInvalid, "the kind %s cannot be a target, only Service", quoted(ref.Kind))
+	}
 	if svc == nil {
 		return refuse(v1alpha1.ReasonTargetNotFound, "there is no Service %s in the namespace %s", ref.Name, p.Namespace)
 	}
-	protocols := targetProtocols(svc, ref.SectionName)
+	protocols := targetProtocols(svc.Spec.Ports, ref.SectionName)
 	if len(protocols) == 0 {
 		return refuse(v1alpha1.ReasonTargetNotFound, "the Service %s has no port named %q", ref.Name, ref.SectionName)
 	}
@@ -71,7 +74,11 @@ func targetStatus(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference
 	} else {
 		add(v1alpha1.ConditionConflicted, false, v1alpha1.ReasonNoConflict, "no older policy sets the same fields")
 	}
-	if cannot := unsupported(by.Engine, &p.Spec.UpstreamSettings, protocols); len(cannot) > 0 {
+	cannot := unsupported(by.Engine, &p.Spec.UpstreamSettings, protocols)
+	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		cannot = append(cannot, overruled(by.Engine, &p.Spec.UpstreamSettings)...)
+	}
+	if len(cannot) > 0 {
 		add(v1alpha1.ConditionUnsupported, true, v1alpha1.ReasonUnsupported, strings.Join(cannot, "; "))
 	} else {
 		add(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", by.Engine))
@@ -80,9 +87,9 @@ func targetStatus(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference
 }
 
 // targetProtocols are those of the ports that a target names.
-func targetProtocols(svc *corev1.Service, section string) []lb.Protocol {
+func targetProtocols(ports []corev1.ServicePort, section string) []lb.Protocol {
 	var out []lb.Protocol
-	for _, port := range svc.Spec.Ports {
+	for _, port := range ports {
 		p := lb.Protocol(port.Protocol)
 		if (section == "" || port.Name == section) && !slices.Contains(out, p) {
 			out = append(out, p)

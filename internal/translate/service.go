@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,16 +18,16 @@ import (
 type translation struct {
 	engine lb.Engine
 	in     Service
-	nodes  []node // eligible, before the traffic policy
-	none   *Problem
+	nodes  *nodes // before the traffic policy
 	slices []*discoveryv1.EndpointSlice
 	layers layers
 	limit  int // nodes per Service
+
 	result *ServiceResult
 }
 
-// run returns nil where nothing of the Service can be carried.
-func (t *translation) run() *lb.Service {
+// run returns no lb.Service where nothing of the Service can be carried.
+func (t *translation) run() (*lb.Service, *ServiceResult) {
 	t.result = &ServiceResult{PortErrors: map[PortKey]string{}}
 	svc := t.in.Object
 	id, err := lb.NewID(svc.Namespace, svc.Name, string(svc.UID))
@@ -39,30 +38,74 @@ func (t *translation) run() *lb.Service {
 	if problem != nil {
 		return t.fatal(problem.Reason, problem.Message)
 	}
-	out := &lb.Service{ID: id}
-	for _, port := range t.carriedPorts() {
-		for _, a := range t.in.Addresses {
-			l := lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}
-			if !slices.Contains(t.in.Withheld, l) {
-				out.Frontends = append(out.Frontends, t.frontend(l, port, sources))
-			}
-		}
+	if wrong := wrongPort(svc.Spec.Ports); wrong != "" {
+		return t.fatal(v1alpha1.ReasonInvalidSpec, wrong)
 	}
-	t.judgeBackends(out)
+	out := &lb.Service{ID: id, Frontends: t.frontends(sources)}
 	if len(out.Frontends) == 0 {
-		return nil
+		return nil, t.result
 	}
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
+	t.judgeBackends(out)
+	return out, t.result
+}
+
+func (t *translation) fatal(reason, message string) (*lb.Service, *ServiceResult) {
+	t.result.Problems = []Problem{{Reason: reason, Message: message, Fatal: true}}
+	return nil, t.result
+}
+
+func (t *translation) problem(reason, format string, args ...any) {
+	t.result.Problems = append(t.result.Problems, Problem{Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+// wrongPort says which port is none. The API server refuses them, but manifests
+// can come from files.
+func wrongPort(ports []corev1.ServicePort) string {
+	seen := map[PortKey]bool{}
+	for _, p := range ports {
+		key := PortKey{p.Protocol, p.Port}
+		switch {
+		case p.Port < 1 || p.Port > 65535:
+			return fmt.Sprintf("spec.ports: %d is not a port", p.Port)
+		case p.NodePort < 0 || p.NodePort > 65535:
+			return fmt.Sprintf("spec.ports: %d is not a nodePort", p.NodePort)
+		case seen[key]:
+			return fmt.Sprintf("spec.ports has %d twice", p.Port)
+		}
+		seen[key] = true
+	}
+	if len(ports) == 0 {
+		return "spec.ports is empty"
+	}
+	return ""
+}
+
+// frontends are one for each port that can be carried, on each address that the
+// Service has it on.
+func (t *translation) frontends(sources sources) []lb.Frontend {
+	svc := t.in.Object
+	ports := t.carriedPorts()
+	out := make([]lb.Frontend, 0, len(ports)*len(t.in.Addresses))
+	for _, a := range t.in.Addresses {
+		a = a.Unmap()
+		carriers := t.carriers(a.Is4())
+		for _, port := range ports {
+			l := lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}
+			if slices.Contains(t.in.Withheld, l) {
+				continue
+			}
+			out = append(out, lb.Frontend{
+				Listener:            l,
+				Backends:            backends(carriers, uint16(port.NodePort)),
+				Allow:               sources.of(a.Is4()),
+				Affinity:            affinity(svc),
+				HealthCheckNodePort: healthCheckNodePort(svc),
+				Settings:            t.layers.resolve(t.engine, port.Name, l.Protocol),
+			})
+		}
+	}
 	return out
-}
-
-func (t *translation) fatal(reason, message string) *lb.Service {
-	t.result.Problems = append([]Problem{{Reason: reason, Message: message, Fatal: true}}, t.result.Problems...)
-	return nil
-}
-
-func (t *translation) problem(reason, message string) {
-	t.result.Problems = append(t.result.Problems, Problem{Reason: reason, Message: message})
 }
 
 // carriedPorts are the ports that the engine can carry; the others get an error.
@@ -71,7 +114,7 @@ func (t *translation) carriedPorts() []corev1.ServicePort {
 	var cannot, lacking []string
 	for _, port := range t.in.Object.Spec.Ports {
 		key := PortKey{port.Protocol, port.Port}
-		name := fmt.Sprintf("%d/%s", port.Port, port.Protocol)
+		name := fmt.Sprintf("%d/%s", port.Port, clip(string(port.Protocol)))
 		switch {
 		case !t.engine.Carries(lb.Protocol(port.Protocol)):
 			t.result.PortErrors[key] = v1alpha1.PortErrorProtocol
@@ -84,82 +127,79 @@ func (t *translation) carriedPorts() []corev1.ServicePort {
 		}
 	}
 	if len(cannot) > 0 {
-		t.problem(v1alpha1.ReasonMixedProtocol, fmt.Sprintf("%s cannot carry %s", t.engine, strings.Join(cannot, ", ")))
+		t.problem(v1alpha1.ReasonMixedProtocol, "%s cannot carry %s", t.engine, strings.Join(cannot, ", "))
 	}
 	if len(lacking) > 0 {
-		t.problem(v1alpha1.ReasonNoNodePort, fmt.Sprintf("no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true", strings.Join(lacking, ", ")))
+		t.problem(v1alpha1.ReasonNoNodePort, "no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true", strings.Join(lacking, ", "))
 	}
-	if len(carried) == 0 && len(t.result.Problems) > 0 {
-		t.result.Problems[0].Fatal = true
+	if len(carried) == 0 {
+		t.result.Problems[0].Fatal = true // there is at least one port, and so one problem
 	}
 	return carried
 }
 
-func (t *translation) frontend(l lb.Listener, port corev1.ServicePort, sources sources) lb.Frontend {
-	svc := t.in.Object
-	f := lb.Frontend{
-		Listener: l,
-		Allow:    sources.of(l.Address.Is4()),
-		Settings: t.layers.resolve(t.engine, port.Name, l.Protocol),
-	}
-	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		f.Affinity = affinity(svc.Spec.SessionAffinityConfig)
-	}
-	if local(svc) {
-		f.HealthCheckNodePort = uint16(svc.Spec.HealthCheckNodePort)
-	}
-	for _, n := range t.carriers(l.Address.Is4()) {
-		f.Backends = append(f.Backends, lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address(l.Address.Is4()), uint16(port.NodePort))})
-	}
-	slices.SortFunc(f.Backends, func(a, b lb.Backend) int {
-		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Node, b.Node))
-	})
-	// Two Node objects with one address are one backend.
-	f.Backends = slices.CompactFunc(f.Backends, func(a, b lb.Backend) bool { return a.Address == b.Address })
-	return f
-}
-
-// carriers are the nodes that carry the Service for one family.
+// carriers are the nodes that carry the Service for one family, sorted by
+// address. Two Node objects with one address are one.
 func (t *translation) carriers(ipv4 bool) []node {
-	var out []node
-	ready := map[string]bool{}
-	if local(t.in.Object) {
+	all := t.nodes.of(ipv4)
+	isLocal := local(t.in.Object)
+	var ready map[string]bool
+	if isLocal {
 		ready = readyNodes(t.slices, ipv4)
 	}
-	for _, n := range t.nodes {
-		if n.address(ipv4).IsValid() && (!local(t.in.Object) || ready[n.name]) {
+	out := make([]node, 0, len(all))
+	for _, n := range all {
+		if (!isLocal || ready[n.name]) && (len(out) == 0 || out[len(out)-1].address != n.address) {
 			out = append(out, n)
 		}
 	}
 	return subset(out, string(t.in.Object.UID), t.limit)
 }
 
-// judgeBackends tells where there are none. A Local Service without endpoints
-// is as its owner made it, so nobody is told.
+func backends(carriers []node, nodePort uint16) []lb.Backend {
+	out := make([]lb.Backend, len(carriers))
+	for i, n := range carriers {
+		out[i] = lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, nodePort)}
+	}
+	return out
+}
+
+// judgeBackends counts the nodes, and tells where there are none. A Local Service
+// without endpoints is as its owner made it, so nobody is told.
 func (t *translation) judgeBackends(out *lb.Service) {
 	nodes := map[string]bool{}
+	var silent []netip.Addr
 	for _, f := range out.Frontends {
 		for _, b := range f.Backends {
 			nodes[b.Node] = true
 		}
+		if len(t.nodes.of(f.Listener.Address.Is4())) == 0 && !slices.Contains(silent, f.Listener.Address) {
+			silent = append(silent, f.Listener.Address)
+		}
 	}
 	t.result.Backends = len(nodes)
-	if len(nodes) > 0 || len(out.Frontends) == 0 {
+	if t.nodes.none != nil {
+		t.problem(v1alpha1.ReasonNoEligibleNodes, "%s", t.nodes.none.Message)
 		return
 	}
-	switch {
-	case t.none != nil:
-		t.problem(t.none.Reason, t.none.Message)
-	case !local(t.in.Object):
-		t.problem(v1alpha1.ReasonNoEligibleNodes, "no node has an address of the Service's family")
+	for _, a := range silent {
+		t.problem(v1alpha1.ReasonNoEligibleNodes, "nothing answers at %s: no node that may be a backend has an %s address", a, family(a))
 	}
+}
+
+func family(a netip.Addr) corev1.IPFamily {
+	if a.Is4() {
+		return corev1.IPv4Protocol
+	}
+	return corev1.IPv6Protocol
 }
 
 func local(svc *corev1.Service) bool {
 	return svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// readyNodes are those with an endpoint of a family that takes new connections.
+// readyNodes are those with an endpoint of a family that takes new connections:
+// one that is serving and terminating only keeps those that it has.
 func readyNodes(slices []*discoveryv1.EndpointSlice, ipv4 bool) map[string]bool {
 	family := discoveryv1.AddressTypeIPv6
 	if ipv4 {
@@ -183,10 +223,20 @@ func readyNodes(slices []*discoveryv1.EndpointSlice, ipv4 bool) map[string]bool 
 
 // affinity is how long a client stays on its node; the API server's default is
 // three hours.
-func affinity(config *corev1.SessionAffinityConfig) time.Duration {
-	seconds := int32(corev1.DefaultClientIPServiceAffinitySeconds)
-	if config != nil && config.ClientIP != nil && config.ClientIP.TimeoutSeconds != nil && *config.ClientIP.TimeoutSeconds > 0 {
-		seconds = *config.ClientIP.TimeoutSeconds
+func affinity(svc *corev1.Service) time.Duration {
+	if svc.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	seconds := corev1.DefaultClientIPServiceAffinitySeconds
+	if config := deref(deref(svc.Spec.SessionAffinityConfig).ClientIP); deref(config.TimeoutSeconds) > 0 {
+		seconds = *config.TimeoutSeconds
 	}
 	return time.Duration(seconds) * time.Second
+}
+
+func healthCheckNodePort(svc *corev1.Service) uint16 {
+	if port := svc.Spec.HealthCheckNodePort; local(svc) && port > 0 && port <= 65535 {
+		return uint16(port)
+	}
+	return 0
 }

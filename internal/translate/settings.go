@@ -2,7 +2,9 @@ package translate
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -52,7 +54,7 @@ var fields = []field{
 	{"healthCheck.http", false,
 		func(s *v1alpha1.UpstreamSettings) string {
 			if h := deref(s.HealthCheck).HTTP; h != nil {
-				return strconv.Itoa(int(deref(h.Port))) + h.Path
+				return strconv.Itoa(int(deref(h.Port))) + " " + h.Path
 			}
 			return ""
 		},
@@ -65,28 +67,30 @@ var fields = []field{
 		func(s *lb.Settings, v string) error { return duration(&s.HealthCheck.Timeout, v) }},
 	{"healthCheck.rise", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(deref(s.HealthCheck).Rise) },
-		func(s *lb.Settings, v string) error { return count(&s.HealthCheck.Rise, v, 1) }},
+		func(s *lb.Settings, v string) error { return count(&s.HealthCheck.Rise, v, 1, maxChecks) }},
 	{"healthCheck.fall", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(deref(s.HealthCheck).Fall) },
-		func(s *lb.Settings, v string) error { return count(&s.HealthCheck.Fall, v, 1) }},
+		func(s *lb.Settings, v string) error { return count(&s.HealthCheck.Fall, v, 1, maxChecks) }},
 	{"maxConnections", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnections) },
-		func(s *lb.Settings, v string) error { return count(&s.MaxConnections, v, 0) }},
+		func(s *lb.Settings, v string) error { return count(&s.MaxConnections, v, 0, maxConnections) }},
 	{"maxConnectionsPerNode", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerNode) },
-		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerNode, v, 0) }},
+		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerNode, v, 0, maxConnections) }},
 	{"maxConnectionsPerClient", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerClient) },
-		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerClient, v, 0) }},
+		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerClient, v, 0, maxConnections) }},
 	{"retries", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.Retries) },
-		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0) }},
+		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0, maxRetries) }},
 	{"drain", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(s.Drain) },
 		func(s *lb.Settings, v string) error { return duration(&s.Drain, v) }},
 }
 
-// builtIn is below every other level.
+// builtIn is below every other level. A node that failed is tried again soon: with
+// passive checks, a Service that had no endpoints fails on every node, and this is
+// how long clients are refused after it got some.
 func builtIn(p lb.Protocol) lb.Settings {
 	s := lb.Settings{
 		Algorithm:      lb.RoundRobin,
@@ -94,7 +98,7 @@ func builtIn(p lb.Protocol) lb.Settings {
 		SendProxy:      lb.ProxyNone,
 		ConnectTimeout: time.Second,
 		IdleTimeout:    10 * time.Minute,
-		HealthCheck:    lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 1},
+		HealthCheck:    lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
 		Retries:        2,
 	}
 	if p == lb.UDP {
@@ -103,57 +107,74 @@ func builtIn(p lb.Protocol) lb.Settings {
 	return s
 }
 
-// check finds values that cannot be read. The API server's schema refuses them,
+// check finds a value that cannot be read. The API server's schema refuses those,
 // but manifests can come from files.
-func check(s *v1alpha1.UpstreamSettings) error {
-	for _, f := range fields {
-		value := f.get(s)
-		if value == "" {
-			continue
-		}
-		var into lb.Settings
-		if err := f.set(&into, value); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-		if f.byValue && lb.Nginx.Unsupported(f.capability(value), lb.TCP) == noSuchSetting {
-			return fmt.Errorf("%s: there is no %q", f.name, value)
-		}
+func (f field) check(value string) error {
+	if f.byValue && !lb.Known(f.capability(value)) {
+		return fmt.Errorf("%s: there is no %s", f.name, quoted(value))
+	}
+	var into lb.Settings
+	if err := f.set(&into, value); err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
 	}
 	return nil
 }
 
-var noSuchSetting = lb.Nginx.Unsupported("", lb.TCP)
+// check finds the first value that cannot be read.
+func check(s *v1alpha1.UpstreamSettings) error {
+	for _, f := range fields {
+		if value := f.get(s); value != "" {
+			if err := f.check(value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 const maxDuration = 24 * time.Hour
 
 func duration(into *time.Duration, v string) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < time.Millisecond || d > maxDuration {
-		return fmt.Errorf("%q is not a duration between 1ms and 24h, such as 500ms or 10s", v)
+		return fmt.Errorf("%s is not a duration between 1ms and 24h, such as 500ms or 10s", quoted(v))
 	}
 	*into = d
 	return nil
 }
 
-const maxCount = 10_000_000
+// The bounds of the schema.
+const (
+	maxConnections = 10_000_000
+	maxChecks      = 100
+	maxRetries     = 15
+)
 
-func count(into *int32, v string, least int64) error {
+func count(into *int32, v string, least, most int64) error {
 	n, err := strconv.ParseInt(v, 10, 32)
-	if err != nil || n < least || n > maxCount {
-		return fmt.Errorf("%q is not a number between %d and %d", v, least, maxCount)
+	if err != nil || n < least || n > most {
+		return fmt.Errorf("%s is not a number between %d and %d", v, least, most)
 	}
 	*into = int32(n)
 	return nil
 }
 
-// httpCheck reads what the field's get wrote: the port, then the path.
+var safePath = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
+
+// httpCheck reads what the field's get wrote: the port, a space and the path.
 func httpCheck(into *lb.HealthCheck, v string) error {
-	var port uint16
-	var path string
-	if _, err := fmt.Sscanf(v, "%d%s", &port, &path); err != nil {
-		return fmt.Errorf("%q is not a port and a path", v)
+	number, path, _ := strings.Cut(v, " ")
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil {
+		return fmt.Errorf("port %s is not between 1 and 65535", number)
 	}
-	into.Port, into.Path = port, path
+	if path == "" {
+		path = "/"
+	}
+	if !safePath.MatchString(path) {
+		return fmt.Errorf("path %s is not one such as /healthz, of letters, digits and -._~/%%", quoted(path))
+	}
+	into.Port, into.Path = uint16(port), path
 	return nil
 }
 

@@ -32,24 +32,25 @@ func (s sources) of(ipv4 bool) lb.Allow {
 }
 
 // parseSources reads a Service's source ranges, or those of the older annotation.
-// One that cannot be read refuses the whole Service: opening it to everybody, or
-// closing it to those that the range meant, would both be guesses.
+//
+// One that cannot be read, also an old one with leading zeros, refuses the whole
+// Service: it is left out of the Config, so its listeners close until its owner
+// corrects it. Opening it to everybody, or closing it to whom the range meant,
+// would both be guesses, and the ranges from before are not known here.
 func parseSources(svc *corev1.Service) (sources, *Problem) {
-	list, where := svc.Spec.LoadBalancerSourceRanges, "spec.loadBalancerSourceRanges"
+	list, where, reason := svc.Spec.LoadBalancerSourceRanges, "spec.loadBalancerSourceRanges", v1alpha1.ReasonInvalidSpec
 	if len(list) == 0 {
-		where = "the annotation " + v1alpha1.SourceRangesAnnotation
-		if text := strings.TrimSpace(svc.Annotations[v1alpha1.SourceRangesAnnotation]); text != "" {
-			list = strings.Split(text, ",")
+		text := strings.TrimSpace(svc.Annotations[v1alpha1.SourceRangesAnnotation])
+		if text == "" {
+			return sources{everybody: true}, nil
 		}
-	}
-	if len(list) == 0 {
-		return sources{everybody: true}, nil
+		list, where, reason = strings.Split(text, ","), "the annotation "+v1alpha1.SourceRangesAnnotation, v1alpha1.ReasonInvalidAnnotation
 	}
 	var out sources
 	for _, text := range list {
 		p, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			return sources{}, &Problem{Reason: v1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("%s: %q is not a range such as 192.0.2.0/24", where, text)}
+			return sources{}, &Problem{Reason: reason, Message: fmt.Sprintf("%s: %s is not a range such as 192.0.2.0/24", where, quoted(text))}
 		}
 		// A range of IPv4 addresses in IPv6 clothes is one of IPv4.
 		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
@@ -68,36 +69,4 @@ func parseSources(svc *corev1.Service) (sources, *Problem) {
 func sorted(ranges []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(ranges, netip.Prefix.Compare)
 	return slices.Compact(ranges)
-}
-
-// WantedAddresses are the addresses that a Service asks for by annotation or, in
-// the older way, by spec.loadBalancerIP.
-func WantedAddresses(svc *corev1.Service) ([]netip.Addr, *Problem) {
-	text, where := svc.Annotations[v1alpha1.AddressesAnnotation], "the annotation "+v1alpha1.AddressesAnnotation
-	older := svc.Spec.LoadBalancerIP
-	switch {
-	case strings.TrimSpace(text) == "" && older == "":
-		return nil, nil
-	case strings.TrimSpace(text) == "":
-		text, where = older, "spec.loadBalancerIP"
-	}
-	var out []netip.Addr
-	for part := range strings.SplitSeq(text, ",") {
-		a, ok := unicast(strings.TrimSpace(part))
-		if !ok {
-			return nil, invalidWish("%s: %q is not an address; want at most one of each family, separated by a comma", where, part)
-		}
-		if slices.ContainsFunc(out, func(o netip.Addr) bool { return o.Is4() == a.Is4() }) {
-			return nil, invalidWish("%s names two addresses of one family", where)
-		}
-		out = append(out, a)
-	}
-	if a, ok := unicast(strings.TrimSpace(older)); older != "" && (!ok || !slices.Contains(out, a)) {
-		return nil, invalidWish("spec.loadBalancerIP and %s ask for different addresses: remove one of them", where)
-	}
-	return out, nil
-}
-
-func invalidWish(format string, args ...any) *Problem {
-	return &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Message: fmt.Sprintf(format, args...)}
 }

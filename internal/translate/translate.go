@@ -2,11 +2,11 @@ package translate
 
 import (
 	"cmp"
-	"fmt"
-	"hash"
-	"hash/fnv"
+	"reflect"
 	"slices"
+	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -15,13 +15,19 @@ import (
 )
 
 // Translator translates the Inputs of one Balancer, one after the other. What a
-// Service became is kept while nothing that it depends on changes, and then it is
-// the same pointer: a later stage may remember by it. Not for concurrent use.
+// Service became is kept while nothing that it depends on changes, and it stays
+// the same pointer while it says the same: a later stage may remember by it. Not
+// for concurrent use.
 type Translator struct {
-	kept map[types.UID]kept
+	kept   map[types.UID]kept
+	common string // of the last Input
+	turn   int    // counts the changes of common
+	buf    []byte // for keys
 }
 
+// kept is what a Service became, and key is what it depended on.
 type kept struct {
+	turn    int
 	key     string
 	service *lb.Service
 	result  *ServiceResult
@@ -32,36 +38,30 @@ func New() *Translator { return &Translator{} }
 
 // Translate makes a Balancer's Config.
 func (t *Translator) Translate(in Input) Output {
-	nodes, none := eligible(in.Balancer, in.Nodes)
+	ns := eligible(in.Balancer, in.Nodes)
 	out := Output{
-		Config:       &lb.Config{},
+		Config:       &lb.Config{Services: make([]*lb.Service, 0, len(in.Services))},
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
-		NodesProblem: none,
-		Unsupported:  UnsupportedDefaults(in.Balancer),
+		Nodes:        ns.names,
+		NodesProblem: ns.none,
+		Unsupported:  unsupported(lb.Engine(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, protocols(in.Services)),
 	}
-	for _, n := range nodes {
-		out.Nodes = append(out.Nodes, n.name)
+	if common := commonKey(in, ns); common != t.common {
+		t.common = common
+		t.turn++
 	}
 	policies := indexPolicies(in.Policies)
-	common := commonKey(in, nodes)
 	next := make(map[types.UID]kept, len(in.Services))
 	for _, svc := range in.Services {
 		name := types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}
-		job := translation{
+		k := t.one(translation{
 			engine: lb.Engine(in.Balancer.Spec.Engine),
 			in:     svc,
-			nodes:  nodes,
-			none:   none,
+			nodes:  ns,
 			slices: in.Slices[name],
 			layers: layers{policies[name], svc.Object.Name, &in.Balancer.Spec.Defaults},
 			limit:  int(in.Balancer.Spec.Nodes.MaxPerService),
-		}
-		key, keeps := job.key(common)
-		k, found := t.kept[svc.Object.UID]
-		if !found || !keeps || k.key != key {
-			k = kept{key: key, service: job.run()}
-			k.result = job.result
-		}
+		})
 		next[svc.Object.UID] = k
 		out.Services[svc.Object.UID] = k.result
 		if k.service != nil {
@@ -73,45 +73,100 @@ func (t *Translator) Translate(in Input) Output {
 	return out
 }
 
-// commonKey changes with what all Services of a Balancer depend on.
-func commonKey(in Input, nodes []node) string {
-	h := fnv.New128a()
-	fmt.Fprintf(h, "%s %d %d %+v ", in.Balancer.UID, in.Balancer.Generation, in.Balancer.Spec.Nodes.MaxPerService, in.Balancer.Spec.Engine)
-	for _, n := range nodes {
-		fmt.Fprintf(h, "%s %s %s ", n.name, n.v4, n.v6)
+// one translates a Service, or remembers what became of it.
+func (t *Translator) one(job translation) kept {
+	was := t.kept[job.in.Object.UID]
+	var keeps bool
+	t.buf, keeps = job.appendKey(t.buf[:0])
+	if keeps && was.turn == t.turn && was.key == string(t.buf) {
+		return was
 	}
-	return string(h.Sum(nil))
+	now := kept{turn: t.turn}
+	if keeps {
+		now.key = string(t.buf)
+	}
+	now.service, now.result = job.run()
+	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
+		now.service = was.service
+	}
+	return now
 }
 
-// key changes with what a Service's translation depends on. Objects that were
-// never in an API server have no version: then nothing can be kept.
-func (t *translation) key(common string) (key string, ok bool) {
-	h := fnv.New128a()
-	h.Write([]byte(common))
+// protocols are those of all Services.
+func protocols(services []Service) []lb.Protocol {
+	out := []lb.Protocol{lb.TCP}
+	for _, svc := range services {
+		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) == lb.UDP }) {
+			return append(out, lb.UDP)
+		}
+	}
+	return out
+}
+
+// commonKey changes with what all Services of a Balancer depend on.
+func commonKey(in Input, ns *nodes) string {
+	var b []byte
+	add := func(parts ...string) {
+		for _, p := range parts {
+			b = strconv.AppendQuote(b, p)
+		}
+	}
+	spec := &in.Balancer.Spec
+	add(string(spec.Engine), strconv.Itoa(int(spec.Nodes.MaxPerService)))
+	for _, f := range fields {
+		add(f.get(&spec.Defaults))
+	}
+	for _, n := range slices.Concat(ns.v4, ns.v6) {
+		add(n.name, n.address.String())
+	}
+	if ns.none != nil {
+		add(ns.none.Message)
+	}
+	return string(b)
+}
+
+// appendKey appends what changes with what only this Service depends on. Objects
+// that were never in an API server have no version: then nothing can be kept.
+func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 	ok = t.in.Object.ResourceVersion != ""
-	version(h, &t.in.Object.ObjectMeta)
+	b = appendVersion(b, &t.in.Object.ObjectMeta, t.in.Object.ResourceVersion)
 	for _, a := range t.in.Addresses {
-		h.Write(a.AsSlice())
+		b = append(a.AppendTo(b), ' ')
 	}
+	b = append(b, 0)
 	for _, l := range t.in.Withheld {
-		h.Write([]byte(l.String()))
+		b = append(l.Address.AppendTo(b), ' ')
+		b = append(strconv.AppendUint(b, uint64(l.Port), 10), l.Protocol...)
+		b = append(b, ' ')
 	}
+	b = append(b, 0)
 	for _, p := range t.layers.policies {
 		ok = ok && p.ResourceVersion != ""
-		version(h, &p.ObjectMeta)
+		// Our own writing of its status changes its version, and means nothing here.
+		version := p.ResourceVersion
+		if p.Generation > 0 {
+			version = strconv.FormatInt(p.Generation, 10)
+		}
+		b = appendVersion(b, &p.ObjectMeta, version)
 	}
-	// Their order in the cache means nothing.
-	slices.SortFunc(t.slices, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	for _, s := range t.slices {
+	b = append(b, 0)
+	for _, s := range inOrder(t.slices) {
 		ok = ok && s.ResourceVersion != ""
-		version(h, &s.ObjectMeta)
+		b = appendVersion(b, &s.ObjectMeta, s.ResourceVersion)
 	}
-	return string(h.Sum(nil)), ok
+	return b, ok
 }
 
-func version(h hash.Hash, m *metav1.ObjectMeta) {
-	h.Write([]byte(m.UID))
-	h.Write([]byte{0})
-	h.Write([]byte(m.ResourceVersion))
-	h.Write([]byte{0})
+func appendVersion(b []byte, m *metav1.ObjectMeta, version string) []byte {
+	b = append(append(b, m.UID...), 0)
+	return append(append(b, version...), 0)
+}
+
+// inOrder sorts what a cache lists in any order.
+func inOrder(s []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
+	byName := func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) }
+	if slices.IsSortedFunc(s, byName) {
+		return s
+	}
+	return slices.SortedFunc(slices.Values(s), byName)
 }
