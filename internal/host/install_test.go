@@ -1,0 +1,421 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// bareMachine makes a machine out of a copy of this one: a network, processes and
+// a file system of its own.
+const bareMachine = `
+ip link set lo up
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+mount -t proc proc "$1/root/proc"
+mount --rbind /dev "$1/root/dev"
+mount -t tmpfs -o mode=755 tmpfs "$1/root/run"
+mkdir -p "$1/root/run/sshd" "$1/root/run/sudo" "$1/root/run/lock"
+exec chroot "$1/root" "$2" -test.v -test.count=1 "-test.run=^$3\$"
+`
+
+// onBareMachine runs a test on a bare machine of its own.
+func onBareMachine(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv("EXTERNAL_LB_TEST_BARE") != "" {
+		test(t)
+		return
+	}
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
+		"sh", "-ec", bareMachine, "sh", t.TempDir(), os.Args[0], t.Name())
+	cmd.Env = append(os.Environ(), "EXTERNAL_LB_TEST_BARE=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+const (
+	aKey     = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJl3dIeudNqd0DPMRD6OIh65tjVHR3j1cjEsUgj9Hj7c me@here"
+	otherKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0ewbcqW2ofUMPPIsaKQ3iXUWGy0xsfVJ4mYpMpnuuj"
+)
+
+func install(t *testing.T, o InstallOptions) map[string]StepResult {
+	t.Helper()
+	steps, err := Install(t.Context(), o)
+	results := map[string]StepResult{}
+	for _, s := range steps {
+		t.Logf("%-10s %-20s %s", s.Result, s.Name, s.Detail)
+		if results[s.Name] != StepDone {
+			results[s.Name] = s.Result
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+func run(t *testing.T, argv ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+	return string(out)
+}
+
+// startDaemon starts nginx, which may keep its outputs open.
+func startDaemon(t *testing.T) {
+	t.Helper()
+	run(t, "sh", "-c", "nginx >/dev/null 2>&1 </dev/null")
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestInstall(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		keyFile := filepath.Join(t.TempDir(), "key.pub")
+		put(t, keyFile, "# ours\n"+aKey+"\n")
+		options := InstallOptions{AuthorizedKeys: []string{keyFile, otherKey}, NonlocalBind: true, DryRun: true}
+		startDaemon(t)
+
+		for name, result := range install(t, options) {
+			if result == StepDone || result == StepFailed {
+				t.Errorf("dry run: %s is %s", name, result)
+			}
+		}
+		if _, err := os.Stat("/etc/external-lb"); err == nil {
+			t.Error("the dry run has made /etc/external-lb")
+		}
+
+		options.DryRun = false
+		want := map[string]StepResult{
+			"packages": StepPresent, "directory": StepDone, "settings": StepDone, "user": StepDone, "check configuration": StepDone,
+			"include file": StepDone, "first configuration": StepDone, "include": StepDone, "sudo rights": StepDone,
+			"authorized keys": StepDone, "sysctl": StepDone, "nginx": StepDone, "ports": StepWarning,
+		}
+		if diff := cmp.Diff(want, install(t, options)); diff != "" {
+			t.Error(diff)
+		}
+		for name := range want {
+			if name != "ports" {
+				want[name] = StepPresent
+			}
+		}
+		if diff := cmp.Diff(want, install(t, options)); diff != "" {
+			t.Errorf("again: %s", diff)
+		}
+		checkInstalled(t)
+		deliverAsAccount(t)
+		logIn(t)
+	})
+}
+
+func checkInstalled(t *testing.T) {
+	keys, err := os.ReadFile("/var/lib/external-lb/.ssh/authorized_keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const line = `restrict,command="/usr/local/bin/external-lb host serve" `
+	if diff := cmp.Diff(line+aKey+"\n"+line+otherKey+"\n", string(keys)); diff != "" {
+		t.Error(diff)
+	}
+	rights, err := os.ReadFile(sudoersPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("# Made by `external-lb host install`: what the account may do as root.\n"+
+		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q -c /etc/external-lb/nginx-check.conf\n"+
+		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload\n"+
+		"external-lb ALL=(root) NOPASSWD: /usr/bin/tail -c 65536 /var/log/nginx/error.log\n", string(rights)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// deliverAsAccount delivers as the account does: with three rights.
+func deliverAsAccount(t *testing.T) {
+	u, err := user.Lookup(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := "/usr/local/bin/external-lb-test"
+	data, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(binary, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), binary, "-test.v", "-test.run=^TestAsTheAccount$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	cmd.Env = append(os.Environ(), "HOME=/var/lib/external-lb", "TMPDIR=/tmp", "EXTERNAL_LB_TEST_ACCOUNT=1")
+	cmd.Dir = "/"
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestAsTheAccount") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// And root looks at what the account has delivered.
+	a, err := NewAgent(DefaultSettings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := a.Status(t.Context())
+	if err != nil || st.Live == "" || st.Live != st.Files.Digest() || st.Message != "" {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+}
+
+// TestAsTheAccount delivers with the settings of the machine. It is a part of
+// TestInstall, and has nothing to do elsewhere.
+func TestAsTheAccount(t *testing.T) {
+	if os.Getenv("EXTERNAL_LB_TEST_ACCOUNT") == "" {
+		return
+	}
+	settings, err := LoadSettings(SettingsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := NewAgent(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &box{T: t, agent: a}
+	if m := b.status().Message; m != "" {
+		t.Errorf("message: %s", m)
+	}
+	at := netip.MustParseAddrPort("127.0.0.1:81") // a port for which root is needed
+	all := set(t, service(t, "web", "one", at), broken(t, "bad"), service(t, "site", "x", netip.MustParseAddrPort("127.0.0.1:80")),
+		service(t, "elsewhere", "elsewhere", netip.MustParseAddrPort("192.0.2.77:81")))
+	out := b.apply(all)
+	if diff := cmp.Diff([]string{"services/bad.conf", "services/site.conf"}, refusedPaths(out)); diff != "" {
+		t.Error(diff)
+	}
+	b.says(at, "one")
+	if reason := out.Refused[1].Reason; !strings.Contains(reason, "/etc/nginx/sites-enabled/default") {
+		t.Errorf("reason: %s", reason)
+	}
+	b.apply(set(t, service(t, "web", "two", at)))
+	b.says(at, "two")
+	main, err := fileset.NewFile("main.conf", []byte("limit_conn_zone $remote_addr zone=a:32k;\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := fileset.NewFile("main.conf", []byte("limit_conn_zone $remote_port zone=a:32k;\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range []fileset.File{main, other} {
+		s, err := fileset.New(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			b.apply(s)
+			continue
+		}
+		// Only the error log tells why a reload fails.
+		if e := b.fails(CodeRolledBack, b.delivery(s)); !strings.Contains(e.Message, `while previously it used the "$remote_addr" key`) {
+			t.Errorf("message: %s", e.Message)
+		}
+	}
+}
+
+// logIn uses a key as the controller does: whatever it asks for, the forced command runs.
+func logIn(t *testing.T) {
+	dir := t.TempDir()
+	put(t, "/usr/local/bin/forced", "#!/bin/sh\necho \"$(id -un) runs $*\"\n")
+	if err := os.Chmod("/usr/local/bin/forced", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", dir+"/key")
+	run(t, "sh", "-c", "test -e /etc/ssh/ssh_host_ed25519_key || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
+	run(t, "/usr/sbin/sshd", "-p", "2222", "-o", "UsePAM=no", "-E", dir+"/log")
+	install(t, InstallOptions{AuthorizedKeys: []string{dir + "/key.pub"}, Command: "/usr/local/bin/forced"})
+	said := run(t, "ssh", "-q", "-p", "2222", "-i", dir+"/key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+		"-o", "BatchMode=yes", account+"@127.0.0.1", "cat /etc/shadow")
+	if said != "external-lb runs host serve\n" {
+		log, _ := os.ReadFile(dir + "/log")
+		t.Errorf("the host says %q\n%s", said, log)
+	}
+}
+
+func TestInstallKeepsTheOwnersStreamBlock(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		if err := os.Remove("/etc/nginx/sites-enabled/default"); err != nil {
+			t.Fatal(err)
+		}
+		put(t, "/etc/nginx/stream.conf", "# stream {\nstream {\n    server { listen 127.0.0.1:99; return owner; }\n}\n")
+		conf, err := os.ReadFile("/etc/nginx/nginx.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, "/etc/nginx/nginx.conf", string(conf)+"include /etc/nginx/stream.conf;\n")
+		startDaemon(t)
+		for range 2 {
+			install(t, InstallOptions{AuthorizedKeys: []string{aKey}})
+		}
+		have, err := os.ReadFile("/etc/nginx/stream.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "# stream {\nstream {\n    include /etc/external-lb/nginx-stream.conf;\n    server { listen 127.0.0.1:99; return owner; }\n}\n"
+		if diff := cmp.Diff(want, string(have)); diff != "" {
+			t.Error(diff)
+		}
+		if said := hear(netip.MustParseAddrPort("127.0.0.1:99")); said != "owner" {
+			t.Errorf("the owner's server says %q", said)
+		}
+	})
+}
+
+func TestInstallWithoutModulesEnabled(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		const owners = "load_module modules/ngx_stream_module.so;\npid /run/nginx.pid;\nevents {}\n"
+		put(t, "/etc/nginx/nginx.conf", owners)
+		startDaemon(t)
+		for range 2 {
+			install(t, InstallOptions{AuthorizedKeys: []string{aKey}})
+		}
+		have, err := os.ReadFile("/etc/nginx/nginx.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(owners+"\nstream { include /etc/external-lb/nginx-stream.conf; }\n", string(have)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestInstallSaysWhatIsMissing(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		for _, path := range []string{"/etc/nginx/modules-enabled/50-mod-stream.conf", "/usr/bin/sudo", "/usr/sbin/visudo"} {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		steps, err := Install(t.Context(), InstallOptions{})
+		if err == nil || err.Error() != "packages: missing: apt-get install sudo libnginx-mod-stream" {
+			t.Errorf("error: %v, steps: %v", err, steps)
+		}
+	})
+}
+
+func TestInstallKeepsSettingsAndUndoesWhatNginxRefuses(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		if err := os.MkdirAll("/etc/external-lb", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		const mine = "# mine\nroot: /srv/lb\nnginx:\n  proof: 127.0.0.5:777\n"
+		put(t, SettingsPath, mine)
+		startDaemon(t)
+		install(t, InstallOptions{AuthorizedKeys: []string{aKey}})
+		if have, err := os.ReadFile(SettingsPath); err != nil || string(have) != mine {
+			t.Errorf("settings: %s, %v", have, err)
+		}
+		if _, err := os.Stat("/srv/lb/nginx/live/proof.conf"); err != nil {
+			t.Error(err)
+		}
+
+		put(t, SettingsPath, "nonsense: true\n")
+		if _, err := Install(t.Context(), InstallOptions{}); err == nil || !strings.Contains(err.Error(), "nonsense") {
+			t.Errorf("error: %v", err)
+		}
+
+		in := &installer{run: machine{}, settings: DefaultSettings()}
+		const path = "/etc/nginx/nginx.conf"
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = in.edit(t.Context(), path, func(text string) string { return text + "mistake;\n" })
+		if after, readErr := os.ReadFile(path); err == nil || readErr != nil || string(after) != string(before) {
+			t.Errorf("error %v, %v; the file has changed: %t", err, readErr, string(after) != string(before))
+		}
+	})
+}
+
+func TestInstallUnlocksTheAccount(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		run(t, "useradd", "--system", "--user-group", "--home-dir", "/var/lib/external-lb", "--shell", "/usr/sbin/nologin", account)
+		if r := install(t, InstallOptions{AuthorizedKeys: []string{aKey}}); r["user"] != StepDone || r["nginx"] != StepWarning {
+			t.Errorf("results: %v", r)
+		}
+		if shell, password := field("/etc/passwd", 6), field("/etc/shadow", 1); shell != "/bin/sh" || password != "*" {
+			t.Errorf("shell %s, password %s", shell, password)
+		}
+		if r := install(t, InstallOptions{AuthorizedKeys: []string{aKey}}); r["user"] != StepPresent {
+			t.Errorf("results: %v", r)
+		}
+	})
+}
+
+func TestParsePublicKey(t *testing.T) {
+	for _, bad := range []string{
+		"", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa " + strings.Fields(aKey)[1],
+		`command="sh" ` + aKey, "-----BEGIN OPENSSH PRIVATE KEY-----", "ssh-ed25519 not-base64 x",
+	} {
+		if k, err := parsePublicKey(bad); err == nil {
+			t.Errorf("%q is read as %+v", bad, k)
+		}
+	}
+	k, err := parsePublicKey(aKey + "\x1b[0m\n")
+	if err != nil || k.comment != "me@here[0m" {
+		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+func TestAuthorizeReplacesOtherOptionsAndKeepsOtherLines(t *testing.T) {
+	k, err := parsePublicKey(aKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := "# mine\n" + aKey + "\nfrom=\"192.0.2.0/24\" " + otherKey + "\n" + aKey + "\n"
+	want := "# mine\n" + `restrict,command="/x host serve" ` + aKey + "\nfrom=\"192.0.2.0/24\" " + otherKey + "\n"
+	got := authorize(have, []publicKey{k, k}, "/x")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if again := authorize(got, []publicKey{k}, "/x"); again != got {
+		t.Errorf("again: %s", again)
+	}
+}
+
+func TestReadOwnersConf(t *testing.T) {
+	dump := "# configuration file /etc/nginx/nginx.conf:\n" +
+		"include m/*.conf; # stream {\nerror_log  /var/log/x.log notice;\nhttp { server { return 200 \"stream { ${x} }\"; } set $a '{'; }\n" +
+		"# configuration file /etc/nginx/m/a.conf:\nload_module \"modules/ngx_stream_module.so\";\nload_module modules/ngx_http_x.so;\n" +
+		"# configuration file /etc/nginx/m/b.conf:\nstream {\n"
+	got := readOwnersConf(dump, "/etc/nginx/nginx.conf")
+	if !slices.Equal(got.modules, []string{"load_module modules/ngx_stream_module.so;\n"}) || got.errorLog != "/var/log/x.log" ||
+		!slices.Equal(got.dirs, []string{"m/*.conf"}) || got.stream == nil || *got.stream != (place{"/etc/nginx/m/b.conf", 8}) || len(got.included) != 3 {
+		t.Errorf("%+v %+v", got, fmt.Sprint(got.stream))
+	}
+}
