@@ -55,14 +55,24 @@ func newMetrics() *metrics {
 	return m
 }
 
-// register makes the metrics visible on the manager's endpoint.
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.deliveries, m.reloads, m.proof, m.hostState, m.oldWorkers, m.services, m.refused, m.poolSize, m.poolInUse}
+}
+
+// register makes the metrics visible on the manager's endpoint until unregister.
 func (m *metrics) register() error {
-	for _, c := range []prometheus.Collector{m.deliveries, m.reloads, m.proof, m.hostState, m.oldWorkers, m.services, m.refused, m.poolSize, m.poolInUse} {
+	for _, c := range m.collectors() {
 		if err := ctrlmetrics.Registry.Register(c); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (m *metrics) unregister() {
+	for _, c := range m.collectors() {
+		ctrlmetrics.Registry.Unregister(c)
+	}
 }
 
 var hostStates = []v1alpha1.HostState{

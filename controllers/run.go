@@ -14,9 +14,11 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -69,6 +71,8 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
 		Cache:                               cacheOptions(o.Namespace),
+		// Names need to be unique within one manager only; Run may be called again.
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	if err != nil {
 		return fmt.Errorf("connecting to the API server: %w", err)
@@ -76,7 +80,12 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	if term.reader == nil {
 		term.reader = mgr.GetAPIReader()
 	}
-	fleet, err := setup(ctx, mgr, term, o)
+	metrics := newMetrics()
+	defer metrics.unregister()
+	if err := metrics.register(); err != nil {
+		return err
+	}
+	fleet, err := setup(ctx, mgr, term, metrics, o)
 	if err != nil {
 		return err
 	}
@@ -90,15 +99,11 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 }
 
 // setup wires the controllers into a manager.
-func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, o Options) (*deliver.Fleet, error) {
+func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics, o Options) (*deliver.Fleet, error) {
 	if err := indexFields(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
 	seen := newWritten()
-	metrics := newMetrics()
-	if err := metrics.register(); err != nil {
-		return nil, err
-	}
 	hosts := &hostChanges{}
 	fleet := deliver.NewFleet(deliver.Options{
 		Epoch:   term.term,

@@ -242,7 +242,7 @@ func (w *world) node(name, address string) {
 // eventually waits for a condition, and fails the test after a minute.
 func (w *world) eventually(what string, check func(context.Context) error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
