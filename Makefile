@@ -1,0 +1,86 @@
+# `make` alone prints the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/cli.version=$(VERSION)
+GENERATE := go tool -modfile=tools/go.mod controller-gen
+PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables conntrack haproxy keepalived procps
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## Print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Use it
+.PHONY: demo
+demo: deps build ## Show it at work: a real cluster, a balancer, a node lost under load; stays up until Ctrl-C
+	go run ./test/demo
+
+.PHONY: demo-check
+demo-check: deps build ## The demo without staying up; fails if anything in it failed
+	go run ./test/demo -check -dir "$$(mktemp -d)/cluster"
+
+.PHONY: bench
+bench: deps build ## Measure on a cluster with a real nginx: a table, and bench.json
+	go run ./test/bench
+
+.PHONY: build
+build: ## Build bin/external-lb and bin/testcluster
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/external-lb .
+	go build -o bin/testcluster ./test/cluster/cmd/testcluster
+
+.PHONY: docker-build
+docker-build: ## Build the manager's image
+	docker build --build-arg VERSION=$(VERSION) -t external-lb:$(VERSION) .
+
+##@ Test it
+.PHONY: test
+test: deps ## Every test: unit, golden, API server, end to end. Needs root, for network namespaces
+	go test -timeout 30m $(TESTFLAGS) ./...
+
+.PHONY: test-unit
+test-unit: ## The tests that need no cluster
+	go test ./api/... ./internal/...
+
+.PHONY: fuzz
+fuzz: ## Fuzz what parses and renders, a minute each
+	@for package in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$package | sed 's/func //'); do \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m ./$$package; done; done
+
+.PHONY: lint
+lint: ## Vet, staticcheck, gofmt and the directions of imports
+	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v -e zz_generated -e '\.pb\.go$$') | tee /dev/stderr)"
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	go test ./internal/archtest
+
+##@ Change it
+.PHONY: generate
+generate: ## Generate code: deep copies
+	$(GENERATE) object paths=./api/...
+
+.PHONY: manifests
+manifests: ## Generate the CRDs and the rights
+	$(GENERATE) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(GENERATE) rbac:roleName=external-lb paths=./controllers/... output:rbac:artifacts:config=config/rbac
+
+.PHONY: verify
+verify: generate manifests ## Fail if anything generated is not as committed
+	go mod tidy -diff
+	go mod verify
+	git diff --exit-code -- api config
+
+##@ Prepare
+.PHONY: deps
+deps: ## Install the Debian packages that the tests and the demo need, if any is missing
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "as root: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; fi; \
+	  echo "installing" $$missing; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+.PHONY: clean
+clean: ## Remove what was built here
+	rm -rf bin bench.json
