@@ -52,6 +52,15 @@ func (d *delivery) accepted() map[string]planned {
 	return files
 }
 
+// listeners is how many sockets all that is accepted opens.
+func (d *delivery) listeners() int {
+	n := 0
+	for _, f := range d.accepted() {
+		n += len(f.Listens)
+	}
+	return n
+}
+
 func (d *delivery) outcome(live index, reloaded bool) Outcome {
 	files := live.manifest()
 	out := Outcome{Live: files.Digest(), Files: files, Reloaded: reloaded}
@@ -80,7 +89,7 @@ func (a *Agent) attempt(ctx context.Context, d *delivery) (Outcome, error) {
 	}
 	g, err := a.ready(ctx, d)
 	if err != nil {
-		return Outcome{}, errors.Join(err, d.store.clean(d.state))
+		return Outcome{}, errors.Join(a.withAdvice(d.listeners(), err), d.store.clean(d.state))
 	}
 	if g == nil {
 		return d.outcome(d.base, false), d.store.clean(d.state)
@@ -167,5 +176,5 @@ func (a *Agent) rollBack(ctx context.Context, d *delivery, cause error) error {
 		return errors.Join(cause, err)
 	}
 	a.at("clean back")
-	return errors.Join(a.withAdvice(d, cause), d.store.clean(d.state))
+	return errors.Join(a.withAdvice(d.listeners(), cause), d.store.clean(d.state))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/external-lb/external-lb/internal/fileset"
 )
@@ -223,6 +224,25 @@ func TestTooFewConnectionsAreAProblemOfTheMachine(t *testing.T) {
 	if m := b.status().Message; !strings.Contains(m, "20 worker_connections are few for 12 listeners") {
 		t.Errorf("message: %q", m)
 	}
+}
+
+func TestTooFewOpenFilesAreAProblemOfTheMachine(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	before := b.apply(set(t, service(t, "web", "one", at)))
+	if err := unix.Prlimit(b.nginx.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var files []fileset.File
+	for i := range 60 {
+		files = append(files, service(t, fmt.Sprint("s", i), "x", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 4, byte(i + 1)}), at.Port())))
+	}
+	e := b.fails(CodeMachine, b.delivery(set(t, files...)))
+	if !strings.Contains(e.Message, "Too many open files") || !strings.Contains(e.Message, "LimitNOFILE") {
+		t.Errorf("message: %s", e.Message)
+	}
+	b.consistent(before.Live)
+	b.says(at, "one")
 }
 
 func TestAPathOfTheHostsOwnIsRefused(t *testing.T) {

@@ -34,12 +34,15 @@ func (d *delivery) suspects() suspects {
 }
 
 var (
-	inFile  = regexp.MustCompile(` in (/\S+):\d+$`)
-	inSet   = regexp.MustCompile(`/(?:candidate|live|gen/[0-9]+/files)/`)
-	bindTo  = regexp.MustCompile(`^bind\(\) to (\S+) failed \(\d+: `)
-	quoted  = regexp.MustCompile(`"([^"]{8,})"`)
-	tooFew  = regexp.MustCompile(`\d+ worker_connections are not enough`)
-	setting = regexp.MustCompile(`(?m)^\s*(?:events\s*\{)?\s*worker_connections\s+(\d+)\s*;`)
+	inFile = regexp.MustCompile(` in (/\S+):\d+$`)
+	inSet  = regexp.MustCompile(`/(?:candidate|live|gen/[0-9]+/files)/`)
+	bindTo = regexp.MustCompile(`^bind\(\) to (\S+) failed \(\d+: `)
+	quoted = regexp.MustCompile(`"([^"]{8,})"`)
+	tooFew = regexp.MustCompile(`\d+ worker_connections are not enough`)
+	// What every process may run out of: EMFILE, ENFILE; ENOMEM, ENOSPC.
+	tooManyFiles = regexp.MustCompile(`failed \((?:23|24): `)
+	outOfRoom    = regexp.MustCompile(`failed \((?:12|28): `)
+	setting      = regexp.MustCompile(`(?m)^\s*(?:events\s*\{)?\s*worker_connections\s+(\d+)\s*;`)
 )
 
 // blame finds the fragments that nginx's words are about, and why each is refused.
@@ -127,15 +130,25 @@ func (a *Agent) trim(words string) string {
 	return set.ReplaceAllString(oneLine(words), "")
 }
 
-// withAdvice adds what to do to what nginx says.
-func (a *Agent) withAdvice(d *delivery, cause error) error {
+// withAdvice tells what the machine cannot do from what nginx does not want, and
+// adds what to do.
+func (a *Agent) withAdvice(listeners int, cause error) error {
 	r, ok := cause.(*refusal)
-	if !ok || !tooFew.MatchString(r.words) {
+	switch {
+	case !ok:
 		return cause
+	case tooFew.MatchString(r.words):
+		return failed("%s: %s", oneLine(r.words), a.moreConnections(listeners))
+	case tooManyFiles.MatchString(r.words):
+		return failed("%s: raise nginx's limit of open files (LimitNOFILE in its systemd unit, and worker_rlimit_nofile in %s) to %d or more",
+			oneLine(r.words), a.nginx.Conf, roundUp(4*listeners))
+	case outOfRoom.MatchString(r.words):
+		return failed("%s", oneLine(r.words))
 	}
-	listeners := 0
-	for _, f := range d.accepted() {
-		listeners += len(f.Listens)
-	}
-	return failed("%s: %s", oneLine(r.words), a.moreConnections(listeners))
+	return cause
+}
+
+// lacks reports whether nginx's words are about the machine, and no fragment's fault.
+func lacks(words string) bool {
+	return tooManyFiles.MatchString(words) || outOfRoom.MatchString(words)
 }

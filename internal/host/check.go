@@ -24,6 +24,9 @@ func (c *checker) run(ctx context.Context) error {
 		if err != nil || words == "" {
 			return err
 		}
+		if lacks(words) {
+			return &refusal{words}
+		}
 		culprits := c.agent.blame(c.staged.suspects(), words)
 		if len(culprits) == 0 {
 			return c.try(ctx, words)

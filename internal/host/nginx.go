@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -29,7 +31,18 @@ type runner interface {
 // machine runs commands for real.
 type machine struct{}
 
+// raiseOpenFiles lets the commands open as many files as this process may: the
+// daemon's check opens every listener.
+var raiseOpenFiles = sync.OnceFunc(func() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // a check that needs more will say so
+	}
+})
+
 func (machine) Run(ctx context.Context, argv []string) (string, error) {
+	raiseOpenFiles()
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
