@@ -86,10 +86,22 @@ func (t *Translator) one(job translation) kept {
 		now.key = string(t.buf)
 	}
 	now.service, now.result = job.run()
-	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
+	if now.service != nil && was.service != nil && same(now.service, was.service) {
 		now.service = was.service
 	}
 	return now
+}
+
+// same reports whether two Services say the same. Nearly all that they say is
+// Backends, which are compared without reflection.
+func same(a, b *lb.Service) bool {
+	return a.ID == b.ID && slices.EqualFunc(a.Frontends, b.Frontends, func(a, b lb.Frontend) bool {
+		if !slices.Equal(a.Backends, b.Backends) {
+			return false
+		}
+		a.Backends, b.Backends = nil, nil
+		return reflect.DeepEqual(a, b)
+	})
 }
 
 // protocols are those of all Services.

@@ -1,0 +1,130 @@
+package translate
+
+import (
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+func TestWhatIsKept(t *testing.T) {
+	service := func(version string, change func(*corev1.Service)) func(*Input) {
+		return func(in *Input) {
+			svc := in.Services[0].Object.DeepCopy()
+			svc.ResourceVersion = version
+			if change != nil {
+				change(svc)
+			}
+			in.Services[0].Object = svc
+		}
+	}
+	policy := func(change func(*v1alpha1.UpstreamPolicy)) func(*Input) {
+		return func(in *Input) {
+			p := in.Policies[0].DeepCopy()
+			p.ResourceVersion = "2"
+			change(p)
+			in.Policies[0] = p
+		}
+	}
+	for name, tc := range map[string]struct {
+		change func(*Input)
+		same   bool // the lb.Service
+		result bool // the ServiceResult, too: it was not even translated
+	}{
+		"nothing":                    {func(*Input) {}, true, true},
+		"our own status of it":       {service("2", nil), true, false},
+		"its nodePort":               {service("2", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
+		"an old manifest, no memory": {service("", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
+		"a policy's status":          {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
+		"a policy's spec":            {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
+		"the Balancer's hosts":       {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
+		"the Balancer's defaults": {func(in *Input) {
+			in.Balancer = in.Balancer.DeepCopy()
+			in.Balancer.Spec.Defaults.MaxConnections = new(int32(1))
+		}, false, false},
+		"a node that cannot carry it": {func(in *Input) { in.Nodes = append(in.Nodes, MakeNode("n6").IP("fd00::6").Obj()) }, true, false},
+		"a node that can":             {func(in *Input) { in.Nodes = append(in.Nodes, MakeNode("n4").IP("10.0.0.4").Obj()) }, false, false},
+		"a node that is not ready":    {func(in *Input) { in.Nodes[0] = MakeNode("n1").IP("10.0.0.1", "fd00::1").NotReady().Obj() }, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := New()
+			in := MakeInput(web()).Policies(MakePolicy("p").For("web").Retries(1)).Input
+			before := kept.Translate(in)
+			tc.change(&in)
+			after := kept.Translate(in)
+			if same := before.Config.Services[0] == after.Config.Services[0]; same != tc.same {
+				t.Errorf("the same Service: %v, want %v", same, tc.same)
+			}
+			if same := before.Services["web-uid"] == after.Services["web-uid"]; same != tc.result {
+				t.Errorf("the same result: %v, want %v", same, tc.result)
+			}
+		})
+	}
+}
+
+// The words about nodes are part of what is kept.
+func TestWhyThereAreNoNodesIsNotRemembered(t *testing.T) {
+	kept, in := New(), MakeInput(web()).Nodes()
+	kept.Translate(in.Input)
+	out := kept.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1").Label(exclude, "")).Input)
+	if got := out.Services["web-uid"].Problems[0].Message; got != out.NodesProblem.Message {
+		t.Errorf("told %q, and the Balancer %q", got, out.NodesProblem.Message)
+	}
+}
+
+// large has Services on two ports; of 100, ten are Local and ten have a policy.
+func large(services, nodes int) Input {
+	in := MakeInput().Nodes()
+	for i := range nodes {
+		in.Input.Nodes = append(in.Input.Nodes, MakeNode(fmt.Sprintf("node-%d", i)).IP(fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)).Obj())
+	}
+	for i := range services {
+		name := fmt.Sprintf("service-%d", i)
+		b := MakeService(name).Port(80).Port(443)
+		switch i % 10 {
+		case 0:
+			b.Local()
+			in.Slices(name, MakeSlice(name, "IPv4").Ready("node-1", "node-2", "node-3"))
+		case 1:
+			in.Policies(MakePolicy(name).For(name).Retries(3))
+		}
+		in.Services = append(in.Services, b.On(fmt.Sprintf("192.168.%d.%d", i/250, i%250)))
+	}
+	return in.Input
+}
+
+func BenchmarkTranslate(b *testing.B) {
+	for _, size := range [][2]int{{1000, 10}, {1000, 100}, {5000, 100}} {
+		in := large(size[0], size[1])
+		for _, bench := range []struct {
+			name   string
+			change func(int)
+		}{
+			{"nothing", func(int) {}},
+			{"oneService", func(i int) {
+				svc := *in.Services[i%len(in.Services)].Object
+				svc.ResourceVersion, svc.Spec.Ports = fmt.Sprint(i+2), []corev1.ServicePort{{Protocol: "TCP", Port: 80, NodePort: int32(30000 + i%1000)}}
+				in.Services[i%len(in.Services)].Object = &svc
+			}},
+			{"oneNode", func(i int) { in.Nodes[0] = MakeNode("node-0").IP(fmt.Sprintf("10.1.0.%d", i%250+1)).Obj() }},
+		} {
+			b.Run(fmt.Sprintf("%dx%d/%s", size[0], size[1], bench.name), func(b *testing.B) {
+				kept := New()
+				kept.Translate(in)
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					bench.change(i)
+					kept.Translate(in)
+				}
+			})
+		}
+		b.Run(fmt.Sprintf("%dx%d/cold", size[0], size[1]), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				New().Translate(in)
+			}
+		})
+	}
+}

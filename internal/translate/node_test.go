@@ -1,0 +1,254 @@
+package translate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+const exclude = corev1.LabelNodeExcludeBalancers
+
+func TestS23_EligibleNodes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		node *nodeBuilder
+		want bool
+	}{
+		"plain":                  {MakeNode("n"), true},
+		"being deleted":          {MakeNode("n").Deleting(), false},
+		"excluded, empty":        {MakeNode("n").Label(exclude, ""), false},
+		"excluded, true":         {MakeNode("n").Label(exclude, "true"), false},
+		"excluded, True":         {MakeNode("n").Label(exclude, "True"), false},
+		"excluded, 1":            {MakeNode("n").Label(exclude, "1"), false},
+		"excluded, garbage":      {MakeNode("n").Label(exclude, "no"), false},
+		"excluded, fALSE":        {MakeNode("n").Label(exclude, "fALSE"), false}, // no bool to Go either
+		"included, false":        {MakeNode("n").Label(exclude, "false"), true},
+		"included, FALSE":        {MakeNode("n").Label(exclude, "FALSE"), true},
+		"included, 0":            {MakeNode("n").Label(exclude, "0"), true},
+		"included, f":            {MakeNode("n").Label(exclude, "f"), true},
+		"the autoscaler's taint": {MakeNode("n").Taint("ToBeDeletedByClusterAutoscaler"), false},
+		"another taint":          {MakeNode("n").Taint("node.kubernetes.io/unschedulable"), true},
+		"S24 not ready":          {MakeNode("n").NotReady(), true},
+		"no name":                {MakeNode(""), false},
+		"a hostile name":         {MakeNode("n; }"), false},
+		"a long name":            {MakeNode(strings.Repeat("n", 254)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := New().Translate(MakeInput().Nodes(tc.node.IP("10.0.0.1")).Input)
+			if got := len(out.Nodes) == 1; got != tc.want {
+				t.Errorf("eligible: %v, want %v", got, tc.want)
+			}
+			if (out.NodesProblem == nil) != tc.want {
+				t.Errorf("problem: %+v", out.NodesProblem)
+			}
+		})
+	}
+}
+
+func TestS23_NodeSelector(t *testing.T) {
+	in := MakeInput().Nodes(
+		MakeNode("a").IP("10.0.0.1").Label("edge", "yes"),
+		MakeNode("b").IP("10.0.0.2").Label("edge", "yes").Label("gpu", ""),
+		MakeNode("c").IP("10.0.0.3"))
+	in.Spec(func(s *v1alpha1.BalancerSpec) {
+		s.Nodes.Selector = metav1.LabelSelector{
+			MatchLabels:      map[string]string{"edge": "yes"},
+			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "gpu", Operator: metav1.LabelSelectorOpDoesNotExist}},
+		}
+	})
+	if out := New().Translate(in.Input); !slices.Equal(out.Nodes, []string{"a"}) {
+		t.Errorf("nodes %v, want a", out.Nodes)
+	}
+	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.Selector.MatchExpressions[0].Operator = "Near" })
+	out := New().Translate(in.Input)
+	if p := out.NodesProblem; p == nil || !p.Fatal || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, "spec.nodes.selector") {
+		t.Errorf("problem %+v, want a fatal one about the selector", p)
+	}
+}
+
+func TestS24_WhatIsNoReasonToLook(t *testing.T) {
+	before := func() *nodeBuilder { return MakeNode("n").IP("10.0.0.1").Label("a", "b") }
+	tainted := func() *nodeBuilder { return before().Taint(toBeDeleted) }
+	for name, tc := range map[string]struct {
+		before, after *nodeBuilder
+		same          bool
+	}{
+		"nothing":                    {before(), before(), true},
+		"not ready":                  {before(), before().NotReady(), true},
+		"tainted by the autoscaler":  {before(), tainted(), true},
+		"tainted by somebody else":   {before(), before().Taint("x"), true},
+		"spared by the autoscaler":   {tainted(), before(), false},
+		"still tainted":              {tainted(), tainted().NotReady(), true},
+		"deleted":                    {before(), before().Deleting(), false},
+		"tainted, then deleted":      {tainted(), tainted().Deleting(), false},
+		"labelled":                   {before(), before().Label(exclude, ""), false},
+		"S25 another address":        {before(), before().IP("fd00::1"), false},
+		"S25 a host name, not an IP": {before(), before().Address(corev1.NodeHostName, "n"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if same := SameNode(tc.before.Obj(), tc.after.Obj()); same != tc.same {
+				t.Errorf("same: %v, want %v", same, tc.same)
+			}
+		})
+	}
+}
+
+func TestS25_BackendAddresses(t *testing.T) {
+	const external = corev1.NodeExternalIP
+	for name, tc := range map[string]struct {
+		node   *nodeBuilder
+		v4, v6 string
+	}{
+		"none":                    {MakeNode("n"), "invalid IP", "invalid IP"},
+		"the first internal":      {MakeNode("n").IP("10.0.0.1", "10.0.0.2"), "10.0.0.1", "invalid IP"},
+		"internal, then external": {MakeNode("n").Address(external, "203.0.113.1").IP("10.0.0.1"), "10.0.0.1", "invalid IP"},
+		"else external":           {MakeNode("n").Address(external, "203.0.113.1", "203.0.113.2"), "203.0.113.1", "invalid IP"},
+		"each family by itself":   {MakeNode("n").Address(external, "2001:db8::1").IP("10.0.0.1"), "10.0.0.1", "2001:db8::1"},
+		"mapped":                  {MakeNode("n").IP("::ffff:10.0.0.1"), "10.0.0.1", "invalid IP"},
+		"names are none":          {MakeNode("n").Address(corev1.NodeHostName, "10.0.0.1").Address(corev1.NodeInternalDNS, "10.0.0.2"), "invalid IP", "invalid IP"},
+		"unparsable is skipped":   {MakeNode("n").IP("n.example", "010.0.0.1", "10.0.0.1:80", "unix:/var/run/docker.sock", "", "10.0.0.9"), "10.0.0.9", "invalid IP"},
+		"no machine's address":    {MakeNode("n").IP("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "fe80::1", "fd00::9%eth0", "ff02::1").Address(external, "10.0.0.9"), "10.0.0.9", "invalid IP"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v4, v6 := addresses(tc.node.Obj())
+			if v4.String() != tc.v4 || v6.String() != tc.v6 {
+				t.Errorf("%s and %s, want %s and %s", v4, v6, tc.v4, tc.v6)
+			}
+		})
+	}
+}
+
+func TestS25_AddressesAreFollowed(t *testing.T) {
+	kept, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("n1").IP("10.0.0.1"))
+	kept.Translate(in.Input)
+	in.Nodes(MakeNode("n1").IP("10.0.0.7"))
+	translated{Service: kept.Translate(in.Input).Config.Services[0]}.want(t, "192.0.2.1:80/TCP -> 10.0.0.7:30080")
+}
+
+func TestTwoNodesWithOneAddressAreOneBackend(t *testing.T) {
+	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("new").IP("10.0.0.1"), MakeNode("ghost").IP("10.0.0.1"))
+	in.Only(t).want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+}
+
+func TestS26_EveryNodeIsExcludedByLabel(t *testing.T) {
+	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("only").IP("10.0.0.1").Label(exclude, ""))
+	out := New().Translate(in.Input)
+	if p := out.NodesProblem; p == nil || p.Reason != v1alpha1.ReasonNoEligibleNodes || p.Fatal ||
+		!strings.Contains(p.Message, exclude) || !strings.Contains(p.Message, "ignoreExcludeLabel") {
+		t.Errorf("problem: %+v", p)
+	}
+	got := translated{out.Config.Services[0], out.Services["web-uid"]}
+	got.want(t, "192.0.2.1:80/TCP ->")
+	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
+	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.IgnoreExcludeLabel = true })
+	got = in.Only(t)
+	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+	got.wantProblems(t)
+}
+
+func TestS27_TheListenerStaysWithoutNodes(t *testing.T) {
+	kept, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes()
+	out := kept.Translate(in.Input)
+	got := translated{out.Config.Services[0], out.Services["web-uid"]}
+	got.want(t, "192.0.2.1:80/TCP ->")
+	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
+	out = kept.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1")).Input)
+	got = translated{out.Config.Services[0], out.Services["web-uid"]}
+	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+	got.wantProblems(t)
+}
+
+func TestS27_NoNodeOfOneFamily(t *testing.T) {
+	got := MakeInput(MakeService("web").Port(80).Port(443).On("192.0.2.1", "2001:db8::1")).Nodes(MakeNode("n1").IP("10.0.0.1")).Only(t)
+	got.want(t,
+		"192.0.2.1:80/TCP -> 10.0.0.1:30080", "192.0.2.1:443/TCP -> 10.0.0.1:30443",
+		"[2001:db8::1]:80/TCP ->", "[2001:db8::1]:443/TCP ->")
+	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
+	if m := got.Problems[0].Message; !strings.Contains(m, "2001:db8::1") || !strings.Contains(m, "IPv6") {
+		t.Errorf("message: %s", m)
+	}
+}
+
+func TestS27_NodesWithoutAddresses(t *testing.T) {
+	out := New().Translate(MakeInput().Nodes(MakeNode("n1")).Input)
+	if p := out.NodesProblem; p == nil || !strings.Contains(p.Message, "InternalIP") {
+		t.Errorf("problem: %+v", p)
+	}
+}
+
+// manyNodes are n00, n01, …
+func manyNodes(count int) []*nodeBuilder {
+	var nodes []*nodeBuilder
+	for i := range count {
+		nodes = append(nodes, MakeNode(fmt.Sprintf("n%02d", i)).IP(fmt.Sprintf("10.0.0.%d", i+1), fmt.Sprintf("fd00::%x", i+1)))
+	}
+	return nodes
+}
+
+func nodesOf(t *testing.T, in *inputBuilder) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for _, s := range New().Translate(in.Input).Config.Services {
+		for _, b := range s.Frontends[0].Backends {
+			out[s.ID.Name] = append(out[s.ID.Name], b.Node)
+		}
+	}
+	return out
+}
+
+func TestMaxPerServiceMovesLittle(t *testing.T) {
+	const services, count, k = 200, 20, 3
+	var list []Service
+	for i := range services {
+		list = append(list, MakeService(fmt.Sprintf("s%03d", i)).Port(80).On(fmt.Sprintf("192.0.2.%d", i)))
+	}
+	in := MakeInput(list...).Nodes(manyNodes(count)...).Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = k })
+	before := nodesOf(t, in)
+	load := map[string]int{}
+	for name, nodes := range before {
+		if len(nodes) != k {
+			t.Fatalf("%s is on %v, want %d nodes", name, nodes, k)
+		}
+		for _, n := range nodes {
+			load[n]++
+		}
+	}
+	for n, l := range load { // 30 each would be even
+		if l < 10 || l > 60 {
+			t.Errorf("%s carries %d of %d", n, l, services*k)
+		}
+	}
+	if len(load) != count {
+		t.Errorf("only %d nodes carry anything", len(load))
+	}
+	after := nodesOf(t, in.Nodes(manyNodes(count)[1:]...)) // n00 is gone
+	for name, nodes := range before {
+		stayed := slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == "n00" || slices.Contains(after[name], n) })
+		if len(stayed) > 0 {
+			t.Errorf("%s left %v, which are still there", name, stayed)
+		}
+		if !slices.Contains(nodes, "n00") {
+			if diff := cmp.Diff(nodes, after[name]); diff != "" {
+				t.Errorf("%s moved without need:\n%s", name, diff)
+			}
+		}
+	}
+}
+
+func TestMaxPerServiceOfBothFamiliesIsTheSame(t *testing.T) {
+	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1", "2001:db8::1")).Nodes(manyNodes(20)...)
+	got := in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = 3 }).Only(t)
+	if got.Backends != 3 {
+		t.Errorf("%d nodes carry it, want 3", got.Backends)
+	}
+	negative := in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = -1 }).Only(t) // from a file
+	if negative.Backends != 20 {
+		t.Errorf("%d nodes carry it, want all", negative.Backends)
+	}
+}

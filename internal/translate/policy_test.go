@@ -1,0 +1,323 @@
+package translate
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// settings of the only Service's ports, by port.
+func settings(t *testing.T, in *inputBuilder) map[uint16]lb.Settings {
+	t.Helper()
+	out := map[uint16]lb.Settings{}
+	for _, f := range in.Only(t).Frontends {
+		out[f.Listener.Port] = f.Settings
+	}
+	return out
+}
+
+func web() Service { return MakeService("web").Port(80).Port(443).On("192.0.2.1") }
+
+func TestBuiltInSettings(t *testing.T) {
+	got := settings(t, MakeInput(web()))[80]
+	want := lb.Settings{
+		Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute, Retries: 2,
+		HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPrecedenceIsFieldByField(t *testing.T) {
+	in := MakeInput(web()).Spec(func(s *v1alpha1.BalancerSpec) {
+		s.Defaults = v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random, Retries: new(int32(9)), MaxConnections: new(int32(1000)), Timeouts: &v1alpha1.Timeouts{Idle: "5m"}}
+	}).Policies(
+		MakePolicy("port").For("web", "p443").Algorithm(v1alpha1.SourceHash).Younger(5),
+		MakePolicy("service").For("web").Algorithm(v1alpha1.LeastConnections).Retries(0),
+		MakePolicy("another").For("other").Idle("1s"),
+		MakePolicy("no-such-port").For("web", "p81").Idle("1s"))
+	elsewhere := MakePolicy("elsewhere").For("web").Idle("1s")
+	elsewhere.Namespace = "elsewhere"
+	got := settings(t, in.Policies(elsewhere))
+	for port, algorithm := range map[uint16]lb.Algorithm{80: lb.LeastConnections, 443: lb.SourceHash} {
+		s := got[port]
+		if s.Algorithm != algorithm || s.Retries != 0 || s.MaxConnections != 1000 || s.IdleTimeout != 5*time.Minute || s.ConnectTimeout != time.Second {
+			t.Errorf("port %d: %+v", port, s)
+		}
+	}
+}
+
+func TestTheOlderPolicyDecidesFieldByField(t *testing.T) {
+	in := MakeInput(web()).Policies(
+		MakePolicy("young").For("web").Algorithm(v1alpha1.Random).Retries(7).Younger(2),
+		MakePolicy("old").For("web").Algorithm(v1alpha1.SourceHash).Younger(1),
+		MakePolicy("b-as-old").For("web").Idle("2s"),
+		MakePolicy("a-as-old").For("web").Idle("1s"))
+	s := settings(t, in)[80]
+	if s.Algorithm != lb.SourceHash || s.Retries != 7 || s.IdleTimeout != time.Second {
+		t.Errorf("%+v", s)
+	}
+}
+
+// What the engine cannot do leaves the field to the next level.
+func TestUnsupportedSettingsFallBack(t *testing.T) {
+	in := MakeInput(MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 53, 30053).On("192.0.2.1")).
+		Spec(func(s *v1alpha1.BalancerSpec) {
+			s.Defaults.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolV1}
+		}).
+		Policies(MakePolicy("p").For("dns").Set(func(s *v1alpha1.UpstreamSettings) {
+			s.Mode = v1alpha1.ModeHTTP
+			s.Algorithm = v1alpha1.LeastConnections
+			s.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolV2, Accept: new(true)}
+			s.HealthCheck = &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckHTTP, HTTP: &v1alpha1.HTTPHealthCheck{Path: "/x"}}
+		}))
+	for _, f := range in.Only(t).Frontends {
+		isTCP := f.Listener.Protocol == lb.TCP
+		want := builtIn(f.Listener.Protocol)
+		if isTCP {
+			want.Algorithm, want.SendProxy, want.AcceptProxy = lb.LeastConnections, lb.ProxyV1, true
+		}
+		if diff := cmp.Diff(want, f.Settings); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", f.Listener, diff)
+		}
+	}
+}
+
+func TestUnsupportedDefaults(t *testing.T) {
+	dns := MakeService("dns").PortOf(udp, 53, 30053).On("192.0.2.1")
+	for name, tc := range map[string]struct {
+		service  Service
+		defaults v1alpha1.UpstreamSettings
+		want     []string // beginnings
+	}{
+		"none":                  {web(), v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random}, nil},
+		"never":                 {web(), v1alpha1.UpstreamSettings{Mode: v1alpha1.ModeHTTP}, []string{"mode=HTTP: nginx"}},
+		"only with UDP":         {dns, v1alpha1.UpstreamSettings{Retries: new(int32(1))}, []string{"retries: nginx"}},
+		"and there is no UDP":   {web(), v1alpha1.UpstreamSettings{Retries: new(int32(1))}, nil},
+		"what cannot be read":   {web(), v1alpha1.UpstreamSettings{Drain: "soon", Retries: new(int32(-1))}, []string{`retries: -1`, `drain: "soon"`}},
+		"what there is not":     {web(), v1alpha1.UpstreamSettings{Algorithm: "Best"}, []string{`algorithm: there is no "Best"`}},
+		"with session affinity": {MakeService("web").Sticky().Port(80).On("192.0.2.1"), v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := MakeInput(tc.service).Spec(func(s *v1alpha1.BalancerSpec) { s.Defaults = tc.defaults })
+			got := New().Translate(in.Input).Unsupported
+			if len(got) != len(tc.want) {
+				t.Fatalf("%q, want %q", got, tc.want)
+			}
+			for i := range got {
+				if !strings.HasPrefix(got[i], tc.want[i]) {
+					t.Errorf("%q, want %q", got[i], tc.want[i])
+				}
+			}
+		})
+	}
+}
+
+// What the schema refuses can come from files. It costs nobody else anything.
+func TestPoliciesThatCannotBeRead(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.UpstreamSettings){
+		"duration":           func(s *v1alpha1.UpstreamSettings) { s.Drain = "10s; }" },
+		"duration too long":  func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Connect: "25h"} },
+		"duration too short": func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Idle: "0s"} },
+		"negative duration":  func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Interval: "-1s"} },
+		"endless text":       func(s *v1alpha1.UpstreamSettings) { s.Drain = v1alpha1.Duration(strings.Repeat("9", 100_000)) },
+		"algorithm":          func(s *v1alpha1.UpstreamSettings) { s.Algorithm = "least_conn; }" },
+		"mode":               func(s *v1alpha1.UpstreamSettings) { s.Mode = "UDP" },
+		"proxy protocol":     func(s *v1alpha1.UpstreamSettings) { s.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: "V3"} },
+		"health check":       func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Type: "Exec"} },
+		"retries":            func(s *v1alpha1.UpstreamSettings) { s.Retries = new(int32(-1)) },
+		"connections":        func(s *v1alpha1.UpstreamSettings) { s.MaxConnections = new(int32(10_000_001)) },
+		"fall":               func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Fall: new(int32(0))} },
+		"path": func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/a\nb"}}
+		},
+		"path with a space": func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/a b"}}
+		},
+		"port": func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/", Port: new(int32(65616))}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := MakePolicy("bad").For("web").Algorithm(v1alpha1.SourceHash).Set(change)
+			good := MakePolicy("good").For("web").Retries(5).Younger(1)
+			s := settings(t, MakeInput(web()).Policies(bad, good))[80]
+			if s.Algorithm != lb.RoundRobin || s.Retries != 5 {
+				t.Errorf("%+v", s)
+			}
+			statuses := PolicyStatus([]*v1alpha1.UpstreamPolicy{bad.Obj(), good.Obj()}, []*corev1.Service{web().Object}, edge)
+			c := statuses["bad"][0].Conditions[0]
+			if c.Type != v1alpha1.ConditionAccepted || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonInvalid {
+				t.Errorf("status: %+v", c)
+			}
+			wantTellable(t, &Problem{Message: c.Message})
+			if got := summary(statuses["good"][0]); got != "Accepted" {
+				t.Errorf("the good one is %s", got)
+			}
+		})
+	}
+}
+
+func TestHTTPHealthChecksAreRead(t *testing.T) {
+	for _, tc := range []struct {
+		in   v1alpha1.HTTPHealthCheck
+		path string
+		port uint16
+	}{
+		{v1alpha1.HTTPHealthCheck{}, "/", 0},
+		{v1alpha1.HTTPHealthCheck{Path: "/healthz?"}, "", 0},
+		{v1alpha1.HTTPHealthCheck{Path: "/healthz", Port: new(int32(10256))}, "/healthz", 10256},
+	} {
+		var got lb.Settings
+		s := v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{HTTP: &tc.in}}
+		for _, f := range fields {
+			if value := f.get(&s); value != "" {
+				if err := f.set(&got, value); (err != nil) != (tc.path == "") {
+					t.Errorf("%+v: %v", tc.in, err)
+				}
+			}
+		}
+		if got.HealthCheck.Path != tc.path || got.HealthCheck.Port != tc.port {
+			t.Errorf("%+v gave %+v", tc.in, got.HealthCheck)
+		}
+	}
+}
+
+func edge(svc *corev1.Service) (Carrier, bool) {
+	return Carrier{Balancer: "edge", Engine: lb.Nginx}, svc.Spec.Type == corev1.ServiceTypeLoadBalancer
+}
+
+// summary prints the conditions that are true, and the reason of a refusal.
+func summary(s v1alpha1.PolicyTargetStatus) string {
+	var words []string
+	for _, c := range s.Conditions {
+		switch {
+		case c.Status == metav1.ConditionTrue:
+			words = append(words, c.Type)
+		case c.Type == v1alpha1.ConditionAccepted:
+			words = append(words, c.Reason)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func TestPolicyStatus(t *testing.T) {
+	sticky := MakeService("sticky").Sticky().Port(80).Obj()
+	dns := MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
+	inner := MakeService("inner").Port(80).Obj()
+	inner.Spec.Type = corev1.ServiceTypeClusterIP
+	services := []*corev1.Service{web().Object, sticky, dns, inner}
+	gateway := MakePolicy("gateway").For("web")
+	gateway.Spec.TargetRefs[0].Kind = "Gateway"
+	for name, tc := range map[string]struct {
+		policy *policyBuilder
+		older  *policyBuilder
+		want   string
+		words  string // in some message
+	}{
+		"in force":                   {MakePolicy("p").For("web").Retries(1), nil, "Accepted", "in force"},
+		"no such Service":            {MakePolicy("p").For("wbe"), nil, v1alpha1.ReasonTargetNotFound, "wbe"},
+		"no such port":               {MakePolicy("p").For("web", "http"), nil, v1alpha1.ReasonTargetNotFound, "http"},
+		"no such kind":               {gateway, nil, v1alpha1.ReasonInvalid, "Gateway"},
+		"not carried":                {MakePolicy("p").For("inner"), nil, v1alpha1.ReasonTargetNotOurs, "inner"},
+		"an older one":               {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("web").Retries(2), "Accepted Conflicted", "retries by o"},
+		"an older one, same port":    {MakePolicy("p").For("web", "p80").Retries(1).Younger(1), MakePolicy("o").For("web", "p80").Retries(2), "Accepted Conflicted", "retries by o"},
+		"an older one, other field":  {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("web").Idle("1m"), "Accepted", ""},
+		"an older one, other target": {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("dns").Retries(2), "Accepted", ""},
+		"an older one, other level":  {MakePolicy("p").For("web", "p80").Retries(1).Younger(1), MakePolicy("o").For("web").Retries(2), "Accepted", ""},
+		"an older one, invalid":      {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("web").Retries(-2), "Accepted", ""},
+		"as old, by name":            {MakePolicy("p").For("web").Retries(1), MakePolicy("o").For("web").Retries(2), "Accepted Conflicted", "retries by o"},
+		"older than the other":       {MakePolicy("p").For("web").Retries(1), MakePolicy("o").For("web").Retries(2).Younger(1), "Accepted", ""},
+		"unsupported":                {MakePolicy("p").For("web").Set(func(s *v1alpha1.UpstreamSettings) { s.Mode = v1alpha1.ModeHTTP }), nil, "Accepted Unsupported", "mode=HTTP: "},
+		"unsupported with UDP":       {MakePolicy("p").For("dns").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "algorithm=LeastConnections: "},
+		"but this port is TCP":       {MakePolicy("p").For("dns", "p80").Algorithm(v1alpha1.LeastConnections), nil, "Accepted", ""},
+		"affinity decides":           {MakePolicy("p").For("sticky").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "sessionAffinity"},
+		"affinity does not matter":   {MakePolicy("p").For("sticky").Algorithm(v1alpha1.SourceHash), nil, "Accepted", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policies := []*v1alpha1.UpstreamPolicy{tc.policy.Obj()}
+			if tc.older != nil {
+				policies = append(policies, tc.older.Obj())
+			}
+			tc.policy.Generation = 7
+			status := PolicyStatus(policies, services, edge)[tc.policy.Name][0]
+			if got := summary(status); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+			if carried := strings.HasPrefix(tc.want, "Accepted"); carried != (status.Balancer == "edge") {
+				t.Errorf("Balancer %q", status.Balancer)
+			}
+			var messages []string
+			for _, c := range status.Conditions {
+				messages = append(messages, c.Message)
+				if c.ObservedGeneration != 7 {
+					t.Errorf("%s observed generation %d", c.Type, c.ObservedGeneration)
+				}
+			}
+			if all := strings.Join(messages, "\n"); !strings.Contains(all, tc.words) {
+				t.Errorf("messages %q, want %q in them", all, tc.words)
+			}
+		})
+	}
+}
+
+func TestPolicyStatusHasOneEntryPerTarget(t *testing.T) {
+	p := MakePolicy("p").For("web").For("nope").For("web", "p80").Retries(1)
+	status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web().Object}, edge)["p"]
+	for i, want := range []string{"Accepted", v1alpha1.ReasonTargetNotFound, "Accepted"} {
+		if got := summary(status[i]); got != want || status[i].TargetRef != p.Spec.TargetRefs[i] {
+			t.Errorf("target %d: %s, want %s", i, got, want)
+		}
+	}
+}
+
+// The fields here and the table of what engines can do name each other.
+func TestFieldsAndCapabilitiesAgree(t *testing.T) {
+	values := map[string][]string{
+		"algorithm":          {"RoundRobin", "LeastConnections", "SourceHash", "Random"},
+		"mode":               {"TCP", "HTTP"},
+		"proxyProtocol.send": {"None", "V1", "V2"},
+		"healthCheck.type":   {"Auto", "TCP", "HTTP", "None"},
+	}
+	named := map[lb.Field]bool{}
+	for _, f := range fields {
+		if !f.byValue {
+			named[f.capability("")] = true
+		}
+		for _, v := range values[f.name] {
+			named[f.capability(v)] = true
+		}
+	}
+	listed := map[lb.Field]bool{}
+	for _, c := range lb.Capabilities {
+		if listed[c.Field] {
+			t.Errorf("%s is listed twice", c.Field)
+		}
+		listed[c.Field] = true
+	}
+	if diff := cmp.Diff(named, listed); diff != "" {
+		t.Errorf("(-fields +capabilities):\n%s", diff)
+	}
+}
+
+// Whatever is built in can be done by every engine, for whatever it carries.
+func TestBuiltInSettingsAreSupported(t *testing.T) {
+	for _, e := range lb.Engines {
+		for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
+			s := builtIn(p)
+			for _, f := range []lb.Field{"algorithm=" + lb.Field(s.Algorithm), "mode=" + lb.Field(s.Mode), "proxyProtocol.send=" + lb.Field(s.SendProxy), "healthCheck.type=" + lb.Field(s.HealthCheck.Type)} {
+				if reason := e.Unsupported(f, p); e.Carries(p) && reason != "" {
+					t.Errorf("%s over %s on %s: %s", f, p, e, reason)
+				}
+			}
+		}
+	}
+}

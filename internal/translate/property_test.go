@@ -1,0 +1,261 @@
+package translate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// world is a cluster in which everything happens at random. As in an API server,
+// an object that changes is another object with another version.
+type world struct {
+	inputBuilder
+	version int
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{inputBuilder: *MakeInput()}
+	for range rapid.IntRange(0, 3).Draw(t, "nodes") {
+		w.drawNode(t)
+	}
+	for range rapid.IntRange(1, 4).Draw(t, "services") {
+		w.drawService(t)
+	}
+	return w
+}
+
+func (w *world) next() string {
+	w.version++
+	return strconv.Itoa(w.version)
+}
+
+func (w *world) drawNode(t *rapid.T) {
+	n := MakeNode(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}).Draw(t, "node"))
+	n.IP(rapid.SliceOfN(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2", "garbage", "::ffff:10.0.0.4"}), 0, 3).Draw(t, "addresses")...)
+	switch rapid.SampledFrom([]string{"", "", "", "exclude", "taint", "select"}).Draw(t, "node is") {
+	case "exclude":
+		n.Label(exclude, rapid.SampledFrom([]string{"", "false"}).Draw(t, "value"))
+	case "taint":
+		n.Taint(toBeDeleted)
+	case "select":
+		n.Label("edge", "yes")
+	}
+	w.Input.Nodes = slices.DeleteFunc(slices.Clone(w.Input.Nodes), func(o *corev1.Node) bool { return o.Name == n.Name })
+	w.Input.Nodes = append(w.Input.Nodes, n.Obj())
+}
+
+// drawService makes or changes a Service. Some are from files: without a version.
+func (w *world) drawService(t *rapid.T) {
+	b := MakeService(rapid.SampledFrom([]string{"web", "dns", "old", "file"}).Draw(t, "service"))
+	if b.ResourceVersion = w.next(); b.Name == "file" {
+		b.ResourceVersion = ""
+	}
+	for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom([]int32{53, 80, 443}), 1, 3, rapid.ID[int32]).Draw(t, "ports") {
+		b.PortOf(rapid.SampledFrom([]corev1.Protocol{tcp, tcp, udp, sctp}).Draw(t, "protocol"), p, rapid.SampledFrom([]int32{0, 30000 + p, 31000 + p}).Draw(t, "nodePort"))
+	}
+	if rapid.Bool().Draw(t, "local") {
+		b.Local()
+	}
+	if rapid.Bool().Draw(t, "sticky") {
+		b.Sticky()
+	}
+	if rapid.Bool().Draw(t, "restricted") {
+		b.Ranges(rapid.SliceOfN(rapid.SampledFrom([]string{"192.0.2.0/24", "::/0", " 10.0.0.0/8", "bad"}), 0, 3).Draw(t, "ranges")...)
+	}
+	s := b.On(rapid.SampledFrom([][]string{{"192.0.2.1"}, {"2001:db8::1"}, {"192.0.2.1", "2001:db8::1"}, {}}).Draw(t, "addresses")...)
+	if rapid.IntRange(0, 3).Draw(t, "conflict") == 0 {
+		s.Withheld = []lb.Listener{{Address: netip.MustParseAddr("192.0.2.1"), Port: 80, Protocol: lb.TCP}}
+	}
+	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == b.Name })
+	w.Services = append(w.Services, s)
+}
+
+func (w *world) drawSlice(t *rapid.T) {
+	service := rapid.SampledFrom([]string{"web", "dns", "old"}).Draw(t, "slices of")
+	s := MakeSlice(service+rapid.SampledFrom([]string{"-a", "-b"}).Draw(t, "slice"), rapid.SampledFrom([]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}).Draw(t, "family"))
+	s.ResourceVersion = w.next()
+	for _, n := range rapid.SliceOfN(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}), 0, 3).Draw(t, "on") {
+		s.On(n, new(rapid.Bool().Draw(t, "ready")), nil, new(rapid.Bool().Draw(t, "terminating")))
+	}
+	key := types.NamespacedName{Namespace: "default", Name: service}
+	others := slices.DeleteFunc(slices.Clone(w.Input.Slices[key]), func(o *discoveryv1.EndpointSlice) bool { return o.Name == s.Name })
+	w.Input.Slices[key] = append(others, s.Obj())
+}
+
+func (w *world) drawPolicy(t *rapid.T) {
+	p := MakePolicy(rapid.SampledFrom([]string{"p", "q", "r"}).Draw(t, "policy")).Younger(rapid.IntRange(0, 1).Draw(t, "age"))
+	w.next()
+	p.Generation, p.ResourceVersion = int64(w.version), strconv.Itoa(w.version)
+	for _, s := range rapid.SliceOfN(rapid.SampledFrom([]string{"web", "dns", "file"}), 1, 2).Draw(t, "targets") {
+		p.For(s, rapid.SampledFrom([]string{"", "p80"}).Draw(t, "section"))
+	}
+	switch rapid.SampledFrom([]string{"algorithm", "idle", "retries"}).Draw(t, "sets") {
+	case "algorithm":
+		p.Algorithm(rapid.SampledFrom([]v1alpha1.Algorithm{v1alpha1.Random, v1alpha1.SourceHash, "Bad"}).Draw(t, "algorithm"))
+	case "idle":
+		p.Idle(rapid.SampledFrom([]v1alpha1.Duration{"1m", "2m", "bad"}).Draw(t, "idle"))
+	case "retries":
+		p.Retries(rapid.Int32Range(0, 3).Draw(t, "retries"))
+	}
+	w.Input.Policies = slices.DeleteFunc(slices.Clone(w.Input.Policies), func(o *v1alpha1.UpstreamPolicy) bool { return o.Name == p.Name })
+	w.Input.Policies = append(w.Input.Policies, p.Obj())
+}
+
+func (w *world) drawBalancer(t *rapid.T) {
+	b := MakeBalancer()
+	w.Balancer = b // from a file: its generation says nothing
+	b.Spec.Nodes.MaxPerService = rapid.Int32Range(0, 2).Draw(t, "max")
+	b.Spec.Nodes.IgnoreExcludeLabel = rapid.Bool().Draw(t, "ignore")
+	b.Spec.Nodes.Selector = rapid.SampledFrom([]metav1.LabelSelector{
+		{}, {}, {MatchLabels: map[string]string{"edge": "yes"}}, {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "edge", Operator: "Near"}}},
+	}).Draw(t, "selector")
+	b.Spec.Defaults.Algorithm = rapid.SampledFrom([]v1alpha1.Algorithm{"", v1alpha1.LeastConnections}).Draw(t, "default")
+	if rapid.Bool().Draw(t, "limited") {
+		b.Spec.Defaults.MaxConnections = new(rapid.Int32Range(1, 2).Draw(t, "connections"))
+	}
+}
+
+func (w *world) step(t *rapid.T) {
+	switch rapid.SampledFrom([]string{"nothing", "service", "service gone", "node", "node gone", "slice", "slice", "policy", "balancer"}).Draw(t, "step") {
+	case "service":
+		w.drawService(t)
+	case "service gone":
+		w.Services = w.Services[:max(1, len(w.Services)-1)]
+	case "node":
+		w.drawNode(t)
+	case "node gone":
+		w.Input.Nodes = w.Input.Nodes[:max(0, len(w.Input.Nodes)-1)]
+	case "slice":
+		w.drawSlice(t)
+	case "policy":
+		w.drawPolicy(t)
+	case "balancer":
+		w.drawBalancer(t)
+	}
+}
+
+// A Translator that remembers gives what one gives that has seen nothing.
+func TestMemoryIsTransparent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, kept := newWorld(t), New()
+		var before *lb.Config
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			got := kept.Translate(w.Input)
+			if diff := cmp.Diff(New().Translate(w.Input), got, compare); diff != "" {
+				t.Fatalf("(-new +kept):\n%s", diff)
+			}
+			wantSamePointers(t, before, got.Config)
+			before = got.Config
+			w.step(t)
+		}
+	})
+}
+
+// wantSamePointers checks that what says the same is the same.
+func wantSamePointers(t *rapid.T, before, after *lb.Config) {
+	if before == nil {
+		return
+	}
+	for _, a := range after.Services {
+		for _, b := range before.Services {
+			if a != b && cmp.Equal(a, b, compare) {
+				t.Fatalf("%s says what it said, and is another pointer", a.ID)
+			}
+		}
+	}
+}
+
+// The order in which a cache lists objects means nothing, and they are only read.
+func TestOrderIsTransparent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		for range rapid.IntRange(0, 12).Draw(t, "steps") {
+			w.step(t)
+		}
+		kept := New()
+		want := kept.Translate(w.Input)
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		shuffled := w.Input
+		shuffled.Services = shuffle(random, w.Services)
+		shuffled.Nodes = shuffle(random, w.Input.Nodes)
+		shuffled.Policies = shuffle(random, w.Input.Policies)
+		shuffled.Slices = map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
+		for k, v := range w.Input.Slices {
+			shuffled.Slices[k] = shuffle(random, v)
+		}
+		untouched := fmt.Sprintf("%+v", shuffled)
+		if diff := cmp.Diff(want, New().Translate(shuffled), compare); diff != "" {
+			t.Fatalf("in another order (-want +got):\n%s", diff)
+		}
+		if !slices.Equal(want.Config.Services, kept.Translate(shuffled).Config.Services) {
+			t.Fatal("in another order, what is kept is not found")
+		}
+		if now := fmt.Sprintf("%+v", shuffled); now != untouched {
+			t.Fatalf("the input was %s and is %s", untouched, now)
+		}
+	})
+}
+
+func shuffle[T any](random *rand.Rand, s []T) []T {
+	out := slices.Clone(s)
+	random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out
+}
+
+// Whatever the input, the model keeps what it promises.
+func TestModelKeepsItsPromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		for range rapid.IntRange(0, 12).Draw(t, "steps") {
+			w.step(t)
+		}
+		out := New().Translate(w.Input)
+		if !slices.IsSortedFunc(out.Config.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) }) {
+			t.Fatal("Services are not sorted")
+		}
+		for _, s := range out.Config.Services {
+			if !slices.IsSortedFunc(s.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) }) {
+				t.Fatalf("%s: Frontends are not sorted", s.ID)
+			}
+			for _, f := range s.Frontends {
+				wantGoodFrontend(t, out.Nodes, int(w.Balancer.Spec.Nodes.MaxPerService), f)
+			}
+		}
+	})
+}
+
+func wantGoodFrontend(t *rapid.T, nodes []string, limit int, f lb.Frontend) {
+	if limit > 0 && len(f.Backends) > limit {
+		t.Fatalf("%s: %d backends, at most %d", f.Listener, len(f.Backends), limit)
+	}
+	for i, b := range f.Backends {
+		switch {
+		case b.Address.Port() == 0:
+			t.Fatalf("%s: a backend with port 0", f.Listener)
+		case b.Address.Addr().Is4() != f.Listener.Address.Is4():
+			t.Fatalf("%s: a backend of the other family, %s", f.Listener, b.Address)
+		case i > 0 && f.Backends[i-1].Address.Compare(b.Address) >= 0:
+			t.Fatalf("%s: backends are not sorted", f.Listener)
+		case !slices.Contains(nodes, b.Node):
+			t.Fatalf("%s: the node %s is not eligible", f.Listener, b.Node)
+		}
+	}
+	for _, p := range f.Allow.Sources {
+		if f.Allow.Everybody || p != p.Masked() || p.Addr().Is4() != f.Listener.Address.Is4() {
+			t.Fatalf("%s: allows %+v", f.Listener, f.Allow)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package translate
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+const (
+	tcp  = corev1.ProtocolTCP
+	udp  = corev1.ProtocolUDP
+	sctp = corev1.ProtocolSCTP
+)
+
+func TestS10_EachAddressHasBackendsOfItsFamily(t *testing.T) {
+	got := MakeInput(MakeService("web").Port(80).On("2001:db8::1", "192.0.2.1")).Only(t)
+	got.want(t,
+		"192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080",
+		"[2001:db8::1]:80/TCP -> [fd00::1]:30080 [fd00::2]:30080")
+	got.wantProblems(t)
+	if got.Backends != 2 {
+		t.Errorf("%d nodes carry it, want 2", got.Backends)
+	}
+}
+
+func TestS10_MappedAddressesAreIPv4(t *testing.T) {
+	MakeInput(MakeService("web").Port(80).On("::ffff:192.0.2.1")).
+		Nodes(MakeNode("n1").IP("::ffff:10.0.0.1")).
+		Only(t).want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+}
+
+func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
+	got := MakeInput(MakeService("web").Port(80).PortOf(sctp, 81, 30081).On("192.0.2.1")).Only(t)
+	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080")
+	got.wantProblems(t, v1alpha1.ReasonMixedProtocol)
+	want := map[PortKey]string{{sctp, 81}: v1alpha1.PortErrorProtocol}
+	if diff := cmp.Diff(want, got.PortErrors); diff != "" {
+		t.Errorf("port errors (-want +got):\n%s", diff)
+	}
+	if m := got.Problems[0].Message; !strings.Contains(m, "81/SCTP") || strings.Contains(m, "80/TCP") {
+		t.Errorf("message: %s", m)
+	}
+	none := MakeInput(MakeService("web").PortOf(sctp, 81, 30081).On("192.0.2.1")).Only(t)
+	none.want(t)
+	none.wantProblems(t, "!"+v1alpha1.ReasonMixedProtocol)
+}
+
+func TestS16_TCPAndUDPOnOnePortAndNodePort(t *testing.T) {
+	got := MakeInput(MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 53, 30053).On("192.0.2.1")).Only(t)
+	got.want(t,
+		"192.0.2.1:53/TCP -> 10.0.0.1:30053 10.0.0.2:30053",
+		"192.0.2.1:53/UDP -> 10.0.0.1:30053 10.0.0.2:30053")
+	for _, f := range got.Frontends {
+		if idle := map[lb.Protocol]time.Duration{lb.TCP: 10 * time.Minute, lb.UDP: time.Minute}[f.Listener.Protocol]; f.Settings.IdleTimeout != idle {
+			t.Errorf("%s: idle %s, want %s", f.Listener, f.Settings.IdleTimeout, idle)
+		}
+	}
+}
+
+func TestS17_APortWithoutNodePort(t *testing.T) {
+	svc := MakeService("web").Port(80).PortOf(tcp, 443, 0)
+	svc.Spec.AllocateLoadBalancerNodePorts = new(false) // says nothing: nodePorts do
+	kept := New()
+	in := MakeInput(svc.On("192.0.2.1"))
+	out := kept.Translate(in.Input)
+	got := translated{out.Config.Services[0], out.Services["web-uid"]}
+	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080")
+	got.wantProblems(t, v1alpha1.ReasonNoNodePort)
+	if e := got.PortErrors[PortKey{tcp, 443}]; e != v1alpha1.PortErrorNoNodePort {
+		t.Errorf("error %q of the port", e)
+	}
+	// As soon as there is one, it works.
+	allocated := svc.DeepCopy()
+	allocated.ResourceVersion, allocated.Spec.Ports[1].NodePort = "2", 30443
+	in.Services[0].Object = allocated
+	out = kept.Translate(in.Input)
+	got = translated{out.Config.Services[0], out.Services["web-uid"]}
+	got.want(t,
+		"192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080",
+		"192.0.2.1:443/TCP -> 10.0.0.1:30443 10.0.0.2:30443")
+	got.wantProblems(t)
+}
+
+func TestS17_NoPortHasANodePort(t *testing.T) {
+	got := MakeInput(MakeService("web").PortOf(tcp, 80, 0).PortOf(sctp, 81, 30081).On("192.0.2.1")).Only(t)
+	got.want(t)
+	got.wantProblems(t, "!"+v1alpha1.ReasonMixedProtocol, v1alpha1.ReasonNoNodePort)
+	if len(got.PortErrors) != 2 {
+		t.Errorf("port errors: %v", got.PortErrors)
+	}
+}
+
+func TestS18_NoNodePortIsRemembered(t *testing.T) {
+	kept, svc := New(), MakeService("web").Port(80)
+	in := MakeInput(svc.On("192.0.2.1"))
+	kept.Translate(in.Input)
+	moved := svc.DeepCopy()
+	moved.ResourceVersion, moved.Spec.Ports[0].NodePort = "2", 31000
+	in.Services[0].Object = moved
+	got := kept.Translate(in.Input).Config.Services[0]
+	translated{Service: got}.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:31000 10.0.0.2:31000")
+}
+
+func TestS19_S21_S22_LocalNodes(t *testing.T) {
+	yes, no := new(true), new(false)
+	const v4, v6 = discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6
+	for name, tc := range map[string]struct {
+		slices []*sliceBuilder
+		want4  string
+		want6  string
+	}{
+		"none":                    {},
+		"ready on one":            {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2")}, " 10.0.0.2:30080", ""},
+		"ready on both":           {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2", "n1", "n1")}, " 10.0.0.1:30080 10.0.0.2:30080", ""},
+		"two slices":              {[]*sliceBuilder{MakeSlice("b", v4).Ready("n2"), MakeSlice("a", v4).Ready("n1")}, " 10.0.0.1:30080 10.0.0.2:30080", ""},
+		"S22 of the other family": {[]*sliceBuilder{MakeSlice("a", v4).Ready("n1"), MakeSlice("b", v6).Ready("n2")}, " 10.0.0.1:30080", " [fd00::2]:30080"},
+		"a name is no address":    {[]*sliceBuilder{MakeSlice("a", discoveryv1.AddressTypeFQDN).Ready("n1")}, "", ""},
+		"ready not said":          {[]*sliceBuilder{MakeSlice("a", v4).On("n1", nil, nil, nil)}, " 10.0.0.1:30080", ""},
+		"not ready":               {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, no, no)}, "", ""},
+		"S21 terminating":         {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, yes, yes)}, "", ""},
+		"S21 terminating, yet published as ready": {[]*sliceBuilder{MakeSlice("a", v4).On("n1", yes, yes, yes)}, "", ""},
+		"S21 another one is ready":                {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, yes, yes).Ready("n1")}, " 10.0.0.1:30080", ""},
+		"on no node":                              {[]*sliceBuilder{MakeSlice("a", v4).On("", yes, yes, no)}, "", ""},
+		"on a node that is none of ours":          {[]*sliceBuilder{MakeSlice("a", v4).Ready("n9")}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1", "2001:db8::1")).Slices("web", tc.slices...).Only(t)
+			got.want(t, "192.0.2.1:80/TCP ->"+tc.want4, "[2001:db8::1]:80/TCP ->"+tc.want6)
+			got.wantProblems(t) // its owner chose where the endpoints are
+			if p := got.Frontends[0].HealthCheckNodePort; p != 32000 {
+				t.Errorf("health check on node port %d", p)
+			}
+		})
+	}
+}
+
+func TestS20_ClusterServicesUseEveryNode(t *testing.T) {
+	svc := MakeService("web").Port(80)
+	svc.Spec.HealthCheckNodePort = 32000 // left from when it was Local
+	got := MakeInput(svc.On("192.0.2.1")).Slices("web", MakeSlice("a", discoveryv1.AddressTypeIPv4).Ready("n1")).Only(t)
+	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080")
+	if p := got.Frontends[0].HealthCheckNodePort; p != 0 {
+		t.Errorf("health check on node port %d, want none", p)
+	}
+}
+
+func TestS29_SessionAffinity(t *testing.T) {
+	for name, tc := range map[string]struct {
+		svc  *serviceBuilder
+		want time.Duration
+	}{
+		"none":          {MakeService("web"), 0},
+		"by default":    {MakeService("web").Sticky(), 3 * time.Hour},
+		"as configured": {MakeService("web").Sticky(60), time.Minute},
+		"nonsense":      {MakeService("web").Sticky(-1), 3 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := MakeInput(tc.svc.Port(80).On("192.0.2.1")).Only(t)
+			if a := got.Frontends[0].Affinity; a != tc.want {
+				t.Errorf("affinity %s, want %s", a, tc.want)
+			}
+		})
+	}
+}
+
+func TestS31_FieldsThatAreNotOurs(t *testing.T) {
+	plain := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Only(t)
+	svc := MakeService("web").Port(80)
+	svc.Spec.ExternalIPs = []string{"203.0.113.9"}
+	svc.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+	svc.Spec.TrafficDistribution = new("PreferSameZone")
+	got := MakeInput(svc.On("192.0.2.1")).Only(t)
+	if diff := cmp.Diff(plain.Service, got.Service, compare); diff != "" {
+		t.Errorf("they change the configuration:\n%s", diff)
+	}
+}
+
+func TestS34_WithheldListenersAreNotCarried(t *testing.T) {
+	svc := MakeService("web").Port(80).Port(443).On("192.0.2.1")
+	svc.Withheld = []lb.Listener{{Address: netip.MustParseAddr("192.0.2.1"), Port: 80, Protocol: lb.TCP}}
+	MakeInput(svc).Only(t).want(t, "192.0.2.1:443/TCP -> 10.0.0.1:30443 10.0.0.2:30443")
+}
+
+func TestExposedNodePortServices(t *testing.T) {
+	svc := MakeService("web").Port(80).Annotate(v1alpha1.BalancerAnnotation, "edge")
+	svc.Spec.Type = corev1.ServiceTypeNodePort
+	MakeInput(svc.On("192.0.2.1")).Only(t).want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080")
+}
+
+// What the API server refuses can come from files.
+func TestManifestsThatNoAPIServerChecked(t *testing.T) {
+	for name, svc := range map[string]*serviceBuilder{
+		"port too high":     MakeService("web").PortOf(tcp, 65616, 30080), // 80 in 16 bits
+		"port 0":            MakeService("web").PortOf(tcp, 0, 30080),
+		"nodePort too high": MakeService("web").PortOf(tcp, 80, 95616),
+		"nodePort below 0":  MakeService("web").PortOf(tcp, 80, -1),
+		"a port twice":      MakeService("web").Port(80).Port(80),
+		"no ports":          MakeService("web"),
+		"hostile name":      MakeService("a { }").Port(80),
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := MakeService("neighbour").Port(80).On("192.0.2.2")
+			out := New().Translate(MakeInput(svc.On("192.0.2.1"), good).Input)
+			translated{nil, out.Services[svc.UID]}.wantProblems(t, "!"+v1alpha1.ReasonInvalidSpec)
+			if len(out.Config.Services) != 1 || out.Config.Services[0].ID.Name != "neighbour" {
+				t.Errorf("carried: %v, want only the neighbour", out.Config.Services)
+			}
+		})
+	}
+}
+
+func TestServicesAreSorted(t *testing.T) {
+	out := New().Translate(MakeInput(
+		MakeService("b").Port(80).On("192.0.2.1"), MakeService("a").Port(80).On("192.0.2.2"), MakeService("c").Port(80).On("192.0.2.3")).Input)
+	if !slices.IsSortedFunc(out.Config.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) }) {
+		t.Error("Services are not sorted")
+	}
+}

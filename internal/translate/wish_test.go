@@ -1,0 +1,98 @@
+package translate
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+func wishing(annotation, older string) *serviceBuilder {
+	b := MakeService("web")
+	if annotation != "" {
+		b.Annotate(v1alpha1.AddressesAnnotation, annotation)
+	}
+	b.Spec.LoadBalancerIP = older
+	return b
+}
+
+func TestS30_WantedAddresses(t *testing.T) {
+	const invalid, invalidSpec = v1alpha1.ReasonInvalidAnnotation, v1alpha1.ReasonInvalidSpec
+	for name, tc := range map[string]struct {
+		annotation, older string
+		want              string // comma separated
+		reason            string
+	}{
+		"nothing":                  {"", "", "", ""},
+		"blank":                    {" ", "\t", "", ""},
+		"one":                      {"192.0.2.1", "", "192.0.2.1", ""},
+		"one of each family":       {"2001:db8::1, 192.0.2.1", "", "2001:db8::1,192.0.2.1", ""},
+		"mapped":                   {"::ffff:192.0.2.1", "", "192.0.2.1", ""},
+		"the older way":            {"", " 192.0.2.1 ", "192.0.2.1", ""},
+		"both, the same":           {"192.0.2.1", "192.0.2.1", "192.0.2.1", ""},
+		"both, the same otherwise": {"192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", ""},
+		"the annotation has more":  {"192.0.2.1,2001:db8::1", "2001:0db8::1", "192.0.2.1,2001:db8::1", ""},
+		"both, different":          {"192.0.2.1", "192.0.2.2", "", invalid},
+		"both, the older bad":      {"192.0.2.1", "any", "", invalid},
+		"two of one family":        {"192.0.2.1,192.0.2.2", "", "", invalid},
+		"twice":                    {"192.0.2.1,192.0.2.1", "", "", invalid},
+		"three":                    {"192.0.2.1,2001:db8::1,192.0.2.2", "", "", invalid},
+		"a trailing comma":         {"192.0.2.1,", "", "", invalid},
+		"a prefix":                 {"192.0.2.0/24", "", "", invalid},
+		"a port":                   {"192.0.2.1:80", "", "", invalid},
+		"a name":                   {"lb.example", "", "", invalid},
+		"a zone":                   {"2001:db8::1%eth0", "", "", invalid},
+		"leading zeros":            {"192.0.2.001", "", "", invalid},
+		"unspecified":              {"0.0.0.0", "", "", invalid},
+		"loopback":                 {"127.0.0.1", "", "", invalid},
+		"link-local":               {"fe80::1", "", "", invalid},
+		"multicast":                {"", "224.0.0.1", "", invalidSpec},
+		"broadcast":                {"", "255.255.255.255", "", invalidSpec},
+		"older and bad":            {"", "192.0.2.1; }", "", invalidSpec},
+		"hostile":                  {"192.0.2.1\n} server { listen 80;", "", "", invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, problem := WantedAddresses(wishing(tc.annotation, tc.older).Obj())
+			var words []string
+			for _, a := range got {
+				words = append(words, a.String())
+			}
+			if diff := cmp.Diff(tc.want, strings.Join(words, ",")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if reason := deref(problem).Reason; reason != tc.reason {
+				t.Errorf("problem %+v, want the reason %q", problem, tc.reason)
+			}
+		})
+	}
+}
+
+func FuzzWantedAddresses(f *testing.F) {
+	for _, s := range []string{"192.0.2.1", "2001:db8::1,192.0.2.1", "a,b", "::ffff:1.2.3.4", "192.0.2.1\n}", "unix:/var/run/docker.sock", "${VAR}", strings.Repeat("9", 300)} {
+		f.Add(s, "")
+		f.Add("", s)
+		f.Add("192.0.2.1", s)
+	}
+	f.Fuzz(func(t *testing.T, annotation, older string) {
+		got, problem := WantedAddresses(wishing(annotation, older).Obj())
+		if problem != nil {
+			wantTellable(t, problem)
+			if got != nil {
+				t.Errorf("refused, but gave %v", got)
+			}
+			return
+		}
+		asked := strings.TrimSpace(annotation) != "" || strings.TrimSpace(older) != ""
+		if asked != (len(got) > 0) || len(got) > 2 || len(got) == 2 && got[0].Is4() == got[1].Is4() {
+			t.Errorf("asked for %q and %q, got %v", annotation, older, got)
+		}
+		for _, a := range got {
+			if a.Is4In6() || a.Zone() != "" || !a.IsGlobalUnicast() || netip.MustParseAddr(a.String()) != a {
+				t.Errorf("got %v", a)
+			}
+		}
+	})
+}
