@@ -85,7 +85,7 @@ type AddressPoolStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=external-lb
+// +kubebuilder:resource:scope=Cluster,shortName={pool,pools},categories=external-lb
 // +kubebuilder:printcolumn:name="Balancer",type=string,JSONPath=`.spec.balancer`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="IPv4 used",type=integer,JSONPath=`.status.ipv4.assigned`
