@@ -3,12 +3,8 @@ package controllers
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -96,7 +92,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 		return ctrl.Result{}, err
 	}
 	r.tellRemovedHosts(ctx, b, kept)
-	r.fleet.Set(b.Name, r.targets(ctx, b))
+	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b))
 	r.fleet.Deliver(b.Name, desired.Set, kept.cause(desired))
 	states := r.fleet.States(b.Name)
 
@@ -147,43 +143,6 @@ func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Bal
 	change(changed)
 	patch := client.MergeFromWithOptions(b, client.MergeFromWithOptimisticLock{})
 	return client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
-}
-
-// targets are a Balancer's hosts with what is needed to reach them.
-func (r *balancerReconciler) targets(ctx context.Context, b *v1alpha1.Balancer) []deliver.Target {
-	interval, err := time.ParseDuration(string(b.Spec.Reload.MinInterval))
-	if err != nil {
-		interval = time.Second // the schema's default; it also refuses what does not parse
-	}
-	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
-	for _, h := range b.Spec.Hosts {
-		t := deliver.Target{Balancer: b.Name, Host: h, MinInterval: interval}
-		if h.SecretRef != nil {
-			t.PrivateKey, t.KnownHosts, t.Problem = r.credentials(ctx, h.SecretRef.Name)
-		}
-		targets = append(targets, t)
-	}
-	return targets
-}
-
-// knownHostsKey is the key of a Secret that holds what ssh-keyscan prints.
-const knownHostsKey = "known_hosts"
-
-func (r *balancerReconciler) credentials(ctx context.Context, name string) (key, knownHosts []byte, err error) {
-	var secret corev1.Secret
-	err = r.reader.Get(ctx, client.ObjectKey{Namespace: r.namespace, Name: name}, &secret)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil, fmt.Errorf("there is no Secret %s/%s: create it with the keys %s and %s", r.namespace, name, corev1.SSHAuthPrivateKey, knownHostsKey)
-	case err != nil:
-		return nil, nil, fmt.Errorf("reading Secret %s/%s: %w", r.namespace, name, err)
-	}
-	for _, k := range []string{corev1.SSHAuthPrivateKey, knownHostsKey} {
-		if len(secret.Data[k]) == 0 {
-			return nil, nil, fmt.Errorf("the Secret %s/%s lacks the key %s", r.namespace, name, k)
-		}
-	}
-	return secret.Data[corev1.SSHAuthPrivateKey], secret.Data[knownHostsKey], nil
 }
 
 // tellRemovedHosts makes it visible that an operator took the one way out of a
