@@ -2,11 +2,17 @@ package translate
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 func TestWhatIsKept(t *testing.T) {
@@ -28,6 +34,13 @@ func TestWhatIsKept(t *testing.T) {
 			in.Policies[0] = p
 		}
 	}
+	slice := func(version string, nodes ...string) func(*Input) {
+		return func(in *Input) {
+			s := MakeSlice("a", "IPv4").Ready(nodes...)
+			s.ResourceVersion = version
+			in.Slices = MakeInput().Slices("web", s).Input.Slices
+		}
+	}
 	for name, tc := range map[string]struct {
 		change func(*Input)
 		same   bool // the lb.Service
@@ -37,9 +50,18 @@ func TestWhatIsKept(t *testing.T) {
 		"our own status of it":       {service("2", nil), true, false},
 		"its nodePort":               {service("2", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
 		"an old manifest, no memory": {service("", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
-		"a policy's status":          {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
-		"a policy's spec":            {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
-		"the Balancer's hosts":       {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
+		"its address":                {func(in *Input) { in.Services[0].Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.2")} }, false, false},
+		"a listener that is taken": {func(in *Input) {
+			in.Services[0].Withheld = []lb.Listener{{Address: in.Services[0].Addresses[0], Port: 80, Protocol: lb.TCP}}
+		}, false, false},
+		"a ready endpoint":         {slice("2", "n1"), false, false},
+		"an endpoint of no weight": {slice("2", "n1", "n2", "n4", "n4"), true, false},
+		"an old slice, no memory":  {slice("", "n1"), false, false},
+		"slices in another order":  {func(in *Input) { in.Slices = reversed(in.Slices) }, true, true},
+		"nodes per Service":        {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Spec.Nodes.MaxPerService = 1 }, false, false},
+		"a policy's status":        {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
+		"a policy's spec":          {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
+		"the Balancer's hosts":     {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
 		"the Balancer's defaults": {func(in *Input) {
 			in.Balancer = in.Balancer.DeepCopy()
 			in.Balancer.Spec.Defaults.MaxConnections = new(int32(1))
@@ -50,11 +72,14 @@ func TestWhatIsKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kept := New()
-			in := MakeInput(web()).Policies(MakePolicy("p").For("web").Retries(1)).Input
+			in := MakeInput(MakeService("web").Local().Port(80).On("192.0.2.1")).
+				Slices("web", MakeSlice("a", "IPv4").Ready("n1", "n2", "n4"), MakeSlice("b", "IPv4")).
+				Policies(MakePolicy("p").For("web").Retries(1)).Input
 			before := kept.Translate(in)
+			in.Services, in.Nodes = slices.Clone(in.Services), slices.Clone(in.Nodes)
 			tc.change(&in)
 			after := kept.Translate(in)
-			if same := before.Config.Services[0] == after.Config.Services[0]; same != tc.same {
+			if same := slices.Equal(before.Config.Services, after.Config.Services); same != tc.same {
 				t.Errorf("the same Service: %v, want %v", same, tc.same)
 			}
 			if same := before.Services["web-uid"] == after.Services["web-uid"]; same != tc.result {
@@ -62,6 +87,43 @@ func TestWhatIsKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+func reversed(all map[types.NamespacedName][]*discoveryv1.EndpointSlice) map[types.NamespacedName][]*discoveryv1.EndpointSlice {
+	out := map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
+	for key, s := range all {
+		out[key] = slices.Clone(s)
+		slices.Reverse(out[key])
+	}
+	return out
+}
+
+// Objects that come from files have no versions by which to see a change.
+func TestObjectsWithoutVersionsAreReadAgain(t *testing.T) {
+	for name, without := range map[string]func(*Input){
+		"Service": func(in *Input) { in.Services[0].Object.ResourceVersion = "" },
+		"slice":   func(in *Input) { in.Slices[nameOf(in)][0].ResourceVersion = "" },
+		"policy":  func(in *Input) { in.Policies[0].ResourceVersion = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := MakeInput(MakeService("web").Local().Port(80).On("192.0.2.1")).
+				Slices("web", MakeSlice("a", "IPv4").Ready("n1")).
+				Policies(MakePolicy("p").For("web").Retries(1)).Input
+			without(&in)
+			kept := New()
+			kept.Translate(in)
+			in.Services[0].Object.Spec.Ports[0].NodePort++
+			in.Slices[nameOf(&in)][0].Endpoints[0].NodeName = new("n2")
+			in.Policies[0].Spec.Retries = new(int32(5))
+			if diff := cmp.Diff(New().Translate(in), kept.Translate(in), compare); diff != "" {
+				t.Errorf("(-new +kept):\n%s", diff)
+			}
+		})
+	}
+}
+
+func nameOf(in *Input) types.NamespacedName {
+	return types.NamespacedName{Namespace: "default", Name: in.Services[0].Object.Name}
 }
 
 // The words about nodes are part of what is kept.

@@ -28,10 +28,10 @@ type world struct {
 
 func newWorld(t *rapid.T) *world {
 	w := &world{inputBuilder: *MakeInput()}
-	for range rapid.IntRange(0, 3).Draw(t, "nodes") {
+	for range rapid.IntRange(0, 6).Draw(t, "nodes") {
 		w.drawNode(t)
 	}
-	for range rapid.IntRange(1, 4).Draw(t, "services") {
+	for range rapid.IntRange(1, 6).Draw(t, "services") {
 		w.drawService(t)
 	}
 	return w
@@ -44,7 +44,7 @@ func (w *world) next() string {
 
 func (w *world) drawNode(t *rapid.T) {
 	n := MakeNode(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}).Draw(t, "node"))
-	n.IP(rapid.SliceOfN(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2", "garbage", "::ffff:10.0.0.4"}), 0, 3).Draw(t, "addresses")...)
+	n.IP(rapid.SliceOfN(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2", "garbage", "::ffff:10.0.0.4"}), 1, 4).Draw(t, "addresses")...)
 	switch rapid.SampledFrom([]string{"", "", "", "exclude", "taint", "select"}).Draw(t, "node is") {
 	case "exclude":
 		n.Label(exclude, rapid.SampledFrom([]string{"", "false"}).Draw(t, "value"))
@@ -75,12 +75,20 @@ func (w *world) drawService(t *rapid.T) {
 	if rapid.Bool().Draw(t, "restricted") {
 		b.Ranges(rapid.SliceOfN(rapid.SampledFrom([]string{"192.0.2.0/24", "::/0", " 10.0.0.0/8", "bad"}), 0, 3).Draw(t, "ranges")...)
 	}
-	s := b.On(rapid.SampledFrom([][]string{{"192.0.2.1"}, {"2001:db8::1"}, {"192.0.2.1", "2001:db8::1"}, {}}).Draw(t, "addresses")...)
+	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == b.Name })
+	w.Services = append(w.Services, assigned(t, b.Obj()))
+}
+
+// assigned has its addresses from the pools, whatever the version of the object.
+func assigned(t *rapid.T, svc *corev1.Service) Service {
+	s := Service{Object: svc}
+	for _, a := range rapid.SampledFrom([][]string{{"192.0.2.1"}, {"192.0.2.2"}, {"2001:db8::1"}, {"192.0.2.1", "2001:db8::1"}, {}}).Draw(t, "assigned") {
+		s.Addresses = append(s.Addresses, netip.MustParseAddr(a))
+	}
 	if rapid.IntRange(0, 3).Draw(t, "conflict") == 0 {
 		s.Withheld = []lb.Listener{{Address: netip.MustParseAddr("192.0.2.1"), Port: 80, Protocol: lb.TCP}}
 	}
-	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == b.Name })
-	w.Services = append(w.Services, s)
+	return s
 }
 
 func (w *world) drawSlice(t *rapid.T) {
@@ -129,9 +137,13 @@ func (w *world) drawBalancer(t *rapid.T) {
 }
 
 func (w *world) step(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"nothing", "service", "service gone", "node", "node gone", "slice", "slice", "policy", "balancer"}).Draw(t, "step") {
+	switch rapid.SampledFrom([]string{"nothing", "service", "service", "assignment", "service gone", "node", "node gone", "slice", "slice", "policy", "balancer"}).Draw(t, "step") {
 	case "service":
 		w.drawService(t)
+	case "assignment":
+		i := rapid.IntRange(0, len(w.Services)-1).Draw(t, "of")
+		w.Services = slices.Clone(w.Services)
+		w.Services[i] = assigned(t, w.Services[i].Object)
 	case "service gone":
 		w.Services = w.Services[:max(1, len(w.Services)-1)]
 	case "node":
@@ -152,7 +164,7 @@ func TestMemoryIsTransparent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, kept := newWorld(t), New()
 		var before *lb.Config
-		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			got := kept.Translate(w.Input)
 			if diff := cmp.Diff(New().Translate(w.Input), got, compare); diff != "" {
 				t.Fatalf("(-new +kept):\n%s", diff)
