@@ -19,7 +19,8 @@ type Carrier struct {
 }
 
 // PolicyStatus says what each policy of one namespace does for each of its
-// targets. services are those of the namespace; carrier finds who carries one.
+// targets, by the policy's name. services are those of the namespace; carrier
+// finds who carries one.
 func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Service, carrier func(*corev1.Service) (Carrier, bool)) map[string][]v1alpha1.PolicyTargetStatus {
 	byName := map[string]*corev1.Service{}
 	for _, svc := range services {
@@ -28,70 +29,89 @@ func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Servic
 	ordered := byAge(policies)
 	out := map[string][]v1alpha1.PolicyTargetStatus{}
 	for i, p := range ordered {
-		targets := make([]v1alpha1.PolicyTargetStatus, 0, len(p.Spec.TargetRefs))
+		statuses := make([]v1alpha1.PolicyTargetStatus, 0, len(p.Spec.TargetRefs))
 		for _, ref := range p.Spec.TargetRefs {
-			targets = append(targets, targetStatus(p, ref, ordered[:i], byName[ref.Name], carrier))
+			t := target{policy: p, ref: ref, service: byName[ref.Name]}
+			if t.service != nil {
+				t.by, t.carried = carrier(t.service)
+			}
+			statuses = append(statuses, t.status(ordered[:i]))
 		}
-		out[p.Name] = targets
+		out[p.Name] = statuses
 	}
 	return out
 }
 
-func targetStatus(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, older []*v1alpha1.UpstreamPolicy, svc *corev1.Service, carrier func(*corev1.Service) (Carrier, bool)) v1alpha1.PolicyTargetStatus {
-	status := v1alpha1.PolicyTargetStatus{TargetRef: ref}
-	add := func(kind string, is bool, reason, message string) {
-		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: p.Generation}
-		if is {
-			c.Status = metav1.ConditionTrue
-		}
-		status.Conditions = append(status.Conditions, c)
-	}
-	refuse := func(reason, format string, args ...any) v1alpha1.PolicyTargetStatus {
-		add(v1alpha1.ConditionAccepted, false, reason, fmt.Sprintf(format, args...))
-		return status
-	}
-	if err := check(&p.Spec.UpstreamSettings); err != nil {
-		return refuse(v1alpha1.ReasonInvalid, "%s", err)
-	}
-	if !isService(ref) {
-		return refuse(v1alpha1.ReasonInvalid, "the kind %s cannot be a target, only Service", quoted(ref.Kind))
-	}
-	if svc == nil {
-		return refuse(v1alpha1.ReasonTargetNotFound, "there is no Service %s in the namespace %s", ref.Name, p.Namespace)
-	}
-	protocols := targetProtocols(svc.Spec.Ports, ref.SectionName)
-	if len(protocols) == 0 {
-		return refuse(v1alpha1.ReasonTargetNotFound, "the Service %s has no port named %q", ref.Name, ref.SectionName)
-	}
-	by, carried := carrier(svc)
-	if !carried {
-		return refuse(v1alpha1.ReasonTargetNotOurs, "no Balancer carries the Service %s: see its type and loadBalancerClass", ref.Name)
-	}
-	status.Balancer = by.Balancer
-	add(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted, "in force")
-	if conflicts := conflicts(p, ref, older); len(conflicts) > 0 {
-		add(v1alpha1.ConditionConflicted, true, v1alpha1.ReasonConflicted, "an older policy decides: "+strings.Join(conflicts, "; "))
-	} else {
-		add(v1alpha1.ConditionConflicted, false, v1alpha1.ReasonNoConflict, "no older policy sets the same fields")
-	}
-	cannot := unsupported(by.Engine, &p.Spec.UpstreamSettings, protocols)
-	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		cannot = append(cannot, overruled(by.Engine, &p.Spec.UpstreamSettings)...)
-	}
-	if len(cannot) > 0 {
-		add(v1alpha1.ConditionUnsupported, true, v1alpha1.ReasonUnsupported, strings.Join(cannot, "; "))
-	} else {
-		add(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", by.Engine))
-	}
-	return status
+// target is one of a policy.
+type target struct {
+	policy  *v1alpha1.UpstreamPolicy
+	ref     v1alpha1.PolicyTargetReference
+	service *corev1.Service // nil: there is none
+	by      Carrier
+	carried bool
 }
 
-// targetProtocols are those of the ports that a target names.
-func targetProtocols(ports []corev1.ServicePort, section string) []lb.Protocol {
+func (t target) status(older []*v1alpha1.UpstreamPolicy) v1alpha1.PolicyTargetStatus {
+	out := v1alpha1.PolicyTargetStatus{TargetRef: t.ref}
+	if reason, message := t.refusal(); reason != "" {
+		out.Conditions = []metav1.Condition{t.condition(v1alpha1.ConditionAccepted, false, reason, message)}
+		return out
+	}
+	out.Balancer = t.by.Balancer
+	conflicted := t.condition(v1alpha1.ConditionConflicted, false, v1alpha1.ReasonNoConflict, "no older policy sets the same fields")
+	if conflicts := conflicts(t.policy, t.ref, older); len(conflicts) > 0 {
+		conflicted = t.condition(v1alpha1.ConditionConflicted, true, v1alpha1.ReasonConflicted, "an older policy decides: "+strings.Join(conflicts, "; "))
+	}
+	unsupported := t.condition(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", t.by.Engine))
+	if cannot := t.unsupported(); len(cannot) > 0 {
+		unsupported = t.condition(v1alpha1.ConditionUnsupported, true, v1alpha1.ReasonUnsupported, strings.Join(cannot, "; "))
+	}
+	out.Conditions = []metav1.Condition{t.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted, "in force"), conflicted, unsupported}
+	return out
+}
+
+func (t target) condition(kind string, is bool, reason, message string) metav1.Condition {
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: t.policy.Generation}
+	if is {
+		c.Status = metav1.ConditionTrue
+	}
+	return c
+}
+
+// refusal is why a policy does nothing for a target, "" if it does something.
+func (t target) refusal() (reason, message string) {
+	name := clip(t.ref.Name)
+	if err := check(&t.policy.Spec.UpstreamSettings); err != nil {
+		return v1alpha1.ReasonInvalid, err.Error()
+	}
+	switch {
+	case !isService(t.ref):
+		return v1alpha1.ReasonInvalid, fmt.Sprintf("the kind %s cannot be a target, only Service", quoted(t.ref.Kind))
+	case t.service == nil:
+		return v1alpha1.ReasonTargetNotFound, fmt.Sprintf("there is no Service %s in the namespace %s", name, t.policy.Namespace)
+	case len(t.protocols()) == 0:
+		return v1alpha1.ReasonTargetNotFound, fmt.Sprintf("the Service %s has no port named %s", name, quoted(t.ref.SectionName))
+	case !t.carried:
+		return v1alpha1.ReasonTargetNotOurs, fmt.Sprintf("no Balancer carries the Service %s: see its type and loadBalancerClass", name)
+	}
+	return "", ""
+}
+
+// unsupported lists the settings that do nothing for the target.
+func (t target) unsupported() []string {
+	out := unsupported(t.by.Engine, &t.policy.Spec.UpstreamSettings, t.protocols())
+	if t.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		out = append(out, overruled(t.by.Engine, &t.policy.Spec.UpstreamSettings)...)
+	}
+	return out
+}
+
+// protocols are those of the ports that the target names.
+func (t target) protocols() []lb.Protocol {
 	var out []lb.Protocol
-	for _, port := range ports {
+	for _, port := range t.service.Spec.Ports {
 		p := lb.Protocol(port.Protocol)
-		if (section == "" || port.Name == section) && !slices.Contains(out, p) {
+		if (t.ref.SectionName == "" || port.Name == t.ref.SectionName) && !slices.Contains(out, p) {
 			out = append(out, p)
 		}
 	}
