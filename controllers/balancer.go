@@ -21,7 +21,7 @@ type balancerReconciler struct {
 	client    client.Client
 	reader    reader
 	patch     patchServices
-	events    events
+	events    *events
 	epoch     *epoch
 	fleet     *deliver.Fleet
 	metrics   *metrics

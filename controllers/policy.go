@@ -25,7 +25,7 @@ import (
 type policyReconciler struct {
 	client client.Client
 	reader reader
-	events events
+	events *events
 }
 
 // Reconcile implements reconcile.Reconciler for the namespace that the request names.

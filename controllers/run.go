@@ -105,6 +105,10 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 	}
 	seen := newWritten()
 	hosts := &hostChanges{}
+	teller := newEvents(mgr.GetClient(), mgr.GetScheme())
+	if err := mgr.Add(teller); err != nil {
+		return nil, err
+	}
 	fleet := deliver.NewFleet(deliver.Options{
 		Epoch:   term.term,
 		Local:   o.Local,
@@ -116,7 +120,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		client:    mgr.GetClient(),
 		reader:    reader{mgr.GetCache(), seen},
 		patch:     patchServices{mgr.GetClient(), seen},
-		events:    events{mgr.GetClient(), mgr.GetScheme()},
+		events:    teller,
 		epoch:     term,
 		fleet:     fleet,
 		metrics:   metrics,
@@ -126,7 +130,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err
 	}
-	policies := &policyReconciler{client: mgr.GetClient(), reader: balancers.reader, events: balancers.events}
+	policies := &policyReconciler{client: mgr.GetClient(), reader: balancers.reader, events: teller}
 	return fleet, policies.setup(mgr)
 }
 

@@ -78,6 +78,20 @@ func (b *bench) account(ctx context.Context, r *Result, before counters, service
 	return err
 }
 
+// tuneHost gives nginx room for so many listeners, as the documentation of the
+// engine asks of a host's administrator.
+func (b *bench) tuneHost(ctx context.Context) error {
+	h, err := b.Host("lb1")
+	if err != nil {
+		return err
+	}
+	_, err = h.Shell(ctx, `
+sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/; 1i worker_rlimit_nofile 16384;' /etc/nginx/nginx.conf
+nginx -s stop; while pgrep -x nginx >/dev/null; do :; done
+ulimit -n $(ulimit -H -n); nginx`)
+	return err
+}
+
 // peakRSS of a process in megabytes.
 func peakRSS(pid int) (float64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

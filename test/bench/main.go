@@ -80,12 +80,15 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	b := &bench{Lab: l, options: o}
+	if err := b.tuneHost(ctx); err != nil {
+		return err
+	}
 	for _, measure := range []func(context.Context) (Result, error){b.storm, b.restart, b.coldStart, b.oneMore, b.nodeRemoved} {
 		r, err := measure(ctx)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%s: %.2f s\n", r.Name, r.Total)
+		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes\n", r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes)
 		b.results = append(b.results, r)
 	}
 	return b.print()

@@ -22,7 +22,7 @@ import (
 const (
 	namespace = "default"
 	class     = "external-lb.dev/edge"
-	timeout   = 5 * time.Minute
+	timeout   = 2 * time.Minute
 )
 
 type bench struct {
@@ -35,7 +35,7 @@ func name(i int) string { return fmt.Sprintf("bench-%04d", i) }
 
 func service(name string) *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"bench": ""}},
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To(class),
 			Selector: map[string]string{"app": "bench"},
@@ -227,14 +227,14 @@ func (b *bench) coldStart(ctx context.Context) (Result, error) {
 }
 
 func (b *bench) deleteAll(ctx context.Context) error {
-	_, err := b.Kubectl(ctx, "delete", "services", "--all", "-n", namespace, "--wait=false")
+	_, err := b.Kubectl(ctx, "delete", "services", "-l", "bench", "-n", namespace, "--wait=false")
 	if err != nil {
 		return err
 	}
 	return until(ctx, "all Services are withdrawn", func() (bool, error) {
 		var list corev1.ServiceList
-		err := b.Kube.List(ctx, &list, client.InNamespace(namespace))
-		return len(list.Items) <= 1, err // the API server's own
+		err := b.Kube.List(ctx, &list, client.InNamespace(namespace), client.HasLabels{"bench"})
+		return len(list.Items) == 0, err
 	})
 }
 
@@ -271,8 +271,9 @@ func (b *bench) addNodes(ctx context.Context) error {
 		if err := b.Kube.Create(ctx, node); err != nil {
 			return err
 		}
+		bare := node.DeepCopy()
 		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("10.99.%d.%d", i/250, 1+i%250)}}
-		if err := b.Kube.Status().Update(ctx, node); err != nil {
+		if err := b.Kube.Status().Patch(ctx, node, client.MergeFrom(bare)); err != nil {
 			return err
 		}
 	}
