@@ -20,6 +20,8 @@ func newHostServe() *cobra.Command {
 		Short: "The host's end of a delivery, on stdin and stdout",
 		Long: `Speak with the controller on stdin and stdout. sshd runs it for the key that
 "external-lb host install" authorizes; there is no need to run it by hand.`,
+		Example: `  # in authorized_keys
+  restrict,command="external-lb host serve" ssh-ed25519 AAAA…`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := localHost()
@@ -77,12 +79,19 @@ can be run again at any time. Run it as root.`,
 }
 
 func newHostStatus() *cobra.Command {
-	var asJSON bool
+	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "What is live on this machine",
-		Args:  cobra.NoArgs,
+		Long: `Ask this machine's daemon which configuration it runs, and compare it with the
+files. Run it as root or as the user that deliveries log in as.`,
+		Example: `  external-lb host status
+  external-lb host status --output json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output %q: want text or json", output)
+			}
 			h, err := localHost()
 			if err != nil {
 				return err
@@ -91,13 +100,13 @@ func newHostStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if output == "json" {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(status)
 			}
 			return printHostStatus(cmd.OutOrStdout(), status)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
 

@@ -2,16 +2,10 @@ package cli
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"strings"
 
-	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -21,7 +15,8 @@ import (
 
 func newManager() *cobra.Command {
 	var o controllers.Options
-	var kubeconfig, level, format string
+	var server apiServer
+	var level, format string
 	cmd := &cobra.Command{
 		Use:   "manager",
 		Short: "Run the controller",
@@ -38,7 +33,7 @@ Several replicas can run; one of them works.`,
 			}
 			ctrl.SetLogger(log)
 			klog.SetLogger(log)
-			config, err := restConfig(kubeconfig)
+			config, err := server.config()
 			if err != nil {
 				return err
 			}
@@ -53,41 +48,14 @@ Several replicas can run; one of them works.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default: the pod's own account, or $KUBECONFIG)")
+	server.flags(cmd)
 	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys and of the Lease (default: the pod's own)")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address to serve metrics on; 0 for none")
 	flags.StringVar(&o.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&format, "log-format", "json", "json or text")
+	flags.StringVar(&format, "log-format", "auto", "json, text, or auto: text on a terminal")
 	return cmd
-}
-
-// newLogger writes structured logs, one line each.
-func newLogger(w io.Writer, level, format string) (logr.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return logr.Logger{}, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
-	}
-	options := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "json":
-		return logr.FromSlogHandler(slog.NewJSONHandler(w, options)), nil
-	case "text":
-		return logr.FromSlogHandler(slog.NewTextHandler(w, options)), nil
-	}
-	return logr.Logger{}, fmt.Errorf("--log-format %q: want json or text", format)
-}
-
-// restConfig finds the API server as kubectl does, or as a pod does.
-func restConfig(kubeconfig string) (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("finding the API server (--kubeconfig, $KUBECONFIG or a pod's account): %w", err)
-	}
-	return config, nil
 }
 
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"

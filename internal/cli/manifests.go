@@ -1,189 +1,251 @@
 package cli
 
 import (
-	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/types"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
 )
 
-// manifests are the objects of files, as the API server would hold them.
-type manifests struct {
-	balancers  []*v1alpha1.Balancer
-	pools      []v1alpha1.AddressPool
-	policies   []*v1alpha1.UpstreamPolicy
-	services   []*corev1.Service
-	nodes      []*corev1.Node
-	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
-	namespaces map[string]labels.Set
-	ignored    []string // kinds that do not matter here
+// reading is the reading of manifests into objects. It goes on after an error,
+// so that all are told at once.
+type reading struct {
+	objects         *objects
+	namespace       string // of objects that name none
+	strict, lenient runtime.Decoder
+	seen            map[string]string // where, by kind, namespace and name
+	errs            []error
 }
 
 // readManifests reads files, directories and, for "-", stdin.
-func readManifests(paths []string, stdin io.Reader) (*manifests, error) {
-	m := &manifests{slices: map[types.NamespacedName][]*discoveryv1.EndpointSlice{}, namespaces: map[string]labels.Set{}}
-	decoder := serializer.NewCodecFactory(controllers.Scheme(), serializer.EnableStrict).UniversalDeserializer()
+func readManifests(paths []string, namespace string, stdin io.Reader) (*objects, error) {
+	scheme := controllers.Scheme()
+	r := &reading{
+		objects: newObjects(), namespace: namespace, seen: map[string]string{},
+		strict:  serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer(),
+		lenient: serializer.NewCodecFactory(scheme).UniversalDeserializer(),
+	}
 	for _, path := range paths {
 		if path == "-" {
-			if err := m.read(decoder, "stdin", stdin); err != nil {
-				return nil, err
-			}
+			data, err := io.ReadAll(stdin)
+			r.file("stdin", data, err)
 			continue
 		}
 		files, err := manifestFiles(path)
-		if err != nil {
-			return nil, err
-		}
+		r.fail(err)
 		for _, file := range files {
-			f, err := os.Open(file)
-			if err != nil {
-				return nil, err
-			}
-			err = m.read(decoder, file, f)
-			if err := errors.Join(err, f.Close()); err != nil {
-				return nil, err
-			}
+			data, err := os.ReadFile(file)
+			r.file(file, data, err)
 		}
 	}
-	return m, nil
+	complete(r.objects)
+	return r.objects, errors.Join(r.errs...)
 }
 
 // manifestFiles are a file itself, or those of a directory.
 func manifestFiles(path string) ([]string, error) {
 	info, err := os.Stat(path)
-	if err != nil || !info.IsDir() {
-		return []string{path}, err
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
 	}
 	var files []string
-	for _, pattern := range []string{"*.yaml", "*.yml", "*.json"} {
-		found, err := filepath.Glob(filepath.Join(path, pattern))
-		if err != nil {
-			return nil, err
+	for _, e := range entries {
+		if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) && !e.IsDir() {
+			files = append(files, filepath.Join(path, e.Name()))
 		}
-		files = append(files, found...)
 	}
-	slices.Sort(files)
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s: there are no .yaml, .yml or .json files in this directory", path)
+	}
 	return files, nil
 }
 
-func (m *manifests) read(decoder runtime.Decoder, name string, r io.Reader) error {
-	documents := utilyaml.NewYAMLReader(bufio.NewReader(r))
-	for i := 1; ; i++ {
-		document, err := documents.Read()
+func (r *reading) fail(err error) {
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+}
+
+func (r *reading) file(name string, data []byte, err error) {
+	if err != nil {
+		r.fail(fmt.Errorf("%s: %w", name, err))
+		return
+	}
+	for _, d := range documents(data) {
+		r.document(fmt.Sprintf("%s:%d", name, d.line), d.data)
+	}
+}
+
+// document is one of several in a file.
+type document struct {
+	line int // of the file, from 1
+	data []byte
+}
+
+// documents takes a file apart at its lines of three dashes. JSON values may
+// also follow each other.
+func documents(data []byte) []document {
+	var out []document
+	begin, beginLine, line := 0, 1, 0
+	end := func(at int) {
+		out = append(out, values(document{beginLine, data[begin:at]})...)
+	}
+	for at := 0; at < len(data); {
+		line++
+		next := len(data)
+		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
+			next = at + i + 1
+		}
+		if separator(data[at:next]) {
+			end(at)
+			begin, beginLine = next, line+1
+		}
+		at = next
+	}
+	end(len(data))
+	return out
+}
+
+func separator(line []byte) bool {
+	rest, ok := bytes.CutPrefix(line, []byte("---"))
+	return ok && (len(bytes.TrimSpace(rest)) == 0 || bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), []byte("#")))
+}
+
+// values of a document: itself, without blank lines before it, or each of
+// several JSON values.
+func values(d document) []document {
+	trimmed := bytes.TrimLeft(d.data, " \t\r\n")
+	d.line += bytes.Count(d.data[:len(d.data)-len(trimmed)], []byte("\n"))
+	if !bytes.HasPrefix(trimmed, []byte("{")) {
+		return []document{d}
+	}
+	var out []document
+	decoder := json.NewDecoder(bytes.NewReader(trimmed))
+	for {
+		var value json.RawMessage
+		err := decoder.Decode(&value)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return out
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return []document{d} // YAML that looks like JSON
 		}
-		if err := m.decode(decoder, document); err != nil {
-			return fmt.Errorf("%s, document %d: %w", name, i, err)
-		}
+		before := trimmed[:decoder.InputOffset()-int64(len(value))]
+		out = append(out, document{d.line + bytes.Count(before, []byte("\n")), value})
 	}
 }
 
-func (m *manifests) decode(decoder runtime.Decoder, document []byte) error {
-	var head struct {
-		Kind  string           `json:"kind"`
-		Items []map[string]any `json:"items"`
+// head is what is common to all objects, and the items of a List.
+type head struct {
+	metav1.TypeMeta `json:",inline"`
+	Metadata        metav1.ObjectMeta `json:"metadata"`
+	Items           []json.RawMessage `json:"items"`
+}
+
+func (h head) String() string {
+	if h.Metadata.Namespace == "" {
+		return h.Kind + " " + h.Metadata.Name
 	}
-	if err := yaml.Unmarshal(document, &head); err != nil {
-		return err
-	}
-	if head.Kind == "" {
-		return nil // nothing but comments
-	}
-	if head.Kind == "List" {
-		for _, item := range head.Items {
-			data, err := yaml.Marshal(item)
-			if err != nil {
-				return err
-			}
-			if err := m.decode(decoder, data); err != nil {
-				return err
-			}
+	return h.Kind + " " + h.Metadata.Namespace + "/" + h.Metadata.Name
+}
+
+var errNoObject = errors.New("this is no Kubernetes object, which has apiVersion, kind and metadata")
+
+// document reads one object, or a List of some.
+func (r *reading) document(where string, data []byte) {
+	var h head
+	if err := yaml.Unmarshal(data, &h); err != nil {
+		if _, shape := errors.AsType[*json.UnmarshalTypeError](err); shape {
+			err = errNoObject
 		}
-		return nil
+		r.fail(fmt.Errorf("%s: %w", where, err))
+		return
 	}
-	obj, _, err := decoder.Decode(document, nil, nil)
+	switch {
+	case h.Kind == "List" && h.APIVersion == "v1":
+		for _, item := range h.Items {
+			r.document(where, item)
+		}
+	case h.Kind != "" || h.APIVersion != "":
+		r.object(where, h, data)
+	case len(bytes.TrimSpace(withoutComments(data))) > 0:
+		r.fail(fmt.Errorf("%s: %w", where, errNoObject))
+	}
+}
+
+func withoutComments(data []byte) []byte {
+	lines := bytes.Split(data, []byte("\n"))
+	return bytes.Join(slices.DeleteFunc(lines, func(l []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(l), []byte("#")) }), []byte("\n"))
+}
+
+func (r *reading) object(where string, h head, data []byte) {
+	gvk := schema.FromAPIVersionAndKind(h.APIVersion, h.Kind)
+	decoder := r.strict
+	if h.Metadata.ResourceVersion != "" {
+		decoder = r.lenient // an API server took it, which may be newer than this
+	}
+	obj, _, err := decoder.Decode(data, nil, nil)
 	if runtime.IsNotRegisteredError(err) {
-		m.ignored = append(m.ignored, head.Kind)
-		return nil
+		if gvk.Group == v1alpha1.GroupVersion.Group {
+			r.fail(fmt.Errorf("%s: %s: there is no kind %s in %s", where, h, h.Kind, h.APIVersion))
+		}
+		return // somebody else's kind
 	}
 	if err != nil {
-		return err
+		problem := strings.TrimPrefix(err.Error(), "strict decoding error: ")
+		r.fail(fmt.Errorf("%s: %s: %s", where, h, problem))
+		return
 	}
-	m.add(obj, head.Kind)
-	return nil
+	if meta.IsListType(obj) {
+		r.fail(meta.EachListItem(obj, func(item runtime.Object) error { r.add(where, h.Kind, item); return nil }))
+		return
+	}
+	r.add(where, h.Kind, obj)
 }
 
-// add fills in what the API server would have.
-func (m *manifests) add(obj runtime.Object, kind string) {
-	switch o := obj.(type) {
-	case *v1alpha1.Balancer:
-		if o.Spec.Engine == "" {
-			o.Spec.Engine = v1alpha1.EngineNginx
-		}
-		m.balancers = append(m.balancers, o)
-	case *v1alpha1.AddressPool:
-		m.pools = append(m.pools, *o)
-	case *v1alpha1.UpstreamPolicy:
-		setDefault(&o.Namespace, corev1.NamespaceDefault)
-		m.policies = append(m.policies, o)
-	case *corev1.Service:
-		m.addService(o)
-	case *corev1.Node:
-		m.nodes = append(m.nodes, o)
-	case *discoveryv1.EndpointSlice:
-		setDefault(&o.Namespace, corev1.NamespaceDefault)
-		key := types.NamespacedName{Namespace: o.Namespace, Name: o.Labels[discoveryv1.LabelServiceName]}
-		m.slices[key] = append(m.slices[key], o)
-	case *corev1.Namespace:
-		m.namespaces[o.Name] = o.Labels
-	default:
-		m.ignored = append(m.ignored, kind)
+// add takes an object as the API server would hold it, unless it is a second of
+// its name.
+func (r *reading) add(where, kind string, obj runtime.Object) {
+	accessor, err := meta.Accessor(obj)
+	if err != nil {
+		r.fail(fmt.Errorf("%s: %w", where, err))
+		return
 	}
-}
-
-func (m *manifests) addService(o *corev1.Service) {
-	setDefault(&o.Namespace, corev1.NamespaceDefault)
-	if o.UID == "" {
-		sum := sha256.Sum256([]byte(o.Namespace + "/" + o.Name))
-		o.UID = types.UID(hex.EncodeToString(sum[:8]))
+	if !setDefaults(obj, r.namespace) {
+		return
 	}
-	if o.Spec.Type == "" {
-		o.Spec.Type = corev1.ServiceTypeClusterIP
+	name := strings.TrimPrefix(accessor.GetNamespace()+"/"+accessor.GetName(), "/")
+	if accessor.GetName() == "" {
+		r.fail(fmt.Errorf("%s: %s: metadata.name is missing", where, kind))
+		return
 	}
-	if len(o.Spec.IPFamilies) == 0 {
-		o.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+	id := fmt.Sprintf("%T %s", obj, name)
+	if first, twice := r.seen[id]; twice {
+		r.fail(fmt.Errorf("%s: %s %s is also at %s", where, kind, name, first))
+		return
 	}
-	for i := range o.Spec.Ports {
-		if o.Spec.Ports[i].Protocol == "" {
-			o.Spec.Ports[i].Protocol = corev1.ProtocolTCP
-		}
-	}
-	m.services = append(m.services, o)
-}
-
-func setDefault(s *string, value string) {
-	if *s == "" {
-		*s = value
-	}
+	r.seen[id] = where
+	r.objects.add(obj)
 }

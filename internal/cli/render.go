@@ -4,128 +4,109 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/fileset"
-	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/render"
 )
 
+// rendering are the flags of the render command.
+type rendering struct {
+	files                             []string
+	dir, balancer, service, namespace string
+}
+
 func newRender() *cobra.Command {
-	var files []string
-	var dir, balancer string
+	var r rendering
 	cmd := &cobra.Command{
 		Use:   "render -f FILE…",
 		Short: "Manifests in, the exact files of the hosts out: no cluster needed",
 		Long: `Render what the hosts of a Balancer would run, from manifests: Balancers,
 AddressPools, UpstreamPolicies, Services with nodePorts, Nodes, and where it
-matters EndpointSlices and Namespaces. It is the code of the controller.
+matters EndpointSlices and Namespaces. Other kinds are passed over. It is the code
+of the controller: what it prints is what would be delivered.
 
-What a Service's owner would be told is printed on stderr; if a Service is left
-out, the exit code is 1.`,
+What users would be told is printed on stderr. The exit code is 1 if a manifest
+cannot be read, or if a Service, a pool or a policy is refused.`,
 		Example: `  external-lb render -f balancer.yaml -f services.yaml -f nodes.yaml
-  kubectl get balancers,pools,upol,svc,nodes,endpointslices,ns -A -o yaml | external-lb render -f - -o out/`,
+  external-lb render -f manifests/ -o out/
+  external-lb render -f manifests/ --service default/web
+  kubectl get balancers,pools,upol,svc,nodes,endpointslices,ns -A -o yaml | external-lb render -f -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(files) == 0 {
+			if len(r.files) == 0 {
 				return errors.New("say which manifests: -f FILE, a directory, or - for stdin")
 			}
-			m, err := readManifests(files, cmd.InOrStdin())
+			o, err := readManifests(r.files, r.namespace, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			return m.render(balancer, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return r.run(o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory of manifests, - for stdin; may be repeated")
-	cmd.Flags().StringVarP(&dir, "output", "o", "", "directory to write the files to (default: print them)")
-	cmd.Flags().StringVar(&balancer, "balancer", "", "the Balancer to render, if there are several")
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&r.files, "filename", "f", nil, "file or directory of manifests, - for stdin; may be repeated")
+	flags.StringVarP(&r.dir, "output", "o", "", "directory to write the files to, without those of an earlier rendering (default: print them)")
+	flags.StringVar(&r.balancer, "balancer", "", "the Balancer to render, if there are several")
+	flags.StringVar(&r.service, "service", "", "only the file of one Service, as namespace/name or a name in --namespace")
+	flags.StringVarP(&r.namespace, "namespace", "n", corev1.NamespaceDefault, "namespace of objects that name none")
 	return cmd
 }
 
-func (m *manifests) render(name, dir string, stdout, stderr io.Writer) error {
-	b, err := m.balancer(name)
+func (r *rendering) run(o *objects, stdout, stderr io.Writer) error {
+	b, err := o.balancer(r.balancer)
+	if err != nil {
+		return fmt.Errorf("%w (--balancer NAME)", err)
+	}
+	p, err := o.plan(b)
 	if err != nil {
 		return err
 	}
-	p, poolProblems, err := m.plan(b)
-	if err != nil {
-		return err
+	set, findings := p.Set, o.findings(p)
+	if service := r.service; service != "" {
+		if !strings.Contains(service, "/") {
+			service = r.namespace + "/" + service
+		}
+		if set, err = o.only(service, p); err != nil {
+			return err
+		}
+		findings = findings.about("Service " + service)
 	}
-	if dir == "" {
-		err = printFiles(stdout, p.Set)
+	if r.dir == "" {
+		err = printFiles(stdout, set)
 	} else {
-		err = writeFiles(dir, p.Set)
+		err = writeFiles(r.dir, set, r.service == "")
 	}
-	return errors.Join(err, report(stderr, p, poolProblems))
-}
-
-func (m *manifests) balancer(name string) (*v1alpha1.Balancer, error) {
-	var names []string
-	for _, b := range m.balancers {
-		if b.Name == name || name == "" && len(m.balancers) == 1 {
-			return b, nil
-		}
-		names = append(names, b.Name)
-	}
-	switch {
-	case len(names) == 0:
-		return nil, errors.New("there is no Balancer in the manifests")
-	case name == "":
-		return nil, fmt.Errorf("there are several Balancers; say --balancer, one of %q", names)
-	default:
-		return nil, fmt.Errorf("there is no Balancer %s in the manifests, only %q", name, names)
-	}
-}
-
-// plan is what the controller would plan, once it had everything on record.
-func (m *manifests) plan(b *v1alpha1.Balancer) (*plan.Plan, map[string]*ipam.Problem, error) {
-	snap := &plan.Snapshot{
-		Balancer: b, Claims: plan.NewClaims(m.balancers),
-		Nodes: m.nodes, Slices: m.slices, Namespaces: m.namespaces, Policies: m.policies,
-		KnownBalancers: map[string]bool{},
-	}
-	for _, other := range m.balancers {
-		snap.KnownBalancers[other.Name] = true
-	}
-	pools, problems := ipam.ParsePools(m.pools)
-	snap.Pools = slices.DeleteFunc(pools, func(p *ipam.Pool) bool { return p.Balancer != b.Name })
-	for _, svc := range m.services {
-		if snap.Claims.Of(svc) == b || plan.HeldBy(svc) == b.Name {
-			snap.Services = append(snap.Services, svc)
-		}
-	}
-	assigned := plan.Assign(snap)
-	for i, svc := range assigned.Carried {
-		assigned.Carried[i] = onRecord(svc, b, assigned)
-	}
-	planner, err := plan.NewPlanner(b.Spec.Engine)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	p, err := planner.Plan(snap, assigned)
-	return p, problems, err
+	return findings.print(stderr)
 }
 
-// onRecord is a Service as the controller leaves it before it programs it.
-func onRecord(svc *corev1.Service, b *v1alpha1.Balancer, a *plan.Assignments) *corev1.Service {
-	svc = svc.DeepCopy()
-	if !plan.Held(svc) {
-		svc.Finalizers = append(svc.Finalizers, v1alpha1.CleanupFinalizer)
+// only the fragment of one Service; empty if it is left out, which is a finding.
+func (o *objects) only(service string, p *planned) (*fileset.Set, error) {
+	for _, svc := range p.Services {
+		if name(svc.Object) == service {
+			if file, ok := p.Set.Get(svc.Path); ok {
+				return fileset.New(file)
+			}
+			return fileset.New()
+		}
 	}
-	if svc.Annotations == nil {
-		svc.Annotations = map[string]string{}
+	for _, svc := range o.services {
+		if name(svc) == service {
+			return nil, fmt.Errorf("Balancer %s does not serve the Service %s: %s", p.balancer.Name, service, whyNot(p.balancer, svc))
+		}
 	}
-	svc.Annotations[v1alpha1.HeldByAnnotation] = b.Name
-	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = plan.FormatAddresses(a.Record(svc))
-	return svc
+	return nil, fmt.Errorf("there is no Service %s in the manifests", service)
 }
 
 func printFiles(w io.Writer, set *fileset.Set) error {
@@ -137,7 +118,9 @@ func printFiles(w io.Writer, set *fileset.Set) error {
 	return nil
 }
 
-func writeFiles(dir string, set *fileset.Set) error {
+// writeFiles below a directory. If they are all that there should be, the
+// Services' files that an earlier rendering left there go.
+func writeFiles(dir string, set *fileset.Set, all bool) error {
 	for f := range set.All() {
 		path := filepath.Join(dir, filepath.FromSlash(f.Path))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -147,32 +130,39 @@ func writeFiles(dir string, set *fileset.Set) error {
 			return err
 		}
 	}
-	return nil
+	if !all {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		relative = filepath.ToSlash(relative)
+		_, ours := render.ParsePath(relative)
+		if _, wanted := set.Get(relative); wanted || !ours {
+			return nil
+		}
+		return os.Remove(path)
+	})
 }
 
-// report prints what owners would be told, and fails if a Service is left out.
-func report(w io.Writer, p *plan.Plan, pools map[string]*ipam.Problem) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for name, problem := range pools {
-		fmt.Fprintf(table, "AddressPool %s\t%s\t%s\n", name, problem.Reason, problem.Message)
-	}
-	out := 0
-	for _, svc := range p.Services {
-		for _, problem := range svc.Problems {
-			fmt.Fprintf(table, "Service %s/%s\t%s\t%s\n", svc.Object.Namespace, svc.Object.Name, problem.Reason, problem.Message)
+func name(svc *corev1.Service) string { return svc.Namespace + "/" + svc.Name }
+
+// whyNot says why a Balancer does not serve a Service.
+func whyNot(b *v1alpha1.Balancer, svc *corev1.Service) string {
+	switch svc.Spec.Type {
+	case corev1.ServiceTypeLoadBalancer:
+		if svc.Spec.LoadBalancerClass == nil {
+			return "it names no loadBalancerClass, and this Balancer is not the default"
 		}
-		if svc.Fatal() != nil {
-			out++
-		}
+		return fmt.Sprintf("its loadBalancerClass is %s; this Balancer serves %s", *svc.Spec.LoadBalancerClass, plan.Class(b))
+	case corev1.ServiceTypeNodePort:
+		return fmt.Sprintf("it is of type NodePort and lacks the annotation %s: %s", v1alpha1.BalancerAnnotation, b.Name)
+	default:
+		return fmt.Sprintf("it is of type %s, not LoadBalancer", svc.Spec.Type)
 	}
-	for _, u := range p.Unsupported {
-		fmt.Fprintf(table, "Balancer\t%s\t%s\n", v1alpha1.ReasonUnsupported, u)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if out > 0 || len(pools) > 0 {
-		return fmt.Errorf("%d Services and %d AddressPools are left out", out, len(pools))
-	}
-	return nil
 }

@@ -2,67 +2,122 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"runtime/debug"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker: make build.
-var version = "devel"
+// exit ends the program with a code; a nil error has nothing more to say.
+type exit struct {
+	code  int
+	error error
+}
+
+func (e exit) Error() string {
+	if e.error == nil {
+		return ""
+	}
+	return e.error.Error()
+}
 
 // Main runs the command that args name and returns its exit code.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
+	root := newRoot(filepath.Base(args[0]))
 	root.SetArgs(args[1:])
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(stderr, "error:", err)
-		return 1
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	code := 1
+	if e, ok := errors.AsType[exit](err); ok {
+		code, err = e.code, e.error
+	}
+	for _, e := range flatten(err) {
+		fmt.Fprintln(stderr, "error:", strings.TrimSpace(e.Error()))
+	}
+	return code
 }
 
-func newRoot() *cobra.Command {
+// flatten takes joined errors apart, so that each gets a line of its own.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != errors.Join(joined.Unwrap()...).Error() {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, flatten(e)...)
+	}
+	return out
+}
+
+// plugin is the name under which kubectl finds the program.
+const plugin = "kubectl-external_lb"
+
+func newRoot(name string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "external-lb",
 		Short: "type: LoadBalancer with the balancers that you already trust",
 		Long: `external-lb makes Services of type LoadBalancer work on bare metal, with nginx on
 hosts outside the cluster. It renders their configuration with every
 NodeIP:NodePort, delivers it over SSH, proves that it is live, and then writes
-the address into the Service's status.`,
+the address into the Service's status.
+
+Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.`,
+		Example: `  external-lb status
+  external-lb render -f manifests/
+  external-lb host install --authorized-key external-lb.pub --dry-run`,
+		Args:          noSuchCommand,
+		RunE:          showHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	host := &cobra.Command{
-		Use:   "host",
-		Short: "On a balancer host: prepare it, look at it, and the host's end of a delivery",
+	root.SuggestionsMinimumDistance = 2
+	if name == plugin {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl external-lb"}
 	}
-	host.AddCommand(newHostServe(), newHostInstall(), newHostStatus())
-	root.AddCommand(newManager(), host, newRender(), newStatus(), newVersion())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newStatus(), newVersion())
 	return root
 }
 
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			revision := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = " " + s.Value
-					}
-				}
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "external-lb %s%s %s\n", version, revision, runtime.Version())
-			return err
-		},
+func newHost() *cobra.Command {
+	host := &cobra.Command{
+		SuggestionsMinimumDistance: 2,
+
+		Use:   "host",
+		Short: "On a balancer host: prepare it, look at it, and the host's end of a delivery",
+		Example: `  external-lb host install --authorized-key external-lb.pub --dry-run
+  external-lb host status`,
+		Args: noSuchCommand,
+		RunE: showHelp,
 	}
+	host.AddCommand(newHostServe(), newHostInstall(), newHostStatus())
+	return host
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// noSuchCommand refuses what is not a command below this one.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see " + cmd.CommandPath() + " --help"
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		hint = "did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return fmt.Errorf("unknown command %q for %q; %s", args[0], cmd.CommandPath(), hint)
 }

@@ -1,126 +1,204 @@
 package cli
 
 import (
-	"context"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/controllers"
 	"github.com/external-lb/external-lb/internal/plan"
 )
 
 func newStatus() *cobra.Command {
-	var kubeconfig string
+	var server apiServer
+	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Balancers, hosts, pools, Services and addresses as one tree",
-		Args:  cobra.NoArgs,
+		Short: "Balancers, hosts, nodes, pools and Services as one tree",
+		Long: `Print what the API server knows of Balancers: their hosts, the nodes that may
+carry traffic, the pools, and the Services with their addresses. What is wrong is
+told where it is.`,
+		Example: `  external-lb status
+  external-lb status --output json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			kube, err := newClient(kubeconfig)
+			if output != "tree" && output != "json" {
+				return fmt.Errorf("--output %q: want tree or json", output)
+			}
+			kube, err := server.client()
 			if err != nil {
 				return err
 			}
-			return printTree(cmd.Context(), kube, cmd.OutOrStdout())
+			o, err := readCluster(cmd.Context(), kube)
+			if err != nil {
+				return err
+			}
+			return printStatus(cmd.OutOrStdout(), o, output)
 		},
 	}
-	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default: as kubectl)")
+	server.flags(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree or json")
 	return cmd
 }
 
-func newClient(kubeconfig string) (client.Client, error) {
-	config, err := restConfig(kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	return client.New(config, client.Options{Scheme: controllers.Scheme()})
+// balancerView is what `status` tells of a Balancer.
+type balancerView struct {
+	Name     string                `json:"name"`
+	Engine   string                `json:"engine"`
+	Class    string                `json:"loadBalancerClass"`
+	Default  bool                  `json:"default"`
+	Problem  string                `json:"problem,omitempty"`
+	Hosts    []v1alpha1.HostStatus `json:"hosts"`
+	Nodes    []string              `json:"nodes"`
+	Pools    []poolView            `json:"pools"`
+	Services []serviceView         `json:"services"`
 }
 
-func printTree(ctx context.Context, kube client.Client, w io.Writer) error {
-	var balancers v1alpha1.BalancerList
-	var pools v1alpha1.AddressPoolList
-	var services corev1.ServiceList
-	for _, list := range []client.ObjectList{&balancers, &pools, &services} {
-		if err := kube.List(ctx, list); err != nil {
+type poolView struct {
+	Name    string                 `json:"name"`
+	IPv4    *v1alpha1.AddressUsage `json:"ipv4,omitempty"`
+	IPv6    *v1alpha1.AddressUsage `json:"ipv6,omitempty"`
+	Problem string                 `json:"problem,omitempty"`
+}
+
+type serviceView struct {
+	Namespace string       `json:"namespace"`
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
+	Ports     []string     `json:"ports"` // 80/TCP
+	Problem   string       `json:"problem,omitempty"`
+}
+
+// views of all Balancers, sorted by name.
+func (o *objects) views() ([]balancerView, error) {
+	out := []balancerView{}
+	claims := plan.NewClaims(o.balancers)
+	for _, b := range o.balancers {
+		p, err := o.plan(b)
+		if err != nil {
+			return nil, err
+		}
+		view := balancerView{
+			Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: claims.Default() == b,
+			Problem: balancerProblem(b),
+			Hosts:   hostViews(b),
+			Nodes:   append([]string{}, p.Nodes...),
+			Pools:   []poolView{}, Services: []serviceView{},
+		}
+		for _, pool := range o.pools {
+			if pool.Spec.Balancer == b.Name {
+				view.Pools = append(view.Pools, poolView{pool.Name, pool.Status.IPv4, pool.Status.IPv6, problem(pool.Status.Conditions, v1alpha1.ConditionAccepted)})
+			}
+		}
+		for _, svc := range o.servicesOf(b, claims) {
+			view.Services = append(view.Services, viewService(svc))
+		}
+		slices.SortFunc(view.Pools, func(a, b poolView) int { return cmp.Compare(a.Name, b.Name) })
+		slices.SortFunc(view.Services, func(a, b serviceView) int {
+			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		})
+		out = append(out, view)
+	}
+	slices.SortFunc(out, func(a, b balancerView) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// hostViews are the hosts of the spec, also those of which nothing is known yet.
+func hostViews(b *v1alpha1.Balancer) []v1alpha1.HostStatus {
+	out := []v1alpha1.HostStatus{}
+	for _, h := range b.Spec.Hosts {
+		at := slices.IndexFunc(b.Status.Hosts, func(s v1alpha1.HostStatus) bool { return s.Name == h.Name })
+		if at < 0 {
+			out = append(out, v1alpha1.HostStatus{Name: h.Name, State: v1alpha1.HostConnecting, Message: "the controller has not reported on it yet"})
+			continue
+		}
+		out = append(out, b.Status.Hosts[at])
+	}
+	return out
+}
+
+func viewService(svc *corev1.Service) serviceView {
+	view := serviceView{Namespace: svc.Namespace, Name: svc.Name, Addresses: append([]netip.Addr{}, plan.Published(svc)...), Ports: []string{}}
+	for _, p := range svc.Spec.Ports {
+		view.Ports = append(view.Ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+	}
+	var problems []string
+	if svc.DeletionTimestamp != nil {
+		problems = append(problems, "Deleting: waits for the hosts to confirm that they no longer carry it")
+	}
+	for _, p := range []string{
+		problem(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed),
+		portsProblem(svc.Status.Conditions),
+	} {
+		if p != "" {
+			problems = append(problems, p)
+		}
+	}
+	view.Problem = strings.Join(problems, "; ")
+	return view
+}
+
+func balancerProblem(b *v1alpha1.Balancer) string {
+	if meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionAccepted) == nil {
+		return "the controller has not seen it yet: is it running?"
+	}
+	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed} {
+		if p := problem(b.Status.Conditions, kind); p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// problem is what a condition that should be True says, if it is something else
+// or more than that all is well.
+func problem(conditions []metav1.Condition, kind string) string {
+	c := meta.FindStatusCondition(conditions, kind)
+	if c == nil || c.Status == metav1.ConditionTrue && (c.Reason == v1alpha1.ReasonProgrammed || c.Reason == v1alpha1.ReasonAccepted) {
+		return ""
+	}
+	return c.Reason + ": " + c.Message
+}
+
+func portsProblem(conditions []metav1.Condition) string {
+	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionPortsError)
+	if c == nil || c.Status != metav1.ConditionTrue {
+		return ""
+	}
+	return c.Reason + ": " + c.Message
+}
+
+func printStatus(w io.Writer, o *objects, output string) error {
+	views, err := o.views()
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(map[string]any{"balancers": views})
+	}
+	if len(views) == 0 {
+		_, err := fmt.Fprintln(w, "There is no Balancer yet; config/samples has one.")
+		return err
+	}
+	p := newPaint(w)
+	for i, view := range views {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := view.tree(p).print(w); err != nil {
 			return err
 		}
 	}
-	var all []*v1alpha1.Balancer
-	for i := range balancers.Items {
-		all = append(all, &balancers.Items[i])
-	}
-	claims := plan.NewClaims(all)
-	for _, b := range all {
-		fmt.Fprintf(w, "Balancer %s  %s  class %s  %d nodes%s\n", b.Name, b.Spec.Engine, plan.Class(b), b.Status.Nodes, conditionInWords(b.Status.Conditions, v1alpha1.ConditionProgrammed))
-		for _, h := range b.Status.Hosts {
-			fmt.Fprintf(w, "├─ host %s  %s\n", h.Name, join(string(h.State), h.EngineVersion, h.Digest, h.Message))
-		}
-		for _, p := range pools.Items {
-			if p.Spec.Balancer == b.Name {
-				fmt.Fprintf(w, "├─ pool %s  %s%s\n", p.Name, usage(p.Status), conditionInWords(p.Status.Conditions, v1alpha1.ConditionAccepted))
-			}
-		}
-		for i := range services.Items {
-			svc := &services.Items[i]
-			if claims.Of(svc) == b || plan.HeldBy(svc) == b.Name {
-				fmt.Fprintf(w, "├─ service %s/%s  %s%s\n", svc.Namespace, svc.Name, addressesInWords(svc), conditionInWords(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed))
-			}
-		}
-		fmt.Fprintln(w, "╵")
-	}
-	if len(all) == 0 {
-		fmt.Fprintln(w, "there is no Balancer yet: see config/samples")
-	}
 	return nil
-}
-
-// conditionInWords says what is wrong, and nothing where nothing is.
-func conditionInWords(conditions []metav1.Condition, kind string) string {
-	c := meta.FindStatusCondition(conditions, kind)
-	if c == nil || c.Status == "True" && (c.Reason == v1alpha1.ReasonProgrammed || c.Reason == v1alpha1.ReasonAccepted) {
-		return ""
-	}
-	return fmt.Sprintf("  ! %s: %s", c.Reason, c.Message)
-}
-
-func addressesInWords(svc *corev1.Service) string {
-	published := plan.Published(svc)
-	if len(published) == 0 {
-		return "no address"
-	}
-	var ports []string
-	for _, p := range svc.Spec.Ports {
-		ports = append(ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
-	}
-	return plan.FormatAddresses(published) + "  " + strings.Join(ports, ",")
-}
-
-func usage(s v1alpha1.AddressPoolStatus) string {
-	var out []string
-	for _, f := range []struct {
-		name string
-		u    *v1alpha1.AddressUsage
-	}{{"IPv4", s.IPv4}, {"IPv6", s.IPv6}} {
-		if f.u != nil {
-			out = append(out, fmt.Sprintf("%s %d of %d", f.name, f.u.Assigned, f.u.Capacity))
-		}
-	}
-	return strings.Join(out, ", ")
-}
-
-func join(words ...string) string {
-	var out []string
-	for _, w := range words {
-		if w != "" {
-			out = append(out, w)
-		}
-	}
-	return strings.Join(out, "  ")
 }

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/controllers"
+)
+
+// apiServer says where the API server is.
+type apiServer struct{ kubeconfig, context string }
+
+func (a *apiServer) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, ~/.kube/config, or the pod's own account)")
+	cmd.Flags().StringVar(&a.context, "context", "", "context of the kubeconfig (default: the current one)")
+}
+
+// config finds the API server as kubectl does, or as a pod does.
+func (a *apiServer) config() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = a.kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: a.context}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("no API server is known: say --kubeconfig or set KUBECONFIG, or run in a pod")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the API server: %w", err)
+	}
+	return config, nil
+}
+
+// askTimeout bounds one question to the API server or to a host.
+const askTimeout = 20 * time.Second
+
+// client is for a person who waits: it gives up.
+func (a *apiServer) client() (client.Client, error) {
+	config, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Timeout = -1, askTimeout
+	kube, err := client.New(config, client.Options{Scheme: controllers.Scheme()})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the API server: %w", err)
+	}
+	return kube, nil
+}
+
+// readCluster reads from an API server what plans depend on.
+func readCluster(ctx context.Context, kube client.Reader) (*objects, error) {
+	o := newObjects()
+	for _, list := range []client.ObjectList{
+		&v1alpha1.BalancerList{}, &v1alpha1.AddressPoolList{}, &v1alpha1.UpstreamPolicyList{},
+		&corev1.ServiceList{}, &corev1.NodeList{}, &discoveryv1.EndpointSliceList{}, &corev1.NamespaceList{},
+	} {
+		err := kube.List(ctx, list)
+		if meta.IsNoMatchError(err) {
+			return nil, errors.New("external-lb is not installed in this cluster: kubectl apply -k config/default")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("asking the API server: %w", err)
+		}
+		items, err := meta.ExtractList(list)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			o.add(item)
+		}
+	}
+	return o, nil
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// finding is what a user would be told about an object.
+type finding struct {
+	object          string
+	reason, message string
+	refused         bool // not only a remark
+}
+
+type findings []finding
+
+// findings of a plan, sorted by object.
+func (o *objects) findings(p *planned) findings {
+	var out findings
+	for name, problem := range p.pools {
+		out = append(out, finding{"AddressPool " + name, problem.Reason, problem.Message, true})
+	}
+	for _, svc := range p.Services {
+		for _, problem := range svc.Problems {
+			out = append(out, finding{"Service " + name(svc.Object), problem.Reason, problem.Message, problem.Fatal})
+		}
+	}
+	if holder := plan.NewClaims(o.balancers).ClassHolder(plan.Class(p.balancer)); holder != p.balancer {
+		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonClassTaken, "an older Balancer, " + holder.Name + ", serves the class " + plan.Class(p.balancer), true})
+	}
+	if n := p.NodesProblem; n != nil {
+		out = append(out, finding{"Balancer " + p.balancer.Name, n.Reason, n.Message, n.Fatal})
+	}
+	for _, u := range p.Unsupported {
+		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})
+	}
+	out = append(out, o.policyFindings()...)
+	slices.SortStableFunc(out, func(a, b finding) int { return cmp.Compare(a.object, b.object) })
+	return out
+}
+
+// policyFindings are what policies would be told that is not all well.
+func (o *objects) policyFindings() findings {
+	claims := plan.NewClaims(o.balancers)
+	carrier := func(svc *corev1.Service) (translate.Carrier, bool) {
+		b := claims.Of(svc)
+		if b == nil {
+			return translate.Carrier{}, false
+		}
+		return translate.Carrier{Balancer: b.Name, Engine: lb.Engine(b.Spec.Engine)}, true
+	}
+	policies := map[string][]*v1alpha1.UpstreamPolicy{}
+	for _, p := range o.policies {
+		policies[p.Namespace] = append(policies[p.Namespace], p)
+	}
+	services := map[string][]*corev1.Service{}
+	for _, svc := range o.services {
+		services[svc.Namespace] = append(services[svc.Namespace], svc)
+	}
+	var out findings
+	for namespace := range policies {
+		for name, targets := range translate.PolicyStatus(policies[namespace], services[namespace], carrier) {
+			out = append(out, targetFindings("UpstreamPolicy "+namespace+"/"+name, targets)...)
+		}
+	}
+	return out
+}
+
+func targetFindings(object string, targets []v1alpha1.PolicyTargetStatus) findings {
+	var out findings
+	for _, t := range targets {
+		for _, c := range t.Conditions {
+			good := metav1.ConditionFalse
+			if c.Type == v1alpha1.ConditionAccepted {
+				good = metav1.ConditionTrue
+			}
+			if c.Status != good {
+				out = append(out, finding{object, c.Reason, c.Message, c.Reason == v1alpha1.ReasonInvalid})
+			}
+		}
+	}
+	return out
+}
+
+// about keeps the findings of one object.
+func (f findings) about(object string) findings {
+	return slices.DeleteFunc(f, func(f finding) bool { return f.object != object })
+}
+
+// print a table, and fail if anything was refused.
+func (f findings) print(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	refused := map[string]bool{}
+	for _, line := range f {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", line.object, line.reason, line.message)
+		if line.refused {
+			refused[line.object] = true
+		}
+	}
+	if err := table.Flush(); err != nil || len(refused) == 0 {
+		return err
+	}
+	counts := map[string]int{}
+	for object := range refused {
+		kind, _, _ := strings.Cut(object, " ")
+		counts[kind]++
+	}
+	var words []string
+	for kind, n := range counts {
+		words = append(words, fmt.Sprintf("%d of kind %s", n, kind))
+	}
+	slices.Sort(words)
+	return fmt.Errorf("refused: %s; the rest is rendered", strings.Join(words, ", "))
+}

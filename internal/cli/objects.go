@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// objects are what plans depend on, of files or of a cluster.
+type objects struct {
+	balancers  []*v1alpha1.Balancer
+	pools      []v1alpha1.AddressPool
+	policies   []*v1alpha1.UpstreamPolicy
+	services   []*corev1.Service
+	nodes      []*corev1.Node
+	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	namespaces map[string]labels.Set
+}
+
+func newObjects() *objects {
+	return &objects{slices: map[types.NamespacedName][]*discoveryv1.EndpointSlice{}, namespaces: map[string]labels.Set{}}
+}
+
+// add takes an object, if plans depend on its kind.
+func (o *objects) add(obj runtime.Object) {
+	switch x := obj.(type) {
+	case *v1alpha1.Balancer:
+		o.balancers = append(o.balancers, x)
+	case *v1alpha1.AddressPool:
+		o.pools = append(o.pools, *x)
+	case *v1alpha1.UpstreamPolicy:
+		o.policies = append(o.policies, x)
+	case *corev1.Service:
+		o.services = append(o.services, x)
+	case *corev1.Node:
+		o.nodes = append(o.nodes, x)
+	case *discoveryv1.EndpointSlice:
+		key := types.NamespacedName{Namespace: x.Namespace, Name: x.Labels[discoveryv1.LabelServiceName]}
+		o.slices[key] = append(o.slices[key], x)
+	case *corev1.Namespace:
+		o.namespaces[x.Name] = x.Labels
+	}
+}
+
+// balancer by name, or the only one if the name is empty.
+func (o *objects) balancer(name string) (*v1alpha1.Balancer, error) {
+	var names []string
+	for _, b := range o.balancers {
+		if b.Name == name || name == "" && len(o.balancers) == 1 {
+			return b, nil
+		}
+		names = append(names, b.Name)
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return nil, errors.New("there is no Balancer")
+	case name == "":
+		return nil, fmt.Errorf("there are several Balancers; name one of %q", names)
+	default:
+		return nil, fmt.Errorf("there is no Balancer %q, only %q", name, names)
+	}
+}
+
+// planned is what the controller would plan, once it had everything on record.
+type planned struct {
+	*plan.Plan
+	balancer *v1alpha1.Balancer
+	pools    map[string]*ipam.Problem // by name, of every Balancer
+}
+
+func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
+	snap := &plan.Snapshot{
+		Balancer: b, Claims: plan.NewClaims(o.balancers),
+		Nodes: o.nodes, Slices: o.slices, Namespaces: o.namespaces, Policies: o.policies,
+		KnownBalancers: map[string]bool{},
+	}
+	for _, other := range o.balancers {
+		snap.KnownBalancers[other.Name] = true
+	}
+	pools, problems := ipam.ParsePools(o.pools)
+	snap.Pools = slices.DeleteFunc(pools, func(p *ipam.Pool) bool { return p.Balancer != b.Name })
+	snap.Services = o.servicesOf(b, snap.Claims)
+	assigned := plan.Assign(snap)
+	for i, svc := range assigned.Carried {
+		assigned.Carried[i] = onRecord(svc, b, assigned)
+	}
+	planner, err := plan.NewPlanner(b.Spec.Engine)
+	if err != nil {
+		return nil, fmt.Errorf("Balancer %s: %w", b.Name, err)
+	}
+	p, err := planner.Plan(snap, assigned)
+	if err != nil {
+		return nil, fmt.Errorf("Balancer %s: %w", b.Name, err)
+	}
+	return &planned{Plan: p, balancer: b, pools: problems}, nil
+}
+
+// servicesOf a Balancer: those that it serves or holds.
+func (o *objects) servicesOf(b *v1alpha1.Balancer, claims plan.Claims) []*corev1.Service {
+	var out []*corev1.Service
+	for _, svc := range o.services {
+		if claims.Of(svc) == b || plan.HeldBy(svc) == b.Name {
+			out = append(out, svc)
+		}
+	}
+	return out
+}
+
+// onRecord is a Service as the controller leaves it before it programs it.
+func onRecord(svc *corev1.Service, b *v1alpha1.Balancer, a *plan.Assignments) *corev1.Service {
+	svc = svc.DeepCopy()
+	if !plan.Held(svc) {
+		svc.Finalizers = append(svc.Finalizers, v1alpha1.CleanupFinalizer)
+	}
+	if svc.Annotations == nil {
+		svc.Annotations = map[string]string{}
+	}
+	svc.Annotations[v1alpha1.HeldByAnnotation] = b.Name
+	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = plan.FormatAddresses(a.Record(svc))
+	return svc
+}

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"io"
+	"os"
+)
+
+// onTerminal reports whether a person reads what is written.
+func onTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// paint colours words, or leaves them as they are.
+type paint bool
+
+// newPaint colours on a terminal, unless NO_COLOR says otherwise.
+func newPaint(w io.Writer) paint {
+	return paint(onTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+func (p paint) with(code, s string) string {
+	if !p || s == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p paint) bold(s string) string   { return p.with("1", s) }
+func (p paint) good(s string) string   { return p.with("32", s) }
+func (p paint) middle(s string) string { return p.with("33", s) }
+func (p paint) bad(s string) string    { return p.with("31", s) }

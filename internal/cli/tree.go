@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+// tree is a line with lines below it.
+type tree struct {
+	line string
+	sub  []tree
+}
+
+func (t tree) print(w io.Writer) error {
+	_, err := io.WriteString(w, t.line+"\n"+strings.Join(t.below(""), ""))
+	return err
+}
+
+func (t tree) below(indent string) []string {
+	var out []string
+	for i, s := range t.sub {
+		branch, more := "├─ ", "│  "
+		if i == len(t.sub)-1 {
+			branch, more = "└─ ", "   "
+		}
+		out = append(out, indent+branch+s.line+"\n")
+		out = append(out, s.below(indent+more)...)
+	}
+	return out
+}
+
+// tree of a Balancer.
+func (b balancerView) tree(p paint) tree {
+	class := "class " + b.Class
+	if b.Default {
+		class += ", default"
+	}
+	t := tree{line: words("Balancer "+p.bold(b.Name), b.Engine, class, p.warn(b.Problem))}
+	hosts := tree{line: "hosts"}
+	for _, h := range b.Hosts {
+		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), h.EngineVersion, short(h.Digest), h.Message)})
+	}
+	nodes := tree{line: "nodes: " + some(b.Nodes, 10)}
+	if len(b.Nodes) == 0 {
+		nodes.line = p.bad("nodes: none that may carry traffic")
+	}
+	pools := tree{line: "pools"}
+	if len(b.Pools) == 0 {
+		pools.line = p.bad("pools: none, so no Service gets an address")
+	}
+	for _, pool := range b.Pools {
+		pools.sub = append(pools.sub, tree{line: words(p.bold(pool.Name), usage("IPv4", pool.IPv4), usage("IPv6", pool.IPv6), p.warn(pool.Problem))})
+	}
+	services := tree{line: "services"}
+	if len(b.Services) == 0 {
+		services.line = "services: none"
+	}
+	for _, svc := range b.Services {
+		services.sub = append(services.sub, tree{line: words(p.bold(svc.Namespace+"/"+svc.Name), svc.addresses(p), strings.Join(svc.Ports, " "), p.warn(svc.Problem))})
+	}
+	t.sub = []tree{hosts, nodes, pools, services}
+	return t
+}
+
+func (s serviceView) addresses(p paint) string {
+	if len(s.Addresses) == 0 {
+		return p.middle("no address")
+	}
+	out := make([]string, len(s.Addresses))
+	for i, a := range s.Addresses {
+		out[i] = a.String()
+	}
+	return p.good(strings.Join(out, " "))
+}
+
+// state of a host in its colour.
+func (p paint) state(s v1alpha1.HostState) string {
+	switch s {
+	case v1alpha1.HostInSync:
+		return p.good(string(s))
+	case v1alpha1.HostConnecting, v1alpha1.HostDelivering, v1alpha1.HostPartial:
+		return p.middle(string(s))
+	default:
+		return p.bad(string(s))
+	}
+}
+
+// warn marks what is wrong.
+func (p paint) warn(s string) string {
+	if s == "" {
+		return ""
+	}
+	return p.bad("! " + s)
+}
+
+func usage(family string, u *v1alpha1.AddressUsage) string {
+	if u == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d of %d", family, u.Assigned, u.Capacity)
+}
+
+func short(digest string) string { return digest[:min(12, len(digest))] }
+
+// some of a list, if it is long.
+func some(list []string, n int) string {
+	if len(list) <= n {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:n], ", "), len(list)-n)
+}
+
+// words that are not empty, in columns that need not align.
+func words(list ...string) string {
+	var out []string
+	for _, w := range list {
+		if w != "" {
+			out = append(out, w)
+		}
+	}
+	return strings.Join(out, "  ")
+}
