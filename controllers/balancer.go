@@ -25,6 +25,7 @@ type balancerReconciler struct {
 	epoch     *epoch
 	fleet     *deliver.Fleet
 	metrics   *metrics
+	pace      *pace
 	namespace string // of the Secrets with the hosts' keys
 
 	memory map[string]*memory // by Balancer; one reconcile runs at a time
@@ -45,6 +46,7 @@ const parallelWrites = 16
 
 // Reconcile implements reconcile.Reconciler for the Balancer that the request names.
 func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	defer r.pace.looked(req.Name)
 	if err := r.epoch.acquire(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -90,6 +92,10 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	desired, err := kept.planner.Plan(snap, assigned)
 	if err != nil {
 		return ctrl.Result{}, err
+	}
+	if p := desired.NodesProblem; p != nil && p.Fatal {
+		// Who may be a backend is not known: what runs is better than nothing.
+		return ctrl.Result{}, r.reportBalancer(ctx, b, snap, desired, r.fleet.States(b.Name))
 	}
 	r.tellRemovedHosts(ctx, b, kept)
 	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b))

@@ -124,6 +124,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		}
 		return names
 	}
+	watch := newPace().watch
 	return builder.ControllerManagedBy(mgr).
 		Named("upstreampolicy").
 		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace), builder.WithPredicates(specChanged)).

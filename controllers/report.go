@@ -33,7 +33,7 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Bal
 	}
 	status.HostsInSync = fmt.Sprintf("%d/%d", inSync, len(states))
 	for _, c := range []metav1.Condition{
-		acceptedBalancer(b, snap.Claims, desired.Unsupported),
+		acceptedBalancer(b, snap.Claims, desired),
 		programmedBalancer(b, states),
 		degradedBalancer(desired, states),
 	} {
@@ -83,7 +83,7 @@ func hostStatuses(states []deliver.State) []v1alpha1.HostStatus {
 	return out
 }
 
-func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, unsupported []string) metav1.Condition {
+func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Plan) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: "in force"}
 	holder, byDefault := claims.ClassHolder(plan.Class(b)), claims.Default()
 	switch {
@@ -95,8 +95,10 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, unsupported []st
 	case b.Spec.Default && byDefault != nil && byDefault.Name != b.Name:
 		c.Reason = v1alpha1.ReasonDefaultTaken
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; this one serves the class %s only", byDefault.Name, plan.Class(b))
-	case len(unsupported) > 0:
-		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(unsupported, "; ")
+	case desired.NodesProblem != nil && desired.NodesProblem.Fatal:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, desired.NodesProblem.Reason, desired.NodesProblem.Message+"; what runs stays as it is"
+	case len(desired.Unsupported) > 0:
+		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(desired.Unsupported, "; ")
 	}
 	return c
 }

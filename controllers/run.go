@@ -124,6 +124,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		epoch:     term,
 		fleet:     fleet,
 		metrics:   metrics,
+		pace:      newPace(),
 		namespace: o.Namespace,
 		memory:    map[string]*memory{},
 	}

@@ -23,19 +23,44 @@ import (
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
-// batch is how long a change waits for others that come with it. It bounds how
-// often a storm of changes is looked at, and is far below a reload's time.
-const batch = 25 * time.Millisecond
+// A change is looked at soon after quiet times, and in a storm of changes together
+// with the others: each look costs something for every Service.
+const (
+	soon  = 10 * time.Millisecond
+	batch = 200 * time.Millisecond
+)
+
+// pace says how long a change may wait for others.
+type pace struct {
+	mu   sync.Mutex
+	last map[string]time.Time // when a key was last looked at
+}
+
+func newPace() *pace { return &pace{last: map[string]time.Time{}} }
+
+// looked notes that a key was looked at.
+func (p *pace) looked(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[name] = time.Now()
+}
+
+// wait is how long a change for a key waits from now on.
+func (p *pace) wait(name string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(soon, batch-time.Since(p.last[name]))
+}
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // watch makes a handler that enqueues the Balancers that an object concerns.
 // With an update, those of the object before and after.
-func watch(concerns func(context.Context, client.Object) []string) handler.EventHandler {
+func (p *pace) watch(concerns func(context.Context, client.Object) []string) handler.EventHandler {
 	add := func(ctx context.Context, q queue, objects ...client.Object) {
 		for _, obj := range objects {
 			for _, name := range concerns(ctx, obj) {
-				q.AddAfter(request(name), batch)
+				q.AddAfter(request(name), p.wait(name))
 			}
 		}
 	}
@@ -152,7 +177,7 @@ func (h *hostChanges) changed(balancer string) {
 
 // setup registers the Balancers' controller.
 func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
-	c := concerns{r.reader}
+	c, watch := concerns{r.reader}, r.pace.watch
 	return builder.ControllerManagedBy(mgr).
 		Named("balancer").
 		Watches(&v1alpha1.Balancer{}, watch(c.balancer), builder.WithPredicates(specChanged)).

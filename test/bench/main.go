@@ -65,7 +65,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	l, err := lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 3, Hosts: 1, Binary: binary},
+		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 1, Hosts: 1, Binary: binary},
 		Root:     ".",
 		Balancer: "edge",
 		Log:      os.Stderr,
