@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -94,7 +96,7 @@ func (r *reading) file(name string, data []byte, err error) {
 		return
 	}
 	for _, d := range documents(data) {
-		r.document(fmt.Sprintf("%s:%d", name, d.line), d.data)
+		r.document(name, d)
 	}
 }
 
@@ -133,11 +135,11 @@ func separator(line []byte) bool {
 	return ok && (len(bytes.TrimSpace(rest)) == 0 || bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), []byte("#")))
 }
 
-// values of a document: itself, without blank lines before it, or each of
-// several JSON values.
+// values of a document: itself, or each of several JSON values.
 func values(d document) []document {
-	trimmed := bytes.TrimLeft(d.data, " \t\r\n")
+	trimmed := trimStart(d.data)
 	d.line += bytes.Count(d.data[:len(d.data)-len(trimmed)], []byte("\n"))
+	d.data = trimmed
 	if !bytes.HasPrefix(trimmed, []byte("{")) {
 		return []document{d}
 	}
@@ -157,6 +159,17 @@ func values(d document) []document {
 	}
 }
 
+// trimStart leaves out blank lines and comments before a document.
+func trimStart(data []byte) []byte {
+	for {
+		data = bytes.TrimLeft(data, " \t\r\n")
+		if !bytes.HasPrefix(data, []byte("#")) {
+			return data
+		}
+		_, data, _ = bytes.Cut(data, []byte("\n"))
+	}
+}
+
 // head is what is common to all objects, and the items of a List.
 type head struct {
 	metav1.TypeMeta `json:",inline"`
@@ -171,33 +184,43 @@ func (h head) String() string {
 	return h.Kind + " " + h.Metadata.Namespace + "/" + h.Metadata.Name
 }
 
-var errNoObject = errors.New("this is no Kubernetes object, which has apiVersion, kind and metadata")
-
 // document reads one object, or a List of some.
-func (r *reading) document(where string, data []byte) {
-	var h head
-	if err := yaml.Unmarshal(data, &h); err != nil {
-		if _, shape := errors.AsType[*json.UnmarshalTypeError](err); shape {
-			err = errNoObject
-		}
-		r.fail(fmt.Errorf("%s: %w", where, err))
-		return
-	}
+func (r *reading) document(file string, d document) {
+	data, err := yaml.YAMLToJSONStrict(d.data)
 	switch {
-	case h.Kind == "List" && h.APIVersion == "v1":
-		for _, item := range h.Items {
-			r.document(where, item)
-		}
-	case h.Kind != "" || h.APIVersion != "":
-		r.object(where, h, data)
-	case len(bytes.TrimSpace(withoutComments(data))) > 0:
-		r.fail(fmt.Errorf("%s: %w", where, errNoObject))
+	case err != nil:
+		r.fail(fmt.Errorf("%s:%d: %s", file, d.line, d.explain(err)))
+	case string(data) != "null": // more than comments
+		r.value(fmt.Sprintf("%s:%d", file, d.line), data)
 	}
 }
 
-func withoutComments(data []byte) []byte {
-	lines := bytes.Split(data, []byte("\n"))
-	return bytes.Join(slices.DeleteFunc(lines, func(l []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(l), []byte("#")) }), []byte("\n"))
+var lineNumber = regexp.MustCompile(`line (\d+)`)
+
+// explain is an error of the parser, in lines of the file.
+func (d document) explain(err error) string {
+	text := strings.NewReplacer("yaml: ", "", "unmarshal errors:", "", "error converting YAML to JSON: ", "", "\n  ", "; ").Replace(err.Error())
+	text = lineNumber.ReplaceAllStringFunc(text, func(s string) string {
+		n, _ := strconv.Atoi(lineNumber.FindStringSubmatch(s)[1])
+		return fmt.Sprintf("line %d", d.line+n-1)
+	})
+	return strings.TrimPrefix(text, "; ")
+}
+
+// value reads the JSON of a document.
+func (r *reading) value(where string, data []byte) {
+	var h head
+	err := json.Unmarshal(data, &h)
+	switch {
+	case err != nil || h.Kind == "" && h.APIVersion == "":
+		r.fail(fmt.Errorf("%s: this is no Kubernetes object, which has apiVersion, kind and metadata", where))
+	case h.Kind == "List" && h.APIVersion == "v1":
+		for _, item := range h.Items {
+			r.value(where, item)
+		}
+	default:
+		r.object(where, h, data)
+	}
 }
 
 func (r *reading) object(where string, h head, data []byte) {
