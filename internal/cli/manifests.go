@@ -211,7 +211,10 @@ func (d document) explain(err error) string {
 func (r *reading) value(where string, data []byte) {
 	var h head
 	err := json.Unmarshal(data, &h)
+	shape, _ := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {
+	case shape != nil && shape.Field != "":
+		r.fail(fmt.Errorf("%s: %s is a %s where a %s is wanted: does it need quotes?", where, shape.Field, shape.Value, shape.Type))
 	case err != nil || h.Kind == "" && h.APIVersion == "":
 		r.fail(fmt.Errorf("%s: this is no Kubernetes object, which has apiVersion, kind and metadata", where))
 	case h.Kind == "List" && h.APIVersion == "v1":

@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/controllers"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/host"
+)
+
+// inCluster is an API server with the objects of manifests.
+func inCluster(t *testing.T, manifests string) client.Client {
+	t.Helper()
+	o, err := readManifests([]string{"-"}, corev1.NamespaceDefault, strings.NewReader(manifests))
+	if err != nil {
+		t.Fatal(err)
+	}
+	builder := fake.NewClientBuilder().WithScheme(controllers.Scheme())
+	for _, b := range o.balancers {
+		builder.WithObjects(b)
+	}
+	for _, p := range o.pools {
+		builder.WithObjects(&p)
+	}
+	for _, svc := range o.services {
+		builder.WithObjects(svc)
+	}
+	for _, n := range o.nodes {
+		builder.WithObjects(n)
+	}
+	return builder.Build()
+}
+
+const twoHosts = `
+apiVersion: external-lb.dev/v1alpha1
+kind: Balancer
+metadata: {name: edge}
+spec:
+  default: true
+  hosts:
+  - {name: lb1, address: 192.0.2.5, secretRef: {name: edge-ssh}}
+  - {name: lb2, address: 192.0.2.6, secretRef: {name: edge-ssh}}
+status:
+  hosts:
+  - {name: lb1, state: InSync, engineVersion: nginx/1.22.1, digest: 0123456789abcdef, desiredDigest: 0123456789abcdef}
+  conditions:
+  - {type: Accepted, status: "True", reason: Accepted, message: ok, lastTransitionTime: null}
+  - {type: Programmed, status: "False", reason: HostsUnreachable, message: "1 of 2 hosts", lastTransitionTime: null}
+---
+apiVersion: external-lb.dev/v1alpha1
+kind: Balancer
+metadata: {name: bare}
+spec:
+  nodes: {selector: {matchLabels: {role: none}}}
+  hosts: [{name: here, local: {}}]
+---
+apiVersion: external-lb.dev/v1alpha1
+kind: AddressPool
+metadata: {name: public}
+spec: {balancer: edge, addresses: [203.0.113.0/28]}
+status:
+  ipv4: {capacity: 16, assigned: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: LoadBalancer, ports: [{port: 80, nodePort: 30080}, {port: 443, nodePort: 30443}]}
+status:
+  loadBalancer: {ingress: [{ip: 203.0.113.4}]}
+  conditions:
+  - {type: external-lb.dev/Programmed, status: "True", reason: Programmed, message: ok, lastTransitionTime: null}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: late}
+spec: {type: LoadBalancer, ports: [{port: 53, protocol: UDP, nodePort: 30053}]}
+status:
+  conditions:
+  - {type: external-lb.dev/Programmed, status: "False", reason: PoolExhausted, message: "public is full", lastTransitionTime: null}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node1}
+status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}
+`
+
+func statusOf(t *testing.T, kube client.Client, output string) string {
+	t.Helper()
+	o, err := readCluster(t.Context(), kube)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := printStatus(&out, o, output); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestStatusIsATree(t *testing.T) {
+	want := strings.TrimLeft(`
+Balancer bare  nginx  class external-lb.dev/bare  ! the controller has not seen it yet: is it running?
+├─ hosts
+│  └─ here  Connecting  the controller has not reported on it yet
+├─ nodes: none that may carry traffic
+├─ pools: none, so no Service gets an address
+└─ services: none
+
+Balancer edge  nginx  class external-lb.dev/edge, default  ! HostsUnreachable: 1 of 2 hosts
+├─ hosts
+│  ├─ lb1  InSync  nginx/1.22.1  0123456789ab
+│  └─ lb2  Connecting  the controller has not reported on it yet
+├─ nodes: node1
+├─ pools
+│  └─ public  IPv4 1 of 16
+└─ services
+   ├─ default/late  no address  53/UDP  ! PoolExhausted: public is full
+   └─ default/web  203.0.113.4  80/TCP 443/TCP
+`, "\n")
+	if diff := cmp.Diff(want, statusOf(t, inCluster(t, twoHosts), "tree")); diff != "" {
+		t.Error(diff)
+	}
+	if got := statusOf(t, inCluster(t, ""), "tree"); !strings.Contains(got, "no Balancer yet") {
+		t.Errorf("without a Balancer: %q", got)
+	}
+}
+
+func TestStatusAsJSON(t *testing.T) {
+	var got struct {
+		Balancers []balancerView `json:"balancers"`
+	}
+	if err := json.Unmarshal([]byte(statusOf(t, inCluster(t, twoHosts), "json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Balancers) != 2 {
+		t.Fatalf("%d Balancers, want 2", len(got.Balancers))
+	}
+	edge := got.Balancers[1]
+	if edge.Name != "edge" || edge.Services[1].Addresses[0].String() != "203.0.113.4" || edge.Services[0].Problem == "" {
+		t.Errorf("got %+v", edge)
+	}
+	empty := statusOf(t, inCluster(t, ""), "json")
+	if !strings.Contains(empty, `"balancers": []`) {
+		t.Errorf("without a Balancer: %s; want an empty list, not null", empty)
+	}
+}
+
+func TestStatusInColour(t *testing.T) {
+	p := paint(true)
+	if got, want := p.state(v1alpha1.HostInSync), "\x1b[32mInSync\x1b[0m"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := p.warn(""); got != "" {
+		t.Errorf("a warning of nothing: %q", got)
+	}
+	if newPaint(&bytes.Buffer{}) {
+		t.Error("colours where no person reads")
+	}
+}
+
+// machine is a host that runs some files.
+type machine struct {
+	deliver.Conn
+	status host.Status
+}
+
+func (m machine) Status(context.Context) (host.Status, error) { return m.status, nil }
+func (m machine) Close() error                                { return nil }
+
+// running is what a host answers that has these files, and runs those.
+func running(files fileset.Manifest, live fileset.Digest) machine {
+	return machine{status: host.Status{Running: true, Files: files, Live: live}}
+}
+
+func TestDiff(t *testing.T) {
+	kube := inCluster(t, twoHosts)
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "edge-ssh"},
+		Data:       map[string][]byte{corev1.SSHAuthPrivateKey: []byte("k"), "known_hosts": []byte("h")},
+	}
+	if err := kube.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	o, err := readCluster(t.Context(), kube)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := o.balancer("edge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := o.plan(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := p.Set.Digest()
+	other := fileset.Manifest{"main.conf": {1}, "services/default.old.1.conf": {2}}
+	same := running(p.Set.Manifest(), want)
+	for name, test := range map[string]struct {
+		lb2  machine
+		err  error
+		code int
+		want string
+	}{
+		"no difference": {lb2: same, want: "lb2 (192.0.2.6): no difference, W\n"},
+		"other files": {lb2: running(other, other.Digest()), code: 1, want: `lb2 (192.0.2.6): runs L, should run W
+  ~ main.conf
+  + services/default.late.UID.conf  (Service default/late)
+  + services/default.web.UID.conf  (Service default/web)
+  - services/default.old.1.conf  (Service default/old)
+
++ to be added  ~ to be changed  - to be removed
+`},
+		"tampered with": {lb2: running(other, want), code: 1, want: "  ! the files on its disk are L, which is not what runs: they were changed by somebody else\n"},
+		"not running":   {lb2: running(p.Set.Manifest(), ""), code: 1, want: "runs nothing that it can prove, should run W\n"},
+		"unreachable":   {err: errors.New("no route"), code: 2, want: "lb2 (192.0.2.6): cannot be asked: no route\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hosts, err := compare(t.Context(), kube, "system", "edge", func(_ context.Context, target deliver.Target) (deliver.Conn, error) {
+				if target.Problem != nil || string(target.PrivateKey) != "k" {
+					t.Errorf("the key of %s: %v", target.Host.Name, target.Problem)
+				}
+				if target.Host.Name == "lb1" {
+					return same, nil
+				}
+				return test.lb2, test.err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			err = printDifferences(&out, hosts)
+			code := 0
+			if e, ok := errors.AsType[exit](err); ok {
+				code = e.code
+			}
+			if code != test.code {
+				t.Errorf("exit code %d (%v), want %d", code, err, test.code)
+			}
+			got := out.String()
+			for _, svc := range o.services {
+				got = strings.ReplaceAll(got, string(svc.UID), "UID")
+			}
+			got = strings.NewReplacer(want.Short(), "W", other.Digest().Short(), "L").Replace(got)
+			if !strings.HasPrefix(got, "lb1 (192.0.2.5): no difference, W\n") || !strings.Contains(got, test.want) {
+				t.Errorf("got\n%swant\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestDiffOfHostsThatCannotBeReached(t *testing.T) {
+	kube := inCluster(t, twoHosts)
+	for balancer, want := range map[string]string{
+		"edge": "there is no Secret system/edge-ssh: create it",
+		"bare": "ask there, with external-lb host status",
+	} {
+		hosts, err := compare(t.Context(), kube, "system", balancer, dialHost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range hosts {
+			if h.err == nil || !strings.Contains(h.err.Error(), want) {
+				t.Errorf("%s: %v, want %q", h.host.Name, h.err, want)
+			}
+		}
+	}
+	if _, err := compare(t.Context(), kube, "system", "nobody", dialHost); err == nil {
+		t.Error("no error for a Balancer that is not there")
+	}
+}
