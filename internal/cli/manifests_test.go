@@ -43,7 +43,7 @@ func TestFamiliesOfServices(t *testing.T) {
 		return "\n---\n{apiVersion: v1, kind: Node, metadata: {name: node1}, status: {addresses: [" + addresses + "]}}"
 	}
 	only4, only6 := node("{type: InternalIP, address: 10.0.0.1}"), node("{type: InternalIP, address: 2001:db8::1}")
-	dual := node("{type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, address: 2001:db8::1}, {type: Hostname, address: n}")
+	dual := node("{type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, address: 2001:db8::1}, {type: Hostname, address: node1}")
 	for name, test := range map[string]struct {
 		spec, nodes string
 		want        []corev1.IPFamily
