@@ -65,11 +65,16 @@ manifests: ## Generate the CRDs and the rights
 	$(GENERATE) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(GENERATE) rbac:roleName=external-lb paths=./controllers/... output:rbac:artifacts:config=config/rbac
 
+.PHONY: docs
+docs: ## Generate the reference: kinds, commands, capabilities
+	go tool -modfile=tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/gen/crd-ref-docs.yaml --renderer=markdown --output-path=docs/reference/kinds.md
+	go run ./docs/gen
+
 .PHONY: verify
-verify: generate manifests ## Fail if anything generated is not as committed
+verify: generate manifests docs ## Fail if anything generated is not as committed
 	go mod tidy -diff
 	go mod verify
-	git diff --exit-code -- api config
+	git diff --exit-code -- api config docs
 
 ##@ Prepare
 .PHONY: deps

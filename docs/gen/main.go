@@ -1,0 +1,89 @@
+// Command gen writes the pages of docs/reference that come from code: what the
+// engines can do, and what the commands say of themselves.
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/cli"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+func main() {
+	dir := filepath.Join("docs", "reference")
+	for name, page := range map[string]string{"capabilities.md": capabilities(), "commands.md": commands()} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(page), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// capabilities is the table of lb.Capabilities.
+func capabilities() string {
+	var b strings.Builder
+	b.WriteString("# What the engines can do\n\nThe settings of an UpstreamPolicy, and what becomes of them. What an engine cannot do is never silently\n" +
+		"replaced: the policy's status says so in its condition `Unsupported`, by field.\n\n| setting |")
+	for _, e := range lb.Engines {
+		fmt.Fprintf(&b, " %s |", e)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(lb.Engines)) + "\n")
+	for _, s := range lb.Capabilities {
+		fmt.Fprintf(&b, "| `%s` |", s.Field)
+		for _, e := range lb.Engines {
+			fmt.Fprintf(&b, " %s |", support(s, e))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n| protocol |")
+	for _, e := range lb.Engines {
+		fmt.Fprintf(&b, " %s |", e)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(lb.Engines)) + "\n")
+	for _, p := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
+		fmt.Fprintf(&b, "| %s |", p)
+		for _, e := range lb.Engines {
+			if e.Carries(p) {
+				b.WriteString(" yes |")
+			} else {
+				b.WriteString(" no: the port gets an error in the Service's status |")
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func support(s lb.Support, e lb.Engine) string {
+	var out []string
+	switch {
+	case s.Missing[e] != "":
+		return "no: " + s.Missing[e]
+	case s.UDP[e] != "":
+		out = append(out, "with TCP; with UDP not: "+s.UDP[e])
+	default:
+		out = append(out, "yes")
+	}
+	if s.Note[e] != "" {
+		out = append(out, s.Note[e])
+	}
+	return strings.Join(out, ". ")
+}
+
+// commands is the help of every command.
+func commands() string {
+	var b strings.Builder
+	b.WriteString("# The commands\n")
+	for _, path := range []string{"", "manager", "host install", "host status", "host serve", "render", "diff", "status", "version"} {
+		var out bytes.Buffer
+		args := append([]string{"external-lb"}, strings.Fields(path)...)
+		cli.Main(context.Background(), append(args, "--help"), strings.NewReader(""), &out, &out)
+		fmt.Fprintf(&b, "\n## %s\n\n```text\n%s\n```\n", strings.Join(args, " "), strings.TrimSpace(out.String()))
+	}
+	return b.String()
+}
