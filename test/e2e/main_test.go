@@ -5,7 +5,6 @@ package e2e
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,10 +26,11 @@ const (
 // env is the one lab of this package: three nodes, two hosts, dual stack.
 var env *lab.Lab
 
-var keep = flag.Bool("keep", false, "leave the cluster running")
+// binary is the external-lb under test.
+var binary string
+
 
 func TestMain(m *testing.M) {
-	flag.Parse()
 	os.Exit(run(m))
 }
 
@@ -45,7 +45,7 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "external-lb")
+	binary = filepath.Join(dir, "external-lb")
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
