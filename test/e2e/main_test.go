@@ -29,7 +29,6 @@ var env *lab.Lab
 // binary is the external-lb under test.
 var binary string
 
-
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
