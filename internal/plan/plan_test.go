@@ -1,0 +1,192 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
+)
+
+func balancer(name string, age int, change ...func(*v1alpha1.Balancer)) *v1alpha1.Balancer {
+	b := &v1alpha1.Balancer{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), CreationTimestamp: metav1.NewTime(time.Unix(int64(1000-age), 0))},
+		Spec:       v1alpha1.BalancerSpec{Engine: v1alpha1.EngineNginx},
+	}
+	for _, c := range change {
+		c(b)
+	}
+	return b
+}
+
+func isDefault(b *v1alpha1.Balancer) { b.Spec.Default = true }
+
+func service(name string, change ...func(*corev1.Service)) *corev1.Service {
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), ResourceVersion: "1"},
+		Spec: corev1.ServiceSpec{
+			Type:              corev1.ServiceTypeLoadBalancer,
+			LoadBalancerClass: ptr.To("external-lb.dev/edge"),
+			IPFamilies:        []corev1.IPFamily{corev1.IPv4Protocol},
+			Ports:             []corev1.ServicePort{{Name: "http", Port: 80, NodePort: 30080, Protocol: corev1.ProtocolTCP}},
+		},
+	}
+	for _, c := range change {
+		c(svc)
+	}
+	return svc
+}
+
+func held(by, addresses string) func(*corev1.Service) {
+	return func(svc *corev1.Service) {
+		svc.Finalizers = []string{v1alpha1.CleanupFinalizer}
+		svc.Annotations = map[string]string{v1alpha1.HeldByAnnotation: by, v1alpha1.HeldAddressesAnnotation: addresses}
+	}
+}
+
+func TestS01_WhoServesWhat(t *testing.T) {
+	older, younger := balancer("older", 9, isDefault), balancer("younger", 1, isDefault)
+	sameClass := balancer("thief", 0, func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = "external-lb.dev/older" })
+	leaving := balancer("leaving", 99, isDefault, func(b *v1alpha1.Balancer) { b.DeletionTimestamp = ptr.To(metav1.Now()) })
+	claims := NewClaims([]*v1alpha1.Balancer{younger, sameClass, leaving, older})
+	for name, c := range map[string]struct {
+		svc  *corev1.Service
+		want *v1alpha1.Balancer
+	}{
+		"by class":               {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/younger") }), younger},
+		"one class, two claims":  {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/older") }), older},
+		"no class":               {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil }), older},
+		"foreign class":          {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/x") }), nil},
+		"class of one that goes": {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/leaving") }), nil},
+		"exposed NodePort": {service("s", func(s *corev1.Service) {
+			s.Spec.Type, s.Annotations = corev1.ServiceTypeNodePort, map[string]string{v1alpha1.BalancerAnnotation: "younger"}
+		}), younger},
+		"NodePort":  {service("s", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }), nil},
+		"ClusterIP": {service("s", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }), nil},
+	} {
+		if got := claims.Of(c.svc); got != c.want {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// snapshot of one Balancer, edge, with one pool and one node.
+func snapshot(t *testing.T, services ...*corev1.Service) *Snapshot {
+	t.Helper()
+	edge := balancer("edge", 1)
+	pools, problems := ipam.ParsePools([]v1alpha1.AddressPool{{
+		ObjectMeta: metav1.ObjectMeta{Name: "pool"},
+		Spec:       v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{"192.0.2.0/29"}},
+	}})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return &Snapshot{
+		Balancer: edge, Claims: NewClaims([]*v1alpha1.Balancer{edge}), Pools: pools, Services: services,
+		KnownBalancers: map[string]bool{"edge": true, "other": true},
+		Nodes: []*corev1.Node{{
+			ObjectMeta: metav1.ObjectMeta{Name: "n1"},
+			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}},
+		}},
+	}
+}
+
+func TestS03_NothingIsProgrammedBeforeItIsOnRecord(t *testing.T) {
+	fresh, recorded := service("fresh"), service("recorded", held("edge", "192.0.2.5"))
+	s := snapshot(t, fresh, recorded)
+	planner, err := NewPlanner(v1alpha1.EngineNginx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Assign(s)
+	p, err := planner.Plan(s, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, svc := range []*corev1.Service{fresh, recorded} {
+		path, _ := Path(svc)
+		_, programmed := p.Set.Get(path)
+		if want := svc == recorded; programmed != want {
+			t.Errorf("%s is programmed: %t, want %t", svc.Name, programmed, want)
+		}
+		if len(a.ByService[svc.UID].Addresses) == 0 {
+			t.Errorf("%s has no address", svc.Name)
+		}
+	}
+}
+
+func TestRoles(t *testing.T) {
+	elsewhere := service("elsewhere", held("other", "198.51.100.1"))
+	gone := service("gone", held("edge", "192.0.2.3"), func(s *corev1.Service) { s.DeletionTimestamp = ptr.To(metav1.Now()) })
+	orphan := service("orphan", held("vanished", "192.0.2.4"))
+	deleted := service("deleted", func(s *corev1.Service) { s.DeletionTimestamp = ptr.To(metav1.Now()) })
+	a := Assign(snapshot(t, elsewhere, gone, orphan, deleted, service("new")))
+	names := func(services []*corev1.Service) string {
+		var out []string
+		for _, s := range services {
+			out = append(out, s.Name)
+		}
+		slices.Sort(out)
+		return strings.Join(out, " ")
+	}
+	for what, c := range map[string][2]string{
+		"carried": {names(a.Carried), "new orphan"},
+		"leaving": {names(a.Leaving), "gone"},
+		"waiting": {names(a.Waiting), "elsewhere"},
+	} {
+		if c[0] != c[1] {
+			t.Errorf("%s: %q, want %q", what, c[0], c[1])
+		}
+	}
+	if got := a.ByService["new"].Addresses; slices.Contains(got, netip.MustParseAddr("192.0.2.3")) {
+		t.Error("the address of a Service that is leaving was given away")
+	}
+}
+
+// Another provider's status is no fact of ours.
+func TestForeignStatusIsNoClaim(t *testing.T) {
+	svc := service("web", func(s *corev1.Service) {
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.99"}}
+	})
+	a := Assign(snapshot(t, svc))
+	got := a.ByService[svc.UID].Addresses
+	if len(got) != 1 || !netip.MustParsePrefix("192.0.2.0/29").Contains(got[0]) {
+		t.Errorf("assigned %v", got)
+	}
+}
+
+// Shape tells what the owner changed from what the cluster did.
+func TestShapeIgnoresNodes(t *testing.T) {
+	plan := func(svc *corev1.Service, nodes int) *Service {
+		s := snapshot(t, svc)
+		for i := range nodes {
+			n := s.Nodes[0].DeepCopy()
+			n.Name, n.Status.Addresses[0].Address = fmt.Sprintf("extra-%d", i), fmt.Sprintf("10.0.1.%d", i+1)
+			s.Nodes = append(s.Nodes, n)
+		}
+		planner, err := NewPlanner(v1alpha1.EngineNginx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := planner.Plan(s, Assign(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Services[0]
+	}
+	one := plan(service("web", held("edge", "192.0.2.1")), 0)
+	more := plan(service("web", held("edge", "192.0.2.1")), 3)
+	other := plan(service("web", held("edge", "192.0.2.1"), func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), 0)
+	if one.Shape == "" || one.Shape != more.Shape || one.Shape == other.Shape {
+		t.Errorf("shapes %x, with more nodes %x, with another port %x", one.Shape, more.Shape, other.Shape)
+	}
+}
