@@ -72,9 +72,13 @@ func TestS19_LocalFollowsEndpoints(t *testing.T) {
 	s.carriedBy(svc, "node1", "node3")
 	must(t, env.TerminatePod(t.Context(), s.namespace, "web-1"))
 	s.carriedBy(svc, "node3")
-	if got := s.nodesOf(address, 80, 6); len(got) != 1 || got[0] != "node3" {
-		t.Errorf("answered by %v, want node3", got)
-	}
+	// The file is there before the proof, and on one host before the other.
+	eventually(t, func(context.Context) error {
+		if got := s.nodesOf(address, 80, 10); len(got) != 1 || got[0] != "node3" {
+			return fmt.Errorf("answered by %v, want node3", got)
+		}
+		return nil
+	})
 }
 
 func TestS23_EligibleNodes(t *testing.T) {
