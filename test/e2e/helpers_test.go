@@ -34,14 +34,18 @@ func eventually(t *testing.T, check func(ctx context.Context) error) {
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
+	var last error // of a check that was not cut off
 	for {
 		err := check(ctx)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("after %s: %v", patience, err)
+			t.Fatalf("after %s: %v", patience, last)
 		case <-ticker.C:
 		}
 	}
