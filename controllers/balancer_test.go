@@ -2,11 +2,13 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -86,13 +88,33 @@ func TestS35_RestartWritesNothing(t *testing.T) {
 	for i := range 20 {
 		w.published(w.service(fmt.Sprintf("web-%d", i)))
 	}
-	// Another one, to know that all earlier writes are done.
-	w.published(w.service("last"))
+	w.eventually("all is told", func(ctx context.Context) error {
+		var b v1alpha1.Balancer
+		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, &b); err != nil || b.Status.Services == 20 && b.Status.HostsInSync == "1/1" {
+			return err
+		}
+		return fmt.Errorf("%+v", b.Status)
+	})
 	w.stop()
 	var list corev1.ServiceList
 	w.check(kube.List(t.Context(), &list, client.InNamespace(w.namespace)))
 	for _, s := range list.Items {
 		versions[s.Name] = s.ResourceVersion
+	}
+	var before, after v1alpha1.Balancer
+	w.check(kube.Get(t.Context(), client.ObjectKey{Name: w.balancer}, &before))
+	epoch := w.host.taken()
+	w.start()
+	w.eventually("the host has taken a newer epoch", func(context.Context) error {
+		if now := w.host.taken(); now.Compare(epoch) <= 0 {
+			return fmt.Errorf("epoch %s", now)
+		}
+		return nil
+	})
+	w.stop()
+	w.check(kube.Get(t.Context(), client.ObjectKey{Name: w.balancer}, &after))
+	if after.ResourceVersion != before.ResourceVersion {
+		t.Errorf("the Balancer was written by a restart: %s", cmp.Diff(before.Status, after.Status))
 	}
 	w.start()
 	w.published(w.service("new"))
@@ -211,4 +233,28 @@ func TestSchemaRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What somebody else writes into the status of our kinds does not stay.
+func TestStatusIsRepaired(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	var b v1alpha1.Balancer
+	var p v1alpha1.AddressPool
+	key := client.ObjectKey{Name: w.balancer}
+	truth := func(ctx context.Context) error {
+		if err := errors.Join(kube.Get(ctx, key, &b), kube.Get(ctx, key, &p)); err != nil {
+			return err
+		}
+		if b.Status.HostsInSync != "1/1" || p.Status.IPv4 == nil || p.Status.IPv4.Assigned != 1 {
+			return fmt.Errorf("%+v %+v", b.Status, p.Status)
+		}
+		return nil
+	}
+	w.eventually("the statuses are there", truth)
+	bare, barePool := b.DeepCopy(), p.DeepCopy()
+	b.Status.HostsInSync, p.Status.IPv4.Assigned = "7/7", 77
+	w.check(kube.Status().Patch(t.Context(), &b, client.MergeFrom(bare)))
+	w.check(kube.Status().Patch(t.Context(), &p, client.MergeFrom(barePool)))
+	w.eventually("the statuses are true again", truth)
 }

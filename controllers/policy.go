@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -75,8 +74,8 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
 		return nil
 	}
-	if err := r.client.Status().Patch(ctx, changed, client.MergeFrom(p)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("status of UpstreamPolicy %s/%s: %w", p.Namespace, p.Name, err))
+	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
+		return err
 	}
 	if m := changed.Status.Message; m != "" && m != p.Status.Message {
 		r.events.warning(ctx, p, "NotInForce", "%s", m)
@@ -127,7 +126,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 	watch := newPace().watch
 	return builder.ControllerManagedBy(mgr).
 		Named("upstreampolicy").
-		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace)).
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
 		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(specChanged)).
 		Complete(r)

@@ -35,7 +35,7 @@ func prove(b *v1alpha1.Balancer, set *fileset.Set, svc *plan.Service, states []d
 		if rendered && s.Serves(file.Path, file.Sum) {
 			count++
 		}
-		if s.State == v1alpha1.HostDelivering || s.State == v1alpha1.HostConnecting {
+		if pending(s) {
 			p.settled = false
 		}
 	}

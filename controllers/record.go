@@ -62,6 +62,19 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, data []byt
 	return nil
 }
 
+// patchStatus writes the status of one of our kinds, unless the object was changed
+// since it was read, or is gone: then its events start another reconcile.
+func patchStatus(ctx context.Context, c client.Client, was, now client.Object) (written bool, err error) {
+	err = c.Status().Patch(ctx, now, client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{}))
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("status of %s: %w", was.GetName(), err)
+	}
+	return true, nil
+}
+
 // holdPatch is the metadata that records what a Service holds, nil where it is
 // on record already. It is written before anything is programmed.
 func holdPatch(svc *corev1.Service, balancer string, addresses []netip.Addr) object {

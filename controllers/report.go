@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
@@ -24,10 +23,10 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Bal
 	status.LoadBalancerClass = plan.Class(b)
 	status.Services = int32(len(desired.Services))
 	status.Nodes = int32(len(desired.Nodes))
-	status.Hosts = hostStatuses(states)
+	status.Hosts = hostStatuses(b.Status.Hosts, states)
 	inSync := 0
-	for _, s := range states {
-		if s.State == v1alpha1.HostInSync {
+	for _, h := range status.Hosts {
+		if h.State == v1alpha1.HostInSync {
 			inSync++
 		}
 	}
@@ -35,7 +34,7 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Bal
 	for _, c := range []metav1.Condition{
 		acceptedBalancer(b, snap.Claims, desired),
 		programmedBalancer(b, states),
-		degradedBalancer(desired, states),
+		degradedBalancer(b, desired, states),
 	} {
 		c.ObservedGeneration = b.Generation
 		meta.SetStatusCondition(&status.Conditions, c)
@@ -44,8 +43,8 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Bal
 	if equality.Semantic.DeepEqual(b.Status, *status) {
 		return nil
 	}
-	if err := r.client.Status().Patch(ctx, changed, client.MergeFrom(b)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("status of Balancer %s: %w", b.Name, err))
+	if written, err := patchStatus(ctx, r.client, b, changed); err != nil || !written {
+		return err
 	}
 	r.tellBalancer(ctx, b, status.Conditions)
 	return nil
@@ -68,7 +67,14 @@ func (r *balancerReconciler) tellBalancer(ctx context.Context, b *v1alpha1.Balan
 	}
 }
 
-func hostStatuses(states []deliver.State) []v1alpha1.HostStatus {
+// pending reports whether what a host runs is about to be known.
+func pending(s deliver.State) bool {
+	return s.State == v1alpha1.HostConnecting || s.State == v1alpha1.HostDelivering
+}
+
+// hostStatuses keeps what was said of a host of which nothing else is known yet:
+// a restart of the controller is no change of the host.
+func hostStatuses(said []v1alpha1.HostStatus, states []deliver.State) []v1alpha1.HostStatus {
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
 		h := v1alpha1.HostStatus{
@@ -77,6 +83,15 @@ func hostStatuses(states []deliver.State) []v1alpha1.HostStatus {
 		}
 		if !s.LastApplied.IsZero() {
 			h.LastAppliedTime = &metav1.Time{Time: s.LastApplied.Truncate(1e9)}
+		}
+		if i := slices.IndexFunc(said, func(was v1alpha1.HostStatus) bool { return was.Name == s.Host }); i >= 0 {
+			was := said[i]
+			if pending(s) && s.Message == "" && was.DesiredDigest == h.DesiredDigest {
+				h = was
+			}
+			if h.LastAppliedTime == nil {
+				h.LastAppliedTime = was.LastAppliedTime
+			}
 		}
 		out = append(out, h)
 	}
@@ -105,14 +120,14 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 
 func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse}
-	good, pending, failed := 0, 0, 0
+	good, coming, failed := 0, 0, 0
 	for _, s := range states {
-		switch s.State {
-		case v1alpha1.HostInSync, v1alpha1.HostPartial:
+		switch {
+		case pending(s):
+			coming++
+		case s.State == v1alpha1.HostInSync, s.State == v1alpha1.HostPartial:
 			good++
-		case v1alpha1.HostConnecting, v1alpha1.HostDelivering:
-			pending++
-		case v1alpha1.HostFailed:
+		case s.State == v1alpha1.HostFailed:
 			failed++
 		}
 	}
@@ -120,7 +135,7 @@ func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Con
 	switch {
 	case good >= need:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "enough hosts proved the configuration to be live"
-	case good+pending >= need:
+	case good+coming >= need:
 		// Said before and on its way again: a delivery is no reason to flap.
 		if was := meta.FindStatusCondition(b.Status.Conditions, c.Type); was != nil && was.Status == metav1.ConditionTrue {
 			return *was
@@ -137,7 +152,8 @@ func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Con
 // listed bounds how many objects a condition names.
 const listed = 5
 
-func degradedBalancer(desired *plan.Plan, states []deliver.State) metav1.Condition {
+func degradedBalancer(b *v1alpha1.Balancer, desired *plan.Plan, states []deliver.State) metav1.Condition {
+	was := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded)
 	c := metav1.Condition{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue}
 	refused := map[string]bool{}
 	unreachable, failed := false, false
@@ -163,6 +179,8 @@ func degradedBalancer(desired *plan.Plan, states []deliver.State) metav1.Conditi
 		c.Message = fmt.Sprintf("%d Services were refused by a host, their events say why: %s", len(names), strings.Join(names[:min(listed, len(names))], ", "))
 	case desired.NodesProblem != nil:
 		c.Reason, c.Message = desired.NodesProblem.Reason, desired.NodesProblem.Message
+	case was != nil && slices.ContainsFunc(states, pending):
+		return *was // until it is known to be better
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonHealthy, "every host runs what is desired"
 	}
@@ -214,8 +232,8 @@ func (r *balancerReconciler) reportPool(ctx context.Context, p *v1alpha1.Address
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
 		return nil
 	}
-	if err := r.client.Status().Patch(ctx, changed, client.MergeFrom(p)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("status of AddressPool %s: %w", p.Name, err))
+	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
+		return err
 	}
 	was := meta.FindStatusCondition(p.Status.Conditions, c.Type)
 	if problem != nil && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {

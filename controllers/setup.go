@@ -134,6 +134,15 @@ func (c concerns) pool(ctx context.Context, obj client.Object) []string {
 	return append(c.all(ctx, obj), obj.(*v1alpha1.AddressPool).Spec.Balancer)
 }
 
+// reporting is who writes an object's status: a status that is not as it should
+// be, by somebody else's hand or since it was made of an older one, is written again.
+func (c concerns) reporting(_ context.Context, obj client.Object) []string {
+	if pool, ok := obj.(*v1alpha1.AddressPool); ok {
+		return []string{pool.Spec.Balancer}
+	}
+	return []string{obj.GetName()}
+}
+
 // nodeChanged drops what kubelets report all the time.
 var nodeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !translate.SameNode(e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node))
@@ -144,7 +153,7 @@ var labelsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
 }}
 
-// specChanged drops the echoes of our own status writes.
+// specChanged drops what is only a change of status.
 var specChanged = predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.Funcs{
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		return (e.ObjectOld.GetDeletionTimestamp() == nil) != (e.ObjectNew.GetDeletionTimestamp() == nil) ||
@@ -180,7 +189,9 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 	c, watch := concerns{r.reader}, r.pace.watch
 	return builder.ControllerManagedBy(mgr).
 		Named("balancer").
+		Watches(&v1alpha1.Balancer{}, watch(c.reporting)).
 		Watches(&v1alpha1.Balancer{}, watch(c.balancer), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.AddressPool{}, watch(c.reporting)).
 		Watches(&v1alpha1.AddressPool{}, watch(c.pool), builder.WithPredicates(specChanged)).
 		Watches(&v1alpha1.UpstreamPolicy{}, watch(c.all), builder.WithPredicates(specChanged)).
 		Watches(&corev1.Service{}, watch(c.service)).

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr/testr"
+	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -90,7 +90,7 @@ func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, erro
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
 	}
 	h.epoch = d.Epoch
-	out := host.Outcome{Reloaded: true}
+	out := host.Outcome{Reloaded: len(d.Change.Delete)+len(d.Change.Put) > 0}
 	for _, path := range d.Change.Delete {
 		delete(h.files, path)
 	}
@@ -116,6 +116,13 @@ func (h *fakeHost) refusal(path string) string {
 	return ""
 }
 
+// taken is the epoch of the last delivery.
+func (h *fakeHost) taken() host.Epoch {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.epoch
+}
+
 func (h *fakeHost) set(change func(*fakeHost)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,6 +136,19 @@ type world struct {
 	balancer  string
 	namespace string
 	stop      func()
+
+	logging sync.Mutex
+	ended   bool
+}
+
+// log writes to the test's output. A manager may have something to say when the
+// test is over.
+func (w *world) log(prefix, args string) {
+	w.logging.Lock()
+	defer w.logging.Unlock()
+	if !w.ended {
+		w.t.Log(prefix, args)
+	}
 }
 
 var worlds int
@@ -174,7 +194,7 @@ func (w *world) start() {
 			LeaderElection: true,
 			MetricsAddress: "0", HealthAddress: "0",
 			Local: func() (host.Host, error) { return w.host, nil },
-			Log:   testr.NewWithOptions(w.t, testr.Options{Verbosity: 0}),
+			Log:   funcr.New(w.log, funcr.Options{}),
 		})
 	}()
 	w.stop = sync.OnceFunc(func() {
@@ -216,6 +236,9 @@ func (w *world) clean() {
 	w.check(kube.DeleteAllOf(ctx, &corev1.Node{}))
 	w.check(kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
 	w.stop()
+	w.logging.Lock()
+	defer w.logging.Unlock()
+	w.ended = true
 }
 
 func (w *world) check(err error) {
@@ -242,7 +265,7 @@ func (w *world) node(name, address string) {
 // eventually waits for a condition, and fails the test after a minute.
 func (w *world) eventually(what string, check func(context.Context) error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
