@@ -338,3 +338,31 @@ func TestExecReportsFailure(t *testing.T) {
 		t.Errorf("a closed port: %v", err)
 	}
 }
+
+// The bridge must not take its address from its ports: neighbours would lose it
+// when that port goes.
+func TestBridgeKeepsItsAddress(t *testing.T) {
+	ctx := t.Context()
+	router := shared.router()
+	bridge := func() string {
+		out, err := router.command(ctx, "ip", "-brief", "link", "show", "br0").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	if !strings.Contains(bridge(), mac(routerAt)) {
+		t.Fatalf("the bridge is %s, want the address %s", bridge(), mac(routerAt))
+	}
+	if err := ip(ctx, router, "link add lowest address 02:00:00:00:00:01 type veth peer name highest", "link set lowest master br0 up"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ip(context.Background(), router, "link del lowest"); err != nil {
+			t.Error(err)
+		}
+	})
+	if !strings.Contains(bridge(), mac(routerAt)) {
+		t.Errorf("the bridge became %s", bridge())
+	}
+}

@@ -181,7 +181,9 @@ func (c *Cluster) buildRouter(ctx context.Context) error {
 		return err
 	}
 	outside := []string{fmt.Sprintf("link add %s type veth peer name root netns %d", c.linkName(), c.now().Init.PID)}
-	bridge := []string{"link set lo up", "link add br0 type bridge forward_delay 0 mcast_snooping 0"}
+	// With an address of its own: a bridge without one takes the lowest of its ports', and all neighbours
+	// lose it for half a minute when that port goes.
+	bridge := []string{"link set lo up", "link add br0 address " + mac(routerAt) + " type bridge forward_delay 0 mcast_snooping 0"}
 	for _, a := range p.addrs(routerAt) {
 		bridge = append(bridge, addrAdd(a, p.bits(a), "br0"))
 	}
