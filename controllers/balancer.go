@@ -86,6 +86,8 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	r.events.busy.RLock()
+	defer r.events.busy.RUnlock()
 	assigned := plan.Assign(snap)
 	failed := r.hold(ctx, b, assigned)
 

@@ -24,6 +24,7 @@ type events struct {
 	client client.Client
 	scheme *runtime.Scheme
 	queues [eventWriters]*eventQueue
+	busy   sync.RWMutex // held by those who write what users wait for
 }
 
 // eventWriters is how many events are written at a time.
@@ -90,6 +91,7 @@ func (e *events) Start(ctx context.Context) error {
 
 func (e *events) flush(ctx context.Context, q *eventQueue) {
 	for _, event := range q.take() {
+		e.wait()
 		// An ending context must not lose those that were taken.
 		ctx := context.WithoutCancel(ctx)
 		err := e.client.Create(ctx, event)
@@ -97,6 +99,12 @@ func (e *events) flush(ctx context.Context, q *eventQueue) {
 			log.FromContext(ctx).Error(err, "Event not written", "reason", event.Reason, "message", event.Message)
 		}
 	}
+}
+
+// wait until nobody is busy.
+func (e *events) wait() {
+	e.busy.Lock()
+	defer e.busy.Unlock()
 }
 
 const eventSource = "external-lb"

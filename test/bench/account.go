@@ -15,7 +15,7 @@ import (
 
 // counters are what the manager says of itself.
 type counters struct {
-	reloads, writes, services, inSync float64
+	reloads, writes, services, inSync, cpu float64
 }
 
 // counters reads the manager's metrics.
@@ -36,6 +36,7 @@ func (b *bench) counters(ctx context.Context) (counters, error) {
 		return c, err
 	}
 	c.reloads = sum(families["external_lb_reloads_total"], nil)
+	c.cpu = sum(families["process_cpu_seconds_total"], nil)
 	c.services = sum(families["external_lb_services"], nil)
 	c.inSync = sum(families["external_lb_host_state"], map[string]string{"state": "InSync"})
 	// Nothing but the leader election writes with PUT.
@@ -67,7 +68,7 @@ func (b *bench) account(ctx context.Context, r *Result, before counters, service
 	if err != nil {
 		return err
 	}
-	r.Reloads, r.Writes = after.reloads-before.reloads, after.writes-before.writes
+	r.Reloads, r.Writes, r.CPU = after.reloads-before.reloads, after.writes-before.writes, after.cpu-before.cpu
 	if services > 0 {
 		r.PerEach = r.Writes / services
 	}

@@ -51,6 +51,7 @@ type Result struct {
 	Writes  float64 `json:"apiWrites"`
 	PerEach float64 `json:"apiWritesPerService,omitempty"`
 	RSS     float64 `json:"managerPeakRSSMegabytes"`
+	CPU     float64 `json:"managerCPUSeconds"`
 	Floor   float64 `json:"floorSeconds"`
 }
 
@@ -88,7 +89,7 @@ func run(ctx context.Context, o options) (err error) {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes\n", r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes)
+		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes, %.1f s of CPU\n", r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes, r.CPU)
 		b.results = append(b.results, r)
 	}
 	return b.print()
@@ -96,10 +97,10 @@ func run(ctx context.Context, o options) (err error) {
 
 func (b *bench) print() error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "measure\ttotal\tp50\tp99\treloads\tAPI writes\tper Service\tmanager RSS\tfloor\t")
+	fmt.Fprintln(table, "measure\ttotal\tp50\tp99\treloads\tAPI writes\tper Service\tmanager RSS\tCPU\tfloor\t")
 	for _, r := range b.results {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.0f\t%.0f\t%s\t%.0f MB\t%s\t\n", r.Name,
-			seconds(r.Total), seconds(r.P50), seconds(r.P99), r.Reloads, r.Writes, orDash("%.1f", r.PerEach), r.RSS, seconds(r.Floor))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.0f\t%.0f\t%s\t%.0f MB\t%s\t%s\t\n", r.Name,
+			seconds(r.Total), seconds(r.P50), seconds(r.P99), r.Reloads, r.Writes, orDash("%.1f", r.PerEach), r.RSS, seconds(r.CPU), seconds(r.Floor))
 	}
 	if err := table.Flush(); err != nil {
 		return err
