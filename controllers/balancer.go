@@ -3,7 +3,9 @@ package controllers
 import (
 	"context"
 	"errors"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -28,7 +30,8 @@ type balancerReconciler struct {
 	pace      *pace
 	namespace string // of the Secrets with the hosts' keys
 
-	memory map[string]*memory // by Balancer; one reconcile runs at a time
+	memory map[string]*memory            // by Balancer; one reconcile runs at a time
+	strays map[string]map[types.UID]bool // told that nobody serves them, by the name of whom they ask for
 }
 
 // memory is what a Balancer's reconciles keep from one to the next. Losing it
@@ -59,6 +62,9 @@ func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		if b.Name == req.Name {
 			balancer = b
 		}
+	}
+	if err := r.tellStrays(ctx, req.Name, plan.NewClaims(balancers)); err != nil {
+		return ctrl.Result{}, err
 	}
 	if balancer == nil {
 		r.fleet.Set(req.Name, nil)
@@ -169,6 +175,38 @@ func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, b *v1alpha1.B
 		}
 	}
 	kept.hosts = names
+}
+
+// tellStrays tells the Services that ask for a Balancer by name, and that none
+// serves, once each. Only by an event: they are not ours.
+func (r *balancerReconciler) tellStrays(ctx context.Context, name string, claims plan.Claims) error {
+	var strays []*corev1.Service
+	for _, key := range []string{keyClass + v1alpha1.DefaultClassPrefix + name, keyExposed + name} {
+		if key == keyExposed+name && claims.Named(name) != nil || claims.ClassHolder(strings.TrimPrefix(key, keyClass)) != nil {
+			continue
+		}
+		services, err := r.reader.services(ctx, key)
+		if err != nil {
+			return err
+		}
+		strays = append(strays, services...)
+	}
+	told := map[types.UID]bool{}
+	for _, svc := range strays {
+		if svc.DeletionTimestamp != nil {
+			continue
+		}
+		told[svc.UID] = true
+		if !r.strays[name][svc.UID] {
+			r.events.warning(ctx, svc, v1alpha1.EventSyncFailed,
+				"no Balancer serves this Service: there is none that is called %q and takes it. Create it, or correct the Service; `kubectl get balancers` lists them with their classes", name)
+		}
+	}
+	delete(r.strays, name)
+	if len(told) > 0 {
+		r.strays[name] = told
+	}
+	return nil
 }
 
 // cause says what made a delivery necessary, for metrics.

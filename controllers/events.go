@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/reference"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -24,6 +27,7 @@ type events struct {
 	client client.Client
 	scheme *runtime.Scheme
 	queues [eventWriters]*eventQueue
+	last   atomic.Int64 // time of the newest event, in nanoseconds
 	busy   sync.RWMutex // held by those who write what users wait for
 }
 
@@ -134,9 +138,10 @@ func (e *events) write(ctx context.Context, obj client.Object, kind, reason, mes
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
 	}
-	now := metav1.NewTime(time.Now())
+	at := e.now()
+	now := metav1.NewTime(time.Unix(0, at))
 	event := &corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, GenerateName: obj.GetName() + "."},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: eventName(obj.GetName(), at)},
 		InvolvedObject:      *ref,
 		Type:                kind,
 		Reason:              reason,
@@ -148,4 +153,22 @@ func (e *events) write(ctx context.Context, obj client.Object, kind, reason, mes
 		ReportingController: eventSource,
 	}
 	e.queues[crc32.ChecksumIEEE([]byte(ref.UID))%eventWriters].add(event)
+}
+
+// now is later than any time that it returned before.
+func (e *events) now() int64 {
+	for {
+		last := e.last.Load()
+		now := max(time.Now().UnixNano(), last+1)
+		if e.last.CompareAndSwap(last, now) {
+			return now
+		}
+	}
+}
+
+// eventName sorts by time: the timestamps of events have seconds only, and
+// kubectl lists those of one second by name.
+func eventName(object string, at int64) string {
+	suffix := fmt.Sprintf(".%016x", at)
+	return strings.TrimRight(object[:min(len(object), validation.DNS1123SubdomainMaxLength-len(suffix))], "-.") + suffix
 }

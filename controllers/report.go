@@ -57,7 +57,8 @@ func (r *balancerReconciler) tellBalancer(ctx context.Context, b *v1alpha1.Balan
 		if was != nil && was.Status == c.Status && was.Reason == c.Reason {
 			continue
 		}
-		bad := c.Status == metav1.ConditionTrue == (c.Type == v1alpha1.ConditionDegraded)
+		bad := c.Status == metav1.ConditionTrue == (c.Type == v1alpha1.ConditionDegraded) ||
+			c.Type == v1alpha1.ConditionAccepted && c.Reason != v1alpha1.ReasonAccepted // in force in part
 		switch {
 		case bad && c.Reason != v1alpha1.ReasonPending:
 			r.events.warning(ctx, b, c.Reason, "%s", c.Message)

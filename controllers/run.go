@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -127,6 +128,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		pace:      newPace(),
 		namespace: o.Namespace,
 		memory:    map[string]*memory{},
+		strays:    map[string]map[types.UID]bool{},
 	}
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err

@@ -98,7 +98,8 @@ func (c concerns) balancer(ctx context.Context, obj client.Object) []string {
 	return append(c.all(ctx, obj), obj.GetName())
 }
 
-// service concerns who serves it and who holds it, whether they exist or not.
+// service concerns who serves it, or should by the name that it gives, and who
+// holds it, whether they exist or not.
 func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	svc := obj.(*corev1.Service)
 	if obj.GetDeletionTimestamp() == nil && len(serviceKeys(svc)) == 0 {
@@ -111,6 +112,8 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	var names []string
 	if b := plan.NewClaims(balancers).Of(svc); b != nil {
 		names = append(names, b.Name)
+	} else if name := plan.AsksFor(svc); name != "" {
+		names = append(names, name)
 	}
 	if plan.Held(svc) {
 		names = append(names, plan.HeldBy(svc))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
@@ -52,6 +53,9 @@ func NewClaims(balancers []*v1alpha1.Balancer) Claims {
 // ClassHolder is the Balancer that serves a class, nil if none does.
 func (c Claims) ClassHolder(class string) *v1alpha1.Balancer { return c.byClass[class] }
 
+// Named is the Balancer of a name, nil if it serves nothing.
+func (c Claims) Named(name string) *v1alpha1.Balancer { return c.byName[name] }
+
 // Default is the Balancer that serves Services without a class, nil if none does.
 func (c Claims) Default() *v1alpha1.Balancer { return c.byDefault }
 
@@ -67,6 +71,22 @@ func (c Claims) Of(svc *corev1.Service) *v1alpha1.Balancer {
 		return c.byName[svc.Annotations[v1alpha1.BalancerAnnotation]]
 	default:
 		return nil
+	}
+}
+
+// AsksFor is the name of the Balancer that a Service names, "" if it names none
+// in a way that is ours.
+func AsksFor(svc *corev1.Service) string {
+	switch svc.Spec.Type {
+	case corev1.ServiceTypeLoadBalancer:
+		if name, ours := strings.CutPrefix(ptr.Deref(svc.Spec.LoadBalancerClass, ""), v1alpha1.DefaultClassPrefix); ours {
+			return name
+		}
+		return ""
+	case corev1.ServiceTypeNodePort:
+		return svc.Annotations[v1alpha1.BalancerAnnotation]
+	default:
+		return ""
 	}
 }
 

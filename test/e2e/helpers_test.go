@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a condition may take on a busy machine.
-const patience = 60 * time.Second
+const patience = 90 * time.Second
 
 // eventually waits until check returns nil and fails the test with its last
 // error otherwise.
@@ -75,13 +75,7 @@ func (s *scene) clean() {
 		out, _ := env.Kubectl(ctx, "-n", s.namespace, "get", "events,services", "-o", "wide")
 		s.t.Log(out)
 	}
-	var services corev1.ServiceList
-	if err := env.Kube.List(ctx, &services, client.InNamespace(s.namespace)); err != nil {
-		s.t.Error(err)
-	}
-	for i := range services.Items {
-		s.remove(ctx, &services.Items[i])
-	}
+	s.removeServices(ctx)
 	var pods corev1.PodList
 	if err := env.Kube.List(ctx, &pods, client.InNamespace(s.namespace)); err != nil {
 		s.t.Error(err)
@@ -96,7 +90,20 @@ func (s *scene) clean() {
 	}
 }
 
+func (s *scene) removeServices(ctx context.Context) {
+	var services corev1.ServiceList
+	if err := env.Kube.List(ctx, &services, client.InNamespace(s.namespace)); err != nil {
+		s.t.Error(err)
+	}
+	for i := range services.Items {
+		s.remove(ctx, &services.Items[i])
+	}
+}
+
+// remove deletes a Service and waits until it is gone.
 func (s *scene) remove(ctx context.Context, svc *corev1.Service) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := client.IgnoreNotFound(env.Kube.Delete(ctx, svc)); err != nil {
 		s.t.Error(err)
 	}
@@ -256,7 +263,12 @@ func (s *scene) event(obj client.Object, reason, part string) {
 // web asks an address over HTTP, each time over a new connection, and fails the
 // test if somebody else's pod answers.
 func (s *scene) web(ctx context.Context, address string, port int32) (cluster.Answer, error) {
-	httpClient := env.HTTPClientFrom("client")
+	return s.webFrom(ctx, "client", address, port)
+}
+
+// webFrom asks from a pod or a host instead.
+func (s *scene) webFrom(ctx context.Context, where, address string, port int32) (cluster.Answer, error) {
+	httpClient := env.HTTPClientFrom(where)
 	defer httpClient.CloseIdleConnections()
 	httpClient.Timeout = 5 * time.Second
 	var answer cluster.Answer

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -79,6 +80,138 @@ func TestS19_LocalFollowsEndpoints(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Without endpoints every node refuses: that says nothing of the nodes, so the
+// balancer keeps them all, and the address, and does not reload.
+func TestS20_NoEndpointsSayNothingOfNodes(t *testing.T) {
+	s := newScene(t)
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	s.inSync(balancer)
+	before := fragment(t, svc)
+	if answer, err := s.web(t.Context(), address, 80); err == nil {
+		t.Errorf("answered by %s", answer.Pod)
+	}
+	s.pod("web", "web-1", "node1")
+	s.answers("web", address, 80)
+	must(t, env.RemovePod(t.Context(), s.namespace, "web-1"))
+	s.silent(address, 80)
+	s.settled()
+	if after := fragment(t, svc); after != before {
+		t.Errorf("endpoints of a Cluster Service changed what the balancer runs, from\n%s\nto\n%s", before, after)
+	}
+	if got := addresses(s.get(svc)); len(got) != 1 || got[0] != address {
+		t.Errorf("the address became %v", got)
+	}
+}
+
+// With endpoints of one family on one node and of the other on another, each
+// listener has the node of its own family.
+func TestS22_HealthIsPerFamily(t *testing.T) {
+	s := newScene(t)
+	svc := s.service("web", withLocal, func(svc *corev1.Service) {
+		svc.Spec.Selector = nil // its endpoints are made here
+		svc.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack)
+	})
+	for _, e := range []struct {
+		family        discoveryv1.AddressType
+		address, node string
+	}{
+		{discoveryv1.AddressTypeIPv4, "10.244.1.99", "node1"},
+		{discoveryv1.AddressTypeIPv6, "fd00:10:244:2::99", "node2"},
+	} {
+		must(t, env.Kube.Create(t.Context(), &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: s.namespace, Name: strings.ToLower("web-" + string(e.family)),
+				Labels: map[string]string{discoveryv1.LabelServiceName: "web"},
+			},
+			AddressType: e.family,
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{e.address}, NodeName: ptr.To(e.node)}},
+			Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To[int32](8080)}},
+		}))
+	}
+	s.published(svc)
+	want := map[string]bool{env.Addrs("node1")[0].String() + ":": true, "[" + env.Addrs("node2")[1].String() + "]:": true}
+	eventually(t, func(context.Context) error {
+		text := fragment(t, svc)
+		for _, node := range env.Nodes() {
+			for i, form := range []string{"%s:", "[%s]:"} {
+				server := fmt.Sprintf(form, env.Addrs(node)[i])
+				if got := strings.Contains(text, "server "+server); got != want[server] {
+					return fmt.Errorf("%s %s is a backend: %t, want %t\n%s", node, server, got, want[server], text)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// A node's address is its first InternalIP of a family, else its ExternalIP,
+// and is followed. A node whose status is hostile costs nobody anything.
+func TestS25_AddressesOfNodes(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "elsewhere"}}
+	must(t, env.Kube.Create(t.Context(), node))
+	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), node)) })
+	for _, c := range []struct {
+		name      string
+		addresses []corev1.NodeAddress
+		want      string // backend, "" for none
+	}{
+		{"external only", []corev1.NodeAddress{{Type: corev1.NodeExternalIP, Address: "192.0.2.50"}}, "192.0.2.50"},
+		{"internal first", []corev1.NodeAddress{{Type: corev1.NodeExternalIP, Address: "192.0.2.50"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.51"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.52"}}, "192.0.2.51"},
+		{"another", []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.53"}}, "192.0.2.53"},
+		{"hostile", []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.54:1; } server { listen 1; #"}}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eventually(t, func(ctx context.Context) error {
+				if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(node), node); err != nil {
+					return err
+				}
+				node.Status.Addresses = c.addresses
+				return env.Kube.Status().Update(ctx, node)
+			})
+			eventually(t, func(context.Context) error {
+				text := fragment(t, svc)
+				for _, a := range []string{"192.0.2.50", "192.0.2.51", "192.0.2.52", "192.0.2.53", "192.0.2.54"} {
+					if got := strings.Contains(text, a); got != (a == c.want) {
+						return fmt.Errorf("%s is there: %t\n%s", a, got, text)
+					}
+				}
+				return nil
+			})
+		})
+	}
+	s.answers("web", address, 80)
+}
+
+// Without an eligible node the listener stays, and works when a node comes.
+func TestS27_NoEligibleNode(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) {
+		b.Spec.Nodes.Selector.MatchLabels = map[string]string{"example.com/edge": "yes"}
+	})
+	t.Cleanup(func() {
+		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Selector.MatchLabels = nil })
+	})
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	s.event(svc, v1alpha1.EventUnavailable, "spec.nodes of Balancer")
+	eventually(t, func(ctx context.Context) error { // it is there, and closes at once
+		conn, err := env.DialFrom(ctx, "client", "tcp", address+":80")
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	patchNode(t, "node1", `{"metadata":{"labels":{"example.com/edge":"yes"}}}`, `{"metadata":{"labels":{"example.com/edge":null}}}`)
+	s.answers("web", address, 80)
+	s.carriedBy(svc, "node1")
 }
 
 func TestS23_EligibleNodes(t *testing.T) {

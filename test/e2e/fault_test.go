@@ -1,0 +1,374 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/lab"
+)
+
+// spareHost is a machine that carries nothing for the other tests.
+var spareHost = sync.OnceValues(func() (*cluster.Host, error) {
+	const name = "spare"
+	ctx := context.Background()
+	if err := env.AddHost(ctx, name); err != nil {
+		return nil, err
+	}
+	if err := env.InstallHost(ctx, name); err != nil {
+		return nil, err
+	}
+	return env.Host(name)
+})
+
+// spare makes a Balancer of the spare host with a pool of its own.
+func (s *scene) spare(change func(*v1alpha1.Balancer)) (*v1alpha1.Balancer, *cluster.Host) {
+	s.t.Helper()
+	h, err := spareHost()
+	must(s.t, err)
+	b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	b.Spec.Hosts = []v1alpha1.Host{{Name: "spare", Address: h.Addr().String(), SecretRef: &corev1.LocalObjectReference{Name: s.namespace}}}
+	b.Spec.Reload.MinInterval = "100ms"
+	if change != nil {
+		change(b)
+	}
+	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	pool.Spec.Balancer = b.Name
+	pool.Spec.Addresses = []v1alpha1.AddressRange{"203.0.113.192/28"}
+	for _, obj := range []client.Object{b, pool} {
+		must(s.t, env.Kube.Create(s.t.Context(), obj))
+	}
+	s.t.Cleanup(func() {
+		s.removeServices(context.Background()) // while the hosts can be asked
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: lab.Namespace, Name: s.namespace}}
+		for _, obj := range []client.Object{b, pool, secret} {
+			if err := client.IgnoreNotFound(env.Kube.Delete(context.Background(), obj)); err != nil {
+				s.t.Error(err)
+			}
+		}
+	})
+	return b, h
+}
+
+// secret makes or changes the Secret of a spare Balancer.
+func (s *scene) secret(privateKey []byte, knownHosts string) {
+	s.t.Helper()
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: lab.Namespace, Name: s.namespace},
+		Type:       corev1.SecretTypeSSHAuth,
+		Data:       map[string][]byte{corev1.SSHAuthPrivateKey: privateKey, "known_hosts": []byte(knownHosts)},
+	}
+	if err := env.Kube.Create(s.t.Context(), secret); apierrors.IsAlreadyExists(err) {
+		must(s.t, env.Kube.Update(s.t.Context(), secret))
+	} else {
+		must(s.t, err)
+	}
+}
+
+// hostSays waits until a Balancer's status says something of a host.
+func (s *scene) hostSays(balancer, host string, state v1alpha1.HostState, part string) {
+	s.t.Helper()
+	eventually(s.t, func(context.Context) error {
+		for _, h := range getBalancer(s.t, balancer).Status.Hosts {
+			if h.Name == host && h.State == state && strings.Contains(h.Message, part) {
+				return nil
+			}
+		}
+		return fmt.Errorf("want %s %s with %q: %+v", host, state, part, getBalancer(s.t, balancer).Status.Hosts)
+	})
+}
+
+func strangersKey(t *testing.T) (private []byte, public ssh.PublicKey) {
+	t.Helper()
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	block, err := ssh.MarshalPrivateKey(priv, "")
+	must(t, err)
+	public, err = ssh.NewPublicKey(pub)
+	must(t, err)
+	return pem.EncodeToMemory(block), public
+}
+
+// Each way in which a host cannot be reached is told in its own words, costs
+// nobody else anything, and is over as soon as it is repaired.
+func TestFault_KeysOfHosts(t *testing.T) {
+	s := newScene(t)
+	b, h := s.spare(nil)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web", ofClass(ptr.To("external-lb.dev/"+b.Name)))
+
+	good := &corev1.Secret{}
+	must(t, env.Kube.Get(t.Context(), client.ObjectKey{Namespace: lab.Namespace, Name: lab.SecretName}, good))
+	privateKey := good.Data[corev1.SSHAuthPrivateKey]
+	known, err := h.KnownHosts(t.Context())
+	must(t, err)
+	strangers, strangersPublic := strangersKey(t)
+	fields := strings.Fields(known)
+	changed := fields[0] + " " + string(ssh.MarshalAuthorizedKey(strangersPublic))
+
+	s.hostSays(b.Name, "spare", v1alpha1.HostUnreachable, "Secret "+lab.Namespace+"/"+s.namespace)
+	s.until(svc, "told why it has no address", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+		return c.Status == "False" && c.Reason == v1alpha1.ReasonHostsUnreachable && strings.Contains(c.Message, "Secret")
+	})
+	s.event(svc, v1alpha1.EventSyncFailed, "Secret")
+	s.event(b, v1alpha1.ReasonHostsUnreachable, "Secret")
+	for _, c := range []struct {
+		name  string
+		key   []byte
+		known string
+		says  string
+	}{
+		{"unknown host key", privateKey, "192.0.2.7 " + fields[1] + " " + fields[2], "ssh-keyscan"},
+		{"changed host key", privateKey, changed, "has another for it"},
+		{"refused key", strangers, known, "refuses the key"},
+		{"no key", []byte("rubbish"), known, "cannot be read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.secret(c.key, c.known)
+			s.hostSays(b.Name, "spare", v1alpha1.HostUnreachable, c.says)
+		})
+	}
+	s.settled() // other Balancers do not notice
+	s.secret(privateKey, known)
+	address := s.published(svc)[0]
+	if _, err := s.webFrom(t.Context(), "spare", address, 80); err != nil {
+		t.Error(err)
+	}
+}
+
+// An address is published when as many hosts as the Balancer asks for have
+// proved it, and stays when they go away.
+func TestFault_MinHosts(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	early := s.service("early")
+	address := s.published(early)
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Publish.MinHosts = 2 })
+	t.Cleanup(func() {
+		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Publish.MinHosts = 1 })
+	})
+	must(t, env.Cut(t.Context(), "lb2"))
+	healed := false
+	defer func() {
+		if !healed {
+			must(t, env.Heal(context.Background(), "lb2"))
+		}
+	}()
+	svc := s.service("web")
+	s.until(svc, "told which host is missing", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+		return c.Status == "False" && c.Reason == v1alpha1.ReasonHostsUnreachable && strings.Contains(c.Message, "lb2")
+	})
+	if got := addresses(s.get(svc)); len(got) > 0 {
+		t.Errorf("published %v on the proof of one host", got)
+	}
+	if got := addresses(s.get(early)); len(got) != 1 || got[0] != address[0] {
+		t.Errorf("what was published became %v, want %s", got, address)
+	}
+	eventually(t, func(context.Context) error {
+		b := getBalancer(t, balancer)
+		c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionProgrammed)
+		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "lb2") {
+			return fmt.Errorf("%+v", b.Status.Conditions)
+		}
+		return nil
+	})
+	must(t, env.Heal(t.Context(), "lb2"))
+	healed = true
+	s.published(svc)
+}
+
+// A full disk on one host is told on the Balancer; the other host publishes.
+func TestFault_FullDisk(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	h, err := env.Host("lb2")
+	must(t, err)
+	_, err = h.Shell(t.Context(), "cat /dev/zero > /filler || true; head -c 1 /dev/zero > /filler2 2>/dev/null || true")
+	must(t, err)
+	remove := func() {
+		_, err := h.Shell(context.Background(), "rm -f /filler /filler2")
+		must(t, err)
+	}
+	removed := false
+	defer func() {
+		if !removed {
+			remove()
+		}
+	}()
+	svc := s.service("web")
+	s.published(svc)
+	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "full")
+	eventually(t, func(context.Context) error {
+		c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
+		if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "full") {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	remove()
+	removed = true
+	s.inSync(balancer)
+}
+
+// An address that no host has, and a port that something else on the host has:
+// only the Service that wants it is told, and is served when it is free.
+func TestFault_WhatCannotBeBound(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	pool.Spec.Balancer, pool.Spec.AutoAssign = balancer, ptr.To(false)
+	pool.Spec.Addresses = []v1alpha1.AddressRange{"198.51.100.0/30"}
+	must(t, env.Kube.Create(t.Context(), pool))
+	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
+
+	t.Run("address", func(t *testing.T) {
+		lost := s.service("lost", withAnnotation(v1alpha1.AddressPoolAnnotation, pool.Name))
+		s.published(s.service("web"))
+		s.until(lost, "told that no host has its address", func(svc *corev1.Service) bool {
+			c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+			return c.Reason == v1alpha1.ReasonRefused && strings.Contains(c.Message, "198.51.100.") && len(addresses(svc)) == 0
+		})
+		s.event(lost, v1alpha1.EventSyncFailed, "198.51.100.")
+		s.remove(t.Context(), lost)
+	})
+	t.Run("port", func(t *testing.T) {
+		const wanted = "203.0.113.140"
+		for _, name := range []string{"lb1", "lb2"} {
+			h, err := env.Host(name)
+			must(t, err)
+			_, err = h.Exec(t.Context(), "/usr/sbin/sshd", "-o", "Port=80", "-o", "ListenAddress="+wanted, "-o", "PidFile=/run/other-sshd.pid")
+			must(t, err)
+		}
+		svc := s.service("taken", withAnnotation(v1alpha1.AddressesAnnotation, wanted), func(svc *corev1.Service) {
+			svc.Spec.Selector = map[string]string{"app": "web"}
+		})
+		s.until(svc, "told who has its port", func(svc *corev1.Service) bool {
+			c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+			return c.Reason == v1alpha1.ReasonRefused && strings.Contains(c.Message, wanted+":80 is taken")
+		})
+		for _, name := range []string{"lb1", "lb2"} {
+			h, err := env.Host(name)
+			must(t, err)
+			_, err = h.Shell(t.Context(), "kill $(cat /run/other-sshd.pid)")
+			must(t, err)
+		}
+		s.published(svc)
+		s.answers("web", wanted, 80)
+	})
+}
+
+// What somebody changes on a host is mended.
+func TestFault_DriftIsMended(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	s.published(svc)
+	s.inSync(balancer)
+	before := fragment(t, svc)
+	h, err := env.Host("lb1")
+	must(t, err)
+	path := fmt.Sprintf("/var/lib/external-lb/nginx/live/services/%s.web.%s.conf", s.namespace, svc.UID)
+	must(t, h.WriteFile(t.Context(), path, []byte("# emptied by hand\n")))
+	_, err = h.Exec(t.Context(), "nginx", "-s", "reload")
+	must(t, err)
+	eventually(t, func(context.Context) error {
+		if after := fragment(t, svc); after != before {
+			return fmt.Errorf("on the host:\n%s", after)
+		}
+		return nil
+	})
+	must(t, env.RouteVia(t.Context(), "lb1"))
+	defer func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) }()
+	s.answers("web", addresses(s.get(svc))[0], 80)
+}
+
+// Without a manager a host that reboots, or whose nginx is killed and started
+// by its own means, serves what was last proved.
+func TestFault_HostsServeWithoutTheManager(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	s.inSync(balancer)
+	must(t, env.RouteVia(t.Context(), "lb1"))
+	defer func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) }()
+	must(t, env.Manager.Stop())
+	h, err := env.Host("lb1")
+	must(t, err)
+	for name, do := range map[string]func() error{
+		"reboot": func() error { return h.Reboot(t.Context()) },
+		"kill": func() error {
+			_, err := h.Shell(t.Context(), "pkill -KILL -x nginx; until nginx; do sleep 0.1; done")
+			return err
+		},
+	} {
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.answers("web", address, 80)
+	}
+	must(t, env.StartManager(t.Context()))
+	s.inSync(balancer)
+	// A daemon that does not run is told, by its own name.
+	_, err = h.Shell(t.Context(), "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done")
+	must(t, err)
+	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].Port = 81 })
+	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "nginx does not run")
+	_, err = h.Exec(t.Context(), "nginx")
+	must(t, err)
+	s.inSync(balancer)
+	s.answers("web", address, 81)
+}
+
+// Of two Balancers that want the same, the older has it and the younger is told.
+func TestFault_BalancersThatConflict(t *testing.T) {
+	s := newScene(t)
+	setDefault(t, true)
+	t.Cleanup(func() { setDefault(t, false) })
+	for reason, change := range map[string]func(*v1alpha1.Balancer){
+		v1alpha1.ReasonClassTaken:   func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = class },
+		v1alpha1.ReasonDefaultTaken: func(b *v1alpha1.Balancer) { b.Spec.Default = true },
+	} {
+		t.Run(reason, func(t *testing.T) {
+			b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: strings.ToLower(reason)}}
+			b.Spec.Hosts = []v1alpha1.Host{{Name: "lb9", Address: "192.0.2.9", SecretRef: &corev1.LocalObjectReference{Name: "none"}}}
+			change(b)
+			must(t, env.Kube.Create(t.Context(), b))
+			t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), b)) })
+			eventually(t, func(context.Context) error {
+				conditions := getBalancer(t, b.Name).Status.Conditions
+				c := meta.FindStatusCondition(conditions, v1alpha1.ConditionAccepted)
+				if c == nil || c.Reason != reason || !strings.Contains(c.Message, balancer) {
+					return fmt.Errorf("%+v", conditions)
+				}
+				return nil
+			})
+			s.event(b, reason, balancer)
+			s.settled()
+		})
+	}
+	svc := s.service("classless", ofClass(nil))
+	s.published(svc)
+	if got := s.get(svc).Annotations[v1alpha1.HeldByAnnotation]; got != balancer {
+		t.Errorf("held by %q", got)
+	}
+	// Before the default goes away.
+	s.remove(t.Context(), svc)
+}
