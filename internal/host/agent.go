@@ -71,6 +71,9 @@ func (a *Agent) apply(ctx context.Context, s *store, d Delivery) (Outcome, error
 		}
 		return Outcome{}, failed("%s", a.silence(base))
 	}
+	if old := tooOld(said.version); old != "" {
+		return Outcome{}, failed("%s", old)
+	}
 	return a.deliver(ctx, &delivery{store: s, state: st, base: base, want: want, runs: said.digest, refused: map[string]string{}})
 }
 

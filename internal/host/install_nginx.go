@@ -47,6 +47,13 @@ func (in *installer) packages(ctx context.Context) error {
 // readNginx reads the owner's configuration, which must be sound.
 func (in *installer) readNginx(ctx context.Context) (hasStream bool, err error) {
 	n := in.settings.Nginx
+	version, err := (&nginx{n, in.run}).version(ctx)
+	if err != nil {
+		return false, err
+	}
+	if old := tooOld(version); old != "" {
+		return false, errors.New(old)
+	}
 	dump, err := in.run.Run(ctx, []string{n.Binary, "-T", "-q", "-c", n.Conf})
 	if err != nil {
 		words := emergencies(dump)

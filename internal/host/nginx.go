@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -192,4 +193,18 @@ func (n *nginx) version(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%s cannot be run: apt-get install nginx libnginx-mod-stream", n.Binary)
 	}
 	return strings.Fields(version)[0], nil
+}
+
+// oldestNginx has every directive that the rendered configuration uses:
+// proxy_half_close came with 1.21.4.
+var oldestNginx = [3]int{1, 21, 4}
+
+// tooOld says what to do about a version that lacks directives, "" if it has them.
+func tooOld(version string) string {
+	var v [3]int
+	if _, err := fmt.Sscanf(version, "nginx/%d.%d.%d", &v[0], &v[1], &v[2]); err != nil || slices.Compare(v[:], oldestNginx[:]) >= 0 {
+		return "" // what it cannot do, it will say itself
+	}
+	return fmt.Sprintf("%s is too old, external-lb needs nginx %d.%d.%d or later: upgrade it (Debian 12 has 1.22)",
+		version, oldestNginx[0], oldestNginx[1], oldestNginx[2])
 }

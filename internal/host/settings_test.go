@@ -86,6 +86,16 @@ func TestParseAnswer(t *testing.T) {
 	}
 }
 
+func TestOldVersionsOfNginxAreNamed(t *testing.T) {
+	for version, old := range map[string]bool{
+		"nginx/1.18.0": true, "nginx/1.21.3": true, "nginx/1.21.4": false, "nginx/1.22.1": false, "nginx/2.0.0": false, "openresty": false,
+	} {
+		if got := tooOld(version); (got != "") != old {
+			t.Errorf("%s: %q", version, got)
+		}
+	}
+}
+
 func TestStatusOfAMachineThatIsNotPrepared(t *testing.T) {
 	s := DefaultSettings()
 	s.Root = filepath.Join(t.TempDir(), "none")

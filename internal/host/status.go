@@ -82,7 +82,9 @@ func (a *Agent) look(ctx context.Context, live index, status *Status) {
 	said, err := a.nginx.ask(ctx)
 	if err == nil {
 		status.Running, status.Live, status.EngineVersion = true, said.digest, said.version
-		status.Message = a.limits(ctx, live, said.pid)
+		if status.Message = tooOld(said.version); status.Message == "" {
+			status.Message = a.limits(ctx, live, said.pid)
+		}
 		return
 	}
 	status.Running = master != 0

@@ -26,8 +26,8 @@ const (
 // env is the one lab of this package: three nodes, two hosts, dual stack.
 var env *lab.Lab
 
-// binary is the external-lb under test.
-var binary string
+// binary is the external-lb under test, and clusterDir the test cluster's directory.
+var binary, clusterDir string
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -45,13 +45,14 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "external-lb")
+	clusterDir = filepath.Join(dir, filepath.Base(cluster.DefaultDir()))
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fail(fmt.Errorf("go build: %w\n%s", err, out))
 	}
 	env, err = lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 3, Hosts: 2, DualStack: true, Binary: binary},
+		Cluster:  cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary},
 		Root:     filepath.Join("..", ".."),
 		Balancer: balancer,
 		Change:   func(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "100ms" },
