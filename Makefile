@@ -18,7 +18,7 @@ demo: deps build ## Show it at work: a real cluster, a balancer, a node lost und
 
 .PHONY: demo-check
 demo-check: deps build ## The demo without staying up; fails if anything in it failed
-	go run ./test/demo -check -dir "$$(mktemp -d)/cluster"
+	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && go run ./test/demo -check -dir "$$dir/cluster"
 
 .PHONY: bench
 bench: deps build ## Measure on a cluster with a real nginx: a table, and bench.json
@@ -29,9 +29,21 @@ build: ## Build bin/external-lb and bin/testcluster
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/external-lb .
 	go build -o bin/testcluster ./test/cluster/cmd/testcluster
 
-.PHONY: docker-build
-docker-build: ## Build the manager's image
-	docker build --build-arg VERSION=$(VERSION) -t external-lb:$(VERSION) .
+IMG ?= ghcr.io/external-lb/external-lb:latest
+
+.PHONY: docker-build docker-push
+docker-build: ## Build the manager's image as IMG
+	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
+
+docker-push: ## Push IMG
+	docker push $(IMG)
+
+.PHONY: deploy undeploy
+deploy: ## Install the CRDs and the manager with IMG in the cluster of your kubeconfig
+	kubectl kustomize config/default | sed 's#image: ghcr.io/external-lb/external-lb:latest#image: $(IMG)#' | kubectl apply --server-side -f -
+
+undeploy: ## Remove what deploy installed; Balancers must be deleted before
+	kubectl delete --ignore-not-found -k config/default
 
 ##@ Test it
 .PHONY: test

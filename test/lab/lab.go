@@ -35,6 +35,8 @@ type Options struct {
 	Cluster cluster.Options // with Binary: the external-lb to use
 	// Root of the source tree, for config/.
 	Root string
+	// Bare leaves the hosts as they are: install them, or not.
+	Bare bool
 	// Balancer to create, with every host; empty for none.
 	Balancer string
 	// Change it before it is created.
@@ -84,6 +86,9 @@ func (l *Lab) start(ctx context.Context) (err error) {
 		return err
 	}
 	for _, name := range l.Hosts() {
+		if l.options.Bare {
+			break
+		}
 		l.step("host install on " + name)
 		if err := l.InstallHost(ctx, name); err != nil {
 			return err
