@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"path/filepath"
 	"sync/atomic"
 
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -13,7 +12,7 @@ import (
 type Agent struct {
 	settings Settings
 	dir      string // of the store
-	nginx    *nginx
+	daemon   daemon
 	sums     sums
 	at       func(step string) // hears of each step before it is done
 	allowed  atomic.Bool       // sudo lets this user run every command
@@ -29,8 +28,8 @@ func NewAgent(s Settings) (*Agent, error) {
 	}
 	return &Agent{
 		settings: s,
-		dir:      filepath.Join(s.Root, s.Engine),
-		nginx:    &nginx{s.Nginx, machine{}},
+		dir:      s.dir(),
+		daemon:   newDaemon(s, machine{}),
 		at:       func(string) {},
 	}, nil
 }
@@ -60,18 +59,18 @@ func (a *Agent) apply(ctx context.Context, s *store, d Delivery) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
-	want, err := plan(base, d)
+	want, err := plan(base, a.daemon.ownFile(), d)
 	if err != nil {
 		return Outcome{}, err
 	}
-	said, err := a.nginx.ask(ctx)
+	said, err := a.daemon.ask(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Outcome{}, ctx.Err()
 		}
 		return Outcome{}, failed("%s", a.silence(base))
 	}
-	if old := tooOld(said.version); old != "" {
+	if old := a.daemon.tooOld(said.version); old != "" {
 		return Outcome{}, failed("%s", old)
 	}
 	return a.deliver(ctx, &delivery{store: s, state: st, base: base, want: want, runs: said.digest, refused: map[string]string{}})
@@ -103,6 +102,13 @@ func (a *Agent) files(s *store, gen string) (index, error) {
 	if err != nil && len(m) > 0 {
 		known = nil // tampered with: all is delivered again
 	}
+	// The host's own file is no part of a set, unless somebody has changed it.
+	own := a.daemon.ownFile()
+	if e, ok := known[own]; ok && m[own] == e.Sum {
+		delete(m, own)
+	} else if ok {
+		m[own] = fileset.Sum{}
+	}
 	x := make(index, len(m))
 	for p, sum := range m {
 		e, ok := known[p]
@@ -115,7 +121,7 @@ func (a *Agent) files(s *store, gen string) (index, error) {
 }
 
 // plan is what the base becomes with a delivery.
-func plan(base index, d Delivery) (map[string]planned, error) {
+func plan(base index, own string, d Delivery) (map[string]planned, error) {
 	have := base.manifest()
 	if digest := have.Digest(); digest != d.Base {
 		return nil, &Error{CodeBaseMismatch, "this machine has the set " + digest.Short() + ", not " + d.Base.Short() + ", from which the change starts"}
@@ -128,8 +134,8 @@ func plan(base index, d Delivery) (map[string]planned, error) {
 		delete(want, p)
 	}
 	for _, f := range d.Change.Put {
-		if f.Path == proofFile {
-			return nil, &refusal{"a file of the name " + proofFile + " is the host's own"}
+		if f.Path == own {
+			return nil, &refusal{"", "a file of the name " + own + " is the host's own"}
 		}
 		data := f.Data
 		if data == nil {

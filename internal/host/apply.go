@@ -1,11 +1,9 @@
 package host
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"maps"
-	"path"
 	"slices"
 
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -25,12 +23,12 @@ type delivery struct {
 	refused map[string]string // why, by path
 }
 
-// ours tells the ports that nginx holds for the live set, by the generation's own
-// index: files may be missing. While it is not certain what nginx runs, every
-// port may be ours, and nginx itself finds those that are not.
-func (d *delivery) ours() func(fileset.Socket) bool {
+// ours tells the ports that the daemon holds for the live set, by the generation's
+// own index: files may be missing. While it is not certain what it runs, every
+// port may be ours, and the daemon itself finds those that are not.
+func (a *Agent) ours(d *delivery) func(fileset.Socket) bool {
 	known, err := d.store.readIndex(d.state.Good)
-	digest, ok := d.store.digest(d.state.Good)
+	digest, ok := a.digest(d.store, d.state.Good)
 	if err != nil || !ok || digest != d.runs {
 		return func(fileset.Socket) bool { return true }
 	}
@@ -72,7 +70,7 @@ func (d *delivery) outcome(live index, reloaded bool) Outcome {
 
 func (a *Agent) deliver(ctx context.Context, d *delivery) (Outcome, error) {
 	a.at("probe")
-	maps.Copy(d.refused, probeAll(d.want, d.ours()))
+	maps.Copy(d.refused, probeAll(d.want, a.ours(d)))
 	for attempt := 1; ; attempt++ {
 		out, err := a.attempt(ctx, d)
 		var r *refusal
@@ -105,11 +103,7 @@ func (a *Agent) attempt(ctx context.Context, d *delivery) (Outcome, error) {
 // isLive reports whether there is nothing to do: the daemon runs that digest,
 // and nobody has tampered with its files.
 func (a *Agent) isLive(ctx context.Context, d *delivery, digest fileset.Digest) bool {
-	if d.base.manifest().Digest() != digest || d.store.linked(liveLink) != d.state.Good {
-		return false
-	}
-	proof, err := d.store.root.ReadFile(path.Join(genDir, d.state.Good, filesDir, proofFile))
-	return err == nil && bytes.Equal(proof, a.nginx.proofConf(digest)) && a.nginx.proves(ctx, digest)
+	return d.base.manifest().Digest() == digest && d.store.linked(liveLink) == d.state.Good && proves(ctx, a.daemon, digest)
 }
 
 // ready stages a generation, has it checked and makes sure that from now on
@@ -132,7 +126,7 @@ func (a *Agent) ready(ctx context.Context, d *delivery) (*staged, error) {
 		return nil, nil
 	}
 	a.at("seal")
-	if err := g.seal(a.nginx.proofConf(digest)); err != nil {
+	if err := a.seal(g); err != nil {
 		return nil, err
 	}
 	a.at("prepare")
@@ -152,7 +146,7 @@ func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) error {
 		return errors.Join(err, d.store.clean(d.state))
 	}
 	a.at("reload")
-	if err := a.nginx.reload(ctx, g.index.manifest().Digest()); err != nil {
+	if err := a.daemon.reload(ctx, g.index.manifest().Digest()); err != nil {
 		return a.rollBack(ctx, d, err)
 	}
 	a.at("commit")
@@ -163,6 +157,15 @@ func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) error {
 	a.at("clean")
 	_ = d.store.clean(d.state) // it is live and proved; the next delivery removes what is left
 	return nil
+}
+
+// seal completes a generation with the host's own file.
+func (a *Agent) seal(g *staged) error {
+	own, err := a.daemon.own(g.index.manifest().Digest(), g.sources)
+	if err != nil {
+		return err
+	}
+	return g.seal(a.daemon.ownFile(), own)
 }
 
 // rollBack returns the cause, and what else goes wrong.

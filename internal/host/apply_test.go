@@ -39,14 +39,14 @@ func TestNothingIsReloadedWhenNothingChanged(t *testing.T) {
 	b := newBox(t)
 	want := set(t, service(t, "web", "one", local(t)))
 	b.apply(want)
-	said, err := b.agent.nginx.ask(t.Context())
+	said, err := b.agent.nginx().ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if out := b.apply(want); out.Reloaded || out.Live != want.Digest() {
 		t.Errorf("outcome: %+v", out)
 	}
-	_, all := b.agent.nginx.workers()
+	_, all := b.agent.nginx().workers()
 	if !accepting(all)[said.pid] {
 		t.Error("the worker has been replaced")
 	}
@@ -142,7 +142,7 @@ func TestAnAddressThatIsNotHereIsRefused(t *testing.T) {
 func TestManyBadFragmentsAreFoundQuickly(t *testing.T) {
 	b := newBox(t)
 	checks := 0
-	b.agent.nginx.runner = scripted{machine{}, func(argv []string) (string, error, bool) {
+	b.agent.nginx().runner = scripted{machine{}, func(argv []string) (string, error, bool) {
 		if argv[1] == "-t" {
 			checks++
 		}
@@ -182,7 +182,7 @@ func TestCulpritsWithoutANameAreFoundByTrying(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	b.apply(set(t, service(t, "old", "old", at)))
-	limited := strings.ReplaceAll(string(b.agent.checkConf([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")
+	limited := strings.ReplaceAll(string(b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")
 	b.write("check.conf", []byte(limited))
 	many := ""
 	for i := range 30 {
@@ -247,7 +247,7 @@ func TestTooFewOpenFilesAreAProblemOfTheMachine(t *testing.T) {
 
 func TestAPathOfTheHostsOwnIsRefused(t *testing.T) {
 	b := newBox(t)
-	f, err := fileset.NewFile(proofFile, []byte("# mine\n"))
+	f, err := fileset.NewFile("proof.conf", []byte("# mine\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

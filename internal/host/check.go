@@ -24,25 +24,27 @@ func (c *checker) run(ctx context.Context) error {
 		if err != nil || words == "" {
 			return err
 		}
-		if lacks(words) {
-			return &refusal{words}
+		if c.agent.daemon.lacks(words) {
+			return &refusal{c.agent.daemon.name(), words}
 		}
-		culprits := c.agent.blame(c.staged.suspects(), words)
+		culprits := c.agent.daemon.blame(c.staged.suspects(), words)
 		if len(culprits) == 0 {
 			return c.try(ctx, words)
 		}
 		if err := c.refuse(culprits); err != nil {
 			return err
 		}
-		if err := c.sweep(ctx, culprits); err != nil {
-			return err
+		if c.agent.daemon.stopsAtFirst() {
+			if err := c.sweep(ctx, culprits); err != nil {
+				return err
+			}
 		}
 	}
 	return c.try(ctx, "too many fragments contradict each other")
 }
 
 func (c *checker) check(ctx context.Context) (words string, err error) {
-	return c.agent.nginx.verdict(ctx, c.agent.nginx.Check)
+	return c.agent.daemon.check(ctx, c.staged)
 }
 
 func (c *checker) refuse(culprits map[string]string) error {
@@ -55,9 +57,9 @@ func (c *checker) refuse(culprits map[string]string) error {
 	return nil
 }
 
-// sweep looks for more culprits after the one that was found. nginx has read all
-// files before that one, so only those after it are read: all culprits together
-// cost little more than one check of everything.
+// sweep looks for more culprits after the one that was found. The daemon has read
+// all files before that one, so only those after it are read: all culprits
+// together cost little more than one check of everything.
 func (c *checker) sweep(ctx context.Context, culprits map[string]string) error {
 	for len(culprits) > 0 {
 		last := ""
@@ -79,7 +81,7 @@ func (c *checker) sweep(ctx context.Context, culprits map[string]string) error {
 		if err != nil {
 			return err
 		}
-		culprits = c.agent.blame(c.staged.suspects(), words)
+		culprits = c.agent.daemon.blame(c.staged.suspects(), words)
 		if err := c.refuse(culprits); err != nil {
 			return err
 		}
@@ -106,7 +108,7 @@ func (c *checker) try(ctx context.Context, words string) error {
 		}
 	}
 	if len(suspects) == 0 {
-		return &refusal{words}
+		return &refusal{c.agent.daemon.name(), words}
 	}
 	for _, p := range suspects {
 		if err := c.hide(p); err != nil {
@@ -118,7 +120,7 @@ func (c *checker) try(ctx context.Context, words string) error {
 		return err
 	}
 	if words != "" {
-		return &refusal{words}
+		return &refusal{c.agent.daemon.name(), words}
 	}
 	return c.add(ctx, suspects)
 }
@@ -136,7 +138,7 @@ func (c *checker) add(ctx context.Context, group []string) error {
 	if len(group) == 1 || c.tried > checksByTrying {
 		culprits := map[string]string{}
 		for _, p := range group {
-			culprits[p] = c.agent.trim(words)
+			culprits[p] = c.staged.suspects().trim(words)
 		}
 		return c.refuse(culprits)
 	}

@@ -20,7 +20,7 @@ type crash struct{ step string }
 // applyAndCrash delivers until a step, and reports whether that step came.
 func (b *box) applyAndCrash(step string, d Delivery) (crashed bool, err error) {
 	dying := b.newAgent("")
-	dying.nginx.runner = b.agent.nginx.runner
+	dying.nginx().runner = b.agent.nginx().runner
 	dying.at = func(s string) {
 		if s == step {
 			panic(crash{s})
@@ -79,14 +79,14 @@ func TestS35_CrashDuringARollback(t *testing.T) {
 			b := newBox(t)
 			at := local(t)
 			b.apply(set(t, service(t, "web", "one", at)))
-			good := b.agent.nginx.runner
-			b.agent.nginx.runner = failsAfterReload(b)
+			good := b.agent.nginx().runner
+			b.agent.nginx().runner = failsAfterReload(b)
 			crashed, err := b.applyAndCrash(step, b.delivery(set(t, service(t, "web", "two", at))))
 			if !crashed {
 				t.Fatalf("the step did not come: %v", err)
 			}
 			b.agent = b.newAgent("")
-			b.agent.nginx.runner = good
+			b.agent.nginx().runner = good
 			b.consistent(set(t, service(t, "web", after, at)).Digest())
 			b.says(at, after)
 		})
@@ -112,7 +112,7 @@ func TestAReloadThatIsNotProvedIsRolledBack(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	b.agent.nginx.runner = failsAfterReload(b)
+	b.agent.nginx().runner = failsAfterReload(b)
 	e := b.fails(CodeRolledBack, b.delivery(set(t, service(t, "web", "two", at))))
 	if e.Message != "nginx refuses the configuration: no luck" {
 		t.Errorf("message: %s", e.Message)
@@ -166,7 +166,7 @@ func TestAKilledDaemonStartsAgain(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	_, workers := b.agent.nginx.workers()
+	_, workers := b.agent.nginx().workers()
 	if err := b.nginx.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

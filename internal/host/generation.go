@@ -1,6 +1,7 @@
 package host
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,6 @@ const (
 	filesDir  = "files"
 	asideDir  = "aside" // files that are left out
 	indexFile = "index.json"
-	proofFile = "proof.conf" // in filesDir, and the host's own
 )
 
 // syncEach is the number of files up to which each is synced by itself; above,
@@ -206,7 +206,23 @@ func (g *staged) drop(p string) error {
 	return g.hide(p)
 }
 
-// fragments that are not dropped, in the order in which nginx reads them.
+// sources are the files that are not set aside, in the order in which they are read.
+func (g *staged) sources() ([]source, error) {
+	var all []source
+	for _, p := range slices.Sorted(maps.Keys(g.index)) {
+		if g.out[p] {
+			continue
+		}
+		data, err := g.store.root.ReadFile(g.path(filesDir, p))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, source{p, data})
+	}
+	return all, nil
+}
+
+// fragments that are not dropped, in the order in which they are read.
 func (g *staged) fragments() []string {
 	var paths []string
 	for p, e := range g.index {
@@ -218,16 +234,18 @@ func (g *staged) fragments() []string {
 	return paths
 }
 
-// seal completes a generation with its proof and its index, and makes it last.
-func (g *staged) seal(proof []byte) error {
+// seal completes a generation with the host's own file and its index, and makes it last.
+func (g *staged) seal(ownFile string, own []byte) error {
 	if err := g.store.root.RemoveAll(g.path(asideDir)); err != nil {
 		return err
 	}
 	delete(g.dirs, g.path(asideDir))
-	if err := g.store.write(g.path(filesDir, proofFile), proof, true); err != nil {
+	if err := g.store.write(g.path(filesDir, ownFile), own, true); err != nil {
 		return err
 	}
-	if err := g.store.writeJSON(g.path(indexFile), g.index); err != nil {
+	all := maps.Clone(g.index)
+	all[ownFile] = entry{Sum: sha256.Sum256(own)}
+	if err := g.store.writeJSON(g.path(indexFile), all); err != nil {
 		return err
 	}
 	return g.sync()

@@ -7,17 +7,24 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/fileset"
 )
 
 // InstallOptions say how a machine is to be prepared.
 type InstallOptions struct {
+	// Engine is nginx or haproxy; default: what the machine's settings say, or nginx.
+	Engine string
 	// AuthorizedKeys may deliver: each is a public key, or the name of a file with
 	// public keys, one a line.
 	AuthorizedKeys []string
 	// Command is this program, which the keys run; default /usr/local/bin/external-lb.
 	Command string
-	// NonlocalBind lets nginx listen on addresses that the machine does not have
+	// NonlocalBind lets the daemon listen on addresses that the machine does not have
 	// (yet), with a sysctl.
 	NonlocalBind bool
 	// DryRun changes nothing and says what would be done.
@@ -58,8 +65,8 @@ func Install(ctx context.Context, o InstallOptions) ([]Step, error) {
 	}
 	in := &installer{InstallOptions: o, run: machine{}, settingsPath: SettingsPath}
 	for _, step := range []func(context.Context) error{
-		in.packages, in.settingsFile, in.user, in.directories, in.nginxFiles, in.firstGeneration, in.include,
-		in.sudoers, in.keys, in.sysctl, in.load, in.wildcards,
+		in.packages, in.settingsFile, in.user, in.directories, in.daemonFiles, in.firstGeneration, in.daemonIncludes,
+		in.sudoers, in.keys, in.sysctl, in.daemonLoads, in.wildcards,
 	} {
 		if err := step(ctx); err != nil {
 			return in.steps, err
@@ -75,12 +82,94 @@ type installer struct {
 	steps        []Step
 	settingsPath string
 
-	settings Settings   // of root
-	agent    *Agent     // with those
-	owners   ownersConf // nginx's configuration as it is
-	uid, gid int        // of the account; -1 in a dry run that would create it
-	home     string     // of the account
-	changed  bool       // nginx must load something
+	settings Settings // of root
+	agent    *Agent   // with those
+	engine   preparer
+	uid, gid int    // of the account; -1 in a dry run that would create it
+	home     string // of the account
+	changed  bool   // the daemon must load something
+}
+
+// preparer does what differs by engine.
+type preparer interface {
+	programs() []program                                    // that must be installed
+	read(ctx context.Context) (missing []string, err error) // reads the owner's configuration, which must be sound
+	found() string                                          // what programs and read have found, in words
+	settings() string                                       // lines of the machine's settings that are not the defaults
+	files() error                                           // makes those that stand between the daemon and the deliveries
+	include(ctx context.Context) error                      // lets the owner's daemon read what is delivered
+	load(ctx context.Context) error                         // lets the daemon read all that once, if it runs, and wants the proof
+}
+
+// program that a package brings.
+type program struct{ path, pkg string }
+
+// packages finds what must be installed before, and reads the owner's configuration.
+func (in *installer) packages(ctx context.Context) error {
+	const name = "packages"
+	if err := in.readSettings(); err != nil {
+		return in.fail(name, err)
+	}
+	var missing []string
+	for _, need := range append(in.engine.programs(), program{"sudo", "sudo"}, program{"/usr/sbin/visudo", "sudo"},
+		program{"/usr/sbin/sshd", "openssh-server"}, program{"/usr/sbin/useradd", "passwd"}) {
+		if _, err := exec.LookPath(need.path); err != nil && !slices.Contains(missing, need.pkg) {
+			missing = append(missing, need.pkg)
+		}
+	}
+	if !slices.Contains(missing, in.settings.Engine) {
+		more, err := in.engine.read(ctx)
+		if err != nil {
+			return in.fail(name, err)
+		}
+		missing = append(missing, more...)
+	}
+	if len(missing) > 0 {
+		return in.fail(name, errors.New("missing: apt-get install "+strings.Join(missing, " ")))
+	}
+	in.report(name, StepPresent, in.engine.found())
+	return nil
+}
+
+func (in *installer) daemonFiles(context.Context) error        { return in.engine.files() }
+func (in *installer) daemonIncludes(ctx context.Context) error { return in.engine.include(ctx) }
+func (in *installer) daemonLoads(ctx context.Context) error    { return in.engine.load(ctx) }
+
+func (in *installer) firstGeneration(ctx context.Context) error {
+	present := in.agent.initialised()
+	in.changed = in.changed || !present
+	return in.step("first configuration", "empty, in "+in.agent.dir, present, func() error { return in.agent.initialise(ctx) })
+}
+
+// loadStep lets a daemon that runs load what is live, and wants the proof.
+func (in *installer) loadStep(ctx context.Context, name string) error {
+	return in.step(name, "reload it, and have the configuration proved", false, func() error {
+		s, err := openStore(in.agent.dir)
+		if err != nil {
+			return err
+		}
+		defer s.close() // nothing is written to a directory
+		st, err := s.readState()
+		if err != nil {
+			return err
+		}
+		return in.agent.reloadGood(ctx, s, st.Good)
+	})
+}
+
+// wildcards warns of programs that take a port on every address.
+func (in *installer) wildcards(context.Context) error {
+	names := processes()
+	seen := map[uint16]bool{}
+	for _, l := range listeners() {
+		port := l.Address.Port()
+		if l.Network != "tcp" || !l.Address.Addr().IsUnspecified() || (port != 80 && port != 443) || seen[port] {
+			continue
+		}
+		seen[port] = true
+		in.report("ports", StepWarning, "no Service can have this port: "+describe(l, fileset.Socket{Network: "tcp", Address: l.Address}, names[l.inode]))
+	}
+	return nil
 }
 
 // step does one thing, unless it is there already.

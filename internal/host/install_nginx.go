@@ -5,117 +5,98 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/external-lb/external-lb/internal/fileset"
 )
 
-// packages finds what must be installed before, and reads nginx's configuration.
-func (in *installer) packages(ctx context.Context) error {
-	const name = "packages"
-	var missing []string
-	for _, need := range []struct{ program, pkg string }{
-		{DefaultSettings().Nginx.Binary, "nginx"}, {"sudo", "sudo"}, {"/usr/sbin/visudo", "sudo"}, {"/usr/sbin/sshd", "openssh-server"},
-		{"/usr/sbin/useradd", "passwd"}, {"/usr/bin/tail", "coreutils"},
-	} {
-		if _, err := exec.LookPath(need.program); err != nil && !slices.Contains(missing, need.pkg) {
-			missing = append(missing, need.pkg)
-		}
-	}
-	if err := in.readSettings(); err != nil {
-		return in.fail(name, err)
-	}
-	if !slices.Contains(missing, "nginx") {
-		hasStream, err := in.readNginx(ctx)
-		if err != nil {
-			return in.fail(name, err)
-		}
-		if !hasStream {
-			missing = append(missing, "libnginx-mod-stream")
-		}
-	}
-	if len(missing) > 0 {
-		return in.fail(name, errors.New("missing: apt-get install "+strings.Join(missing, " ")))
-	}
-	in.report(name, StepPresent, "nginx with stream, sudo, sshd")
-	return nil
+// nginxPreparer prepares nginx.
+type nginxPreparer struct {
+	*installer
+	nginx  *nginx
+	owners ownersConf // nginx's configuration as it is
 }
 
-// readNginx reads the owner's configuration, which must be sound.
-func (in *installer) readNginx(ctx context.Context) (hasStream bool, err error) {
-	n := in.settings.Nginx
-	version, err := (&nginx{n, in.run}).version(ctx)
+func (p *nginxPreparer) programs() []program {
+	return []program{{p.nginx.Binary, "nginx"}, {"/usr/bin/tail", "coreutils"}}
+}
+
+func (p *nginxPreparer) found() string { return "nginx with stream, sudo, sshd" }
+
+func (p *nginxPreparer) read(ctx context.Context) (missing []string, err error) {
+	n := p.nginx
+	version, err := n.version(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if old := tooOld(version); old != "" {
-		return false, errors.New(old)
+	if old := n.tooOld(version); old != "" {
+		return nil, errors.New(old)
 	}
-	dump, err := in.run.Run(ctx, []string{n.Binary, "-T", "-q", "-c", n.Conf})
+	dump, err := p.run.Run(ctx, []string{n.Binary, "-T", "-q", "-c", n.Conf})
 	if err != nil {
 		words := emergencies(dump)
-		return false, fmt.Errorf("nginx refuses its own configuration: %s; mend that first", oneLine(words))
+		return nil, fmt.Errorf("nginx refuses its own configuration: %s; mend that first", oneLine(words))
 	}
-	in.owners = readOwnersConf(dump, n.Conf)
-	if len(in.owners.modules) > 0 {
-		return true, nil
+	p.owners = readOwnersConf(dump, n.Conf)
+	if len(p.owners.modules) > 0 {
+		return nil, nil
 	}
-	build, err := in.run.Run(ctx, []string{n.Binary, "-V"})
+	build, err := p.run.Run(ctx, []string{n.Binary, "-V"})
 	if err != nil {
-		return false, fmt.Errorf("%s -V: %w", n.Binary, err)
+		return nil, fmt.Errorf("%s -V: %w", n.Binary, err)
 	}
-	return slices.Contains(strings.Fields(build), "--with-stream"), nil
+	if !slices.Contains(strings.Fields(build), "--with-stream") {
+		missing = []string{"libnginx-mod-stream"}
+	}
+	return missing, nil
 }
 
-// nginxFiles are those that stand between nginx and the deliveries.
-func (in *installer) nginxFiles(context.Context) error {
-	n := in.settings.Nginx
-	if err := in.file("check configuration", n.CheckConf, in.agent.checkConf(in.owners.modules), 0o644); err != nil {
+// settings name the owner's error log where it is another than Debian's.
+func (p *nginxPreparer) settings() string {
+	log, usual := p.owners.errorLog, p.nginx.Log[len(p.nginx.Log)-1]
+	if log == "stderr" || !filepath.IsAbs(log) || !plainPath(log) || log == usual {
+		return ""
+	}
+	return "nginx:\n  log: [sudo, -n, /usr/bin/tail, -c, \"65536\", " + log + "]\n"
+}
+
+func (p *nginxPreparer) files() error {
+	if err := p.file("check configuration", p.nginx.CheckConf, p.nginx.checkConf(p.owners.modules), 0o644); err != nil {
 		return err
 	}
-	return in.file("include file", n.IncludeConf, in.agent.includeConf(), 0o644)
+	return p.file("include file", p.nginx.IncludeConf, p.nginx.includeConf(), 0o644)
 }
 
-func (in *installer) firstGeneration(ctx context.Context) error {
-	present := in.agent.initialised()
-	in.changed = in.changed || !present
-	return in.step("first configuration", "empty, in "+in.agent.dir, present, func() error { return in.agent.initialise(ctx) })
-}
-
-// include lets the owner's nginx read what is delivered, with one line in his
-// configuration or one file beside it.
-func (in *installer) include(ctx context.Context) error {
-	n := in.settings.Nginx
+// include adds one line to the owner's configuration, or one file beside it.
+func (p *nginxPreparer) include(ctx context.Context) error {
+	n := p.nginx
 	line := "include " + n.IncludeConf + ";"
-	if in.owners.included[n.IncludeConf] {
-		return in.step("include", "nginx includes "+n.IncludeConf, true, nil)
+	if p.owners.included[n.IncludeConf] {
+		return p.step("include", "nginx includes "+n.IncludeConf, true, nil)
 	}
-	in.changed = true
-	if s := in.owners.stream; s != nil {
-		return in.step("include", "add `"+line+"` to the stream block in "+s.path, false, func() error {
-			return in.edit(ctx, s.path, func(text string) string {
+	p.changed = true
+	if s := p.owners.stream; s != nil {
+		return p.step("include", "add `"+line+"` to the stream block in "+s.path, false, func() error {
+			return p.edit(ctx, s.path, func(text string) string {
 				return text[:s.offset] + "\n    " + line + text[s.offset:]
 			})
 		})
 	}
 	block := "stream { " + line + " }\n"
 	beside := filepath.Join(filepath.Dir(n.Conf), "modules-enabled")
-	if slices.ContainsFunc(in.owners.dirs, func(p string) bool { return p == beside+"/*.conf" || p == "modules-enabled/*.conf" }) {
+	if slices.ContainsFunc(p.owners.dirs, func(dir string) bool { return dir == beside+"/*.conf" || dir == "modules-enabled/*.conf" }) {
 		path := filepath.Join(beside, "99-external-lb.conf")
-		return in.step("include", path, false, func() error {
-			return in.edit(ctx, path, func(string) string { return "# Made by `external-lb host install`.\n" + block })
+		return p.step("include", path, false, func() error {
+			return p.edit(ctx, path, func(string) string { return "# Made by `external-lb host install`.\n" + block })
 		})
 	}
-	return in.step("include", "add `"+strings.TrimSpace(block)+"` to "+n.Conf, false, func() error {
-		return in.edit(ctx, n.Conf, func(text string) string { return strings.TrimRight(text, "\n") + "\n\n" + block })
+	return p.step("include", "add `"+strings.TrimSpace(block)+"` to "+n.Conf, false, func() error {
+		return p.edit(ctx, n.Conf, func(text string) string { return strings.TrimRight(text, "\n") + "\n\n" + block })
 	})
 }
 
 // edit changes a file of nginx's, unless nginx refuses the result.
-func (in *installer) edit(ctx context.Context, path string, change func(string) string) error {
+func (p *nginxPreparer) edit(ctx context.Context, path string, change func(string) string) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
@@ -127,8 +108,8 @@ func (in *installer) edit(ctx context.Context, path string, change func(string) 
 	if err := replaceFile(path, []byte(change(string(before))), 0o644); err != nil {
 		return err
 	}
-	n := in.settings.Nginx
-	err = in.command(ctx, n.Binary, "-t", "-q", "-c", n.Conf)
+	n := p.nginx
+	err = p.command(ctx, n.Binary, "-t", "-q", "-c", n.Conf)
 	if err == nil {
 		return nil
 	}
@@ -139,44 +120,16 @@ func (in *installer) edit(ctx context.Context, path string, change func(string) 
 	return errors.Join(err, os.Remove(path))
 }
 
-// load lets nginx read all that once, if it runs, and wants the proof.
-func (in *installer) load(ctx context.Context) error {
+func (p *nginxPreparer) load(ctx context.Context) error {
 	const name = "nginx"
-	n := in.agent.nginx
-	said, err := n.ask(ctx)
-	if err == nil && !in.changed {
-		in.report(name, StepPresent, "runs "+said.digest.Short())
+	said, err := p.nginx.ask(ctx)
+	if err == nil && !p.changed {
+		p.report(name, StepPresent, "runs "+said.digest.Short())
 		return nil
 	}
-	if master, _ := n.workers(); master == 0 {
-		in.report(name, StepWarning, "does not run: start it (systemctl enable --now nginx)")
+	if running, _ := p.nginx.processes(0); !running {
+		p.report(name, StepWarning, "does not run: start it (systemctl enable --now nginx)")
 		return nil
 	}
-	return in.step(name, "reload it, and have the configuration proved", false, func() error {
-		s, err := openStore(in.agent.dir)
-		if err != nil {
-			return err
-		}
-		defer s.close() // nothing is written to a directory
-		st, err := s.readState()
-		if err != nil {
-			return err
-		}
-		return in.agent.reloadGood(ctx, s, st.Good)
-	})
-}
-
-// wildcards warns of programs that take a port on every address.
-func (in *installer) wildcards(context.Context) error {
-	names := processes()
-	seen := map[uint16]bool{}
-	for _, l := range listeners() {
-		port := l.Address.Port()
-		if l.Network != "tcp" || !l.Address.Addr().IsUnspecified() || (port != 80 && port != 443) || seen[port] {
-			continue
-		}
-		seen[port] = true
-		in.report("ports", StepWarning, "no Service can have this port: "+describe(l, fileset.Socket{Network: "tcp", Address: l.Address}, names[l.inode]))
-	}
-	return nil
+	return p.loadStep(ctx, name)
 }

@@ -350,7 +350,7 @@ func TestInstallKeepsSettingsAndUndoesWhatNginxRefuses(t *testing.T) {
 			t.Errorf("error: %v", err)
 		}
 
-		in := &installer{run: machine{}, settings: DefaultSettings()}
+		in := &nginxPreparer{installer: &installer{run: machine{}}, nginx: &nginx{NginxSettings: DefaultSettings().Nginx}}
 		const path = "/etc/nginx/nginx.conf"
 		before, err := os.ReadFile(path)
 		if err != nil {

@@ -18,15 +18,32 @@ const sudoersPath = "/etc/sudoers.d/external-lb"
 
 // readSettings reads the machine's own, or those that it will get.
 func (in *installer) readSettings() (err error) {
-	in.settings, err = LoadSettings(in.settingsPath)
-	if _, missing := os.Stat(in.settingsPath); errors.Is(missing, fs.ErrNotExist) {
-		in.settings, err = DefaultSettings(), nil
+	data, err := os.ReadFile(in.settingsPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = []byte("engine: "+in.Engine), nil
+	}
+	if err == nil {
+		in.settings, err = ParseSettings(data)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; mend it, or remove it to start from the defaults", err)
+		return fmt.Errorf("%s: %w; mend it, or remove it to start from the defaults", in.settingsPath, err)
+	}
+	if in.Engine != "" && in.Engine != in.settings.Engine {
+		return fmt.Errorf("%s says that this machine's engine is %s, not %s: change or remove it first", in.settingsPath, in.settings.Engine, in.Engine)
 	}
 	in.agent, err = NewAgent(in.settings)
-	return err
+	if err != nil {
+		return err
+	}
+	switch d := in.agent.daemon.(type) {
+	case *nginx:
+		d.runner = in.run
+		in.engine = &nginxPreparer{installer: in, nginx: d}
+	case *haproxy:
+		d.runner = in.run
+		in.engine = &haproxyPreparer{installer: in, haproxy: d}
+	}
+	return nil
 }
 
 // settingsFile writes the settings, unless there are some: those are the
@@ -36,10 +53,7 @@ func (in *installer) settingsFile(context.Context) error {
 		return err
 	}
 	_, err := os.Stat(in.settingsPath)
-	text := "# How this machine takes deliveries. What is not here has its default.\nengine: nginx\nroot: " + in.settings.Root + "\n"
-	if log := in.owners.errorLog; log != "" && log != "stderr" && err != nil && filepath.IsAbs(log) && plainPath(log) && log != in.settings.Nginx.Log[len(in.settings.Nginx.Log)-1] {
-		text += "nginx:\n  log: [sudo, -n, /usr/bin/tail, -c, \"65536\", " + log + "]\n"
-	}
+	text := "# How this machine takes deliveries. What is not here has its default.\nengine: " + in.settings.Engine + "\nroot: " + in.settings.Root + "\n" + in.engine.settings()
 	return in.step("settings", in.settingsPath, err == nil, func() error { return replaceFile(in.settingsPath, []byte(text), 0o644) })
 }
 
@@ -120,7 +134,7 @@ func (in *installer) sudoers(ctx context.Context) error {
 		return in.fail(name, err)
 	}
 	text := "# Made by `external-lb host install`: what the account may do as root.\n"
-	for _, argv := range [][]string{s.Nginx.Check, s.Nginx.Reload, s.Nginx.Log} {
+	for _, argv := range newDaemon(s, in.run).commands() {
 		if command, viaSudo := withoutSudo(argv); viaSudo {
 			text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
 		}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-
-	"github.com/external-lb/external-lb/internal/fileset"
 )
 
 // checkConnections is more than any number of listeners: the check is not about
@@ -15,15 +13,15 @@ import (
 const checkConnections = 1 << 20
 
 // includeConf is what the owner's stream block includes.
-func (a *Agent) includeConf() []byte {
+func (n *nginx) includeConf() []byte {
 	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`. To be included in nginx's stream block.
 include %[1]s/live/*.conf;
 include %[1]s/live/services/*.conf;
-`, a.dir)
+`, n.dir)
 }
 
 // checkConf surrounds a candidate that is tested by itself.
-func (a *Agent) checkConf(modules []string) []byte {
+func (n *nginx) checkConf(modules []string) []byte {
 	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`. Only for tests of a configuration before it goes live.
 %[2]spid /dev/null;
 error_log stderr;
@@ -34,7 +32,7 @@ stream {
     include %[1]s/candidate/*.conf;
     include %[1]s/candidate/services/*.conf;
 }
-`, a.dir, strings.Join(modules, ""), checkConnections)
+`, n.dir, strings.Join(modules, ""), checkConnections)
 }
 
 // initialise gives a directory its first generation, which is empty, unless it
@@ -64,7 +62,7 @@ func (a *Agent) initialise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := g.seal(a.nginx.proofConf(fileset.Manifest{}.Digest())); err != nil {
+	if err := a.seal(g); err != nil {
 		return err
 	}
 	if err := errors.Join(s.link(nextLink, g.name), s.rename(nextLink, liveLink)); err != nil {
@@ -85,6 +83,6 @@ func (a *Agent) initialised() bool {
 	if err != nil {
 		return false
 	}
-	_, ok := s.digest(st.Good)
+	_, ok := a.digest(s, st.Good)
 	return ok && s.linked(liveLink) != ""
 }

@@ -61,8 +61,8 @@ func newBoxIn(t *testing.T, root string, connections int) *box {
 	dir := t.TempDir()
 	b := &box{T: t, dir: dir}
 	b.agent = b.newAgent(root)
-	b.write("check.conf", b.agent.checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
-	b.write("include.conf", b.agent.includeConf())
+	b.write("check.conf", b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
+	b.write("include.conf", b.agent.nginx().includeConf())
 	b.write("nginx.conf", fmt.Appendf(nil, conf, dir, connections))
 	if err := os.MkdirAll(b.agent.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func (b *box) newAgent(root string) *Agent {
 	in := func(name string) string { return filepath.Join(b.dir, name) }
 	proof := fmt.Sprintf("127.0.76.66:%d", freePort(b.T))
 	if b.agent != nil {
-		root, proof = b.agent.settings.Root, b.agent.nginx.Proof
+		root, proof = b.agent.settings.Root, b.agent.nginx().Proof
 	}
 	s, err := ParseSettings(fmt.Appendf(nil, `
 root: %s
@@ -111,6 +111,9 @@ nginx:
 	return a
 }
 
+// nginx of an Agent.
+func (a *Agent) nginx() *nginx { return a.daemon.(*nginx) }
+
 func (b *box) write(name string, data []byte) {
 	b.Helper()
 	if err := os.WriteFile(filepath.Join(b.dir, name), data, 0o644); err != nil {
@@ -128,7 +131,7 @@ func (b *box) start() {
 	b.ended = make(chan error, 1)
 	go func(cmd *exec.Cmd) { b.ended <- cmd.Wait() }(b.nginx)
 	b.eventually("nginx runs", func() bool {
-		_, err := b.agent.nginx.ask(b.Context())
+		_, err := b.agent.nginx().ask(b.Context())
 		return err == nil
 	})
 }

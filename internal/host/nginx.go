@@ -1,77 +1,44 @@
 package host
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
-// commandTimeout is how long the daemon's own check may take.
-const commandTimeout = 2 * time.Minute
-
-// runner runs commands: the machine, or one that fails in a test.
-type runner interface {
-	// Run returns what the command printed on both outputs. The error says that
-	// it could not run or did not exit with 0.
-	Run(ctx context.Context, argv []string) (string, error)
-}
-
-// machine runs commands for real.
-type machine struct{}
-
-// raiseOpenFiles lets the commands open as many files as this process may: the
-// daemon's check opens every listener.
-var raiseOpenFiles = sync.OnceFunc(func() {
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
-		limit.Cur = limit.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // a check that needs more will say so
-	}
-})
-
-func (machine) Run(ctx context.Context, argv []string) (string, error) {
-	raiseOpenFiles()
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return string(out), err
-}
-
-// nginx is this machine's daemon.
+// nginx includes the files of a set as they are.
 type nginx struct {
 	NginxSettings
-	runner runner
+	runner
+	dir string // of the store
 }
 
-// answer is what nginx says on its proof address.
-type answer struct {
-	version string
-	pid     int
-	digest  fileset.Digest
+func (n *nginx) name() string       { return "nginx" }
+func (n *nginx) ownFile() string    { return "proof.conf" }
+func (n *nginx) stopsAtFirst() bool { return true }
+
+func (n *nginx) commands() [][]string { return [][]string{n.Check, n.Reload, n.Log} }
+
+func (n *nginx) unincluded() string {
+	return fmt.Sprintf("nginx runs, but without external-lb's configuration: its stream block must include %s; `external-lb host install` sees to it, then `nginx -t && nginx -s reload`", n.IncludeConf)
 }
 
-// proofConf makes nginx say what it runs. It undoes what the owner's stream block
-// may say about every server.
-func (n *nginx) proofConf(d fileset.Digest) []byte {
+func (n *nginx) stopped() string {
+	return "nginx does not run: start it (systemctl start nginx); `nginx -t` says what it may lack"
+}
+
+// own makes nginx say what it runs. It undoes what the owner's stream block may
+// say about every server.
+func (n *nginx) own(d fileset.Digest, _ func() ([]source, error)) ([]byte, error) {
 	return fmt.Appendf(nil, `# Made by external-lb: says which configuration runs.
 server {
     listen %s;
@@ -79,7 +46,17 @@ server {
     access_log off;
     return "external-lb $nginx_version $pid %s";
 }
-`, n.Proof, d)
+`, n.Proof, d), nil
+}
+
+var announcement = regexp.MustCompile(`\$pid ([0-9a-f]{64})";`)
+
+func (n *nginx) announced(own []byte) (fileset.Digest, bool) {
+	m := announcement.FindSubmatch(own)
+	if m == nil {
+		return "", false
+	}
+	return fileset.Digest(m[1]), true
 }
 
 // ask asks nginx what it runs.
@@ -115,30 +92,12 @@ func parseAnswer(text string) (answer, error) {
 	return answer{"nginx/" + m[1], pid, fileset.Digest(m[3])}, err
 }
 
-// verdict runs a command of nginx: its words if it refuses, or an error if it
-// cannot be run at all.
+func (n *nginx) check(ctx context.Context, _ *staged) (words string, err error) {
+	return n.verdict(ctx, n.Check)
+}
+
 func (n *nginx) verdict(ctx context.Context, argv []string) (words string, err error) {
-	out, err := n.runner.Run(ctx, argv)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return "", nil
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case strings.Contains(out, "sudo: "):
-		return "", failed("sudo does not let this user run %q: %s; run `external-lb host install` again", strings.Join(argv, " "), oneLine(out))
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return "", failed("%s is not installed: apt-get install nginx libnginx-mod-stream sudo", argv[0])
-	case !errors.As(err, &exit):
-		return "", failed("%q: %v", strings.Join(argv, " "), err)
-	}
-	if words = emergencies(out); words == "" {
-		words = oneLine(out)
-	}
-	if words == "" {
-		words = fmt.Sprintf("%q: %v", strings.Join(argv, " "), err)
-	}
-	return words, nil
+	return verdict(ctx, n.runner, argv, "nginx libnginx-mod-stream", emergencies)
 }
 
 var emergency = regexp.MustCompile(`(?m)^.*\[emerg\] (?:\d+#\d+: )?(.*)$`)
@@ -157,18 +116,9 @@ func emergencies(log string) string {
 	return strings.Join(lines, "\n")
 }
 
-// oneLine makes any output fit for a message.
-func oneLine(out string) string {
-	text := strings.Join(strings.Fields(out), " ")
-	if len(text) > 500 {
-		text = strings.ToValidUTF8(text[:500], "") + "…"
-	}
-	return text
-}
-
 // logTail is the end of the error log; "" if it cannot be read.
 func (n *nginx) logTail(ctx context.Context) string {
-	out, err := n.runner.Run(ctx, n.Log)
+	out, err := n.Run(ctx, n.Log)
 	if err != nil {
 		return ""
 	}
@@ -187,7 +137,7 @@ func newIn(before, now string) string {
 
 // version of the binary, without asking a daemon.
 func (n *nginx) version(ctx context.Context) (string, error) {
-	out, err := n.runner.Run(ctx, []string{n.Binary, "-v"})
+	out, err := n.Run(ctx, []string{n.Binary, "-v"})
 	_, version, ok := strings.Cut(oneLine(out), "nginx version: ")
 	if err != nil || !ok {
 		return "", fmt.Errorf("%s cannot be run: apt-get install nginx libnginx-mod-stream", n.Binary)
@@ -195,15 +145,97 @@ func (n *nginx) version(ctx context.Context) (string, error) {
 	return strings.Fields(version)[0], nil
 }
 
+// worker is a process that nginx's master has started for connections.
+type worker struct {
+	pid      int
+	draining bool // of an earlier configuration; accepts nothing
+}
+
+// workers of the running daemon; master is 0 if it does not run.
+func (n *nginx) workers() (master int, all []worker) {
+	master, pids := children(n.PIDFile, "nginx: master", "nginx: worker process")
+	for _, pid := range pids {
+		all = append(all, worker{pid, bytes.Contains(commandLine(pid), []byte("is shutting down"))})
+	}
+	return master, all
+}
+
+func (n *nginx) processes(int) (running bool, old int) {
+	master, all := n.workers()
+	return master != 0, len(all) - len(accepting(all))
+}
+
+// accepting are the workers that take connections.
+func accepting(all []worker) map[int]bool {
+	pids := map[int]bool{}
+	for _, w := range all {
+		if !w.draining {
+			pids[w.pid] = true
+		}
+	}
+	return pids
+}
+
+func (n *nginx) anyAccepts(old map[int]bool) bool {
+	_, all := n.workers()
+	for pid := range accepting(all) {
+		if old[pid] {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *nginx) reload(ctx context.Context, want fileset.Digest) error {
+	_, all := n.workers()
+	old := accepting(all)
+	log := n.logTail(ctx)
+	words, err := n.verdict(ctx, n.Reload)
+	if err != nil {
+		return err
+	}
+	if words != "" {
+		return &refusal{n.name(), words}
+	}
+	p := n.proof(want, time.Duration(n.ProofTimeout))
+	if len(old) > 0 {
+		p.old, p.accepts = old, n.anyAccepts
+	}
+	p.refused = func(late bool) string {
+		news := newIn(log, n.logTail(ctx))
+		words := emergencies(news)
+		switch {
+		case late:
+			return cmp.Or(words, tooFew.FindString(news))
+		case retries(words):
+			return ""
+		}
+		return words
+	}
+	return p.wait(ctx)
+}
+
+func (n *nginx) proof(want fileset.Digest, within time.Duration) proof {
+	return proof{daemon: n.name(), ask: n.ask, want: want, within: within, refused: func(bool) string { return "" }}
+}
+
+func (n *nginx) provesWithin(ctx context.Context, want fileset.Digest, limit time.Duration) bool {
+	return n.proof(want, min(limit, time.Duration(n.ProofTimeout))).wait(ctx) == nil
+}
+
+// retries reports whether nginx is about to try again to open a port that is
+// taken, which it does for two seconds.
+func retries(words string) bool {
+	return strings.Contains(words, "Address already in use") && !strings.Contains(words, "still could not bind")
+}
+
 // oldestNginx has every directive that the rendered configuration uses:
 // proxy_half_close came with 1.21.4.
 var oldestNginx = [3]int{1, 21, 4}
 
-// tooOld says what to do about a version that lacks directives, "" if it has them.
-func tooOld(version string) string {
-	var v [3]int
-	if _, err := fmt.Sscanf(version, "nginx/%d.%d.%d", &v[0], &v[1], &v[2]); err != nil || slices.Compare(v[:], oldestNginx[:]) >= 0 {
-		return "" // what it cannot do, it will say itself
+func (n *nginx) tooOld(version string) string {
+	if !older(version, "nginx", oldestNginx) {
+		return ""
 	}
 	return fmt.Sprintf("%s is too old, external-lb needs nginx %d.%d.%d or later: upgrade it (Debian 12 has 1.22)",
 		version, oldestNginx[0], oldestNginx[1], oldestNginx[2])

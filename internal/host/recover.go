@@ -34,7 +34,7 @@ func (a *Agent) recover(ctx context.Context, s *store) (state, error) {
 	}
 	// A reload of what was abandoned may be under way: another one follows it.
 	if live != st.Good || interrupted {
-		if _, err := a.nginx.ask(ctx); err == nil {
+		if _, err := a.daemon.ask(ctx); err == nil {
 			if err := a.reloadGood(ctx, s, st.Good); err != nil {
 				return st, err
 			}
@@ -45,37 +45,31 @@ func (a *Agent) recover(ctx context.Context, s *store) (state, error) {
 
 // runs reports whether the daemon runs a generation, or will within a moment.
 func (a *Agent) runs(ctx context.Context, s *store, gen string) bool {
-	digest, ok := s.digest(gen)
-	if !ok {
-		return false
-	}
-	short := *a.nginx
-	short.ProofTimeout = min(short.ProofTimeout, Duration(finishWait))
-	return short.prove(ctx, digest, nil, func() string { return "" }) == nil
+	digest, ok := a.digest(s, gen)
+	return ok && a.daemon.provesWithin(ctx, digest, finishWait)
 }
 
 // reloadGood loads what was proved last. A daemon that refuses that, because of
 // what its owner has changed meanwhile, runs it still.
 func (a *Agent) reloadGood(ctx context.Context, s *store, gen string) error {
-	digest, ok := s.digest(gen)
+	digest, ok := a.digest(s, gen)
 	if !ok {
 		return failed("the last good configuration is gone from %s: run `external-lb host install`", a.dir)
 	}
-	err := a.nginx.reload(ctx, digest)
-	if err != nil && a.nginx.proves(ctx, digest) {
+	err := a.daemon.reload(ctx, digest)
+	if err != nil && proves(ctx, a.daemon, digest) {
 		return nil
 	}
 	return err
 }
 
-// digest that a generation's proof announces.
-func (s *store) digest(gen string) (fileset.Digest, bool) {
-	data, err := s.root.ReadFile(path.Join(genDir, gen, filesDir, proofFile))
+// digest that the daemon will say of a generation.
+func (a *Agent) digest(s *store, gen string) (fileset.Digest, bool) {
+	data, err := s.root.ReadFile(path.Join(genDir, gen, filesDir, a.daemon.ownFile()))
 	if err != nil {
 		return "", false
 	}
-	digest, ok := announced(data)
-	return digest, ok
+	return a.daemon.announced(data)
 }
 
 // pointBack makes a generation live. The link for it was made while there was room.

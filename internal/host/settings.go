@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,10 +22,20 @@ const SettingsPath = "/etc/external-lb/host.yaml"
 // runs, how it is checked and reloaded, and where files are written. Nothing of
 // it ever comes over the wire.
 type Settings struct {
-	Engine string        `json:"engine,omitempty"` // nginx
-	Root   string        `json:"root,omitempty"`   // everything that is written lies below it
-	Nginx  NginxSettings `json:"nginx"`
+	Engine  string          `json:"engine,omitempty"` // nginx or haproxy
+	Root    string          `json:"root,omitempty"`   // everything that is written lies below it
+	Nginx   NginxSettings   `json:"nginx"`
+	HAProxy HAProxySettings `json:"haproxy"`
 }
+
+// The engines that a machine can have.
+const (
+	EngineNginx   = "nginx"
+	EngineHAProxy = "haproxy"
+)
+
+// dir is where the engine's files are.
+func (s *Settings) dir() string { return filepath.Join(s.Root, s.Engine) }
 
 // NginxSettings are how the machine's nginx is used. Commands are argument
 // lists; no shell sees them.
@@ -44,6 +55,27 @@ type NginxSettings struct {
 	// that was killed, and nginx then refuses to start. Its port is privileged, so
 	// that only root can pretend to be nginx.
 	Proof string `json:"proof,omitempty"`
+	// ProofTimeout is how long a reload may take.
+	ProofTimeout Duration `json:"proofTimeout,omitempty"`
+}
+
+// HAProxySettings are how the machine's HAProxy is used. Commands are argument
+// lists; no shell sees them.
+type HAProxySettings struct {
+	Binary   string   `json:"binary,omitempty"`
+	Check    []string `json:"check,omitempty"`    // tests a candidate by itself
+	CheckAll []string `json:"checkAll,omitempty"` // tests the whole configuration
+	Reload   []string `json:"reload,omitempty"`   // lets the master load it
+
+	Conf        string `json:"conf,omitempty"`        // the owner's file
+	Environment string `json:"environment,omitempty"` // of its service, with EXTRAOPTS
+	PIDFile     string `json:"pidFile,omitempty"`
+
+	// Socket is where HAProxy says what it runs, and takes changes of nodes. Only
+	// the user who delivers may use it.
+	Socket string `json:"socket,omitempty"`
+	// HardStopAfter is how long connections of earlier configurations may live on.
+	HardStopAfter Duration `json:"hardStopAfter,omitempty"`
 	// ProofTimeout is how long a reload may take.
 	ProofTimeout Duration `json:"proofTimeout,omitempty"`
 }
@@ -102,21 +134,46 @@ func parseSettings(data []byte, sudo bool) (Settings, error) {
 }
 
 func (s *Settings) setDefaults(sudo bool) {
-	setDefault(&s.Engine, "nginx")
+	setDefault(&s.Engine, EngineNginx)
 	setDefault(&s.Root, "/var/lib/external-lb")
-	n := &s.Nginx
+	if s.Engine == EngineHAProxy {
+		s.HAProxy.setDefaults(s.Root, s.dir(), sudo)
+		return
+	}
+	s.Nginx.setDefaults(sudo)
+}
+
+func (n *NginxSettings) setDefaults(sudo bool) {
 	setDefault(&n.Binary, "/usr/sbin/nginx")
 	setDefault(&n.Conf, "/etc/nginx/nginx.conf")
 	setDefault(&n.CheckConf, "/etc/external-lb/nginx-check.conf")
 	setDefault(&n.IncludeConf, "/etc/external-lb/nginx-stream.conf")
 	setDefault(&n.PIDFile, "/run/nginx.pid")
 	setDefault(&n.Proof, "127.0.76.66:776")
-	if n.ProofTimeout == 0 {
-		n.ProofTimeout = Duration(30 * time.Second)
-	}
+	setDefaultDuration(&n.ProofTimeout, 30*time.Second)
 	setDefaultCommand(&n.Check, sudo, n.Binary, "-t", "-q", "-c", n.CheckConf)
 	setDefaultCommand(&n.Reload, sudo, n.Binary, "-s", "reload")
 	setDefaultCommand(&n.Log, sudo, "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log")
+}
+
+func (h *HAProxySettings) setDefaults(root, dir string, sudo bool) {
+	setDefault(&h.Binary, "/usr/sbin/haproxy")
+	setDefault(&h.Conf, "/etc/haproxy/haproxy.cfg")
+	setDefault(&h.Environment, "/etc/default/haproxy")
+	setDefault(&h.PIDFile, "/run/haproxy.pid")
+	setDefault(&h.Socket, filepath.Join(root, "haproxy.sock"))
+	setDefaultDuration(&h.HardStopAfter, 30*time.Minute)
+	setDefaultDuration(&h.ProofTimeout, 30*time.Second)
+	whole := func(link string) string { return filepath.Join(dir, link, "haproxy.cfg") }
+	setDefaultCommand(&h.Check, false, h.Binary, "-c", "-f", whole(candidateLink))
+	setDefaultCommand(&h.CheckAll, sudo, h.Binary, "-c", "-f", h.Conf, "-f", whole(liveLink))
+	setDefaultCommand(&h.Reload, sudo, "/usr/bin/pkill", "-USR2", "-F", h.PIDFile)
+}
+
+func setDefaultDuration(field *Duration, value time.Duration) {
+	if *field == 0 {
+		*field = Duration(value)
+	}
 }
 
 func setDefault(field *string, value string) {
@@ -136,22 +193,27 @@ func setDefaultCommand(field *[]string, sudo bool, argv ...string) {
 }
 
 func (s *Settings) validate() error {
-	if s.Engine != "nginx" {
-		return fmt.Errorf("engine %q: only nginx is supported", s.Engine)
-	}
-	n := &s.Nginx
-	paths := map[string]string{"root": s.Root, "nginx.binary": n.Binary, "nginx.conf": n.Conf,
-		"nginx.checkConf": n.CheckConf, "nginx.includeConf": n.IncludeConf, "nginx.pidFile": n.PIDFile}
+	paths := map[string]string{"root": s.Root}
 	var errs []error
+	switch n, h := &s.Nginx, &s.HAProxy; s.Engine {
+	case EngineNginx:
+		maps.Copy(paths, map[string]string{"nginx.binary": n.Binary, "nginx.conf": n.Conf,
+			"nginx.checkConf": n.CheckConf, "nginx.includeConf": n.IncludeConf, "nginx.pidFile": n.PIDFile})
+		if proof, err := netip.ParseAddrPort(n.Proof); err != nil || proof.Port() == 0 || !proof.Addr().IsLoopback() {
+			errs = append(errs, fmt.Errorf("nginx.proof: %q is not address:port of the loopback", n.Proof))
+		}
+	case EngineHAProxy:
+		maps.Copy(paths, map[string]string{"haproxy.binary": h.Binary, "haproxy.conf": h.Conf,
+			"haproxy.environment": h.Environment, "haproxy.pidFile": h.PIDFile, "haproxy.socket": h.Socket})
+	default:
+		return fmt.Errorf("engine %q: want nginx or haproxy", s.Engine)
+	}
 	for name, path := range paths {
 		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !plainPath(path) {
 			errs = append(errs, fmt.Errorf("%s: %q is not a clean absolute path of letters, digits and /._-", name, path))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return compareText(a, b) })
-	if proof, err := netip.ParseAddrPort(n.Proof); err != nil || proof.Port() == 0 || !proof.Addr().IsLoopback() {
-		errs = append(errs, fmt.Errorf("nginx.proof: %q is not address:port of the loopback", n.Proof))
-	}
 	return errors.Join(errs...)
 }
 

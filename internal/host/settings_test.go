@@ -35,7 +35,8 @@ func TestSettingsHaveDefaults(t *testing.T) {
 
 func TestBadSettingsAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"engine: haproxy":               `engine "haproxy"`,
+		"engine: apache": `engine "apache"`,
+		"engine: haproxy\nhaproxy: {socket: admin.sock}": "haproxy.socket",
 		"rood: /x":                      "rood",
 		"root: var":                     `root: "var"`,
 		"root: /var/../etc":             `root: "/var/../etc"`,
@@ -86,11 +87,16 @@ func TestParseAnswer(t *testing.T) {
 	}
 }
 
-func TestOldVersionsOfNginxAreNamed(t *testing.T) {
+func TestOldVersionsAreNamed(t *testing.T) {
 	for version, old := range map[string]bool{
 		"nginx/1.18.0": true, "nginx/1.21.3": true, "nginx/1.21.4": false, "nginx/1.22.1": false, "nginx/2.0.0": false, "openresty": false,
+		"haproxy/2.4.22": true, "haproxy/2.6.12-1+deb12u4": false, "haproxy/3.3-dev1": false,
 	} {
-		if got := tooOld(version); (got != "") != old {
+		var d daemon = &nginx{}
+		if strings.HasPrefix(version, "haproxy") {
+			d = &haproxy{}
+		}
+		if got := d.tooOld(version); (got != "") != old {
 			t.Errorf("%s: %q", version, got)
 		}
 	}

@@ -1,13 +1,11 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -18,7 +16,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	status := Status{Engine: a.settings.Engine}
 	s, err := openStore(a.dir)
 	if err != nil {
-		if status.EngineVersion, err = a.nginx.version(ctx); err != nil {
+		if status.EngineVersion, err = a.daemon.version(ctx); err != nil {
 			status.Message = err.Error() + "; then run `external-lb host install` as root"
 			return status, ctx.Err()
 		}
@@ -73,22 +71,18 @@ func (a *Agent) liveFiles(s *store) (index, error) {
 
 // look asks the daemon, and says what is wrong.
 func (a *Agent) look(ctx context.Context, live index, status *Status) {
-	master, all := a.nginx.workers()
-	for _, w := range all {
-		if w.draining {
-			status.OldWorkers++
-		}
-	}
-	said, err := a.nginx.ask(ctx)
+	said, err := a.daemon.ask(ctx)
 	if err == nil {
 		status.Running, status.Live, status.EngineVersion = true, said.digest, said.version
-		if status.Message = tooOld(said.version); status.Message == "" {
-			status.Message = a.limits(ctx, live, said.pid)
+		_, status.OldWorkers = a.daemon.processes(said.pid)
+		status.Message = cmp.Or(a.daemon.tooOld(said.version), a.daemon.limits(live.listeners(), said.pid))
+		if status.Message == "" {
+			status.Message = a.rights(ctx)
 		}
 		return
 	}
-	status.Running = master != 0
-	if status.EngineVersion, err = a.nginx.version(ctx); err != nil {
+	status.Running, status.OldWorkers = a.daemon.processes(0)
+	if status.EngineVersion, err = a.daemon.version(ctx); err != nil {
 		status.Message = err.Error()
 		return
 	}
@@ -99,65 +93,23 @@ func (a *Agent) unprepared() string {
 	return "this machine is not prepared: run `external-lb host install` on it as root"
 }
 
-// silence says why nginx proves nothing.
+// silence says why the daemon proves nothing.
 func (a *Agent) silence(live index) string {
-	if master, _ := a.nginx.workers(); master != 0 {
-		return fmt.Sprintf("nginx runs, but without external-lb's configuration: its stream block must include %s; `external-lb host install` sees to it, then `nginx -t && nginx -s reload`", a.nginx.IncludeConf)
+	if running, _ := a.daemon.processes(0); running {
+		return a.daemon.unincluded()
 	}
 	files := make(map[string]planned, len(live))
 	for p, e := range live {
 		files[p] = planned{entry: e}
 	}
 	for p, reason := range probeAll(files, nobodys) {
-		return fmt.Sprintf("nginx does not run, and cannot start with %s: %s; then start nginx", p, reason)
+		return fmt.Sprintf("%[1]s does not run, and cannot start with %[2]s: %[3]s; then start %[1]s", a.daemon.name(), p, reason)
 	}
-	return "nginx does not run: start it (systemctl start nginx); `nginx -t` says what it may lack"
+	return a.daemon.stopped()
 }
 
-// nobodys is right when nginx does not run: it holds no port.
+// nobodys is right when the daemon does not run: it holds no port.
 func nobodys(fileset.Socket) bool { return false }
-
-// limits says what stands in the way of a daemon that runs.
-func (a *Agent) limits(ctx context.Context, live index, worker int) string {
-	listeners := live.listeners()
-	if have, known := a.connections(); known && have < 2*listeners {
-		return fmt.Sprintf("%d worker_connections are few for %d listeners: %s", have, listeners, a.moreConnections(listeners))
-	}
-	if have, known := openFiles(worker); known && have < 2*listeners {
-		return fmt.Sprintf("a limit of %d open files is low for %d listeners: set worker_rlimit_nofile in %s to %d or more",
-			have, listeners, a.nginx.Conf, roundUp(4*listeners))
-	}
-	return a.rights(ctx)
-}
-
-// connections that the owner's main file allows a worker.
-func (a *Agent) connections() (int, bool) {
-	data, err := os.ReadFile(a.nginx.Conf)
-	m := setting.FindSubmatch(data)
-	if err != nil || m == nil {
-		return 0, false
-	}
-	n, err := strconv.Atoi(string(m[1]))
-	return n, err == nil
-}
-
-func (a *Agent) moreConnections(listeners int) string {
-	return fmt.Sprintf("set worker_connections in the events block of %s to %d or more", a.nginx.Conf, roundUp(2*listeners))
-}
-
-func roundUp(n int) int { return (n + 1023) / 1024 * 1024 }
-
-var openFilesLimit = regexp.MustCompile(`(?m)^Max open files\s+(\d+)`)
-
-func openFiles(pid int) (int, bool) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
-	m := openFilesLimit.FindSubmatch(data)
-	if err != nil || m == nil {
-		return 0, false
-	}
-	n, err := strconv.Atoi(string(m[1]))
-	return n, err == nil
-}
 
 // rights says which of the commands sudo does not allow. Once all are allowed,
 // they are not asked for again.
@@ -165,12 +117,12 @@ func (a *Agent) rights(ctx context.Context) string {
 	if a.allowed.Load() {
 		return ""
 	}
-	for _, argv := range [][]string{a.nginx.Check, a.nginx.Reload, a.nginx.Log} {
+	for _, argv := range a.daemon.commands() {
 		command, viaSudo := withoutSudo(argv)
 		if !viaSudo {
 			continue
 		}
-		if _, err := a.nginx.runner.Run(ctx, append([]string{argv[0], "-n", "-l"}, command...)); err != nil {
+		if _, err := a.daemon.Run(ctx, append([]string{argv[0], "-n", "-l"}, command...)); err != nil {
 			return fmt.Sprintf("sudo does not let this user run %q: run `external-lb host install` again", strings.Join(command, " "))
 		}
 	}

@@ -51,7 +51,7 @@ func (c *sums) manifest(s *store, gen string) (fileset.Manifest, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // somebody removed it meanwhile
 		}
-		if err != nil || d.IsDir() || p == proofFile {
+		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := d.Info()
