@@ -122,8 +122,8 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 }
 
 func (r *balancerReconciler) remember(b *v1alpha1.Balancer) (*memory, error) {
-	if kept, ok := r.memory[b.Name]; ok {
-		return kept, nil
+	if kept, ok := r.memory[b.Name]; ok && kept.planner.Engine == b.Spec.Engine {
+		return kept, nil // else it was deleted and made again
 	}
 	planner, err := plan.NewPlanner(b.Spec.Engine)
 	if err != nil {

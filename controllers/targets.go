@@ -22,7 +22,7 @@ func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1
 	}
 	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
 	for _, h := range b.Spec.Hosts {
-		t := deliver.Target{Balancer: b.Name, Host: h, MinInterval: interval}
+		t := deliver.Target{Balancer: b.Name, Engine: string(b.Spec.Engine), Host: h, MinInterval: interval}
 		if h.SecretRef != nil {
 			t.PrivateKey, t.KnownHosts, t.Problem = credentials(ctx, r, client.ObjectKey{Namespace: namespace, Name: h.SecretRef.Name})
 		}

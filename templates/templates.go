@@ -3,7 +3,7 @@ package templates
 
 import "embed"
 
-// Nginx are the templates for nginx, in the folder nginx.
+// Engines are the templates, in a folder for each engine.
 //
-//go:embed nginx/*.tmpl
-var Nginx embed.FS
+//go:embed nginx/*.tmpl haproxy/*.tmpl
+var Engines embed.FS

@@ -6,16 +6,18 @@ import (
 )
 
 // Engine is the software that carries the traffic on the hosts.
-// +kubebuilder:validation:Enum=nginx
+// +kubebuilder:validation:Enum=nginx;haproxy
 type Engine string
 
 // The engines.
 const (
-	EngineNginx Engine = "nginx"
+	EngineNginx   Engine = "nginx"
+	EngineHAProxy Engine = "haproxy"
 )
 
 // BalancerSpec describes external machines and what they carry.
 // +kubebuilder:validation:XValidation:rule="has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass)",message="loadBalancerClass is immutable: create another Balancer and move the pools to it"
+// +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host.

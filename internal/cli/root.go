@@ -68,8 +68,8 @@ func newRoot(name string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "external-lb",
 		Short: "type: LoadBalancer with the balancers that you already trust",
-		Long: `external-lb makes Services of type LoadBalancer work on bare metal, with nginx on
-hosts outside the cluster. It renders their configuration with every
+		Long: `external-lb makes Services of type LoadBalancer work on bare metal, with nginx or
+HAProxy on hosts outside the cluster. It renders their configuration with every
 NodeIP:NodePort, delivers it over SSH, proves that it is live, and then writes
 the address into the Service's status.
 

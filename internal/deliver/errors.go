@@ -29,6 +29,7 @@ const (
 	ReasonMachine        Reason = "Machine"        // the machine could not do it: disk full, daemon not running
 	ReasonRefused        Reason = "Refused"        // fragments were left out
 	ReasonUnproven       Reason = "Unproven"       // a delivery ended well, and something else is live
+	ReasonEngine         Reason = "WrongEngine"    // the host is prepared for another engine
 )
 
 // Error says why a host does not run what is desired, and what to do.
@@ -42,6 +43,11 @@ func (e *Error) Error() string { return e.Message }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+func wrongEngine(has, wants string) *Error {
+	return &Error{Reason: ReasonEngine, Message: "the host is prepared for " + has + ", but the Balancer's engine is " + wants +
+		": remove /etc/external-lb/host.yaml there and run `external-lb host install --engine " + wants + "`, or name another host"}
+}
 
 // hostState is the state of a host that cannot be worked with.
 func (e *Error) hostState() v1alpha1.HostState {

@@ -19,6 +19,12 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 	defer cancel()
 	st, err := conn.Status(call)
 	if err == nil {
+		if target, _ := w.now(); target.Engine != "" && st.Engine != target.Engine {
+			w.have, w.mute = nil, true
+			w.statusAt = time.Now().Add(w.retries.next(retryMax))
+			w.fail(wrongEngine(st.Engine, target.Engine))
+			return nil
+		}
 		w.observe(st)
 		return nil
 	}

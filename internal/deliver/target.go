@@ -12,6 +12,7 @@ import (
 // Target is a host that a Balancer names, with all that it takes to reach it.
 type Target struct {
 	Balancer    string // by name
+	Engine      string // that the host must be prepared for; "": any
 	Host        v1alpha1.Host
 	PrivateKey  []byte        // ssh-privatekey of the Secret
 	KnownHosts  []byte        // known_hosts of the Secret

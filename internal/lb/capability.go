@@ -7,11 +7,12 @@ type Engine string
 
 // The engines.
 const (
-	Nginx Engine = "nginx"
+	Nginx   Engine = "nginx"
+	HAProxy Engine = "haproxy"
 )
 
 // Engines lists every engine.
-var Engines = []Engine{Nginx}
+var Engines = []Engine{Nginx, HAProxy}
 
 // Field is a setting of an UpstreamPolicy, named by its path in the kind, or by
 // path=value where engines differ by value.
@@ -28,42 +29,48 @@ type Support struct {
 }
 
 const (
-	passive  = "nginx has no active checks: it judges a node by the connections that it makes to it"
-	blind    = "nginx cannot tell whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
-	flows    = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
-	glued    = "nginx would put the header into the first datagram"
-	affinity = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	passive     = "nginx has no active checks: it judges a node by the connections that it makes to it"
+	blind       = "nginx cannot tell whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
+	flows       = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
+	glued       = "nginx would put the header into the first datagram"
+	affinity    = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	affinityToo = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	uncounted   = "connections from before a reload are not counted"
+	followed    = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
 )
 
 // Capabilities is the one table of what engines can do: the statuses of
 // policies, the documentation and the tests are made from it.
 var Capabilities = []Support{
-	{Field: "algorithm=RoundRobin", Affinity: map[Engine]string{Nginx: affinity}, Note: map[Engine]string{Nginx: "with UDP: " + flows}},
-	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity}},
+	{Field: "algorithm=RoundRobin", Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}, Note: map[Engine]string{Nginx: "with UDP: " + flows}},
+	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
 	{Field: "algorithm=SourceHash"},
-	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity}},
+	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
 	{Field: "mode=TCP"},
-	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4"}},
+	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4", HAProxy: "HAProxy carries Services at layer 4"}},
 	{Field: "proxyProtocol.send=None"},
 	{Field: "proxyProtocol.send=V1", UDP: map[Engine]string{Nginx: glued}},
 	{Field: "proxyProtocol.send=V2", Missing: map[Engine]string{Nginx: "nginx sends only version 1 of the PROXY protocol"}},
 	{Field: "proxyProtocol.accept", UDP: map[Engine]string{Nginx: "nginx does not accept the PROXY protocol over UDP"}},
 	{Field: "timeouts.connect", UDP: map[Engine]string{Nginx: "with UDP there is no connection to wait for"}},
 	{Field: "timeouts.idle"},
-	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive + "; " + blind}},
+	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive + "; " + blind, HAProxy: followed}},
 	{Field: "healthCheck.type=None"},
-	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: passive}},
-	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: passive}},
-	{Field: "healthCheck.http", Missing: map[Engine]string{Nginx: passive}},
+	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: passive}, Note: map[Engine]string{HAProxy: "a connection to the nodePort of each node, for each port of the Service"}},
+	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: passive}, Note: map[Engine]string{HAProxy: "a status of 200 to 399 is good"}},
+	{Field: "healthCheck.http", Missing: map[Engine]string{Nginx: passive}, Note: map[Engine]string{HAProxy: "with a port, each node is asked once for all Services that ask the same"}},
 	{Field: "healthCheck.interval", UDP: map[Engine]string{Nginx: blind}, Note: map[Engine]string{Nginx: "in whole seconds, rounded up; a node that failed is left out for this long"}},
 	{Field: "healthCheck.timeout", Missing: map[Engine]string{Nginx: passive + "; timeouts.connect bounds those"}},
 	{Field: "healthCheck.rise", Missing: map[Engine]string{Nginx: passive + ", and uses it again after healthCheck.interval"}},
 	{Field: "healthCheck.fall", UDP: map[Engine]string{Nginx: blind}, Note: map[Engine]string{Nginx: "connections that fail within healthCheck.interval; a node that is the only one is never left out"}},
-	{Field: "maxConnections"},
-	{Field: "maxConnectionsPerNode", Note: map[Engine]string{Nginx: "connections from before a reload are not counted"}},
-	{Field: "maxConnectionsPerClient"},
+	{Field: "maxConnections", Note: map[Engine]string{HAProxy: uncounted}},
+	{Field: "maxConnectionsPerNode", Note: map[Engine]string{Nginx: uncounted, HAProxy: uncounted + "; a connection waits as long as timeouts.connect for a node with room"}},
+	{Field: "maxConnectionsPerClient", Note: map[Engine]string{HAProxy: uncounted}},
 	{Field: "retries", UDP: map[Engine]string{Nginx: blind}},
-	{Field: "drain", Missing: map[Engine]string{Nginx: "established connections to a node that leaves live until they end, or until worker_shutdown_timeout of the host's nginx cuts them"}},
+	{Field: "drain", Missing: map[Engine]string{
+		Nginx:   "established connections to a node that leaves live until they end, or until worker_shutdown_timeout of the host's nginx cuts them",
+		HAProxy: "established connections to a node that leaves live until they end, or until haproxy.hardStopAfter of the host's settings cuts them",
+	}},
 }
 
 // Known reports whether a field is in Capabilities.
@@ -100,5 +107,11 @@ func (e Engine) Overruled(field Field) string {
 
 // Carries reports whether an engine can carry a protocol.
 func (e Engine) Carries(p Protocol) bool {
-	return e == Nginx && (p == TCP || p == UDP)
+	switch e {
+	case Nginx:
+		return p == TCP || p == UDP
+	case HAProxy:
+		return p == TCP
+	}
+	return false
 }

@@ -63,6 +63,7 @@ type Problem struct {
 // Planner makes the plans of one Balancer, one after the other, and keeps what
 // did not change between two. Not for concurrent use.
 type Planner struct {
+	Engine     v1alpha1.Engine
 	translator *translate.Translator
 	renderer   *render.Renderer
 }
@@ -73,5 +74,5 @@ func NewPlanner(engine v1alpha1.Engine) (*Planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Planner{translator: translate.New(), renderer: renderer}, nil
+	return &Planner{Engine: engine, translator: translate.New(), renderer: renderer}, nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // listenWithoutQueue listens with a queue of no connections, which package net cannot.
-func listenWithoutQueue(t *testing.T) (*os.File, string) {
+func listenWithoutQueue(t testing.TB) (*os.File, string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // spread counts which nodes a number of new connections reach.
-func spread(t *testing.T, to string, count int) map[string]int {
+func spread(t testing.TB, to string, count int) map[string]int {
 	t.Helper()
 	reached := map[string]int{}
 	for range count {
@@ -24,118 +24,132 @@ func algorithm(f lb.Frontend, a lb.Algorithm) lb.Frontend {
 	return with(f, func(s *lb.Settings) { s.Algorithm = a })
 }
 
-func TestNginxRoundRobinSpreadsEvenlyOverWorkers(t *testing.T) {
-	at, nodes := freeAddress(t, "127.1.0.1"), startNodes(t, 3)
-	serve(t, tcp(at, nodes...))
-	got := spread(t, at, 30)
-	for _, n := range nodes {
-		if got[n] != 10 {
-			t.Errorf("want 10 connections on each of %v, got %v", nodes, got)
+func TestRoundRobinSpreadsEvenly(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, nodes := freeAddress(t, "127.1.0.1"), startNodes(t, 3)
+		serve(t, tcp(at, nodes...))
+		got := spread(t, at, 30)
+		for _, n := range nodes {
+			if got[n] != 10 {
+				t.Errorf("want 10 connections on each of %v, got %v", nodes, got)
+			}
 		}
-	}
+	})
 }
 
-func TestNginxRandomReachesEveryNode(t *testing.T) {
-	at, nodes := freeAddress(t, "127.1.0.2"), startNodes(t, 3)
-	serve(t, algorithm(tcp(at, nodes...), lb.Random))
-	got := slices.Sorted(maps.Keys(spread(t, at, 100)))
-	if slices.Sort(nodes); !slices.Equal(got, nodes) {
-		t.Errorf("want %v, got %v", nodes, got)
-	}
+func TestRandomReachesEveryNode(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, nodes := freeAddress(t, "127.1.0.2"), startNodes(t, 3)
+		serve(t, algorithm(tcp(at, nodes...), lb.Random))
+		got := slices.Sorted(maps.Keys(spread(t, at, 100)))
+		if slices.Sort(nodes); !slices.Equal(got, nodes) {
+			t.Errorf("want %v, got %v", nodes, got)
+		}
+	})
 }
 
-func TestNginxLeastConnectionsPrefersTheIdleNode(t *testing.T) {
-	at, busy, idle := freeAddress(t, "127.1.0.3"), startNode(t, "127.0.0.1"), startNode(t, "127.0.0.1")
-	serve(t, algorithm(tcp(at, busy.address, idle.address), lb.LeastConnections))
-	var toIdle []net.Conn
-	for range 6 {
-		if conn, answer := client("").ask(t, at); answer == idle.address {
-			toIdle = append(toIdle, conn)
+func TestLeastConnectionsPrefersTheIdleNode(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, busy, idle := freeAddress(t, "127.1.0.3"), startNode(t, "127.0.0.1"), startNode(t, "127.0.0.1")
+		serve(t, algorithm(tcp(at, busy.address, idle.address), lb.LeastConnections))
+		var toIdle []net.Conn
+		for range 6 {
+			if conn, answer := client("").ask(t, at); answer == idle.address {
+				toIdle = append(toIdle, conn)
+			}
 		}
-	}
-	for _, conn := range toIdle {
-		conn.Close()
-	}
-	eventually(t, "one node is idle", func() bool { return idle.open() == 0 && busy.open() == 3 })
-	for range 3 { // round robin would send one to the busy node
-		if _, got := client("").ask(t, at); got != idle.address {
-			t.Errorf("reached %s, the busy node", got)
+		for _, conn := range toIdle {
+			conn.Close()
 		}
-	}
+		eventually(t, "one node is idle", func() bool { return idle.open() == 0 && busy.open() == 3 })
+		for range 3 { // round robin would send one to the busy node
+			if _, got := client("").ask(t, at); got != idle.address {
+				t.Errorf("reached %s, the busy node", got)
+			}
+		}
+	})
 }
 
-func TestS29_NginxKeepsAClientOnOneNode(t *testing.T) {
-	nodes := startNodes(t, 3)
-	for name, f := range map[string]func(lb.Frontend) lb.Frontend{
-		"affinity":                        sticky,
-		"affinity with least connections": func(f lb.Frontend) lb.Frontend { return sticky(algorithm(f, lb.LeastConnections)) },
-		"source hash":                     func(f lb.Frontend) lb.Frontend { return algorithm(f, lb.SourceHash) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			at := freeAddress(t, "127.1.0.4")
-			serve(t, f(tcp(at, nodes...)))
-			all := map[string]bool{}
-			for i := range 20 {
-				c := client(fmt.Sprintf("127.0.1.%d", i+1))
-				first := c.reaches(t, at)
-				all[first] = true
-				for range 5 {
-					if got := c.reaches(t, at); got != first {
-						t.Errorf("client %s moved from %s to %s", c, first, got)
+func TestS29_KeepsAClientOnOneNode(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		nodes := startNodes(t, 3)
+		for name, f := range map[string]func(lb.Frontend) lb.Frontend{
+			"affinity":                        sticky,
+			"affinity with least connections": func(f lb.Frontend) lb.Frontend { return sticky(algorithm(f, lb.LeastConnections)) },
+			"source hash":                     func(f lb.Frontend) lb.Frontend { return algorithm(f, lb.SourceHash) },
+		} {
+			t.Run(name, func(t onEngine) {
+				at := freeAddress(t, "127.1.0.4")
+				serve(t, f(tcp(at, nodes...)))
+				all := map[string]bool{}
+				for i := range 20 {
+					c := client(fmt.Sprintf("127.0.1.%d", i+1))
+					first := c.reaches(t, at)
+					all[first] = true
+					for range 5 {
+						if got := c.reaches(t, at); got != first {
+							t.Errorf("client %s moved from %s to %s", c, first, got)
+						}
 					}
 				}
-			}
-			if len(all) != len(nodes) {
-				t.Errorf("20 clients reach only %v", all)
-			}
-		})
-	}
+				if len(all) != len(nodes) {
+					t.Errorf("20 clients reach only %v", all)
+				}
+			})
+		}
+	})
 }
 
-func TestNginxConnectionsPerNodeAreLimited(t *testing.T) {
-	at, nodes := freeAddress(t, "127.1.0.5"), startNodes(t, 2)
-	serve(t, with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnectionsPerNode = 2 }))
-	got := map[string]int{}
-	for range 6 {
-		_, answer := client("").ask(t, at) // stays open
-		got[answer]++
-	}
-	if got[nodes[0]] != 2 || got[nodes[1]] != 2 || got[""] != 2 {
-		t.Errorf("want 2 connections on each node and 2 closed, got %v", got)
-	}
+func TestConnectionsPerNodeAreLimited(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, nodes := freeAddress(t, "127.1.0.5"), startNodes(t, 2)
+		serve(t, with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnectionsPerNode = 2 }))
+		got := map[string]int{}
+		for range 6 {
+			_, answer := client("").ask(t, at) // stays open
+			got[answer]++
+		}
+		if got[nodes[0]] != 2 || got[nodes[1]] != 2 || got[""] != 2 {
+			t.Errorf("want 2 connections on each node and 2 closed, got %v", got)
+		}
+	})
 }
 
-func TestNginxConnectionsAreLimited(t *testing.T) {
-	at, nodes := freeAddress(t, "127.1.0.6"), startNodes(t, 2)
-	limited := with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnections = 3 })
-	neighbour := freeAddress(t, "127.1.0.7")
-	serve(t, limited, with(tcp(neighbour, nodes...), func(s *lb.Settings) { s.MaxConnections = 3 }))
-	conn, _ := client("127.0.1.1").ask(t, at)
-	for range 2 {
-		client("127.0.1.2").ask(t, at)
-	}
-	if got := client("127.0.1.3").reaches(t, at); got != "" {
-		t.Errorf("a connection above the limit reached %s", got)
-	}
-	if got := client("127.0.1.3").reaches(t, neighbour); got == "" {
-		t.Error("another port was limited, too")
-	}
-	conn.Close()
-	eventually(t, "a connection that ended makes room", func() bool { return client("127.0.1.3").reaches(t, at) != "" })
+func TestConnectionsAreLimited(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, nodes := freeAddress(t, "127.1.0.6"), startNodes(t, 2)
+		limited := with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnections = 3 })
+		neighbour := freeAddress(t, "127.1.0.7")
+		serve(t, limited, with(tcp(neighbour, nodes...), func(s *lb.Settings) { s.MaxConnections = 3 }))
+		conn, _ := client("127.0.1.1").ask(t, at)
+		for range 2 {
+			client("127.0.1.2").ask(t, at)
+		}
+		if got := client("127.0.1.3").reaches(t, at); got != "" {
+			t.Errorf("a connection above the limit reached %s", got)
+		}
+		if got := client("127.0.1.3").reaches(t, neighbour); got == "" {
+			t.Error("another port was limited, too")
+		}
+		conn.Close()
+		eventually(t, "a connection that ended makes room", func() bool { return client("127.0.1.3").reaches(t, at) != "" })
+	})
 }
 
-func TestNginxConnectionsPerClientAreLimited(t *testing.T) {
-	at, nodes := freeAddress(t, "127.1.0.8"), startNodes(t, 2)
-	serve(t, with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnectionsPerClient = 2 }))
-	for range 2 {
-		client("127.0.1.1").ask(t, at)
-	}
-	if got := client("127.0.1.1").reaches(t, at); got != "" {
-		t.Errorf("a connection above the limit reached %s", got)
-	}
-	if got := client("127.0.1.2").reaches(t, at); got == "" {
-		t.Error("another client was limited, too")
-	}
+func TestConnectionsPerClientAreLimited(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, nodes := freeAddress(t, "127.1.0.8"), startNodes(t, 2)
+		serve(t, with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnectionsPerClient = 2 }))
+		for range 2 {
+			client("127.0.1.1").ask(t, at)
+		}
+		if got := client("127.0.1.1").reaches(t, at); got != "" {
+			t.Errorf("a connection above the limit reached %s", got)
+		}
+		if got := client("127.0.1.2").reaches(t, at); got == "" {
+			t.Error("another client was limited, too")
+		}
+	})
 }
 
 // The zones keep their keys and sizes, so nginx takes the reload and goes on counting.

@@ -1,6 +1,7 @@
 package render_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -44,8 +45,8 @@ func frontend(p lb.Protocol, address string, backends ...string) lb.Frontend {
 			HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Interval: 2 * time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
 		},
 	}
-	for _, b := range backends {
-		f.Backends = append(f.Backends, lb.Backend{Node: "node", Address: netip.MustParseAddrPort(b)})
+	for i, b := range backends {
+		f.Backends = append(f.Backends, lb.Backend{Node: fmt.Sprintf("node-%d", i+1), Address: netip.MustParseAddrPort(b)})
 	}
 	return f
 }
@@ -77,9 +78,36 @@ func sticky(f lb.Frontend) lb.Frontend {
 	return f
 }
 
+// onEngine is a test of one engine.
+type onEngine struct {
+	*testing.T
+	engine lb.Engine
+}
+
+// onEngines runs a test for each engine.
+func onEngines(t *testing.T, test func(t onEngine)) {
+	t.Helper()
+	for _, e := range lb.Engines {
+		t.Run(string(e), func(t *testing.T) { test(onEngine{t, e}) })
+	}
+}
+
+// Run runs a part of a test.
+func (t onEngine) Run(name string, test func(t onEngine)) {
+	t.T.Run(name, func(inner *testing.T) { test(onEngine{inner, t.engine}) })
+}
+
+// engineOf a test: nginx where it does not say.
+func engineOf(t testing.TB) lb.Engine {
+	if e, ok := t.(onEngine); ok {
+		return e.engine
+	}
+	return lb.Nginx
+}
+
 func newRenderer(t testing.TB) *render.Renderer {
 	t.Helper()
-	r, err := render.New(lb.Nginx)
+	r, err := render.New(engineOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
@@ -12,9 +14,35 @@ import (
 // maxDuration is the longest that the kinds allow.
 const maxDuration = 24 * time.Hour
 
-func checkFrontend(f *lb.Frontend) error {
-	if !lb.Nginx.Carries(f.Listener.Protocol) {
-		return fmt.Errorf("nginx cannot carry the protocol %q", f.Listener.Protocol)
+// checkService refuses what cannot be printed safely or an engine cannot do, also
+// where the makers of the model rule it out. The frontends are sorted.
+func checkService(engine lb.Engine, s *lb.Service) (lb.ID, []*lb.Frontend, error) {
+	id, err := lb.NewID(s.ID.Namespace, s.ID.Name, s.ID.UID)
+	if err != nil {
+		return id, nil, err
+	}
+	if len(s.Frontends) == 0 {
+		return id, nil, errors.New("no frontends")
+	}
+	sorted := make([]*lb.Frontend, len(s.Frontends))
+	for i := range s.Frontends {
+		sorted[i] = &s.Frontends[i]
+	}
+	slices.SortFunc(sorted, func(a, b *lb.Frontend) int { return a.Listener.Compare(b.Listener) })
+	for i, f := range sorted {
+		if i > 0 && f.Listener == sorted[i-1].Listener {
+			return id, nil, fmt.Errorf("two frontends for %s", f.Listener)
+		}
+		if err := checkFrontend(engine, f); err != nil {
+			return id, nil, fmt.Errorf("frontend %s: %w", f.Listener, err)
+		}
+	}
+	return id, sorted, nil
+}
+
+func checkFrontend(engine lb.Engine, f *lb.Frontend) error {
+	if !engine.Carries(f.Listener.Protocol) {
+		return fmt.Errorf("%s cannot carry the protocol %q", engine, f.Listener.Protocol)
 	}
 	if err := checkSocket(f.Listener.Address, f.Listener.Port); err != nil {
 		return fmt.Errorf("listener: %w", err)
@@ -29,7 +57,7 @@ func checkFrontend(f *lb.Frontend) error {
 			return fmt.Errorf("source range %s: want a masked prefix of the listener's family", p)
 		}
 	}
-	return errors.Join(checkSettings(f.Settings, f.Listener.Protocol), checkHealth(f.Settings.HealthCheck))
+	return errors.Join(checkSettings(engine, f.Settings, f.Listener.Protocol), checkHealth(f.Settings.HealthCheck))
 }
 
 // checkSocket refuses addresses that would be printed with more than numbers (a
@@ -44,37 +72,34 @@ func checkSocket(a netip.Addr, port uint16) error {
 	return nil
 }
 
-func checkSettings(s lb.Settings, p lb.Protocol) error {
-	switch s.Algorithm {
-	case lb.RoundRobin, lb.LeastConnections, lb.SourceHash, lb.Random:
-	default:
-		return fmt.Errorf("nginx has no algorithm %q", s.Algorithm)
+func checkSettings(engine lb.Engine, s lb.Settings, p lb.Protocol) error {
+	for _, field := range [...]string{"algorithm=" + string(s.Algorithm), "mode=" + string(s.Mode),
+		"proxyProtocol.send=" + string(s.SendProxy), "healthCheck.type=" + string(s.HealthCheck.Type)} {
+		if reason := engine.Unsupported(lb.Field(field), lb.TCP); reason != "" {
+			return fmt.Errorf("%.80q: %s", field, reason)
+		}
 	}
 	switch {
-	case s.Mode != lb.ModeTCP:
-		return fmt.Errorf("nginx has no mode %q", s.Mode)
-	case s.SendProxy != lb.ProxyNone && s.SendProxy != lb.ProxyV1:
-		return fmt.Errorf("nginx does not send the PROXY protocol %q", s.SendProxy)
 	case p == lb.UDP && (s.SendProxy != lb.ProxyNone || s.AcceptProxy):
-		return errors.New("nginx has no PROXY protocol for UDP")
+		return fmt.Errorf("%s has no PROXY protocol for UDP", engine)
 	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0:
 		return errors.New("negative retries or limits")
 	}
 	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout))
 }
 
+var safeHTTPPath = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
+
 func checkHealth(h lb.HealthCheck) error {
-	switch h.Type {
-	case lb.CheckNone:
+	switch {
+	case h.Type == lb.CheckNone:
 		return nil
-	case lb.CheckAuto:
-		if h.Fall < 1 {
-			return errors.New("fall is below 1")
-		}
-		return checkDuration("health check interval", h.Interval)
-	default:
-		return fmt.Errorf("nginx has no health check %q", h.Type)
+	case h.Fall < 1 || h.Rise < 1:
+		return errors.New("rise or fall is below 1")
+	case h.Type == lb.CheckHTTP && !safeHTTPPath.MatchString(h.Path):
+		return fmt.Errorf("the path %.80q of the health check is not one of letters, digits and -._~/%%", h.Path)
 	}
+	return errors.Join(checkDuration("health check interval", h.Interval), checkDuration("health check timeout", h.Timeout))
 }
 
 func checkDuration(what string, d time.Duration) error {

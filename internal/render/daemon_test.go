@@ -3,10 +3,12 @@ package render_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,14 +77,15 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
-// daemon is an nginx that runs.
+// daemon is a balancer that runs.
 type daemon struct {
+	engine  lb.Engine
 	dir     string
 	process *os.Process
 }
 
 // reload gives a daemon other frontends. It answers for them only after a while.
-func (d daemon) reload(t *testing.T, frontends ...lb.Frontend) {
+func (d daemon) reload(t testing.TB, frontends ...lb.Frontend) {
 	t.Helper()
 	for f := range mustRender(t, config(service(t, "web", frontends...))).All() {
 		writeFile(t, filepath.Join(d.dir, "live", f.Path), f.Data)
@@ -92,38 +95,121 @@ func (d daemon) reload(t *testing.T, frontends ...lb.Frontend) {
 	}
 }
 
-// serve runs nginx with one Service of some frontends until the test ends.
-func serve(t *testing.T, frontends ...lb.Frontend) daemon {
+// programs run a configuration in the foreground, and say on a socket when they
+// are ready.
+var programs = map[lb.Engine]struct {
+	install func(t testing.TB, set *fileset.Set) (dir, conf string)
+	command func(dir, conf string) []string
+	ready   string
+}{
+	lb.Nginx: {install, func(dir, conf string) []string {
+		return []string{"nginx", "-c", conf, "-e", filepath.Join(dir, "error.log")}
+	}, "ready"},
+	lb.HAProxy: {installHAProxy, func(dir, conf string) []string {
+		return []string{"haproxy", "-db", "-f", filepath.Join(dir, "owner.cfg"), "-f", conf}
+	}, "proc.ready: type=str value=<yes>"},
+}
+
+// serve runs a balancer with one Service of some frontends until the test ends.
+func serve(t testing.TB, frontends ...lb.Frontend) daemon {
 	t.Helper()
-	dir, conf := install(t, mustRender(t, config(service(t, "web", frontends...))))
-	nginx := exec.Command("nginx", "-c", conf, "-e", filepath.Join(dir, "error.log"))
-	if err := nginx.Start(); err != nil {
+	engine := engineOf(t)
+	if engine == lb.HAProxy {
+		frontends = slices.Clone(frontends)
+		for i := range frontends {
+			if h := &frontends[i].Settings.HealthCheck; h.Type == lb.CheckAuto {
+				h.Type = lb.CheckNone // there is no kube-proxy here
+			}
+		}
+	}
+	program := programs[engine]
+	dir, conf := program.install(t, mustRender(t, config(service(t, "web", frontends...))))
+	argv := program.command(dir, conf)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- nginx.Wait() }()
+	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		_ = nginx.Process.Signal(syscall.SIGTERM) // it may have ended already
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 		<-ended
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-			t.Logf("nginx says:\n%s", log)
+			t.Logf("%s says:\n%s%s", engine, said.Bytes(), log)
 		}
 	})
-	eventually(t, "nginx is ready", func() bool {
+	eventually(t, string(engine)+" is ready", func() bool {
 		c, err := net.Dial("unix", filepath.Join(dir, "ready.sock"))
 		if err != nil {
 			return false
 		}
 		defer c.Close()
-		return receive(c) == "ready"
+		_, _ = io.WriteString(c, "get var proc.ready\n") // nginx does not listen
+		return receive(c) == program.ready
 	})
-	return daemon{dir, nginx.Process}
+	return daemon{engine, dir, cmd.Process}
 }
 
-// check runs nginx -t where every address can be bound: in a network namespace
-// of its own, that lets daemons bind addresses that it does not have.
+// installHAProxy writes a set as a host puts it together, beside the file of an
+// owner whose defaults are as unlike ours as can be.
+func installHAProxy(t testing.TB, set *fileset.Set) (dir, conf string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "render") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	writeFile(t, filepath.Join(dir, "owner.cfg"), fmt.Appendf(nil, `
+global
+    maxconn 1000
+    nbthread 2
+    log stderr format raw local0 notice
+    stats socket %s/ready.sock mode 600 level admin
+    set-var proc.ready str(yes)
+defaults
+    mode http
+    maxconn 1
+    retries 0
+    timeout connect 1ms
+    timeout client 1ms
+    timeout server 1ms
+`, dir))
+	conf = filepath.Join(dir, "haproxy.cfg")
+	var whole bytes.Buffer
+	for f := range set.All() {
+		fmt.Fprintf(&whole, "\n# file: %s\n%s", f.Path, f.Data)
+	}
+	writeFile(t, conf, whole.Bytes())
+	return dir, conf
+}
+
+// check asks the engine whether it takes what was installed.
 func check(t testing.TB, conf string) error {
+	t.Helper()
+	if engineOf(t) == lb.HAProxy {
+		return checkHAProxy(t, conf)
+	}
+	return checkNginx(t, conf)
+}
+
+func checkHAProxy(t testing.TB, conf string) error {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "haproxy", "-c", "-f", filepath.Join(filepath.Dir(conf), "owner.cfg"), "-f", conf).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	if strings.Contains(string(out), "[WARNING]") {
+		return fmt.Errorf("haproxy warns: %s", out)
+	}
+	return nil
+}
+
+// checkNginx runs nginx -t where every address can be bound: in a network
+// namespace of its own, that lets daemons bind addresses that it does not have.
+func checkNginx(t testing.TB, conf string) error {
 	t.Helper()
 	const script = `ip link set lo up &&
 		echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind && echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind &&

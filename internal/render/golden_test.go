@@ -21,22 +21,34 @@ var update = flag.Bool("update", false, "write the files in testdata anew")
 func goldenConfigs(t testing.TB) map[string]*lb.Config {
 	one := func(f ...lb.Frontend) *lb.Config { return config(service(t, "web", f...)) }
 	at, nodes := "192.0.2.1:80", []string{"10.0.0.1:30080", "10.0.0.2:30080", "10.0.0.10:30080"}
+	active := lb.HealthCheck{Path: "/ready", Interval: time.Second, Timeout: 500 * time.Millisecond, Rise: 2, Fall: 3}
 	v6, nodes6 := "[2001:db8::1]:80", []string{"[2001:db8:1::1]:30080", "[2001:db8:1::2]:30080"}
 	set := func(change func(*lb.Settings)) *lb.Config { return one(with(tcp(at, nodes...), change)) }
 	return map[string]*lb.Config{
-		"no-services":             config(),
-		"tcp":                     one(tcp(at, nodes...)),
-		"udp":                     one(udp(at, nodes...)),
+		"no-services":       config(),
+		"tcp":               one(tcp(at, nodes...)),
+		"udp":               one(udp(at, nodes...)),
+		"S19-local":         one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
+		"proxy-protocol-v2": set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
+		"check-tcp":         set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }),
+		"check-http":        set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckHTTP }),
+		"check-http-on-a-port": set(func(s *lb.Settings) {
+			s.HealthCheck, s.HealthCheck.Type, s.HealthCheck.Port = active, lb.CheckHTTP, 8080
+		}),
 		"S10-two-families":        one(tcp(at, nodes...), tcp(v6, nodes6...)),
 		"S16-tcp-and-udp":         one(tcp(at, nodes...), udp(at, nodes...)),
-		"S27-no-nodes":            one(tcp(at), udp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
+		"S27-no-nodes":            one(tcp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
+		"S27-no-nodes-udp":        one(udp(at)),
 		"S28-source-ranges":       one(from(tcp(at, nodes...), "198.51.100.0/24", "203.0.113.7/32"), from(tcp(v6, nodes6...), "2001:db8:9::/48")),
-		"S28-closed":              one(from(tcp(at, nodes...)), from(udp(at, nodes...))),
+		"S28-closed":              one(from(tcp(at, nodes...)), from(accepting(tcp("192.0.2.1:81", nodes...)))),
+		"S28-closed-udp":          one(from(udp(at, nodes...))),
 		"S28-all-of-one-family":   one(from(tcp(at, nodes...), "0.0.0.0/0"), from(tcp(v6, nodes6...), "::/0")),
-		"S29-affinity":            one(sticky(tcp(at, nodes...)), sticky(udp(at, nodes...))),
+		"S29-affinity":            one(sticky(tcp(at, nodes...))),
+		"S29-affinity-udp":        one(sticky(udp(at, nodes...))),
 		"least-connections":       one(algorithm(tcp(at, nodes...), lb.LeastConnections)),
 		"random":                  one(algorithm(tcp(at, nodes...), lb.Random)),
-		"source-hash":             one(algorithm(tcp(at, nodes...), lb.SourceHash), algorithm(udp(at, nodes...), lb.SourceHash)),
+		"source-hash":             one(algorithm(tcp(at, nodes...), lb.SourceHash), algorithm(tcp(v6, nodes6...), lb.SourceHash)),
+		"source-hash-udp":         one(algorithm(udp(at, nodes...), lb.SourceHash)),
 		"proxy-protocol-send":     set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"proxy-protocol-accept":   one(accepting(tcp(at, nodes...)), accepting(tcp(v6, nodes6...))),
 		"proxy-protocol-and-list": one(from(accepting(tcp(at, nodes...)), "198.51.100.0/24")),
@@ -62,66 +74,99 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 	}
 }
 
+// local makes a Frontend that is for nodes with endpoints only.
+func local(f lb.Frontend) lb.Frontend {
+	f.HealthCheckNodePort = 32000
+	return f
+}
+
 func TestGolden(t *testing.T) {
-	for name, cfg := range goldenConfigs(t) {
-		t.Run(name, func(t *testing.T) {
-			set, dir := mustRender(t, cfg), filepath.Join("testdata", filepath.FromSlash(t.Name()))
-			if *update {
-				if err := os.RemoveAll(dir); err != nil {
-					t.Fatal(err)
+	onEngines(t, func(t onEngine) {
+		for name, cfg := range goldenConfigs(t) {
+			if !carried(t.engine, cfg) {
+				continue
+			}
+			t.Run(name, func(t onEngine) {
+				set, dir := mustRender(t, cfg), filepath.Join("testdata", filepath.FromSlash(t.Name()))
+				if *update {
+					if err := os.RemoveAll(dir); err != nil {
+						t.Fatal(err)
+					}
+					for f := range set.All() {
+						writeFile(t, filepath.Join(dir, filepath.FromSlash(f.Path)), f.Data)
+					}
 				}
-				for f := range set.All() {
-					writeFile(t, filepath.Join(dir, filepath.FromSlash(f.Path)), f.Data)
+				if d := cmp.Diff(readTree(t, dir), contents(set)); d != "" {
+					t.Errorf("not as in %s (-want +got):\n%s", dir, d)
+				}
+				_, conf := programs[t.engine].install(t, set)
+				if err := check(t, conf); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+}
+
+// carried reports whether an engine can do all of a Config.
+func carried(e lb.Engine, cfg *lb.Config) bool {
+	for _, s := range cfg.Services {
+		for _, f := range s.Frontends {
+			set := f.Settings
+			for _, field := range []string{"proxyProtocol.send=" + string(set.SendProxy), "healthCheck.type=" + string(set.HealthCheck.Type)} {
+				if e.Unsupported(lb.Field(field), lb.TCP) != "" {
+					return false
 				}
 			}
-			if d := cmp.Diff(readTree(t, dir), contents(set)); d != "" {
-				t.Errorf("not as in %s (-want +got):\n%s", dir, d)
+			if !e.Carries(f.Listener.Protocol) {
+				return false
 			}
-			_, conf := install(t, set)
-			if err := check(t, conf); err != nil {
-				t.Error(err)
-			}
-		})
+		}
 	}
+	return true
 }
 
 // Every folder in testdata belongs to a case that still exists.
 func TestGoldenHasNoLeftovers(t *testing.T) {
-	entries, err := os.ReadDir(filepath.Join("testdata", "TestGolden"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	configs := goldenConfigs(t)
-	for _, e := range entries {
-		if _, ok := configs[e.Name()]; !ok {
-			t.Errorf("no case for %s", e.Name())
+	for _, engine := range lb.Engines {
+		entries, err := os.ReadDir(filepath.Join("testdata", "TestGolden", string(engine)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if cfg := configs[e.Name()]; cfg == nil || !carried(engine, cfg) {
+				t.Errorf("no case for %s/%s", engine, e.Name())
+			}
 		}
 	}
 }
 
-// The check can fail: without this, TestGolden would prove nothing.
-func TestNginxRefusesABadFile(t *testing.T) {
-	good := mustRender(t, config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080"))))
-	data, err := os.ReadFile(filepath.Join("testdata", "bad.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bad, err := fileset.NewFragment("services/default.bad.conf", data, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := []fileset.File{bad}
-	for f := range good.All() {
-		files = append(files, f)
-	}
-	set, err := fileset.New(files...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, conf := install(t, set)
-	if err := check(t, conf); err == nil || !strings.Contains(err.Error(), "default.bad.conf:") {
-		t.Errorf("want an error that names the file, got %v", err)
-	}
+// The checks can fail: without this, TestGolden would prove nothing.
+func TestEnginesRefuseABadFile(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		good := mustRender(t, config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080"))))
+		data, err := os.ReadFile(filepath.Join("testdata", "bad."+string(t.engine)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad, err := fileset.NewFragment("services/default.bad.conf", data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := []fileset.File{bad}
+		for f := range good.All() {
+			files = append(files, f)
+		}
+		set, err := fileset.New(files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, conf := programs[t.engine].install(t, set)
+		if err := check(t, conf); err == nil || !strings.Contains(err.Error(), "lissen") {
+			t.Errorf("want an error that names the mistake, got %v", err)
+		}
+	})
 }
 
 // 1.5 kB per server is enough for nginx, at every size.

@@ -118,8 +118,8 @@ func TestHostileTextReachesNoFile(t *testing.T) {
 	}
 }
 
-// lines are all that a rendered file may consist of.
-var lines = func() *regexp.Regexp {
+// nginxLines are all that a file rendered for nginx may consist of.
+var nginxLines = func() *regexp.Regexp {
 	const name, address, prefix, duration = `[a-z0-9.-]+`, `(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+`, `[0-9a-f:.]+/\d+`, `\d+m?s`
 	return regexp.MustCompile(`^(` + strings.Join([]string{
 		``, `}`, `server {`, `upstream ` + name + ` {`,
@@ -140,9 +140,30 @@ var lines = func() *regexp.Regexp {
 	}, "|") + `)$`)
 }()
 
+// haproxyLines are all that a file rendered for HAProxy may consist of.
+var haproxyLines = func() *regexp.Regexp {
+	const name, address, prefix, duration = `[a-z0-9.-]+`, `(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+`, `[0-9a-f:.]+/\d+`, `\d+m?s`
+	return regexp.MustCompile(`^(` + strings.Join([]string{
+		``, `(backend|listen) ` + name, `defaults external-lb`,
+		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
+		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
+		`    mode tcp`, `    log global`, `    option (tcplog|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
+		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
+		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
+		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
+		`    server ` + name + ` ` + address + `( id \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( maxconn \d+)?( send-proxy(-v2)?)?`,
+		`    bind ` + address + `( accept-proxy)?`, `    acl sources src ` + prefix,
+		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
+		`    stick-table type ip(v6)? size 64k expire 10s store conn_cur`, `    tcp-request session track-sc0 src`,
+		`    tcp-request session reject if { sc0_conn_cur gt \d+ }`,
+		`    balance (roundrobin|leastconn|source|random)`, `    hash-type consistent`,
+	}, "|") + `)$`)
+}()
+
 // checkText holds a file against the lines that it may have, and its braces.
-func checkText(t *testing.T, file fileset.File) {
+func checkText(t testing.TB, engine lb.Engine, file fileset.File) {
 	t.Helper()
+	lines := map[lb.Engine]*regexp.Regexp{lb.Nginx: nginxLines, lb.HAProxy: haproxyLines}[engine]
 	depth := 0
 	for i, line := range strings.Split(string(file.Data), "\n") {
 		if !lines.MatchString(line) {
@@ -158,20 +179,28 @@ func checkText(t *testing.T, file fileset.File) {
 }
 
 func TestGoldenFilesHaveOnlyKnownLines(t *testing.T) {
-	for _, cfg := range goldenConfigs(t) {
-		for f := range mustRender(t, cfg).All() {
-			checkText(t, f)
+	onEngines(t, func(t onEngine) {
+		for _, cfg := range goldenConfigs(t) {
+			if carried(t.engine, cfg) {
+				for f := range mustRender(t, cfg).All() {
+					checkText(t, t.engine, f)
+				}
+			}
 		}
-	}
+	})
 }
 
 func FuzzRender(f *testing.F) {
 	f.Add("default", "web", uid, "192.0.2.1", "10.0.0.1", "10.0.0.0/8", "RoundRobin", uint16(80), uint16(30080), int64(1e9), int32(2), byte(0))
 	f.Add("a", "b", "c", "2001:db8::1", "fe80::1%eth0", "::/0", "Random", uint16(1), uint16(65535), int64(1), int32(0), byte(255))
 	f.Add("a", hijacking[0], "c", "unix:/var/run/docker.sock", "localhost", "all", "hash; }", uint16(0), uint16(0), int64(-1), int32(-1), byte(0x55))
-	r, err := render.New(lb.Nginx)
-	if err != nil {
-		f.Fatal(err)
+	renderers := map[lb.Engine]*render.Renderer{}
+	for _, e := range lb.Engines {
+		r, err := render.New(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		renderers[e] = r
 	}
 	f.Fuzz(func(t *testing.T, namespace, name, uid, listen, backend, source, algorithm string, port, nodePort uint16, span int64, number int32, bits byte) {
 		id, err := lb.NewID(namespace, name, uid)
@@ -202,14 +231,19 @@ func FuzzRender(f *testing.F) {
 			fe.Settings.SendProxy = lb.ProxyV1
 		}
 		if on(6) {
-			fe.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckAuto, Path: source, Interval: time.Duration(span), Fall: number}
+			fe.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckAuto, Path: source, Interval: time.Duration(span), Timeout: time.Duration(span), Rise: number, Fall: number}
 		}
-		set, err := r.Render(config(&lb.Service{ID: id, Frontends: []lb.Frontend{fe}}))
-		if (err == nil) != (set.Len() == 2) {
-			t.Errorf("%d files and the error %v", set.Len(), err)
+		if on(7) {
+			fe.Settings.HealthCheck.Type = lb.CheckHTTP
 		}
-		for file := range set.All() {
-			checkText(t, file)
+		for engine, r := range renderers {
+			set, err := r.Render(config(&lb.Service{ID: id, Frontends: []lb.Frontend{fe}}))
+			if (err == nil) != (set.Len() == 2) {
+				t.Errorf("%s: %d files and the error %v", engine, set.Len(), err)
+			}
+			for file := range set.All() {
+				checkText(t, engine, file)
+			}
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -44,43 +43,23 @@ type nginxFrontend struct {
 	socket fileset.Socket
 }
 
-// newNginxService refuses what cannot be printed safely or nginx cannot do,
-// also where the makers of the model rule it out: this is the last gate before
-// a file that a daemon runs.
-func newNginxService(s *lb.Service) (*nginxService, error) {
-	id, err := lb.NewID(s.ID.Namespace, s.ID.Name, s.ID.UID)
+// newNginxService refuses what cannot be printed safely or nginx cannot do: this
+// is the last gate before a file that a daemon runs.
+func newNginxService(s *lb.Service) (view, error) {
+	id, frontends, err := checkService(lb.Nginx, s)
 	if err != nil {
-		return nil, err
+		return view{}, err
 	}
-	if len(s.Frontends) == 0 {
-		return nil, errors.New("no frontends")
+	service := &nginxService{ID: id, Frontends: make([]nginxFrontend, len(frontends))}
+	out := view{data: service}
+	for i, f := range frontends {
+		service.Frontends[i] = newNginxFrontend(id, f)
+		out.listens = append(out.listens, service.Frontends[i].socket)
 	}
-	view := &nginxService{ID: id, Frontends: make([]nginxFrontend, len(s.Frontends))}
-	sorted := slices.SortedFunc(slices.Values(s.Frontends), func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
-	for i := range sorted {
-		f := &sorted[i]
-		if i > 0 && f.Listener == sorted[i-1].Listener {
-			return nil, fmt.Errorf("two frontends for %s", f.Listener)
-		}
-		if view.Frontends[i], err = newNginxFrontend(id, f); err != nil {
-			return nil, fmt.Errorf("frontend %s: %w", f.Listener, err)
-		}
-	}
-	return view, nil
+	return out, nil
 }
 
-func (s *nginxService) listens() []fileset.Socket {
-	sockets := make([]fileset.Socket, len(s.Frontends))
-	for i := range s.Frontends {
-		sockets[i] = s.Frontends[i].socket
-	}
-	return sockets
-}
-
-func newNginxFrontend(id lb.ID, f *lb.Frontend) (nginxFrontend, error) {
-	if err := checkFrontend(f); err != nil {
-		return nginxFrontend{}, err
-	}
+func newNginxFrontend(id lb.ID, f *lb.Frontend) nginxFrontend {
 	set, address := f.Settings, netip.AddrPortFrom(f.Listener.Address, f.Listener.Port)
 	protocol := strings.ToLower(string(f.Listener.Protocol))
 	v := nginxFrontend{
@@ -105,7 +84,7 @@ func newNginxFrontend(id lb.ID, f *lb.Frontend) (nginxFrontend, error) {
 	if v.AcceptProxy {
 		v.TrustedProxies = trustedProxies(v.Sources, f)
 	}
-	return v, nil
+	return v
 }
 
 // Tries is how many servers one connection is tried on.
@@ -193,7 +172,7 @@ func serverParameters(set lb.Settings) string {
 // seconds rounds up, for parameters that nginx takes in whole seconds.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// milliseconds prints a duration as nginx reads it, rounded up.
+// milliseconds prints a duration as nginx and HAProxy read it, rounded up.
 func milliseconds(d time.Duration) string {
 	if d%time.Second == 0 {
 		return fmt.Sprintf("%ds", d/time.Second)

@@ -49,32 +49,63 @@ func (e *ServiceError) Error() string { return fmt.Sprintf("Service %s: %v", e.I
 
 func (e *ServiceError) Unwrap() error { return e.Err }
 
+// engine is how the model becomes the files of one engine.
+type engine struct {
+	service func(*lb.Service) (view, error)
+	main    func(checks map[nodeCheck]int) any // data of the main file
+}
+
+var engines = map[lb.Engine]engine{
+	lb.Nginx:   {newNginxService, func(map[nodeCheck]int) any { return nil }},
+	lb.HAProxy: {newHAProxyService, haproxyMain},
+}
+
+// view is what a template prints of a Service, and what it needs beside that.
+type view struct {
+	data    any
+	listens []fileset.Socket
+	checks  []nodeCheck // that all Services share
+}
+
 // Renderer renders the Configs of one Balancer, one after the other. It keeps
 // what it made of the Services of the last one. Not for concurrent use.
 type Renderer struct {
+	engine    engine
 	templates *template.Template
 	main      fileset.File
-	fragments map[*lb.Service]fileset.File // of the last Config
-	services  []*lb.Service                // of the last Config
-	set       *fileset.Set                 // of the last Config, if all of it could be rendered
+	checks    map[nodeCheck]int         // in the main file, with the number of Services that need each
+	fragments map[*lb.Service]*fragment // of the last Config
+	services  []*lb.Service             // of the last Config
+	set       *fileset.Set              // of the last Config, if all of it could be rendered
+}
+
+// fragment is the file of a Service, and the checks that it needs.
+type fragment struct {
+	file   fileset.File
+	checks []nodeCheck
 }
 
 // New makes a Renderer for an engine.
-func New(engine lb.Engine) (*Renderer, error) {
-	if engine != lb.Nginx {
-		return nil, fmt.Errorf("no templates for the engine %q", engine)
+func New(name lb.Engine) (*Renderer, error) {
+	e, ok := engines[name]
+	if !ok {
+		return nil, fmt.Errorf("no templates for the engine %q", name)
 	}
-	parsed, err := template.New("").Option("missingkey=error").ParseFS(templates.Nginx, "nginx/*.tmpl")
+	parsed, err := template.New("").Option("missingkey=error").ParseFS(templates.Engines, string(name)+"/*.tmpl")
 	if err != nil {
 		return nil, fmt.Errorf("parse the built-in templates: %w", err)
 	}
-	r := &Renderer{templates: parsed}
-	data, err := r.execute("main.conf.tmpl", nil)
+	r := &Renderer{engine: e, templates: parsed, checks: map[nodeCheck]int{}}
+	return r, r.renderMain()
+}
+
+func (r *Renderer) renderMain() error {
+	data, err := r.execute("main.conf.tmpl", r.engine.main(r.checks))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.main, err = fileset.NewFile(MainPath, data)
-	return r, err
+	return err
 }
 
 // Render makes the files of a Config. A Service that is the same pointer as last
@@ -85,41 +116,68 @@ func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
 		return r.set, nil
 	}
 	var failed []error
-	fragments := make(map[*lb.Service]fileset.File, len(cfg.Services))
-	files := append(make([]fileset.File, 0, len(cfg.Services)+1), r.main)
+	changed := false
+	fragments := make(map[*lb.Service]*fragment, len(cfg.Services))
+	files := append(make([]fileset.File, 0, len(cfg.Services)+1), fileset.File{})
 	for _, s := range cfg.Services {
-		fragment, known := r.fragments[s]
+		f, known := r.fragments[s]
 		if !known {
 			var err error
-			if fragment, err = r.fragment(s); err != nil {
+			if f, err = r.fragment(s); err != nil {
 				failed = append(failed, &ServiceError{ID: s.ID, Err: err})
 				continue
 			}
+			changed = r.count(f.checks, 1) || changed
 		}
-		fragments[s] = fragment
-		files = append(files, fragment)
+		fragments[s] = f
+		files = append(files, f.file)
 	}
+	for s, f := range r.fragments {
+		if _, kept := fragments[s]; !kept {
+			changed = r.count(f.checks, -1) || changed
+		}
+	}
+	r.fragments, r.services, r.set = fragments, slices.Clone(cfg.Services), nil
+	if changed {
+		if err := r.renderMain(); err != nil {
+			return nil, err
+		}
+	}
+	files[0] = r.main
 	set, err := fileset.New(files...)
 	if err != nil {
 		return nil, err
 	}
-	r.fragments, r.services, r.set = fragments, slices.Clone(cfg.Services), nil
 	if len(failed) == 0 {
 		r.set = set
 	}
 	return set, errors.Join(failed...)
 }
 
-func (r *Renderer) fragment(s *lb.Service) (fileset.File, error) {
-	view, err := newNginxService(s)
-	if err != nil {
-		return fileset.File{}, err
+// count one Service more or less for some checks, and report whether one has
+// come or gone.
+func (r *Renderer) count(checks []nodeCheck, by int) (changed bool) {
+	for _, c := range checks {
+		was := r.checks[c]
+		if r.checks[c] = was + by; was+by == 0 {
+			delete(r.checks, c)
+		}
+		changed = changed || was == 0 || was+by == 0
 	}
-	data, err := r.execute("service.conf.tmpl", view)
+	return changed
+}
+
+func (r *Renderer) fragment(s *lb.Service) (*fragment, error) {
+	v, err := r.engine.service(s)
 	if err != nil {
-		return fileset.File{}, err
+		return nil, err
 	}
-	return fileset.NewFragment(Path(s.ID), data, view.listens())
+	data, err := r.execute("service.conf.tmpl", v.data)
+	if err != nil {
+		return nil, err
+	}
+	file, err := fileset.NewFragment(Path(s.ID), data, v.listens)
+	return &fragment{file, v.checks}, err
 }
 
 func (r *Renderer) execute(name string, data any) ([]byte, error) {

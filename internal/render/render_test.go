@@ -148,7 +148,53 @@ func TestRenderLeavesOutOnlyWhatCannotBeRendered(t *testing.T) {
 }
 
 // What the model's types cannot rule out is refused at the last gate.
+func TestRenderRefusesWhatNoEngineCanDo(t *testing.T) {
+	onEngines(t, testRenderRefuses)
+}
+
 func TestRenderRefusesWhatNginxCannotDo(t *testing.T) {
+	for name, change := range map[string]func(*lb.Settings){
+		"PROXY V2":   func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 },
+		"TCP check":  func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckTCP },
+		"HTTP check": func(s *lb.Settings) { s.HealthCheck.Type, s.HealthCheck.Path = lb.CheckHTTP, "/" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, service(t, "web", with(tcp("192.0.2.1:80", "10.0.0.1:30080"), change)))
+		})
+	}
+}
+
+func TestRenderRefusesWhatHAProxyCannotPrint(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		if t.engine != lb.HAProxy {
+			return
+		}
+		for name, node := range map[string]string{
+			"a line": "a\nglobal", "a blank": "a b", "nothing": "", "a comment": "a#", "a variable": "${HOME}", "a slash": "a/b", "too long": strings.Repeat("a", 254),
+		} {
+			t.Run("node named by "+name, func(t onEngine) {
+				f := tcp("192.0.2.1:80", "10.0.0.1:30080")
+				f.Backends[0].Node = node
+				wantRefused(t, service(t, "web", f))
+			})
+		}
+		t.Run("one node twice", func(t onEngine) {
+			f := tcp("192.0.2.1:80", "10.0.0.1:30080", "10.0.0.2:30080")
+			f.Backends[1].Node = f.Backends[0].Node
+			wantRefused(t, service(t, "web", f))
+		})
+		for name, path := range map[string]string{"a line": "/\nglobal", "no slash": "x", "a blank": "/a b", "a quote": `/"`} {
+			t.Run("path with "+name, func(t onEngine) {
+				wantRefused(t, service(t, "web", with(tcp("192.0.2.1:80", "10.0.0.1:30080"), func(s *lb.Settings) {
+					s.HealthCheck.Type, s.HealthCheck.Path = lb.CheckHTTP, path
+				})))
+			})
+		}
+		wantRefused(t, service(t, "udp", udp("192.0.2.1:80")))
+	})
+}
+
+func testRenderRefuses(t onEngine) {
 	base := func() lb.Frontend { return tcp("192.0.2.1:80", "10.0.0.1:30080") }
 	set := func(change func(*lb.Settings)) lb.Frontend { return with(base(), change) }
 	zone := netip.MustParseAddr("fe80::1%eth0; } server { listen 1")
@@ -169,11 +215,11 @@ func TestRenderRefusesWhatNginxCannotDo(t *testing.T) {
 		"no range":                  {Listener: base().Listener, Settings: base().Settings, Allow: lb.Allow{Sources: make([]netip.Prefix, 1)}},
 		"unknown algorithm":         set(func(s *lb.Settings) { s.Algorithm = "round_robin; }" }),
 		"HTTP mode":                 set(func(s *lb.Settings) { s.Mode = lb.ModeHTTP }),
-		"PROXY V2":                  set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
+		"PROXY V3":                  set(func(s *lb.Settings) { s.SendProxy = "V3" }),
 		"PROXY for UDP":             with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"PROXY from UDP":            with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.AcceptProxy = true }),
-		"TCP check":                 set(func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckTCP }),
-		"HTTP check":                set(func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckHTTP }),
+		"unknown check":             set(func(s *lb.Settings) { s.HealthCheck.Type = "Ping" }),
+		"HTTP check without a path": set(func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckHTTP }),
 		"fall 0":                    set(func(s *lb.Settings) { s.HealthCheck.Fall = 0 }),
 		"no interval":               set(func(s *lb.Settings) { s.HealthCheck.Interval = 0 }),
 		"no connect timeout":        set(func(s *lb.Settings) { s.ConnectTimeout = 0 }),
@@ -184,15 +230,15 @@ func TestRenderRefusesWhatNginxCannotDo(t *testing.T) {
 		"negative limit per node":   set(func(s *lb.Settings) { s.MaxConnectionsPerNode = -1 }),
 		"negative limit per client": set(func(s *lb.Settings) { s.MaxConnectionsPerClient = -1 }),
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(t onEngine) {
 			wantRefused(t, service(t, "web", f))
 		})
 	}
-	t.Run("no frontends", func(t *testing.T) { wantRefused(t, service(t, "web")) })
-	t.Run("S34 one listener twice", func(t *testing.T) { wantRefused(t, service(t, "web", base(), base())) })
+	t.Run("no frontends", func(t onEngine) { wantRefused(t, service(t, "web")) })
+	t.Run("S34 one listener twice", func(t onEngine) { wantRefused(t, service(t, "web", base(), base())) })
 }
 
-func wantRefused(t *testing.T, s *lb.Service) {
+func wantRefused(t testing.TB, s *lb.Service) {
 	t.Helper()
 	set, err := newRenderer(t).Render(config(s))
 	var failed *render.ServiceError

@@ -16,7 +16,7 @@ import (
 // so that an answer would be there in much less.
 const silence = 300 * time.Millisecond
 
-func startUDPNodes(t *testing.T, count int) (nodes []net.PacketConn, addresses []string) {
+func startUDPNodes(t testing.TB, count int) (nodes []net.PacketConn, addresses []string) {
 	t.Helper()
 	for range count {
 		n := startUDPNode(t, "127.0.0.1")
@@ -27,7 +27,7 @@ func startUDPNodes(t *testing.T, count int) (nodes []net.PacketConn, addresses [
 
 // burst sends bursts of datagrams as fast as it can, so that several workers
 // are busy with the flow, and returns which nodes answered.
-func burst(t *testing.T, conn net.Conn) map[string]bool {
+func burst(t testing.TB, conn net.Conn) map[string]bool {
 	t.Helper()
 	const bursts, size = 20, 10
 	reached, buffer, answers := map[string]bool{}, make([]byte, 100), 0
@@ -53,7 +53,7 @@ func burst(t *testing.T, conn net.Conn) map[string]bool {
 }
 
 // bursts has flows of one client side by side, and returns the nodes of each.
-func bursts(t *testing.T, flows int, at string) []map[string]bool {
+func bursts(t testing.TB, flows int, at string) []map[string]bool {
 	t.Helper()
 	reached := make([]map[string]bool, flows)
 	var all sync.WaitGroup

@@ -41,7 +41,7 @@ func (l layers) at(port string) []*v1alpha1.UpstreamSettings {
 // resolve settles every field: the strongest level that sets it to something
 // that the engine can do.
 func (l layers) resolve(engine lb.Engine, port string, p lb.Protocol) lb.Settings {
-	out := builtIn(p)
+	out := builtIn(engine, p)
 	levels := l.at(port)
 	for _, f := range fields {
 		for _, level := range levels {

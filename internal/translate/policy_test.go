@@ -81,7 +81,7 @@ func TestUnsupportedSettingsFallBack(t *testing.T) {
 		}))
 	for _, f := range in.Only(t).Frontends {
 		isTCP := f.Listener.Protocol == lb.TCP
-		want := builtIn(f.Listener.Protocol)
+		want := builtIn(lb.Nginx, f.Listener.Protocol)
 		if isTCP {
 			want.Algorithm, want.SendProxy, want.AcceptProxy = lb.LeastConnections, lb.ProxyV1, true
 		}
@@ -312,7 +312,7 @@ func TestFieldsAndCapabilitiesAgree(t *testing.T) {
 func TestBuiltInSettingsAreSupported(t *testing.T) {
 	for _, e := range lb.Engines {
 		for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
-			s := builtIn(p)
+			s := builtIn(e, p)
 			for _, f := range []lb.Field{"algorithm=" + lb.Field(s.Algorithm), "mode=" + lb.Field(s.Mode), "proxyProtocol.send=" + lb.Field(s.SendProxy), "healthCheck.type=" + lb.Field(s.HealthCheck.Type)} {
 				if reason := e.Unsupported(f, p); e.Carries(p) && reason != "" {
 					t.Errorf("%s over %s on %s: %s", f, p, e, reason)

@@ -88,18 +88,21 @@ var fields = []field{
 		func(s *lb.Settings, v string) error { return duration(&s.Drain, v) }},
 }
 
-// builtIn is below every other level. A node that failed is tried again soon: with
-// passive checks, a Service that had no endpoints fails on every node, and this is
-// how long clients are refused after it got some.
-func builtIn(p lb.Protocol) lb.Settings {
+// builtIn is below every other level.
+func builtIn(engine lb.Engine, p lb.Protocol) lb.Settings {
 	s := lb.Settings{
 		Algorithm:      lb.RoundRobin,
 		Mode:           lb.ModeTCP,
 		SendProxy:      lb.ProxyNone,
 		ConnectTimeout: time.Second,
 		IdleTimeout:    10 * time.Minute,
-		HealthCheck:    lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
+		HealthCheck:    lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
 		Retries:        2,
+	}
+	if engine == lb.Nginx {
+		// With passive checks, a Service that had no endpoints fails on every node, and
+		// clients are refused after it got some until its nodes are tried again.
+		s.HealthCheck.Rise, s.HealthCheck.Fall = 1, 1
 	}
 	if p == lb.UDP {
 		s.IdleTimeout = time.Minute
