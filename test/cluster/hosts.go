@@ -176,6 +176,12 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	return c.await(ctx, "", name+"'s sshd", func() error { return answers(ctx, h.Addr(), 22) })
 }
 
+// StartEngine starts the engine's daemon as the machine's boot does.
+func (h *Host) StartEngine(ctx context.Context) error {
+	_, err := h.Shell(ctx, startEngine[h.c.now().Options.Engine])
+	return err
+}
+
 // localRoutes make every address of the pools one of the host's own, without listing them (AnyIP).
 func (c *Cluster) localRoutes() []string {
 	var lines []string

@@ -164,7 +164,7 @@ func TestCommands_DiffShowsTampering(t *testing.T) {
 	host := env.Hosts()[1]
 	h, err := env.Host(host)
 	must(t, err)
-	path := "/var/lib/external-lb/nginx/live/services/" + s.namespace + ".web." + string(s.get(svc).UID) + ".conf"
+	path := engine.live() + fragmentPath(s.get(svc))
 	before, err := h.ReadFile(t.Context(), path)
 	must(t, err)
 	must(t, h.WriteFile(t.Context(), path, append(before, "# more\n"...)))

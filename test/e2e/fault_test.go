@@ -43,7 +43,7 @@ func (s *scene) spare(change func(*v1alpha1.Balancer)) (*v1alpha1.Balancer, *clu
 	must(s.t, err)
 	b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
 	b.Spec.Hosts = []v1alpha1.Host{{Name: "spare", Address: h.Addr().String(), SecretRef: &corev1.LocalObjectReference{Name: s.namespace}}}
-	b.Spec.Reload.MinInterval = "100ms"
+	b.Spec.Engine, b.Spec.Reload.MinInterval = engine.name, "100ms"
 	if change != nil {
 		change(b)
 	}
@@ -284,22 +284,23 @@ func TestFault_DriftIsMended(t *testing.T) {
 	before := fragment(t, svc)
 	h, err := env.Host("lb1")
 	must(t, err)
-	path := fmt.Sprintf("/var/lib/external-lb/nginx/live/services/%s.web.%s.conf", s.namespace, svc.UID)
-	must(t, h.WriteFile(t.Context(), path, []byte("# emptied by hand\n")))
-	_, err = h.Exec(t.Context(), "nginx", "-s", "reload")
+	address, path := addresses(s.get(svc))[0], engine.runningPath(svc)
+	_, err = h.Shell(t.Context(), fmt.Sprintf("sed -i 's/%[1]s:80/%[1]s:8099/' %[2]s; ! grep %[1]s:80' ' %[2]s; %[3]s", address, path, engine.reload))
 	must(t, err)
-	eventually(t, func(context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		if after := fragment(t, svc); after != before {
 			return fmt.Errorf("on the host:\n%s", after)
 		}
-		return nil
+		_, err := h.Shell(ctx, "! grep 8099 "+path)
+		return err
 	})
 	must(t, env.RouteVia(t.Context(), "lb1"))
 	defer func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) }()
-	s.answers("web", addresses(s.get(svc))[0], 80)
+	s.answers("web", address, 80)
+	s.silent(address, 8099)
 }
 
-// Without a manager a host that reboots, or whose nginx is killed and started
+// Without a manager a host that reboots, or whose daemon is killed and started
 // by its own means, serves what was last proved.
 func TestFault_HostsServeWithoutTheManager(t *testing.T) {
 	s := newScene(t)
@@ -315,8 +316,10 @@ func TestFault_HostsServeWithoutTheManager(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"reboot": func() error { return h.Reboot(t.Context()) },
 		"kill": func() error {
-			_, err := h.Shell(t.Context(), "pkill -KILL -x nginx; until nginx; do sleep 0.1; done")
-			return err
+			if _, err := h.Shell(t.Context(), engine.kill); err != nil {
+				return err
+			}
+			return h.StartEngine(t.Context())
 		},
 	} {
 		if err := do(); err != nil {
@@ -327,12 +330,11 @@ func TestFault_HostsServeWithoutTheManager(t *testing.T) {
 	must(t, env.StartManager(t.Context()))
 	s.inSync(balancer)
 	// A daemon that does not run is told, by its own name.
-	_, err = h.Shell(t.Context(), "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done")
+	_, err = h.Shell(t.Context(), engine.stop)
 	must(t, err)
 	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].Port = 81 })
-	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "nginx does not run")
-	_, err = h.Exec(t.Context(), "nginx")
-	must(t, err)
+	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, engine.daemon+" does not run")
+	must(t, h.StartEngine(t.Context()))
 	s.inSync(balancer)
 	s.answers("web", address, 81)
 }

@@ -56,7 +56,7 @@ func TestInput_HostileStrings(t *testing.T) {
 	for _, name := range []string{"lb1", "lb2"} {
 		h, err := env.Host(name)
 		must(t, err)
-		if found, err := h.Shell(t.Context(), "! grep -rl hostile_directive /etc/nginx/. /var/lib/external-lb/nginx/."); err != nil {
+		if found, err := h.Shell(t.Context(), "! grep -rl hostile_directive /etc/"+string(engine.name)+"/. "+engine.live()); err != nil {
 			t.Errorf("on %s: %s%v", name, found, err)
 		}
 	}
@@ -80,7 +80,7 @@ func TestInput_PoliciesThatConflict(t *testing.T) {
 	younger := policy("b", v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "777ms"}, Algorithm: v1alpha1.LeastConnections})
 	eventually(t, func(context.Context) error {
 		text := fragment(t, svc)
-		if !strings.Contains(text, "250ms") || strings.Contains(text, "777ms") || !strings.Contains(text, "least_conn") {
+		if !strings.Contains(text, "250ms") || strings.Contains(text, "777ms") || !strings.Contains(text, engine.leastConns) {
 			return fmt.Errorf("live:\n%s", text)
 		}
 		return nil

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,10 +30,23 @@ var env *lab.Lab
 // binary is the external-lb under test, and clusterDir the test cluster's directory.
 var binary, clusterDir string
 
+// onlyEngine runs the suite on one engine instead of on all, one after the other.
+var onlyEngine = flag.String("engine", "", "run on this engine alone")
+
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	flag.Parse()
+	code := 0
+	for _, e := range engines {
+		if *onlyEngine == "" || *onlyEngine == string(e.name) {
+			engine = e
+			fmt.Fprintln(os.Stderr, "== on", e.name)
+			code = max(code, run(m))
+		}
+	}
+	os.Exit(code)
 }
 
+// run the suite on the engine.
 func run(m *testing.M) int {
 	ctx := context.Background()
 	fail := func(err error) int {
@@ -52,7 +66,7 @@ func run(m *testing.M) int {
 		return fail(fmt.Errorf("go build: %w\n%s", err, out))
 	}
 	env, err = lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary},
+		Cluster:  cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary, Engine: string(engine.name)},
 		Root:     filepath.Join("..", ".."),
 		Balancer: balancer,
 		Change:   func(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "100ms" },

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
 )
 
@@ -85,12 +86,20 @@ func TestS10_DualStack(t *testing.T) {
 	s.answers("web", addresses(again)[1], 80)
 }
 
-func TestS13_ProtocolThatNginxCannotCarry(t *testing.T) {
+func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
+	for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolSCTP} {
+		if !lb.Engine(engine.name).Carries(lb.Protocol(protocol)) {
+			t.Run(string(protocol), func(t *testing.T) { cannotCarry(t, protocol) })
+		}
+	}
+}
+
+func cannotCarry(t *testing.T, protocol corev1.Protocol) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web",
 		withPort("http", corev1.ProtocolTCP, 80, 8080),
-		withPort("signal", corev1.ProtocolSCTP, 80, 9001))
+		withPort("signal", protocol, 80, 9001))
 	address := s.published(svc)[0]
 	s.answers("web", address, 80)
 	fresh := s.until(svc, "told of its port", func(svc *corev1.Service) bool {
@@ -101,9 +110,9 @@ func TestS13_ProtocolThatNginxCannotCarry(t *testing.T) {
 	}
 	ports := fresh.Status.LoadBalancer.Ingress[0].Ports
 	if len(ports) != 2 || ports[0].Error != nil || ports[1].Error == nil || *ports[1].Error != v1alpha1.PortErrorProtocol {
-		t.Errorf("ports %+v: want one entry for each port and an error for SCTP (S12)", ports)
+		t.Errorf("ports %+v: want one entry for each port and an error for %s (S12)", ports, protocol)
 	}
-	s.event(svc, v1alpha1.EventSyncFailed, "SCTP")
+	s.event(svc, v1alpha1.EventSyncFailed, string(protocol))
 }
 
 func TestS15_StaysThroughChanges(t *testing.T) {
@@ -127,6 +136,7 @@ func TestS15_StaysThroughChanges(t *testing.T) {
 }
 
 func TestS16_TCPAndUDPOnOnePort(t *testing.T) {
+	carries(t, corev1.ProtocolUDP)
 	s := newScene(t)
 	s.pod("dns", "dns-1", "node1")
 	svc := s.service("dns",

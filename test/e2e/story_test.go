@@ -100,7 +100,7 @@ func TestS08_RemovingAHostIsTheWayOut(t *testing.T) {
 	s.inSync(balancer)
 	h, err := env.Host("lb2")
 	must(t, err)
-	left, err := h.Shell(t.Context(), "find /var/lib/external-lb/nginx/live/ -type f")
+	left, err := h.Shell(t.Context(), "find "+engine.live()+" -type f")
 	must(t, err)
 	if strings.Contains(left, s.namespace+".web.") {
 		t.Errorf("lb2 still has the Service that was deleted:\n%s", left)
@@ -207,7 +207,7 @@ func TestS35_KilledAtRandom(t *testing.T) {
 		h, err := env.Host(name)
 		must(t, err)
 		eventually(t, func(ctx context.Context) error {
-			left, err := h.Shell(ctx, "find /var/lib/external-lb/nginx/live/ -type f")
+			left, err := h.Shell(ctx, "find "+engine.live()+" -type f")
 			if err == nil && strings.Contains(left, s.namespace+".") {
 				err = fmt.Errorf("left behind on %s:\n%s", name, left)
 			}
@@ -257,7 +257,7 @@ func TestS12_PortStatuses(t *testing.T) {
 	s := newScene(t)
 	svc := s.service("web",
 		withPort("http", corev1.ProtocolTCP, 80, 8080),
-		withPort("dns", corev1.ProtocolUDP, 53, 9000),
+		withPort("more", corev1.ProtocolTCP, 53, 9000),
 		withPort("signal", corev1.ProtocolSCTP, 81, 9001))
 	s.published(svc)
 	fresh := s.until(svc, "told of its ports", func(svc *corev1.Service) bool {
@@ -265,7 +265,7 @@ func TestS12_PortStatuses(t *testing.T) {
 	})
 	want := []corev1.PortStatus{
 		{Port: 80, Protocol: corev1.ProtocolTCP},
-		{Port: 53, Protocol: corev1.ProtocolUDP},
+		{Port: 53, Protocol: corev1.ProtocolTCP},
 		{Port: 81, Protocol: corev1.ProtocolSCTP, Error: ptr.To(v1alpha1.PortErrorProtocol)},
 	}
 	for i, p := range fresh.Status.LoadBalancer.Ingress[0].Ports {

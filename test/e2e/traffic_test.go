@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -33,9 +34,15 @@ func fragment(t *testing.T, svc *corev1.Service) string {
 	t.Helper()
 	h, err := env.Host("lb1")
 	must(t, err)
-	out, err := h.Shell(t.Context(), fmt.Sprintf("cat /var/lib/external-lb/nginx/live/services/%s.%s.*", svc.Namespace, svc.Name))
+	out, err := h.Shell(t.Context(), fmt.Sprintf("cat %sservices/%s.%s.*", engine.live(), svc.Namespace, svc.Name))
 	must(t, err)
 	return out
+}
+
+// isServer reports whether a fragment has a server at an address: with a name
+// (HAProxy) or without (nginx).
+func isServer(fragment, address string) bool {
+	return regexp.MustCompile(`(?m)^\s*server (\S+ )?` + regexp.QuoteMeta(address)).MatchString(fragment)
 }
 
 // carriedBy waits until exactly these nodes are a Service's backends on a host.
@@ -49,7 +56,7 @@ func (s *scene) carriedBy(svc *corev1.Service, nodes ...string) {
 			for _, n := range nodes {
 				want = want || n == node
 			}
-			if got := strings.Contains(text, "server "+address); got != want {
+			if got := isServer(text, address); got != want {
 				return fmt.Errorf("%s is a backend: %t, want %t:\n%s", node, got, want, text)
 			}
 		}
@@ -138,7 +145,7 @@ func TestS22_HealthIsPerFamily(t *testing.T) {
 		for _, node := range env.Nodes() {
 			for i, form := range []string{"%s:", "[%s]:"} {
 				server := fmt.Sprintf(form, env.Addrs(node)[i])
-				if got := strings.Contains(text, "server "+server); got != want[server] {
+				if got := isServer(text, server); got != want[server] {
 					return fmt.Errorf("%s %s is a backend: %t, want %t\n%s", node, server, got, want[server], text)
 				}
 			}
@@ -339,7 +346,7 @@ func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
 	must(t, env.Kube.Create(t.Context(), policy))
 	eventually(t, func(context.Context) error {
 		text := fragment(t, svc)
-		for _, want := range []string{"least_conn", "250ms"} {
+		for _, want := range []string{engine.leastConns, "250ms"} {
 			if !strings.Contains(text, want) {
 				return fmt.Errorf("%s is not live:\n%s", want, text)
 			}

@@ -7,11 +7,16 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
 // The tutorial, typed as it is written, but for the demo that it starts from:
 // this lab is one.
 func TestTutorial(t *testing.T) {
+	if engine.name != v1alpha1.EngineNginx {
+		t.Skip("not applicable: the tutorial is about a demo with nginx")
+	}
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "tutorial.md"))
 	must(t, err)
 	dir := t.TempDir()

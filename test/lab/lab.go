@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -163,8 +164,19 @@ func (l *Lab) InstallHost(ctx context.Context, name string) error {
 	if err := h.WriteFile(ctx, keyFile, []byte(l.AuthorizedKey()+"\n")); err != nil {
 		return err
 	}
-	_, err = h.Exec(ctx, "external-lb", "host", "install", "--authorized-key", keyFile)
-	return err
+	engine := l.engine()
+	if _, err := h.Exec(ctx, "external-lb", "host", "install", "--engine", string(engine), "--authorized-key", keyFile); err != nil {
+		return err
+	}
+	if engine == v1alpha1.EngineHAProxy {
+		return h.StartEngine(ctx) // which has had nothing to listen to before
+	}
+	return nil
+}
+
+// engine of every host.
+func (l *Lab) engine() v1alpha1.Engine {
+	return cmp.Or(v1alpha1.Engine(l.options.Cluster.Engine), v1alpha1.EngineNginx)
 }
 
 // createBalancer makes the Secret and the Balancer with every host.
@@ -172,7 +184,7 @@ func (l *Lab) createBalancer(ctx context.Context) error {
 	known := ""
 	b := &v1alpha1.Balancer{
 		ObjectMeta: metav1.ObjectMeta{Name: l.options.Balancer},
-		Spec:       v1alpha1.BalancerSpec{Engine: v1alpha1.EngineNginx},
+		Spec:       v1alpha1.BalancerSpec{Engine: l.engine()},
 	}
 	for _, name := range l.Hosts() {
 		h, err := l.Host(name)

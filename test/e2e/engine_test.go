@@ -1,0 +1,62 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// testedEngine is what tests must know of an engine beyond what its users see.
+type testedEngine struct {
+	name       v1alpha1.Engine
+	leastConns string // how its configuration says LeastConnections
+	running    string // the file that tampering must hit for the daemon to notice, below live/; %s: the fragment
+	reload     string // by hand, as a script
+	stop, kill string
+	daemon     string // as messages call it
+}
+
+// engines are all on which the suite runs.
+var engines = []testedEngine{
+	{
+		name: v1alpha1.EngineNginx, daemon: "nginx", leastConns: "least_conn", running: "%s",
+		reload: "nginx -s reload",
+		stop:   "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done",
+		kill:   "pkill -KILL -x nginx; until ! pgrep -x nginx; do sleep 0.05; done",
+	},
+	{
+		name: v1alpha1.EngineHAProxy, daemon: "HAProxy", leastConns: "leastconn", running: "haproxy.cfg",
+		reload: "pkill -USR2 -F /run/haproxy.pid",
+		stop:   "pkill -TERM -F /run/haproxy.pid; until ! pgrep -x haproxy; do sleep 0.05; done",
+		kill:   "pkill -KILL -x haproxy; until ! pgrep -x haproxy; do sleep 0.05; done",
+	},
+}
+
+// engine is the one under test.
+var engine testedEngine
+
+// live is where a host keeps what the engine runs.
+func (e testedEngine) live() string { return "/var/lib/external-lb/" + string(e.name) + "/live/" }
+
+// fragmentPath is the file of a Service below live.
+func fragmentPath(svc *corev1.Service) string {
+	return "services/" + strings.Join([]string{svc.Namespace, svc.Name, string(svc.UID)}, ".") + ".conf"
+}
+
+// runningPath is the file that the daemon reads for a Service.
+func (e testedEngine) runningPath(svc *corev1.Service) string {
+	return e.live() + strings.ReplaceAll(e.running, "%s", fragmentPath(svc))
+}
+
+// carries ends a test that is about a protocol which the engine does not carry.
+// That the engine says so is another test's matter (S13).
+func carries(t *testing.T, protocol corev1.Protocol) {
+	t.Helper()
+	if !lb.Engine(engine.name).Carries(lb.Protocol(protocol)) {
+		t.Skipf("not applicable: %s does not carry %s", engine.daemon, protocol)
+	}
+}
