@@ -230,7 +230,7 @@ func TestTooFewOpenFilesAreAProblemOfTheMachine(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	if err := unix.Prlimit(b.nginx.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40}, nil); err != nil {
+	if err := unix.Prlimit(b.daemon.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40}, nil); err != nil {
 		t.Fatal(err)
 	}
 	var files []fileset.File

@@ -167,7 +167,7 @@ func TestAKilledDaemonStartsAgain(t *testing.T) {
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
 	_, workers := b.agent.nginx().workers()
-	if err := b.nginx.Process.Kill(); err != nil {
+	if err := b.daemon.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-b.ended

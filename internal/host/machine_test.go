@@ -28,14 +28,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// box is a balancer machine: a real nginx in directories of its own, and an Agent.
+// box is a balancer machine: a real daemon in directories of its own, and an Agent.
 type box struct {
 	*testing.T
-	dir   string
-	agent *Agent
-	nginx *exec.Cmd
-	ended chan error
-	seq   uint64
+	dir      string
+	settings func(b *box, root string) string // host.yaml
+	command  []string                         // runs the daemon
+	agent    *Agent
+	daemon   *exec.Cmd
+	ended    chan error
+	seq      uint64
 }
 
 // conf is the owner's, with a stream block that differs from the defaults.
@@ -59,37 +61,61 @@ func newBox(t *testing.T) *box { return newBoxIn(t, t.TempDir(), 512) }
 func newBoxIn(t *testing.T, root string, connections int) *box {
 	t.Helper()
 	dir := t.TempDir()
-	b := &box{T: t, dir: dir}
+	b := &box{T: t, dir: dir, settings: nginxSettings}
+	b.command = []string{"nginx", "-c", b.in("nginx.conf"), "-e", b.in("error.log")}
 	b.agent = b.newAgent(root)
 	b.write("check.conf", b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
 	b.write("include.conf", b.agent.nginx().includeConf())
 	b.write("nginx.conf", fmt.Appendf(nil, conf, dir, connections))
-	if err := os.MkdirAll(b.agent.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.agent.initialise(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	b.start()
-	t.Cleanup(func() {
-		b.stop()
-		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-			t.Logf("nginx says:\n%s", log)
-		}
-	})
+	b.boot()
 	return b
 }
+
+// boot prepares the machine and starts its daemon.
+func (b *box) boot() {
+	b.Helper()
+	if err := os.MkdirAll(b.agent.dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if err := b.agent.initialise(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.start()
+	b.Cleanup(func() {
+		b.stop()
+		if b.Failed() {
+			log, _ := os.ReadFile(b.in("error.log"))
+			b.Logf("%s says:\n%s", b.agent.daemon.name(), log)
+		}
+	})
+}
+
+// in is a file of the machine's owner.
+func (b *box) in(name string) string { return filepath.Join(b.dir, name) }
 
 // newAgent is another process on the machine.
 func (b *box) newAgent(root string) *Agent {
 	b.Helper()
-	in := func(name string) string { return filepath.Join(b.dir, name) }
+	if b.agent != nil {
+		root = b.agent.settings.Root
+	}
+	s, err := ParseSettings([]byte(b.settings(b, root)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	a, err := NewAgent(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return a
+}
+
+func nginxSettings(b *box, root string) string {
 	proof := fmt.Sprintf("127.0.76.66:%d", freePort(b.T))
 	if b.agent != nil {
-		root, proof = b.agent.settings.Root, b.agent.nginx().Proof
+		proof = b.agent.nginx().Proof
 	}
-	s, err := ParseSettings(fmt.Appendf(nil, `
+	return fmt.Sprintf(`
 root: %s
 nginx:
   check: [nginx, -t, -q, -e, /dev/null, -c, %s]
@@ -100,15 +126,7 @@ nginx:
   pidFile: %[7]s
   proof: %[8]s
   proofTimeout: 10s
-`, root, in("check.conf"), in("nginx.conf"), in("error.log"), in("error.log"), in("include.conf"), in("pid"), proof))
-	if err != nil {
-		b.Fatal(err)
-	}
-	a, err := NewAgent(s)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return a
+`, root, b.in("check.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof)
 }
 
 // nginx of an Agent.
@@ -123,26 +141,37 @@ func (b *box) write(name string, data []byte) {
 
 func (b *box) start() {
 	b.Helper()
-	b.nginx = exec.Command("nginx", "-c", filepath.Join(b.dir, "nginx.conf"), "-e", filepath.Join(b.dir, "error.log"))
-	b.nginx.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := b.nginx.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.ended = make(chan error, 1)
-	go func(cmd *exec.Cmd) { b.ended <- cmd.Wait() }(b.nginx)
-	b.eventually("nginx runs", func() bool {
-		_, err := b.agent.nginx().ask(b.Context())
+	b.startUnasked()
+	b.eventually("the daemon runs", func() bool {
+		_, err := b.agent.daemon.ask(b.Context())
 		return err == nil
 	})
 }
 
+func (b *box) startUnasked() {
+	b.Helper()
+	log, err := os.OpenFile(b.in("error.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer log.Close()
+	b.daemon = exec.Command(b.command[0], b.command[1:]...)
+	b.daemon.Stdout, b.daemon.Stderr = log, log
+	b.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := b.daemon.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.ended = make(chan error, 1)
+	go func(cmd *exec.Cmd) { b.ended <- cmd.Wait() }(b.daemon)
+}
+
 func (b *box) stop() {
-	if b.nginx == nil {
+	if b.daemon == nil {
 		return
 	}
-	_ = b.nginx.Process.Signal(syscall.SIGTERM) // it may have ended already
+	_ = b.daemon.Process.Signal(syscall.SIGTERM) // it may have ended already
 	<-b.ended
-	b.nginx = nil
+	b.daemon = nil
 }
 
 func (b *box) eventually(what string, condition func() bool) {
