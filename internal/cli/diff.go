@@ -101,9 +101,9 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	var asked sync.WaitGroup
 	for i, t := range targets {
 		asked.Go(func() {
-			out[i] = hostDifference{host: t.Host, want: p.Set}
+			out[i] = hostDifference{host: t.Host, want: p.Sets[t.Host.Name]}
 			out[i].status, out[i].err = ask(ctx, t, dial)
-			out[i].change = fileset.Diff(out[i].status.Files, p.Set)
+			out[i].change = fileset.Diff(out[i].status.Files, out[i].want)
 		})
 	}
 	asked.Wait()

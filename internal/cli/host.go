@@ -61,7 +61,8 @@ rights to check and reload it, and the key that may deliver. What is there alrea
 is left as it is, so it can be run again at any time. Run it as root.`,
 		Example: `  external-lb host install --authorized-key external-lb.pub --dry-run
   external-lb host install --authorized-key external-lb.pub
-  external-lb host install --authorized-key external-lb.pub --engine haproxy`,
+  external-lb host install --authorized-key external-lb.pub --engine haproxy
+  external-lb host install --authorized-key external-lb.pub --vrrp`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps, err := host.Install(cmd.Context(), o)
@@ -75,6 +76,7 @@ is left as it is, so it can be run again at any time. Run it as root.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.Engine, "engine", "", "daemon that carries the traffic: nginx or haproxy (default: as in host.yaml, or nginx)")
 	flags.StringArrayVar(&o.AuthorizedKeys, "authorized-key", nil, "public key that may deliver, or a file of such; may be repeated")
+	flags.BoolVar(&o.VRRP, "vrrp", false, "let keepalived move the addresses between this machine and others: for a Balancer with virtualAddresses.mode VRRP")
 	flags.BoolVar(&o.NonlocalBind, "nonlocal-bind", false, "let the daemon listen on addresses that the machine does not have yet")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd

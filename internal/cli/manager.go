@@ -74,5 +74,5 @@ func localHost() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return host.NewAgent(settings)
+	return host.New(settings)
 }

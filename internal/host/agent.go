@@ -59,7 +59,7 @@ func (a *Agent) apply(ctx context.Context, s *store, d Delivery) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
-	want, err := plan(base, a.daemon.ownFile(), d)
+	want, err := plan(base, a.daemon.ownFile(), a.addresses(), d)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -120,11 +120,21 @@ func (a *Agent) files(s *store, gen string) (index, error) {
 	return x, nil
 }
 
+// addresses reports whether this is the part of a machine that moves addresses.
+func (a *Agent) addresses() bool {
+	_, ok := a.daemon.(*keepalived)
+	return ok
+}
+
+func baseMismatch(have, base fileset.Digest) *Error {
+	return &Error{CodeBaseMismatch, "this machine has the set " + have.Short() + ", not " + base.Short() + ", from which the change starts"}
+}
+
 // plan is what the base becomes with a delivery.
-func plan(base index, own string, d Delivery) (map[string]planned, error) {
+func plan(base index, own string, addresses bool, d Delivery) (map[string]planned, error) {
 	have := base.manifest()
 	if digest := have.Digest(); digest != d.Base {
-		return nil, &Error{CodeBaseMismatch, "this machine has the set " + digest.Short() + ", not " + d.Base.Short() + ", from which the change starts"}
+		return nil, baseMismatch(digest, d.Base)
 	}
 	want := make(map[string]planned, len(base)+len(d.Change.Put))
 	for p, e := range base {
@@ -134,6 +144,9 @@ func plan(base index, own string, d Delivery) (map[string]planned, error) {
 		delete(want, p)
 	}
 	for _, f := range d.Change.Put {
+		if isKeepaliveds(f.Path) && !addresses {
+			return nil, failed("this machine is not prepared to move addresses by VRRP: run `external-lb host install --vrrp` on it as root")
+		}
 		if f.Path == own {
 			return nil, &refusal{"", "a file of the name " + own + " is the host's own"}
 		}

@@ -37,6 +37,7 @@ type Status struct {
 	Engine        string           // as in the machine's settings: "nginx"
 	EngineVersion string           // as the daemon says: "nginx/1.22.1"
 	Running       bool             // the daemon answers
+	Active        bool             // the machine has the addresses that move between machines
 	Epoch         Epoch            // of the last delivery taken
 	Live          fileset.Digest   // proved just now by the daemon; "" if it proves nothing
 	Files         fileset.Manifest // of the live set as it is on disk now: after tampering its digest differs from Live
@@ -66,6 +67,7 @@ type Outcome struct {
 	Files    fileset.Manifest // of Live
 	Refused  []Refusal
 	Reloaded bool
+	Active   bool // the machine has the addresses that move between machines
 }
 
 // Code classifies what went wrong with a Delivery as a whole.

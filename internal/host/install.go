@@ -24,8 +24,10 @@ type InstallOptions struct {
 	AuthorizedKeys []string
 	// Command is this program, which the keys run; default /usr/local/bin/external-lb.
 	Command string
+	// VRRP lets keepalived move the addresses between this machine and others.
+	VRRP bool
 	// NonlocalBind lets the daemon listen on addresses that the machine does not have
-	// (yet), with a sysctl.
+	// (yet), with a sysctl. VRRP needs it.
 	NonlocalBind bool
 	// DryRun changes nothing and says what would be done.
 	DryRun bool
@@ -83,11 +85,26 @@ type installer struct {
 	settingsPath string
 
 	settings Settings // of root
-	agent    *Agent   // with those
-	engine   preparer
-	uid, gid int    // of the account; -1 in a dry run that would create it
-	home     string // of the account
-	changed  bool   // the daemon must load something
+	parts    []*part  // the daemon that carries the traffic; and keepalived, with VRRP
+	uid, gid int      // of the account; -1 in a dry run that would create it
+	home     string   // of the account
+}
+
+// part of a machine: a daemon and what is delivered to it.
+type part struct {
+	agent    *Agent // with the settings of root
+	preparer preparer
+	changed  bool // the daemon must load something
+}
+
+// each part in its turn.
+func (in *installer) each(do func(p *part) error) error {
+	for _, p := range in.parts {
+		if err := do(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // preparer does what differs by engine.
@@ -111,40 +128,58 @@ func (in *installer) packages(ctx context.Context) error {
 		return in.fail(name, err)
 	}
 	var missing []string
-	for _, need := range append(in.engine.programs(), program{"sudo", "sudo"}, program{"/usr/sbin/visudo", "sudo"},
-		program{"/usr/sbin/sshd", "openssh-server"}, program{"/usr/sbin/useradd", "passwd"}) {
+	needs := []program{{"sudo", "sudo"}, {"/usr/sbin/visudo", "sudo"}, {"/usr/sbin/sshd", "openssh-server"}, {"/usr/sbin/useradd", "passwd"}}
+	var found []string
+	for _, p := range in.parts {
+		needs = append(p.preparer.programs(), needs...)
+		found = append(found, p.preparer.found())
+	}
+	for _, need := range needs {
 		if _, err := exec.LookPath(need.path); err != nil && !slices.Contains(missing, need.pkg) {
 			missing = append(missing, need.pkg)
 		}
 	}
 	if !slices.Contains(missing, in.settings.Engine) {
-		more, err := in.engine.read(ctx)
+		err := in.each(func(p *part) error {
+			more, err := p.preparer.read(ctx)
+			missing = append(missing, more...)
+			return err
+		})
 		if err != nil {
 			return in.fail(name, err)
 		}
-		missing = append(missing, more...)
 	}
 	if len(missing) > 0 {
 		return in.fail(name, errors.New("missing: apt-get install "+strings.Join(missing, " ")))
 	}
-	in.report(name, StepPresent, in.engine.found())
+	in.report(name, StepPresent, strings.Join(append(found, "sudo", "sshd"), ", "))
 	return nil
 }
 
-func (in *installer) daemonFiles(context.Context) error        { return in.engine.files() }
-func (in *installer) daemonIncludes(ctx context.Context) error { return in.engine.include(ctx) }
-func (in *installer) daemonLoads(ctx context.Context) error    { return in.engine.load(ctx) }
+func (in *installer) daemonFiles(context.Context) error {
+	return in.each(func(p *part) error { return p.preparer.files() })
+}
+
+func (in *installer) daemonIncludes(ctx context.Context) error {
+	return in.each(func(p *part) error { return p.preparer.include(ctx) })
+}
+
+func (in *installer) daemonLoads(ctx context.Context) error {
+	return in.each(func(p *part) error { return p.preparer.load(ctx) })
+}
 
 func (in *installer) firstGeneration(ctx context.Context) error {
-	present := in.agent.initialised()
-	in.changed = in.changed || !present
-	return in.step("first configuration", "empty, in "+in.agent.dir, present, func() error { return in.agent.initialise(ctx) })
+	return in.each(func(p *part) error {
+		present := p.agent.initialised()
+		p.changed = p.changed || !present
+		return in.step("first configuration", "empty, in "+p.agent.dir, present, func() error { return p.agent.initialise(ctx) })
+	})
 }
 
 // loadStep lets a daemon that runs load what is live, and wants the proof.
-func (in *installer) loadStep(ctx context.Context, name string) error {
+func (in *installer) loadStep(ctx context.Context, name string, p *part) error {
 	return in.step(name, "reload it, and have the configuration proved", false, func() error {
-		s, err := openStore(in.agent.dir)
+		s, err := openStore(p.agent.dir)
 		if err != nil {
 			return err
 		}
@@ -153,7 +188,7 @@ func (in *installer) loadStep(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		return in.agent.reloadGood(ctx, s, st.Good)
+		return p.agent.reloadGood(ctx, s, st.Good)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 // haproxyPreparer prepares HAProxy.
 type haproxyPreparer struct {
 	*installer
+	*part
 	haproxy *haproxy
 }
 
@@ -21,7 +22,7 @@ func (p *haproxyPreparer) programs() []program {
 	return []program{{p.haproxy.Binary, "haproxy"}, {"/usr/bin/pkill", "procps"}}
 }
 
-func (p *haproxyPreparer) found() string { return "haproxy, sudo, sshd" }
+func (p *haproxyPreparer) found() string { return "haproxy" }
 
 func (p *haproxyPreparer) read(ctx context.Context) (missing []string, err error) {
 	h := p.haproxy
@@ -81,7 +82,7 @@ func (p *haproxyPreparer) load(ctx context.Context) error {
 	case err == nil && !p.changed:
 		p.report(name, StepPresent, "runs "+said.digest.Short())
 	case err == nil:
-		return p.loadStep(ctx, name)
+		return p.loadStep(ctx, name, p.part)
 	case running:
 		p.report(name, StepWarning, "restart it once (systemctl restart haproxy), which ends the connections that it has: it reads "+p.haproxy.live()+" only then")
 	default:

@@ -13,6 +13,7 @@ import (
 // nginxPreparer prepares nginx.
 type nginxPreparer struct {
 	*installer
+	*part
 	nginx  *nginx
 	owners ownersConf // nginx's configuration as it is
 }
@@ -21,7 +22,7 @@ func (p *nginxPreparer) programs() []program {
 	return []program{{p.nginx.Binary, "nginx"}, {"/usr/bin/tail", "coreutils"}}
 }
 
-func (p *nginxPreparer) found() string { return "nginx with stream, sudo, sshd" }
+func (p *nginxPreparer) found() string { return "nginx with stream" }
 
 func (p *nginxPreparer) read(ctx context.Context) (missing []string, err error) {
 	n := p.nginx
@@ -131,5 +132,5 @@ func (p *nginxPreparer) load(ctx context.Context) error {
 		p.report(name, StepWarning, "does not run: start it (systemctl enable --now nginx)")
 		return nil
 	}
-	return p.loadStep(ctx, name)
+	return p.loadStep(ctx, name, p.part)
 }

@@ -20,7 +20,7 @@ const sudoersPath = "/etc/sudoers.d/external-lb"
 func (in *installer) readSettings() (err error) {
 	data, err := os.ReadFile(in.settingsPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = []byte("engine: "+in.Engine), nil
+		data, err = fmt.Appendf(nil, "engine: %s\nvrrp: %t\n", in.Engine, in.VRRP), nil
 	}
 	if err == nil {
 		in.settings, err = ParseSettings(data)
@@ -31,17 +31,32 @@ func (in *installer) readSettings() (err error) {
 	if in.Engine != "" && in.Engine != in.settings.Engine {
 		return fmt.Errorf("%s says that this machine's engine is %s, not %s: change or remove it first", in.settingsPath, in.settings.Engine, in.Engine)
 	}
-	in.agent, err = NewAgent(in.settings)
+	if in.VRRP && !in.settings.VRRP {
+		return fmt.Errorf("%s does not say that keepalived may move addresses here: add the line `vrrp: true`, and run this again", in.settingsPath)
+	}
+	engine, err := NewAgent(in.settings)
 	if err != nil {
 		return err
 	}
-	switch d := in.agent.daemon.(type) {
-	case *nginx:
-		d.runner = in.run
-		in.engine = &nginxPreparer{installer: in, nginx: d}
-	case *haproxy:
-		d.runner = in.run
-		in.engine = &haproxyPreparer{installer: in, haproxy: d}
+	agents := []*Agent{engine}
+	if in.settings.VRRP {
+		in.NonlocalBind = true // what listens does so before the addresses arrive
+		agents = append(agents, newVRRPAgent(in.settings))
+	}
+	for _, a := range agents {
+		p := &part{agent: a}
+		switch d := a.daemon.(type) {
+		case *nginx:
+			d.runner = in.run
+			p.preparer = &nginxPreparer{installer: in, part: p, nginx: d}
+		case *haproxy:
+			d.runner = in.run
+			p.preparer = &haproxyPreparer{installer: in, part: p, haproxy: d}
+		case *keepalived:
+			d.runner = in.run
+			p.preparer = &keepalivedPreparer{installer: in, part: p, keepalived: d}
+		}
+		in.parts = append(in.parts, p)
 	}
 	return nil
 }
@@ -53,7 +68,10 @@ func (in *installer) settingsFile(context.Context) error {
 		return err
 	}
 	_, err := os.Stat(in.settingsPath)
-	text := "# How this machine takes deliveries. What is not here has its default.\nengine: " + in.settings.Engine + "\nroot: " + in.settings.Root + "\n" + in.engine.settings()
+	text := "# How this machine takes deliveries. What is not here has its default.\nengine: " + in.settings.Engine + "\nroot: " + in.settings.Root + "\n"
+	for _, p := range in.parts {
+		text += p.preparer.settings()
+	}
 	return in.step("settings", in.settingsPath, err == nil, func() error { return replaceFile(in.settingsPath, []byte(text), 0o644) })
 }
 
@@ -118,7 +136,7 @@ func (in *installer) directories(context.Context) error {
 	if err := in.directory(filepath.Join(in.home, ".ssh"), 0o755, 0, 0); err != nil {
 		return err
 	}
-	return in.directory(in.agent.dir, 0o755, in.uid, in.gid)
+	return in.each(func(p *part) error { return in.directory(p.agent.dir, 0o755, in.uid, in.gid) })
 }
 
 func ownedBy(info fs.FileInfo, uid, gid int) bool {
@@ -134,7 +152,11 @@ func (in *installer) sudoers(ctx context.Context) error {
 		return in.fail(name, err)
 	}
 	text := "# Made by `external-lb host install`: what the account may do as root.\n"
-	for _, argv := range newDaemon(s, in.run).commands() {
+	commands := newDaemon(s, in.run).commands()
+	if s.VRRP {
+		commands = append(commands, newKeepalived(s, in.run).commands()...)
+	}
+	for _, argv := range commands {
 		if command, viaSudo := withoutSudo(argv); viaSudo {
 			text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
 		}

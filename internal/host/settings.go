@@ -26,6 +26,9 @@ type Settings struct {
 	Root    string          `json:"root,omitempty"`   // everything that is written lies below it
 	Nginx   NginxSettings   `json:"nginx"`
 	HAProxy HAProxySettings `json:"haproxy"`
+	// VRRP: keepalived moves the addresses between this machine and others.
+	VRRP       bool               `json:"vrrp,omitempty"`
+	Keepalived KeepalivedSettings `json:"keepalived"`
 }
 
 // The engines that a machine can have.
@@ -36,6 +39,9 @@ const (
 
 // dir is where the engine's files are.
 func (s *Settings) dir() string { return filepath.Join(s.Root, s.Engine) }
+
+// vrrpDir is where the files are that move addresses.
+func (s *Settings) vrrpDir() string { return filepath.Join(s.Root, "keepalived") }
 
 // NginxSettings are how the machine's nginx is used. Commands are argument
 // lists; no shell sees them.
@@ -76,6 +82,20 @@ type HAProxySettings struct {
 	Socket string `json:"socket,omitempty"`
 	// HardStopAfter is how long connections of earlier configurations may live on.
 	HardStopAfter Duration `json:"hardStopAfter,omitempty"`
+	// ProofTimeout is how long a reload may take.
+	ProofTimeout Duration `json:"proofTimeout,omitempty"`
+}
+
+// KeepalivedSettings are how the machine's keepalived is used. Commands are
+// argument lists; no shell sees them.
+type KeepalivedSettings struct {
+	Binary   string   `json:"binary,omitempty"`
+	Check    []string `json:"check,omitempty"`    // tests a candidate by itself
+	CheckAll []string `json:"checkAll,omitempty"` // tests the whole configuration
+	Reload   []string `json:"reload,omitempty"`
+
+	Conf    string `json:"conf,omitempty"` // the owner's file
+	PIDFile string `json:"pidFile,omitempty"`
 	// ProofTimeout is how long a reload may take.
 	ProofTimeout Duration `json:"proofTimeout,omitempty"`
 }
@@ -136,6 +156,9 @@ func parseSettings(data []byte, sudo bool) (Settings, error) {
 func (s *Settings) setDefaults(sudo bool) {
 	setDefault(&s.Engine, EngineNginx)
 	setDefault(&s.Root, "/var/lib/external-lb")
+	if s.VRRP {
+		s.Keepalived.setDefaults(s.vrrpDir(), sudo)
+	}
 	if s.Engine == EngineHAProxy {
 		s.HAProxy.setDefaults(s.Root, s.dir(), sudo)
 		return
@@ -168,6 +191,16 @@ func (h *HAProxySettings) setDefaults(root, dir string, sudo bool) {
 	setDefaultCommand(&h.Check, false, h.Binary, "-c", "-f", whole(candidateLink))
 	setDefaultCommand(&h.CheckAll, sudo, h.Binary, "-c", "-f", h.Conf, "-f", whole(liveLink))
 	setDefaultCommand(&h.Reload, sudo, "/usr/bin/pkill", "-USR2", "-F", h.PIDFile)
+}
+
+func (k *KeepalivedSettings) setDefaults(dir string, sudo bool) {
+	setDefault(&k.Binary, "/usr/sbin/keepalived")
+	setDefault(&k.Conf, "/etc/keepalived/keepalived.conf")
+	setDefault(&k.PIDFile, "/run/keepalived.pid")
+	setDefaultDuration(&k.ProofTimeout, 30*time.Second)
+	setDefaultCommand(&k.Check, sudo, k.Binary, "-t", "-f", filepath.Join(dir, candidateLink, "keepalived.conf"))
+	setDefaultCommand(&k.CheckAll, sudo, k.Binary, "-t", "-f", k.Conf)
+	setDefaultCommand(&k.Reload, sudo, "/usr/bin/pkill", "-HUP", "-F", k.PIDFile)
 }
 
 func setDefaultDuration(field *Duration, value time.Duration) {
@@ -207,6 +240,9 @@ func (s *Settings) validate() error {
 			"haproxy.environment": h.Environment, "haproxy.pidFile": h.PIDFile, "haproxy.socket": h.Socket})
 	default:
 		return fmt.Errorf("engine %q: want nginx or haproxy", s.Engine)
+	}
+	if k := &s.Keepalived; s.VRRP {
+		maps.Copy(paths, map[string]string{"keepalived.binary": k.Binary, "keepalived.conf": k.Conf, "keepalived.pidFile": k.PIDFile})
 	}
 	for name, path := range paths {
 		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !plainPath(path) {

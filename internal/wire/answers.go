@@ -15,6 +15,7 @@ func sendStatus(st host.Status, send func(*wirepb.StatusResponse) error) error {
 	summary := &wirepb.StatusSummary{
 		Engine: bounded(st.Engine), EngineVersion: bounded(st.EngineVersion), Running: st.Running,
 		Epoch: fromEpoch(st.Epoch), Live: string(st.Live), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message),
+		Active: st.Active,
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
@@ -43,7 +44,7 @@ func receiveStatus(recv func() (*wirepb.StatusResponse, error)) (host.Status, er
 	st := host.Status{
 		Engine: s.GetEngine(), EngineVersion: s.GetEngineVersion(), Running: s.GetRunning(),
 		Epoch: toEpoch(s.GetEpoch()), Live: live, Files: fileset.Manifest{},
-		OldWorkers: int(s.GetOldWorkers()), Message: s.GetMessage(),
+		OldWorkers: int(s.GetOldWorkers()), Message: s.GetMessage(), Active: s.GetActive(),
 	}
 	for {
 		m, err := recv()
@@ -60,7 +61,7 @@ func receiveStatus(recv func() (*wirepb.StatusResponse, error)) (host.Status, er
 }
 
 func sendOutcome(out host.Outcome, send func(*wirepb.ApplyResponse) error) error {
-	summary := &wirepb.OutcomeSummary{Live: string(out.Live), Reloaded: out.Reloaded}
+	summary := &wirepb.OutcomeSummary{Live: string(out.Live), Reloaded: out.Reloaded, Active: out.Active}
 	if err := send(&wirepb.ApplyResponse{Part: &wirepb.ApplyResponse_Summary{Summary: summary}}); err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func receiveOutcome(recv func() (*wirepb.ApplyResponse, error)) (host.Outcome, e
 	if err != nil {
 		return host.Outcome{}, err
 	}
-	out := host.Outcome{Live: live, Reloaded: s.GetReloaded(), Files: fileset.Manifest{}}
+	out := host.Outcome{Live: live, Reloaded: s.GetReloaded(), Active: s.GetActive(), Files: fileset.Manifest{}}
 	for {
 		m, err := recv()
 		if errors.Is(err, io.EOF) {

@@ -270,6 +270,8 @@ type StatusSummary struct {
 	Live          string                 `protobuf:"bytes,5,opt,name=live,proto3" json:"live,omitempty"`
 	OldWorkers    int64                  `protobuf:"varint,6,opt,name=old_workers,json=oldWorkers,proto3" json:"old_workers,omitempty"`
 	Message       string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	// active: the host has the addresses that move between hosts.
+	Active        bool `protobuf:"varint,8,opt,name=active,proto3" json:"active,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +353,13 @@ func (x *StatusSummary) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *StatusSummary) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
 }
 
 // Manifest is a part of a manifest: its entries add to those before.
@@ -843,9 +852,11 @@ func (*ApplyResponse_Files) isApplyResponse_Part() {}
 func (*ApplyResponse_Refused) isApplyResponse_Part() {}
 
 type OutcomeSummary struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Live          string                 `protobuf:"bytes,1,opt,name=live,proto3" json:"live,omitempty"`
-	Reloaded      bool                   `protobuf:"varint,2,opt,name=reloaded,proto3" json:"reloaded,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Live     string                 `protobuf:"bytes,1,opt,name=live,proto3" json:"live,omitempty"`
+	Reloaded bool                   `protobuf:"varint,2,opt,name=reloaded,proto3" json:"reloaded,omitempty"`
+	// active: the host has the addresses that move between hosts.
+	Active        bool `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -890,6 +901,13 @@ func (x *OutcomeSummary) GetLive() string {
 func (x *OutcomeSummary) GetReloaded() bool {
 	if x != nil {
 		return x.Reloaded
+	}
+	return false
+}
+
+func (x *OutcomeSummary) GetActive() bool {
+	if x != nil {
+		return x.Active
 	}
 	return false
 }
@@ -1060,7 +1078,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x0eStatusResponse\x12=\n" +
 	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x124\n" +
 	"\x05files\x18\x02 \x01(\v2\x1c.externallb.wire.v1.ManifestH\x00R\x05filesB\x06\n" +
-	"\x04part\"\xe8\x01\n" +
+	"\x04part\"\x80\x02\n" +
 	"\rStatusSummary\x12\x16\n" +
 	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
 	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
@@ -1069,7 +1087,8 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x04live\x18\x05 \x01(\tR\x04live\x12\x1f\n" +
 	"\vold_workers\x18\x06 \x01(\x03R\n" +
 	"oldWorkers\x12\x18\n" +
-	"\amessage\x18\a \x01(\tR\amessage\"?\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x12\x16\n" +
+	"\x06active\x18\b \x01(\bR\x06active\"?\n" +
 	"\bManifest\x123\n" +
 	"\aentries\x18\x01 \x03(\v2\x19.externallb.wire.v1.EntryR\aentries\"\xd9\x01\n" +
 	"\fApplyRequest\x12<\n" +
@@ -1097,10 +1116,11 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2\".externallb.wire.v1.OutcomeSummaryH\x00R\asummary\x124\n" +
 	"\x05files\x18\x02 \x01(\v2\x1c.externallb.wire.v1.ManifestH\x00R\x05files\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"@\n" +
+	"\x04part\"X\n" +
 	"\x0eOutcomeSummary\x12\x12\n" +
 	"\x04live\x18\x01 \x01(\tR\x04live\x12\x1a\n" +
-	"\breloaded\x18\x02 \x01(\bR\breloaded\"C\n" +
+	"\breloaded\x18\x02 \x01(\bR\breloaded\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"C\n" +
 	"\bRefusals\x127\n" +
 	"\brefusals\x18\x01 \x03(\v2\x1b.externallb.wire.v1.RefusalR\brefusals\"5\n" +
 	"\aRefusal\x12\x12\n" +

@@ -1,0 +1,432 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// keepalivedPrefix begins the paths of the files that are keepalived's, beside
+// those of the daemon that carries the traffic.
+const keepalivedPrefix = "keepalived/"
+
+// keepalived keeps the addresses on one of several hosts. It includes the files
+// of a set as they are.
+type keepalived struct {
+	KeepalivedSettings
+	runner
+	dir     string // of the store
+	pidFile string // of the daemon that answers at the addresses
+
+	asked sync.Once
+	found string // the version
+}
+
+func newKeepalived(s Settings, r runner) *keepalived {
+	k := &keepalived{KeepalivedSettings: s.Keepalived, runner: r, dir: s.vrrpDir(), pidFile: s.Nginx.PIDFile}
+	if s.Engine == EngineHAProxy {
+		k.pidFile = s.HAProxy.PIDFile
+	}
+	return k
+}
+
+func (k *keepalived) name() string       { return "keepalived" }
+func (k *keepalived) ownFile() string    { return "keepalived.conf" }
+func (k *keepalived) stopsAtFirst() bool { return false }
+
+func (k *keepalived) commands() [][]string { return [][]string{k.Check, k.CheckAll, k.Reload} }
+
+// live is the file that the owner's configuration includes.
+func (k *keepalived) live() string { return filepath.Join(k.dir, liveLink, k.ownFile()) }
+
+func (k *keepalived) unincluded() string {
+	return fmt.Sprintf("keepalived runs, but without external-lb's configuration: %s must hold `include %s`, to which `external-lb host install --vrrp` sees; then `systemctl reload keepalived`", k.Conf, k.live())
+}
+
+func (k *keepalived) stopped() string {
+	return "keepalived does not run, so this host gets no addresses: start it (systemctl start keepalived); `journalctl -u keepalived` says what it may lack"
+}
+
+// processMark begins the name that keepalived's process takes with a
+// configuration: any user can see that, and it changes with a reload. The kernel
+// keeps 15 bytes of it.
+const processMark = "elb-"
+
+const markedDigits = 15 - len(processMark)
+
+// own makes keepalived show what it runs, and names what must run for a host to
+// have the addresses. It is never empty: an empty configuration would drop every
+// address. Without anything to do, keepalived would start no process that could
+// show something; an empty block of routes makes it.
+func (k *keepalived) own(d fileset.Digest, files func() ([]source, error)) ([]byte, error) {
+	uid, _, err := owner(k.dir)
+	if err != nil {
+		return nil, err
+	}
+	account, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `# Made by external-lb. Changes are overwritten.
+# digest: %s
+global_defs {
+    vrrp_process_name %s%s
+}
+static_routes {
+}
+vrrp_script external-lb {
+    script "/usr/bin/pgrep -F %s"
+    user %s
+    interval 1
+    fall 2
+    rise 1
+}
+`, d, processMark, d[:markedDigits], k.pidFile, account.Username)
+	all, err := files()
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(all, func(f source) bool { return f.path == keepalivedMain }) {
+		fmt.Fprintf(&out, "include %s\n", keepalivedMain)
+	}
+	return out.Bytes(), nil
+}
+
+// keepalivedMain includes the other files of a set.
+const keepalivedMain = keepalivedPrefix + "main.conf"
+
+var announcedMark = regexp.MustCompile(`(?m)^# digest: ([0-9a-f]{64})$`)
+
+func (k *keepalived) announced(own []byte) (fileset.Digest, bool) {
+	m := announcedMark.FindSubmatch(own)
+	if m == nil {
+		return "", false
+	}
+	return fileset.Digest(m[1]), true
+}
+
+// ask looks which configuration keepalived's process shows, and finds the
+// generation that has it.
+func (k *keepalived) ask(ctx context.Context) (answer, error) {
+	pid, shown := k.shown()
+	if shown == "" {
+		return answer{}, errors.New("keepalived shows no configuration of external-lb's")
+	}
+	version, err := k.version(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{version, pid, fileset.Digest(shown)}
+	owns, err := filepath.Glob(filepath.Join(k.dir, genDir, "*", filesDir, k.ownFile()))
+	if err != nil {
+		return a, err
+	}
+	for _, path := range owns {
+		own, err := os.ReadFile(path)
+		if d, ok := k.announced(own); err == nil && ok && strings.HasPrefix(string(d), shown) {
+			a.digest = d
+		}
+	}
+	return a, nil
+}
+
+// shown is the beginning of the digest that keepalived's process shows.
+func (k *keepalived) shown() (pid int, digits string) {
+	_, all := children(k.PIDFile, "keepalived", "keepalived")
+	for _, pid := range all {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if digits, ours := strings.CutPrefix(strings.TrimSpace(string(name)), processMark); err == nil && ours {
+			return pid, digits
+		}
+	}
+	return 0, ""
+}
+
+// complaint is a line about a line of the configuration.
+var complaint = regexp.MustCompile(`(?m)^\((\S+): Line (\d+)\) (.*)$`)
+
+// complaints are the lines with which keepalived refuses something. What it only
+// warns of is its owner's affair, but for an interface that is missing: it would
+// end at a reload. It would load a file with errors and drop what it did not understand.
+func complaints(log string) string {
+	var lines []string
+	for _, line := range complaint.FindAllString(log, -1) {
+		if !strings.Contains(line, "WARNING") || noInterface.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// check tests a candidate, and has its lines read by the host first: what
+// keepalived could be told to run, it would run as root.
+func (k *keepalived) check(ctx context.Context, g *staged) (words string, err error) {
+	all, err := g.sources()
+	if err != nil {
+		return "", err
+	}
+	for _, f := range all {
+		if words := allowedKeepalived(f); words != "" {
+			return words, nil
+		}
+	}
+	own, err := k.own(g.index.manifest().Digest(), g.sources)
+	if err != nil {
+		return "", err
+	}
+	if err := g.store.write(g.path(filesDir, k.ownFile()), own, false); err != nil {
+		return "", err
+	}
+	return k.verdict(ctx, k.Check)
+}
+
+// verdict of a check. keepalived 2.2 ends itself with SIGTERM after the test of a
+// configuration that has a script, so that its words decide.
+func (k *keepalived) verdict(ctx context.Context, argv []string) (words string, err error) {
+	out, err := k.Run(ctx, argv)
+	if words := complaints(out); words != "" && !strings.Contains(out, "sudo: ") {
+		return words, ctx.Err()
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGTERM {
+			return "", ctx.Err()
+		}
+	}
+	return verdict(ctx, said{out, err}, argv, "keepalived procps", complaints)
+}
+
+// said is a runner whose command has run already.
+type said struct {
+	out string
+	err error
+}
+
+func (s said) Run(context.Context, []string) (string, error) { return s.out, s.err }
+
+func (k *keepalived) reload(ctx context.Context, want fileset.Digest) error {
+	words, err := k.verdict(ctx, k.CheckAll)
+	if err != nil {
+		return err
+	}
+	if words != "" {
+		return &refusal{k.name(), words}
+	}
+	if words, err = verdict(ctx, k.runner, k.Reload, "keepalived procps", oneLine); err != nil {
+		return err
+	}
+	if words != "" {
+		return &refusal{k.name(), words}
+	}
+	p := k.proof(want, time.Duration(k.ProofTimeout))
+	if !k.sameRouter() {
+		p = k.decided(p)
+	}
+	return p.wait(ctx)
+}
+
+// proof is that the process shows the digest and, where this is the active host,
+// that all addresses are here.
+func (k *keepalived) proof(want fileset.Digest, within time.Duration) proof {
+	lacks := ""
+	ask := func(ctx context.Context) (answer, error) {
+		a, err := k.ask(ctx)
+		if err != nil {
+			return a, err
+		}
+		if r := k.router(); r.active() {
+			lacks = r.lacks()
+		}
+		if lacks != "" {
+			return a, errors.New(lacks)
+		}
+		return a, nil
+	}
+	return proof{daemon: k.name(), ask: ask, want: want, within: within, refused: func(late bool) string {
+		if !late {
+			return ""
+		}
+		return cmp.Or(lacks, fmt.Sprintf("it has not proved to run it within %s; `journalctl -u keepalived` on the host says why", within))
+	}}
+}
+
+// decided waits, too, until the hosts had the time to agree which of them is
+// active: a router that is new or changed begins as one that is not.
+func (k *keepalived) decided(p proof) proof {
+	ask, until := p.ask, time.Now().Add(4*k.router().interval)
+	p.ask = func(ctx context.Context) (answer, error) {
+		if !k.router().active() && time.Now().Before(until) {
+			return answer{}, errors.New("the hosts have not agreed yet which of them is active")
+		}
+		return ask(ctx)
+	}
+	return p
+}
+
+func (k *keepalived) provesWithin(ctx context.Context, want fileset.Digest, limit time.Duration) bool {
+	return k.proof(want, min(limit, time.Duration(k.ProofTimeout))).wait(ctx) == nil
+}
+
+// sameRouter reports whether what goes live has the router that was live before.
+func (k *keepalived) sameRouter() bool {
+	now, err := os.ReadFile(filepath.Join(k.dir, liveLink, keepalivedMain))
+	before, beforeErr := os.ReadFile(filepath.Join(k.dir, backLink, keepalivedMain))
+	return err == nil && beforeErr == nil && bytes.Equal(now, before)
+}
+
+// router is the virtual router that is live, by its file. The zero value: none.
+type router struct {
+	device    string
+	own       netip.Addr // which the active host has
+	interval  time.Duration
+	addresses []netip.Addr
+}
+
+var (
+	ownAddress = regexp.MustCompile(`(?m)^        (169\.254\.76\.\d{1,3})/32$`)
+	onDevice   = regexp.MustCompile(`(?m)^    interface (\S+)$`)
+	advertInt  = regexp.MustCompile(`(?m)^    advert_int (\S+)$`)
+)
+
+func (k *keepalived) router() router {
+	live := filepath.Join(k.dir, liveLink)
+	main, err := os.ReadFile(filepath.Join(live, keepalivedMain))
+	own, device, interval := ownAddress.FindSubmatch(main), onDevice.FindSubmatch(main), advertInt.FindSubmatch(main)
+	if err != nil || own == nil || device == nil || interval == nil {
+		return router{}
+	}
+	r := router{device: string(device[1])}
+	r.own, _ = netip.ParseAddr(string(own[1])) // of a file that keepalived has taken, as the rest
+	r.interval, _ = time.ParseDuration(string(interval[1]) + "s")
+	files, _ := filepath.Glob(filepath.Join(live, keepalivedPrefix, "addresses", "*.conf"))
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if prefix, parseErr := netip.ParsePrefix(strings.TrimSpace(string(text))); err == nil && parseErr == nil {
+			r.addresses = append(r.addresses, prefix.Addr())
+		}
+	}
+	return r
+}
+
+// active reports whether this host has the addresses.
+func (r router) active() bool {
+	have, err := addressesOf(r.device)
+	return err == nil && have[r.own]
+}
+
+// lacks says which address an active host lacks; "" if none.
+func (r router) lacks() string {
+	have, err := addressesOf(r.device)
+	if err != nil {
+		return fmt.Sprintf("the interface %s: %v", r.device, err)
+	}
+	for _, a := range r.addresses {
+		if !have[a] {
+			return fmt.Sprintf("this host is the active one and lacks %s on %s", a, r.device)
+		}
+	}
+	return ""
+}
+
+func addressesOf(device string) (map[netip.Addr]bool, error) {
+	link, err := net.InterfaceByName(device)
+	if err != nil {
+		return nil, err
+	}
+	all, err := link.Addrs()
+	if err != nil {
+		return nil, err
+	}
+	have := make(map[netip.Addr]bool, len(all))
+	for _, a := range all {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			have[prefix.Addr().Unmap()] = true
+		}
+	}
+	return have, nil
+}
+
+func (k *keepalived) processes(int) (running bool, old int) {
+	master, _ := children(k.PIDFile, "keepalived", "keepalived")
+	return master != 0, 0
+}
+
+// version of the binary, without asking a daemon.
+func (k *keepalived) version(ctx context.Context) (string, error) {
+	k.asked.Do(func() {
+		out, err := k.Run(ctx, []string{k.Binary, "--version"})
+		m := regexp.MustCompile(`(?m)^Keepalived v([0-9][0-9A-Za-z.+~-]{0,60})`).FindStringSubmatch(out)
+		if err == nil && m != nil {
+			k.found = "keepalived/" + m[1]
+		}
+	})
+	if k.found == "" {
+		return "", errors.New(k.Binary + " cannot be run: apt-get install keepalived")
+	}
+	return k.found, nil
+}
+
+// oldestKeepalived has names of processes.
+var oldestKeepalived = [3]int{2, 2, 0}
+
+func (k *keepalived) tooOld(version string) string {
+	if !older(version, "keepalived", oldestKeepalived) {
+		return ""
+	}
+	return fmt.Sprintf("%s is too old, external-lb needs keepalived %d.%d or later: upgrade it (Debian 12 has 2.2)", version, oldestKeepalived[0], oldestKeepalived[1])
+}
+
+func (k *keepalived) limits(int, int) string { return "" }
+
+func (k *keepalived) blame(suspects, string) map[string]string { return nil }
+
+func (k *keepalived) lacks(words string) bool { return noInterface.MatchString(words) }
+
+var noInterface = regexp.MustCompile(`WARNING - interface (\S+) for vrrp_instance external-lb doesn't exist`)
+
+func (k *keepalived) advise(words string, _ int) error {
+	if m := noInterface.FindStringSubmatch(words); m != nil {
+		return failed("this host has no interface %s: correct virtualAddresses.vrrp.interface of the Balancer, or name the host's interface so", m[1])
+	}
+	return nil
+}
+
+// keepalivedLine is every line that a delivered file may have. Nothing of it can
+// run a program, read another file or reach beyond the virtual router.
+var keepalivedLine = regexp.MustCompile(`^\s*(?:` + strings.Join([]string{
+	`#[^\x00-\x1f\x7f]*`, `\}`, ``,
+	`vrrp_instance external-lb \{`, `version 3`, `interface [A-Za-z0-9][-A-Za-z0-9_.]{0,14}`,
+	`virtual_router_id \d{1,3}`, `priority \d{1,3}`, `advert_int \d{1,2}(?:\.\d{1,2})?`,
+	`virtual_ipaddress \{`, `virtual_ipaddress_excluded \{`, `track_script \{`, `external-lb`,
+	`[0-9a-f.:]{2,45}/\d{1,3}`, `include addresses/\*\.conf`,
+}, "|") + `)$`)
+
+// allowedKeepalived says which line of a delivered file this host does not give
+// to keepalived; "" if none.
+func allowedKeepalived(f source) string {
+	number := 0
+	for line := range strings.Lines(string(f.data)) {
+		number++
+		if line = strings.TrimRight(line, "\n"); !keepalivedLine.MatchString(line) {
+			return fmt.Sprintf("(%s: Line %d) this host does not give %.60q to keepalived", f.path, number, strings.TrimSpace(line))
+		}
+	}
+	return ""
+}
