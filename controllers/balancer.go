@@ -107,12 +107,12 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	}
 	r.tellRemovedHosts(ctx, b, kept)
 	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b))
-	r.fleet.Deliver(b.Name, desired.Set, kept.cause(desired))
+	r.fleet.Deliver(b.Name, desired.Sets, kept.cause(desired))
 	states := r.fleet.States(b.Name)
 
 	failed = errors.Join(failed,
 		r.publish(ctx, b, kept, desired, states),
-		r.release(ctx, b, kept, assigned, states),
+		r.release(ctx, b, kept, assigned, desired.Set, states),
 		r.reportPools(ctx, b, poolObjects, poolProblems, assigned.Usage),
 	)
 	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving) == 0 {

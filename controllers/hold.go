@@ -9,6 +9,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/plan"
 )
 
@@ -43,7 +44,7 @@ func (r *balancerReconciler) hold(ctx context.Context, b *v1alpha1.Balancer, a *
 
 // release lets Services go whose withdrawal every host has confirmed, and tells
 // why of those that it cannot.
-func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, kept *memory, a *plan.Assignments, states []deliver.State) error {
+func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, kept *memory, a *plan.Assignments, desired *fileset.Set, states []deliver.State) error {
 	type verdict struct {
 		svc   *corev1.Service
 		where []string // hosts on which it may still be live
@@ -52,7 +53,7 @@ func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, 
 	leaving := map[string]bool{}
 	for _, svc := range a.Leaving {
 		leaving[string(svc.UID)] = true
-		verdicts = append(verdicts, verdict{svc, mayServe(svc, states)})
+		verdicts = append(verdicts, verdict{svc, mayServe(svc, desired, states)})
 	}
 	for uid := range kept.told {
 		if !leaving[string(uid)] {
@@ -68,15 +69,25 @@ func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, 
 
 // mayServe lists the hosts, with what is wrong with them, on which a Service may
 // still be live.
-func mayServe(svc *corev1.Service, states []deliver.State) []string {
+func mayServe(svc *corev1.Service, desired *fileset.Set, states []deliver.State) []string {
 	path, ok := plan.Path(svc)
 	if !ok {
 		return nil // it could never be rendered
 	}
 	var where []string
+	add := func(s deliver.State) {
+		if words := strings.TrimSuffix(s.Host+": "+s.Message, ": "); !slices.Contains(where, words) {
+			where = append(where, words)
+		}
+	}
 	for _, s := range states {
 		if s.MayServe(path) {
-			where = append(where, strings.TrimSuffix(s.Host+": "+s.Message, ": "))
+			add(s)
+		}
+	}
+	for _, a := range plan.HeldAddresses(svc) {
+		for _, s := range mayHave(a, desired, states) {
+			add(s)
 		}
 	}
 	return where
@@ -145,6 +156,6 @@ func (r *balancerReconciler) releaseOrphans(ctx context.Context, balancers []*v1
 // anywhere reports whether a Service may be live on a host of any Balancer.
 func (r *balancerReconciler) anywhere(svc *corev1.Service, balancers []*v1alpha1.Balancer) bool {
 	return slices.ContainsFunc(balancers, func(b *v1alpha1.Balancer) bool {
-		return len(mayServe(svc, r.fleet.States(b.Name))) > 0
+		return len(mayServe(svc, nil, r.fleet.States(b.Name))) > 0
 	})
 }

@@ -28,20 +28,28 @@ type proof struct {
 
 // prove holds a Service's fragment against what the hosts proved.
 func prove(b *v1alpha1.Balancer, set *fileset.Set, svc *plan.Service, states []deliver.State, refusals map[string][]string) proof {
-	file, rendered := set.Get(svc.Path)
-	p := proof{settled: true, refused: refusals[svc.Path]}
-	count := 0
-	for _, s := range states {
-		if rendered && s.Serves(file.Path, file.Sum) {
-			count++
+	p := proof{settled: !slices.ContainsFunc(states, pending), refused: refusals[svc.Path]}
+	proved := func(s deliver.State) bool {
+		for _, path := range append([]string{svc.Path}, svc.Addressed...) {
+			if file, rendered := set.Get(path); !rendered || !s.Serves(path, file.Sum) {
+				return false
+			}
 		}
-		if pending(s) {
-			p.settled = false
+		return true
+	}
+	hosts := serving(b, states)
+	p.enough = count(hosts, proved) >= needed(b, len(hosts)) && activeProved(b, states, proved)
+	p.all = count(states, proved) == len(states)
+	return p
+}
+
+func count(states []deliver.State, which func(deliver.State) bool) (n int) {
+	for _, s := range states {
+		if which(s) {
+			n++
 		}
 	}
-	p.enough = rendered && count >= int(max(1, b.Spec.Publish.MinHosts))
-	p.all = rendered && count == len(states)
-	return p
+	return n
 }
 
 // refusalsByPath collects what hosts left out, in words.
@@ -85,15 +93,20 @@ func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, 
 		if err := r.publishService(ctx, j.svc, j.proof, hosts, j.update); err != nil {
 			return err
 		}
-		return r.settle(ctx, b, j.svc, j.proof)
+		return r.settle(ctx, b, desired.Set, j.svc, j.proof)
 	})
 }
 
 // settle takes from the record what a Service had before, once every host
 // has proved that it is there no longer.
-func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, svc *plan.Service, p proof) error {
+func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, desired *fileset.Set, svc *plan.Service, p proof) error {
 	if !p.all || !plan.Held(svc.Object) || len(svc.Addresses) == 0 {
 		return nil
+	}
+	for _, a := range plan.HeldAddresses(svc.Object) {
+		if !slices.Contains(svc.Addresses, a) && len(mayHave(a, desired, r.fleet.States(b.Name))) > 0 {
+			return nil
+		}
 	}
 	if patch := holdPatch(svc.Object, b.Name, svc.Addresses); patch != nil {
 		return r.patch.metadata(ctx, svc.Object, patch)

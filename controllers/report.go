@@ -23,7 +23,7 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Bal
 	status.LoadBalancerClass = plan.Class(b)
 	status.Services = int32(len(desired.Services))
 	status.Nodes = int32(len(desired.Nodes))
-	status.Hosts = hostStatuses(b.Status.Hosts, states)
+	status.Hosts = hostStatuses(b, states)
 	inSync := 0
 	for _, h := range status.Hosts {
 		if h.State == v1alpha1.HostInSync {
@@ -75,7 +75,12 @@ func pending(s deliver.State) bool {
 
 // hostStatuses keeps what was said of a host of which nothing else is known yet:
 // a restart of the controller is no change of the host.
-func hostStatuses(said []v1alpha1.HostStatus, states []deliver.State) []v1alpha1.HostStatus {
+func hostStatuses(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
+	said := b.Status.Hosts
+	drained := map[string]bool{}
+	for _, h := range b.Spec.Hosts {
+		drained[h.Name] = h.Drain
+	}
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
 		h := v1alpha1.HostStatus{
@@ -94,6 +99,7 @@ func hostStatuses(said []v1alpha1.HostStatus, states []deliver.State) []v1alpha1
 				h.LastAppliedTime = was.LastAppliedTime
 			}
 		}
+		h.Draining = drained[s.Host]
 		out = append(out, h)
 	}
 	return out
@@ -113,6 +119,11 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; this one serves the class %s only", byDefault.Name, plan.Class(b))
 	case desired.NodesProblem != nil && desired.NodesProblem.Fatal:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, desired.NodesProblem.Reason, desired.NodesProblem.Message+"; what runs stays as it is"
+	case claims.SameRouter(b) != nil:
+		other := claims.SameRouter(b)
+		c.Reason = v1alpha1.ReasonRouterIDShared
+		c.Message = fmt.Sprintf("Balancer %s has the virtual router ID %d, too: if their hosts are on one network segment, give one of them another",
+			other.Name, b.Spec.VirtualAddresses.VRRP.VirtualRouterID)
 	case len(desired.Unsupported) > 0:
 		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(desired.Unsupported, "; ")
 	}
@@ -122,7 +133,8 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse}
 	good, coming, failed := 0, 0, 0
-	for _, s := range states {
+	hosts := serving(b, states)
+	for _, s := range hosts {
 		switch {
 		case pending(s):
 			coming++
@@ -132,7 +144,7 @@ func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Con
 			failed++
 		}
 	}
-	need := int(max(1, b.Spec.Publish.MinHosts))
+	need := needed(b, len(hosts))
 	switch {
 	case good >= need:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "enough hosts proved the configuration to be live"

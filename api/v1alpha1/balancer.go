@@ -19,6 +19,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass)",message="loadBalancerClass is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
+// +kubebuilder:validation:XValidation:rule="self.hosts.exists(h, !has(h.drain) || !h.drain)",message="every host is drained: leave at least one that serves"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host.
 	// +optional
@@ -107,6 +108,12 @@ type Host struct {
 	// +optional
 	SecretRef *corev1.LocalObjectReference `json:"secretRef,omitempty"`
 
+	// drain takes the host out for maintenance: with VRRP its addresses go to
+	// another host, and no address waits for its proof. It goes on serving what
+	// still reaches it, and is kept up to date while it can be reached.
+	// +optional
+	Drain bool `json:"drain,omitempty"`
+
 	// local runs the host's end inside the controller's own process: for a
 	// sidecar beside nginx, or one machine.
 	// +optional
@@ -117,22 +124,56 @@ type Host struct {
 type LocalHost struct{}
 
 // VirtualAddressMode says who puts the addresses on the hosts.
-// +kubebuilder:validation:Enum=Static
+// +kubebuilder:validation:Enum=Static;VRRP
 type VirtualAddressMode string
 
 // The modes.
 const (
 	// Static: the hosts have the addresses already.
 	Static VirtualAddressMode = "Static"
+	// VRRP: keepalived puts them on one host, and on another when that one fails.
+	VRRP VirtualAddressMode = "VRRP"
 )
 
 // VirtualAddresses says how the addresses come to the hosts.
+// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'VRRP' || has(self.vrrp)",message="mode VRRP needs vrrp: the interface and the virtual router ID"
+// +kubebuilder:validation:XValidation:rule="!has(self.vrrp) || (has(self.mode) && self.mode == 'VRRP')",message="vrrp is for mode VRRP alone"
 type VirtualAddresses struct {
 	// mode Static: the hosts have the addresses already (configured by their
-	// owner, or routed to them).
+	// owner, or routed to them). VRRP: keepalived on the hosts keeps all of them on
+	// one host, the first of spec.hosts that works.
 	// +optional
 	// +kubebuilder:default=Static
 	Mode VirtualAddressMode `json:"mode,omitempty"`
+
+	// vrrp says how the hosts agree which of them has the addresses.
+	// +optional
+	VRRP *VRRPSettings `json:"vrrp,omitempty"`
+}
+
+// VRRPSettings are those of one virtual router. Version 3 of the protocol is
+// spoken, over IPv4; it carries addresses of both families.
+type VRRPSettings struct {
+	// interface of every host on which the hosts see each other, and which gets the
+	// addresses.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][-A-Za-z0-9_.]*$`
+	Interface string `json:"interface"`
+
+	// virtualRouterID tells this Balancer's hosts from other routers on the same
+	// network segment: no two there may have the same.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=255
+	VirtualRouterID int32 `json:"virtualRouterID"`
+
+	// advertisementInterval is how often the active host says that it lives. When
+	// it has not for about three times as long, another takes over.
+	// +optional
+	// +kubebuilder:default="1s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('40s')",message="advertisementInterval is between 10ms and 40s, in whole hundredths of a second"
+	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 10 == 0",message="advertisementInterval is in whole hundredths of a second"
+	AdvertisementInterval Duration `json:"advertisementInterval,omitempty"`
 }
 
 // NodeSelection says which nodes may be backends.
@@ -202,6 +243,9 @@ type HostStatus struct {
 	// desiredDigest is the digest of the configuration that it should run.
 	// +optional
 	DesiredDigest string `json:"desiredDigest,omitempty"`
+	// draining: the host is taken out by spec.hosts[].drain.
+	// +optional
+	Draining bool `json:"draining,omitempty"`
 	// engineVersion is what the daemon on the host says of itself.
 	// +optional
 	EngineVersion string `json:"engineVersion,omitempty"`

@@ -68,6 +68,7 @@ const (
 
 	// Balancer
 	ReasonDefaultTaken     = "DefaultTaken"     // an older Balancer serves Services without a class
+	ReasonRouterIDShared   = "RouterIDShared"   // another Balancer has this virtual router ID
 	ReasonClassTaken       = "ClassTaken"       // an older Balancer has this loadBalancerClass
 	ReasonPending          = "Pending"          // a delivery is on its way
 	ReasonHostsUnreachable = "HostsUnreachable" // too few hosts can be reached

@@ -375,6 +375,20 @@ func (fx *fixture) state() State {
 	return fx.States("edge")[0]
 }
 
+// onLB1 is what one host of that name should run.
+func onLB1(want *fileset.Set) map[string]*fileset.Set {
+	return map[string]*fileset.Set{"lb1": want}
+}
+
+// Deliver one set to all hosts.
+func (fx *fixture) Deliver(name string, want *fileset.Set, cause string) {
+	sets := map[string]*fileset.Set{}
+	for _, t := range fx.targets {
+		sets[t.Host.Name] = want
+	}
+	fx.Fleet.Deliver(name, sets, cause)
+}
+
 // wait lets the bubble's clock go on until a condition holds, and returns how long
 // that took. The resolution is 10 ms.
 func (fx *fixture) wait(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {

@@ -75,8 +75,8 @@ type Fleet struct {
 
 // balancer is what a Balancer's hosts have in common.
 type balancer struct {
-	want    desire
-	workers []*worker // in the order of Set
+	want    map[string]desire // by host
+	workers []*worker         // in the order of Set
 }
 
 // desire is what hosts should run, and why.
@@ -135,7 +135,7 @@ func (f *Fleet) Set(name string, targets []Target) {
 			delete(former, t.Host.Name)
 			w.retarget(t)
 		} else {
-			w = f.start(name, t, b.want)
+			w = f.start(name, t, b.want[t.Host.Name])
 		}
 		b.workers = append(b.workers, w)
 	}
@@ -156,18 +156,24 @@ func (f *Fleet) balancer(name string) *balancer {
 	return b
 }
 
-// Deliver says what the hosts of a Balancer should run, and why. The newest
-// wins; one under way is not interrupted. It does not block.
-func (f *Fleet) Deliver(name string, want *fileset.Set, cause string) {
+// Deliver says what each host of a Balancer should run, by its name, and why.
+// The newest wins; one under way is not interrupted. It does not block.
+func (f *Fleet) Deliver(name string, want map[string]*fileset.Set, cause string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.balancer(name)
-	if b.want.set != nil && b.want.digest() == want.Digest() {
-		return
+	former := b.want
+	b.want = make(map[string]desire, len(want))
+	for host, set := range want {
+		b.want[host] = desire{set: set, cause: cause}
+		if was := former[host]; was.set != nil && was.digest() == set.Digest() {
+			b.want[host] = was
+		}
 	}
-	b.want = desire{set: want, cause: cause}
 	for _, w := range b.workers {
-		w.desire(b.want)
+		if now := b.want[w.host]; now != former[w.host] {
+			w.desire(now)
+		}
 	}
 }
 

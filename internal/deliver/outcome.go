@@ -50,7 +50,7 @@ func (w *worker) observe(st host.Status) {
 	_, want := w.now()
 	w.update(func(s *State) {
 		s.Proven, s.Live = s.proof(st.Live, w.have, want.manifest()), st.Live
-		s.EngineVersion, s.OldWorkers = st.EngineVersion, st.OldWorkers
+		s.EngineVersion, s.OldWorkers, s.Active = st.EngineVersion, st.OldWorkers, st.Active
 		s.settled = w.settled
 		if !w.lost {
 			s.pending = nil
@@ -184,7 +184,7 @@ func (w *worker) applied(want desire, since time.Time, out host.Outcome) {
 		if out.Live != s.Live && out.Live != "" {
 			s.LastApplied = time.Now()
 		}
-		s.Proven, s.Live, s.Refused, s.settled, s.pending = proven, out.Live, out.Refused, true, nil
+		s.Proven, s.Live, s.Refused, s.settled, s.pending, s.Active = proven, out.Live, out.Refused, true, nil, out.Active
 		if proven == nil || out.Live != want.digest() && len(out.Refused) == 0 {
 			unproven = &Error{Reason: ReasonUnproven, Message: fmt.Sprintf(
 				"the host took %s and proves %q: look at the daemon's log there", want.digest().Short(), out.Live.Short())}

@@ -28,7 +28,7 @@ func TestSSHDelivers(t *testing.T) {
 	defer f.Close()
 	f.Set("edge", []Target{s.target})
 	want := set(t, "a=1", "whoami=1")
-	f.Deliver("edge", want, "service")
+	f.Deliver("edge", onLB1(want), "service")
 	eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostPartial })
 	st := f.States("edge")[0]
 	if !st.Serves("a", sum(t, "1")) || st.Live != want.Without("whoami").Digest() {
@@ -207,7 +207,7 @@ func TestSSHConnectionIsCut(t *testing.T) {
 			})
 			defer f.Close()
 			f.Set("edge", []Target{target})
-			f.Deliver("edge", set(t, "a=1"), "service")
+			f.Deliver("edge", onLB1(set(t, "a=1")), "service")
 			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
 			accepts := p.accepts.Load()
 			cut(p)

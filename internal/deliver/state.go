@@ -26,6 +26,7 @@ type State struct {
 	Desired fileset.Digest // that it should run; "" before the first Deliver
 	Refused []host.Refusal // fragments left out of Desired
 
+	Active        bool // it has the addresses that move between hosts, as it said last
 	EngineVersion string
 	LastApplied   time.Time // when the host last proved a new configuration; zero: not since start
 	Reloads       int       // since start
@@ -85,6 +86,6 @@ func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
 		s.Live == o.Live && s.Desired == o.Desired && (s.Proven == nil) == (o.Proven == nil) &&
 		slices.Equal(s.Refused, o.Refused) && s.EngineVersion == o.EngineVersion &&
-		s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers &&
+		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

@@ -33,7 +33,7 @@ func TestLocalHost(t *testing.T) {
 		defer f.Close()
 		target := Target{Balancer: "edge", Host: v1alpha1.Host{Name: "here", Local: &v1alpha1.LocalHost{}}}
 		f.Set("edge", []Target{target})
-		f.Deliver("edge", set(t, "a=1"), "service")
+		f.Deliver("edge", map[string]*fileset.Set{"here": set(t, "a=1")}, "service")
 		synctest.Wait()
 		if s := f.States("edge")[0]; s.State != v1alpha1.HostFailed || s.Reason != ReasonLocal {
 			t.Errorf("%+v", s)
@@ -63,7 +63,7 @@ func TestThroughTheWire(t *testing.T) {
 		f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Dialer: pipes{m}, Log: quiet(t)})
 		f.Set("edge", []Target{{Host: v1alpha1.Host{Name: "lb1", Address: "192.0.2.1"}}})
 		for i := range 10 {
-			f.Deliver("edge", set(t, fmt.Sprintf("a=%d", i), "b=1", "c=1"), "service")
+			f.Deliver("edge", onLB1(set(t, fmt.Sprintf("a=%d", i), "b=1", "c=1")), "service")
 			synctest.Wait()
 			s := f.States("edge")[0]
 			if s.State != v1alpha1.HostPartial || !s.Serves("a", sum(t, fmt.Sprint(i))) || s.MayServe("c") {

@@ -67,6 +67,7 @@ func (id ID) Compare(o ID) int {
 // Config is everything that one Balancer carries.
 type Config struct {
 	Services []*Service // sorted by ID
+	VRRP     *VRRP      // nil: the hosts have the addresses already
 }
 
 // Service is one Kubernetes Service and the unit of a configuration: it is

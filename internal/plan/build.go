@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/render"
@@ -32,8 +34,13 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	sets, err := forHosts(set, translated.Config.VRRP, s.Balancer)
+	if err != nil {
+		return nil, err
+	}
 	out := &Plan{
 		Set:          set,
+		Sets:         sets,
 		Nodes:        translated.Nodes,
 		NodesProblem: translated.NodesProblem,
 		Unsupported:  translated.Unsupported,
@@ -45,6 +52,11 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	for _, svc := range a.Carried {
 		view := &Service{Object: svc, Addresses: a.ByService[svc.UID].Addresses, Shape: shapes[svc.UID]}
 		view.Path, _ = Path(svc)
+		if translated.Config.VRRP != nil {
+			for _, a := range view.Addresses {
+				view.Addressed = append(view.Addressed, AddressPath(a))
+			}
+		}
 		if result := translated.Services[svc.UID]; result != nil {
 			view.PortErrors = result.PortErrors
 		}
@@ -58,6 +70,18 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		}}})
 	}
 	return out, nil
+}
+
+// forHosts is what each host of a Balancer runs.
+func forHosts(shared *fileset.Set, vrrp *lb.VRRP, b *v1alpha1.Balancer) (map[string]*fileset.Set, error) {
+	if vrrp != nil {
+		return render.ForHosts(shared, vrrp)
+	}
+	sets := make(map[string]*fileset.Set, len(b.Spec.Hosts))
+	for _, h := range b.Spec.Hosts {
+		sets[h.Name] = shared
+	}
+	return sets, nil
 }
 
 // renderErrors sorts out Services that could not be rendered from a renderer
@@ -138,6 +162,9 @@ func Path(svc *corev1.Service) (string, bool) {
 	id, err := lb.NewID(svc.Namespace, svc.Name, string(svc.UID))
 	return render.Path(id), err == nil
 }
+
+// AddressPath is the path of what brings an address to a host.
+func AddressPath(a netip.Addr) string { return render.AddressPath(a) }
 
 // NameOf is the Service that a fragment carries, as namespace/name.
 func NameOf(path string) string {

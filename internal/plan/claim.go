@@ -25,6 +25,7 @@ type Claims struct {
 	byName    map[string]*v1alpha1.Balancer
 	byClass   map[string]*v1alpha1.Balancer
 	byDefault *v1alpha1.Balancer
+	byAge     []*v1alpha1.Balancer
 }
 
 // NewClaims settles who serves what: of two Balancers with one class, or two
@@ -38,6 +39,7 @@ func NewClaims(balancers []*v1alpha1.Balancer) Claims {
 		if b.DeletionTimestamp != nil {
 			continue
 		}
+		c.byAge = append(c.byAge, b)
 		if _, taken := c.byClass[Class(b)]; taken {
 			continue
 		}
@@ -58,6 +60,25 @@ func (c Claims) Named(name string) *v1alpha1.Balancer { return c.byName[name] }
 
 // Default is the Balancer that serves Services without a class, nil if none does.
 func (c Claims) Default() *v1alpha1.Balancer { return c.byDefault }
+
+// SameRouter is another Balancer with the same virtual router ID, nil if none has
+// it: on one network segment, the hosts of both would take each other for their own.
+func (c Claims) SameRouter(b *v1alpha1.Balancer) *v1alpha1.Balancer {
+	id := routerID(b)
+	i := slices.IndexFunc(c.byAge, func(other *v1alpha1.Balancer) bool { return other.Name != b.Name && id != 0 && routerID(other) == id })
+	if i < 0 {
+		return nil
+	}
+	return c.byAge[i]
+}
+
+// routerID is 0 without VRRP.
+func routerID(b *v1alpha1.Balancer) int32 {
+	if v := b.Spec.VirtualAddresses.VRRP; b.Spec.VirtualAddresses.Mode == v1alpha1.VRRP && v != nil {
+		return v.VirtualRouterID
+	}
+	return 0
+}
 
 // Of is the Balancer that a Service asks for, nil if none serves it.
 func (c Claims) Of(svc *corev1.Service) *v1alpha1.Balancer {

@@ -34,9 +34,10 @@ type Snapshot struct {
 
 // Plan is what the hosts of a Balancer should run, and what its users are told.
 type Plan struct {
-	Set          *fileset.Set
-	Services     []*Service // that are carried, in the order of the snapshot
-	Nodes        []string   // that are backends
+	Set          *fileset.Set            // that all hosts have
+	Sets         map[string]*fileset.Set // by host: that, and what tells it from the others
+	Services     []*Service              // that are carried, in the order of the snapshot
+	Nodes        []string                // that are backends
 	NodesProblem *translate.Problem
 	Unsupported  []string // settings of spec.defaults that the engine cannot do
 }
@@ -45,6 +46,7 @@ type Plan struct {
 type Service struct {
 	Object    *corev1.Service
 	Path      string       // of its fragment
+	Addressed []string     // paths of what brings its addresses to a host, where that is ours to do
 	Addresses []netip.Addr // assigned
 	// Shape changes with what the Service's owner changed: ports, addresses,
 	// sources; not with nodes. Empty if it is not in the plan's Set.

@@ -76,6 +76,7 @@ type Renderer struct {
 	checks    map[nodeCheck]int         // in the main file, with the number of Services that need each
 	fragments map[*lb.Service]*fragment // of the last Config
 	services  []*lb.Service             // of the last Config
+	vrrp      bool                      // of the last Config
 	set       *fileset.Set              // of the last Config, if all of it could be rendered
 }
 
@@ -112,7 +113,8 @@ func (r *Renderer) renderMain() error {
 // time is not rendered again. A Service that cannot be rendered blocks no other:
 // the Set is there and lacks it, and the error joins one *ServiceError for each.
 func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
-	if r.set != nil && slices.Equal(r.services, cfg.Services) {
+	vrrp := cfg.VRRP != nil
+	if r.set != nil && r.vrrp == vrrp && slices.Equal(r.services, cfg.Services) {
 		return r.set, nil
 	}
 	var failed []error
@@ -137,13 +139,20 @@ func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
 			changed = r.count(f.checks, -1) || changed
 		}
 	}
-	r.fragments, r.services, r.set = fragments, slices.Clone(cfg.Services), nil
+	r.fragments, r.services, r.vrrp, r.set = fragments, slices.Clone(cfg.Services), vrrp, nil
 	if changed {
 		if err := r.renderMain(); err != nil {
 			return nil, err
 		}
 	}
 	files[0] = r.main
+	if vrrp {
+		addresses, err := r.addressFiles()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, addresses...)
+	}
 	set, err := fileset.New(files...)
 	if err != nil {
 		return nil, err

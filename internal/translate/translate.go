@@ -40,7 +40,7 @@ func New() *Translator { return &Translator{} }
 func (t *Translator) Translate(in Input) Output {
 	ns := eligible(in.Balancer, in.Nodes)
 	out := Output{
-		Config:       &lb.Config{Services: make([]*lb.Service, 0, len(in.Services))},
+		Config:       &lb.Config{Services: make([]*lb.Service, 0, len(in.Services)), VRRP: virtualRouter(in.Balancer)},
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
 		Nodes:        ns.names,
 		NodesProblem: ns.none,
