@@ -126,6 +126,9 @@ haproxy -W -D -p /run/haproxy.pid -f $CONFIG $EXTRAOPTS >/var/log/haproxy.boot.l
 	"none": "true\n",
 }
 
+// startKeepalived, where it has something to do.
+const startKeepalived = "if [ -s /etc/keepalived/keepalived.conf ]; then keepalived; fi\n"
+
 // rcLocal is for whatever a test wants started.
 const rcLocal = "if [ -x /etc/rc.local ]; then /etc/rc.local; fi\n"
 
@@ -159,7 +162,7 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	if err := c.update(func(s *state) { b := s.Boxes[name]; b.Init, b.Cut = started, false; s.Boxes[name] = b }); err != nil {
 		return err
 	}
-	script := everyBoot + startEngine[s.Options.Engine] + rcLocal
+	script := everyBoot + startEngine[s.Options.Engine] + startKeepalived + rcLocal
 	if first {
 		prepare := firstBoot
 		if !s.Options.KeepDefaultSite {
@@ -167,7 +170,7 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 		}
 		script = prepare + script
 	} else {
-		script = everyBoot + "(" + startEngine[s.Options.Engine] + ") >/var/log/boot.log 2>&1 || true\n" + rcLocal
+		script = everyBoot + "(" + startEngine[s.Options.Engine] + ") >/var/log/boot.log 2>&1 || true\n" + startKeepalived + rcLocal
 	}
 	h := &Host{name, c}
 	if _, err := h.Shell(ctx, script); err != nil {
@@ -179,6 +182,12 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 // StartEngine starts the engine's daemon as the machine's boot does.
 func (h *Host) StartEngine(ctx context.Context) error {
 	_, err := h.Shell(ctx, startEngine[h.c.now().Options.Engine])
+	return err
+}
+
+// StartKeepalived starts keepalived as the machine's boot does.
+func (h *Host) StartKeepalived(ctx context.Context) error {
+	_, err := h.Shell(ctx, startKeepalived)
 	return err
 }
 

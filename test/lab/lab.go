@@ -164,12 +164,21 @@ func (l *Lab) InstallHost(ctx context.Context, name string) error {
 	if err := h.WriteFile(ctx, keyFile, []byte(l.AuthorizedKey()+"\n")); err != nil {
 		return err
 	}
-	engine := l.engine()
-	if _, err := h.Exec(ctx, "external-lb", "host", "install", "--engine", string(engine), "--authorized-key", keyFile); err != nil {
+	install := []string{"external-lb", "host", "install", "--engine", string(l.engine()), "--authorized-key", keyFile}
+	vrrp := l.options.Cluster.Addresses == "vrrp"
+	if vrrp {
+		install = append(install, "--vrrp")
+	}
+	if _, err := h.Exec(ctx, install...); err != nil {
 		return err
 	}
-	if engine == v1alpha1.EngineHAProxy {
-		return h.StartEngine(ctx) // which has had nothing to listen to before
+	if l.engine() == v1alpha1.EngineHAProxy { // which has had nothing to listen to before
+		if err := h.StartEngine(ctx); err != nil {
+			return err
+		}
+	}
+	if vrrp {
+		return h.StartKeepalived(ctx)
 	}
 	return nil
 }
