@@ -29,6 +29,7 @@ const (
 	ReasonMachine        Reason = "Machine"        // the machine could not do it: disk full, daemon not running
 	ReasonRefused        Reason = "Refused"        // fragments were left out
 	ReasonUnproven       Reason = "Unproven"       // a delivery ended well, and something else is live
+	ReasonHeldBack       Reason = "HeldBack"       // the host that gets each change first did not prove it
 	ReasonEngine         Reason = "WrongEngine"    // the host is prepared for another engine
 )
 

@@ -37,6 +37,7 @@ type machine struct {
 	fail    error                       // of each delivery, once the epoch is taken
 	status  error
 	takes   time.Duration // a reload
+	active  bool
 }
 
 func newMachine() *machine {
@@ -66,7 +67,7 @@ func (m *machine) asked() int {
 func (m *machine) Status(context.Context) (host.Status, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	st := host.Status{Engine: "nginx", EngineVersion: "nginx/1.22.1", Epoch: m.epoch, Files: maps.Clone(m.disk)}
+	st := host.Status{Engine: "nginx", EngineVersion: "nginx/1.22.1", Epoch: m.epoch, Files: maps.Clone(m.disk), Active: m.active}
 	if m.live != nil {
 		st.Running, st.Live = true, m.live.Digest()
 	}
@@ -115,7 +116,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	if next.Digest() != d.Want {
 		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
 	}
-	var out host.Outcome
+	out := host.Outcome{Active: m.active}
 	for _, path := range slices.Sorted(maps.Keys(m.refuse)) {
 		if _, has := next[path]; has {
 			delete(next, path)

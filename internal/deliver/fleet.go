@@ -135,13 +135,14 @@ func (f *Fleet) Set(name string, targets []Target) {
 			delete(former, t.Host.Name)
 			w.retarget(t)
 		} else {
-			w = f.start(name, t, b.want[t.Host.Name])
+			w = f.start(b, name, t)
 		}
 		b.workers = append(b.workers, w)
 	}
 	for _, w := range former {
 		w.cancel()
 	}
+	b.advance()
 	if len(targets) == 0 {
 		delete(f.balancers, name)
 	}
@@ -157,7 +158,8 @@ func (f *Fleet) balancer(name string) *balancer {
 }
 
 // Deliver says what each host of a Balancer should run, by its name, and why.
-// The newest wins; one under way is not interrupted. It does not block.
+// One host gets it first, the others once that one has proved it. The newest wins;
+// one under way is not interrupted. It does not block.
 func (f *Fleet) Deliver(name string, want map[string]*fileset.Set, cause string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,11 +172,7 @@ func (f *Fleet) Deliver(name string, want map[string]*fileset.Set, cause string)
 			b.want[host] = was
 		}
 	}
-	for _, w := range b.workers {
-		if now := b.want[w.host]; now != former[w.host] {
-			w.desire(now)
-		}
-	}
+	b.advance()
 }
 
 // States of a Balancer's hosts, in the order of Set.
@@ -187,7 +185,7 @@ func (f *Fleet) States(name string) []State {
 	}
 	out := make([]State, len(b.workers))
 	for i, w := range b.workers {
-		out[i] = w.state
+		out[i] = b.seen(w)
 	}
 	return out
 }

@@ -268,5 +268,7 @@ func (w *worker) overdue(since time.Time) {
 }
 
 func (w *worker) fail(e *Error) {
-	w.update(func(s *State) { s.State, s.Reason, s.Message = v1alpha1.HostFailed, e.Reason, e.Message })
+	w.update(func(s *State) {
+		s.State, s.Reason, s.Message, s.judged = v1alpha1.HostFailed, e.Reason, e.Message, w.failedWant
+	})
 }

@@ -36,6 +36,8 @@ type State struct {
 	// pending are sets under way, or whose outcome is not known: their files may
 	// be live, and what they lack may be gone.
 	pending []fileset.Manifest
+	// judged is the set that failed last.
+	judged fileset.Digest
 	// settled is true once no delivery of a former leader can change the host.
 	settled bool
 }

@@ -15,6 +15,7 @@ import (
 // worker delivers to one host.
 type worker struct {
 	fleet    *Fleet
+	of       *balancer
 	balancer string
 	host     string
 	log      logr.Logger
@@ -47,14 +48,13 @@ type worker struct {
 }
 
 // start makes a worker. The Fleet's mu is held.
-func (f *Fleet) start(balancer string, t Target, want desire) *worker {
+func (f *Fleet) start(b *balancer, balancer string, t Target) *worker {
 	ctx, cancel := context.WithCancel(f.ctx)
 	w := &worker{
-		fleet: f, balancer: balancer, host: t.Host.Name, cancel: cancel, wake: make(chan struct{}, 1), target: t,
+		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, wake: make(chan struct{}, 1), target: t,
 		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
 		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting},
 	}
-	w.desire(want)
 	f.wg.Go(func() {
 		defer cancel()
 		w.run(ctx)
@@ -103,6 +103,7 @@ func (w *worker) update(change func(*State)) {
 	before := w.state
 	change(&w.state)
 	after := w.state
+	w.of.advance()
 	w.fleet.mu.Unlock()
 	if before.same(after) {
 		return

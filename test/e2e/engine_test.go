@@ -15,6 +15,7 @@ type testedEngine struct {
 	name       v1alpha1.Engine
 	leastConns string // how its configuration says LeastConnections
 	running    string // the file that tampering must hit for the daemon to notice, below live/; %s: the fragment
+	conf       string // of its owner
 	reload     string // by hand, as a script
 	stop, kill string
 	daemon     string // as messages call it
@@ -23,13 +24,13 @@ type testedEngine struct {
 // engines are all on which the suite runs.
 var engines = []testedEngine{
 	{
-		name: v1alpha1.EngineNginx, daemon: "nginx", leastConns: "least_conn", running: "%s",
+		name: v1alpha1.EngineNginx, daemon: "nginx", leastConns: "least_conn", running: "%s", conf: "/etc/nginx/nginx.conf",
 		reload: "nginx -s reload",
 		stop:   "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done",
 		kill:   "pkill -KILL -x nginx; until ! pgrep -x nginx; do sleep 0.05; done",
 	},
 	{
-		name: v1alpha1.EngineHAProxy, daemon: "HAProxy", leastConns: "leastconn", running: "haproxy.cfg",
+		name: v1alpha1.EngineHAProxy, daemon: "HAProxy", leastConns: "leastconn", running: "haproxy.cfg", conf: "/etc/haproxy/haproxy.cfg",
 		reload: "pkill -USR2 -F /run/haproxy.pid",
 		stop:   "pkill -TERM -F /run/haproxy.pid; until ! pgrep -x haproxy; do sleep 0.05; done",
 		kill:   "pkill -KILL -x haproxy; until ! pgrep -x haproxy; do sleep 0.05; done",

@@ -229,6 +229,43 @@ func TestFault_FullDisk(t *testing.T) {
 	s.inSync(balancer)
 }
 
+// A change that one host cannot prove goes to no other: here because its owner
+// has broken its own configuration.
+func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	early := s.service("web")
+	address := s.published(early)[0]
+	s.inSync(balancer)
+	h, err := env.Host("lb2") // the last one gets changes first
+	must(t, err)
+	_, err = h.Shell(t.Context(), fmt.Sprintf("cp -a %[1]s %[1]s.good; echo nonsense >> %[1]s", engine.conf))
+	must(t, err)
+	repair := func() {
+		_, err := h.Shell(context.Background(), fmt.Sprintf("[ ! -e %[1]s.good ] || mv %[1]s.good %[1]s", engine.conf))
+		must(t, err)
+	}
+	defer repair()
+	late := s.service("late", func(svc *corev1.Service) { svc.Spec.Selector = early.Spec.Selector })
+	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "nonsense")
+	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "the change failed on lb2, which gets each change first")
+	s.until(late, "told what failed", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+		return c.Status == "False" && strings.Contains(c.Message, "nonsense") && len(addresses(svc)) == 0
+	})
+	eventually(t, func(context.Context) error {
+		c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
+		if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "nonsense") {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	s.answers("web", address, 80)
+	repair()
+	s.published(late)
+	s.inSync(balancer)
+}
+
 // An address that no host has, and a port that something else on the host has:
 // only the Service that wants it is told, and is served when it is free.
 func TestFault_WhatCannotBeBound(t *testing.T) {

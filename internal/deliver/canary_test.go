@@ -1,0 +1,144 @@
+package deliver
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/host"
+)
+
+// all waits until every host is in a state.
+func (fx *fixture) all(t *testing.T, limit time.Duration, want v1alpha1.HostState) {
+	t.Helper()
+	fx.wait(t, limit, "all "+string(want), func() bool {
+		for _, s := range fx.States("edge") {
+			if s.State != want {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 3)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		var order []string
+		for i, m := range fx.machines {
+			m.do(func() {
+				m.takes = 100 * time.Millisecond
+				m.before = func(context.Context) error {
+					if i < 2 {
+						if live := fx.machines[2].runs().Digest(); live != set(t, "a=2").Digest() {
+							t.Errorf("host %d gets the change while the last one runs %s", i, live.Short())
+						}
+					}
+					fx.mu.Lock()
+					defer fx.mu.Unlock()
+					order = append(order, fx.targets[i].Host.Name)
+					return nil
+				}
+			})
+		}
+		fx.Deliver("edge", set(t, "a=2"), "service")
+		synctest.Wait()
+		if s := fx.state(); s.State != v1alpha1.HostDelivering || s.Desired != set(t, "a=2").Digest() || s.Live != set(t, "a=1").Digest() {
+			t.Errorf("the first host meanwhile: %+v", s)
+		}
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		if len(order) != 3 || order[0] != "lb3" {
+			t.Errorf("order %v", order)
+		}
+	})
+}
+
+func TestTheOthersAreLeftAloneWhenAChangeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 3)
+		fx.Set("edge", fx.targets)
+		good := set(t, "a=1")
+		fx.Deliver("edge", good, "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		last := fx.machines[2]
+		last.do(func() { last.fail = &host.Error{Code: host.CodeRolledBack, Message: "nginx refuses the configuration"} })
+		fx.Deliver("edge", set(t, "a=2"), "service")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		states := fx.States("edge")
+		for i, s := range states[:2] {
+			if s.State != v1alpha1.HostFailed || s.Reason != ReasonHeldBack || !strings.Contains(s.Message, "failed on lb3") || s.Live != good.Digest() {
+				t.Errorf("host %d: %+v", i, s)
+			}
+			if n := fx.machines[i].asked(); n != 1 {
+				t.Errorf("host %d got %d deliveries", i, n)
+			}
+		}
+		if states[2].Reason != ReasonRolledBack {
+			t.Errorf("the last host: %+v", states[2])
+		}
+		// Back to what was good, and what is wanted next is tried there first again.
+		fx.Deliver("edge", good, "service")
+		last.do(func() { last.fail = nil })
+		fx.all(t, time.Minute, v1alpha1.HostInSync)
+		fx.Deliver("edge", set(t, "a=3"), "service")
+		fx.all(t, time.Minute, v1alpha1.HostInSync)
+		for i, m := range fx.machines {
+			if m.runs().Digest() != set(t, "a=3").Digest() {
+				t.Errorf("host %d runs something else", i)
+			}
+		}
+	})
+}
+
+// A host that cannot be worked with says nothing of the change.
+func TestTroubleWithAMachineHoldsNobodyBack(t *testing.T) {
+	for name, trouble := range map[string]func(fx *fixture){
+		"unreachable": func(fx *fixture) { fx.net.cut("lb2", errDown) },
+		"full disk": func(fx *fixture) {
+			m := fx.machines[1]
+			m.do(func() { m.fail = &host.Error{Code: host.CodeMachine, Message: "the disk is full"} })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fx := newFixture(t, 2)
+				fx.Set("edge", fx.targets)
+				fx.Deliver("edge", set(t, "a=1"), "service")
+				fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+				trouble(fx)
+				fx.Deliver("edge", set(t, "a=2"), "service")
+				fx.wait(t, 10*time.Second, "the first host has it", func() bool {
+					return fx.machines[0].runs().Digest() == set(t, "a=2").Digest()
+				})
+			})
+		})
+	}
+}
+
+// With VRRP the host that has the addresses comes last.
+func TestTheActiveHostIsNotTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		last := fx.machines[1]
+		last.do(func() { last.active = true })
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		first := fx.machines[0]
+		first.do(func() { first.takes = time.Second })
+		fx.Deliver("edge", set(t, "a=2"), "service")
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if first.asked() != 2 || last.asked() != 1 {
+			t.Errorf("the first host got %d deliveries, the active one %d", first.asked(), last.asked())
+		}
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+	})
+}
