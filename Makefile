@@ -13,12 +13,14 @@ help: ## Print the targets
 
 ##@ Use it
 .PHONY: demo
-demo: deps build ## Show it at work: a real cluster, a balancer, a node lost under load; stays up until Ctrl-C
-	go run ./test/demo
+ENGINE ?= nginx
+HOSTS ?= 1
+demo: deps build ## Show it at work on a real cluster; ENGINE=nginx|haproxy, HOSTS=2 for a fail-over; stays up until Ctrl-C
+	go run ./test/demo -engine $(ENGINE) -hosts $(HOSTS)
 
 .PHONY: demo-check
 demo-check: deps build ## The demo without staying up; fails if anything in it failed
-	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && go run ./test/demo -check -dir "$$dir/cluster"
+	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && go run ./test/demo -check -dir "$$dir/cluster" -engine $(ENGINE) -hosts $(HOSTS)
 
 .PHONY: bench
 bench: deps build ## Measure on a cluster with a real nginx: a table, and bench.json

@@ -1,6 +1,7 @@
 // Command demo shows external-lb at work on a test cluster: a Service gets an
 // address that answers, keeps it while a node goes away under load, and one that
-// cannot be satisfied is told why. It ends with a failure if any of that fails.
+// cannot be satisfied is told why; with several hosts, its address moves when the
+// active one is switched off. It ends with a failure if any of that fails.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
 )
@@ -23,7 +25,8 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "bin/external-lb", "the external-lb to show")
 	flag.StringVar(&o.dir, "dir", cluster.DefaultDir(), "directory of the test cluster")
 	flag.IntVar(&o.nodes, "nodes", 3, "nodes of the cluster")
-	flag.IntVar(&o.hosts, "hosts", 1, "balancer hosts")
+	flag.IntVar(&o.hosts, "hosts", 1, "balancer hosts; with several, keepalived moves the addresses between them")
+	flag.StringVar(&o.engine, "engine", string(v1alpha1.EngineNginx), "daemon on the hosts: nginx or haproxy")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -37,6 +40,7 @@ func main() {
 type options struct {
 	check        bool
 	binary, dir  string
+	engine       string
 	nodes, hosts int
 }
 
@@ -45,13 +49,18 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	title("A real Kubernetes, %d nodes and %d balancer host(s), as network namespaces of this machine", o.nodes, o.hosts)
-	l, err := lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: o.dir, Nodes: o.nodes, Hosts: o.hosts, Binary: binary},
+	title("A real Kubernetes, %d nodes and %d balancer host(s) with %s, as network namespaces of this machine", o.nodes, o.hosts, o.engine)
+	options := lab.Options{
+		Cluster:  cluster.Options{Dir: o.dir, Nodes: o.nodes, Hosts: o.hosts, Binary: binary, Engine: o.engine},
 		Root:     ".",
 		Balancer: "edge",
 		Log:      indent{os.Stdout},
-	})
+	}
+	if o.hosts > 1 {
+		options.Cluster.Addresses = "vrrp"
+		options.Change = moveAddresses
+	}
+	l, err := lab.Start(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -60,7 +69,11 @@ func run(ctx context.Context, o options) (err error) {
 		err = errors.Join(err, l.Stop())
 	}()
 	d := &demo{Lab: l, nodes: o.nodes}
-	for _, act := range []func(context.Context) error{d.deploy, d.expose, d.ask, d.loseNode, d.refuse} {
+	acts := []func(context.Context) error{d.deploy, d.expose, d.ask, d.loseNode, d.refuse}
+	if o.hosts > 1 {
+		acts = append(acts, d.loseHost)
+	}
+	for _, act := range acts {
 		if err := act(ctx); err != nil {
 			return err
 		}
