@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"path"
 	"slices"
 
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -94,10 +95,11 @@ func (a *Agent) attempt(ctx context.Context, d *delivery) (Outcome, error) {
 	}
 	// From here on the daemon and the disk change together, whoever hangs up.
 	ctx = context.WithoutCancel(ctx)
-	if err := a.goLive(ctx, d, g); err != nil {
+	reloaded, err := a.goLive(ctx, d, g)
+	if err != nil {
 		return Outcome{}, err
 	}
-	return d.outcome(g.index, true), nil
+	return d.outcome(g.index, reloaded), nil
 }
 
 // isLive reports whether there is nothing to do: the daemon runs that digest,
@@ -140,23 +142,58 @@ func (a *Agent) ready(ctx context.Context, d *delivery) (*staged, error) {
 }
 
 // goLive swaps, reloads and waits for the proof, or undoes that.
-func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) error {
+func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) (reloaded bool, err error) {
 	a.at("swap")
 	if err := d.store.rename(nextLink, liveLink); err != nil {
-		return errors.Join(err, d.store.clean(d.state))
+		return false, errors.Join(err, d.store.clean(d.state))
 	}
 	a.at("reload")
-	if err := a.daemon.reload(ctx, g.index.manifest().Digest()); err != nil {
-		return a.rollBack(ctx, d, err)
+	if !a.adjusts(ctx, d, g) {
+		reloaded = true
+		if err := a.daemon.reload(ctx, g.index.manifest().Digest()); err != nil {
+			return reloaded, a.rollBack(ctx, d, err)
+		}
 	}
 	a.at("commit")
 	if err := d.store.rename(nextStateFile, stateFile); err != nil {
-		return err
+		return reloaded, err
 	}
 	d.state.Previous, d.state.Good = d.state.Good, g.name
 	a.at("clean")
 	_ = d.store.clean(d.state) // it is live and proved; the next delivery removes what is left
-	return nil
+	return reloaded, nil
+}
+
+// adjuster is a daemon that can take some changes without a reload.
+type adjuster interface {
+	// adjust makes the daemon do as the new versions of some files say, and prove
+	// it. An error: it may have done so in part, and a reload must follow.
+	adjust(ctx context.Context, files [][2][]byte, want fileset.Digest) error
+}
+
+// adjusts reports whether the daemon has taken a change without a reload.
+func (a *Agent) adjusts(ctx context.Context, d *delivery, g *staged) bool {
+	daemon, can := a.daemon.(adjuster)
+	if runs, ok := a.digest(d.store, d.state.Good); !can || !ok || runs != d.runs {
+		return false
+	}
+	var files [][2][]byte
+	for p, e := range g.index {
+		was, known := d.base[p]
+		if !known {
+			return false
+		}
+		if was.Sum == e.Sum {
+			continue
+		}
+		before, err := d.store.root.ReadFile(path.Join(genDir, d.state.Good, filesDir, p))
+		after, afterErr := d.store.root.ReadFile(g.path(filesDir, p))
+		if err != nil || afterErr != nil {
+			return false
+		}
+		files = append(files, [2][]byte{before, after})
+	}
+	return len(files) > 0 && len(g.index) == len(d.base) && daemon.adjust(ctx, files, g.index.manifest().Digest()) == nil
 }
 
 // seal completes a generation with the host's own file.

@@ -98,6 +98,22 @@ type haproxyChecks struct {
 	Servers []haproxyServer
 }
 
+// spares is how many nodes can come before HAProxy must be reloaded for them.
+const spares = 4
+
+// Spares wait for nodes. No node has such a name.
+func (c haproxyChecks) Spares() []haproxyServer {
+	nowhere := netip.IPv6Unspecified()
+	if c.ipv4 {
+		nowhere = netip.IPv4Unspecified()
+	}
+	all := make([]haproxyServer, spares)
+	for i := range all {
+		all[i] = haproxyServer{Name: fmt.Sprintf("spare_%d", i+1), Address: netip.AddrPortFrom(nowhere, c.port)}
+	}
+	return all
+}
+
 // groupChecks sorts checks into a backend for each profile.
 func groupChecks(prefix string, checks []nodeCheck) []haproxyChecks {
 	groups := map[checkProfile]*haproxyChecks{}

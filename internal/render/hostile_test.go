@@ -151,6 +151,7 @@ var haproxyLines = func() *regexp.Regexp {
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
+		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
 		`    server ` + name + ` ` + address + `( id \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( maxconn \d+)?( send-proxy(-v2)?)?`,
 		`    bind ` + address + `( accept-proxy)?`, `    acl sources src ` + prefix,
 		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
