@@ -23,8 +23,8 @@ demo-check: deps build ## The demo without staying up; fails if anything in it f
 	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && go run ./test/demo -check -dir "$$dir/cluster" -engine $(ENGINE) -hosts $(HOSTS)
 
 .PHONY: bench
-bench: deps build ## Measure on a cluster with a real nginx: a table, and bench.json
-	go run ./test/bench
+bench: deps build ## Measure on a cluster with a real balancer, ENGINE=nginx|haproxy: a table, and bench.json
+	go run ./test/bench -engine $(ENGINE)
 
 .PHONY: build
 build: ## Build bin/external-lb and bin/testcluster

@@ -7,6 +7,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/plan"
 )
 
@@ -29,6 +30,14 @@ func needed(b *v1alpha1.Balancer, serving int) int {
 func activeProved(b *v1alpha1.Balancer, states []deliver.State, proved func(deliver.State) bool) bool {
 	return b.Spec.VirtualAddresses.Mode != v1alpha1.VRRP ||
 		slices.ContainsFunc(states, func(s deliver.State) bool { return s.Active && proved(s) })
+}
+
+// coming reports whether a host that has not proved a fragment yet is about to:
+// where clients may reach any host, none of them should refuse what is published.
+// Hosts that cannot be reached, or fail, are not waited for.
+func coming(s deliver.State, path string) bool {
+	return s.State != v1alpha1.HostUnreachable && s.State != v1alpha1.HostFailed &&
+		!slices.ContainsFunc(s.Refused, func(r host.Refusal) bool { return r.Path == path })
 }
 
 // mayHave lists the hosts on which an address may still be that nothing there

@@ -38,7 +38,8 @@ func prove(b *v1alpha1.Balancer, set *fileset.Set, svc *plan.Service, states []d
 		return true
 	}
 	hosts := serving(b, states)
-	p.enough = count(hosts, proved) >= needed(b, len(hosts)) && activeProved(b, states, proved)
+	p.enough = count(hosts, proved) >= needed(b, len(hosts)) && activeProved(b, states, proved) &&
+		!slices.ContainsFunc(hosts, func(s deliver.State) bool { return !proved(s) && coming(s, svc.Path) })
 	p.all = count(states, proved) == len(states)
 	return p
 }

@@ -199,7 +199,9 @@ type NodeSelection struct {
 // Publish says when an address is written into a Service's status.
 type Publish struct {
 	// minHosts is how many hosts must prove that the configuration with the
-	// Service is live before its address is published.
+	// Service is live before its address is published. Others that can be reached
+	// and are about to prove it are waited for, too. With VRRP, the host that has
+	// the addresses must be among those that proved it.
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1

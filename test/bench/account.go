@@ -79,17 +79,53 @@ func (b *bench) account(ctx context.Context, r *Result, before counters, service
 	return err
 }
 
-// tuneHost gives nginx room for so many listeners, as the documentation of the
-// engine asks of a host's administrator.
+// daemon is what is done by hand to the software on the host.
+type daemon struct {
+	tune  string // gives it room for so many listeners, as the documentation asks of a host's administrator
+	floor string // checks and reloads it, and prints how many seconds that took until the new workers run
+}
+
+var daemons = map[string]daemon{
+	"nginx": {
+		tune: `
+sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/; 1i worker_rlimit_nofile 16384;' /etc/nginx/nginx.conf
+nginx -s stop; while pgrep -x nginx >/dev/null; do :; done
+ulimit -n $(ulimit -H -n); nginx`,
+		floor: `
+workers() { pgrep -f 'nginx: worker process$' | sort; }
+old=$(workers)
+begin=$(date +%s.%N)
+nginx -q -t 2>/dev/null
+nginx -s reload
+while now=$(workers); [ -z "$now" ] || [ "$(printf '%s\n' $old | grep -cxF "$now")" != 0 ]; do :; done
+end=$(date +%s.%N)
+echo "$end $begin" | awk '{print $1-$2}'`,
+	},
+	"haproxy": {
+		tune: `
+pkill -TERM -F /run/haproxy.pid; while pgrep -x haproxy >/dev/null; do :; done
+ulimit -n $(ulimit -H -n); . /etc/default/haproxy
+haproxy -W -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg $EXTRAOPTS >/dev/null 2>&1`,
+		// The master reads and binds all before it starts a worker.
+		floor: `
+master=$(cat /run/haproxy.pid); . /etc/default/haproxy
+newest() { pgrep -n -P $master; }
+old=$(newest)
+begin=$(date +%s.%N)
+haproxy -q -c -f /etc/haproxy/haproxy.cfg $EXTRAOPTS
+kill -USR2 $master
+while [ "$(newest)" = "$old" ]; do :; done
+end=$(date +%s.%N)
+echo "$end $begin" | awk '{print $1-$2}'`,
+	},
+}
+
 func (b *bench) tuneHost(ctx context.Context) error {
 	h, err := b.Host("lb1")
 	if err != nil {
 		return err
 	}
-	_, err = h.Shell(ctx, `
-sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/; 1i worker_rlimit_nofile 16384;' /etc/nginx/nginx.conf
-nginx -s stop; while pgrep -x nginx >/dev/null; do :; done
-ulimit -n $(ulimit -H -n); nginx`)
+	_, err = h.Shell(ctx, b.daemon.tune)
 	return err
 }
 
@@ -108,23 +144,13 @@ func peakRSS(pid int) (float64, error) {
 	return 0, fmt.Errorf("no VmHWM for process %d", pid)
 }
 
-// floor is what the same files cost by hand: nginx -t, and a reload until workers
-// of it run.
+// floor is what the same files cost by hand.
 func (b *bench) floor(ctx context.Context) (float64, error) {
 	h, err := b.Host("lb1")
 	if err != nil {
 		return 0, err
 	}
-	const script = `
-workers() { pgrep -f 'nginx: worker process$' | sort; }
-old=$(workers)
-begin=$(date +%s.%N)
-nginx -q -t 2>/dev/null
-nginx -s reload
-while now=$(workers); [ -z "$now" ] || [ "$(printf '%s\n' $old | grep -cxF "$now")" != 0 ]; do :; done
-end=$(date +%s.%N)
-echo "$end $begin" | awk '{print $1-$2}'`
-	out, err := h.Shell(ctx, script)
+	out, err := h.Shell(ctx, b.daemon.floor)
 	if err != nil {
 		return 0, err
 	}

@@ -25,6 +25,7 @@ func main() {
 	flag.IntVar(&o.services, "services", 1000, "Services to create")
 	flag.IntVar(&o.creators, "creators", 20, "creators at a time")
 	flag.IntVar(&o.nodes, "nodes", 100, "nodes in the second half")
+	flag.StringVar(&o.engine, "engine", "nginx", "daemon on the host: nginx or haproxy")
 	flag.StringVar(&o.binary, "binary", "bin/external-lb", "the external-lb to measure")
 	flag.StringVar(&o.json, "json", "bench.json", "file for the results as JSON")
 	flag.Parse()
@@ -38,7 +39,7 @@ func main() {
 
 type options struct {
 	services, creators, nodes int
-	binary, json              string
+	engine, binary, json      string
 }
 
 // Result is one line of the table.
@@ -53,6 +54,10 @@ type Result struct {
 	RSS     float64 `json:"managerPeakRSSMegabytes"`
 	CPU     float64 `json:"managerCPUSeconds"`
 	Floor   float64 `json:"floorSeconds"`
+	// Of changes under load.
+	Requests   int `json:"requests,omitempty"`
+	Failed     int `json:"failedRequests"`
+	OldWorkers int `json:"oldWorkers,omitempty"`
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -66,7 +71,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	l, err := lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 1, Hosts: 1, Binary: binary},
+		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 1, Hosts: 1, Binary: binary, Engine: o.engine},
 		Root:     ".",
 		Balancer: "edge",
 		Log:      os.Stderr,
@@ -80,11 +85,11 @@ func run(ctx context.Context, o options) (err error) {
 	if err := l.Kube.Create(ctx, pool); err != nil {
 		return err
 	}
-	b := &bench{Lab: l, options: o}
+	b := &bench{Lab: l, options: o, daemon: daemons[o.engine]}
 	if err := b.tuneHost(ctx); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context) (Result, error){b.storm, b.restart, b.coldStart, b.oneMore, b.nodeRemoved} {
+	for _, measure := range []func(context.Context) (Result, error){b.storm, b.restart, b.coldStart, b.oneMore, b.nodeRemoved, b.underLoad} {
 		r, err := measure(ctx)
 		if err != nil {
 			return err
@@ -105,7 +110,7 @@ func (b *bench) print() error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Println("floor: nginx -t and a reload of the same files by hand")
+	fmt.Printf("%s; floor: its check and a reload of the same files by hand\n", b.options.engine)
 	data, err := json.MarshalIndent(b.results, "", "  ")
 	if err != nil {
 		return err

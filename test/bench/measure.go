@@ -30,6 +30,7 @@ const (
 type bench struct {
 	*lab.Lab
 	options options
+	daemon  daemon
 	results []Result
 }
 

@@ -214,6 +214,7 @@ func TestS09_StatusIsRepaired(t *testing.T) {
 		})
 		s.until(svc, "repaired", func(svc *corev1.Service) bool { return slices.Equal(addresses(svc), []string{address}) })
 	}
+	s.settled() // the conditions may follow the address
 	version := s.get(svc).ResourceVersion
 	s.settled()
 	if fresh := s.get(svc); fresh.ResourceVersion != version {
