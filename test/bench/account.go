@@ -103,8 +103,8 @@ echo "$end $begin" | awk '{print $1-$2}'`,
 	},
 	"haproxy": {
 		tune: `
-pkill -TERM -F /run/haproxy.pid; while pgrep -x haproxy >/dev/null; do :; done
-ulimit -n $(ulimit -H -n); . /etc/default/haproxy
+while pkill -TERM -x haproxy; do sleep 0.1; done
+ulimit -n 65536; . /etc/default/haproxy
 haproxy -W -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg $EXTRAOPTS >/dev/null 2>&1`,
 		// The master reads and binds all before it starts a worker.
 		floor: `
