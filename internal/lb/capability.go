@@ -36,6 +36,7 @@ const (
 	affinity    = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	affinityToo = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	uncounted   = "connections from before a reload are not counted"
+	forwarded   = "adds X-Forwarded-For and sets X-Forwarded-Proto; at a reload, a few requests on connections that are kept alive may have to be sent again"
 	followed    = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
 )
 
@@ -47,7 +48,7 @@ var Capabilities = []Support{
 	{Field: "algorithm=SourceHash"},
 	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
 	{Field: "mode=TCP"},
-	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4", HAProxy: "HAProxy carries Services at layer 4"}},
+	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4, with its stream module"}, Note: map[Engine]string{HAProxy: forwarded}},
 	{Field: "proxyProtocol.send=None"},
 	{Field: "proxyProtocol.send=V1", UDP: map[Engine]string{Nginx: glued}},
 	{Field: "proxyProtocol.send=V2", Missing: map[Engine]string{Nginx: "nginx sends only version 1 of the PROXY protocol"}},

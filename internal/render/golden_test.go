@@ -52,6 +52,7 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 		"proxy-protocol-send":     set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"proxy-protocol-accept":   one(accepting(tcp(at, nodes...)), accepting(tcp(v6, nodes6...))),
 		"proxy-protocol-and-list": one(from(accepting(tcp(at, nodes...)), "198.51.100.0/24")),
+		"http":                    one(with(tcp(at, nodes...), inHTTP), with(from(accepting(tcp(v6, nodes6...)), "2001:db8:9::/48"), inHTTP), with(tcp("192.0.2.1:81"), inHTTP)),
 		"limits": one(with(tcp(at, nodes...), func(s *lb.Settings) {
 			s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient = 1000, 300, 10
 		})),
@@ -113,7 +114,7 @@ func carried(e lb.Engine, cfg *lb.Config) bool {
 	for _, s := range cfg.Services {
 		for _, f := range s.Frontends {
 			set := f.Settings
-			for _, field := range []string{"proxyProtocol.send=" + string(set.SendProxy), "healthCheck.type=" + string(set.HealthCheck.Type)} {
+			for _, field := range []string{"mode=" + string(set.Mode), "proxyProtocol.send=" + string(set.SendProxy), "healthCheck.type=" + string(set.HealthCheck.Type)} {
 				if e.Unsupported(lb.Field(field), lb.TCP) != "" {
 					return false
 				}

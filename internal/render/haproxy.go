@@ -32,6 +32,8 @@ type haproxyFrontend struct {
 	Name                    string
 	Listen                  netip.AddrPort
 	AcceptProxy             bool
+	HTTP                    bool   // requests are understood
+	RequestTimeout          string // in which a client must have sent the head of one
 	Restricted              bool
 	Sources                 []netip.Prefix
 	Backends                []haproxyServer
@@ -177,6 +179,8 @@ func newHAProxyFrontend(id lb.ID, f *lb.Frontend, own, shared map[nodeCheck]bool
 		Name:                    upstreamName(id, address, "tcp"),
 		Listen:                  address,
 		AcceptProxy:             set.AcceptProxy,
+		HTTP:                    set.Mode == lb.ModeHTTP,
+		RequestTimeout:          milliseconds(min(set.IdleTimeout, requestTimeout)),
 		Restricted:              !f.Allow.Everybody,
 		Sources:                 sources(f.Allow),
 		ConnectTimeout:          milliseconds(set.ConnectTimeout),
@@ -226,6 +230,9 @@ func identify(servers []haproxyServer) {
 		taken[id], servers[i].ID = true, id
 	}
 }
+
+// requestTimeout keeps clients from holding connections with requests that never end.
+const requestTimeout = 10 * time.Second
 
 var safeNode = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 

@@ -147,7 +147,7 @@ var haproxyLines = func() *regexp.Regexp {
 		``, `(backend|listen) ` + name, `defaults external-lb`,
 		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
-		`    mode tcp`, `    log global`, `    option (tcplog|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
+		`    mode (tcp|http)`, `    http-request set-header X-Forwarded-Proto http`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,

@@ -214,7 +214,7 @@ func testRenderRefuses(t onEngine) {
 		"range that is not masked":  from(base(), "192.0.2.1/24"),
 		"no range":                  {Listener: base().Listener, Settings: base().Settings, Allow: lb.Allow{Sources: make([]netip.Prefix, 1)}},
 		"unknown algorithm":         set(func(s *lb.Settings) { s.Algorithm = "round_robin; }" }),
-		"HTTP mode":                 set(func(s *lb.Settings) { s.Mode = lb.ModeHTTP }),
+		"unknown mode":              set(func(s *lb.Settings) { s.Mode = "HTTP3; }" }),
 		"PROXY V3":                  set(func(s *lb.Settings) { s.SendProxy = "V3" }),
 		"PROXY for UDP":             with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"PROXY from UDP":            with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.AcceptProxy = true }),

@@ -4,17 +4,20 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
@@ -337,7 +340,7 @@ func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
 			TargetRefs: []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}, {Kind: "Service", Name: "absent"}},
 			UpstreamSettings: v1alpha1.UpstreamSettings{
 				Algorithm:      v1alpha1.LeastConnections,
-				Mode:           v1alpha1.ModeHTTP,
+				Drain:          "30s", // which no engine can do
 				Timeouts:       &v1alpha1.Timeouts{Connect: "250ms"},
 				MaxConnections: ptr.To[int32](100),
 			},
@@ -371,5 +374,50 @@ func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
 			}
 		}
 		return nil
+	})
+}
+
+// With mode HTTP pods see who asked, where the engine understands requests.
+func TestPolicy_HTTP(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "http"}}
+	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}}
+	policy.Spec.Mode = v1alpha1.ModeHTTP
+	must(t, env.Kube.Create(t.Context(), policy))
+	if lb.Engine(engine.name).Unsupported("mode=HTTP", lb.TCP) != "" {
+		s.policySays(policy, v1alpha1.ConditionUnsupported, "mode=HTTP")
+		s.answers("web", address, 80)
+		return
+	}
+	asker := env.Addrs("client")[0].String()
+	eventually(t, func(ctx context.Context) error {
+		answer, err := s.web(ctx, address, 80)
+		if err != nil {
+			return err
+		}
+		if got := answer.Header["X-Forwarded-For"]; len(got) != 1 || got[0] != asker || !slices.Equal(answer.Header["X-Forwarded-Proto"], []string{"http"}) {
+			return fmt.Errorf("the pod sees %v, want %s as the client", answer.Header, asker)
+		}
+		return nil
+	})
+}
+
+// policySays waits until a policy's first target has a condition that names something.
+func (s *scene) policySays(policy *v1alpha1.UpstreamPolicy, condition, part string) {
+	s.t.Helper()
+	eventually(s.t, func(ctx context.Context) error {
+		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
+			return err
+		}
+		for _, target := range policy.Status.Targets {
+			c := meta.FindStatusCondition(target.Conditions, condition)
+			if c != nil && c.Status == metav1.ConditionTrue && strings.Contains(c.Message, part) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no %s with %q: %+v", condition, part, policy.Status)
 	})
 }
