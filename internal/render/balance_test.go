@@ -121,9 +121,9 @@ func TestConnectionsAreLimited(t *testing.T) {
 		limited := with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnections = 3 })
 		neighbour := freeAddress(t, "127.1.0.7")
 		serve(t, limited, with(tcp(neighbour, nodes...), func(s *lb.Settings) { s.MaxConnections = 3 }))
-		conn, _ := client("127.0.1.1").ask(t, at)
+		conn := client("127.0.1.1").holds(t, at)
 		for range 2 {
-			client("127.0.1.2").ask(t, at)
+			client("127.0.1.2").holds(t, at)
 		}
 		if got := client("127.0.1.3").reaches(t, at); got != "" {
 			t.Errorf("a connection above the limit reached %s", got)

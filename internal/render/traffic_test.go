@@ -174,6 +174,18 @@ func (c client) ask(t testing.TB, to string, say ...string) (net.Conn, string) {
 	return conn, receive(conn)
 }
 
+// holds opens a connection that a node has answered. A limit may leave no room for
+// it at first: the daemon may still count one that has ended.
+func (c client) holds(t testing.TB, to string) (conn net.Conn) {
+	t.Helper()
+	eventually(t, "there is room for a connection", func() bool {
+		var answer string
+		conn, answer = c.ask(t, to)
+		return answer != ""
+	})
+	return conn
+}
+
 // reaches says which node answers a new connection, and ends it.
 func (c client) reaches(t testing.TB, to string, say ...string) string {
 	t.Helper()
