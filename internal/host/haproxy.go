@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -187,6 +188,27 @@ func (h *haproxy) proof(want fileset.Digest, within time.Duration) proof {
 
 func (h *haproxy) provesWithin(ctx context.Context, want fileset.Digest, limit time.Duration) bool {
 	return h.proof(want, min(limit, time.Duration(h.ProofTimeout))).wait(ctx) == nil
+}
+
+// worry says when every node fails a check that all Services share: then nothing
+// answers, and more often than not it is the check that does not get through.
+func (h *haproxy) worry(ctx context.Context) string {
+	main, err := os.ReadFile(filepath.Join(h.dir, liveLink, "main.conf"))
+	if err != nil {
+		return ""
+	}
+	for _, p := range parseProxies(main) {
+		if !p.checks() {
+			continue
+		}
+		all, err := h.slotsOf(ctx, p.name())
+		all = slices.DeleteFunc(all, func(s slot) bool { return s.maint })
+		if err == nil && len(all) > 0 && !slices.ContainsFunc(all, func(s slot) bool { return !s.down }) {
+			return fmt.Sprintf("every node fails its health check on port %d (%s and so on), so nothing answers: do the nodes' firewalls let this host through? `healthCheck: {type: None}` in spec.defaults of the Balancer does without",
+				all[0].at.Port(), all[0].at)
+		}
+	}
+	return ""
 }
 
 // processes counts the workers beside the one that answers. A master that waits

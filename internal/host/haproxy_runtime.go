@@ -141,6 +141,7 @@ func (h *haproxy) adjust(ctx context.Context, files [][2][]byte, want fileset.Di
 type slot struct {
 	name  string
 	at    netip.AddrPort
+	down  bool // by its check
 	maint bool
 }
 
@@ -160,7 +161,7 @@ func (h *haproxy) slotsOf(ctx context.Context, proxy string) ([]slot, error) {
 // parseSlots reads "be_id be_name srv_id srv_name srv_addr srv_op_state
 // srv_admin_state …"; the port is the 19th field.
 func parseSlots(text string) (all []slot) {
-	const nameAt, addressAt, adminAt, portAt = 3, 4, 6, 18
+	const nameAt, addressAt, stateAt, adminAt, portAt = 3, 4, 5, 6, 18
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) <= portAt || f[0] == "#" {
@@ -173,7 +174,7 @@ func parseSlots(text string) (all []slot) {
 			continue
 		}
 		const forced = 1
-		all = append(all, slot{f[nameAt], netip.AddrPortFrom(address, uint16(port)), admin&forced != 0})
+		all = append(all, slot{f[nameAt], netip.AddrPortFrom(address, uint16(port)), f[stateAt] == "0", admin&forced != 0})
 	}
 	return all
 }

@@ -420,6 +420,20 @@ func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
 	})
 }
 
+func TestHAProxy_SaysThatEveryNodeFailsItsCheck(t *testing.T) {
+	b := newHAProxyBox(t)
+	silent := local(t) // nothing listens there, as behind a firewall
+	well := sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	all := nodes{health: []netip.AddrPort{silent, well}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
+	web, api := local(t), local(t)
+	b.apply(checkedSet(t, web, api, all, 0))
+	b.eventually("it is told", func() bool {
+		return strings.Contains(b.status().Message, fmt.Sprintf("every node fails its health check on port %d", silent.Port()))
+	})
+	b.apply(checkedSet(t, web, api, all, 0, 1))
+	b.eventually("one node is well", func() bool { return b.status().Message == "" })
+}
+
 // Connections to a node that goes live on; it gets no new ones.
 func TestHAProxy_ANodeThatGoesKeepsItsConnections(t *testing.T) {
 	b := newHAProxyBox(t)

@@ -79,6 +79,9 @@ func (a *Agent) look(ctx context.Context, live index, status *Status) {
 		if status.Message == "" {
 			status.Message = a.rights(ctx)
 		}
+		if w, ok := a.daemon.(worrier); ok && status.Message == "" {
+			status.Message = w.worry(ctx)
+		}
 		return
 	}
 	status.Running, status.OldWorkers = a.daemon.processes(0)
@@ -87,6 +90,11 @@ func (a *Agent) look(ctx context.Context, live index, status *Status) {
 		return
 	}
 	status.Message = a.silence(live)
+}
+
+// worrier is a daemon that can tell when what it runs cannot work.
+type worrier interface {
+	worry(ctx context.Context) string // "" if nothing
 }
 
 func (a *Agent) unprepared() string {
