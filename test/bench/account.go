@@ -104,7 +104,7 @@ echo "$end $begin" | awk '{print $1-$2}'`,
 	"haproxy": {
 		tune: `
 while pkill -TERM -x haproxy; do sleep 0.1; done
-ulimit -n 65536; . /etc/default/haproxy
+ulimit -n $(ulimit -H -n); . /etc/default/haproxy
 haproxy -W -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg $EXTRAOPTS >/dev/null 2>&1`,
 		// The master reads and binds all before it starts a worker.
 		floor: `
