@@ -172,6 +172,9 @@ var needs = []struct{ program, pkg string }{
 	{"nginx", "nginx libnginx-mod-stream"}, {"haproxy", "haproxy"}, {"keepalived", "keepalived"},
 }
 
+// needsVirtual are what virtual machines need beside that.
+var needsVirtual = []struct{ program, pkg string }{{"qemu-system-x86_64", "qemu-system-x86"}, {"mkfs.ext4", "e2fsprogs"}}
+
 // checkMachine says what this machine lacks, and how to get it.
 func checkMachine(o Options) error {
 	if os.Getuid() != 0 {
@@ -184,6 +187,11 @@ func checkMachine(o Options) error {
 			continue
 		}
 		if !installed(n.program) {
+			missing = append(missing, n.pkg)
+		}
+	}
+	for _, n := range needsVirtual {
+		if o.virtual() && !installed(n.program) {
 			missing = append(missing, n.pkg)
 		}
 	}

@@ -123,6 +123,11 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	group, gctx := errgroup.WithContext(ctx)
+	if o.virtual() {
+		if err := c.consoleKeys(ctx); err != nil {
+			return err
+		}
+	}
 	if !o.ControlPlaneOnly {
 		for i := range o.Hosts {
 			name := fmt.Sprintf("lb%d", i+1)

@@ -87,6 +87,12 @@ func (c *Cluster) AddHost(ctx context.Context, name string) error {
 }
 
 func (c *Cluster) buildHost(ctx context.Context, name string) error {
+	if c.now().Options.virtual() {
+		if err := c.buildImage(ctx, name); err != nil {
+			return err
+		}
+		return c.boot(ctx, name, true)
+	}
 	disk := c.disk(name)
 	if _, err := c.router().command(ctx, "mkdir", "-p", disk).Output(); err != nil {
 		return err
@@ -123,6 +129,8 @@ var startEngine = map[string]string{
 if [ -r /etc/default/haproxy ]; then . /etc/default/haproxy; fi
 haproxy -W -D -p /run/haproxy.pid -f $CONFIG $EXTRAOPTS >/var/log/haproxy.boot.log 2>&1 || [ $? = 2 ]
 `,
+	// What LVS runs is keepalived, which is started below.
+	"lvs":  "true\n",
 	"none": "true\n",
 }
 
@@ -134,33 +142,22 @@ const rcLocal = "if [ -x /etc/rc.local ]; then /etc/rc.local; fi\n"
 
 // boot makes the host's network and starts its processes. At its first boot the engine's daemon must
 // start; later that is its own affair: a host with a broken configuration boots all the same.
-
 func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	s := c.now()
-	b := s.Boxes[name]
-	if err := c.addBox(ctx, name, b.At); err != nil {
-		return err
+	start := c.startHost
+	if s.Options.virtual() {
+		start = c.startMachine
 	}
-	if s.Options.Addresses == "static" {
-		if err := ip(ctx, c.netns(name), c.localRoutes()...); err != nil {
-			return err
-		}
-		// Local by a route is enough to bind to an IPv4 address, but not to an IPv6 address.
-		if err := sysctl(c.netns(name), "net/ipv6/ip_nonlocal_bind=1"); err != nil {
-			return err
-		}
-	}
-	cmd := c.netns(name).command(context.WithoutCancel(ctx), s.Helper, "host", "-name", name, "-disk", c.disk(name), "-binary", s.Options.Binary)
-	starter, err := cmd.ready(c.log(name))
-	if err != nil {
-		return fmt.Errorf("host %s: %w", name, err)
-	}
-	started, err := starter.child()
+	started, err := start(ctx, name, s.Boxes[name].At)
 	if err != nil {
 		return fmt.Errorf("host %s: %w", name, err)
 	}
 	if err := c.update(func(s *state) { b := s.Boxes[name]; b.Init, b.Cut = started, false; s.Boxes[name] = b }); err != nil {
 		return err
+	}
+	h := &Host{name, c}
+	if err := c.connectHost(ctx, h); err != nil {
+		return fmt.Errorf("host %s: %w", name, err)
 	}
 	script := everyBoot + startEngine[s.Options.Engine] + startKeepalived + rcLocal
 	if first {
@@ -172,11 +169,45 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	} else {
 		script = everyBoot + "(" + startEngine[s.Options.Engine] + ") >/var/log/boot.log 2>&1 || true\n" + startKeepalived + rcLocal
 	}
-	h := &Host{name, c}
 	if _, err := h.Shell(ctx, script); err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
 	return c.await(ctx, "", name+"'s sshd", func() error { return answers(ctx, h.Addr(), 22) })
+}
+
+// startHost makes the network of a host that is a set of namespaces, and its first process.
+func (c *Cluster) startHost(ctx context.Context, name string, at int) (process, error) {
+	if err := c.addBox(ctx, name, at); err != nil {
+		return process{}, err
+	}
+	s := c.now()
+	cmd := c.netns(name).command(context.WithoutCancel(ctx), s.Helper, "host", "-name", name, "-disk", c.disk(name), "-binary", s.Options.Binary)
+	starter, err := cmd.ready(c.log(name))
+	if err != nil {
+		return process{}, err
+	}
+	return starter.child()
+}
+
+// connectHost completes the network of a host that runs.
+func (c *Cluster) connectHost(ctx context.Context, h *Host) error {
+	s := c.now()
+	var settings, lines []string
+	if s.Options.virtual() {
+		settings, lines = boxSettings(), c.boxLines(s.Boxes[h.Name].At)
+	}
+	if s.Options.Addresses == "static" {
+		lines = append(lines, c.localRoutes()...)
+		// Local by a route is enough to bind to an IPv4 address, but not to an IPv6 address.
+		settings = append(settings, "net/ipv6/ip_nonlocal_bind=1")
+	}
+	cmd, err := h.Command(ctx, append([]string{"/bin/sh", "-ec", `for s; do echo "${s#*=}" > "/proc/sys/${s%=*}"; done; ip -batch -`, "sh"}, settings...)...)
+	if err != nil {
+		return err
+	}
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	_, err = cmd.Output()
+	return err
 }
 
 // StartEngine starts the engine's daemon as the machine's boot does.
@@ -205,6 +236,9 @@ func (h *Host) PowerOff(ctx context.Context) error {
 	b := h.c.now().Boxes[h.Name]
 	if !b.Init.alive() {
 		return nil
+	}
+	if h.c.now().Options.virtual() {
+		return h.c.stopMachine(ctx, h.Name, b)
 	}
 	if err := b.Init.kill(unix.SIGKILL); err != nil {
 		return err

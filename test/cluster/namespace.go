@@ -172,13 +172,16 @@ type Cmd struct {
 
 // command makes a Cmd with a clean environment, as after a login.
 func (p place) command(ctx context.Context, argv ...string) *Cmd {
-	env := []string{"/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=" + os.Getenv("TERM"),
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	argv = append(env, argv...)
+	argv = append(cleanEnvironment(), argv...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second // a daemon that the command leaves behind may hold its output open
 	return &Cmd{cmd, p}
+}
+
+func cleanEnvironment() []string {
+	return []string{"/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=" + os.Getenv("TERM"),
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 }
 
 func (c *Cmd) Start() error { return c.where.do(c.Cmd.Start) }

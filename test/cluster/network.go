@@ -209,17 +209,25 @@ func mac(at int) string { return fmt.Sprintf("02:65:6c:62:%02x:%02x", at>>8, at&
 
 // addBox makes a network namespace with a link to the bridge, addresses, and a way out by the router.
 func (c *Cluster) addBox(ctx context.Context, name string, at int, settings ...string) error {
-	p := c.now().Plan
 	if err := ip(ctx, c.router(), "netns add "+name,
 		fmt.Sprintf("link add p%d type veth peer name eth0 address %s netns %s", at, mac(at), name),
 		fmt.Sprintf("link set p%d master br0 up", at)); err != nil {
 		return err
 	}
 	box := c.netns(name)
-	settings = append(append([]string{"net/ipv6/conf/eth0/accept_dad=0"}, quietSettings...), settings...)
-	if err := sysctl(box, settings...); err != nil {
+	if err := sysctl(box, append(boxSettings(), settings...)...); err != nil {
 		return err
 	}
+	return ip(ctx, box, c.boxLines(at)...)
+}
+
+func boxSettings() []string {
+	return append([]string{"net/ipv6/conf/eth0/accept_dad=0"}, quietSettings...)
+}
+
+// boxLines give a box its addresses, and the way out by the router.
+func (c *Cluster) boxLines(at int) []string {
+	p := c.now().Plan
 	lines := []string{"link set lo up", "link set eth0 up"}
 	for _, a := range p.addrs(at) {
 		lines = append(lines, addrAdd(a, p.bits(a), "eth0"))
@@ -227,7 +235,7 @@ func (c *Cluster) addBox(ctx context.Context, name string, at int, settings ...s
 	for _, gw := range p.addrs(routerAt) {
 		lines = append(lines, "route add default via "+gw.String())
 	}
-	return ip(ctx, box, lines...)
+	return lines
 }
 
 func (c *Cluster) removeBox(ctx context.Context, name string, at int) error {

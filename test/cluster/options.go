@@ -21,7 +21,8 @@ type Options struct {
 	ControlPlaneOnly bool `json:"controlPlaneOnly"`
 	// Binary is the external-lb to show in each host as /usr/local/bin/external-lb.
 	Binary string `json:"binary,omitempty"`
-	// Engine is the daemon that a host starts at boot: nginx (default), or haproxy, or none.
+	// Engine is the daemon that a host starts at boot: nginx (default), or haproxy, or none. With lvs,
+	// which is keepalived, hosts are virtual machines with a kernel that has IPVS.
 	Engine string `json:"engine"`
 	// ProxyMode is the mode of kube-proxy: nftables (default) or iptables.
 	ProxyMode string `json:"proxyMode"`
@@ -84,7 +85,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Nodes, o.Hosts = 0, 0
 	}
 	for _, choice := range []struct{ name, value, allowed string }{
-		{"engine", o.Engine, "nginx haproxy none"},
+		{"engine", o.Engine, "nginx haproxy lvs none"},
 		{"proxy mode", o.ProxyMode, "nftables iptables"},
 		{"addresses", o.Addresses, "static vrrp"},
 	} {

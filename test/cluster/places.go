@@ -33,8 +33,12 @@ func (c *Cluster) network(where string) (place, error) {
 	if where == "router" {
 		return c.router()[:1], nil
 	}
-	if _, ok := s.Boxes[where]; !ok {
+	b, ok := s.Boxes[where]
+	if !ok {
 		return nil, fmt.Errorf("nothing is called %q", where)
+	}
+	if b.Kind == "host" && s.Options.virtual() {
+		return nil, fmt.Errorf("%s is a virtual machine: no socket of this one can be in its network", where)
 	}
 	return c.netns(where)[:1], nil // of a host, too: it is there while the host reboots
 }
@@ -70,6 +74,9 @@ func (c *Cluster) Command(ctx context.Context, where string, argv ...string) (*C
 	p, err := c.place(where)
 	if err != nil {
 		return nil, err
+	}
+	if s := c.now(); s.Boxes[where].Kind == "host" && s.Options.virtual() {
+		return c.inMachine(ctx, where, s.Boxes[where].At, argv...), nil
 	}
 	return p.command(ctx, argv...), nil
 }

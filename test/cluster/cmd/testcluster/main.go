@@ -89,7 +89,7 @@ it takes seconds.`,
 	f.BoolVar(&o.DualStack, "dual-stack", false, "IPv6 besides IPv4")
 	f.BoolVar(&o.ControlPlaneOnly, "control-plane-only", false, "etcd and the API server, nothing else")
 	f.StringVar(&o.Binary, "binary", "", "external-lb to show in each host as /usr/local/bin/external-lb")
-	f.StringVar(&o.Engine, "engine", "nginx", "daemon that hosts start at boot: nginx, haproxy or none")
+	f.StringVar(&o.Engine, "engine", "nginx", "daemon that hosts start at boot: nginx, haproxy, lvs or none")
 	f.StringVar(&o.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
 	f.StringVar(&o.Addresses, "addresses", "static", "virtual addresses: static (local on every host) or vrrp (keepalived's)")
 	f.StringSliceVar(&o.Pools, "pool", nil, "ranges of virtual addresses (default 203.0.113.0/24, 10.64.0.0/20 and, in dual stack, 2001:db8:0:1::/112)")

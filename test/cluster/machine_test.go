@@ -1,0 +1,48 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+)
+
+// A virtual machine is a host like the others, with a kernel of its own.
+func TestVirtualMachine(t *testing.T) {
+	c := New(t, Options{Hosts: 1, DualStack: true, Engine: "lvs"})
+	h, err := c.Host("lb1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := shell(t, h, "hostname"); got != "lb1" {
+		t.Errorf("hostname %q", got)
+	}
+	if table := shell(t, h, "cat /proc/net/ip_vs"); !strings.HasPrefix(table, "IP Virtual Server") {
+		t.Errorf("no IPVS: %s", table)
+	}
+	if err := h.WriteFile(t.Context(), "/etc/only/here", []byte("it's \"kept\" $HOME\n")); err != nil {
+		t.Fatal(err)
+	}
+	if exists("/etc/only/here") {
+		t.Error("a file of lb1 is on this machine")
+	}
+	if _, err := h.Exec(t.Context(), "sh", "-c", "echo said >&2; exit 3"); err == nil || !strings.Contains(err.Error(), "said") || !strings.Contains(err.Error(), "3") {
+		t.Errorf("a command that fails: %v", err)
+	}
+	known, err := h.KnownHosts(t.Context())
+	if err != nil || strings.Count(known, "\n") != 2 {
+		t.Errorf("known hosts %q, %v", known, err)
+	}
+	before := shell(t, h, "cat /proc/sys/kernel/random/boot_id")
+	if err := c.Cut(t.Context(), "lb1"); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, h, "true") // by the console
+	if err := h.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := shell(t, h, "cat /proc/sys/kernel/random/boot_id"); after == before {
+		t.Error("it has not booted again")
+	}
+	if data, err := h.ReadFile(t.Context(), "/etc/only/here"); err != nil || string(data) != "it's \"kept\" $HOME\n" {
+		t.Errorf("after the reboot %q, %v", data, err)
+	}
+}
