@@ -202,6 +202,9 @@ func desiredStatus(svc *plan.Service, p proof, hosts string) serviceStatus {
 
 func ingress(a netip.Addr, svc *plan.Service) corev1.LoadBalancerIngress {
 	mode := corev1.LoadBalancerIPModeProxy
+	if svc.Direct {
+		mode = corev1.LoadBalancerIPModeVIP
+	}
 	in := corev1.LoadBalancerIngress{IP: a.String(), IPMode: &mode}
 	if len(svc.PortErrors) == 0 {
 		return in

@@ -5,5 +5,5 @@ import "embed"
 
 // Engines are the templates, in a folder for each engine.
 //
-//go:embed nginx/*.tmpl haproxy/*.tmpl keepalived/*.tmpl
+//go:embed nginx/*.tmpl haproxy/*.tmpl keepalived/*.tmpl lvs/*.tmpl
 var Engines embed.FS

@@ -6,19 +6,21 @@ import (
 )
 
 // Engine is the software that carries the traffic on the hosts.
-// +kubebuilder:validation:Enum=nginx;haproxy
+// +kubebuilder:validation:Enum=nginx;haproxy;lvs
 type Engine string
 
 // The engines.
 const (
 	EngineNginx   Engine = "nginx"
 	EngineHAProxy Engine = "haproxy"
+	EngineLVS     Engine = "lvs" // IPVS in the hosts' kernel, kept by keepalived
 )
 
 // BalancerSpec describes external machines and what they carry.
 // +kubebuilder:validation:XValidation:rule="has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass)",message="loadBalancerClass is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
+// +kubebuilder:validation:XValidation:rule="!has(self.lvs) || (has(self.engine) && self.engine == 'lvs')",message="lvs is for engine lvs alone"
 // +kubebuilder:validation:XValidation:rule="self.hosts.exists(h, !has(h.drain) || !h.drain)",message="every host is drained: leave at least one that serves"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host.
@@ -49,6 +51,10 @@ type BalancerSpec struct {
 	// +optional
 	// +kubebuilder:default={}
 	VirtualAddresses VirtualAddresses `json:"virtualAddresses,omitempty"`
+
+	// lvs says how the engine lvs forwards.
+	// +optional
+	LVS *LVSSettings `json:"lvs,omitempty"`
 
 	// nodes says which nodes may be backends.
 	// +optional
@@ -175,6 +181,33 @@ type VRRPSettings struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 10 == 0",message="advertisementInterval is in whole hundredths of a second"
 	AdvertisementInterval Duration `json:"advertisementInterval,omitempty"`
 }
+
+// Forwarding is how packets reach the nodes.
+// +kubebuilder:validation:Enum=NAT;DR
+type Forwarding string
+
+// The ways of forwarding.
+const (
+	// ForwardNAT: to the nodePort, with the host's address as the client's.
+	ForwardNAT Forwarding = "NAT"
+	// ForwardDR: to the Service's port, with the client's address.
+	ForwardDR Forwarding = "DR"
+)
+
+// LVSSettings say how the engine lvs forwards.
+type LVSSettings struct {
+	// forwarding NAT: to the nodePort of each node, which sees the host's address as
+	// the client's; answers come back through the host. DR: to the Service's port on
+	// each node, which sees the client's address and answers it without passing the
+	// host. The hosts and the nodes must share a network segment for DR, and the
+	// nodes' network must let them answer from the Service's address.
+	// +optional
+	// +kubebuilder:default=NAT
+	Forwarding Forwarding `json:"forwarding,omitempty"`
+}
+
+// Direct reports whether packets reach the nodes as they came (DR).
+func (s *BalancerSpec) Direct() bool { return s.LVS != nil && s.LVS.Forwarding == ForwardDR }
 
 // NodeSelection says which nodes may be backends.
 type NodeSelection struct {

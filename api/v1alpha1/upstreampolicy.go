@@ -3,7 +3,7 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Algorithm chooses the node for a new connection.
-// +kubebuilder:validation:Enum=RoundRobin;LeastConnections;SourceHash;Random
+// +kubebuilder:validation:Enum=RoundRobin;LeastConnections;SourceHash;Random;DestinationHash;ShortestExpectedDelay;NeverQueue
 type Algorithm string
 
 // The algorithms.
@@ -12,6 +12,10 @@ const (
 	LeastConnections Algorithm = "LeastConnections"
 	SourceHash       Algorithm = "SourceHash"
 	Random           Algorithm = "Random"
+
+	DestinationHash       Algorithm = "DestinationHash"
+	ShortestExpectedDelay Algorithm = "ShortestExpectedDelay"
+	NeverQueue            Algorithm = "NeverQueue"
 )
 
 // Mode is what the balancer understands of the traffic.

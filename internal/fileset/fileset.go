@@ -15,9 +15,12 @@ import (
 // Sum is the SHA-256 of one file's content.
 type Sum [sha256.Size]byte
 
+// Networks are those of a Socket.
+var Networks = []string{"tcp", "udp", "sctp"}
+
 // Socket is an address that a file makes the daemon listen on.
 type Socket struct {
-	Network string // "tcp" or "udp"
+	Network string // one of Networks
 	Address netip.AddrPort
 }
 

@@ -9,10 +9,11 @@ type Engine string
 const (
 	Nginx   Engine = "nginx"
 	HAProxy Engine = "haproxy"
+	LVS     Engine = "lvs"
 )
 
 // Engines lists every engine.
-var Engines = []Engine{Nginx, HAProxy}
+var Engines = []Engine{Nginx, HAProxy, LVS}
 
 // Field is a setting of an UpstreamPolicy, named by its path in the kind, or by
 // path=value where engines differ by value.
@@ -23,7 +24,7 @@ type Field string
 type Support struct {
 	Field    Field
 	Missing  map[Engine]string // with every protocol
-	UDP      map[Engine]string // with UDP
+	UDP      map[Engine]string // with UDP or SCTP
 	Affinity map[Engine]string // for a Service with sessionAffinity: ClientIP
 	Note     map[Engine]string // can, with a difference that a user may notice
 }
@@ -37,6 +38,10 @@ const (
 	affinityToo = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	uncounted   = "connections from before a reload are not counted"
 	forwarded   = "adds X-Forwarded-For and sets X-Forwarded-Proto; at a reload, a few requests on connections that are kept alive may have to be sent again"
+	packets     = "LVS forwards packets in the kernel, and understands nothing of what is in them"
+	onlyLVS     = "only LVS has it"
+	asked       = "asked over TCP, a port of another protocol would not answer; kube-proxy's health check says how the node is (Auto)"
+	perServer   = "each node is asked for each port of each Service: with many of both, set spec.nodes.maxPerService or a longer interval"
 	followed    = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
 )
 
@@ -46,31 +51,35 @@ var Capabilities = []Support{
 	{Field: "algorithm=RoundRobin", Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}, Note: map[Engine]string{Nginx: "with UDP: " + flows}},
 	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
 	{Field: "algorithm=SourceHash"},
-	{Field: "algorithm=Random", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
+	{Field: "algorithm=Random", Missing: map[Engine]string{LVS: "IPVS has no such scheduler"}, UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
+	{Field: "algorithm=DestinationHash", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}, Note: map[Engine]string{LVS: "all clients of one address are on one node"}},
+	{Field: "algorithm=ShortestExpectedDelay", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}},
+	{Field: "algorithm=NeverQueue", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}},
 	{Field: "mode=TCP"},
-	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4, with its stream module"}, Note: map[Engine]string{HAProxy: forwarded}},
+	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4, with its stream module", LVS: packets}, Note: map[Engine]string{HAProxy: forwarded}},
 	{Field: "proxyProtocol.send=None"},
-	{Field: "proxyProtocol.send=V1", UDP: map[Engine]string{Nginx: glued}},
-	{Field: "proxyProtocol.send=V2", Missing: map[Engine]string{Nginx: "nginx sends only version 1 of the PROXY protocol"}},
-	{Field: "proxyProtocol.accept", UDP: map[Engine]string{Nginx: "nginx does not accept the PROXY protocol over UDP"}},
-	{Field: "timeouts.connect", UDP: map[Engine]string{Nginx: "with UDP there is no connection to wait for"}},
-	{Field: "timeouts.idle"},
-	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive + "; " + blind, HAProxy: followed}},
+	{Field: "proxyProtocol.send=V1", Missing: map[Engine]string{LVS: packets + "; spec.lvs.forwarding: DR keeps the client's address"}, UDP: map[Engine]string{Nginx: glued}},
+	{Field: "proxyProtocol.send=V2", Missing: map[Engine]string{Nginx: "nginx sends only version 1 of the PROXY protocol", LVS: packets + "; spec.lvs.forwarding: DR keeps the client's address"}},
+	{Field: "proxyProtocol.accept", Missing: map[Engine]string{LVS: packets}, UDP: map[Engine]string{Nginx: "nginx does not accept the PROXY protocol over UDP"}},
+	{Field: "timeouts.connect", Missing: map[Engine]string{LVS: "LVS makes no connections: clients connect to the nodes themselves"}, UDP: map[Engine]string{Nginx: "with UDP there is no connection to wait for"}},
+	{Field: "timeouts.idle", Missing: map[Engine]string{LVS: "the kernel has one idle timeout for all connections (15 minutes for TCP, 5 for UDP): ipvsadm --set on the host changes it"}},
+	{Field: "healthCheck.type=Auto", Note: map[Engine]string{Nginx: passive + "; " + blind, HAProxy: followed, LVS: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; " + perServer}},
 	{Field: "healthCheck.type=None"},
-	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: passive}, Note: map[Engine]string{HAProxy: "a connection to the nodePort of each node, for each port of the Service"}},
-	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: passive}, Note: map[Engine]string{HAProxy: "a status of 200 to 399 is good"}},
+	{Field: "healthCheck.type=TCP", Missing: map[Engine]string{Nginx: passive}, UDP: map[Engine]string{LVS: asked}, Note: map[Engine]string{HAProxy: "a connection to the nodePort of each node, for each port of the Service", LVS: "a connection to the nodePort; " + perServer}},
+	{Field: "healthCheck.type=HTTP", Missing: map[Engine]string{Nginx: passive}, UDP: map[Engine]string{LVS: asked}, Note: map[Engine]string{HAProxy: "a status of 200 to 399 is good", LVS: "a status of 200 to 399 is good; " + perServer}},
 	{Field: "healthCheck.http", Missing: map[Engine]string{Nginx: passive}, Note: map[Engine]string{HAProxy: "with a port, each node is asked once for all Services that ask the same"}},
 	{Field: "healthCheck.interval", UDP: map[Engine]string{Nginx: blind}, Note: map[Engine]string{Nginx: "in whole seconds, rounded up; a node that failed is left out for this long"}},
-	{Field: "healthCheck.timeout", Missing: map[Engine]string{Nginx: passive + "; timeouts.connect bounds those"}},
-	{Field: "healthCheck.rise", Missing: map[Engine]string{Nginx: passive + ", and uses it again after healthCheck.interval"}},
+	{Field: "healthCheck.timeout", Missing: map[Engine]string{Nginx: passive + "; timeouts.connect bounds those"}, Note: map[Engine]string{LVS: "in whole seconds, rounded up"}},
+	{Field: "healthCheck.rise", Missing: map[Engine]string{Nginx: passive + ", and uses it again after healthCheck.interval", LVS: "keepalived takes a node back at the first check that succeeds"}},
 	{Field: "healthCheck.fall", UDP: map[Engine]string{Nginx: blind}, Note: map[Engine]string{Nginx: "connections that fail within healthCheck.interval; a node that is the only one is never left out"}},
-	{Field: "maxConnections", Note: map[Engine]string{HAProxy: uncounted}},
-	{Field: "maxConnectionsPerNode", Note: map[Engine]string{Nginx: uncounted, HAProxy: uncounted + "; a connection waits as long as timeouts.connect for a node with room"}},
-	{Field: "maxConnectionsPerClient", Note: map[Engine]string{HAProxy: uncounted}},
-	{Field: "retries", UDP: map[Engine]string{Nginx: blind}},
+	{Field: "maxConnections", Missing: map[Engine]string{LVS: "IPVS counts connections for each node: see maxConnectionsPerNode"}, Note: map[Engine]string{HAProxy: uncounted}},
+	{Field: "maxConnectionsPerNode", Note: map[Engine]string{Nginx: uncounted, HAProxy: uncounted + "; a connection waits as long as timeouts.connect for a node with room", LVS: "connections that are not answered when all nodes are full; a connection that has ended counts for up to two minutes"}},
+	{Field: "maxConnectionsPerClient", Missing: map[Engine]string{LVS: "IPVS does not count the connections of a client"}, Note: map[Engine]string{HAProxy: uncounted}},
+	{Field: "retries", Missing: map[Engine]string{LVS: "LVS makes no connections: a client whose node does not answer tries again itself"}, UDP: map[Engine]string{Nginx: blind}},
 	{Field: "drain", Missing: map[Engine]string{
 		Nginx:   "established connections to a node that leaves live until they end, or until worker_shutdown_timeout of the host's nginx cuts them",
 		HAProxy: "established connections to a node that leaves live until they end, or until haproxy.hardStopAfter of the host's settings cuts them",
+		LVS:     "established connections to a node that fails its checks live on, and those to one that leaves the cluster end",
 	}},
 }
 
@@ -91,7 +100,7 @@ func (e Engine) Unsupported(field Field, p Protocol) string {
 	if s == nil {
 		return "no engine knows this setting"
 	}
-	if reason := s.Missing[e]; reason != "" || p != UDP {
+	if reason := s.Missing[e]; reason != "" || p == TCP {
 		return reason
 	}
 	return s.UDP[e]
@@ -113,6 +122,8 @@ func (e Engine) Carries(p Protocol) bool {
 		return p == TCP || p == UDP
 	case HAProxy:
 		return p == TCP
+	case LVS:
+		return p == TCP || p == UDP || p == SCTP
 	}
 	return false
 }

@@ -89,7 +89,12 @@ type Frontend struct {
 	// HealthCheckNodePort answers on every node whether it has ready local
 	// endpoints. 0: the Service has none.
 	HealthCheckNodePort uint16
-	Settings            Settings
+	// Direct: packets reach the nodes with the Listener's address still on them, and
+	// answers go to the client without passing the balancer.
+	Direct bool
+	// NodePort answers on every node. 0: the Service has none, and is Direct.
+	NodePort uint16
+	Settings Settings
 }
 
 // Backend is a node that carries a Frontend.
@@ -130,6 +135,10 @@ const (
 	LeastConnections Algorithm = "LeastConnections"
 	SourceHash       Algorithm = "SourceHash"
 	Random           Algorithm = "Random"
+	// Those that IPVS alone has.
+	DestinationHash       Algorithm = "DestinationHash"
+	ShortestExpectedDelay Algorithm = "ShortestExpectedDelay"
+	NeverQueue            Algorithm = "NeverQueue"
 )
 
 // Mode is what the balancer understands of the traffic.

@@ -50,7 +50,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		shapes[types.UID(svc.ID.UID)] = shape(svc)
 	}
 	for _, svc := range a.Carried {
-		view := &Service{Object: svc, Addresses: a.ByService[svc.UID].Addresses, Shape: shapes[svc.UID]}
+		view := &Service{Object: svc, Addresses: a.ByService[svc.UID].Addresses, Shape: shapes[svc.UID], Direct: s.Balancer.Spec.Direct()}
 		view.Path, _ = Path(svc)
 		if translated.Config.VRRP != nil {
 			for _, a := range view.Addresses {
@@ -148,11 +148,7 @@ func problems(a *Assignments, result *translate.ServiceResult, svc *corev1.Servi
 func shape(svc *lb.Service) string {
 	h := fnv.New128a()
 	for _, f := range svc.Frontends {
-		nodePort := uint16(0)
-		if len(f.Backends) > 0 {
-			nodePort = f.Backends[0].Address.Port()
-		}
-		fmt.Fprintf(h, "%s %d %v %s %v|", f.Listener, nodePort, f.Allow, f.Affinity, f.Settings)
+		fmt.Fprintf(h, "%s %d %t %v %s %v|", f.Listener, f.NodePort, f.Direct, f.Allow, f.Affinity, f.Settings)
 	}
 	return string(h.Sum(nil))
 }

@@ -51,6 +51,7 @@ type Service struct {
 	// Shape changes with what the Service's owner changed: ports, addresses,
 	// sources; not with nodes. Empty if it is not in the plan's Set.
 	Shape      string
+	Direct     bool      // nodes get packets with the Service's address on them
 	Problems   []Problem // the fatal ones first
 	PortErrors map[translate.PortKey]string
 }

@@ -84,10 +84,22 @@ type onEngine struct {
 	engine lb.Engine
 }
 
-// onEngines runs a test for each engine.
+// onEngines runs a test for each engine that runs on any kernel. What LVS does
+// with traffic is proved where its kernel is, by the end-to-end tests.
 func onEngines(t *testing.T, test func(t onEngine)) {
 	t.Helper()
-	for _, e := range lb.Engines {
+	on(t, []lb.Engine{lb.Nginx, lb.HAProxy}, test)
+}
+
+// onAllEngines runs a test that is about files alone.
+func onAllEngines(t *testing.T, test func(t onEngine)) {
+	t.Helper()
+	on(t, lb.Engines, test)
+}
+
+func on(t *testing.T, engines []lb.Engine, test func(t onEngine)) {
+	t.Helper()
+	for _, e := range engines {
 		t.Run(string(e), func(t *testing.T) { test(onEngine{t, e}) })
 	}
 }

@@ -47,6 +47,9 @@ func checkFrontend(engine lb.Engine, f *lb.Frontend) error {
 	if err := checkSocket(f.Listener.Address, f.Listener.Port); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
+	if f.Direct && engine != lb.LVS {
+		return fmt.Errorf("%s cannot let packets reach the nodes as they came", engine)
+	}
 	for _, b := range f.Backends {
 		if err := checkSocket(b.Address.Addr(), b.Address.Port()); err != nil {
 			return fmt.Errorf("backend: %w", err)
@@ -82,6 +85,8 @@ func checkSettings(engine lb.Engine, s lb.Settings, p lb.Protocol) error {
 	switch {
 	case p == lb.UDP && (s.SendProxy != lb.ProxyNone || s.AcceptProxy):
 		return fmt.Errorf("%s has no PROXY protocol for UDP", engine)
+	case s.AcceptProxy && engine.Unsupported("proxyProtocol.accept", p) != "":
+		return fmt.Errorf("proxyProtocol.accept: %s", engine.Unsupported("proxyProtocol.accept", p))
 	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0:
 		return errors.New("negative retries or limits")
 	}

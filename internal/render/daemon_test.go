@@ -108,6 +108,7 @@ var programs = map[lb.Engine]struct {
 	lb.HAProxy: {installHAProxy, func(dir, conf string) []string {
 		return []string{"haproxy", "-db", "-f", filepath.Join(dir, "owner.cfg"), "-f", conf}
 	}, "proc.ready: type=str value=<yes>"},
+	lb.LVS: {install: installLVS}, // which does not run here
 }
 
 // serve runs a balancer with one Service of some frontends until the test ends.
@@ -189,10 +190,39 @@ defaults
 // check asks the engine whether it takes what was installed.
 func check(t testing.TB, conf string) error {
 	t.Helper()
-	if engineOf(t) == lb.HAProxy {
+	switch engineOf(t) {
+	case lb.HAProxy:
 		return checkHAProxy(t, conf)
+	case lb.LVS:
+		return checkLVS(t, conf)
 	}
 	return checkNginx(t, conf)
+}
+
+// installLVS writes a set as the host's end lays it out for keepalived.
+func installLVS(t testing.TB, set *fileset.Set) (dir, conf string) {
+	t.Helper()
+	dir = t.TempDir()
+	for f := range set.All() {
+		writeFile(t, filepath.Join(dir, f.Path), f.Data)
+	}
+	conf = filepath.Join(dir, "keepalived.conf")
+	text := "static_routes {\n}\n"
+	if set.Len() > 1 {
+		text += "include services/*.conf\n"
+	}
+	writeFile(t, conf, []byte(text))
+	return dir, conf
+}
+
+// checkLVS has keepalived test a configuration; it must have nothing to say of it.
+func checkLVS(t testing.TB, conf string) error {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "keepalived", "-t", "-f", conf).CombinedOutput()
+	if err != nil || len(bytes.TrimSpace(out)) > 0 {
+		return fmt.Errorf("keepalived: %v: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 func checkHAProxy(t testing.TB, conf string) error {

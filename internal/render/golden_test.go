@@ -35,19 +35,24 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 		"check-http-on-a-port": set(func(s *lb.Settings) {
 			s.HealthCheck, s.HealthCheck.Type, s.HealthCheck.Port = active, lb.CheckHTTP, 8080
 		}),
-		"S10-two-families":        one(tcp(at, nodes...), tcp(v6, nodes6...)),
-		"S16-tcp-and-udp":         one(tcp(at, nodes...), udp(at, nodes...)),
-		"S27-no-nodes":            one(tcp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
-		"S27-no-nodes-udp":        one(udp(at)),
-		"S28-source-ranges":       one(from(tcp(at, nodes...), "198.51.100.0/24", "203.0.113.7/32"), from(tcp(v6, nodes6...), "2001:db8:9::/48")),
-		"S28-closed":              one(from(tcp(at, nodes...)), from(accepting(tcp("192.0.2.1:81", nodes...)))),
-		"S28-closed-udp":          one(from(udp(at, nodes...))),
-		"S28-all-of-one-family":   one(from(tcp(at, nodes...), "0.0.0.0/0"), from(tcp(v6, nodes6...), "::/0")),
-		"S29-affinity":            one(sticky(tcp(at, nodes...))),
-		"S29-affinity-udp":        one(sticky(udp(at, nodes...))),
-		"least-connections":       one(algorithm(tcp(at, nodes...), lb.LeastConnections)),
-		"random":                  one(algorithm(tcp(at, nodes...), lb.Random)),
-		"source-hash":             one(algorithm(tcp(at, nodes...), lb.SourceHash), algorithm(tcp(v6, nodes6...), lb.SourceHash)),
+		"S10-two-families":      one(tcp(at, nodes...), tcp(v6, nodes6...)),
+		"S16-tcp-and-udp":       one(tcp(at, nodes...), udp(at, nodes...)),
+		"S27-no-nodes":          one(tcp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
+		"S27-no-nodes-udp":      one(udp(at)),
+		"S28-source-ranges":     one(from(tcp(at, nodes...), "198.51.100.0/24", "203.0.113.7/32"), from(tcp(v6, nodes6...), "2001:db8:9::/48")),
+		"S28-closed":            one(from(tcp(at, nodes...)), from(accepting(tcp("192.0.2.1:81", nodes...)))),
+		"S28-closed-udp":        one(from(udp(at, nodes...))),
+		"S28-all-of-one-family": one(from(tcp(at, nodes...), "0.0.0.0/0"), from(tcp(v6, nodes6...), "::/0")),
+		"S29-affinity":          one(sticky(tcp(at, nodes...))),
+		"S29-affinity-udp":      one(sticky(udp(at, nodes...))),
+		"least-connections":     one(algorithm(tcp(at, nodes...), lb.LeastConnections)),
+		"random":                one(algorithm(tcp(at, nodes...), lb.Random)),
+		"source-hash":           one(algorithm(tcp(at, nodes...), lb.SourceHash), algorithm(tcp(v6, nodes6...), lb.SourceHash)),
+		"schedulers-of-lvs": one(algorithm(tcp(at, nodes...), lb.DestinationHash), algorithm(udp(at, nodes...), lb.ShortestExpectedDelay),
+			algorithm(tcp(v6, nodes6...), lb.NeverQueue)),
+		"sctp": one(sticky(frontend(lb.SCTP, at, nodes...))),
+		"direct": one(directly(tcp(at, "10.0.0.1:80", "10.0.0.2:80")), directly(local(tcp("192.0.2.2:80", "10.0.0.1:80"))),
+			directly(with(tcp(v6, "[2001:db8:1::1]:80"), func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }))),
 		"source-hash-udp":         one(algorithm(udp(at, nodes...), lb.SourceHash)),
 		"proxy-protocol-send":     set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"proxy-protocol-accept":   one(accepting(tcp(at, nodes...)), accepting(tcp(v6, nodes6...))),
@@ -75,6 +80,12 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 	}
 }
 
+// directly makes a Frontend whose packets reach the nodes as they came.
+func directly(f lb.Frontend) lb.Frontend {
+	f.Direct, f.NodePort = true, 30080
+	return f
+}
+
 // local makes a Frontend that is for nodes with endpoints only.
 func local(f lb.Frontend) lb.Frontend {
 	f.HealthCheckNodePort = 32000
@@ -82,7 +93,7 @@ func local(f lb.Frontend) lb.Frontend {
 }
 
 func TestGolden(t *testing.T) {
-	onEngines(t, func(t onEngine) {
+	onAllEngines(t, func(t onEngine) {
 		for name, cfg := range goldenConfigs(t) {
 			if !carried(t.engine, cfg) {
 				continue
@@ -114,12 +125,15 @@ func carried(e lb.Engine, cfg *lb.Config) bool {
 	for _, s := range cfg.Services {
 		for _, f := range s.Frontends {
 			set := f.Settings
-			for _, field := range []string{"mode=" + string(set.Mode), "proxyProtocol.send=" + string(set.SendProxy), "healthCheck.type=" + string(set.HealthCheck.Type)} {
+			if set.AcceptProxy && e.Unsupported("proxyProtocol.accept", f.Listener.Protocol) != "" {
+				return false
+			}
+			for _, field := range []string{"algorithm=" + string(set.Algorithm), "mode=" + string(set.Mode), "proxyProtocol.send=" + string(set.SendProxy), "healthCheck.type=" + string(set.HealthCheck.Type)} {
 				if e.Unsupported(lb.Field(field), lb.TCP) != "" {
 					return false
 				}
 			}
-			if !e.Carries(f.Listener.Protocol) {
+			if !e.Carries(f.Listener.Protocol) || f.Direct && e != lb.LVS {
 				return false
 			}
 		}
@@ -145,7 +159,7 @@ func TestGoldenHasNoLeftovers(t *testing.T) {
 
 // The checks can fail: without this, TestGolden would prove nothing.
 func TestEnginesRefuseABadFile(t *testing.T) {
-	onEngines(t, func(t onEngine) {
+	onAllEngines(t, func(t onEngine) {
 		good := mustRender(t, config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080"))))
 		data, err := os.ReadFile(filepath.Join("testdata", "bad."+string(t.engine)))
 		if err != nil {

@@ -161,16 +161,35 @@ var haproxyLines = func() *regexp.Regexp {
 	}, "|") + `)$`)
 }()
 
+// lvsLines are all that a file rendered for keepalived may consist of.
+var lvsLines = func() *regexp.Regexp {
+	const address, seconds = `(\d+\.\d+\.\d+\.\d+|[0-9a-f:]+)`, `\d+(\.\d+)?`
+	return regexp.MustCompile(`^(` + strings.Join([]string{
+		``, ` *}`, `virtual_server ` + address + ` \d+ {`,
+		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
+		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
+		`# allow (TCP|UDP|SCTP) (\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+( [0-9a-f:.]+/\d+)*`,
+		`    protocol (TCP|UDP|SCTP)`, `    lvs_method (NAT|DR)`, `    lvs_sched (wrr|wlc|mh|dh|sed|nq)`, `    mh-fallback`,
+		`    persistence_timeout \d+`, `    delay_loop ` + seconds, `    real_server ` + address + ` \d+ {`,
+		`        (weight 1|uthreshold \d+|inhibit_on_failure)`, `        (HTTP_GET|TCP_CHECK) {`,
+		`            (connect_port|connect_timeout|retry) \d+`, `            delay_before_retry ` + seconds,
+		`            url {`, `                path /[-A-Za-z0-9._~/%]*`, `                status_code 200(-399)?`,
+	}, "|") + `)$`)
+}()
+
+// deepest is how far the blocks of an engine's files are nested.
+var deepest = map[lb.Engine]int{lb.Nginx: 1, lb.HAProxy: 1, lb.LVS: 4}
+
 // checkText holds a file against the lines that it may have, and its braces.
 func checkText(t testing.TB, engine lb.Engine, file fileset.File) {
 	t.Helper()
-	lines := map[lb.Engine]*regexp.Regexp{lb.Nginx: nginxLines, lb.HAProxy: haproxyLines}[engine]
+	lines := map[lb.Engine]*regexp.Regexp{lb.Nginx: nginxLines, lb.HAProxy: haproxyLines, lb.LVS: lvsLines}[engine]
 	depth := 0
 	for i, line := range strings.Split(string(file.Data), "\n") {
 		if !lines.MatchString(line) {
 			t.Errorf("%s:%d: unexpected line %q", file.Path, i+1, line)
 		}
-		if depth += strings.Count(line, "{") - strings.Count(line, "}"); depth < 0 || depth > 1 {
+		if depth += strings.Count(line, "{") - strings.Count(line, "}"); depth < 0 || depth > deepest[engine] {
 			t.Errorf("%s:%d: unbalanced braces", file.Path, i+1)
 		}
 	}
@@ -180,7 +199,7 @@ func checkText(t testing.TB, engine lb.Engine, file fileset.File) {
 }
 
 func TestGoldenFilesHaveOnlyKnownLines(t *testing.T) {
-	onEngines(t, func(t onEngine) {
+	onAllEngines(t, func(t onEngine) {
 		for _, cfg := range goldenConfigs(t) {
 			if carried(t.engine, cfg) {
 				for f := range mustRender(t, cfg).All() {

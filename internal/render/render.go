@@ -58,6 +58,7 @@ type engine struct {
 var engines = map[lb.Engine]engine{
 	lb.Nginx:   {newNginxService, func(map[nodeCheck]int) any { return nil }},
 	lb.HAProxy: {newHAProxyService, haproxyMain},
+	lb.LVS:     {newLVSService, func(map[nodeCheck]int) any { return nil }},
 }
 
 // view is what a template prints of a Service, and what it needs beside that.

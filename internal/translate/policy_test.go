@@ -282,7 +282,7 @@ func TestPolicyStatusHasOneEntryPerTarget(t *testing.T) {
 // The fields here and the table of what engines can do name each other.
 func TestFieldsAndCapabilitiesAgree(t *testing.T) {
 	values := map[string][]string{
-		"algorithm":          {"RoundRobin", "LeastConnections", "SourceHash", "Random"},
+		"algorithm":          {"RoundRobin", "LeastConnections", "SourceHash", "Random", "DestinationHash", "ShortestExpectedDelay", "NeverQueue"},
 		"mode":               {"TCP", "HTTP"},
 		"proxyProtocol.send": {"None", "V1", "V2"},
 		"healthCheck.type":   {"Auto", "TCP", "HTTP", "None"},

@@ -21,7 +21,8 @@ type translation struct {
 	nodes  *nodes // before the traffic policy
 	slices []*discoveryv1.EndpointSlice
 	layers layers
-	limit  int // nodes per Service
+	limit  int  // nodes per Service
+	direct bool // to the Service's port on the nodes
 
 	result *ServiceResult
 }
@@ -97,10 +98,12 @@ func (t *translation) frontends(sources sources) []lb.Frontend {
 			}
 			out = append(out, lb.Frontend{
 				Listener:            l,
-				Backends:            backends(carriers, uint16(port.NodePort)),
+				Backends:            backends(carriers, t.target(port)),
 				Allow:               sources.of(a.Is4()),
 				Affinity:            affinity(svc),
 				HealthCheckNodePort: healthCheckNodePort(svc),
+				Direct:              t.direct,
+				NodePort:            uint16(port.NodePort),
 				Settings:            t.layers.resolve(t.engine, port.Name, l.Protocol),
 			})
 		}
@@ -119,7 +122,7 @@ func (t *translation) carriedPorts() []corev1.ServicePort {
 		case !t.engine.Carries(lb.Protocol(port.Protocol)):
 			t.result.PortErrors[key] = v1alpha1.PortErrorProtocol
 			cannot = append(cannot, name)
-		case port.NodePort == 0:
+		case port.NodePort == 0 && !t.direct:
 			t.result.PortErrors[key] = v1alpha1.PortErrorNoNodePort
 			lacking = append(lacking, name)
 		default:
@@ -156,10 +159,18 @@ func (t *translation) carriers(ipv4 bool) []node {
 	return subset(out, string(t.in.Object.UID), t.limit)
 }
 
-func backends(carriers []node, nodePort uint16) []lb.Backend {
+// target is the port of the nodes.
+func (t *translation) target(port corev1.ServicePort) uint16 {
+	if t.direct {
+		return uint16(port.Port)
+	}
+	return uint16(port.NodePort)
+}
+
+func backends(carriers []node, port uint16) []lb.Backend {
 	out := make([]lb.Backend, len(carriers))
 	for i, n := range carriers {
-		out[i] = lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, nodePort)}
+		out[i] = lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port)}
 	}
 	return out
 }

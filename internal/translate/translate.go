@@ -61,6 +61,7 @@ func (t *Translator) Translate(in Input) Output {
 			slices: in.Slices[name],
 			layers: layers{policies[name], svc.Object.Name, &in.Balancer.Spec.Defaults},
 			limit:  int(in.Balancer.Spec.Nodes.MaxPerService),
+			direct: in.Balancer.Spec.Direct(),
 		})
 		next[svc.Object.UID] = k
 		out.Services[svc.Object.UID] = k.result
@@ -108,7 +109,7 @@ func same(a, b *lb.Service) bool {
 func protocols(services []Service) []lb.Protocol {
 	out := []lb.Protocol{lb.TCP}
 	for _, svc := range services {
-		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) == lb.UDP }) {
+		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }) {
 			return append(out, lb.UDP)
 		}
 	}
@@ -124,7 +125,7 @@ func commonKey(in Input, ns *nodes) string {
 		}
 	}
 	spec := &in.Balancer.Spec
-	add(string(spec.Engine), strconv.Itoa(int(spec.Nodes.MaxPerService)))
+	add(string(spec.Engine), strconv.FormatBool(spec.Direct()), strconv.Itoa(int(spec.Nodes.MaxPerService)))
 	for _, f := range fields {
 		add(f.get(&spec.Defaults))
 	}

@@ -201,7 +201,7 @@ func toSockets(in []*wirepb.Socket) ([]fileset.Socket, error) {
 	var out []fileset.Socket
 	for _, s := range in {
 		address, err := netip.ParseAddrPort(s.GetAddress())
-		if err != nil || (s.GetNetwork() != "tcp" && s.GetNetwork() != "udp") {
+		if err != nil || !slices.Contains(fileset.Networks, s.GetNetwork()) {
 			return nil, invalid("not a socket: %q %q", s.GetNetwork(), s.GetAddress())
 		}
 		out = append(out, fileset.Socket{Network: s.GetNetwork(), Address: address})
