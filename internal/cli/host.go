@@ -56,12 +56,13 @@ func newHostInstall() *cobra.Command {
 		Use:   "install",
 		Short: "Prepare this machine for deliveries",
 		Long: `Prepare this machine for deliveries: a user, directories, the settings in
-/etc/external-lb/host.yaml, one include for nginx or one more file for HAProxy, the
+/etc/external-lb/host.yaml, one include for nginx or keepalived or one more file for HAProxy, the
 rights to check and reload it, and the key that may deliver. What is there already
 is left as it is, so it can be run again at any time. Run it as root.`,
 		Example: `  external-lb host install --authorized-key external-lb.pub --dry-run
   external-lb host install --authorized-key external-lb.pub
   external-lb host install --authorized-key external-lb.pub --engine haproxy
+  external-lb host install --authorized-key external-lb.pub --engine lvs
   external-lb host install --authorized-key external-lb.pub --vrrp`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +75,7 @@ is left as it is, so it can be run again at any time. Run it as root.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Engine, "engine", "", "daemon that carries the traffic: nginx or haproxy (default: as in host.yaml, or nginx)")
+	flags.StringVar(&o.Engine, "engine", "", "what carries the traffic: nginx, haproxy or lvs (default: as in host.yaml, or nginx)")
 	flags.StringArrayVar(&o.AuthorizedKeys, "authorized-key", nil, "public key that may deliver, or a file of such; may be repeated")
 	flags.BoolVar(&o.VRRP, "vrrp", false, "let keepalived move the addresses between this machine and others: for a Balancer with virtualAddresses.mode VRRP")
 	flags.BoolVar(&o.NonlocalBind, "nonlocal-bind", false, "let the daemon listen on addresses that the machine does not have yet")

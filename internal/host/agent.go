@@ -47,6 +47,7 @@ func (a *Agent) Apply(ctx context.Context, d Delivery) (Outcome, error) {
 	}
 	defer unlock()
 	out, err := a.apply(ctx, s, d)
+	out.Active = err == nil && a.active()
 	return out, a.explain(err)
 }
 
@@ -123,7 +124,13 @@ func (a *Agent) files(s *store, gen string) (index, error) {
 // addresses reports whether this is the part of a machine that moves addresses.
 func (a *Agent) addresses() bool {
 	_, ok := a.daemon.(*keepalived)
-	return ok
+	return ok && a.settings.VRRP
+}
+
+// active reports whether this machine has the addresses that move.
+func (a *Agent) active() bool {
+	k, ok := a.daemon.(*keepalived)
+	return ok && k.router().active()
 }
 
 func baseMismatch(have, base fileset.Digest) *Error {

@@ -59,8 +59,11 @@ type daemon interface {
 }
 
 func newDaemon(s Settings, r runner) daemon {
-	if s.Engine == EngineHAProxy {
+	switch s.Engine {
+	case EngineHAProxy:
 		return &haproxy{s.HAProxy, r, s.dir()}
+	case EngineLVS:
+		return newKeepalived(s, r)
 	}
 	return &nginx{s.Nginx, r, s.dir()}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// keepalivedPreparer prepares keepalived, where it moves the addresses.
+// keepalivedPreparer prepares keepalived, where it moves the addresses or keeps IPVS.
 type keepalivedPreparer struct {
 	*installer
 	*part
@@ -19,7 +19,11 @@ type keepalivedPreparer struct {
 }
 
 func (p *keepalivedPreparer) programs() []program {
-	return []program{{p.keepalived.Binary, "keepalived"}, {"/usr/bin/pkill", "procps"}, {"/usr/bin/pgrep", "procps"}}
+	all := []program{{p.keepalived.Binary, "keepalived"}, {"/usr/bin/pkill", "procps"}, {"/usr/bin/pgrep", "procps"}}
+	if p.keepalived.lvs {
+		all = append(all, program{"/usr/sbin/nft", "nftables"})
+	}
+	return all
 }
 
 func (p *keepalivedPreparer) found() string { return "keepalived" }
@@ -33,6 +37,11 @@ func (p *keepalivedPreparer) read(ctx context.Context) (missing []string, err er
 	if old := k.tooOld(version); old != "" {
 		return nil, errors.New(old)
 	}
+	if _, err := os.Stat(ipvsTable); k.lvs && err != nil {
+		if out, err := k.Run(ctx, []string{"/usr/sbin/modprobe", "ip_vs"}); err != nil {
+			return nil, fmt.Errorf("%s (%s)", noIPVS, oneLine(out))
+		}
+	}
 	if _, err := os.Stat(k.Conf); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -43,8 +52,29 @@ func (p *keepalivedPreparer) read(ctx context.Context) (missing []string, err er
 	return nil, err
 }
 
-func (p *keepalivedPreparer) settings() string { return "vrrp: true\n" }
-func (p *keepalivedPreparer) files() error     { return nil }
+func (p *keepalivedPreparer) settings() string {
+	if p.installer.settings.VRRP {
+		return "vrrp: true\n"
+	}
+	return ""
+}
+
+// files has IPVS loaded at boot, before its settings are, and rules to begin with.
+func (p *keepalivedPreparer) files() error {
+	if !p.keepalived.lvs {
+		return nil
+	}
+	// keepalived does not start without rules to load.
+	rules := filepath.Join(p.keepalived.dir, rulesFile)
+	_, err := os.Stat(rules)
+	err = p.step("packet filter", "rules in "+rules, err == nil, func() error {
+		return errors.Join(replaceFile(rules, []byte(packetRules(nil)), 0o644), os.Chown(rules, p.uid, p.gid))
+	})
+	if err != nil {
+		return err
+	}
+	return p.file("modules", "/etc/modules-load.d/external-lb.conf", []byte("# Made by `external-lb host install`.\nip_vs\n"), 0o644)
+}
 
 // include adds one line to the owner's configuration, which may be missing.
 func (p *keepalivedPreparer) include(context.Context) error {
@@ -60,7 +90,7 @@ func (p *keepalivedPreparer) include(context.Context) error {
 		}
 	}
 	p.changed = true
-	text := strings.TrimLeft(strings.TrimRight(string(have), "\n")+"\n\n# external-lb: moves the addresses of Services.\n"+line+"\n", "\n")
+	text := strings.TrimLeft(strings.TrimRight(string(have), "\n")+"\n\n# external-lb: what is delivered.\n"+line+"\n", "\n")
 	return p.step("include", "add `"+line+"` to "+k.Conf, false, func() error {
 		return errors.Join(os.MkdirAll(filepath.Dir(k.Conf), 0o755), replaceFile(k.Conf, []byte(text), 0o644))
 	})

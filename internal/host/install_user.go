@@ -41,6 +41,8 @@ func (in *installer) readSettings() (err error) {
 	agents := []*Agent{engine}
 	if in.settings.VRRP {
 		in.NonlocalBind = true // what listens does so before the addresses arrive
+	}
+	if in.settings.twoDaemons() {
 		agents = append(agents, newVRRPAgent(in.settings))
 	}
 	for _, a := range agents {
@@ -153,7 +155,7 @@ func (in *installer) sudoers(ctx context.Context) error {
 	}
 	text := "# Made by `external-lb host install`: what the account may do as root.\n"
 	commands := newDaemon(s, in.run).commands()
-	if s.VRRP {
+	if s.twoDaemons() {
 		commands = append(commands, newKeepalived(s, in.run).commands()...)
 	}
 	for _, argv := range commands {
@@ -215,23 +217,38 @@ func (in *installer) keys(context.Context) error {
 	return in.file(name, path, []byte(authorize(string(have), keys, in.Command)), 0o644)
 }
 
-// sysctl lets daemons bind addresses that have not arrived yet, now and after a reboot.
+// nonlocalBind lets daemons bind addresses that have not arrived yet.
+var nonlocalBind = []string{"net.ipv4.ip_nonlocal_bind", "net.ipv6.ip_nonlocal_bind"}
+
+// forwards lets IPVS send answers back, and clients know when their node has gone.
+var forwards = []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.vs.conntrack", "net.ipv4.vs.expire_nodest_conn"}
+
+// sysctl sets what the kernel must do, now and after a reboot.
 func (in *installer) sysctl(context.Context) error {
-	if !in.NonlocalBind {
+	var keys []string
+	text := "# Made by `external-lb host install`.\n"
+	if in.NonlocalBind {
+		keys = append(keys, nonlocalBind...)
+	}
+	if in.settings.Engine == EngineLVS {
+		keys = append(keys, forwards...)
+	}
+	if len(keys) == 0 {
 		return nil
 	}
-	const text = "# Made by `external-lb host install`: listen on addresses that this machine does not have yet.\n" +
-		"net.ipv4.ip_nonlocal_bind = 1\nnet.ipv6.ip_nonlocal_bind = 1\n"
+	for _, key := range keys {
+		text += key + " = 1\n"
+	}
 	if err := in.file("sysctl", "/etc/sysctl.d/60-external-lb.conf", []byte(text), 0o644); err != nil {
 		return err
 	}
-	for _, family := range []string{"ipv4", "ipv6"} {
-		path := "/proc/sys/net/" + family + "/ip_nonlocal_bind"
+	for _, key := range keys {
+		path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
 		have, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without that family
 		}
-		err = in.step("sysctl", "net."+family+".ip_nonlocal_bind", strings.TrimSpace(string(have)) == "1", func() error {
+		err = in.step("sysctl", key, strings.TrimSpace(string(have)) == "1", func() error {
 			return os.WriteFile(path, []byte("1\n"), 0o644)
 		})
 		if err != nil {

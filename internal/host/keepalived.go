@@ -27,22 +27,29 @@ import (
 // those of the daemon that carries the traffic.
 const keepalivedPrefix = "keepalived/"
 
-// keepalived keeps the addresses on one of several hosts. It includes the files
-// of a set as they are.
+// keepalived keeps the addresses on one of several hosts, or keeps IPVS, or both.
+// It includes the files of a set as they are.
 type keepalived struct {
 	KeepalivedSettings
 	runner
 	dir     string // of the store
-	pidFile string // of the daemon that answers at the addresses
+	pidFile string // of the daemon that answers at the addresses; "": this one
+	lvs     bool   // it keeps IPVS
 
 	asked sync.Once
 	found string // the version
+
+	mu   sync.Mutex                                  // of what follows
+	seen map[string]map[fileset.Socket]virtualServer // of generations that were live lately
 }
 
 func newKeepalived(s Settings, r runner) *keepalived {
-	k := &keepalived{KeepalivedSettings: s.Keepalived, runner: r, dir: s.vrrpDir(), pidFile: s.Nginx.PIDFile}
-	if s.Engine == EngineHAProxy {
+	k := &keepalived{KeepalivedSettings: s.Keepalived, runner: r, dir: s.vrrpDir(), pidFile: s.Nginx.PIDFile, seen: map[string]map[fileset.Socket]virtualServer{}}
+	switch s.Engine {
+	case EngineHAProxy:
 		k.pidFile = s.HAProxy.PIDFile
+	case EngineLVS:
+		k.pidFile, k.lvs = "", true
 	}
 	return k
 }
@@ -51,16 +58,25 @@ func (k *keepalived) name() string       { return "keepalived" }
 func (k *keepalived) ownFile() string    { return "keepalived.conf" }
 func (k *keepalived) stopsAtFirst() bool { return false }
 
-func (k *keepalived) commands() [][]string { return [][]string{k.Check, k.CheckAll, k.Reload} }
+func (k *keepalived) commands() [][]string {
+	all := [][]string{k.Check, k.CheckAll, k.Reload}
+	if k.lvs {
+		all = append(all, k.Rules)
+	}
+	return all
+}
 
 // live is the file that the owner's configuration includes.
 func (k *keepalived) live() string { return filepath.Join(k.dir, liveLink, k.ownFile()) }
 
 func (k *keepalived) unincluded() string {
-	return fmt.Sprintf("keepalived runs, but without external-lb's configuration: %s must hold `include %s`, to which `external-lb host install --vrrp` sees; then `systemctl reload keepalived`", k.Conf, k.live())
+	return fmt.Sprintf("keepalived runs, but without external-lb's configuration: %s must hold `include %s`, to which `external-lb host install` sees; then `systemctl reload keepalived`", k.Conf, k.live())
 }
 
 func (k *keepalived) stopped() string {
+	if k.lvs {
+		return "keepalived does not run, so this host carries nothing: start it (systemctl start keepalived); `journalctl -u keepalived` says what it may lack"
+	}
 	return "keepalived does not run, so this host gets no addresses: start it (systemctl start keepalived); `journalctl -u keepalived` says what it may lack"
 }
 
@@ -84,22 +100,26 @@ func (k *keepalived) own(d fileset.Digest, files func() ([]source, error)) ([]by
 	if err != nil {
 		return nil, err
 	}
+	shown := processMark + string(d[:markedDigits])
 	var out bytes.Buffer
-	fmt.Fprintf(&out, `# Made by external-lb. Changes are overwritten.
-# digest: %s
-global_defs {
-    vrrp_process_name %s%s
-}
+	fmt.Fprintf(&out, "# Made by external-lb. Changes are overwritten.\n# digest: %s\nglobal_defs {\n    vrrp_process_name %s\n", d, shown)
+	works := "/usr/bin/pgrep -F " + k.pidFile
+	if k.lvs {
+		works = "/usr/bin/true" // a keepalived that does not run has no addresses either
+		fmt.Fprintf(&out, "    checker_process_name %s\n    startup_script \"%s\" root\n    enable_script_security\n",
+			shown, strings.Join(k.loadRules(), " "))
+	}
+	fmt.Fprintf(&out, `}
 static_routes {
 }
 vrrp_script external-lb {
-    script "/usr/bin/pgrep -F %s"
+    script "%s"
     user %s
     interval 1
     fall 2
     rise 1
 }
-`, d, processMark, d[:markedDigits], k.pidFile, account.Username)
+`, works, account.Username)
 	all, err := files()
 	if err != nil {
 		return nil, err
@@ -107,7 +127,19 @@ vrrp_script external-lb {
 	if slices.ContainsFunc(all, func(f source) bool { return f.path == keepalivedMain }) {
 		fmt.Fprintf(&out, "include %s\n", keepalivedMain)
 	}
+	if slices.ContainsFunc(all, func(f source) bool { return strings.HasPrefix(f.path, servicesPrefix) }) {
+		out.WriteString("include " + servicesPrefix + "*.conf\n")
+	}
 	return out.Bytes(), nil
+}
+
+// servicesPrefix begins the paths of the fragments.
+const servicesPrefix = "services/"
+
+// loadRules is the command that loads the packet filter's rules, without sudo.
+func (k *keepalived) loadRules() []string {
+	argv, _ := withoutSudo(k.Rules)
+	return argv
 }
 
 // keepalivedMain includes the other files of a set.
@@ -151,13 +183,37 @@ func (k *keepalived) ask(ctx context.Context) (answer, error) {
 // shown is the beginning of the digest that keepalived's process shows.
 func (k *keepalived) shown() (pid int, digits string) {
 	_, all := children(k.PIDFile, "keepalived", "keepalived")
-	for _, pid := range all {
-		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if digits, ours := strings.CutPrefix(strings.TrimSpace(string(name)), processMark); err == nil && ours {
-			return pid, digits
+	processes := 0
+	for _, one := range all {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", one))
+		said, ours := strings.CutPrefix(strings.TrimSpace(string(name)), processMark)
+		if err != nil || !ours {
+			continue
+		}
+		if digits != "" && said != digits {
+			return 0, "" // one of them has not reloaded yet
+		}
+		pid, digits = one, said
+		processes++
+	}
+	if k.lvs && processes < 2 && k.carries() {
+		return 0, "" // the one that keeps IPVS has not started
+	}
+	return pid, digits
+}
+
+// carries reports whether anything of what is live is for IPVS.
+func (k *keepalived) carries() bool {
+	all, err := k.virtualServers(liveLink)
+	if err != nil {
+		return true
+	}
+	for _, v := range all {
+		if v.realServers > 0 {
+			return true
 		}
 	}
-	return 0, ""
+	return false
 }
 
 // complaint is a line about a line of the configuration.
@@ -184,7 +240,7 @@ func (k *keepalived) check(ctx context.Context, g *staged) (words string, err er
 		return "", err
 	}
 	for _, f := range all {
-		if words := allowedKeepalived(f); words != "" {
+		if words := k.allowed(f); words != "" {
 			return words, nil
 		}
 	}
@@ -229,7 +285,33 @@ func (k *keepalived) reload(ctx context.Context, want fileset.Digest) error {
 	if words != "" {
 		return &refusal{k.name(), words}
 	}
-	if words, err = verdict(ctx, k.runner, k.Reload, "keepalived procps", oneLine); err != nil {
+	if !k.lvs {
+		return k.hangUp(ctx, want)
+	}
+	live, err := k.virtualServers(liveLink)
+	if err != nil {
+		return err
+	}
+	before, err := k.virtualServers(backLink)
+	if err != nil {
+		return err
+	}
+	if _, err := ipvsCarries(); err != nil {
+		return failed("%s", noIPVS)
+	}
+	if err := k.load(ctx, live, before); err != nil {
+		return err
+	}
+	if err := k.hangUp(ctx, want); err != nil {
+		return err
+	}
+	return k.load(ctx, live, nil)
+}
+
+// hangUp makes keepalived read its configuration again, and waits for the proof.
+func (k *keepalived) hangUp(ctx context.Context, want fileset.Digest) error {
+	words, err := verdict(ctx, k.runner, k.Reload, "keepalived procps", oneLine)
+	if err != nil {
 		return err
 	}
 	if words != "" {
@@ -246,13 +328,21 @@ func (k *keepalived) reload(ctx context.Context, want fileset.Digest) error {
 // that all addresses are here.
 func (k *keepalived) proof(want fileset.Digest, within time.Duration) proof {
 	lacks := ""
+	var servers map[fileset.Socket]virtualServer
+	if k.lvs {
+		servers, _ = k.virtualServers(liveLink) // what cannot be read, keepalived does not show either
+	}
 	ask := func(ctx context.Context) (answer, error) {
 		a, err := k.ask(ctx)
 		if err != nil {
 			return a, err
 		}
+		lacks = ""
 		if r := k.router(); r.active() {
 			lacks = r.lacks()
+		}
+		if k.lvs && lacks == "" {
+			lacks = uncarried(servers)
 		}
 		if lacks != "" {
 			return a, errors.New(lacks)
@@ -395,8 +485,6 @@ func (k *keepalived) tooOld(version string) string {
 
 func (k *keepalived) limits(int, int) string { return "" }
 
-func (k *keepalived) blame(suspects, string) map[string]string { return nil }
-
 func (k *keepalived) lacks(words string) bool { return noInterface.MatchString(words) }
 
 var noInterface = regexp.MustCompile(`WARNING - interface (\S+) for vrrp_instance external-lb doesn't exist`)
@@ -418,13 +506,19 @@ var keepalivedLine = regexp.MustCompile(`^\s*(?:` + strings.Join([]string{
 	`[0-9a-f.:]{2,45}/\d{1,3}`, `include addresses/\*\.conf`,
 }, "|") + `)$`)
 
-// allowedKeepalived says which line of a delivered file this host does not give
+// allowed says which line of a delivered file this host does not give
 // to keepalived; "" if none.
-func allowedKeepalived(f source) string {
-	number := 0
+func (k *keepalived) allowed(f source) string {
+	number, pattern := 0, keepalivedLine
+	if k.lvs && !isKeepaliveds(f.path) {
+		pattern = lvsLine
+		if _, err := parseVirtualServers(f.data); err != nil {
+			return fmt.Sprintf("(%s: Line 1) %s", f.path, err)
+		}
+	}
 	for line := range strings.Lines(string(f.data)) {
 		number++
-		if line = strings.TrimRight(line, "\n"); !keepalivedLine.MatchString(line) {
+		if line = strings.TrimRight(line, "\n"); !pattern.MatchString(line) {
 			return fmt.Sprintf("(%s: Line %d) this host does not give %.60q to keepalived", f.path, number, strings.TrimSpace(line))
 		}
 	}

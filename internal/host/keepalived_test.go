@@ -166,11 +166,11 @@ func TestVRRP_HostileLines(t *testing.T) {
 		"external-lb\x00", "# \x1b[2J", "}}", "~SEQ(x,1,2) y",
 	} {
 		f := source{keepalivedMain, []byte("vrrp_instance external-lb {\n" + line + "\n}\n")}
-		if words := allowedKeepalived(f); !strings.HasPrefix(words, "(keepalived/main.conf: Line 2) ") {
+		if words := (&keepalived{}).allowed(f); !strings.HasPrefix(words, "(keepalived/main.conf: Line 2) ") {
 			t.Errorf("%q: %q", line, words)
 		}
 	}
-	if words := allowedKeepalived(source{keepalivedMain, fmt.Appendf(nil, routerConf, "eth0")}); words != "" {
+	if words := (&keepalived{}).allowed(source{keepalivedMain, fmt.Appendf(nil, routerConf, "eth0")}); words != "" {
 		t.Error(words)
 	}
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
-// New makes the Host of this machine. Where keepalived moves the addresses, it
-// has two daemons; one delivery is for both.
+// New makes the Host of this machine. Where keepalived moves the addresses beside
+// another daemon, one delivery is for both.
 func New(s Settings) (Host, error) {
 	engine, err := NewAgent(s)
-	if err != nil || !s.VRRP {
+	if err != nil || !s.twoDaemons() {
 		return engine, err
 	}
 	return &pair{engine, newVRRPAgent(s)}, nil
@@ -93,7 +93,7 @@ func (p *pair) Apply(ctx context.Context, d Delivery) (Outcome, error) {
 }
 
 // active reports whether this machine has the addresses.
-func (p *pair) active() bool { return p.vrrp.daemon.(*keepalived).router().active() }
+func (p *pair) active() bool { return p.vrrp.active() }
 
 // files of both on disk.
 func (p *pair) files() (fileset.Manifest, error) {

@@ -22,7 +22,7 @@ const SettingsPath = "/etc/external-lb/host.yaml"
 // runs, how it is checked and reloaded, and where files are written. Nothing of
 // it ever comes over the wire.
 type Settings struct {
-	Engine  string          `json:"engine,omitempty"` // nginx or haproxy
+	Engine  string          `json:"engine,omitempty"` // nginx, haproxy or lvs
 	Root    string          `json:"root,omitempty"`   // everything that is written lies below it
 	Nginx   NginxSettings   `json:"nginx"`
 	HAProxy HAProxySettings `json:"haproxy"`
@@ -35,13 +35,22 @@ type Settings struct {
 const (
 	EngineNginx   = "nginx"
 	EngineHAProxy = "haproxy"
+	EngineLVS     = "lvs" // IPVS, kept by keepalived
 )
 
 // dir is where the engine's files are.
 func (s *Settings) dir() string { return filepath.Join(s.Root, s.Engine) }
 
 // vrrpDir is where the files are that move addresses.
-func (s *Settings) vrrpDir() string { return filepath.Join(s.Root, "keepalived") }
+func (s *Settings) vrrpDir() string {
+	if s.Engine == EngineLVS {
+		return s.dir() // one keepalived does both
+	}
+	return filepath.Join(s.Root, "keepalived")
+}
+
+// twoDaemons reports whether keepalived runs beside the engine's daemon.
+func (s *Settings) twoDaemons() bool { return s.VRRP && s.Engine != EngineLVS }
 
 // NginxSettings are how the machine's nginx is used. Commands are argument
 // lists; no shell sees them.
@@ -93,6 +102,7 @@ type KeepalivedSettings struct {
 	Check    []string `json:"check,omitempty"`    // tests a candidate by itself
 	CheckAll []string `json:"checkAll,omitempty"` // tests the whole configuration
 	Reload   []string `json:"reload,omitempty"`
+	Rules    []string `json:"rules,omitempty"` // loads the packet filter's rules; with the engine lvs
 
 	Conf    string `json:"conf,omitempty"` // the owner's file
 	PIDFile string `json:"pidFile,omitempty"`
@@ -156,14 +166,15 @@ func parseSettings(data []byte, sudo bool) (Settings, error) {
 func (s *Settings) setDefaults(sudo bool) {
 	setDefault(&s.Engine, EngineNginx)
 	setDefault(&s.Root, "/var/lib/external-lb")
-	if s.VRRP {
+	if s.VRRP || s.Engine == EngineLVS {
 		s.Keepalived.setDefaults(s.vrrpDir(), sudo)
 	}
-	if s.Engine == EngineHAProxy {
+	switch s.Engine {
+	case EngineNginx:
+		s.Nginx.setDefaults(sudo)
+	case EngineHAProxy:
 		s.HAProxy.setDefaults(s.Root, s.dir(), sudo)
-		return
 	}
-	s.Nginx.setDefaults(sudo)
 }
 
 func (n *NginxSettings) setDefaults(sudo bool) {
@@ -201,6 +212,7 @@ func (k *KeepalivedSettings) setDefaults(dir string, sudo bool) {
 	setDefaultCommand(&k.Check, sudo, k.Binary, "-t", "-f", filepath.Join(dir, candidateLink, "keepalived.conf"))
 	setDefaultCommand(&k.CheckAll, sudo, k.Binary, "-t", "-f", k.Conf)
 	setDefaultCommand(&k.Reload, sudo, "/usr/bin/pkill", "-HUP", "-F", k.PIDFile)
+	setDefaultCommand(&k.Rules, sudo, "/usr/sbin/nft", "-f", filepath.Join(dir, rulesFile))
 }
 
 func setDefaultDuration(field *Duration, value time.Duration) {
@@ -238,10 +250,11 @@ func (s *Settings) validate() error {
 	case EngineHAProxy:
 		maps.Copy(paths, map[string]string{"haproxy.binary": h.Binary, "haproxy.conf": h.Conf,
 			"haproxy.environment": h.Environment, "haproxy.pidFile": h.PIDFile, "haproxy.socket": h.Socket})
+	case EngineLVS:
 	default:
-		return fmt.Errorf("engine %q: want nginx or haproxy", s.Engine)
+		return fmt.Errorf("engine %q: want nginx, haproxy or lvs", s.Engine)
 	}
-	if k := &s.Keepalived; s.VRRP {
+	if k := &s.Keepalived; s.VRRP || s.Engine == EngineLVS {
 		maps.Copy(paths, map[string]string{"keepalived.binary": k.Binary, "keepalived.conf": k.Conf, "keepalived.pidFile": k.PIDFile})
 	}
 	for name, path := range paths {

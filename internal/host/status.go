@@ -35,6 +35,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		return status, err
 	}
 	status.Files = live.manifest()
+	status.Active = a.active()
 	a.look(ctx, live, &status)
 	if status.Message == "" && wrong != nil {
 		status.Message = wrong.Error()

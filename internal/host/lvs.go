@@ -1,0 +1,351 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// Where IPVS is, keepalived also puts the virtual servers into the kernel. What
+// keepalived and IPVS cannot do, the kernel's packet filter does by rules that the
+// host's end makes: it gives packets to nodePorts this machine's address, so that
+// answers come back here, and drops clients that are not allowed.
+
+// ipvsTable is what the kernel carries. Any user can read it.
+const ipvsTable = "/proc/net/ip_vs"
+
+// virtualServer is one of the files'. One without real servers is not in the
+// kernel's table, and refuses everybody.
+type virtualServer struct {
+	fileset.Socket
+	direct      bool
+	realServers int
+	restricted  bool
+	sources     []netip.Prefix
+}
+
+var (
+	virtualLine = regexp.MustCompile(`^virtual_server (\S+) (\d+) \{$`)
+	allowLine   = regexp.MustCompile(`^# allow (TCP|UDP|SCTP) (\S+)((?: \S+)*)$`)
+)
+
+// parseVirtualServers reads what a file makes keepalived carry.
+func parseVirtualServers(data []byte) ([]virtualServer, error) {
+	var all []virtualServer
+	allowed := map[fileset.Socket][]netip.Prefix{}
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimRight(line, "\n")
+		if m := allowLine.FindStringSubmatch(line); m != nil {
+			at, err := netip.ParseAddrPort(m[2])
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			key := fileset.Socket{Network: strings.ToLower(m[1]), Address: at}
+			allowed[key] = []netip.Prefix{}
+			for _, word := range strings.Fields(m[3]) {
+				prefix, err := netip.ParsePrefix(word)
+				if err != nil || prefix.Addr().Is4() != at.Addr().Is4() || prefix != prefix.Masked() {
+					return nil, fmt.Errorf("%q: %q is not a prefix of the address's family", line, word)
+				}
+				allowed[key] = append(allowed[key], prefix)
+			}
+			continue
+		}
+		if m := virtualLine.FindStringSubmatch(line); m != nil {
+			at, err := netip.ParseAddrPort(net6(m[1]) + ":" + m[2])
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			all = append(all, virtualServer{Socket: fileset.Socket{Address: at}})
+			continue
+		}
+		word, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if len(all) == 0 {
+			continue
+		}
+		v := &all[len(all)-1]
+		switch word {
+		case "protocol":
+			v.Network = strings.ToLower(value)
+			v.sources, v.restricted = allowed[v.Socket]
+		case "lvs_method":
+			v.direct = value == "DR"
+		case "real_server":
+			v.realServers++
+		}
+	}
+	for at, sources := range allowed {
+		if !slices.ContainsFunc(all, func(v virtualServer) bool { return v.Socket == at }) {
+			all = append(all, virtualServer{Socket: at, restricted: true, sources: sources})
+		}
+	}
+	return all, nil
+}
+
+func net6(address string) string {
+	if strings.Contains(address, ":") {
+		return "[" + address + "]"
+	}
+	return address
+}
+
+// virtualServers of a link of the store, by what they listen on. They are only read.
+func (k *keepalived) virtualServers(link string) (map[fileset.Socket]virtualServer, error) {
+	gen, err := os.Readlink(filepath.Join(k.dir, link))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if all, ok := k.seen[gen]; ok {
+		return all, nil
+	}
+	all, err := readVirtualServers(filepath.Join(k.dir, gen))
+	if err == nil {
+		// A generation stays as it is; two are enough to compare what is live with what was.
+		if len(k.seen) > 2 {
+			clear(k.seen)
+		}
+		k.seen[gen] = all
+	}
+	return all, err
+}
+
+func readVirtualServers(dir string) (map[fileset.Socket]virtualServer, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, servicesPrefix, "*.conf"))
+	if err != nil {
+		return nil, err
+	}
+	all := map[fileset.Socket]virtualServer{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // swapped meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		some, err := parseVirtualServers(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		for _, v := range some {
+			all[v.Socket] = v
+		}
+	}
+	return all, nil
+}
+
+// packetRules are the rules for virtual servers, as nft reads them. The table is
+// replaced as a whole.
+func packetRules(all map[fileset.Socket]virtualServer) string {
+	elements := map[string][]string{}
+	add := func(set string, v virtualServer, more ...string) {
+		if v.Address.Addr().Is4() {
+			set += "4"
+		} else {
+			set += "6"
+		}
+		elements[set] = append(elements[set], strings.Join(append([]string{v.Address.Addr().String()}, more...), " . "))
+	}
+	for _, v := range all {
+		port := strconv.Itoa(int(v.Address.Port()))
+		if !v.direct && v.realServers > 0 {
+			add("nat", v)
+		}
+		if v.restricted {
+			add("restricted", v, v.Network, port)
+		}
+		for _, source := range v.sources {
+			add("allowed", v, v.Network, port, source.String())
+		}
+	}
+	var out strings.Builder
+	out.WriteString("# Made by external-lb. Changes are overwritten.\ntable inet external_lb {}\ndelete table inet external_lb\ntable inet external_lb {\n")
+	for _, family := range []struct{ digit, kind string }{{"4", "ipv4_addr"}, {"6", "ipv6_addr"}} {
+		for _, set := range []struct{ name, kind string }{
+			{"nat", family.kind},
+			{"restricted", family.kind + " . inet_proto . inet_service"},
+			{"allowed", family.kind + " . inet_proto . inet_service . " + family.kind + "\n        flags interval"},
+		} {
+			fmt.Fprintf(&out, "    set %s%s {\n        type %s\n", set.name, family.digit, set.kind)
+			list := elements[set.name+family.digit]
+			slices.Sort(list)
+			if list = slices.Compact(list); len(list) > 0 {
+				fmt.Fprintf(&out, "        elements = { %s }\n", strings.Join(list, ", "))
+			}
+			out.WriteString("    }\n")
+		}
+	}
+	out.WriteString(`    chain input {
+        type filter hook input priority filter; policy accept;
+        ip daddr . meta l4proto . th dport . ip saddr @allowed4 accept
+        ip6 daddr . meta l4proto . th dport . ip6 saddr @allowed6 accept
+        ip daddr . meta l4proto . th dport @restricted4 jump refuse
+        ip6 daddr . meta l4proto . th dport @restricted6 jump refuse
+    }
+    chain refuse {
+        meta l4proto tcp reject with tcp reset
+        reject with icmpx admin-prohibited
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        ct original ip daddr @nat4 ip daddr != @nat4 masquerade
+        ct original ip6 daddr @nat6 ip6 daddr != @nat6 masquerade
+    }
+}
+`)
+	return out.String()
+}
+
+// rulesFile is what nft reads, here and when keepalived starts.
+const rulesFile = "rules.nft"
+
+// load loads the rules for what is live, and until it is proved also those for
+// what was live before.
+func (k *keepalived) load(ctx context.Context, live, before map[fileset.Socket]virtualServer) error {
+	all := map[fileset.Socket]virtualServer{}
+	for _, set := range []map[fileset.Socket]virtualServer{before, live} {
+		for at, v := range set {
+			all[at] = v
+		}
+	}
+	text := []byte(packetRules(all))
+	if err := replaceFile(filepath.Join(k.dir, rulesFile), text, 0o644); err != nil {
+		return err
+	}
+	words, err := verdict(ctx, k.runner, k.Rules, "nftables", oneLine)
+	if err == nil && words != "" {
+		err = failed("the packet filter refuses its rules: %s", words)
+	}
+	return err
+}
+
+// ipvsCarries is what the kernel carries.
+func ipvsCarries() (map[fileset.Socket]bool, error) {
+	data, err := os.ReadFile(ipvsTable)
+	if err != nil {
+		return nil, err
+	}
+	return parseIPVS(string(data)), nil
+}
+
+// parseIPVS reads lines such as "TCP  CB007105:0050 rr" and "TCP  [2001:…]:0050 rr".
+func parseIPVS(text string) map[fileset.Socket]bool {
+	all := map[fileset.Socket]bool{}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 || !slices.Contains(fileset.Networks, strings.ToLower(fields[0])) {
+			continue
+		}
+		at := strings.LastIndexByte(fields[1], ':')
+		if at < 0 {
+			continue
+		}
+		port, err := strconv.ParseUint(fields[1][at+1:], 16, 16)
+		address, ok := parseIPVSAddress(fields[1][:at])
+		if err == nil && ok {
+			all[fileset.Socket{Network: strings.ToLower(fields[0]), Address: netip.AddrPortFrom(address, uint16(port))}] = true
+		}
+	}
+	return all
+}
+
+func parseIPVSAddress(text string) (netip.Addr, bool) {
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		a, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		return a, err == nil
+	}
+	raw, err := hex.DecodeString(text)
+	a, ok := netip.AddrFromSlice(raw)
+	return a, err == nil && ok
+}
+
+// uncarried says what the kernel lacks; "" if nothing.
+func uncarried(want map[fileset.Socket]virtualServer) string {
+	have, err := ipvsCarries()
+	if err != nil {
+		return noIPVS
+	}
+	var lacking []string
+	for at, v := range want {
+		if v.realServers > 0 && !have[at] {
+			lacking = append(lacking, at.String())
+		}
+	}
+	if len(lacking) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("IPVS lacks %d of %d virtual servers, such as %s", len(lacking), len(want), slices.Min(lacking))
+}
+
+const noIPVS = "this machine's kernel has no IPVS: modprobe ip_vs as root; if there is no such module, the machine needs another kernel, or the Balancer another engine"
+
+// worry says when the kernel does not carry what keepalived has given it.
+func (k *keepalived) worry(ctx context.Context) string {
+	if !k.lvs {
+		return ""
+	}
+	want, err := k.virtualServers(liveLink)
+	if err != nil {
+		return err.Error()
+	}
+	if lacks := uncarried(want); lacks != "" {
+		return lacks + ": somebody may have changed the table; systemctl restart keepalived"
+	}
+	real := 0
+	for _, v := range want {
+		real += v.realServers
+	}
+	version, err := k.version(ctx)
+	if err == nil && real > manyRealServers && older(version, "keepalived", linearReload) {
+		return fmt.Sprintf("%s takes long to reload %d real servers: upgrade it to 2.3, or set spec.nodes.maxPerService of the Balancer", version, real)
+	}
+	return ""
+}
+
+// linearReload is the first version whose reload takes time in proportion; before,
+// so many real servers take about a second, and ten times as many a hundred.
+var linearReload = [3]int{2, 3, 0}
+
+const manyRealServers = 3000
+
+// lvsLine is every line that a delivered file for IPVS may have.
+var lvsLine = regexp.MustCompile(`^\s*(?:` + strings.Join([]string{
+	`#[^\x00-\x1f\x7f]*`, `\}`, ``,
+	`virtual_server [0-9a-f.:]{2,45} \d{1,5} \{`, `protocol (?:TCP|UDP|SCTP)`, `lvs_method (?:NAT|DR)`,
+	`lvs_sched (?:rr|wrr|lc|wlc|sh|dh|sed|nq|mh)`, `mh-fallback`, `persistence_timeout \d{1,7}`,
+	`delay_loop \d{1,5}(?:\.\d{1,6})?`, `real_server [0-9a-f.:]{2,45} \d{1,5} \{`, `weight \d{1,5}`, `uthreshold \d{1,9}`,
+	`inhibit_on_failure`, `HTTP_GET \{`, `TCP_CHECK \{`, `connect_port \d{1,5}`, `connect_timeout \d{1,5}`, `retry \d{1,3}`,
+	`delay_before_retry \d{1,5}(?:\.\d{1,6})?`, `url \{`, `path /[-A-Za-z0-9._~/%]{0,255}`, `status_code \d{3}(?:-\d{3})?`,
+}, "|") + `)$`)
+
+// blame finds the fragments that keepalived's lines are about.
+func (k *keepalived) blame(s suspects, words string) map[string]string {
+	culprits := map[string]string{}
+	for _, m := range complaint.FindAllStringSubmatch(words, -1) {
+		path, ok := s.inSet(m[1])
+		if !ok {
+			path = m[1]
+		}
+		if e, known := s.index[path]; known && e.Fragment {
+			culprits[path] = cmp.Or(culprits[path], m[3])
+		}
+	}
+	return culprits
+}

@@ -1,0 +1,130 @@
+package host
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+const virtualConf = `# Made by external-lb for the Service default/web (uid 1). Changes are overwritten.
+# allow TCP 192.0.2.1:80 198.51.100.0/24 203.0.113.7/32
+virtual_server 192.0.2.1 80 {
+    protocol TCP
+    lvs_method NAT
+    real_server 10.0.0.1 30080 {
+        weight 1
+    }
+    real_server 10.0.0.2 30080 {
+        weight 1
+    }
+}
+virtual_server 2001:db8::1 53 {
+    protocol UDP
+    lvs_method DR
+    real_server 2001:db8:1::1 53 {
+        weight 1
+    }
+}
+# allow SCTP [2001:db8::1]:53
+`
+
+func at(network, address string) fileset.Socket {
+	return fileset.Socket{Network: network, Address: netip.MustParseAddrPort(address)}
+}
+
+func virtualServersOf(t *testing.T, text string) map[fileset.Socket]virtualServer {
+	t.Helper()
+	all, err := parseVirtualServers([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[fileset.Socket]virtualServer{}
+	for _, v := range all {
+		out[v.Socket] = v
+	}
+	return out
+}
+
+func TestVirtualServersOfAFile(t *testing.T) {
+	web, dns, closed := at("tcp", "192.0.2.1:80"), at("udp", "[2001:db8::1]:53"), at("sctp", "[2001:db8::1]:53")
+	want := map[fileset.Socket]virtualServer{
+		web: {Socket: web, realServers: 2, restricted: true,
+			sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.7/32")}},
+		dns:    {Socket: dns, realServers: 1, direct: true},
+		closed: {Socket: closed, restricted: true, sources: []netip.Prefix{}},
+	}
+	if d := cmp.Diff(want, virtualServersOf(t, virtualConf), cmp.AllowUnexported(virtualServer{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// The kernel takes the rules; elements are where they should be.
+func TestPacketRules(t *testing.T) {
+	for name, servers := range map[string]map[fileset.Socket]virtualServer{"none": nil, "some": virtualServersOf(t, virtualConf)} {
+		text, file := packetRules(servers), filepath.Join(t.TempDir(), "rules.nft")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // it replaces itself
+			if out, err := exec.Command("unshare", "-n", "sh", "-ec", `nft -f "$1"; nft -f "$1"; nft list ruleset`, "sh", file).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s\n%s", name, err, out, text)
+			}
+		}
+		for _, element := range []string{"{ 192.0.2.1 }", "192.0.2.1 . tcp . 80 . 198.51.100.0/24, 192.0.2.1 . tcp . 80 . 203.0.113.7/32", "2001:db8::1 . sctp . 53"} {
+			if strings.Contains(text, element) != (name == "some") {
+				t.Errorf("%s: %q:\n%s", name, element, text)
+			}
+		}
+	}
+}
+
+func TestHostileLinesForIPVS(t *testing.T) {
+	k := &keepalived{lvs: true}
+	if words := k.allowed(source{"services/a.conf", []byte(virtualConf)}); words != "" {
+		t.Errorf("the host refuses what is rendered: %s", words)
+	}
+	for _, line := range []string{
+		"    MISC_CHECK {", "        misc_path /bin/sh", "    quorum_up /bin/sh", "include /etc/passwd", "global_defs {", "vrrp_script x {",
+		"    notify_down /bin/sh", "        path /a b", "virtual_server fwmark 1 {", "# allow TCP nowhere:80", "# allow TCP 192.0.2.1:80 all", "    protocol TCP\r",
+		"# allow TCP 192.0.2.1:80 2001:db8::/32", "# allow TCP 192.0.2.1:80 10.0.0.1/8", "    sorry_server 127.0.0.1 22",
+	} {
+		if words := k.allowed(source{"services/a.conf", []byte(line + "\n")}); !strings.HasPrefix(words, "(services/a.conf: Line 1) ") {
+			t.Errorf("%q: %q", line, words)
+		}
+	}
+}
+
+func TestWhatTheKernelCarries(t *testing.T) {
+	got := parseIPVS(`IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+TCP  CB007105:0050 wrr  
+  -> C6120102:7580      Masq    1      0          0         
+UDP  [2001:0db8:0000:0001:0000:0000:0000:0000]:0035 wrr persistent 360 FFFFFFFF
+SCTP CB007106:0050 mh  
+FWM  00000001 rr
+`)
+	want := map[fileset.Socket]bool{
+		at("tcp", "203.0.113.5:80"): true, at("udp", "[2001:db8:0:1::]:53"): true, at("sctp", "203.0.113.6:80"): true,
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestBlameOfKeepalivedsWords(t *testing.T) {
+	k := &keepalived{lvs: true}
+	s := suspects{dir: "/store", index: index{"services/a.conf": {Fragment: true}, "services/b.conf": {Fragment: true}, "main.conf": {}}}
+	got := k.blame(s, "(services/a.conf: Line 3) Unknown keyword 'x'\n(/store/live/services/b.conf: Line 1) wrong\n(main.conf: Line 1) not blamed\n")
+	if d := cmp.Diff(map[string]string{"services/a.conf": "Unknown keyword 'x'", "services/b.conf": "wrong"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
