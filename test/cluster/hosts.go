@@ -129,13 +129,12 @@ var startEngine = map[string]string{
 if [ -r /etc/default/haproxy ]; then . /etc/default/haproxy; fi
 haproxy -W -D -p /run/haproxy.pid -f $CONFIG $EXTRAOPTS >/var/log/haproxy.boot.log 2>&1 || [ $? = 2 ]
 `,
-	// What LVS runs is keepalived, which is started below.
-	"lvs":  "true\n",
+	"lvs":  startKeepalived,
 	"none": "true\n",
 }
 
 // startKeepalived, where it has something to do.
-const startKeepalived = "if [ -s /etc/keepalived/keepalived.conf ]; then keepalived; fi\n"
+const startKeepalived = "if [ -s /etc/keepalived/keepalived.conf ] && ! pgrep -x keepalived >/dev/null; then keepalived; fi\n"
 
 // rcLocal is for whatever a test wants started.
 const rcLocal = "if [ -x /etc/rc.local ]; then /etc/rc.local; fi\n"

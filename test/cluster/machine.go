@@ -91,7 +91,7 @@ func (c *Cluster) startMachine(ctx context.Context, name string, at int) (proces
 
 // openConsole keeps one connection to a machine, for all commands.
 func (c *Cluster) openConsole(ctx context.Context, name string, at int, machine process) error {
-	deadline := time.Now().Add(20*time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		if !machine.alive() {
 			return fmt.Errorf("host %s: the virtual machine ended: %s", name, c.tail(name))

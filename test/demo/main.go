@@ -26,7 +26,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", cluster.DefaultDir(), "directory of the test cluster")
 	flag.IntVar(&o.nodes, "nodes", 3, "nodes of the cluster")
 	flag.IntVar(&o.hosts, "hosts", 1, "balancer hosts; with several, keepalived moves the addresses between them")
-	flag.StringVar(&o.engine, "engine", string(v1alpha1.EngineNginx), "daemon on the hosts: nginx or haproxy")
+	flag.StringVar(&o.engine, "engine", string(v1alpha1.EngineNginx), "engine of the hosts: nginx, haproxy or lvs")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,7 +49,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	title("A real Kubernetes, %d nodes and %d balancer host(s) with %s, as network namespaces of this machine", o.nodes, o.hosts, o.engine)
+	title("A real Kubernetes, %d nodes and %d balancer host(s) with %s, on this machine", o.nodes, o.hosts, o.engine)
 	options := lab.Options{
 		Cluster:  cluster.Options{Dir: o.dir, Nodes: o.nodes, Hosts: o.hosts, Binary: binary, Engine: o.engine},
 		Root:     ".",

@@ -35,6 +35,12 @@ var engines = []testedEngine{
 		stop:   "pkill -TERM -F /run/haproxy.pid; until ! pgrep -x haproxy; do sleep 0.05; done",
 		kill:   "pkill -KILL -x haproxy; until ! pgrep -x haproxy; do sleep 0.05; done",
 	},
+	{
+		name: v1alpha1.EngineLVS, daemon: "keepalived", leastConns: "lvs_sched wlc", running: "%s", conf: "/etc/keepalived/keepalived.conf",
+		reload: "pkill -HUP -F /run/keepalived.pid",
+		stop:   "pkill -TERM -F /run/keepalived.pid; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
+		kill:   "pkill -KILL -f '^keepalived'; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
+	},
 }
 
 // engine is the one under test.

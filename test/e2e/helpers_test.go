@@ -266,7 +266,7 @@ func (s *scene) web(ctx context.Context, address string, port int32) (cluster.An
 	return s.webFrom(ctx, "client", address, port)
 }
 
-// webFrom asks from a pod or a host instead.
+// webFrom asks from a pod instead.
 func (s *scene) webFrom(ctx context.Context, where, address string, port int32) (cluster.Answer, error) {
 	httpClient := env.HTTPClientFrom(where)
 	defer httpClient.CloseIdleConnections()

@@ -177,7 +177,7 @@ func (l *Lab) InstallHost(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if vrrp {
+	if vrrp || l.engine() == v1alpha1.EngineLVS {
 		return h.StartKeepalived(ctx)
 	}
 	return nil

@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+// With direct return, packets reach the nodes with the Service's address on them:
+// pods see who asks, no nodePort is needed, and the status says so to kube-proxy.
+func TestS11_DirectReturn(t *testing.T) {
+	if engine.name != v1alpha1.EngineLVS {
+		t.Skip("not applicable: only LVS can leave packets as they came")
+	}
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web", func(svc *corev1.Service) {
+		svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		svc.Spec.AllocateLoadBalancerNodePorts = ptr.To(false)
+	})
+	s.until(svc, "told that it has no nodePort", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+		return c.Status == "False" && c.Reason == v1alpha1.ReasonNoNodePort
+	})
+	forward := func(lvs *v1alpha1.LVSSettings) {
+		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.LVS = lvs })
+	}
+	t.Cleanup(func() { forward(nil) })
+	forward(&v1alpha1.LVSSettings{Forwarding: v1alpha1.ForwardDR})
+	address := s.published(svc)[0]
+	s.until(svc, "published for kube-proxy to answer", func(svc *corev1.Service) bool {
+		in := svc.Status.LoadBalancer.Ingress
+		return len(in) == 1 && in[0].IPMode != nil && *in[0].IPMode == corev1.LoadBalancerIPModeVIP
+	})
+	eventually(t, func(ctx context.Context) error {
+		answer, err := s.web(ctx, address, 80)
+		if err != nil {
+			return err
+		}
+		if client, err := netip.ParseAddrPort(answer.Client); err != nil || client.Addr() != env.Addrs("client")[0] {
+			return fmt.Errorf("the pod sees %q, want %s", answer.Client, env.Addrs("client")[0])
+		}
+		return nil
+	})
+	h, err := env.Host("lb1")
+	must(t, err)
+	table, err := h.ReadFile(t.Context(), "/proc/net/ip_vs")
+	must(t, err)
+	if !strings.Contains(string(table), " Route ") {
+		t.Errorf("no route to a node:\n%s", table)
+	}
+}
