@@ -76,11 +76,11 @@ func TestInput_PoliciesThatConflict(t *testing.T) {
 		return p
 	}
 	// Created within one second, so that the name decides.
-	policy("a", v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "250ms"}})
-	younger := policy("b", v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "777ms"}, Algorithm: v1alpha1.LeastConnections})
+	policy("a", v1alpha1.UpstreamSettings{MaxConnectionsPerNode: ptr.To[int32](250111)})
+	younger := policy("b", v1alpha1.UpstreamSettings{MaxConnectionsPerNode: ptr.To[int32](777111), Algorithm: v1alpha1.LeastConnections})
 	eventually(t, func(context.Context) error {
 		text := fragment(t, svc)
-		if !strings.Contains(text, "250ms") || strings.Contains(text, "777ms") || !strings.Contains(text, engine.leastConns) {
+		if !strings.Contains(text, "250111") || strings.Contains(text, "777111") || !strings.Contains(text, engine.leastConns) {
 			return fmt.Errorf("live:\n%s", text)
 		}
 		return nil
@@ -91,13 +91,13 @@ func TestInput_PoliciesThatConflict(t *testing.T) {
 		}
 		if len(younger.Status.Targets) == 1 {
 			c := meta.FindStatusCondition(younger.Status.Targets[0].Conditions, v1alpha1.ConditionConflicted)
-			if c != nil && c.Status == metav1.ConditionTrue && strings.Contains(c.Message, "timeouts.connect by a") {
+			if c != nil && c.Status == metav1.ConditionTrue && strings.Contains(c.Message, "maxConnectionsPerNode by a") {
 				return nil
 			}
 		}
 		return fmt.Errorf("status %+v", younger.Status)
 	})
-	s.event(younger, "NotInForce", "timeouts.connect")
+	s.event(younger, "NotInForce", "maxConnectionsPerNode")
 }
 
 // A pool that overlaps an older one, or whose range runs backwards, gives out

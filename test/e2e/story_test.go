@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // reasons lists what events say of an object, oldest first.
@@ -260,6 +261,13 @@ func TestS12_PortStatuses(t *testing.T) {
 		withPort("more", corev1.ProtocolTCP, 53, 9000),
 		withPort("signal", corev1.ProtocolSCTP, 81, 9001))
 	s.published(svc)
+	if lb.Engine(engine.name).Carries(lb.SCTP) { // no port has an error
+		s.until(svc, "programmed", func(svc *corev1.Service) bool {
+			return condition(svc, v1alpha1.ConditionServiceProgrammed).Status == "True" &&
+				len(svc.Status.LoadBalancer.Ingress[0].Ports) == 0 && condition(svc, v1alpha1.ConditionPortsError).Type == ""
+		})
+		return
+	}
 	fresh := s.until(svc, "told of its ports", func(svc *corev1.Service) bool {
 		return len(svc.Status.LoadBalancer.Ingress[0].Ports) == 3
 	})
