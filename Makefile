@@ -15,7 +15,7 @@ help: ## Print the targets
 .PHONY: demo
 ENGINE ?= nginx
 HOSTS ?= 1
-demo: deps build ## Show it at work on a real cluster; ENGINE=nginx|haproxy, HOSTS=2 for a fail-over; stays up until Ctrl-C
+demo: deps build ## Show it at work on a real cluster; ENGINE=nginx|haproxy|lvs, HOSTS=2 for a fail-over; stays up until Ctrl-C
 	go run ./test/demo -engine $(ENGINE) -hosts $(HOSTS)
 
 .PHONY: demo-check
@@ -23,7 +23,7 @@ demo-check: deps build ## The demo without staying up; fails if anything in it f
 	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && go run ./test/demo -check -dir "$$dir/cluster" -engine $(ENGINE) -hosts $(HOSTS)
 
 .PHONY: bench
-bench: deps build ## Measure on a cluster with a real balancer, ENGINE=nginx|haproxy: a table, and bench.json
+bench: deps build ## Measure on a cluster with a real balancer, ENGINE=nginx|haproxy|lvs: a table, and bench.json
 	go run ./test/bench -engine $(ENGINE)
 
 .PHONY: build

@@ -11,6 +11,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
 // counters are what the manager says of itself.
@@ -83,10 +85,17 @@ func (b *bench) account(ctx context.Context, r *Result, before counters, service
 type daemon struct {
 	tune  string // gives it room for so many listeners, as the documentation asks of a host's administrator
 	floor string // checks and reloads it, and prints how many seconds that took until the new workers run
+	// floorIs says what the floor is made of.
+	floorIs string
+	// change makes a Balancer fit for so many Services, as the documentation asks of its owner.
+	change func(*v1alpha1.Balancer)
 }
+
+const checkAndReload = "its check and a reload of the same files"
 
 var daemons = map[string]daemon{
 	"nginx": {
+		floorIs: checkAndReload,
 		tune: `
 sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/; 1i worker_rlimit_nofile 16384;' /etc/nginx/nginx.conf
 nginx -s stop; while pgrep -x nginx >/dev/null; do :; done
@@ -102,6 +111,7 @@ end=$(date +%s.%N)
 echo "$end $begin" | awk '{print $1-$2}'`,
 	},
 	"haproxy": {
+		floorIs: checkAndReload,
 		tune: `
 while pkill -TERM -x haproxy; do sleep 0.1; done
 ulimit -n $(ulimit -H -n); . /etc/default/haproxy
@@ -117,6 +127,19 @@ kill -USR2 $master
 while [ "$(newest)" = "$old" ]; do :; done
 end=$(date +%s.%N)
 echo "$end $begin" | awk '{print $1-$2}'`,
+	},
+	"lvs": {
+		floorIs: "its check of the same files (when a reload has ended, keepalived does not say), on an emulated machine; spec.nodes.maxPerService is 3",
+		tune:    "true",
+		floor: `
+begin=$(date +%s.%N)
+keepalived -t
+end=$(date +%s.%N)
+echo "$end $begin" | awk '{print $1-$2}'`,
+		change: func(b *v1alpha1.Balancer) {
+			b.Spec.Nodes.MaxPerService = 3
+			b.Spec.Defaults.HealthCheck = &v1alpha1.HealthCheck{Interval: "30s"}
+		},
 	},
 }
 

@@ -22,13 +22,19 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.services, "services", 1000, "Services to create")
+	flag.IntVar(&o.services, "services", 0, "Services to create (default 1000; on lvs, whose host is an emulated machine, 200)")
 	flag.IntVar(&o.creators, "creators", 20, "creators at a time")
 	flag.IntVar(&o.nodes, "nodes", 100, "nodes in the second half")
-	flag.StringVar(&o.engine, "engine", "nginx", "daemon on the host: nginx or haproxy")
+	flag.StringVar(&o.engine, "engine", "nginx", "engine of the host: nginx, haproxy or lvs")
 	flag.StringVar(&o.binary, "binary", "bin/external-lb", "the external-lb to measure")
 	flag.StringVar(&o.json, "json", "bench.json", "file for the results as JSON")
 	flag.Parse()
+	if o.services == 0 {
+		o.services = 1000
+		if o.engine == string(v1alpha1.EngineLVS) {
+			o.services = 200
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -42,7 +48,7 @@ type options struct {
 	engine, binary, json      string
 }
 
-// Result is one line of the table.
+// Result is one line of the table. Where nothing is published, Total is what its Name says.
 type Result struct {
 	Name    string  `json:"name"`
 	Total   float64 `json:"totalSeconds"`
@@ -61,43 +67,62 @@ type Result struct {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	binary, err := filepath.Abs(o.binary)
-	if err != nil {
+	if daemons[o.engine].floor == "" {
+		return fmt.Errorf("engine %q: want nginx, haproxy or lvs", o.engine)
+	}
+	if o.binary, err = filepath.Abs(o.binary); err != nil {
 		return err
 	}
+	b := &bench{options: o, daemon: daemons[o.engine]}
+	if err := b.inLab(ctx, lab.Options{Cluster: cluster.Options{Nodes: 1, Hosts: 1}, Change: b.daemon.change},
+		b.tuneHost, b.measured(b.storm), b.measured(b.restart), b.measured(b.coldStart), b.measured(b.oneMore), b.measured(b.nodeRemoved), b.measured(b.underLoad)); err != nil {
+		return err
+	}
+	for _, interval := range []string{"1s", "100ms"} {
+		if err := b.inLab(ctx, failOverLab(interval), b.measured(b.failOver(interval))); err != nil {
+			return err
+		}
+	}
+	return b.print()
+}
+
+// inLab runs steps in a lab of their own.
+func (b *bench) inLab(ctx context.Context, o lab.Options, steps ...func(context.Context) error) (err error) {
 	dir, err := os.MkdirTemp("", "external-lb-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	l, err := lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 1, Hosts: 1, Binary: binary, Engine: o.engine},
-		Root:     ".",
-		Balancer: "edge",
-		Log:      os.Stderr,
-	})
-	if err != nil {
+	o.Cluster.Dir, o.Cluster.Binary, o.Cluster.Engine = filepath.Join(dir, "cluster"), b.options.binary, b.options.engine
+	o.Root, o.Balancer, o.Log = ".", "edge", os.Stderr
+	if b.Lab, err = lab.Start(ctx, o); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Stop()) }()
+	defer func() { err = errors.Join(err, b.Stop()) }()
 	pool := &v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{"10.64.0.0/20"}}}
 	pool.Name = "bench"
-	if err := l.Kube.Create(ctx, pool); err != nil {
+	if err := b.Kube.Create(ctx, pool); err != nil {
 		return err
 	}
-	b := &bench{Lab: l, options: o, daemon: daemons[o.engine]}
-	if err := b.tuneHost(ctx); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	for _, measure := range []func(context.Context) (Result, error){b.storm, b.restart, b.coldStart, b.oneMore, b.nodeRemoved, b.underLoad} {
+	return nil
+}
+
+// measured is a step that adds a line to the table.
+func (b *bench) measured(measure func(context.Context) (Result, error)) func(context.Context) error {
+	return func(ctx context.Context) error {
 		r, err := measure(ctx)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes, %.1f s of CPU\n", r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes, r.CPU)
 		b.results = append(b.results, r)
+		return nil
 	}
-	return b.print()
 }
 
 func (b *bench) print() error {
@@ -110,7 +135,7 @@ func (b *bench) print() error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Printf("%s; floor: its check and a reload of the same files by hand\n", b.options.engine)
+	fmt.Printf("%s; floor: %s by hand\n", b.options.engine, b.daemon.floorIs)
 	data, err := json.MarshalIndent(b.results, "", "  ")
 	if err != nil {
 		return err
