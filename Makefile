@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/cli.version=$(VERSION)
 GENERATE := go tool -modfile=tools/go.mod controller-gen
-PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables conntrack haproxy keepalived procps qemu-system-x86 e2fsprogs
+PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps qemu-system-x86 e2fsprogs
 
 .DEFAULT_GOAL := help
 .PHONY: help

@@ -49,8 +49,10 @@ type state struct {
 type box struct {
 	Kind string  `json:"kind"` // host, node, client or control-plane
 	At   int     `json:"at"`   // place in the cluster's subnet
-	Init process `json:"init"` // of a host
+	Init process `json:"init"` // of a host or a virtual machine
 	Cut  bool    `json:"cut,omitempty"`
+	// Virtual is true for a virtual machine, which has a kernel of its own.
+	Virtual bool `json:"virtual,omitempty"`
 }
 
 // Cluster is a running test cluster. Its methods may be called from several goroutines.
@@ -123,11 +125,6 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	group, gctx := errgroup.WithContext(ctx)
-	if o.virtual() {
-		if err := c.consoleKeys(ctx); err != nil {
-			return err
-		}
-	}
 	if !o.ControlPlaneOnly {
 		for i := range o.Hosts {
 			name := fmt.Sprintf("lb%d", i+1)

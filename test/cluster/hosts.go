@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,13 +45,7 @@ func (h *Host) Command(ctx context.Context, argv ...string) (*Cmd, error) {
 
 // WriteFile writes a file in the host, with its directories.
 func (h *Host) WriteFile(ctx context.Context, path string, data []byte) error {
-	cmd, err := h.Command(ctx, "/bin/sh", "-ec", `mkdir -p "$(dirname "$1")"; cat > "$1"`, "sh", path)
-	if err != nil {
-		return err
-	}
-	cmd.Stdin = bytes.NewReader(data)
-	_, err = cmd.Output()
-	return err
+	return h.c.writeIn(ctx, h.Name, path, data)
 }
 
 // ReadFile reads a file of the host.
@@ -200,13 +193,7 @@ func (c *Cluster) connectHost(ctx context.Context, h *Host) error {
 		// Local by a route is enough to bind to an IPv4 address, but not to an IPv6 address.
 		settings = append(settings, "net/ipv6/ip_nonlocal_bind=1")
 	}
-	cmd, err := h.Command(ctx, append([]string{"/bin/sh", "-ec", `for s; do echo "${s#*=}" > "/proc/sys/${s%=*}"; done; ip -batch -`, "sh"}, settings...)...)
-	if err != nil {
-		return err
-	}
-	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	_, err = cmd.Output()
-	return err
+	return c.setUpMachine(ctx, h.Name, settings, lines)
 }
 
 // StartEngine starts the engine's daemon as the machine's boot does.
@@ -236,7 +223,7 @@ func (h *Host) PowerOff(ctx context.Context) error {
 	if !b.Init.alive() {
 		return nil
 	}
-	if h.c.now().Options.virtual() {
+	if b.Virtual {
 		return h.c.stopMachine(ctx, h.Name, b)
 	}
 	if err := b.Init.kill(unix.SIGKILL); err != nil {

@@ -27,6 +27,9 @@ var kernelModules = []string{
 	"virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "virtiofs", "overlay", "crc32c_generic", "ext4",
 	"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sh", "ip_vs_dh", "ip_vs_sed", "ip_vs_nq", "ip_vs_mh",
 	"nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_reject_inet", "nf_conntrack_netlink", "dummy", "veth", "sctp",
+	// Of a kube-proxy in mode ipvs, by way of iptables and ipset.
+	"nft_compat", "nft_nat", "xt_comment", "xt_mark", "xt_MASQUERADE", "xt_conntrack", "xt_set", "xt_tcpudp", "xt_addrtype", "xt_multiport",
+	"ipt_REJECT", "ip6t_REJECT", "ip_set_hash_ip", "ip_set_hash_net", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_bitmap_port",
 }
 
 // kernel is what a virtual machine boots.

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host of the engine lvs is a virtual machine, since not every kernel has IPVS. It hangs on the bridge
-// as the others do, and commands reach it by its console, a link of its own to the router.
+// A host of the engine lvs is a virtual machine, since not every kernel has IPVS, and so is a node whose
+// kube-proxy needs it. It hangs on the bridge as the others do, and commands reach it by its console, a
+// link of its own to the router.
 
 // virtual reports whether hosts are virtual machines.
 func (o Options) virtual() bool { return o.Engine == "lvs" }
@@ -34,8 +35,16 @@ func (c *Cluster) buildImage(ctx context.Context, name string) error {
 	return err
 }
 
-// keys of the consoles are made once for all machines.
+// consoleKeys are made once for all machines.
 func (c *Cluster) consoleKeys(ctx context.Context) error {
+	unlock, err := lockFile(c.pki("key.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if exists(c.pki("key")) {
+		return nil
+	}
 	out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", c.pki("key")).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("ssh-keygen: %w: %s", err, out)
@@ -46,6 +55,9 @@ func (c *Cluster) consoleKeys(ctx context.Context) error {
 // startMachine makes the links of a virtual machine and lets it boot.
 func (c *Cluster) startMachine(ctx context.Context, name string, at int) (process, error) {
 	s := c.now()
+	if err := c.consoleKeys(ctx); err != nil {
+		return process{}, err
+	}
 	booted, err := virtualKernel(ctx, s.Helper, s.Options.Log)
 	if err != nil {
 		return process{}, err
@@ -83,7 +95,7 @@ func (c *Cluster) startMachine(ctx context.Context, name string, at int) (proces
 	if err != nil {
 		return process{}, err
 	}
-	if err := c.update(func(s *state) { b := s.Boxes[name]; b.Init = machine; s.Boxes[name] = b }); err != nil {
+	if err := c.update(func(s *state) { b := s.Boxes[name]; b.Init, b.Virtual = machine, true; s.Boxes[name] = b }); err != nil {
 		return process{}, err
 	}
 	return machine, c.openConsole(ctx, name, at, machine)
@@ -94,7 +106,7 @@ func (c *Cluster) openConsole(ctx context.Context, name string, at int, machine 
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		if !machine.alive() {
-			return fmt.Errorf("host %s: the virtual machine ended: %s", name, c.tail(name))
+			return fmt.Errorf("the virtual machine %s ended: %s", name, c.tail(name))
 		}
 		// -M: it stays when the command has ended.
 		master := c.router().command(ctx, append(c.sshTo(name, at), "-M", "-N", "-f", "-o", "ConnectTimeout=2", "console")...)
@@ -103,7 +115,7 @@ func (c *Cluster) openConsole(ctx context.Context, name string, at int, machine 
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("host %s: no console: %w: %s%s", name, err, c.tail(name), c.tail(name+"-console"))
+			return fmt.Errorf("the virtual machine %s has no console: %w: %s%s", name, err, c.tail(name), c.tail(name+"-console"))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -44,5 +45,36 @@ func TestVirtualMachine(t *testing.T) {
 	}
 	if data, err := h.ReadFile(t.Context(), "/etc/only/here"); err != nil || string(data) != "it's \"kept\" $HOME\n" {
 		t.Errorf("after the reboot %q, %v", data, err)
+	}
+}
+
+// A node may be a virtual machine, whose kube-proxy balances with its kernel's IPVS.
+func TestNodeWithIPVS(t *testing.T) {
+	ctx := t.Context()
+	if err := shared.AddNode(ctx, NodeSpec{Name: "ipvs", IPVS: true}); err != nil {
+		t.Fatal(err)
+	}
+	addPod(t, shared, PodSpec{Namespace: "ipvs", Name: "web-1", Node: "node1", Labels: map[string]string{"app": "web"}})
+	service := addService(t, shared, "ipvs", "web", nil)
+	for _, addr := range shared.Addrs("ipvs") {
+		for _, protocol := range []string{"http", "tcp", "udp"} {
+			eventually(t, fmt.Sprintf("%s by %s", protocol, addr), func() error {
+				answer, err := ask(ctx, shared, "client", protocol, addr, nodePort(service, protocol))
+				if err == nil && (answer.Pod != "web-1" || answer.Protocol != protocol) {
+					t.Errorf("%s by %s: %+v", protocol, addr, answer)
+				}
+				return err
+			})
+		}
+	}
+	table, err := shared.Exec(ctx, "ipvs", "cat", "/proc/net/ip_vs")
+	if want := fmt.Sprintf(":%04X ", nodePort(service, "tcp")); err != nil || !strings.Contains(table, want) {
+		t.Errorf("IPVS has not %q: %v\n%s", want, err, table)
+	}
+	if _, err := shared.AddPod(ctx, PodSpec{Name: "nowhere", Node: "ipvs"}); err == nil {
+		t.Error("a pod on a virtual machine")
+	}
+	if err := shared.RemoveNode(ctx, "ipvs"); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -20,6 +20,8 @@ import (
 type NodeSpec struct {
 	Name   string
 	Labels map[string]string // besides the name, os and architecture that a kubelet would set
+	// IPVS makes it a virtual machine whose kube-proxy is in mode ipvs, and which has no pods.
+	IPVS bool
 }
 
 // AddNode makes the network namespace, the Node object and its kube-proxy, and returns when node ports
@@ -33,6 +35,9 @@ func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) error {
 }
 
 func (c *Cluster) buildNode(ctx context.Context, spec NodeSpec, at int) error {
+	if spec.IPVS {
+		return c.buildVirtualNode(ctx, spec, at)
+	}
 	if err := c.addBox(ctx, spec.Name, at, forwardSettings...); err != nil {
 		return err
 	}
@@ -107,8 +112,26 @@ func (c *Cluster) SetNodeReady(ctx context.Context, name string, ready bool) err
 
 func (c *Cluster) startProxy(ctx context.Context, node string) error {
 	s := c.now()
-	addr := s.Plan.addr4(s.Boxes[node].At)
-	config := fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
+	file := filepath.Join(c.dir, "proxy", node+".yaml")
+	if err := os.WriteFile(file, []byte(c.proxyConfig(node, s.Options.ProxyMode, c.Kubeconfig())), 0o600); err != nil {
+		return err
+	}
+	daemon := proxyOf(node)
+	if err := c.daemon(daemon, node, c.Bin("kube-proxy"), "--config="+file); err != nil {
+		return err
+	}
+	return c.awaitProxy(ctx, node)
+}
+
+func (c *Cluster) awaitProxy(ctx context.Context, node string) error {
+	s, daemon := c.now(), proxyOf(node)
+	return c.await(ctx, daemon, daemon+" to be healthy", func() error {
+		return c.proxyHealthy(ctx, s.Plan.addr4(s.Boxes[node].At).String())
+	})
+}
+
+func (c *Cluster) proxyConfig(node, mode, kubeconfig string) string {
+	return fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: %s
 hostnameOverride: %s
@@ -120,16 +143,8 @@ metricsBindAddress: 127.0.0.1:10249
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 nftables: {minSyncPeriod: 100ms}
 iptables: {minSyncPeriod: 100ms}
-`, s.Options.ProxyMode, node, s.Plan.clusterCIDR(), c.Kubeconfig())
-	file := filepath.Join(c.dir, "proxy", node+".yaml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return err
-	}
-	daemon := proxyOf(node)
-	if err := c.daemon(daemon, node, c.Bin("kube-proxy"), "--config="+file); err != nil {
-		return err
-	}
-	return c.await(ctx, daemon, daemon+" to be healthy", func() error { return c.proxyHealthy(ctx, addr.String()) })
+ipvs: {minSyncPeriod: 100ms}
+`, mode, node, c.now().Plan.clusterCIDR(), kubeconfig)
 }
 
 // proxyHealthy is true when the rules of every Service so far are in place.
@@ -162,7 +177,12 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
 	if err := ip(ctx, c.router(), c.podRoutes("del", b.At)...); err != nil {
 		return err
 	}
-	if err := c.removeBox(ctx, name, b.At); err != nil {
+	if b.Virtual {
+		err = c.stopMachine(ctx, name, b)
+	} else {
+		err = c.removeBox(ctx, name, b.At)
+	}
+	if err != nil {
 		return err
 	}
 	return c.update(func(s *state) { delete(s.Boxes, name) })

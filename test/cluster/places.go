@@ -37,7 +37,7 @@ func (c *Cluster) network(where string) (place, error) {
 	if !ok {
 		return nil, fmt.Errorf("nothing is called %q", where)
 	}
-	if b.Kind == "host" && s.Options.virtual() {
+	if b.Virtual {
 		return nil, fmt.Errorf("%s is a virtual machine: no socket of this one can be in its network", where)
 	}
 	return c.netns(where)[:1], nil // of a host, too: it is there while the host reboots
@@ -75,8 +75,8 @@ func (c *Cluster) Command(ctx context.Context, where string, argv ...string) (*C
 	if err != nil {
 		return nil, err
 	}
-	if s := c.now(); s.Boxes[where].Kind == "host" && s.Options.virtual() {
-		return c.inMachine(ctx, where, s.Boxes[where].At, argv...), nil
+	if b := c.now().Boxes[where]; b.Virtual {
+		return c.inMachine(ctx, where, b.At, argv...), nil
 	}
 	return p.command(ctx, argv...), nil
 }

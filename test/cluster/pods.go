@@ -98,13 +98,13 @@ func (c *Cluster) reservePod(key, node string) (p pod, err error) {
 		}
 		if node == "" {
 			for name, b := range s.Boxes {
-				if b.Kind == "node" && (node == "" || count[name] < count[node] || count[name] == count[node] && b.At < s.Boxes[node].At) {
+				if b.Kind == "node" && !b.Virtual && (node == "" || count[name] < count[node] || count[name] == count[node] && b.At < s.Boxes[node].At) {
 					node = name
 				}
 			}
 		}
-		if s.Boxes[node].Kind != "node" {
-			err = fmt.Errorf("pod %s: no node is called %q", key, node)
+		if s.Boxes[node].Kind != "node" || s.Boxes[node].Virtual {
+			err = fmt.Errorf("pod %s: no node that can have pods is called %q", key, node)
 			return
 		}
 		for _, other := range s.Pods {
