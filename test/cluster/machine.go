@@ -22,6 +22,9 @@ func (o Options) virtual() bool { return o.Engine == "lvs" }
 // guestMemory of a virtual machine.
 const guestMemory = "512M"
 
+// bootTime is how long a virtual machine may take on a busy machine; 5 seconds are usual.
+const bootTime = 2 * time.Minute
+
 // image is the disk of a virtual machine.
 func (c *Cluster) image(name string) string { return c.disk(name) + ".img" }
 
@@ -103,13 +106,13 @@ func (c *Cluster) startMachine(ctx context.Context, name string, at int) (proces
 
 // openConsole keeps one connection to a machine, for all commands.
 func (c *Cluster) openConsole(ctx context.Context, name string, at int, machine process) error {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(bootTime)
 	for {
 		if !machine.alive() {
 			return fmt.Errorf("the virtual machine %s ended: %s", name, c.tail(name))
 		}
 		// -M: it stays when the command has ended.
-		master := c.router().command(ctx, append(c.sshTo(name, at), "-M", "-N", "-f", "-o", "ConnectTimeout=2", "console")...)
+		master := c.router().command(ctx, append(c.sshTo(name, at), "-M", "-N", "-f", "-o", "ConnectTimeout=10", "console")...)
 		err := master.quiet(c.log(name + "-console"))
 		if err == nil {
 			return nil
