@@ -25,10 +25,13 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 	v6, nodes6 := "[2001:db8::1]:80", []string{"[2001:db8:1::1]:30080", "[2001:db8:1::2]:30080"}
 	set := func(change func(*lb.Settings)) *lb.Config { return one(with(tcp(at, nodes...), change)) }
 	return map[string]*lb.Config{
-		"no-services":       config(),
-		"tcp":               one(tcp(at, nodes...)),
-		"udp":               one(udp(at, nodes...)),
-		"S19-local":         one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
+		"no-services": config(),
+		"tcp":         one(tcp(at, nodes...)),
+		"udp":         one(udp(at, nodes...)),
+		"S19-local":   one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
+		"S19-weights": one(weighed(tcp(at, nodes...)), weighed(algorithm(tcp("192.0.2.1:81", nodes...), lb.LeastConnections)),
+			weighed(algorithm(tcp(v6, nodes6...), lb.Random))),
+		"S19-weights-udp":   one(weighed(udp(at, nodes...))),
 		"proxy-protocol-v2": set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
 		"check-tcp":         set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }),
 		"check-http":        set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckHTTP }),
@@ -89,6 +92,15 @@ func directly(f lb.Frontend) lb.Frontend {
 // local makes a Frontend that is for nodes with endpoints only.
 func local(f lb.Frontend) lb.Frontend {
 	f.HealthCheckNodePort = 32000
+	return f
+}
+
+// weighed makes a Frontend whose nodes have 1, 2, 3 and so on endpoints.
+func weighed(f lb.Frontend) lb.Frontend {
+	f = local(f)
+	for i := range f.Backends {
+		f.Backends[i].Weight = uint16(i + 1)
+	}
 	return f
 }
 

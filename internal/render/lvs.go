@@ -31,8 +31,14 @@ type lvsFrontend struct {
 	Persistence           int    // in seconds; 0: none
 	Interval              string // of the checks, in seconds
 	MaxConnectionsPerNode int32
-	Backends              []netip.AddrPort
+	Backends              []lvsServer
 	Check                 *lvsCheck
+}
+
+// lvsServer is a node.
+type lvsServer struct {
+	netip.AddrPort
+	Weight uint16
 }
 
 // lvsCheck is how keepalived judges a node.
@@ -94,9 +100,9 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 		if f.Direct && b.Address.Port() != f.Listener.Port {
 			return v, fmt.Errorf("backend %s: packets that reach a node as they came have the port %d", b.Address, f.Listener.Port)
 		}
-		v.Backends = append(v.Backends, b.Address)
+		v.Backends = append(v.Backends, lvsServer{b.Address, b.Share()})
 	}
-	slices.SortFunc(v.Backends, netip.AddrPort.Compare)
+	slices.SortFunc(v.Backends, func(a, b lvsServer) int { return a.Compare(b.AddrPort) })
 	if len(v.Backends) == 0 {
 		v.Restricted, v.Sources = true, nil
 	}
