@@ -103,6 +103,9 @@ type Backend struct {
 	Address netip.AddrPort
 	// Weight is its share of new connections, measured by those of the others. 0 is 1.
 	Weight uint16
+	// Draining: it gets no new connections and keeps those that it has. Only an engine
+	// that does not keep them by itself has such Backends.
+	Draining bool
 }
 
 // MaxWeight is the largest that every engine takes.

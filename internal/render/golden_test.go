@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 		"S19-weights": one(weighed(tcp(at, nodes...)), weighed(algorithm(tcp("192.0.2.1:81", nodes...), lb.LeastConnections)),
 			weighed(algorithm(tcp(v6, nodes6...), lb.Random))),
 		"S19-weights-udp":   one(weighed(udp(at, nodes...))),
+		"S21-draining":      one(draining(weighed(tcp(at, nodes...)))),
 		"proxy-protocol-v2": set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
 		"check-tcp":         set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }),
 		"check-http":        set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckHTTP }),
@@ -104,6 +106,12 @@ func weighed(f lb.Frontend) lb.Frontend {
 	return f
 }
 
+// draining makes a Frontend whose first node keeps its connections, and no more.
+func draining(f lb.Frontend) lb.Frontend {
+	f.Backends[0].Draining = true
+	return f
+}
+
 func TestGolden(t *testing.T) {
 	onAllEngines(t, func(t onEngine) {
 		for name, cfg := range goldenConfigs(t) {
@@ -146,6 +154,9 @@ func carried(e lb.Engine, cfg *lb.Config) bool {
 				}
 			}
 			if !e.Carries(f.Listener.Protocol) || f.Direct && e != lb.LVS {
+				return false
+			}
+			if e.KeepsConnections() && slices.ContainsFunc(f.Backends, func(b lb.Backend) bool { return b.Draining }) {
 				return false
 			}
 		}

@@ -35,7 +35,7 @@ type lvsFrontend struct {
 	Check                 *lvsCheck
 }
 
-// lvsServer is a node.
+// lvsServer is a node. With a weight of 0 it gets no new connections.
 type lvsServer struct {
 	netip.AddrPort
 	Weight uint16
@@ -82,7 +82,6 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 		Protocol:              f.Listener.Protocol,
 		Method:                "NAT",
 		Scheduler:             lvsSchedulers[f.Settings.Algorithm],
-		Consistent:            f.Settings.Algorithm == lb.SourceHash,
 		Restricted:            !f.Allow.Everybody,
 		Sources:               sources(f.Allow),
 		Persistence:           wholeSeconds(f.Affinity),
@@ -93,6 +92,10 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 	if f.Direct {
 		v.Method = "DR"
 	}
+	if f.Affinity > 0 { // hosts that share the traffic do not know each other's clients
+		v.Scheduler = lvsSchedulers[lb.SourceHash]
+	}
+	v.Consistent = v.Scheduler == lvsSchedulers[lb.SourceHash]
 	if v.Scheduler == "" {
 		return v, fmt.Errorf("no scheduler for %.40q", f.Settings.Algorithm)
 	}
@@ -100,7 +103,11 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 		if f.Direct && b.Address.Port() != f.Listener.Port {
 			return v, fmt.Errorf("backend %s: packets that reach a node as they came have the port %d", b.Address, f.Listener.Port)
 		}
-		v.Backends = append(v.Backends, lvsServer{b.Address, b.Share()})
+		server := lvsServer{b.Address, b.Share()}
+		if b.Draining {
+			server.Weight = 0
+		}
+		v.Backends = append(v.Backends, server)
 	}
 	slices.SortFunc(v.Backends, func(a, b lvsServer) int { return a.Compare(b.AddrPort) })
 	if len(v.Backends) == 0 {

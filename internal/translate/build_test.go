@@ -271,6 +271,9 @@ func (s translated) lines() []string {
 			if line += " " + b.Address.String(); b.Weight != 1 {
 				line += fmt.Sprintf("*%d", b.Weight)
 			}
+			if b.Draining {
+				line += " (draining)"
+			}
 		}
 		out = append(out, line)
 	}

@@ -31,7 +31,9 @@ type nodes struct {
 type node struct {
 	name    string
 	address netip.Addr
-	weight  uint16 // for one Service
+	// For one Service:
+	weight   uint16
+	draining bool
 }
 
 func (ns *nodes) of(ipv4 bool) []node {
