@@ -52,6 +52,10 @@ undeploy: ## Remove what deploy installed; Balancers must be deleted before
 test: deps ## Every test: unit, golden, API server, end to end. Needs root, for network namespaces
 	go test -timeout 30m $(TESTFLAGS) ./...
 
+.PHONY: conformance
+conformance: deps ## What Kubernetes expects, row by row, on ENGINE=nginx|haproxy|lvs: a table
+	go run ./test/conformance/run -engine $(ENGINE)
+
 .PHONY: test-unit
 test-unit: ## The tests that need no cluster
 	go test ./api/... ./internal/...
@@ -80,7 +84,7 @@ manifests: ## Generate the CRDs and the rights
 	$(GENERATE) rbac:roleName=external-lb paths=./controllers/... output:rbac:artifacts:config=config/rbac
 
 .PHONY: docs
-docs: ## Generate the reference: kinds, commands, capabilities
+docs: ## Generate the reference: kinds, commands, capabilities, conformance
 	go tool -modfile=tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/gen/crd-ref-docs.yaml --renderer=markdown --output-path=docs/reference/kinds.md
 	go run ./docs/gen
 

@@ -1,5 +1,5 @@
 // Command gen writes the pages of docs/reference that come from code: what the
-// engines can do, and what the commands say of themselves.
+// engines can do, what the commands say of themselves, and the table of conformance.
 package main
 
 import (
@@ -12,11 +12,12 @@ import (
 
 	"github.com/external-lb/external-lb/internal/cli"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/conformance"
 )
 
 func main() {
 	dir := filepath.Join("docs", "reference")
-	for name, page := range map[string]string{"capabilities.md": capabilities(), "commands.md": commands()} {
+	for name, page := range map[string]string{"capabilities.md": capabilities(), "commands.md": commands(), "conformance.md": conformance.Page()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(page), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

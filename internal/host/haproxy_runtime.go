@@ -21,6 +21,22 @@ import (
 // haproxyServer is a line of a configuration.
 type haproxyServer struct{ name, address, parameters string }
 
+var weightText = regexp.MustCompile(` weight (\d+)`)
+
+// weight of a server: what it says, or HAProxy's own.
+func (s haproxyServer) weight() string {
+	if m := weightText.FindStringSubmatch(s.parameters); m != nil {
+		return m[1]
+	}
+	return "1"
+}
+
+// unweighed is the server without what HAProxy changes while it keeps the server.
+func (s haproxyServer) unweighed() haproxyServer {
+	s.parameters = weightText.ReplaceAllString(s.parameters, "")
+	return s
+}
+
 // haproxyProxy is a section with servers.
 type haproxyProxy struct {
 	head    string // "listen name"
@@ -59,6 +75,7 @@ type proxyChange struct {
 	proxy    *haproxyProxy
 	gone     []haproxyServer
 	appeared []haproxyServer
+	weighed  []haproxyServer // with another weight than before, and the same otherwise
 }
 
 var errReload = errors.New("this takes a reload")
@@ -72,13 +89,20 @@ func serverChanges(before, after []byte) ([]proxyChange, error) {
 	}
 	var changes []proxyChange
 	for i := range now {
-		c := proxyChange{proxy: &now[i], gone: without(old[i].servers, now[i].servers), appeared: without(now[i].servers, old[i].servers)}
-		for _, s := range c.appeared {
-			if slices.ContainsFunc(c.gone, func(was haproxyServer) bool { return was.name == s.name }) {
+		c := proxyChange{proxy: &now[i], gone: without(old[i].servers, now[i].servers)}
+		for _, s := range without(now[i].servers, old[i].servers) {
+			at := slices.IndexFunc(c.gone, func(was haproxyServer) bool { return was.name == s.name })
+			switch {
+			case at < 0:
+				c.appeared = append(c.appeared, s)
+			case c.gone[at].unweighed() == s.unweighed():
+				c.gone = slices.Delete(c.gone, at, at+1)
+				c.weighed = append(c.weighed, s)
+			default:
 				return nil, errReload // it would be missing in between
 			}
 		}
-		if len(c.gone)+len(c.appeared) > 0 {
+		if len(c.gone)+len(c.appeared)+len(c.weighed) > 0 {
 			changes = append(changes, c)
 		}
 	}
@@ -239,7 +263,7 @@ func (h *haproxy) stopChecks(ctx context.Context, c proxyChange) error {
 // that there is always one. A server that still has
 // connections gets no new ones and stays until the next reload.
 func (h *haproxy) changeServers(ctx context.Context, changes []proxyChange, slots map[string]string) error {
-	var gone, appeared, enabled []string
+	var gone, appeared, enabled, weighed []string
 	for _, c := range changes {
 		if c.proxy.checks() {
 			continue
@@ -247,6 +271,9 @@ func (h *haproxy) changeServers(ctx context.Context, changes []proxyChange, slot
 		for _, s := range c.gone {
 			full := c.proxy.name() + "/" + s.name
 			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
+		}
+		for _, s := range c.weighed {
+			weighed = append(weighed, fmt.Sprintf("set server %s/%s weight %s", c.proxy.name(), s.name, s.weight()))
 		}
 		for _, s := range c.appeared {
 			full := c.proxy.name() + "/" + s.name
@@ -260,7 +287,7 @@ func (h *haproxy) changeServers(ctx context.Context, changes []proxyChange, slot
 	if err := h.command(ctx, regexp.MustCompile(`^New server registered\.`), appeared...); err != nil {
 		return err
 	}
-	if err := h.command(ctx, nil, enabled...); err != nil {
+	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
 		return err
 	}
 	return h.command(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)

@@ -399,6 +399,51 @@ func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
 	}
 }
 
+// A weight changes without a reload, also that of a node that came while HAProxy ran.
+func TestHAProxy_WeightsChangeWithoutAReload(t *testing.T) {
+	b := newHAProxyBox(t)
+	var all nodes
+	for i := range 2 {
+		all.health = append(all.health, sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+		all.traffic = append(all.traffic, sayer(t, fmt.Sprint("node", i)))
+	}
+	web, api := local(t), local(t)
+	weighed := func(weight string, which ...int) *fileset.Set {
+		set := checkedSet(t, web, api, all, which...)
+		var files []fileset.File
+		for f := range set.All() {
+			if strings.HasSuffix(f.Path, "api.conf") {
+				text := strings.ReplaceAll(string(f.Data), " id 101 track", weight+" track")
+				f = fragment(t, "api", text, api)
+			}
+			files = append(files, f)
+		}
+		out, err := fileset.New(files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	b.apply(weighed("", 0))
+	for _, step := range []struct {
+		weight string
+		want   int // of 40 connections on the second node
+	}{{"", 20}, {" weight 3", 30}, {" weight 7", 35}, {"", 20}} {
+		if out := b.apply(weighed(step.weight, 0, 1)); out.Reloaded {
+			t.Errorf("weight %q: reloaded", step.weight)
+		}
+		b.eventually(fmt.Sprintf("%q spreads", step.weight), func() bool {
+			got := 0
+			for range 40 {
+				if hear(api) == "node1" {
+					got++
+				}
+			}
+			return got == step.want
+		})
+	}
+}
+
 // A node that is ill gets nothing, also if it came while HAProxy ran.
 func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
 	b := newHAProxyBox(t)
@@ -475,10 +520,11 @@ func TestServerChanges(t *testing.T) {
 	for name, c := range map[string]struct {
 		after string
 		ok    bool
-		want  string // gone, appeared
+		want  string // gone, appeared, and weights that changed
 	}{
 		"same":             {before, true, "0 0"},
 		"one less":         {strings.Replace(before, "    server n2 10.0.0.2:30080\n", "", 1), true, "1 0"},
+		"another weight":   {strings.Replace(before, "10.0.0.1:30080", "10.0.0.1:30080 weight 3", 1), true, "0 0 3"},
 		"another address":  {strings.Replace(before, "10.0.0.2", "10.0.0.3", 1), false, ""},
 		"other parameters": {strings.Replace(before, "10.0.0.2:30080", "10.0.0.2:30080 maxconn 1", 1), false, ""},
 		"another node":     {strings.Replace(before, "n2 10.0.0.2", "n3 10.0.0.3", 1), true, "1 1"},
@@ -491,11 +537,14 @@ func TestServerChanges(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		gone, appeared := 0, 0
+		gone, appeared, weights := 0, 0, ""
 		for _, change := range changes {
 			gone, appeared = gone+len(change.gone), appeared+len(change.appeared)
+			for _, s := range change.weighed {
+				weights += " " + s.weight()
+			}
 		}
-		if got := fmt.Sprint(gone, " ", appeared); c.ok && got != c.want {
+		if got := fmt.Sprint(gone, " ", appeared, weights); c.ok && got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}

@@ -35,6 +35,7 @@ const (
 	flows       = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
 	glued       = "nginx would put the header into the first datagram"
 	affinity    = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	affinityLVS = "hosts that share the traffic must send a client to the same node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	affinityToo = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	uncounted   = "connections from before a reload are not counted"
 	forwarded   = "adds X-Forwarded-For and sets X-Forwarded-Proto; at a reload, a few requests on connections that are kept alive may have to be sent again"
@@ -45,16 +46,18 @@ const (
 	followed    = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
 )
 
+var byAffinity = map[Engine]string{Nginx: affinity, HAProxy: affinityToo, LVS: affinityLVS}
+
 // Capabilities is the one table of what engines can do: the statuses of
 // policies, the documentation and the tests are made from it.
 var Capabilities = []Support{
-	{Field: "algorithm=RoundRobin", Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}, Note: map[Engine]string{Nginx: "with UDP: " + flows}},
-	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
+	{Field: "algorithm=RoundRobin", Affinity: byAffinity, Note: map[Engine]string{Nginx: "with UDP: " + flows}},
+	{Field: "algorithm=LeastConnections", UDP: map[Engine]string{Nginx: flows}, Affinity: byAffinity},
 	{Field: "algorithm=SourceHash"},
-	{Field: "algorithm=Random", Missing: map[Engine]string{LVS: "IPVS has no such scheduler"}, UDP: map[Engine]string{Nginx: flows}, Affinity: map[Engine]string{Nginx: affinity, HAProxy: affinityToo}},
-	{Field: "algorithm=DestinationHash", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}, Note: map[Engine]string{LVS: "all clients of one address are on one node"}},
-	{Field: "algorithm=ShortestExpectedDelay", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}},
-	{Field: "algorithm=NeverQueue", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}},
+	{Field: "algorithm=Random", Missing: map[Engine]string{LVS: "IPVS has no such scheduler"}, UDP: map[Engine]string{Nginx: flows}, Affinity: byAffinity},
+	{Field: "algorithm=DestinationHash", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}, Affinity: byAffinity, Note: map[Engine]string{LVS: "all clients of one address are on one node"}},
+	{Field: "algorithm=ShortestExpectedDelay", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}, Affinity: byAffinity},
+	{Field: "algorithm=NeverQueue", Missing: map[Engine]string{Nginx: onlyLVS, HAProxy: onlyLVS}, Affinity: byAffinity},
 	{Field: "mode=TCP"},
 	{Field: "mode=HTTP", Missing: map[Engine]string{Nginx: "nginx carries Services at layer 4, with its stream module", LVS: packets}, Note: map[Engine]string{HAProxy: forwarded}},
 	{Field: "proxyProtocol.send=None"},
@@ -127,3 +130,7 @@ func (e Engine) Carries(p Protocol) bool {
 	}
 	return false
 }
+
+// KeepsConnections reports whether connections to a node live on when it is no
+// longer a Backend.
+func (e Engine) KeepsConnections() bool { return e != LVS }

@@ -101,7 +101,18 @@ type Frontend struct {
 type Backend struct {
 	Node    string // name, in the alphabet [a-z0-9.-]
 	Address netip.AddrPort
+	// Weight is its share of new connections, measured by those of the others. 0 is 1.
+	Weight uint16
+	// Draining: it gets no new connections and keeps those that it has. Only an engine
+	// that does not keep them by itself has such Backends.
+	Draining bool
 }
+
+// MaxWeight is the largest that every engine takes.
+const MaxWeight = 256
+
+// Share is the weight that counts.
+func (b Backend) Share() uint16 { return max(b.Weight, 1) }
 
 // Allow is the set of clients that may connect.
 type Allow struct {

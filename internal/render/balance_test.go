@@ -37,6 +37,20 @@ func TestRoundRobinSpreadsEvenly(t *testing.T) {
 	})
 }
 
+// Nodes with more endpoints get more connections.
+func TestS19_WeightsSpreadConnections(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, nodes := freeAddress(t, "127.1.0.9"), startNodes(t, 3)
+		serve(t, weighed(tcp(at, nodes...)))
+		got := spread(t, at, 60)
+		for i, n := range nodes {
+			if got[n] != (i+1)*10 {
+				t.Errorf("want 10, 20 and 30 connections on %v, got %v", nodes, got)
+			}
+		}
+	})
+}
+
 func TestRandomReachesEveryNode(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		at, nodes := freeAddress(t, "127.1.0.2"), startNodes(t, 3)

@@ -54,6 +54,12 @@ func checkFrontend(engine lb.Engine, f *lb.Frontend) error {
 		if err := checkSocket(b.Address.Addr(), b.Address.Port()); err != nil {
 			return fmt.Errorf("backend: %w", err)
 		}
+		if b.Weight > lb.MaxWeight {
+			return fmt.Errorf("backend %s: a weight of %d, want at most %d", b.Address, b.Weight, lb.MaxWeight)
+		}
+		if b.Draining && engine.KeepsConnections() {
+			return fmt.Errorf("backend %s: %s keeps connections to nodes that it no longer has", b.Address, engine)
+		}
 	}
 	for _, p := range f.Allow.Sources {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4() != f.Listener.Address.Is4() || p.Addr().Is4In6() {

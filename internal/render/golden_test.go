@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +26,14 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 	v6, nodes6 := "[2001:db8::1]:80", []string{"[2001:db8:1::1]:30080", "[2001:db8:1::2]:30080"}
 	set := func(change func(*lb.Settings)) *lb.Config { return one(with(tcp(at, nodes...), change)) }
 	return map[string]*lb.Config{
-		"no-services":       config(),
-		"tcp":               one(tcp(at, nodes...)),
-		"udp":               one(udp(at, nodes...)),
-		"S19-local":         one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
+		"no-services": config(),
+		"tcp":         one(tcp(at, nodes...)),
+		"udp":         one(udp(at, nodes...)),
+		"S19-local":   one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
+		"S19-weights": one(weighed(tcp(at, nodes...)), weighed(algorithm(tcp("192.0.2.1:81", nodes...), lb.LeastConnections)),
+			weighed(algorithm(tcp(v6, nodes6...), lb.Random))),
+		"S19-weights-udp":   one(weighed(udp(at, nodes...))),
+		"S21-draining":      one(draining(weighed(tcp(at, nodes...)))),
 		"proxy-protocol-v2": set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
 		"check-tcp":         set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }),
 		"check-http":        set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckHTTP }),
@@ -92,6 +97,21 @@ func local(f lb.Frontend) lb.Frontend {
 	return f
 }
 
+// weighed makes a Frontend whose nodes have 1, 2, 3 and so on endpoints.
+func weighed(f lb.Frontend) lb.Frontend {
+	f = local(f)
+	for i := range f.Backends {
+		f.Backends[i].Weight = uint16(i + 1)
+	}
+	return f
+}
+
+// draining makes a Frontend whose first node keeps its connections, and no more.
+func draining(f lb.Frontend) lb.Frontend {
+	f.Backends[0].Draining = true
+	return f
+}
+
 func TestGolden(t *testing.T) {
 	onAllEngines(t, func(t onEngine) {
 		for name, cfg := range goldenConfigs(t) {
@@ -134,6 +154,9 @@ func carried(e lb.Engine, cfg *lb.Config) bool {
 				}
 			}
 			if !e.Carries(f.Listener.Protocol) || f.Direct && e != lb.LVS {
+				return false
+			}
+			if e.KeepsConnections() && slices.ContainsFunc(f.Backends, func(b lb.Backend) bool { return b.Draining }) {
 				return false
 			}
 		}

@@ -57,6 +57,7 @@ type haproxyServer struct {
 	Name    string
 	Address netip.AddrPort
 	ID      uint32 // of a consistent hash; 0: none
+	Weight  uint16 // 0: that of a server that says nothing
 	Track   string // with a leading space; may be empty
 }
 
@@ -199,6 +200,9 @@ func newHAProxyFrontend(id lb.ID, f *lb.Frontend, own, shared map[nodeCheck]bool
 		}
 		seen[b.Node] = true
 		server := haproxyServer{Name: b.Node, Address: b.Address}
+		if b.Share() > 1 {
+			server.Weight = b.Share()
+		}
 		if tracked != nil {
 			prefix, checks := sharedChecks, shared
 			if tracked.port == f.HealthCheckNodePort {

@@ -31,8 +31,14 @@ type lvsFrontend struct {
 	Persistence           int    // in seconds; 0: none
 	Interval              string // of the checks, in seconds
 	MaxConnectionsPerNode int32
-	Backends              []netip.AddrPort
+	Backends              []lvsServer
 	Check                 *lvsCheck
+}
+
+// lvsServer is a node. With a weight of 0 it gets no new connections.
+type lvsServer struct {
+	netip.AddrPort
+	Weight uint16
 }
 
 // lvsCheck is how keepalived judges a node.
@@ -76,7 +82,6 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 		Protocol:              f.Listener.Protocol,
 		Method:                "NAT",
 		Scheduler:             lvsSchedulers[f.Settings.Algorithm],
-		Consistent:            f.Settings.Algorithm == lb.SourceHash,
 		Restricted:            !f.Allow.Everybody,
 		Sources:               sources(f.Allow),
 		Persistence:           wholeSeconds(f.Affinity),
@@ -87,6 +92,10 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 	if f.Direct {
 		v.Method = "DR"
 	}
+	if f.Affinity > 0 { // hosts that share the traffic do not know each other's clients
+		v.Scheduler = lvsSchedulers[lb.SourceHash]
+	}
+	v.Consistent = v.Scheduler == lvsSchedulers[lb.SourceHash]
 	if v.Scheduler == "" {
 		return v, fmt.Errorf("no scheduler for %.40q", f.Settings.Algorithm)
 	}
@@ -94,9 +103,13 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 		if f.Direct && b.Address.Port() != f.Listener.Port {
 			return v, fmt.Errorf("backend %s: packets that reach a node as they came have the port %d", b.Address, f.Listener.Port)
 		}
-		v.Backends = append(v.Backends, b.Address)
+		server := lvsServer{b.Address, b.Share()}
+		if b.Draining {
+			server.Weight = 0
+		}
+		v.Backends = append(v.Backends, server)
 	}
-	slices.SortFunc(v.Backends, netip.AddrPort.Compare)
+	slices.SortFunc(v.Backends, func(a, b lvsServer) int { return a.Compare(b.AddrPort) })
 	if len(v.Backends) == 0 {
 		v.Restricted, v.Sources = true, nil
 	}

@@ -70,7 +70,7 @@ func newNginxFrontend(id lb.ID, f *lb.Frontend) nginxFrontend {
 		SendProxy:               set.SendProxy == lb.ProxyV1,
 		Restricted:              !f.Allow.Everybody,
 		Sources:                 sources(f.Allow),
-		Backends:                servers(f.Backends),
+		Backends:                servers(f),
 		Balance:                 balance(f),
 		ServerParameters:        serverParameters(set),
 		ConnectTimeout:          milliseconds(set.ConnectTimeout),
@@ -126,15 +126,17 @@ func trustedProxies(sources []netip.Prefix, f *lb.Frontend) []netip.Prefix {
 	return []netip.Prefix{everybody}
 }
 
-func servers(backends []lb.Backend) []string {
-	addresses := make([]netip.AddrPort, len(backends))
-	for i, b := range backends {
-		addresses[i] = b.Address
-	}
-	slices.SortFunc(addresses, netip.AddrPort.Compare)
-	printed := make([]string, len(addresses))
-	for i, a := range addresses {
-		printed[i] = a.String()
+// servers are printed in the order of their addresses. A hash has no weights: each
+// unit of one is 160 points on the ring, and one that changes would move clients.
+func servers(f *lb.Frontend) []string {
+	sorted := slices.SortedFunc(slices.Values(f.Backends), func(a, b lb.Backend) int { return a.Address.Compare(b.Address) })
+	hashed := strings.HasPrefix(balance(f), "hash ")
+	printed := make([]string, len(sorted))
+	for i, b := range sorted {
+		printed[i] = b.Address.String()
+		if weight := b.Share(); weight > 1 && !hashed {
+			printed[i] += fmt.Sprintf(" weight=%d", weight)
+		}
 	}
 	return printed
 }

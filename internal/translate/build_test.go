@@ -132,7 +132,7 @@ func MakeSlice(name string, family discoveryv1.AddressType) *sliceBuilder {
 
 // On adds an endpoint on a node; what is nil is not said.
 func (b *sliceBuilder) On(node string, ready, serving, terminating *bool) *sliceBuilder {
-	e := discoveryv1.Endpoint{Addresses: []string{"10.244.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: ready, Serving: serving, Terminating: terminating}}
+	e := discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.%s.%d", b.Name, len(b.Endpoints))}, Conditions: discoveryv1.EndpointConditions{Ready: ready, Serving: serving, Terminating: terminating}}
 	if node != "" {
 		e.NodeName = &node
 	}
@@ -268,7 +268,12 @@ func (s translated) lines() []string {
 	for _, f := range s.Frontends {
 		line := f.Listener.String() + " ->"
 		for _, b := range f.Backends {
-			line += " " + b.Address.String()
+			if line += " " + b.Address.String(); b.Weight != 1 {
+				line += fmt.Sprintf("*%d", b.Weight)
+			}
+			if b.Draining {
+				line += " (draining)"
+			}
 		}
 		out = append(out, line)
 	}

@@ -54,14 +54,15 @@ func TestWhatIsKept(t *testing.T) {
 		"a listener that is taken": {func(in *Input) {
 			in.Services[0].Withheld = []lb.Listener{{Address: in.Services[0].Addresses[0], Port: 80, Protocol: lb.TCP}}
 		}, false, false},
-		"a ready endpoint":         {slice("2", "n1"), false, false},
-		"an endpoint of no weight": {slice("2", "n1", "n2", "n4", "n4"), true, false},
-		"an old slice, no memory":  {slice("", "n1"), false, false},
-		"slices in another order":  {func(in *Input) { in.Slices = reversed(in.Slices) }, true, true},
-		"nodes per Service":        {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Spec.Nodes.MaxPerService = 1 }, false, false},
-		"a policy's status":        {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
-		"a policy's spec":          {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
-		"the Balancer's hosts":     {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
+		"a ready endpoint":        {slice("2", "n1"), false, false},
+		"one more on a node":      {slice("2", "n1", "n1", "n2", "n4"), false, false},
+		"one on another node":     {slice("2", "n1", "n2", "n4", "n4"), true, false},
+		"an old slice, no memory": {slice("", "n1"), false, false},
+		"slices in another order": {func(in *Input) { in.Slices = reversed(in.Slices) }, true, true},
+		"nodes per Service":       {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Spec.Nodes.MaxPerService = 1 }, false, false},
+		"a policy's status":       {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
+		"a policy's spec":         {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
+		"the Balancer's hosts":    {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
 		"the Balancer's defaults": {func(in *Input) {
 			in.Balancer = in.Balancer.DeepCopy()
 			in.Balancer.Spec.Defaults.MaxConnections = new(int32(1))

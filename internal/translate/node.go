@@ -31,6 +31,9 @@ type nodes struct {
 type node struct {
 	name    string
 	address netip.Addr
+	// For one Service:
+	weight   uint16
+	draining bool
 }
 
 func (ns *nodes) of(ipv4 bool) []node {
@@ -64,10 +67,10 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 		}
 		v4, v6 := addresses(n)
 		if v4.IsValid() {
-			out.v4 = append(out.v4, node{n.Name, v4})
+			out.v4 = append(out.v4, node{name: n.Name, address: v4})
 		}
 		if v6.IsValid() {
-			out.v6 = append(out.v6, node{n.Name, v6})
+			out.v6 = append(out.v6, node{name: n.Name, address: v6})
 		}
 		if !v4.IsValid() && !v6.IsValid() {
 			addressless++

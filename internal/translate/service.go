@@ -96,7 +96,7 @@ func (t *translation) frontends(sources sources) []lb.Frontend {
 			if slices.Contains(t.in.Withheld, l) {
 				continue
 			}
-			out = append(out, lb.Frontend{
+			f := lb.Frontend{
 				Listener:            l,
 				Backends:            backends(carriers, t.target(port)),
 				Allow:               sources.of(a.Is4()),
@@ -105,7 +105,11 @@ func (t *translation) frontends(sources sources) []lb.Frontend {
 				Direct:              t.direct,
 				NodePort:            uint16(port.NodePort),
 				Settings:            t.layers.resolve(t.engine, port.Name, l.Protocol),
-			})
+			}
+			if returns(&f) {
+				equalize(f.Backends)
+			}
+			out = append(out, f)
 		}
 	}
 	return out
@@ -146,17 +150,25 @@ func (t *translation) carriedPorts() []corev1.ServicePort {
 func (t *translation) carriers(ipv4 bool) []node {
 	all := t.nodes.of(ipv4)
 	isLocal := local(t.in.Object)
-	var ready map[string]bool
+	var ready, leaving map[string]int
 	if isLocal {
-		ready = readyNodes(t.slices, ipv4)
+		ready, leaving = countEndpoints(t.slices, ipv4)
 	}
-	out := make([]node, 0, len(all))
-	for _, n := range all {
-		if (!isLocal || ready[n.name]) && (len(out) == 0 || out[len(out)-1].address != n.address) {
+	out, draining := make([]node, 0, len(all)), []node(nil)
+	for i, n := range all {
+		switch {
+		case i > 0 && all[i-1].address == n.address:
+		case !isLocal || ready[n.name] > 0:
+			n.weight = uint16(min(max(ready[n.name], 1), lb.MaxWeight))
 			out = append(out, n)
+		case leaving[n.name] > 0 && !t.engine.KeepsConnections():
+			n.weight, n.draining = 1, true
+			draining = append(draining, n)
 		}
 	}
-	return subset(out, string(t.in.Object.UID), t.limit)
+	out = append(subset(out, string(t.in.Object.UID), t.limit), draining...)
+	slices.SortFunc(out, compareNodes)
+	return out
 }
 
 // target is the port of the nodes.
@@ -170,9 +182,21 @@ func (t *translation) target(port corev1.ServicePort) uint16 {
 func backends(carriers []node, port uint16) []lb.Backend {
 	out := make([]lb.Backend, len(carriers))
 	for i, n := range carriers {
-		out[i] = lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port)}
+		out[i] = lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port), Weight: n.weight, Draining: n.draining}
 	}
 	return out
+}
+
+// returns reports whether clients come back to their node: then a weight that
+// changes, as it does whenever an endpoint comes or goes, would move them.
+func returns(f *lb.Frontend) bool {
+	return f.Affinity > 0 || f.Settings.Algorithm == lb.SourceHash || f.Settings.Algorithm == lb.DestinationHash
+}
+
+func equalize(backends []lb.Backend) {
+	for i := range backends {
+		backends[i].Weight = 1
+	}
 }
 
 // judgeBackends counts the nodes, and tells where there are none. A Local Service
@@ -182,7 +206,9 @@ func (t *translation) judgeBackends(out *lb.Service) {
 	var silent []netip.Addr
 	for _, f := range out.Frontends {
 		for _, b := range f.Backends {
-			nodes[b.Node] = true
+			if !b.Draining {
+				nodes[b.Node] = true
+			}
 		}
 		if len(t.nodes.of(f.Listener.Address.Is4())) == 0 && !slices.Contains(silent, f.Listener.Address) {
 			silent = append(silent, f.Listener.Address)
@@ -209,27 +235,38 @@ func local(svc *corev1.Service) bool {
 	return svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// readyNodes are those with an endpoint of a family that takes new connections:
-// one that is serving and terminating only keeps those that it has.
-func readyNodes(slices []*discoveryv1.EndpointSlice, ipv4 bool) map[string]bool {
+// countEndpoints counts, for each node, the endpoints of a family that take new
+// connections, and those that only keep what they have: they serve, and terminate.
+func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leaving map[string]int) {
 	family := discoveryv1.AddressTypeIPv6
 	if ipv4 {
 		family = discoveryv1.AddressTypeIPv4
 	}
-	out := map[string]bool{}
+	ready, leaving = map[string]int{}, map[string]int{}
+	seen := map[string]bool{}
 	for _, s := range slices {
 		if s.AddressType != family {
 			continue
 		}
 		for _, e := range s.Endpoints {
-			ready := e.Conditions.Ready == nil || *e.Conditions.Ready
-			terminating := e.Conditions.Terminating != nil && *e.Conditions.Terminating
-			if e.NodeName != nil && ready && !terminating {
-				out[*e.NodeName] = true
+			// One with several ports, or about to change its slice, is in two of them.
+			if e.NodeName == nil || len(e.Addresses) == 0 || seen[e.Addresses[0]] {
+				continue
 			}
+			isReady := e.Conditions.Ready == nil || *e.Conditions.Ready
+			serves := e.Conditions.Serving == nil && isReady || deref(e.Conditions.Serving)
+			switch terminates := deref(e.Conditions.Terminating); {
+			case isReady && !terminates:
+				ready[*e.NodeName]++
+			case serves && terminates:
+				leaving[*e.NodeName]++
+			default:
+				continue
+			}
+			seen[e.Addresses[0]] = true
 		}
 	}
-	return out
+	return ready, leaving
 }
 
 // affinity is how long a client stays on its node; the API server's default is

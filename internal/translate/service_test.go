@@ -120,7 +120,10 @@ func TestS19_S21_S22_LocalNodes(t *testing.T) {
 	}{
 		"none":                    {},
 		"ready on one":            {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2")}, " 10.0.0.2:30080", ""},
-		"ready on both":           {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2", "n1", "n1")}, " 10.0.0.1:30080 10.0.0.2:30080", ""},
+		"ready on both":           {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2", "n1")}, " 10.0.0.1:30080 10.0.0.2:30080", ""},
+		"several on one":          {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2", "n1", "n1"), MakeSlice("b", v4).Ready("n1")}, " 10.0.0.1:30080*3 10.0.0.2:30080", ""},
+		"one in two slices":       {[]*sliceBuilder{MakeSlice("a", v4).Ready("n1"), MakeSlice("a", v4).Ready("n1")}, " 10.0.0.1:30080", ""},
+		"many on one":             {[]*sliceBuilder{MakeSlice("a", v4).Ready(slices.Repeat([]string{"n1"}, 300)...)}, " 10.0.0.1:30080*256", ""},
 		"two slices":              {[]*sliceBuilder{MakeSlice("b", v4).Ready("n2"), MakeSlice("a", v4).Ready("n1")}, " 10.0.0.1:30080 10.0.0.2:30080", ""},
 		"S22 of the other family": {[]*sliceBuilder{MakeSlice("a", v4).Ready("n1"), MakeSlice("b", v6).Ready("n2")}, " 10.0.0.1:30080", " [fd00::2]:30080"},
 		"a name is no address":    {[]*sliceBuilder{MakeSlice("a", discoveryv1.AddressTypeFQDN).Ready("n1")}, "", ""},
@@ -141,6 +144,38 @@ func TestS19_S21_S22_LocalNodes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where the engine would end the connections of a node that leaves, it stays while
+// an endpoint serves and terminates.
+func TestS21_DrainingNodes(t *testing.T) {
+	const v4 = discoveryv1.AddressTypeIPv4
+	yes, no := new(true), new(false)
+	slice := MakeSlice("a", v4).Ready("n2").On("n1", no, yes, yes)
+	for engine, want := range map[v1alpha1.Engine]string{
+		v1alpha1.EngineNginx: "192.0.2.1:80/TCP -> 10.0.0.2:30080",
+		v1alpha1.EngineLVS:   "192.0.2.1:80/TCP -> 10.0.0.1:30080 (draining) 10.0.0.2:30080",
+	} {
+		got := MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1")).Slices("web", slice).
+			Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Nodes.MaxPerService = engine, 1 }).Only(t)
+		if got.want(t, want); got.Backends != 1 {
+			t.Errorf("%s: %d nodes, want 1", engine, got.Backends)
+		}
+	}
+	gone := MakeSlice("a", v4).Ready("n2").On("n1", no, no, yes)
+	MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1")).Slices("web", gone).
+		Spec(func(b *v1alpha1.BalancerSpec) { b.Engine = v1alpha1.EngineLVS }).Only(t).
+		want(t, "192.0.2.1:80/TCP -> 10.0.0.2:30080")
+}
+
+// Clients that come back to their node are not moved when an endpoint comes or goes.
+func TestS19_NoWeightsWhereClientsComeBack(t *testing.T) {
+	slice := MakeSlice("a", discoveryv1.AddressTypeIPv4).Ready("n1", "n1", "n2")
+	MakeInput(MakeService("web").Port(80).Local().Sticky().On("192.0.2.1")).Slices("web", slice).Only(t).
+		want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080")
+	MakeInput(MakeService("web").Port(80).Port(81).Local().On("192.0.2.1")).Slices("web", slice).
+		Policies(MakePolicy("hash").For("web", "p80").Algorithm(v1alpha1.SourceHash)).Only(t).
+		want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080", "192.0.2.1:81/TCP -> 10.0.0.1:30081*2 10.0.0.2:30081")
 }
 
 func TestS20_ClusterServicesUseEveryNode(t *testing.T) {

@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/conformance"
 )
 
 // testedEngine is what tests must know of an engine beyond what its users see.
@@ -59,11 +62,50 @@ func (e testedEngine) runningPath(svc *corev1.Service) string {
 	return e.live() + strings.ReplaceAll(e.running, "%s", fragmentPath(svc))
 }
 
+// applies ends a test, or a part of one, that is about what the engine cannot do.
+// That it is so must stand in the table of conformance, with the reason.
+func applies(t *testing.T, can bool) {
+	t.Helper()
+	recorded(t)
+	if can {
+		return
+	}
+	name := lb.Engine(engine.name)
+	row := conformance.Of(t.Name())
+	if row == nil || row.Except[name] == "" && row.But[name] == "" {
+		t.Fatalf("cannot be tested on %s, and no row of test/conformance says why", name)
+	}
+	t.Skip("not applicable: " + row.Except[name] + row.But[name])
+}
+
 // carries ends a test that is about a protocol which the engine does not carry.
 // That the engine says so is another test's matter (S13).
 func carries(t *testing.T, protocol corev1.Protocol) {
 	t.Helper()
-	if !lb.Engine(engine.name).Carries(lb.Protocol(protocol)) {
-		t.Skipf("not applicable: %s does not carry %s", engine.daemon, protocol)
+	applies(t, carried(protocol))
+}
+
+func carried(protocol corev1.Protocol) bool {
+	return lb.Engine(engine.name).Carries(lb.Protocol(protocol))
+}
+
+// isRecorded has the tests that are recorded.
+var isRecorded sync.Map
+
+// recorded tells conformance what becomes of a test.
+func recorded(t *testing.T) {
+	if _, already := isRecorded.LoadOrStore(t, true); already {
+		return
 	}
+	began := time.Now()
+	t.Cleanup(func() {
+		o := conformance.Passed
+		switch {
+		case t.Failed():
+			o = conformance.Failed
+		case t.Skipped():
+			o = conformance.Skipped
+		}
+		record.Add(t.Name(), o, time.Since(began))
+	})
 }

@@ -59,6 +59,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
+	recorded(t)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	must(t, env.Kube.Create(t.Context(), ns))
 	s := &scene{t, ns.Name}

@@ -16,9 +16,7 @@ import (
 // With direct return, packets reach the nodes with the Service's address on them:
 // pods see who asks, no nodePort is needed, and the status says so to kube-proxy.
 func TestS11_DirectReturn(t *testing.T) {
-	if engine.name != v1alpha1.EngineLVS {
-		t.Skip("not applicable: only LVS can leave packets as they came")
-	}
+	applies(t, engine.name == v1alpha1.EngineLVS)
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", func(svc *corev1.Service) {

@@ -15,7 +15,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/conformance"
 	"github.com/external-lb/external-lb/test/lab"
 )
 
@@ -30,6 +32,9 @@ var env *lab.Lab
 // binary is the external-lb under test, and clusterDir the test cluster's directory.
 var binary, clusterDir string
 
+// record is what became of the tests that bear a row's number, on the engine.
+var record *conformance.Record
+
 // onlyEngine runs the suite on one engine instead of on all, one after the other.
 var onlyEngine = flag.String("engine", "", "run on this engine alone")
 
@@ -40,10 +45,28 @@ func TestMain(m *testing.M) {
 		if *onlyEngine == "" || *onlyEngine == string(e.name) {
 			engine = e
 			fmt.Fprintln(os.Stderr, "== on", e.name)
-			code = max(code, run(m))
+			record = conformance.NewRecord(lb.Engine(e.name))
+			code = max(code, run(m), conforms())
 		}
 	}
 	os.Exit(code)
+}
+
+// conforms is 1 where the suite has run as a whole and a row is not as its table says.
+func conforms() int {
+	for _, filter := range []string{"test.run", "test.skip", "test.list"} {
+		if flag.Lookup(filter).Value.String() != "" {
+			return 0
+		}
+	}
+	code := 0
+	for _, r := range record.Results() {
+		if !r.Conforms() {
+			fmt.Fprintf(os.Stderr, "conformance of %s: row %s, %s: %s: %s\n", engine.name, r.Number, r.Title, r.Outcome, r.Why)
+			code = 1
+		}
+	}
+	return code
 }
 
 // run the suite on the engine.

@@ -1,0 +1,89 @@
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+func TestJudge(t *testing.T) {
+	const engine = lb.HAProxy
+	type test struct {
+		name string
+		o    Outcome
+	}
+	for name, c := range map[string]struct {
+		row   string
+		tests []test
+		want  Outcome
+	}{
+		"nothing ran":                   {"S10", nil, NotRun},
+		"passed":                        {"S10", []test{{"TestS10_A", Passed}, {"TestS10_B/part", Passed}}, Passed},
+		"a part alone":                  {"S10", []test{{"TestS10_A/part", Passed}}, NotRun},
+		"one of two failed":             {"S10", []test{{"TestS10_A", Passed}, {"TestS10_B", Failed}}, Failed},
+		"skipped without a reason":      {"S10", []test{{"TestS10_A", Passed}, {"TestS10_B", Skipped}}, Failed},
+		"a part skipped":                {"S10", []test{{"TestS10_A", Passed}, {"TestS10_A/udp", Skipped}}, Failed},
+		"not applicable":                {"S16", []test{{"TestS16_A", Skipped}}, NotApplicable},
+		"not applicable, not there":     {"S16", nil, NotApplicable},
+		"not applicable, yet it passed": {"S16", []test{{"TestS16_A", Passed}}, Failed},
+		"without a part":                {"S11", []test{{"TestS11_A", Passed}, {"TestS11_B", Skipped}}, Passed},
+		"the part alone, skipped":       {"S11", []test{{"TestS11_B", Skipped}}, NotRun},
+		"the part passed, too":          {"S11", []test{{"TestS11_A", Passed}}, Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := NewRecord(engine)
+			for _, test := range c.tests {
+				r.Add(test.name, test.o, time.Second)
+			}
+			for _, got := range r.Results() {
+				if got.Number == c.row && got.Outcome != c.want {
+					t.Errorf("%s (%s), want %s", got.Outcome, got.Why, c.want)
+				}
+			}
+		})
+	}
+}
+
+// The table has the rows of the documentation, in its order.
+func TestRowsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/semantics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, m := range regexp.MustCompile(`(?m)^(?:- \*\*|\| )([SE]\d\d)(?:\*\*| \|)`).FindAllSubmatch(page, -1) {
+		want = append(want, string(m[1]))
+	}
+	for _, row := range Rows {
+		got = append(got, row.Number)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("rows %v, and documented %v", got, want)
+	}
+}
+
+// Each engine is one that there is, and a row is excepted or kept in part, not both.
+func TestTable(t *testing.T) {
+	for _, row := range Rows {
+		for _, reasons := range []map[lb.Engine]string{row.Except, row.But} {
+			for e := range reasons {
+				if !slices.Contains(lb.Engines, e) {
+					t.Errorf("%s: no engine is called %q", row.Number, e)
+				}
+			}
+		}
+		for e := range row.Except {
+			if row.But[e] != "" {
+				t.Errorf("%s: both for %s", row.Number, e)
+			}
+		}
+		if Of(fmt.Sprintf("Test%s_Name/part", row.Number)) == nil {
+			t.Errorf("%s cannot be a test's", row.Number)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package conformance
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Outcome is what became of a test or a row.
+type Outcome string
+
+// The outcomes.
+const (
+	NotRun        Outcome = "not run"
+	Passed        Outcome = "passed"
+	Failed        Outcome = "failed"
+	Skipped       Outcome = "skipped" // of a test alone
+	NotApplicable Outcome = "not applicable"
+)
+
+// Record is what became of the tests of one engine. It is for concurrent use.
+type Record struct {
+	engine lb.Engine
+	mu     sync.Mutex
+	rows   map[string]*tally
+}
+
+// tally is what became of the tests of one row.
+type tally struct {
+	passed          int
+	failed, skipped []string // tests
+	took            time.Duration
+}
+
+// NewRecord begins without tests.
+func NewRecord(engine lb.Engine) *Record {
+	return &Record{engine: engine, rows: map[string]*tally{}}
+}
+
+// Add says what became of a test, or of a part of one. Tests that prove no row are
+// not counted. That a part failed or passed says its whole.
+func (r *Record) Add(test string, o Outcome, took time.Duration) {
+	row := Of(test)
+	isPart := strings.Contains(test, "/")
+	if row == nil || isPart && o != Skipped {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.rows[row.Number]
+	if t == nil {
+		t = &tally{}
+		r.rows[row.Number] = t
+	}
+	switch o {
+	case Passed:
+		t.passed++
+	case Failed:
+		t.failed = append(t.failed, test)
+	case Skipped:
+		t.skipped = append(t.skipped, test)
+	}
+	if !isPart {
+		t.took += took
+	}
+}
+
+// Result is what became of a row.
+type Result struct {
+	Row
+	Outcome Outcome
+	Why     string
+	Took    time.Duration
+}
+
+// Conforms reports whether the row is as the table says.
+func (r Result) Conforms() bool { return r.Outcome == Passed || r.Outcome == NotApplicable }
+
+// Results are those of all rows, in their order.
+func (r *Record) Results() []Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Result, len(Rows))
+	for i, row := range Rows {
+		out[i] = Result{Row: row}
+		t := r.rows[row.Number]
+		if t == nil {
+			t = &tally{}
+		}
+		out[i].Outcome, out[i].Why = judge(row, r.engine, t)
+		out[i].Took = t.took
+	}
+	return out
+}
+
+func judge(row Row, engine lb.Engine, t *tally) (o Outcome, why string) {
+	except, but := row.Except[engine], row.But[engine]
+	switch {
+	case len(t.failed) > 0:
+		return Failed, strings.Join(t.failed, ", ")
+	case len(t.skipped) > 0 && except == "" && but == "":
+		return Failed, fmt.Sprintf("%s skipped, and the table has no reason for it", strings.Join(t.skipped, ", "))
+	case except != "" && t.passed > 0:
+		return Failed, "a test passed, though the table says: " + except
+	case except != "":
+		return NotApplicable, except
+	case t.passed == 0:
+		return NotRun, "no test of it has run"
+	case but != "" && len(t.skipped) == 0:
+		return Failed, "no test was skipped, though the table says: without " + but
+	case but != "":
+		return Passed, "without " + but
+	}
+	return Passed, ""
+}
