@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a condition may take on a busy machine.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // eventually waits until check returns nil and fails the test with its last
 // error otherwise.
