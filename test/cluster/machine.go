@@ -88,7 +88,8 @@ func (c *Cluster) startMachine(ctx context.Context, name string, at int) (proces
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 		"-object", "memory-backend-memfd,id=memory,size="+guestMemory+",share=on", "-numa", "node,memdev=memory",
 		"-chardev", "socket,id=files,path="+files, "-device", "vhost-user-fs-pci,chardev=files,tag=root",
-		"-drive", "if=none,id=disk,format=raw,file="+c.image(name), "-device", "virtio-blk-pci,drive=disk",
+		// What the machine has written outlives it without being on this machine's disk.
+		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file="+c.image(name), "-device", "virtio-blk-pci,drive=disk",
 		"-netdev", "tap,id=port,script=no,downscript=no,ifname="+port, "-device", "virtio-net-pci,netdev=port,mac="+mac(at),
 		"-netdev", "tap,id=console,script=no,downscript=no,ifname="+console, "-device", "virtio-net-pci,netdev=console,mac="+mac(0x8000|at),
 		"-device", "virtio-rng-pci",
