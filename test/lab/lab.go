@@ -14,11 +14,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/crypto/ssh"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
@@ -76,6 +78,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func (l *Lab) start(ctx context.Context) (err error) {
+	log.SetLogger(logr.Discard()) // the manager has its own; of the client, only errors matter, which it returns
 	if l.Kube, err = client.New(l.RESTConfig(), client.Options{Scheme: controllers.Scheme()}); err != nil {
 		return err
 	}
