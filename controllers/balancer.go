@@ -63,14 +63,18 @@ func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 			balancer = b
 		}
 	}
-	if err := r.tellStrays(ctx, req.Name, plan.NewClaims(balancers)); err != nil {
+	claims, err := r.reader.claims(ctx, balancers)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.tellStrays(ctx, req.Name, claims); err != nil {
 		return ctrl.Result{}, err
 	}
 	if balancer == nil {
 		r.fleet.Set(req.Name, nil)
 		delete(r.memory, req.Name)
 		r.metrics.forget(req.Name)
-		return ctrl.Result{}, errors.Join(r.releaseOrphans(ctx, balancers), r.reportOrphanPools(ctx, req.Name))
+		return ctrl.Result{}, errors.Join(r.releaseOrphans(ctx, balancers, claims), r.reportOrphanPools(ctx, req.Name))
 	}
 	if err := r.holdBalancer(ctx, balancer); err != nil {
 		return ctrl.Result{}, err
@@ -111,11 +115,11 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	states := r.fleet.States(b.Name)
 
 	failed = errors.Join(failed,
-		r.publish(ctx, b, kept, desired, states),
+		r.publish(ctx, b, kept, assigned, desired, states),
 		r.release(ctx, b, kept, assigned, desired.Set, states),
-		r.reportPools(ctx, b, poolObjects, poolProblems, assigned.Usage),
+		r.reportPools(ctx, b, desired, poolObjects, poolProblems, assigned.Usage),
 	)
-	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving) == 0 {
+	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving)+len(assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, b)
 	}
 	return ctrl.Result{}, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
@@ -182,7 +186,7 @@ func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, b *v1alpha1.B
 func (r *balancerReconciler) tellStrays(ctx context.Context, name string, claims plan.Claims) error {
 	var strays []*corev1.Service
 	for _, key := range []string{keyClass + v1alpha1.DefaultClassPrefix + name, keyExposed + name} {
-		if key == keyExposed+name && claims.Named(name) != nil || claims.ClassHolder(strings.TrimPrefix(key, keyClass)) != nil {
+		if key == keyExposed+name && claims.Named(name) != nil || len(claims.OfClass(strings.TrimPrefix(key, keyClass))) > 0 {
 			continue
 		}
 		services, err := r.reader.services(ctx, key)

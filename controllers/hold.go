@@ -26,17 +26,21 @@ func (r *balancerReconciler) hold(ctx context.Context, b *v1alpha1.Balancer, a *
 		if len(addresses) == 0 {
 			return nil
 		}
-		patch := holdPatch(svc, b.Name, a.Record(svc))
+		patch := holdPatch(svc, a.Record(svc))
 		if patch == nil {
 			return nil
 		}
-		first := !plan.Held(svc)
 		if err := r.patch.metadata(ctx, svc, patch); err != nil {
 			return err
 		}
-		a.Carried[i] = r.patch.written.newest(svc)
-		if first {
+		now := r.patch.written.newest(svc)
+		a.Carried[i] = now
+		switch {
+		case !plan.Held(svc):
 			r.events.normal(ctx, svc, v1alpha1.EventEnsuring, "Balancer %s carries this Service on %s", b.Name, plan.FormatAddresses(addresses))
+		case len(plan.Holders(now)) > len(plan.Holders(svc)):
+			r.events.normal(ctx, svc, v1alpha1.EventMoving, "to Balancer %s; Balancer %s carries %s until it is proved there",
+				b.Name, plan.Carrier(plan.Holders(now), now), plan.FormatAddresses(addresses))
 		}
 		return nil
 	})
@@ -61,10 +65,15 @@ func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, 
 		}
 	}
 	for _, v := range verdicts {
-		r.tellWithdrawal(ctx, kept, v.svc, v.where)
+		r.tellWithdrawal(ctx, b, kept, v.svc, v.where)
 	}
 	verdicts = slices.DeleteFunc(verdicts, func(v verdict) bool { return len(v.where) > 0 })
-	return each(ctx, verdicts, func(ctx context.Context, v verdict) error { return r.releaseService(ctx, b, v.svc) })
+	return each(ctx, verdicts, func(ctx context.Context, v verdict) error {
+		if left := a.Without(v.svc); left != nil {
+			return r.leaveService(ctx, b, v.svc, *left)
+		}
+		return r.releaseService(ctx, b, v.svc)
+	})
 }
 
 // mayServe lists the hosts, with what is wrong with them, on which a Service may
@@ -94,17 +103,20 @@ func mayServe(svc *corev1.Service, desired *fileset.Set, states []deliver.State)
 }
 
 // tellWithdrawal writes one event when a withdrawal begins and one whenever the
-// reason why it does not end changes.
-func (r *balancerReconciler) tellWithdrawal(ctx context.Context, kept *memory, svc *corev1.Service, where []string) {
+// reason why it does not end changes. Of several Balancers that withdraw it, the
+// one that carried it tells the beginning; of a move that has told already.
+func (r *balancerReconciler) tellWithdrawal(ctx context.Context, b *v1alpha1.Balancer, kept *memory, svc *corev1.Service, where []string) {
 	told, begun := kept.told[svc.UID]
 	if !begun {
-		r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", plan.FormatAddresses(plan.HeldAddresses(svc)))
 		kept.told[svc.UID] = ""
+	}
+	if carrier := plan.Carrier(plan.Holders(svc), svc); !begun && carrier == b.Name {
+		r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", plan.FormatAddresses(plan.HeldAddresses(svc)))
 	}
 	stuck := slices.DeleteFunc(slices.Clone(where), func(w string) bool { return !strings.Contains(w, ": ") })
 	if now := strings.Join(stuck, "; "); now != "" && now != told {
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"not withdrawn from %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer", now)
+			"not withdrawn from %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer %s", now, b.Name)
 		kept.told[svc.UID] = now
 	}
 }
@@ -131,24 +143,23 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 
 // releaseOrphans lets Services go that a Balancer holds which no longer exists:
 // somebody removed its finalizer, and with it the hosts to ask.
-func (r *balancerReconciler) releaseOrphans(ctx context.Context, balancers []*v1alpha1.Balancer) error {
+func (r *balancerReconciler) releaseOrphans(ctx context.Context, balancers []*v1alpha1.Balancer, claims plan.Claims) error {
 	exists := map[string]bool{}
 	for _, b := range balancers {
 		exists[b.Name] = true
 	}
-	claims := plan.NewClaims(balancers)
-	held, err := r.reader.services(ctx, keyAnyHeld)
+	held, err := r.reader.services(ctx, keyHeld)
 	if err != nil {
 		return err
 	}
 	orphans := slices.DeleteFunc(held, func(svc *corev1.Service) bool {
-		return exists[plan.HeldBy(svc)] || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, balancers)
+		return slices.ContainsFunc(plan.Holders(svc), func(name string) bool { return exists[name] }) || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, balancers)
 	})
 	return each(ctx, orphans, func(ctx context.Context, svc *corev1.Service) error {
-		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"Balancer %q, which held this Service, no longer exists: its hosts were not asked to withdraw it", plan.HeldBy(svc))
 		gone := &v1alpha1.Balancer{}
-		gone.Name = plan.HeldBy(svc)
+		gone.Name = plan.Carrier(plan.Holders(svc), svc)
+		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
+			"Balancer %q, which held this Service, no longer exists: its hosts were not asked to withdraw it", gone.Name)
 		return r.releaseService(ctx, gone, svc)
 	})
 }

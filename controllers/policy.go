@@ -15,7 +15,6 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -41,7 +40,10 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	claims := plan.NewClaims(balancers)
+	claims, err := r.reader.claims(ctx, balancers)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	carrier := func(svc *corev1.Service) (translate.Carrier, bool) {
 		b := claims.Of(svc)
 		if b == nil {
@@ -129,5 +131,6 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace)).
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
 		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.AddressPool{}, watch(everywhere), builder.WithPredicates(specChanged)).
 		Complete(r)
 }

@@ -65,7 +65,7 @@ func refusalsByPath(states []deliver.State) map[string][]string {
 }
 
 // publish tells every carried Service what became of it.
-func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, kept *memory, desired *plan.Plan, states []deliver.State) error {
+func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, kept *memory, a *plan.Assignments, desired *plan.Plan, states []deliver.State) error {
 	hosts, refusals := hostsInWords(states), refusalsByPath(states)
 	live := map[string]bool{}
 	type job struct {
@@ -74,11 +74,13 @@ func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, 
 		update bool
 	}
 	var jobs []job
+	enough := map[*plan.Service]bool{}
 	for _, svc := range desired.Services {
 		live[string(svc.Object.UID)] = true
 		p := prove(b, desired.Set, svc, states, refusals)
+		enough[svc] = p.enough
 		update := false
-		if p.enough && svc.Shape != "" {
+		if p.enough && svc.Shape != "" && svc.From == "" {
 			was, known := kept.proven[svc.Object.UID]
 			update = known && was != svc.Shape
 			kept.proven[svc.Object.UID] = svc.Shape
@@ -90,17 +92,29 @@ func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, 
 			delete(kept.proven, uid)
 		}
 	}
+	ready, blocked := desired.Ready(func(svc *plan.Service) bool { return enough[svc] })
 	return each(ctx, jobs, func(ctx context.Context, j job) error {
-		if err := r.publishService(ctx, j.svc, j.proof, hosts, j.update); err != nil {
+		switch {
+		case slices.Contains(ready, j.svc):
+			return r.takeOver(ctx, b, a.Record(j.svc.Object), j.svc)
+		case j.svc.From != "":
+			return r.reportArrival(ctx, b, j.svc, movingFrom(b, j.svc, j.proof, blocked[j.svc.Object.UID], hosts))
+		case j.svc.Staying && len(j.svc.Addresses) == 0:
+			return nil // nobody was told of an address: whoever takes it over tells the first
+		}
+		if err := r.publishService(ctx, b, j.svc, j.proof, hosts, j.update); err != nil {
 			return err
 		}
-		return r.settle(ctx, b, desired.Set, j.svc, j.proof)
+		return r.settle(ctx, b, a, desired.Set, j.svc, j.proof)
 	})
 }
 
 // settle takes from the record what a Service had before, once every host
 // has proved that it is there no longer.
-func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, desired *fileset.Set, svc *plan.Service, p proof) error {
+func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, assigned *plan.Assignments, desired *fileset.Set, svc *plan.Service, p proof) error {
+	if len(svc.Others) > 0 || svc.Staying {
+		return r.comeFirst(ctx, b, assigned.Record(svc.Object), svc)
+	}
 	if !p.all || !plan.Held(svc.Object) || len(svc.Addresses) == 0 {
 		return nil
 	}
@@ -109,7 +123,7 @@ func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, d
 			return nil
 		}
 	}
-	if patch := holdPatch(svc.Object, b.Name, svc.Addresses); patch != nil {
+	if patch := holdPatch(svc.Object, plan.Record{Holders: []string{b.Name}, Carrier: b.Name, Addresses: svc.Addresses}); patch != nil {
 		return r.patch.metadata(ctx, svc.Object, patch)
 	}
 	return nil
@@ -117,11 +131,11 @@ func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, d
 
 // publishService brings one Service's status to what it should be and tells
 // what changed.
-func (r *balancerReconciler) publishService(ctx context.Context, svc *plan.Service, p proof, hosts string, updated bool) error {
+func (r *balancerReconciler) publishService(ctx context.Context, b *v1alpha1.Balancer, svc *plan.Service, p proof, hosts string, updated bool) error {
 	if svc.Object.Spec.Type == corev1.ServiceTypeNodePort {
-		return r.publishExposed(ctx, svc, p)
+		return r.publishExposed(ctx, b, svc, p)
 	}
-	want := desiredStatus(svc, p, hosts)
+	want := desiredStatus(b, svc, p, hosts)
 	have := &svc.Object.Status
 	status := object{}
 	if !equality.Semantic.DeepEqual(have.LoadBalancer.Ingress, want.ingress) {
@@ -149,6 +163,7 @@ func (r *balancerReconciler) tell(ctx context.Context, svc *plan.Service, want s
 	}
 	for _, c := range changed {
 		switch {
+		case c.Type == v1alpha1.ConditionMoving: // told where it turns
 		case c.Reason == v1alpha1.ReasonNoEligibleNodes:
 			r.events.warning(ctx, svc.Object, v1alpha1.EventUnavailable, "%s", c.Message)
 		case c.Type == v1alpha1.ConditionPortsError,
@@ -179,7 +194,7 @@ const programmedMessage = "its listeners are proved to be live"
 
 // desiredStatus decides what users of a Service are told. An address appears
 // once it was proved, and stays from then on.
-func desiredStatus(svc *plan.Service, p proof, hosts string) serviceStatus {
+func desiredStatus(b *v1alpha1.Balancer, svc *plan.Service, p proof, hosts string) serviceStatus {
 	published := plan.Published(svc.Object)
 	if !plan.Held(svc.Object) {
 		published = nil // by another provider
@@ -194,6 +209,7 @@ func desiredStatus(svc *plan.Service, p proof, hosts string) serviceStatus {
 		s.ingress = svc.Object.Status.LoadBalancer.Ingress // nothing better is known
 	}
 	s.conditions = append(s.conditions, portsCondition(svc))
+	s.conditions = append(s.conditions, moved(b, svc)...)
 	if c, known := programmedCondition(svc, p, hosts); known {
 		s.conditions = append(s.conditions, c)
 	}
@@ -283,7 +299,7 @@ func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 	if ourClass && len(svc.Status.LoadBalancer.Ingress) > 0 {
 		status["loadBalancer"] = object{"ingress": nil}
 	}
-	gone := []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed}}
+	gone := []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}}
 	if ourClass || svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		gone = append(gone, metav1.Condition{Type: v1alpha1.ConditionPortsError})
 	}
@@ -298,9 +314,12 @@ func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 
 // publishExposed tells a Service of type NodePort, whose status the API server
 // keeps free of addresses, by annotation and event.
-func (r *balancerReconciler) publishExposed(ctx context.Context, svc *plan.Service, p proof) error {
-	c, known := programmedCondition(svc, p, "")
-	if conditions, changed := conditionsPatch(svc.Object.Status.Conditions, []metav1.Condition{c}); known && len(conditions) > 0 {
+func (r *balancerReconciler) publishExposed(ctx context.Context, b *v1alpha1.Balancer, svc *plan.Service, p proof) error {
+	want := moved(b, svc)
+	if c, known := programmedCondition(svc, p, ""); known {
+		want = append(want, c)
+	}
+	if conditions, changed := conditionsPatch(svc.Object.Status.Conditions, want); len(conditions) > 0 {
 		if err := r.patch.status(ctx, svc.Object, object{"conditions": conditions}); err != nil {
 			return err
 		}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -77,25 +77,44 @@ func patchStatus(ctx context.Context, c client.Client, was, now client.Object) (
 
 // holdPatch is the metadata that records what a Service holds, nil where it is
 // on record already. It is written before anything is programmed.
-func holdPatch(svc *corev1.Service, balancer string, addresses []netip.Addr) object {
+func holdPatch(svc *corev1.Service, record plan.Record) object {
 	finalizers := []string{v1alpha1.CleanupFinalizer}
 	if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		finalizers = append(finalizers, v1alpha1.SharedFinalizer)
 	}
 	missing := slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return slices.Contains(svc.Finalizers, f) })
-	list := plan.FormatAddresses(addresses)
-	if len(missing) == 0 &&
-		svc.Annotations[v1alpha1.HeldByAnnotation] == balancer &&
-		svc.Annotations[v1alpha1.HeldAddressesAnnotation] == list {
+	annotations := recordAnnotations(record)
+	same := len(missing) == 0
+	for key, value := range annotations {
+		was, there := svc.Annotations[key]
+		same = same && there == (value != nil) && (!there || was == value)
+	}
+	if same {
 		return nil
 	}
-	return object{
-		"finalizers": finalizers,
-		"annotations": object{
-			v1alpha1.HeldByAnnotation:        balancer,
-			v1alpha1.HeldAddressesAnnotation: list,
-		},
+	return locked(svc, record, object{"finalizers": finalizers, "annotations": annotations})
+}
+
+// recordAnnotations are a record as it is written; nil: not there.
+func recordAnnotations(r plan.Record) object {
+	annotations := object{
+		v1alpha1.HeldByAnnotation:        strings.Join(r.Holders, ","),
+		v1alpha1.HeldAddressesAnnotation: plan.FormatAddresses(r.Addresses),
+		v1alpha1.CarriedByAnnotation:     nil,
 	}
+	if r.Carrier != r.Holders[0] {
+		annotations[v1alpha1.CarriedByAnnotation] = r.Carrier
+	}
+	return annotations
+}
+
+// locked makes a patch of what several Balancers write fail if the Service was
+// changed since it was read.
+func locked(svc *corev1.Service, record plan.Record, metadata object) object {
+	if len(record.Holders) > 1 || len(plan.Holders(svc)) > 1 {
+		metadata["resourceVersion"] = svc.ResourceVersion
+	}
+	return metadata
 }
 
 // releasePatch is the metadata that ends our part in a Service. The shared
@@ -111,6 +130,7 @@ func releasePatch(svc *corev1.Service, othersClass bool) object {
 		"annotations": object{
 			v1alpha1.HeldByAnnotation:            nil,
 			v1alpha1.HeldAddressesAnnotation:     nil,
+			v1alpha1.CarriedByAnnotation:         nil,
 			v1alpha1.AssignedAddressesAnnotation: nil,
 		},
 	}

@@ -107,16 +107,16 @@ func hostStatuses(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostS
 
 func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Plan) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: "in force"}
-	holder, byDefault := claims.ClassHolder(plan.Class(b)), claims.Default()
+	var oldest *v1alpha1.Balancer
+	if defaults := claims.Defaults(); b.Spec.Default && len(defaults) > 0 {
+		oldest = defaults[0]
+	}
 	switch {
 	case b.DeletionTimestamp != nil:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonWithdrawing, "being deleted: its Services are withdrawn from every host first"
-	case holder != nil && holder.Name != b.Name:
-		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonClassTaken
-		c.Message = fmt.Sprintf("Balancer %s is older and serves the class %s: delete one of them", holder.Name, plan.Class(b))
-	case b.Spec.Default && byDefault != nil && byDefault.Name != b.Name:
+	case oldest != nil && oldest.Name != b.Name:
 		c.Reason = v1alpha1.ReasonDefaultTaken
-		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; this one serves the class %s only", byDefault.Name, plan.Class(b))
+		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; of these, this one serves those whose addresses are of its pools, and those for which the other has no pool", oldest.Name)
 	case desired.NodesProblem != nil && desired.NodesProblem.Fatal:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, desired.NodesProblem.Reason, desired.NodesProblem.Message+"; what runs stays as it is"
 	case claims.SameRouter(b) != nil:
@@ -126,8 +126,23 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 			other.Name, b.Spec.VirtualAddresses.VRRP.VirtualRouterID)
 	case len(desired.Unsupported) > 0:
 		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(desired.Unsupported, "; ")
+	default:
+		if others := sameClass(claims, b); others != nil {
+			c.Message = fmt.Sprintf("in force; %s the class %s, too: each Service is served by the one whose pool has its addresses",
+				strings.TrimSpace(plan.InWords(others)+" "+map[bool]string{true: "serves", false: "serve"}[len(others) == 1]), plan.Class(b))
+		}
 	}
 	return c
+}
+
+// sameClass are the other Balancers with the class of one.
+func sameClass(claims plan.Claims, b *v1alpha1.Balancer) (names []string) {
+	for _, other := range claims.OfClass(plan.Class(b)) {
+		if other.Name != b.Name {
+			names = append(names, other.Name)
+		}
+	}
+	return names
 }
 
 func programmedBalancer(b *v1alpha1.Balancer, states []deliver.State) metav1.Condition {
@@ -201,14 +216,14 @@ func degradedBalancer(b *v1alpha1.Balancer, desired *plan.Plan, states []deliver
 }
 
 // reportPools writes the statuses of a Balancer's pools where they differ.
-func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, pools []v1alpha1.AddressPool, problems map[string]*ipam.Problem, usage map[string]ipam.Usage) error {
+func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, desired *plan.Plan, pools []v1alpha1.AddressPool, problems map[string]*ipam.Problem, usage map[string]ipam.Usage) error {
 	mine := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool { return p.Spec.Balancer != b.Name })
 	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
 		used, accepted := usage[p.Name]
 		if accepted {
 			r.metrics.pool(b.Name, p.Name, used)
 		}
-		return r.reportPool(ctx, p, problems[p.Name], used)
+		return r.reportPool(ctx, p, problems[p.Name], desired.PoolNotes[p.Name], used)
 	})
 }
 
@@ -227,16 +242,21 @@ func (r *balancerReconciler) reportOrphanPools(ctx context.Context, balancer str
 				Message: fmt.Sprintf("there is no Balancer %q: create it, or correct spec.balancer", balancer),
 			}
 		}
-		return r.reportPool(ctx, p, problem, ipam.Usage{})
+		return r.reportPool(ctx, p, problem, nil, ipam.Usage{})
 	})
 }
 
-func (r *balancerReconciler) reportPool(ctx context.Context, p *v1alpha1.AddressPool, problem *ipam.Problem, used ipam.Usage) error {
+// reportPool writes the status of a pool that has a problem, or is in force with
+// or without a note.
+func (r *balancerReconciler) reportPool(ctx context.Context, p *v1alpha1.AddressPool, problem, note *ipam.Problem, used ipam.Usage) error {
 	changed := p.DeepCopy()
 	changed.Status.IPv4, changed.Status.IPv6 = addressUsage(used.IPv4), addressUsage(used.IPv6)
 	c := metav1.Condition{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
 		Reason: v1alpha1.ReasonAccepted, Message: "in force", ObservedGeneration: p.Generation,
+	}
+	if note != nil {
+		c.Reason, c.Message = note.Reason, note.Message
 	}
 	if problem != nil {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, problem.Reason, problem.Message
@@ -249,8 +269,8 @@ func (r *balancerReconciler) reportPool(ctx context.Context, p *v1alpha1.Address
 		return err
 	}
 	was := meta.FindStatusCondition(p.Status.Conditions, c.Type)
-	if problem != nil && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {
-		r.events.warning(ctx, p, problem.Reason, "%s", problem.Message)
+	if c.Reason != v1alpha1.ReasonAccepted && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {
+		r.events.warning(ctx, p, c.Reason, "%s", c.Message)
 	}
 	return nil
 }

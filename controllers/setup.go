@@ -98,7 +98,7 @@ func (c concerns) balancer(ctx context.Context, obj client.Object) []string {
 	return append(c.all(ctx, obj), obj.GetName())
 }
 
-// service concerns who serves it, or should by the name that it gives, and who
+// service concerns who may serve it, or should by the name that it gives, and who
 // holds it, whether they exist or not.
 func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	svc := obj.(*corev1.Service)
@@ -110,15 +110,20 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 		return nil
 	}
 	var names []string
-	if b := plan.NewClaims(balancers).Of(svc); b != nil {
+	for _, b := range plan.NewClaims(balancers, nil, nil).MayServe(svc) {
 		names = append(names, b.Name)
-	} else if name := plan.AsksFor(svc); name != "" {
+	}
+	if name := plan.AsksFor(svc); len(names) == 0 && name != "" {
 		names = append(names, name)
 	}
-	if plan.Held(svc) {
-		names = append(names, plan.HeldBy(svc))
+	if !plan.Held(svc) {
+		return names
 	}
-	return names
+	holders := plan.Holders(svc)
+	if len(holders) == 0 {
+		return append(names, "") // nobody of that name: whose record was removed is let go
+	}
+	return append(names, holders...)
 }
 
 // slice concerns those of its Service, if it matters where the endpoints are.

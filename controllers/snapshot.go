@@ -21,8 +21,7 @@ const (
 	indexServices = "external-lb/services"
 	keyClass      = "class:"   // and a loadBalancerClass, empty for none
 	keyExposed    = "exposed:" // and the Balancer that a NodePort Service names
-	keyHeld       = "held:"    // and the Balancer on record
-	keyAnyHeld    = "held"
+	keyHeld       = "held"
 	indexSlices   = "external-lb/service" // namespace/name of an EndpointSlice's Service
 )
 
@@ -42,7 +41,7 @@ func serviceKeys(svc *corev1.Service) []string {
 		}
 	}
 	if plan.Held(svc) {
-		keys = append(keys, keyHeld+plan.HeldBy(svc), keyAnyHeld)
+		keys = append(keys, keyHeld)
 	}
 	return keys
 }
@@ -97,11 +96,14 @@ func (r reader) services(ctx context.Context, key string) ([]*corev1.Service, er
 func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer, pools []*ipam.Pool) (*plan.Snapshot, error) {
 	s := &plan.Snapshot{
 		Balancer:       b,
-		Claims:         plan.NewClaims(all),
 		KnownBalancers: map[string]bool{},
 		Slices:         map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
-		Namespaces:     map[string]labels.Set{},
 	}
+	var err error
+	if s.Namespaces, err = r.namespaces(ctx); err != nil {
+		return nil, err
+	}
+	s.Claims = plan.NewClaims(all, pools, s.Namespaces)
 	for _, other := range all {
 		s.KnownBalancers[other.Name] = true
 	}
@@ -126,26 +128,43 @@ func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alp
 		return nil, err
 	}
 	s.Policies = pointers(policies.Items)
-	var namespaces corev1.NamespaceList
-	if err := r.list(ctx, &namespaces); err != nil {
-		return nil, err
-	}
-	for i := range namespaces.Items {
-		s.Namespaces[namespaces.Items[i].Name] = namespaces.Items[i].Labels
-	}
 	return s, nil
 }
 
-// addServices reads the Services that name the Balancer in any way, each once.
+// namespaces are the labels of each.
+func (r reader) namespaces(ctx context.Context) (map[string]labels.Set, error) {
+	var list corev1.NamespaceList
+	if err := r.list(ctx, &list); err != nil {
+		return nil, err
+	}
+	out := make(map[string]labels.Set, len(list.Items))
+	for i := range list.Items {
+		out[list.Items[i].Name] = list.Items[i].Labels
+	}
+	return out, nil
+}
+
+// claims settles who serves what, as snapshot does.
+func (r reader) claims(ctx context.Context, all []*v1alpha1.Balancer) (plan.Claims, error) {
+	_, pools, _, err := r.pools(ctx)
+	if err != nil {
+		return plan.Claims{}, err
+	}
+	namespaces, err := r.namespaces(ctx)
+	return plan.NewClaims(all, pools, namespaces), err
+}
+
+// addServices reads the Services that name the Balancer in any way, and those
+// that have addresses which are now of its pools, each once.
 func (r reader) addServices(ctx context.Context, s *plan.Snapshot) error {
 	seen := map[types.UID]bool{}
-	for _, key := range []string{keyClass + plan.Class(s.Balancer), keyClass, keyExposed + s.Balancer.Name, keyHeld + s.Balancer.Name} {
+	for _, key := range []string{keyClass + plan.Class(s.Balancer), keyClass, keyExposed + s.Balancer.Name, keyHeld} {
 		services, err := r.services(ctx, key)
 		if err != nil {
 			return err
 		}
 		for _, svc := range services {
-			if !seen[svc.UID] && (plan.HeldBy(svc) == s.Balancer.Name || s.Claims.Of(svc) == s.Balancer) {
+			if !seen[svc.UID] && s.Concerns(svc) {
 				seen[svc.UID] = true
 				s.Services = append(s.Services, svc)
 			}

@@ -23,10 +23,22 @@ type AddressRange string
 
 // AddressPoolSpec describes addresses that a Balancer may assign.
 type AddressPoolSpec struct {
-	// balancer that assigns these addresses.
+	// balancer that assigns these addresses. When it is changed, Services that
+	// the other Balancer may serve, too (it has their class), move there and keep
+	// their addresses: the new one proves them before the old one withdraws them.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Balancer string `json:"balancer"`
+
+	// keepOn names Balancers that go on carrying the Services of this pool that
+	// move away from them: both carry them until the name is taken out again. For
+	// whoever must lead the traffic to the other hosts by hand.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +listType=set
+	KeepOn []string `json:"keepOn,omitempty"`
 
 	// addresses: prefixes, ranges and single addresses, IPv4 and IPv6. Every
 	// address of a prefix is used, also its first and last.

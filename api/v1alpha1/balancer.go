@@ -30,13 +30,17 @@ type BalancerSpec struct {
 
 	// loadBalancerClass selects the Services of this Balancer: those whose
 	// spec.loadBalancerClass equals it. Default: external-lb.dev/<name of the Balancer>.
+	// Several Balancers may have one class: a Service is served by the one whose
+	// pool has its addresses, and without addresses by the oldest that has a pool for it.
 	// +optional
 	// +kubebuilder:validation:MaxLength=316
 	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$`
 	LoadBalancerClass string `json:"loadBalancerClass,omitempty"`
 
 	// default makes this Balancer serve Services without a class, too. Where
-	// several Balancers say so, the oldest serves them and the others are told.
+	// several Balancers say so, the oldest that has a pool for them serves them,
+	// and the others are told. Those that have addresses are served by the one
+	// whose pool has these.
 	// +optional
 	Default bool `json:"default,omitempty"`
 

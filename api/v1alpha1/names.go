@@ -30,8 +30,13 @@ const (
 	// live, and HeldAddressesAnnotation its addresses, comma separated. They are
 	// written together with the finalizers, before anything is programmed, and
 	// are the record of what the Service holds until its withdrawal is confirmed.
+	// While a Service moves it is held by several, comma separated, in the order
+	// in which they came.
 	HeldByAnnotation        = "external-lb.dev/held-by"
 	HeldAddressesAnnotation = "external-lb.dev/held-addresses"
+	// CarriedByAnnotation names that one of several holders which proved the
+	// Service last and tells its status. Without it: the first of them.
+	CarriedByAnnotation = "external-lb.dev/carried-by"
 	// AssignedAddressesAnnotation, on a Service of type NodePort, is what
 	// status.loadBalancer.ingress is on one of type LoadBalancer: written once
 	// the addresses answer.
@@ -56,6 +61,8 @@ const (
 	ConditionUnsupported = "Unsupported"
 	// ConditionServiceProgrammed, on a Service: its listeners are proved to be live.
 	ConditionServiceProgrammed = "external-lb.dev/Programmed"
+	// ConditionMoving, on a Service: it is on its way from one Balancer to another.
+	ConditionMoving = "external-lb.dev/Moving"
 	// ConditionPortsError, on a Service: some of its ports are not carried (KEP-1435).
 	ConditionPortsError = "LoadBalancerPortsError"
 )
@@ -69,7 +76,6 @@ const (
 	// Balancer
 	ReasonDefaultTaken     = "DefaultTaken"     // an older Balancer serves Services without a class
 	ReasonRouterIDShared   = "RouterIDShared"   // another Balancer has this virtual router ID
-	ReasonClassTaken       = "ClassTaken"       // an older Balancer has this loadBalancerClass
 	ReasonPending          = "Pending"          // a delivery is on its way
 	ReasonHostsUnreachable = "HostsUnreachable" // too few hosts can be reached
 	ReasonHostsFailed      = "HostsFailed"      // too few hosts could make the configuration live
@@ -79,7 +85,8 @@ const (
 
 	// AddressPool
 	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses
-	ReasonUnknownBalancer = "UnknownBalancer" // spec.balancer names no Balancer
+	ReasonUnknownBalancer = "UnknownBalancer" // spec.balancer, or keepOn, names no Balancer
+	ReasonHeldElsewhere   = "HeldElsewhere"   // Services keep addresses of it on a Balancer that it was taken from
 
 	// Service
 	ReasonAddressUnavailable = "AddressUnavailable" // wanted and taken, or in no pool that allows it
@@ -91,6 +98,7 @@ const (
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
 	ReasonRefused            = "Refused"            // a host's daemon refused the Service
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer
+	ReasonKept               = "Kept"               // proved on both Balancers; keepOn of the pool, or a Service beside it, keeps the old one
 	ReasonMixedProtocol      = "LoadBalancerMixedProtocolNotSupported"
 
 	// UpstreamPolicy
@@ -119,4 +127,7 @@ const (
 	EventUpdateFailed = "UpdateLoadBalancerFailed"
 	EventDeleteFailed = "DeleteLoadBalancerFailed"
 	EventUnavailable  = "UnAvailableLoadBalancer"
+	// And two of our own, for what no cloud does.
+	EventMoving = "MovingLoadBalancer"
+	EventMoved  = "MovedLoadBalancer"
 )

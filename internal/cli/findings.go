@@ -13,7 +13,6 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -37,8 +36,8 @@ func (o *objects) findings(p *planned) findings {
 			out = append(out, finding{"Service " + name(svc.Object), problem.Reason, problem.Message, problem.Fatal})
 		}
 	}
-	if holder := plan.NewClaims(o.balancers).ClassHolder(plan.Class(p.balancer)); holder != p.balancer {
-		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonClassTaken, "an older Balancer, " + holder.Name + ", serves the class " + plan.Class(p.balancer), true})
+	for pool, note := range p.PoolNotes {
+		out = append(out, finding{"AddressPool " + pool, note.Reason, note.Message, false})
 	}
 	if n := p.NodesProblem; n != nil {
 		out = append(out, finding{"Balancer " + p.balancer.Name, n.Reason, n.Message, n.Fatal})
@@ -53,7 +52,7 @@ func (o *objects) findings(p *planned) findings {
 
 // policyFindings are what policies would be told that is not all well.
 func (o *objects) policyFindings() findings {
-	claims := plan.NewClaims(o.balancers)
+	claims := o.claims()
 	carrier := func(svc *corev1.Service) (translate.Carrier, bool) {
 		b := claims.Of(svc)
 		if b == nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -81,7 +82,7 @@ type planned struct {
 
 func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 	snap := &plan.Snapshot{
-		Balancer: b, Claims: plan.NewClaims(o.balancers),
+		Balancer: b, Claims: o.claims(),
 		Nodes: o.nodes, Slices: o.slices, Namespaces: o.namespaces, Policies: o.policies,
 		KnownBalancers: map[string]bool{},
 	}
@@ -90,10 +91,10 @@ func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 	}
 	pools, problems := ipam.ParsePools(o.pools)
 	snap.Pools = slices.DeleteFunc(pools, func(p *ipam.Pool) bool { return p.Balancer != b.Name })
-	snap.Services = o.servicesOf(b, snap.Claims)
+	snap.Services = slices.DeleteFunc(slices.Clone(o.services), func(svc *corev1.Service) bool { return !snap.Concerns(svc) })
 	assigned := plan.Assign(snap)
 	for i, svc := range assigned.Carried {
-		assigned.Carried[i] = onRecord(svc, b, assigned)
+		assigned.Carried[i] = onRecord(svc, assigned)
 	}
 	planner, err := plan.NewPlanner(b.Spec.Engine)
 	if err != nil {
@@ -106,11 +107,17 @@ func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 	return &planned{Plan: p, balancer: b, pools: problems}, nil
 }
 
+// claims settle who serves what.
+func (o *objects) claims() plan.Claims {
+	pools, _ := ipam.ParsePools(o.pools)
+	return plan.NewClaims(o.balancers, pools, o.namespaces)
+}
+
 // servicesOf a Balancer: those that it serves or holds.
 func (o *objects) servicesOf(b *v1alpha1.Balancer, claims plan.Claims) []*corev1.Service {
 	var out []*corev1.Service
 	for _, svc := range o.services {
-		if claims.Of(svc) == b || plan.HeldBy(svc) == b.Name {
+		if claims.Of(svc) == b || slices.Contains(plan.Holders(svc), b.Name) {
 			out = append(out, svc)
 		}
 	}
@@ -118,7 +125,8 @@ func (o *objects) servicesOf(b *v1alpha1.Balancer, claims plan.Claims) []*corev1
 }
 
 // onRecord is a Service as the controller leaves it before it programs it.
-func onRecord(svc *corev1.Service, b *v1alpha1.Balancer, a *plan.Assignments) *corev1.Service {
+func onRecord(svc *corev1.Service, a *plan.Assignments) *corev1.Service {
+	record := a.Record(svc)
 	svc = svc.DeepCopy()
 	if !plan.Held(svc) {
 		svc.Finalizers = append(svc.Finalizers, v1alpha1.CleanupFinalizer)
@@ -126,7 +134,7 @@ func onRecord(svc *corev1.Service, b *v1alpha1.Balancer, a *plan.Assignments) *c
 	if svc.Annotations == nil {
 		svc.Annotations = map[string]string{}
 	}
-	svc.Annotations[v1alpha1.HeldByAnnotation] = b.Name
-	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = plan.FormatAddresses(a.Record(svc))
+	svc.Annotations[v1alpha1.HeldByAnnotation] = strings.Join(record.Holders, ",")
+	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = plan.FormatAddresses(record.Addresses)
 	return svc
 }

@@ -81,14 +81,14 @@ type serviceView struct {
 // views of all Balancers, sorted by name.
 func (o *objects) views() ([]balancerView, error) {
 	out := []balancerView{}
-	claims := plan.NewClaims(o.balancers)
+	claims := o.claims()
 	for _, b := range o.balancers {
 		p, err := o.plan(b)
 		if err != nil {
 			return nil, err
 		}
 		view := balancerView{
-			Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: claims.Default() == b,
+			Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: b.Spec.Default,
 			Problem: balancerProblem(b),
 			Hosts:   hostViews(b),
 			Nodes:   append([]string{}, p.Nodes...),
@@ -137,7 +137,8 @@ func viewService(svc *corev1.Service) serviceView {
 	}
 	for _, p := range []string{
 		problem(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed),
-		portsProblem(svc.Status.Conditions),
+		exception(svc.Status.Conditions, v1alpha1.ConditionPortsError),
+		exception(svc.Status.Conditions, v1alpha1.ConditionMoving),
 	} {
 		if p != "" {
 			problems = append(problems, p)
@@ -169,8 +170,9 @@ func problem(conditions []metav1.Condition, kind string) string {
 	return c.Reason + ": " + c.Message
 }
 
-func portsProblem(conditions []metav1.Condition) string {
-	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionPortsError)
+// exception is what a condition says that is there, and True, only at times.
+func exception(conditions []metav1.Condition, kind string) string {
+	c := meta.FindStatusCondition(conditions, kind)
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return ""
 	}

@@ -21,6 +21,7 @@ type Pool struct {
 	AutoAssign bool
 	Priority   int32
 	SharePorts bool
+	KeepOn     []string // Balancers that go on carrying Services which move away from them
 
 	services, namespaces labels.Selector
 	spans                [families][]span // sorted, apart from each other
@@ -89,6 +90,7 @@ func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
 		AutoAssign: spec.AutoAssign == nil || *spec.AutoAssign,
 		Priority:   spec.Priority,
 		SharePorts: spec.Sharing == v1alpha1.SharingPorts,
+		KeepOn:     spec.KeepOn,
 	}
 	if p.Balancer == "" {
 		return nil, fmt.Errorf("spec.balancer is empty: name the Balancer that assigns these addresses")

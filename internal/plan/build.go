@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,6 +35,9 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if parked := a.parked(); translated.Config.VRRP != nil && len(parked) > 0 {
+		set = set.Without(parked...)
+	}
 	sets, err := forHosts(set, translated.Config.VRRP, s.Balancer)
 	if err != nil {
 		return nil, err
@@ -44,7 +48,9 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		Nodes:        translated.Nodes,
 		NodesProblem: translated.NodesProblem,
 		Unsupported:  translated.Unsupported,
+		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}
+	out.PoolNotes = s.poolNotes(out.Elsewhere)
 	shapes := make(map[types.UID]string, len(translated.Config.Services))
 	for _, svc := range translated.Config.Services {
 		shapes[types.UID(svc.ID.UID)] = shape(svc)
@@ -52,7 +58,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	for _, svc := range a.Carried {
 		view := &Service{Object: svc, Addresses: a.ByService[svc.UID].Addresses, Shape: shapes[svc.UID], Direct: s.Balancer.Spec.Direct()}
 		view.Path, _ = Path(svc)
-		if translated.Config.VRRP != nil {
+		if translated.Config.VRRP != nil && !a.waitsForAddress(svc) {
 			for _, a := range view.Addresses {
 				view.Addressed = append(view.Addressed, AddressPath(a))
 			}
@@ -60,13 +66,17 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		if result := translated.Services[svc.UID]; result != nil {
 			view.PortErrors = result.PortErrors
 		}
+		s.addMove(view, a)
 		view.Problems = problems(a, translated.Services[svc.UID], svc, unrendered[svc.UID])
+		if why := s.strayed(svc); why != "" && a.roles[svc.UID] == carried {
+			view.Problems = append(view.Problems, Problem{v1alpha1.ReasonAddressUnavailable, why, false})
+		}
 		out.Services = append(out.Services, view)
 	}
 	for _, svc := range a.Waiting {
 		out.Services = append(out.Services, &Service{Object: svc, Problems: []Problem{{
 			Reason: v1alpha1.ReasonWithdrawing, Fatal: true,
-			Message: fmt.Sprintf("Balancer %s has not confirmed yet that it no longer carries this Service", HeldBy(svc)),
+			Message: fmt.Sprintf("%s has not confirmed yet that it no longer carries this Service", InWords(a.holders(svc))),
 		}}})
 	}
 	return out, nil

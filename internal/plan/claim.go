@@ -7,9 +7,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
 )
 
 // Class is the loadBalancerClass that a Balancer serves.
@@ -20,46 +22,53 @@ func Class(b *v1alpha1.Balancer) string {
 	return v1alpha1.DefaultClassPrefix + b.Name
 }
 
-// Claims says which Balancer serves which Service.
+// Claims says which Balancer serves which Service. A Balancer that is being
+// deleted serves nothing.
 type Claims struct {
-	byName    map[string]*v1alpha1.Balancer
-	byClass   map[string]*v1alpha1.Balancer
-	byDefault *v1alpha1.Balancer
-	byAge     []*v1alpha1.Balancer
+	byAge      []*v1alpha1.Balancer
+	pools      []*ipam.Pool // of every Balancer
+	namespaces map[string]labels.Set
 }
 
-// NewClaims settles who serves what: of two Balancers with one class, or two
-// defaults, the older one does. A Balancer that is being deleted serves nothing.
-func NewClaims(balancers []*v1alpha1.Balancer) Claims {
-	c := Claims{byName: map[string]*v1alpha1.Balancer{}, byClass: map[string]*v1alpha1.Balancer{}}
-	byAge := slices.SortedFunc(slices.Values(balancers), func(a, b *v1alpha1.Balancer) int {
+// NewClaims settles who serves what, from every Balancer, every pool that is in
+// force and the labels of namespaces.
+func NewClaims(balancers []*v1alpha1.Balancer, pools []*ipam.Pool, namespaces map[string]labels.Set) Claims {
+	c := Claims{pools: pools, namespaces: namespaces}
+	c.byAge = slices.SortedFunc(slices.Values(balancers), func(a, b *v1alpha1.Balancer) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
-	for _, b := range byAge {
-		if b.DeletionTimestamp != nil {
-			continue
-		}
-		c.byAge = append(c.byAge, b)
-		if _, taken := c.byClass[Class(b)]; taken {
-			continue
-		}
-		c.byClass[Class(b)] = b
-		c.byName[b.Name] = b
-		if b.Spec.Default && c.byDefault == nil {
-			c.byDefault = b
-		}
-	}
+	c.byAge = slices.DeleteFunc(c.byAge, func(b *v1alpha1.Balancer) bool { return b.DeletionTimestamp != nil })
 	return c
 }
 
-// ClassHolder is the Balancer that serves a class, nil if none does.
-func (c Claims) ClassHolder(class string) *v1alpha1.Balancer { return c.byClass[class] }
+// OfClass are the Balancers that serve a class, the oldest first.
+func (c Claims) OfClass(class string) []*v1alpha1.Balancer {
+	return c.which(func(b *v1alpha1.Balancer) bool { return Class(b) == class })
+}
+
+// Defaults are the Balancers that serve Services without a class, the oldest first.
+func (c Claims) Defaults() []*v1alpha1.Balancer {
+	return c.which(func(b *v1alpha1.Balancer) bool { return b.Spec.Default })
+}
 
 // Named is the Balancer of a name, nil if it serves nothing.
-func (c Claims) Named(name string) *v1alpha1.Balancer { return c.byName[name] }
+func (c Claims) Named(name string) *v1alpha1.Balancer { return named(c.byAge, name) }
 
-// Default is the Balancer that serves Services without a class, nil if none does.
-func (c Claims) Default() *v1alpha1.Balancer { return c.byDefault }
+func (c Claims) which(serves func(*v1alpha1.Balancer) bool) (out []*v1alpha1.Balancer) {
+	for _, b := range c.byAge {
+		if serves(b) {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func named(balancers []*v1alpha1.Balancer, name string) *v1alpha1.Balancer {
+	if i := slices.IndexFunc(balancers, func(b *v1alpha1.Balancer) bool { return b.Name == name }); i >= 0 {
+		return balancers[i]
+	}
+	return nil
+}
 
 // SameRouter is another Balancer with the same virtual router ID, nil if none has
 // it: on one network segment, the hosts of both would take each other for their own.
@@ -80,19 +89,48 @@ func routerID(b *v1alpha1.Balancer) int32 {
 	return 0
 }
 
-// Of is the Balancer that a Service asks for, nil if none serves it.
-func (c Claims) Of(svc *corev1.Service) *v1alpha1.Balancer {
+// MayServe are the Balancers that a Service asks for, the oldest first.
+func (c Claims) MayServe(svc *corev1.Service) []*v1alpha1.Balancer {
 	switch svc.Spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
 		if svc.Spec.LoadBalancerClass == nil {
-			return c.byDefault
+			return c.Defaults()
 		}
-		return c.byClass[*svc.Spec.LoadBalancerClass]
+		return c.OfClass(*svc.Spec.LoadBalancerClass)
 	case corev1.ServiceTypeNodePort:
-		return c.byName[svc.Annotations[v1alpha1.BalancerAnnotation]]
-	default:
+		if b := c.Named(svc.Annotations[v1alpha1.BalancerAnnotation]); b != nil {
+			return []*v1alpha1.Balancer{b}
+		}
+	}
+	return nil
+}
+
+// Of is the Balancer that serves a Service, nil if none does. Of several that it
+// asks for, it is the one whose pools have its addresses, else the one that
+// carries it already; for a Service that has none of this, the oldest that has a
+// pool for it.
+func (c Claims) Of(svc *corev1.Service) *v1alpha1.Balancer {
+	may := c.MayServe(svc)
+	if len(may) < 2 {
+		return first(may)
+	}
+	for _, name := range []string{c.owner(svc), Carrier(Holders(svc), svc)} {
+		if b := named(may, name); b != nil {
+			return b
+		}
+	}
+	wish := c.wish(svc)
+	fitting := slices.IndexFunc(may, func(b *v1alpha1.Balancer) bool {
+		return slices.ContainsFunc(c.pools, func(p *ipam.Pool) bool { return p.Balancer == b.Name && p.Fits(wish) })
+	})
+	return may[max(0, fitting)]
+}
+
+func first[T any](list []*T) *T {
+	if len(list) == 0 {
 		return nil
 	}
+	return list[0]
 }
 
 // AsksFor is the name of the Balancer that a Service names, "" if it names none
@@ -115,15 +153,6 @@ func AsksFor(svc *corev1.Service) string {
 // our finalizer from before anything was programmed until it was withdrawn.
 func Held(svc *corev1.Service) bool {
 	return slices.Contains(svc.Finalizers, v1alpha1.CleanupFinalizer)
-}
-
-// HeldBy names the Balancer that holds a Service, "" if it is not held or
-// somebody removed the record.
-func HeldBy(svc *corev1.Service) string {
-	if !Held(svc) {
-		return ""
-	}
-	return svc.Annotations[v1alpha1.HeldByAnnotation]
 }
 
 // HeldAddresses are the addresses on record for a Service. What does not parse

@@ -40,6 +40,10 @@ type Plan struct {
 	Nodes        []string                // that are backends
 	NodesProblem *translate.Problem
 	Unsupported  []string // settings of spec.defaults that the engine cannot do
+	// Elsewhere are the Services that another Balancer goes on carrying, on
+	// addresses of this one's pools.
+	Elsewhere []*corev1.Service
+	PoolNotes map[string]*ipam.Problem // by pool: what is not as its owner may think
 }
 
 // Service is what a Balancer does for one Service.
@@ -54,6 +58,11 @@ type Service struct {
 	Direct     bool      // nodes get packets with the Service's address on them
 	Problems   []Problem // the fatal ones first
 	PortErrors map[translate.PortKey]string
+
+	From    string   // the Balancer that carries it until this one has proved it; "": none
+	Kept    string   // why it is not taken over even then
+	Staying bool     // another Balancer is about to take it over
+	Others  []string // the other Balancers on whose hosts it may be live
 }
 
 // Problem is something that a Service's owner should know.

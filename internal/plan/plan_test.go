@@ -55,18 +55,18 @@ func held(by, addresses string) func(*corev1.Service) {
 
 func TestS01_WhoServesWhat(t *testing.T) {
 	older, younger := balancer("older", 9, isDefault), balancer("younger", 1, isDefault)
-	sameClass := balancer("thief", 0, func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = "external-lb.dev/older" })
+	sameClass := balancer("partner", 0, func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = "external-lb.dev/older" })
 	leaving := balancer("leaving", 99, isDefault, func(b *v1alpha1.Balancer) { b.DeletionTimestamp = ptr.To(metav1.Now()) })
-	claims := NewClaims([]*v1alpha1.Balancer{younger, sameClass, leaving, older})
+	claims := NewClaims([]*v1alpha1.Balancer{younger, sameClass, leaving, older}, nil, nil)
 	for name, c := range map[string]struct {
 		svc  *corev1.Service
 		want *v1alpha1.Balancer
 	}{
-		"by class":               {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/younger") }), younger},
-		"one class, two claims":  {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/older") }), older},
-		"no class":               {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil }), older},
-		"foreign class":          {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/x") }), nil},
-		"class of one that goes": {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/leaving") }), nil},
+		"by class":                        {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/younger") }), younger},
+		"one class, two claims, no pools": {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/older") }), older},
+		"no class":                        {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil }), older},
+		"foreign class":                   {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/x") }), nil},
+		"class of one that goes":          {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/leaving") }), nil},
 		"exposed NodePort": {service("s", func(s *corev1.Service) {
 			s.Spec.Type, s.Annotations = corev1.ServiceTypeNodePort, map[string]string{v1alpha1.BalancerAnnotation: "younger"}
 		}), younger},
@@ -91,7 +91,7 @@ func snapshot(t *testing.T, services ...*corev1.Service) *Snapshot {
 		t.Fatal(problems)
 	}
 	return &Snapshot{
-		Balancer: edge, Claims: NewClaims([]*v1alpha1.Balancer{edge}), Pools: pools, Services: services,
+		Balancer: edge, Claims: NewClaims([]*v1alpha1.Balancer{edge}, pools, nil), Pools: pools, Services: services,
 		KnownBalancers: map[string]bool{"edge": true, "other": true},
 		Nodes: []*corev1.Node{{
 			ObjectMeta: metav1.ObjectMeta{Name: "n1"},

@@ -1,0 +1,16 @@
+package ipam
+
+import "slices"
+
+// Fits reports whether a Service that has no address yet could get one of the
+// pool, were one free.
+func (p *Pool) Fits(r *Request) bool {
+	switch {
+	case p.forbids(r) != "", r.Pool != "" && r.Pool != p.Name:
+		return false
+	case len(r.Wanted) > 0:
+		return slices.ContainsFunc(r.Wanted, p.Contains)
+	default:
+		return p.AutoAssign || r.Pool == p.Name
+	}
+}

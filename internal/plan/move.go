@@ -1,0 +1,317 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// role of a Service for one Balancer.
+type role int
+
+const (
+	nobody    role = iota
+	carried        // served
+	arriving       // to be served as soon as it is proved; another carries it meanwhile
+	staying        // carried until another has proved it
+	leaving        // to be withdrawn
+	waiting        // to be served once another has withdrawn it
+	elsewhere      // on an address of this Balancer's pools, on another's hosts
+)
+
+// role of a Service for the snapshot's Balancer. A Service that keeps its
+// addresses moves without a gap: both Balancers carry it until the new one has
+// proved it. One that cannot keep them is withdrawn first.
+func (s *Snapshot) role(svc *corev1.Service) role {
+	me := s.Balancer.Name
+	var target string
+	if b := s.target(svc); b != nil {
+		target = b.Name
+	}
+	holders := slices.DeleteFunc(Holders(svc), func(name string) bool { return !s.KnownBalancers[name] })
+	carrier := Carrier(holders, svc)
+	keeps := target != "" && s.Claims.owner(svc) == target
+	switch {
+	case target == me && (carrier == "" || carrier == me):
+		return carried
+	case target == me && keeps:
+		return arriving
+	case carrier == me && keeps:
+		return staying
+	case slices.Contains(holders, me):
+		return leaving
+	case target == me:
+		return waiting
+	case slices.ContainsFunc(occupied(svc), s.inMyPools):
+		return elsewhere
+	default:
+		return nobody
+	}
+}
+
+// target is the Balancer that should serve a Service, nil if none should.
+func (s *Snapshot) target(svc *corev1.Service) *v1alpha1.Balancer {
+	if svc.DeletionTimestamp != nil {
+		return nil
+	}
+	return s.Claims.Of(svc)
+}
+
+// Concerns reports whether the plan of the snapshot's Balancer depends on a Service.
+func (s *Snapshot) Concerns(svc *corev1.Service) bool { return s.role(svc) != nobody }
+
+func (s *Snapshot) inMyPools(a netip.Addr) bool {
+	return slices.ContainsFunc(s.Pools, func(p *ipam.Pool) bool { return p.Contains(a) })
+}
+
+// occupied are the addresses on which a Service may be live.
+func occupied(svc *corev1.Service) []netip.Addr {
+	if !Held(svc) {
+		return nil
+	}
+	return append(HeldAddresses(svc), Published(svc)...)
+}
+
+// has are the addresses that a held Service has: of each family the first on
+// record, for those behind it are being left, or what was published.
+func has(svc *corev1.Service) (out []netip.Addr) {
+	addresses := occupied(svc)
+	for _, family := range svc.Spec.IPFamilies {
+		i := slices.IndexFunc(addresses, func(a netip.Addr) bool { return a.Is4() == (family == corev1.IPv4Protocol) })
+		if i >= 0 {
+			out = append(out, addresses[i])
+		}
+	}
+	return out
+}
+
+// owner is the Balancer whose pools have every address of a Service, "" if no
+// single one has.
+func (c Claims) owner(svc *corev1.Service) string {
+	var owner string
+	for _, a := range has(svc) {
+		p := c.poolOf(a)
+		if p == nil || owner != "" && owner != p.Balancer {
+			return ""
+		}
+		owner = p.Balancer
+	}
+	return owner
+}
+
+// poolOf is the pool that has an address, nil if none has.
+func (c Claims) poolOf(a netip.Addr) *ipam.Pool {
+	if i := slices.IndexFunc(c.pools, func(p *ipam.Pool) bool { return p.Contains(a) }); i >= 0 {
+		return c.pools[i]
+	}
+	return nil
+}
+
+// wish is what a Service without an address says of the pools that it may use.
+func (c Claims) wish(svc *corev1.Service) *ipam.Request {
+	wanted, _ := translate.WantedAddresses(svc) // what cannot be read is told by whoever serves it
+	return &ipam.Request{
+		Wanted: wanted, Pool: svc.Annotations[v1alpha1.AddressPoolAnnotation],
+		Labels: svc.Labels, NamespaceLabels: c.namespaces[svc.Namespace],
+	}
+}
+
+// kept says what keeps an arriving Service on the Balancers that had it before,
+// "" if nothing does. A name that nobody has may be a misspelt one.
+func (s *Snapshot) kept(svc *corev1.Service) string {
+	holders := Holders(svc)
+	for _, a := range has(svc) {
+		p := s.Claims.poolOf(a)
+		for _, name := range p.KeepOn {
+			switch {
+			case name == s.Balancer.Name:
+			case !s.KnownBalancers[name]:
+				return fmt.Sprintf("spec.keepOn of AddressPool %s names Balancer %s, which does not exist: correct it or take it out", p.Name, name)
+			case slices.Contains(holders, name):
+				return fmt.Sprintf("spec.keepOn of AddressPool %s keeps Balancer %s: lead the traffic to the hosts of Balancer %s, and then take %s out of it",
+					p.Name, name, s.Balancer.Name, name)
+			}
+		}
+	}
+	return ""
+}
+
+// lostPorts says which ports a Service would lose by moving to a Balancer whose
+// engine cannot carry them, "" if none.
+func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
+	var lost []string
+	for _, in := range s.Object.Status.LoadBalancer.Ingress {
+		for _, port := range s.Object.Spec.Ports {
+			e, failed := s.PortError(port)
+			already := slices.ContainsFunc(in.Ports, func(was corev1.PortStatus) bool {
+				return was.Port == port.Port && was.Protocol == port.Protocol && was.Error != nil
+			})
+			if name := fmt.Sprintf("%d/%s", port.Port, port.Protocol); failed && e == v1alpha1.PortErrorProtocol && !already && !slices.Contains(lost, name) {
+				lost = append(lost, name)
+			}
+		}
+	}
+	if lost == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s cannot carry %s: take that out of the Service, or give the pool back", b.Spec.Engine, strings.Join(lost, ", "))
+}
+
+// poolNotes tell the owners of pools what does not go by them.
+func (s *Snapshot) poolNotes(elsewhere []*corev1.Service) map[string]*ipam.Problem {
+	notes := map[string]*ipam.Problem{}
+	for _, p := range s.Pools {
+		for _, name := range p.KeepOn {
+			if !s.KnownBalancers[name] {
+				notes[p.Name] = &ipam.Problem{
+					Reason:  v1alpha1.ReasonUnknownBalancer,
+					Message: fmt.Sprintf("in force, but spec.keepOn names Balancer %s, which does not exist: what moves here waits until that is corrected", name),
+				}
+			}
+		}
+		var names []string
+		var why string
+		for _, svc := range elsewhere {
+			if slices.ContainsFunc(has(svc), p.Contains) {
+				names = append(names, svc.Namespace+"/"+svc.Name)
+				why = fmt.Sprintf("on %s: they do not come to Balancer %s, %s", InWords(Holders(svc)), p.Balancer, s.Claims.foreign(p.Balancer, svc))
+			}
+		}
+		if len(names) > 0 {
+			slices.Sort(names)
+			notes[p.Name] = &ipam.Problem{
+				Reason: v1alpha1.ReasonHeldElsewhere,
+				Message: fmt.Sprintf("in force, but %d Services (%s) keep addresses of it %s",
+					len(names), strings.Join(names[:min(listed, len(names))], ", "), why),
+			}
+		}
+	}
+	return notes
+}
+
+// listed bounds how many objects a message names.
+const listed = 5
+
+// strayed says why a Service is not served by the Balancer whose pool has its
+// address, "" if it is.
+func (s *Snapshot) strayed(svc *corev1.Service) string {
+	for _, a := range has(svc) {
+		p := s.Claims.poolOf(a)
+		if p == nil || p.Balancer == s.Balancer.Name {
+			continue
+		}
+		return fmt.Sprintf("AddressPool %s, which has %s, is now of Balancer %s, %s; the Service keeps %s on Balancer %s",
+			p.Name, a, p.Balancer, s.Claims.foreign(p.Balancer, svc), a, s.Balancer.Name)
+	}
+	return ""
+}
+
+// foreign says why a Service does not move to a Balancer, and what to do.
+func (c Claims) foreign(balancer string, svc *corev1.Service) string {
+	switch {
+	case c.Named(balancer) == nil:
+		return "which does not exist or is being deleted: correct spec.balancer of the pool"
+	case named(c.MayServe(svc), balancer) != nil:
+		return "which lacks the Service's other addresses: move their pool, too"
+	case svc.Spec.Type == corev1.ServiceTypeNodePort:
+		return fmt.Sprintf("but the Service's annotation %s names another: correct one of the two", v1alpha1.BalancerAnnotation)
+	case svc.Spec.LoadBalancerClass == nil:
+		return "which does not serve Services without a class: set spec.default of it, or give the pool back"
+	default:
+		return fmt.Sprintf("which does not serve the class %s: give the pool to a Balancer with that spec.loadBalancerClass, or back",
+			*svc.Spec.LoadBalancerClass)
+	}
+}
+
+// waitsForAddress reports whether another Balancer's hosts may still have the
+// addresses of a Service.
+func (a *Assignments) waitsForAddress(svc *corev1.Service) bool {
+	holders := a.holders(svc)
+	return len(holders) > 0 && holders[0] != a.balancer
+}
+
+// parked are the files of addresses that another Balancer's hosts may still have.
+// Our hosts listen there and wait: an address on two hosts is worse than one that
+// is on none for a moment.
+func (a *Assignments) parked() (paths []string) {
+	for _, svc := range a.Carried {
+		if a.waitsForAddress(svc) {
+			for _, address := range a.ByService[svc.UID].Addresses {
+				paths = append(paths, AddressPath(address))
+			}
+		}
+	}
+	return paths
+}
+
+// addMove says of a Service how far its move is.
+func (s *Snapshot) addMove(view *Service, a *Assignments) {
+	svc := view.Object
+	holders := a.holders(svc)
+	switch a.roles[svc.UID] {
+	case arriving:
+		view.From, view.Kept = Carrier(holders, svc), cmp.Or(s.kept(svc), view.lostPorts(s.Balancer))
+	case staying:
+		view.Staying = true
+	}
+	view.Others = slices.DeleteFunc(holders, func(name string) bool { return name == a.balancer })
+}
+
+// Ready are the arriving Services that can be taken over, of those that are
+// proved, and why the others of these cannot. Services that share an address go
+// together: the traffic for it goes to one place.
+func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[types.UID]string) {
+	blocked = map[types.UID]string{}
+	stays := map[netip.Addr]string{}
+	for _, svc := range p.Elsewhere {
+		for _, a := range occupied(svc) {
+			stays[a] = svc.Namespace + "/" + svc.Name
+		}
+	}
+	for _, svc := range p.Services {
+		switch {
+		case svc.From == "":
+		case !proved(svc):
+			svc.block(stays)
+		case svc.Kept != "":
+			blocked[svc.Object.UID] = svc.Kept
+			svc.block(stays)
+		default:
+			ready = append(ready, svc)
+		}
+	}
+	for again := true; again; {
+		again = false
+		ready = slices.DeleteFunc(ready, func(svc *Service) bool {
+			for _, a := range svc.Addresses {
+				if other := stays[a]; other != "" {
+					blocked[svc.Object.UID] = fmt.Sprintf("it waits for Service %s, which has the address %s, too, and is not ready: see there", other, a)
+					svc.block(stays)
+					again = true
+					return true
+				}
+			}
+			return false
+		})
+	}
+	return ready, blocked
+}
+
+// block keeps those who share an address with a Service where they are.
+func (s *Service) block(stays map[netip.Addr]string) {
+	for _, a := range s.Addresses {
+		stays[a] = s.Object.Namespace + "/" + s.Object.Name
+	}
+}
+
+// InWords joins names of Balancers.
+func InWords(balancers []string) string { return "Balancer " + strings.Join(balancers, " and ") }

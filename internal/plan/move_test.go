@@ -1,0 +1,407 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
+)
+
+// move is a cluster of several Balancers, each of which looks at it when it is
+// told to, and writes what it would.
+type move struct {
+	t         *testing.T
+	balancers []*v1alpha1.Balancer
+	pools     []v1alpha1.AddressPool
+	services  []*corev1.Service
+}
+
+func sharesClass(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = "external-lb.dev/edge" }
+
+func withVRRP(b *v1alpha1.Balancer) {
+	b.Spec.Hosts = []v1alpha1.Host{{Name: b.Name + "-1"}}
+	b.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
+		Mode: v1alpha1.VRRP,
+		VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: "1s"},
+	}
+}
+
+func pool(name, balancer string, addresses ...v1alpha1.AddressRange) v1alpha1.AddressPool {
+	return v1alpha1.AddressPool{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha1.AddressPoolSpec{Balancer: balancer, Addresses: addresses, Sharing: v1alpha1.SharingPorts},
+	}
+}
+
+// newMove has edge with one pool, and next with the same class and none.
+func newMove(t *testing.T, services ...*corev1.Service) *move {
+	return &move{
+		t: t, services: services,
+		balancers: []*v1alpha1.Balancer{balancer("edge", 9), balancer("next", 1, sharesClass)},
+		pools:     []v1alpha1.AddressPool{pool("public", "edge", "192.0.2.0/29")},
+	}
+}
+
+func published(address string) func(*corev1.Service) {
+	return func(svc *corev1.Service) {
+		svc.Status.LoadBalancer.Ingress = append(svc.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: address})
+	}
+}
+
+func onPort(port int32) func(*corev1.Service) {
+	return func(svc *corev1.Service) { svc.Spec.Ports[0].Port = port }
+}
+
+func (m *move) snapshot(name string) *Snapshot {
+	m.t.Helper()
+	pools, problems := ipam.ParsePools(m.pools)
+	if len(problems) > 0 {
+		m.t.Fatal(problems)
+	}
+	known := map[string]bool{}
+	for _, b := range m.balancers {
+		known[b.Name] = true
+	}
+	return &Snapshot{
+		Balancer: named(m.balancers, name), Claims: NewClaims(m.balancers, pools, nil),
+		Pools:    slices.DeleteFunc(slices.Clone(pools), func(p *ipam.Pool) bool { return p.Balancer != name }),
+		Services: m.services, KnownBalancers: known,
+	}
+}
+
+// looks is one reconcile of a Balancer up to its plan. What is withdrawn is
+// confirmed at once if confirmed says so.
+func (m *move) looks(name string, confirmed bool) *Plan {
+	m.t.Helper()
+	s := m.snapshot(name)
+	a := Assign(s)
+	for _, svc := range a.Carried {
+		if len(a.ByService[svc.UID].Addresses) > 0 {
+			write(svc, a.Record(svc))
+		}
+	}
+	planner, err := NewPlanner(v1alpha1.EngineNginx)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	p, err := planner.Plan(s, a)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, svc := range a.Leaving {
+		if !confirmed {
+			continue
+		}
+		if left := a.Without(svc); left != nil {
+			write(svc, *left)
+		} else {
+			svc.Finalizers, svc.Annotations, svc.Status = nil, nil, corev1.ServiceStatus{}
+		}
+	}
+	return p
+}
+
+// proves lets a Balancer take over what can be, and says what cannot and why.
+func (m *move) proves(name string) map[types.UID]string {
+	m.t.Helper()
+	p := m.looks(name, false)
+	ready, blocked := p.Ready(func(*Service) bool { return true })
+	for _, svc := range ready {
+		a := Assign(m.snapshot(name))
+		record := a.Record(svc.Object)
+		record.Carrier = name
+		write(svc.Object, record)
+	}
+	return blocked
+}
+
+func write(svc *corev1.Service, r Record) {
+	svc.Finalizers = []string{v1alpha1.CleanupFinalizer}
+	if svc.Annotations == nil {
+		svc.Annotations = map[string]string{}
+	}
+	svc.Annotations[v1alpha1.HeldByAnnotation] = strings.Join(r.Holders, ",")
+	svc.Annotations[v1alpha1.CarriedByAnnotation] = r.Carrier
+	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = FormatAddresses(r.Addresses)
+}
+
+// record checks who holds a Service; the carrier has a star.
+func (m *move) record(svc *corev1.Service, want string) {
+	m.t.Helper()
+	holders := Holders(svc)
+	carrier := Carrier(holders, svc)
+	for i, name := range holders {
+		if name == carrier {
+			holders[i] += "*"
+		}
+	}
+	if got := strings.Join(holders, " "); got != want {
+		m.t.Errorf("held by %q, want %q", got, want)
+	}
+}
+
+// carries checks on which address a plan has a Service, "" for none.
+func (m *move) carries(p *Plan, svc *corev1.Service, want string) {
+	m.t.Helper()
+	path, _ := Path(svc)
+	file, ok := p.Set.Get(path)
+	var got string
+	if ok {
+		got = file.Listens[0].Address.Addr().String()
+	}
+	if got != want {
+		m.t.Errorf("%s is carried on %q, want %q", svc.Name, got, want)
+	}
+}
+
+func TestMove(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+	m := newMove(t, svc)
+	m.carries(m.looks("edge", true), svc, "192.0.2.1")
+	m.carries(m.looks("next", true), svc, "")
+	m.record(svc, "edge*")
+
+	// The pool moves. Both have it, on the address that it had.
+	m.pools[0].Spec.Balancer = "next"
+	m.carries(m.looks("next", true), svc, "192.0.2.1")
+	m.record(svc, "edge* next")
+	// The old one goes on, with what changes meanwhile (S18).
+	svc.Spec.Ports[0].Port = 81
+	old := m.looks("edge", true)
+	m.carries(old, svc, "192.0.2.1")
+	if path, _ := Path(svc); !old.Services[0].Staying || old.Services[0].Shape == "" {
+		t.Errorf("%s: %+v", path, old.Services[0])
+	}
+	m.record(svc, "edge* next")
+
+	// The new one proves it. Only then is it withdrawn from the old one, and the
+	// old one is on record until its hosts confirm.
+	m.proves("next")
+	m.record(svc, "edge next*")
+	m.carries(m.looks("edge", false), svc, "")
+	m.carries(m.looks("next", true), svc, "192.0.2.1")
+	m.record(svc, "edge next*")
+	m.looks("edge", true)
+	m.record(svc, "next*")
+	if got := svc.Annotations[v1alpha1.HeldAddressesAnnotation]; got != "192.0.2.1" {
+		t.Errorf("addresses on record: %s", got)
+	}
+}
+
+func TestMoveBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(*move)
+		then   string // on record when the pool is back and both have looked
+	}{
+		"before the proof":    {func(m *move) { m.looks("next", true) }, "edge*"},
+		"after the proof":     {func(m *move) { m.looks("next", true); m.proves("next") }, "edge next*"},
+		"before anybody knew": {func(*move) {}, "edge*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+			m := newMove(t, svc)
+			m.pools[0].Spec.Balancer = "next"
+			c.before(m)
+			m.pools[0].Spec.Balancer = "edge"
+			m.carries(m.looks("edge", true), svc, "192.0.2.1")
+			m.looks("next", true)
+			m.record(svc, c.then)
+			m.proves("edge")
+			m.looks("next", true)
+			m.record(svc, "edge*")
+		})
+	}
+}
+
+// Nobody else gets the address of a Service that is on its way, or that stays
+// behind in a pool that has moved.
+func TestS33_AddressesOfAMovedPool(t *testing.T) {
+	stranger := func(svc *corev1.Service) { svc.Spec.LoadBalancerClass = ptr.To("external-lb.dev/other") }
+	for name, svc := range map[string]*corev1.Service{
+		"on its way":   service("web", held("edge", "192.0.2.0"), published("192.0.2.0")),
+		"stays behind": service("web", held("other", "192.0.2.0"), published("192.0.2.0"), stranger),
+		"is withdrawn": service("web", held("other", "192.0.2.0"), func(svc *corev1.Service) { svc.DeletionTimestamp = ptr.To(metav1.Now()) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			fresh := service("fresh")
+			m := newMove(t, svc, fresh)
+			m.balancers = append(m.balancers, balancer("other", 5))
+			m.pools[0].Spec.Balancer = "next"
+			m.looks("next", true)
+			if got := has(fresh); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("192.0.2.1")}) {
+				t.Errorf("a new Service got %v", got)
+			}
+			m.record(fresh, "next*") // the oldest of its class has no pool
+		})
+	}
+}
+
+// Who does not move is told so, and so is the pool's owner; nothing is lost.
+func TestMoveToAnotherClass(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+	m := newMove(t, svc)
+	m.balancers[1].Spec.LoadBalancerClass = "" // of its own
+	m.pools[0].Spec.Balancer = "next"
+	p := m.looks("edge", true)
+	m.carries(p, svc, "192.0.2.1")
+	const says = "AddressPool public, which has 192.0.2.1, is now of Balancer next, which does not serve the class external-lb.dev/edge"
+	if words := p.Services[0].ProblemsInWords(); !strings.Contains(words, says) || p.Services[0].Fatal() != nil {
+		t.Errorf("the Service is told %q", words)
+	}
+	note := m.looks("next", true).PoolNotes["public"]
+	if note == nil || note.Reason != v1alpha1.ReasonHeldElsewhere || !strings.Contains(note.Message, "(default/web) keep addresses of it on Balancer edge") {
+		t.Errorf("the pool is told %+v", note)
+	}
+	m.record(svc, "edge*")
+}
+
+// What keeps a Service where it is although the new Balancer proved it.
+func TestMoveIsKept(t *testing.T) {
+	at := func(name string, port int32) *corev1.Service {
+		return service(name, held("edge", "192.0.2.1"), published("192.0.2.1"), onPort(port))
+	}
+	t.Run("by keepOn", func(t *testing.T) {
+		svc := at("web", 80)
+		m := newMove(t, svc)
+		m.pools[0].Spec.Balancer = "next"
+		for _, names := range [][]string{{"edge"}, {"egde"}} { // a slip holds it, too
+			m.pools[0].Spec.KeepOn = names
+			if why := m.proves("next")[svc.UID]; !strings.Contains(why, names[0]) {
+				t.Errorf("kept because of %q", why)
+			}
+			m.carries(m.looks("edge", true), svc, "192.0.2.1")
+			m.record(svc, "edge* next")
+		}
+		if note := m.looks("next", true).PoolNotes["public"]; note == nil || !strings.Contains(note.Message, "egde") {
+			t.Errorf("the pool is told %+v", note)
+		}
+		m.pools[0].Spec.KeepOn = nil
+		m.proves("next")
+		m.record(svc, "edge next*")
+	})
+	t.Run("by one that shares its address", func(t *testing.T) {
+		web, other := at("web", 80), at("other", 81)
+		other.Spec.LoadBalancerClass = ptr.To("external-lb.dev/other")
+		other.Annotations[v1alpha1.HeldByAnnotation] = "other"
+		m := newMove(t, web, other)
+		m.balancers = append(m.balancers, balancer("other", 5))
+		m.pools[0].Spec.Balancer = "next"
+		if why := m.proves("next")[web.UID]; !strings.Contains(why, "default/other") {
+			t.Errorf("kept because of %q", why)
+		}
+		m.record(web, "edge* next")
+		other.DeletionTimestamp = ptr.To(metav1.Now())
+		m.proves("next")
+		m.record(web, "edge next*")
+	})
+	t.Run("by a port that would be lost", func(t *testing.T) {
+		svc := at("dns", 53)
+		svc.Spec.Ports[0].Protocol = corev1.ProtocolSCTP // as if edge could carry it
+		m := newMove(t, svc)
+		m.pools[0].Spec.Balancer = "next"
+		m.looks("next", true)
+		if kept := m.looks("next", true).Services[0].Kept; !strings.Contains(kept, "53/SCTP") {
+			t.Errorf("kept because of %q", kept)
+		}
+	})
+}
+
+// A Service with addresses of two families moves when both pools have.
+func TestMoveOfTwoFamilies(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1,2001:db8::1"), published("192.0.2.1"), published("2001:db8::1"),
+		func(svc *corev1.Service) { svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} })
+	m := newMove(t, svc)
+	m.pools = append(m.pools, pool("six", "edge", "2001:db8::/120"))
+	m.pools[0].Spec.Balancer = "next"
+	m.looks("next", true)
+	p := m.looks("edge", true)
+	m.carries(p, svc, "192.0.2.1")
+	if words := p.Services[0].ProblemsInWords(); !strings.Contains(words, "move their pool, too") {
+		t.Errorf("told %q", words)
+	}
+	m.record(svc, "edge*")
+	m.pools[1].Spec.Balancer = "next"
+	m.proves("next")
+	m.record(svc, "edge next*")
+	m.carries(m.looks("next", true), svc, "192.0.2.1")
+}
+
+// An address that nobody was told of is no reason to wait.
+func TestMoveOfWhatWasNeverPublished(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"))
+	m := newMove(t, svc)
+	m.pools[0].Spec.Balancer = "next"
+	m.proves("next")
+	m.carries(m.looks("next", true), svc, "192.0.2.1")
+	m.record(svc, "edge next*")
+}
+
+// A Service that is deleted on its way is withdrawn from both before it goes.
+func TestS03_DeletedOnItsWay(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+	m := newMove(t, svc)
+	m.pools[0].Spec.Balancer = "next"
+	m.looks("next", true)
+	svc.DeletionTimestamp = ptr.To(metav1.Now())
+	m.carries(m.looks("edge", true), svc, "")
+	m.record(svc, "next*")
+	if !Held(svc) {
+		t.Fatal("the finalizer went before the other Balancer confirmed")
+	}
+	m.looks("next", true)
+	if Held(svc) {
+		t.Error("the finalizer stays")
+	}
+}
+
+// A Balancer that is deleted waits until its Services have moved.
+func TestMoveFromABalancerThatIsDeleted(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+	m := newMove(t, svc)
+	m.pools[0].Spec.Balancer = "next"
+	m.balancers[0].DeletionTimestamp = ptr.To(metav1.Now())
+	m.carries(m.looks("edge", true), svc, "192.0.2.1")
+	m.proves("next")
+	m.carries(m.looks("edge", true), svc, "")
+	m.record(svc, "next*")
+}
+
+// Where hosts bring the addresses themselves, an address comes to the new ones
+// when the old ones have let go of it, in whichever direction it moves.
+func TestMoveWithVRRP(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+	m := newMove(t, svc)
+	withVRRP(m.balancers[0])
+	withVRRP(m.balancers[1])
+	address := AddressPath(netip.MustParseAddr("192.0.2.1"))
+	onlyOn := func(name string) {
+		t.Helper()
+		for _, b := range []string{"edge", "next"} {
+			p := m.looks(b, false)
+			if _, got := p.Set.Get(address); got != (b == name) {
+				t.Errorf("%s brings the address: %t", b, got)
+			}
+		}
+	}
+	onlyOn("edge")
+	m.pools[0].Spec.Balancer = "next"
+	m.looks("next", false)
+	onlyOn("edge") // next listens and waits
+	m.carries(m.looks("next", false), svc, "192.0.2.1")
+	m.proves("next")
+	onlyOn("")
+	m.pools[0].Spec.Balancer = "edge" // back, before the hosts of edge have confirmed
+	onlyOn("edge")
+	m.pools[0].Spec.Balancer = "next"
+	onlyOn("")
+	m.looks("edge", true)
+	onlyOn("next")
+}
