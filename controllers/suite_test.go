@@ -133,6 +133,7 @@ func (h *fakeHost) set(change func(*fakeHost)) {
 type world struct {
 	t         *testing.T
 	host      *fakeHost
+	second    *fakeHost // of a second Balancer, which must come later; nil: there is none
 	balancer  string
 	namespace string
 	stop      func()
@@ -193,7 +194,7 @@ func (w *world) start() {
 			Namespace:      metav1.NamespaceDefault,
 			LeaderElection: true,
 			MetricsAddress: "0", HealthAddress: "0",
-			Local: func() (host.Host, error) { return w.host, nil },
+			Local: w.local,
 			Log:   funcr.New(w.log, funcr.Options{}),
 		})
 	}()
@@ -203,6 +204,16 @@ func (w *world) start() {
 			w.t.Error(err)
 		}
 	})
+}
+
+// local is the host of the Balancer that connects next.
+func (w *world) local() (host.Host, error) {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	if w.second != nil {
+		return w.second, nil
+	}
+	return w.host, nil
 }
 
 // restart ends the manager and starts another.

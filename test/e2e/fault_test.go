@@ -388,13 +388,14 @@ func TestFault_HostsServeWithoutTheManager(t *testing.T) {
 	s.answers("web", address, 81)
 }
 
-// Of two Balancers that want the same, the older has it and the younger is told.
+// Of two Balancers that want the same, the older has it and the younger is told;
+// a class they may share.
 func TestFault_BalancersThatConflict(t *testing.T) {
 	s := newScene(t)
 	setDefault(t, true)
 	t.Cleanup(func() { setDefault(t, false) })
 	for reason, change := range map[string]func(*v1alpha1.Balancer){
-		v1alpha1.ReasonClassTaken:   func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = class },
+		v1alpha1.ReasonAccepted:     func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = class },
 		v1alpha1.ReasonDefaultTaken: func(b *v1alpha1.Balancer) { b.Spec.Default = true },
 	} {
 		t.Run(reason, func(t *testing.T) {
@@ -411,7 +412,9 @@ func TestFault_BalancersThatConflict(t *testing.T) {
 				}
 				return nil
 			})
-			s.event(b, reason, balancer)
+			if reason != v1alpha1.ReasonAccepted {
+				s.event(b, reason, balancer)
+			}
 			s.settled()
 		})
 	}
