@@ -103,6 +103,14 @@ func (m *metrics) pool(balancer, pool string, u ipam.Usage) {
 	}
 }
 
+// forgetPool drops the metrics of a pool that is not, or no longer, a Balancer's.
+func (m *metrics) forgetPool(balancer, pool string) {
+	for _, family := range []string{"ipv4", "ipv6"} {
+		m.poolSize.DeleteLabelValues(balancer, pool, family)
+		m.poolInUse.DeleteLabelValues(balancer, pool, family)
+	}
+}
+
 // forget drops the metrics of a Balancer that is gone.
 func (m *metrics) forget(balancer string) {
 	for _, vec := range m.perBalancer {

@@ -128,8 +128,8 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(desired.Unsupported, "; ")
 	default:
 		if others := sameClass(claims, b); others != nil {
-			c.Message = fmt.Sprintf("in force; %s the class %s, too: each Service is served by the one whose pool has its addresses",
-				strings.TrimSpace(plan.InWords(others)+" "+map[bool]string{true: "serves", false: "serve"}[len(others) == 1]), plan.Class(b))
+			c.Message = fmt.Sprintf("in force; the class %s is that of %s, too: each Service is served by the one whose pool has its addresses",
+				plan.Class(b), plan.InWords(others))
 		}
 	}
 	return c
@@ -217,7 +217,12 @@ func degradedBalancer(b *v1alpha1.Balancer, desired *plan.Plan, states []deliver
 
 // reportPools writes the statuses of a Balancer's pools where they differ.
 func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, desired *plan.Plan, pools []v1alpha1.AddressPool, problems map[string]*ipam.Problem, usage map[string]ipam.Usage) error {
-	mine := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool { return p.Spec.Balancer != b.Name })
+	mine := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool {
+		if p.Spec.Balancer != b.Name {
+			r.metrics.forgetPool(b.Name, p.Name)
+		}
+		return p.Spec.Balancer != b.Name
+	})
 	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
 		used, accepted := usage[p.Name]
 		if accepted {

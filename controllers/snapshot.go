@@ -157,19 +157,15 @@ func (r reader) claims(ctx context.Context, all []*v1alpha1.Balancer) (plan.Clai
 // addServices reads the Services that name the Balancer in any way, and those
 // that have addresses which are now of its pools, each once.
 func (r reader) addServices(ctx context.Context, s *plan.Snapshot) error {
-	seen := map[types.UID]bool{}
+	var all []*corev1.Service
 	for _, key := range []string{keyClass + plan.Class(s.Balancer), keyClass, keyExposed + s.Balancer.Name, keyHeld} {
 		services, err := r.services(ctx, key)
 		if err != nil {
 			return err
 		}
-		for _, svc := range services {
-			if !seen[svc.UID] && s.Concerns(svc) {
-				seen[svc.UID] = true
-				s.Services = append(s.Services, svc)
-			}
-		}
+		all = append(all, services...)
 	}
+	s.Add(all)
 	return nil
 }
 

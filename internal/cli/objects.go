@@ -91,7 +91,7 @@ func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 	}
 	pools, problems := ipam.ParsePools(o.pools)
 	snap.Pools = slices.DeleteFunc(pools, func(p *ipam.Pool) bool { return p.Balancer != b.Name })
-	snap.Services = slices.DeleteFunc(slices.Clone(o.services), func(svc *corev1.Service) bool { return !snap.Concerns(svc) })
+	snap.Add(o.services)
 	assigned := plan.Assign(snap)
 	for i, svc := range assigned.Carried {
 		assigned.Carried[i] = onRecord(svc, assigned)

@@ -18,13 +18,13 @@ func newChooser(pools []*Pool, l *ledger) *chooser {
 	c := &chooser{
 		ledger:  l,
 		byName:  make(map[string]*Pool, len(pools)),
-		pools:   slices.Clone(pools),
+		pools:   slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.Guest }),
 		shelves: make(map[*Pool]*[families]*shelf, len(pools)),
 	}
 	slices.SortFunc(c.pools, func(a, b *Pool) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Name, b.Name))
 	})
-	for _, p := range pools {
+	for _, p := range c.pools {
 		c.byName[p.Name] = p
 		c.shelves[p] = &[families]*shelf{newShelf(p.spans[ipv4]), newShelf(p.spans[ipv6])}
 	}
@@ -97,7 +97,7 @@ func (s *service) wanted() (wanted [families]netip.Addr, problem *Problem) {
 // it can.
 func (c *chooser) refuses(a netip.Addr, s *service) *Problem {
 	p := c.ledger.pools.find(a)
-	if p == nil {
+	if p == nil || p.Guest {
 		return inNoPool(a)
 	}
 	if s.Pool != "" && s.Pool != p.Name {

@@ -22,6 +22,9 @@ type Pool struct {
 	Priority   int32
 	SharePorts bool
 	KeepOn     []string // Balancers that go on carrying Services which move away from them
+	// Guest: it is another Balancer's by now. Who has an address of it keeps that,
+	// nobody gets one.
+	Guest bool
 
 	services, namespaces labels.Selector
 	spans                [families][]span // sorted, apart from each other

@@ -165,7 +165,7 @@ func allHeld(f family, pools []*Pool, example *Problem) *Problem {
 func (c *chooser) notice(a netip.Addr, s *service) []string {
 	p := c.ledger.pools.find(a)
 	switch {
-	case p == nil:
+	case p == nil, p.Guest:
 		return []string{fmt.Sprintf("no AddressPool of this Balancer has %s any more; the Service keeps it until it asks for another or is deleted", a)}
 	case s.Pool != "" && s.Pool != p.Name:
 		return []string{fmt.Sprintf("the Service keeps %s of AddressPool %s, as an address in use does not change by itself; to move it to AddressPool %s, name an address of that in the annotation %s",

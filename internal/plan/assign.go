@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -58,7 +59,7 @@ func Assign(s *Snapshot) *Assignments {
 		}
 		requests = append(requests, s.request(svc, wanted, problem != nil || frozen(role, svc)))
 	}
-	a.ByService, a.Usage = ipam.Assign(s.Pools, requests)
+	a.ByService, a.Usage = ipam.Assign(slices.Concat(s.Pools, s.guests), requests)
 	return a
 }
 

@@ -68,8 +68,10 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		}
 		s.addMove(view, a)
 		view.Problems = problems(a, translated.Services[svc.UID], svc, unrendered[svc.UID])
-		if why := s.strayed(svc); why != "" && a.roles[svc.UID] == carried {
-			view.Problems = append(view.Problems, Problem{v1alpha1.ReasonAddressUnavailable, why, false})
+		if a.ByService[svc.UID].Notice != "" && a.roles[svc.UID] == carried {
+			if why := s.strayed(svc); why != "" {
+				view.Problems = append(view.Problems, Problem{v1alpha1.ReasonAddressUnavailable, why, false})
+			}
 		}
 		out.Services = append(out.Services, view)
 	}

@@ -26,6 +26,8 @@ func Class(b *v1alpha1.Balancer) string {
 // deleted serves nothing.
 type Claims struct {
 	byAge      []*v1alpha1.Balancer
+	byClass    map[string][]*v1alpha1.Balancer
+	byDefault  []*v1alpha1.Balancer
 	pools      []*ipam.Pool // of every Balancer
 	namespaces map[string]labels.Set
 }
@@ -33,35 +35,28 @@ type Claims struct {
 // NewClaims settles who serves what, from every Balancer, every pool that is in
 // force and the labels of namespaces.
 func NewClaims(balancers []*v1alpha1.Balancer, pools []*ipam.Pool, namespaces map[string]labels.Set) Claims {
-	c := Claims{pools: pools, namespaces: namespaces}
+	c := Claims{byClass: map[string][]*v1alpha1.Balancer{}, pools: pools, namespaces: namespaces}
 	c.byAge = slices.SortedFunc(slices.Values(balancers), func(a, b *v1alpha1.Balancer) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	c.byAge = slices.DeleteFunc(c.byAge, func(b *v1alpha1.Balancer) bool { return b.DeletionTimestamp != nil })
+	for _, b := range c.byAge {
+		c.byClass[Class(b)] = append(c.byClass[Class(b)], b)
+		if b.Spec.Default {
+			c.byDefault = append(c.byDefault, b)
+		}
+	}
 	return c
 }
 
 // OfClass are the Balancers that serve a class, the oldest first.
-func (c Claims) OfClass(class string) []*v1alpha1.Balancer {
-	return c.which(func(b *v1alpha1.Balancer) bool { return Class(b) == class })
-}
+func (c Claims) OfClass(class string) []*v1alpha1.Balancer { return c.byClass[class] }
 
 // Defaults are the Balancers that serve Services without a class, the oldest first.
-func (c Claims) Defaults() []*v1alpha1.Balancer {
-	return c.which(func(b *v1alpha1.Balancer) bool { return b.Spec.Default })
-}
+func (c Claims) Defaults() []*v1alpha1.Balancer { return c.byDefault }
 
 // Named is the Balancer of a name, nil if it serves nothing.
 func (c Claims) Named(name string) *v1alpha1.Balancer { return named(c.byAge, name) }
-
-func (c Claims) which(serves func(*v1alpha1.Balancer) bool) (out []*v1alpha1.Balancer) {
-	for _, b := range c.byAge {
-		if serves(b) {
-			out = append(out, b)
-		}
-	}
-	return out
-}
 
 func named(balancers []*v1alpha1.Balancer, name string) *v1alpha1.Balancer {
 	if i := slices.IndexFunc(balancers, func(b *v1alpha1.Balancer) bool { return b.Name == name }); i >= 0 {

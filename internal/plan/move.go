@@ -25,7 +25,7 @@ const (
 	staying        // carried until another has proved it
 	leaving        // to be withdrawn
 	waiting        // to be served once another has withdrawn it
-	elsewhere      // on an address of this Balancer's pools, on another's hosts
+	elsewhere      // on another's hosts, at an address in which this Balancer has a say
 )
 
 // role of a Service for the snapshot's Balancer. A Service that keeps its
@@ -39,19 +39,19 @@ func (s *Snapshot) role(svc *corev1.Service) role {
 	}
 	holders := slices.DeleteFunc(Holders(svc), func(name string) bool { return !s.KnownBalancers[name] })
 	carrier := Carrier(holders, svc)
-	keeps := target != "" && s.Claims.owner(svc) == target
+	keeps := func() bool { return target != "" && s.Claims.owner(svc) == target }
 	switch {
 	case target == me && (carrier == "" || carrier == me):
 		return carried
-	case target == me && keeps:
+	case target == me && keeps():
 		return arriving
-	case carrier == me && keeps:
+	case carrier == me && keeps():
 		return staying
 	case slices.Contains(holders, me):
 		return leaving
 	case target == me:
 		return waiting
-	case slices.ContainsFunc(occupied(svc), s.inMyPools):
+	case slices.ContainsFunc(occupied(svc), s.inPools):
 		return elsewhere
 	default:
 		return nobody
@@ -66,11 +66,38 @@ func (s *Snapshot) target(svc *corev1.Service) *v1alpha1.Balancer {
 	return s.Claims.Of(svc)
 }
 
-// Concerns reports whether the plan of the snapshot's Balancer depends on a Service.
-func (s *Snapshot) Concerns(svc *corev1.Service) bool { return s.role(svc) != nobody }
+// Add adds those of some Services on which the plan depends, each once.
+func (s *Snapshot) Add(services []*corev1.Service) {
+	for _, svc := range services {
+		if slices.Contains(Holders(svc), s.Balancer.Name) {
+			s.addGuests(svc)
+		}
+	}
+	seen := make(map[types.UID]bool, len(services))
+	for _, svc := range services {
+		if !seen[svc.UID] && s.role(svc) != nobody {
+			seen[svc.UID] = true
+			s.Services = append(s.Services, svc)
+		}
+	}
+}
 
-func (s *Snapshot) inMyPools(a netip.Addr) bool {
-	return slices.ContainsFunc(s.Pools, func(p *ipam.Pool) bool { return p.Contains(a) })
+// addGuests adds the pools that have left this Balancer and have addresses of a
+// Service which has not: it keeps them as if the pools were still here.
+func (s *Snapshot) addGuests(svc *corev1.Service) {
+	for _, a := range occupied(svc) {
+		if p := s.Claims.poolOf(a); p != nil && !s.inPools(a) {
+			guest := *p
+			guest.Guest = true
+			s.guests = append(s.guests, &guest)
+		}
+	}
+}
+
+// inPools reports whether an address is of the snapshot's pools.
+func (s *Snapshot) inPools(a netip.Addr) bool {
+	has := func(p *ipam.Pool) bool { return p.Contains(a) }
+	return slices.ContainsFunc(s.Pools, has) || slices.ContainsFunc(s.guests, has)
 }
 
 // occupied are the addresses on which a Service may be live.

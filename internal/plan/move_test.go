@@ -70,11 +70,13 @@ func (m *move) snapshot(name string) *Snapshot {
 	for _, b := range m.balancers {
 		known[b.Name] = true
 	}
-	return &Snapshot{
+	s := &Snapshot{
 		Balancer: named(m.balancers, name), Claims: NewClaims(m.balancers, pools, nil),
-		Pools:    slices.DeleteFunc(slices.Clone(pools), func(p *ipam.Pool) bool { return p.Balancer != name }),
-		Services: m.services, KnownBalancers: known,
+		Pools:          slices.DeleteFunc(slices.Clone(pools), func(p *ipam.Pool) bool { return p.Balancer != name }),
+		KnownBalancers: known,
 	}
+	s.Add(m.services)
+	return s
 }
 
 // looks is one reconcile of a Balancer up to its plan. What is withdrawn is
@@ -317,7 +319,9 @@ func TestMoveIsKept(t *testing.T) {
 // A Service with addresses of two families moves when both pools have.
 func TestMoveOfTwoFamilies(t *testing.T) {
 	svc := service("web", held("edge", "192.0.2.1,2001:db8::1"), published("192.0.2.1"), published("2001:db8::1"),
-		func(svc *corev1.Service) { svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} })
+		func(svc *corev1.Service) {
+			svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		})
 	m := newMove(t, svc)
 	m.pools = append(m.pools, pool("six", "edge", "2001:db8::/120"))
 	m.pools[0].Spec.Balancer = "next"
@@ -339,9 +343,32 @@ func TestMoveOfWhatWasNeverPublished(t *testing.T) {
 	svc := service("web", held("edge", "192.0.2.1"))
 	m := newMove(t, svc)
 	m.pools[0].Spec.Balancer = "next"
+	m.looks("next", true)
+	m.carries(m.looks("edge", true), svc, "192.0.2.1")
 	m.proves("next")
 	m.carries(m.looks("next", true), svc, "192.0.2.1")
 	m.record(svc, "edge next*")
+}
+
+// An exposed NodePort Service names its Balancer: it comes when it names the
+// other one, and keeps its address.
+func TestMoveOfAnExposedService(t *testing.T) {
+	svc := service("web", held("edge", "192.0.2.1"), func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
+		svc.Annotations[v1alpha1.AssignedAddressesAnnotation] = "192.0.2.1"
+		svc.Annotations[v1alpha1.BalancerAnnotation] = "edge"
+	})
+	m := newMove(t, svc)
+	m.pools[0].Spec.Balancer = "next"
+	m.looks("next", true)
+	if words := m.looks("edge", true).Services[0].ProblemsInWords(); !strings.Contains(words, v1alpha1.BalancerAnnotation) {
+		t.Errorf("told %q", words)
+	}
+	m.record(svc, "edge*")
+	svc.Annotations[v1alpha1.BalancerAnnotation] = "next"
+	m.proves("next")
+	m.record(svc, "edge next*")
+	m.carries(m.looks("next", true), svc, "192.0.2.1")
 }
 
 // A Service that is deleted on its way is withdrawn from both before it goes.

@@ -22,7 +22,8 @@ type Snapshot struct {
 	Balancer *v1alpha1.Balancer
 	Claims   Claims
 	Pools    []*ipam.Pool // of this Balancer
-	// Services that this Balancer serves or holds.
+	// Services that this Balancer serves or holds, or that have addresses of its
+	// pools: see Add.
 	Services   []*corev1.Service
 	Nodes      []*corev1.Node
 	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
@@ -30,6 +31,8 @@ type Snapshot struct {
 	Policies   []*v1alpha1.UpstreamPolicy
 	// KnownBalancers are the names of all Balancers that exist.
 	KnownBalancers map[string]bool
+
+	guests []*ipam.Pool // of other Balancers, with addresses of Services that this one holds
 }
 
 // Plan is what the hosts of a Balancer should run, and what its users are told.

@@ -1,0 +1,48 @@
+package ipam
+
+import (
+	"net/netip"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+)
+
+func TestFits(t *testing.T) {
+	auto, manual := makePool("auto", "192.0.2.0/28").namespaces("team", "red"), makePool("manual", "198.51.100.0/28").manual()
+	pools, _ := parse(auto, manual) // by name
+	for name, c := range map[string]struct {
+		request Request
+		want    [2]bool
+	}{
+		"no wish":           {Request{NamespaceLabels: labels.Set{"team": "red"}}, [2]bool{true, false}},
+		"another namespace": {Request{}, [2]bool{false, false}},
+		"a pool":            {Request{Pool: "manual"}, [2]bool{false, true}},
+		"an address":        {Request{Wanted: []netip.Addr{netip.MustParseAddr("198.51.100.3")}}, [2]bool{false, true}},
+	} {
+		if got := [2]bool{pools[0].Fits(&c.request), pools[1].Fits(&c.request)}; got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Of a pool that is another Balancer's by now, who has an address keeps it,
+// published or not, and nobody gets one, by name or without.
+func TestGuestPool(t *testing.T) {
+	c := newCluster(t, makePool("gone", "192.0.2.0/30"), makePool("here", "198.51.100.0/30"))
+	s1 := c.add("s1")
+	s1.Pool = "gone"
+	c.publish()
+	c.want(s1, "192.0.2.0")
+	s1.Published = nil // as of an exposed NodePort Service
+	c.pools[0].Guest = true
+	anywhere, address, named := c.add("anywhere"), c.add("address"), c.add("named")
+	address.Wanted, named.Pool = addrs("192.0.2.1"), "gone"
+	c.assign()
+	c.want(s1, "192.0.2.0")
+	c.wantNotice(s1, "no AddressPool of this Balancer has 192.0.2.0 any more")
+	c.want(anywhere, "198.51.100.0")
+	c.wantProblem(address, v1alpha1.ReasonAddressUnavailable, "no AddressPool of this Balancer has 192.0.2.1")
+	c.wantProblem(named, v1alpha1.ReasonNoPool, "not in force for this Balancer")
+}
