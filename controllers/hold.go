@@ -103,15 +103,16 @@ func mayServe(svc *corev1.Service, desired *fileset.Set, states []deliver.State)
 }
 
 // tellWithdrawal writes one event when a withdrawal begins and one whenever the
-// reason why it does not end changes. Of several Balancers that withdraw it, the
-// one that carried it tells the beginning; of a move that has told already.
+// reason why it does not end changes. Of several Balancers that withdraw a
+// Service, the one that carried it tells the beginning. Where it moved, that is
+// told already.
 func (r *balancerReconciler) tellWithdrawal(ctx context.Context, b *v1alpha1.Balancer, kept *memory, svc *corev1.Service, where []string) {
 	told, begun := kept.told[svc.UID]
 	if !begun {
+		if plan.Carrier(plan.Holders(svc), svc) == b.Name {
+			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", plan.FormatAddresses(plan.HeldAddresses(svc)))
+		}
 		kept.told[svc.UID] = ""
-	}
-	if carrier := plan.Carrier(plan.Holders(svc), svc); !begun && carrier == b.Name {
-		r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", plan.FormatAddresses(plan.HeldAddresses(svc)))
 	}
 	stuck := slices.DeleteFunc(slices.Clone(where), func(w string) bool { return !strings.Contains(w, ": ") })
 	if now := strings.Join(stuck, "; "); now != "" && now != told {
@@ -153,7 +154,8 @@ func (r *balancerReconciler) releaseOrphans(ctx context.Context, balancers []*v1
 		return err
 	}
 	orphans := slices.DeleteFunc(held, func(svc *corev1.Service) bool {
-		return slices.ContainsFunc(plan.Holders(svc), func(name string) bool { return exists[name] }) || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, balancers)
+		holds := slices.ContainsFunc(plan.Holders(svc), func(name string) bool { return exists[name] })
+		return holds || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, balancers)
 	})
 	return each(ctx, orphans, func(ctx context.Context, svc *corev1.Service) error {
 		gone := &v1alpha1.Balancer{}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -135,8 +136,27 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 	if w.host.file(svc) == (fileset.Sum{}) || w.second.file(svc) == (fileset.Sum{}) {
 		t.Error("not on both hosts")
 	}
+	// A Balancer that is deleted waits, too.
+	old := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}
+	w.check(kube.Delete(t.Context(), old))
+	w.eventually("it says that it is being deleted", func(ctx context.Context) error {
+		w.check(kube.Get(ctx, client.ObjectKeyFromObject(old), old))
+		if c := meta.FindStatusCondition(old.Status.Conditions, v1alpha1.ConditionAccepted); c == nil || c.Reason != v1alpha1.ReasonWithdrawing {
+			return fmt.Errorf("%+v", old.Status)
+		}
+		return nil
+	})
+	if w.host.file(svc) == (fileset.Sum{}) {
+		t.Error("a Balancer that is deleted has withdrawn what it should keep")
+	}
 	w.movePool(next.Name)
 	w.until(svc, "moved", func(s *corev1.Service) bool { return heldBy(next.Name)(s) && moving("", "")(s) })
+	w.eventually("the old Balancer is gone", func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(old), old); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
 }
 
 // A pool given to a Balancer that does not serve its Services: they stay, nobody

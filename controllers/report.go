@@ -113,7 +113,7 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 	}
 	switch {
 	case b.DeletionTimestamp != nil:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonWithdrawing, "being deleted: its Services are withdrawn from every host first"
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonWithdrawing, "being deleted: its Services are withdrawn from every host, or proved on another Balancer's, first"
 	case oldest != nil && oldest.Name != b.Name:
 		c.Reason = v1alpha1.ReasonDefaultTaken
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; of these, this one serves those whose addresses are of its pools, and those for which the other has no pool", oldest.Name)

@@ -242,5 +242,19 @@ func TestMoveWithVRRP(t *testing.T) {
 		}
 		s.answers("web", all[0], 80)
 	}
+
+	// From hosts that are gone, to whom nobody listens any more. When they are
+	// back, they let go of what they had.
+	must(t, mustHost(t, "lb1").PowerOff(t.Context()))
+	s.movePool("public", next.Name)
+	s.answers("web", all[0], 80)
+	s.until(svc, "told what is not confirmed", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionMoving)
+		return c.Reason == v1alpha1.ReasonWithdrawing && strings.Contains(c.Message, "Balancer "+balancer)
+	})
+	must(t, mustHost(t, "lb1").PowerOn(t.Context()))
+	s.isOn(svc, next.Name)
+	s.movesTo(all[0], "lb2")
+	s.answers("web", all[0], 80)
 	s.remove(t.Context(), svc)
 }
