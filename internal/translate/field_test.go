@@ -1,0 +1,136 @@
+package translate
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// examples are three values of each field, none of them built in, as JSON.
+var examples = map[string][3]string{
+	"algorithm":               {`"SourceHash"`, `"LeastConnections"`, `"Random"`},
+	"mode":                    {`"HTTP"`, `"TCP"`, `"HTTP"`},
+	"proxyProtocol.send":      {`"V1"`, `"V2"`, `"None"`},
+	"proxyProtocol.accept":    {`true`, `false`, `true`},
+	"timeouts.connect":        {`"3s"`, `"4s"`, `"5s"`},
+	"timeouts.idle":           {`"3m"`, `"4m"`, `"5m"`},
+	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
+	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":81}`, `{"path":"/c"}`},
+	"healthCheck.interval":    {`"3s"`, `"4s"`, `"5s"`},
+	"healthCheck.timeout":     {`"3s"`, `"4s"`, `"5s"`},
+	"healthCheck.rise":        {`7`, `8`, `9`},
+	"healthCheck.fall":        {`7`, `8`, `9`},
+	"maxConnections":          {`7`, `0`, `9`},
+	"maxConnectionsPerNode":   {`7`, `0`, `9`},
+	"maxConnectionsPerClient": {`7`, `0`, `9`},
+	"retries":                 {`7`, `0`, `9`},
+	"drain":                   {`"3s"`, `"4s"`, `"5s"`},
+}
+
+// setting is a field alone, from JSON.
+func setting(t *testing.T, name, value string) v1alpha1.UpstreamSettings {
+	t.Helper()
+	parts := strings.Split(name, ".")
+	for _, part := range slices.Backward(parts) {
+		value = fmt.Sprintf(`{%q:%s}`, part, value)
+	}
+	var s v1alpha1.UpstreamSettings
+	if err := json.Unmarshal([]byte(value), &s); err != nil {
+		t.Fatalf("%s: %v", value, err)
+	}
+	return s
+}
+
+// Of each field, the strongest level that sets it decides, also where it sets it to zero.
+func TestPrecedenceOfEveryField(t *testing.T) {
+	levels := []string{"policy for the port", "policy for the Service", "defaults of the Balancer"}
+	for _, f := range fields {
+		values, ok := examples[f.name]
+		if !ok {
+			t.Errorf("%s has no examples", f.name)
+			continue
+		}
+		for set := range 1 << len(levels) {
+			in := MakeInput(web()).Spec(func(s *v1alpha1.BalancerSpec) { s.Engine = v1alpha1.EngineHAProxy })
+			strongest := -1
+			for i := range slices.Backward(levels) {
+				if set&(1<<i) == 0 {
+					continue
+				}
+				strongest = i
+				s := setting(t, f.name, values[i])
+				// The stronger, the younger: age does not matter between levels.
+				change := func(into *v1alpha1.UpstreamSettings) { *into = s }
+				switch p := MakePolicy(fmt.Sprintf("p%d", i)).Younger(9 - i); i {
+				case 0:
+					in.Policies(p.For("web", "p80").Set(change))
+				case 1:
+					in.Policies(p.For("web").Set(change))
+				default:
+					in.Spec(func(b *v1alpha1.BalancerSpec) { b.Defaults = s })
+				}
+			}
+			want := builtIn(lb.HAProxy, lb.TCP)
+			if strongest >= 0 {
+				s := setting(t, f.name, values[strongest])
+				value := f.get(&s)
+				if err := f.set(&want, value); err != nil {
+					t.Fatalf("%s: %v", f.name, err)
+				}
+				if lb.HAProxy.Unsupported(f.capability(value), lb.TCP) != "" {
+					want = builtIn(lb.HAProxy, lb.TCP)
+				}
+			}
+			if diff := cmp.Diff(want, settings(t, in)[80]); diff != "" {
+				t.Errorf("%s, set by the levels %03b of %q (-want +got):\n%s", f.name, set, levels, diff)
+			}
+		}
+	}
+}
+
+// leaves lists the settings of the kind by their paths. What an HTTP check asks for
+// is one: its parts are decided together.
+func leaves(kind reflect.Type, path string) (all []string) {
+	for kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
+	if kind.Kind() != reflect.Struct || kind == reflect.TypeFor[v1alpha1.HTTPHealthCheck]() {
+		return []string{path}
+	}
+	for i := range kind.NumField() {
+		name, _, _ := strings.Cut(kind.Field(i).Tag.Get("json"), ",")
+		all = append(all, leaves(kind.Field(i).Type, strings.TrimPrefix(path+"."+name, "."))...)
+	}
+	return all
+}
+
+// Nothing that a user can set is forgotten: every field of the kind is read, and by
+// no other field's reader. TestFieldsAndCapabilitiesAgree leads on to the table.
+func TestEveryFieldOfTheKindIsRead(t *testing.T) {
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	paths := leaves(reflect.TypeFor[v1alpha1.UpstreamSettings](), "")
+	if diff := cmp.Diff(slices.Sorted(slices.Values(paths)), slices.Sorted(slices.Values(names))); diff != "" {
+		t.Fatalf("(-kind +fields):\n%s", diff)
+	}
+	for _, path := range paths {
+		for _, value := range examples[path] {
+			s := setting(t, path, value)
+			for _, f := range fields {
+				if got := f.get(&s); (got != "") != (f.name == path) {
+					t.Errorf("with %s set to %s, %s reads %q", path, value, f.name, got)
+				}
+			}
+		}
+	}
+}
