@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -129,6 +132,47 @@ func TestEveryFieldOfTheKindIsRead(t *testing.T) {
 			for _, f := range fields {
 				if got := f.get(&s); (got != "") != (f.name == path) {
 					t.Errorf("with %s set to %s, %s reads %q", path, value, f.name, got)
+				}
+			}
+		}
+	}
+}
+
+// example is a setting that the table has a line for.
+func example(t *testing.T, field lb.Field) v1alpha1.UpstreamSettings {
+	t.Helper()
+	name, value, byValue := strings.Cut(string(field), "=")
+	if byValue {
+		return setting(t, name, fmt.Sprintf("%q", value))
+	}
+	values, ok := examples[name]
+	if !ok {
+		t.Fatalf("%s has no examples", name)
+	}
+	return setting(t, name, values[0])
+}
+
+// What the table says of an engine, a field and a protocol is what the status of a
+// policy says, and of the defaults that of the Balancer.
+func TestStatusesFollowTheTable(t *testing.T) {
+	for _, engine := range lb.Engines {
+		for _, c := range lb.Capabilities {
+			s := example(t, c.Field)
+			for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
+				service := MakeService("web").PortOf(corev1.Protocol(protocol), 80, 30080)
+				p := MakePolicy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
+				carrier := func(*corev1.Service) (Carrier, bool) { return Carrier{"edge", engine}, true }
+				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{service.Obj()}, carrier)["p"][0]
+				condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionUnsupported)
+				want := engine.Unsupported(c.Field, protocol)
+				told := condition != nil && condition.Status == metav1.ConditionTrue && condition.Message == string(c.Field)+": "+want
+				if told != (want != "") {
+					t.Errorf("%s over %s on %s: %+v, want %q", c.Field, protocol, engine, condition, want)
+				}
+				in := MakeInput(service.On("192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(engine), s })
+				defaults := strings.Join(New().Translate(in.Input).Unsupported, "; ")
+				if told = defaults == string(c.Field)+": "+want; told != (want != "") && engine.Carries(protocol) {
+					t.Errorf("%s over %s in the defaults on %s: %q, want %q", c.Field, protocol, engine, defaults, want)
 				}
 			}
 		}

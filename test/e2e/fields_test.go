@@ -89,6 +89,28 @@ func TestPolicy_EveryField(t *testing.T) {
 	}
 }
 
+// Defaults of a Balancer that its engine cannot do are told on the Balancer; its
+// Services are carried all the same.
+func TestPolicy_DefaultsThatTheEngineCannotDo(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	proofs := fieldProofs(s.canary())
+	i := slices.IndexFunc(lb.Capabilities, func(c lb.Support) bool { return c.Missing[lb.Engine(engine.name)] != "" })
+	cannot := lb.Capabilities[i].Field // each engine has some
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults = proofs[cannot].settings })
+	t.Cleanup(func() {
+		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults = v1alpha1.UpstreamSettings{} })
+	})
+	s.event(getBalancer(t, balancer), v1alpha1.ReasonUnsupported, string(cannot)+": ")
+	c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionAccepted)
+	if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "spec.defaults: "+string(cannot)+": ") {
+		t.Errorf("the Balancer says %+v", c)
+	}
+	s.answers("web", address, 80)
+}
+
 // canary makes a Service whose nodePort answers on node1 and node3 alone.
 func (s *scene) canary() (nodePort int32) {
 	svc := s.service("canary", withLocal, func(svc *corev1.Service) {
