@@ -18,7 +18,7 @@ type Answer struct {
 	Namespace string            `json:"namespace"`
 	Node      string            `json:"node"`
 	Labels    map[string]string `json:"labels,omitempty"`
-	Protocol  string            `json:"protocol"`           // tcp, udp or http
+	Protocol  string            `json:"protocol"`           // tcp, udp, sctp or http
 	Client    string            `json:"client"`             // address and port that the server sees
 	Server    string            `json:"server"`             // address and port that the client reached, in the pod
 	Proxy     string            `json:"proxy,omitempty"`    // tcp only: the PROXY header, as version 1 writes it, after v1 or v2
@@ -32,7 +32,7 @@ type Answer struct {
 //
 // TCP: one Answer for each line that the client sends; the connection stays open until the client closes it.
 // A PROXY header before the first line is no line.
-// UDP: one Answer for each datagram.
+// UDP: one Answer for each datagram. SCTP, over IPv4: one for the first message of an association.
 // HTTP: one Answer for each request, except /healthz (200 "ok"); /delay?ms=N answers after N milliseconds,
 // /bytes?n=N answers with N bytes of zeros, /status?code=N with that status code. For health checks, whose
 // paths have no queries: /slow/N answers after N milliseconds, /except/NODE with 503 on that node.
@@ -41,6 +41,7 @@ func echo(args []string) error {
 	httpPort := flags.Int("http", 8080, "port for HTTP")
 	tcpPort := flags.Int("tcp", 9000, "port for TCP")
 	udpPort := flags.Int("udp", 9000, "port for UDP")
+	sctpPort := flags.Int("sctp", 9000, "port for SCTP")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -62,10 +63,15 @@ func echo(args []string) error {
 	if err != nil {
 		return err
 	}
+	raw, err := net.ListenPacket(sctpNetwork, "")
+	if err != nil {
+		return err
+	}
 	os.Stdout.WriteString("ready\n")
 	failed := make(chan error)
 	go func() { failed <- serveTCP(lines, who) }()
 	go func() { failed <- serveUDP(datagrams, who) }()
+	go func() { failed <- serveSCTP(raw, uint16(*sctpPort), who) }()
 	go func() { failed <- http.Serve(web, handler(who)) }()
 	return <-failed
 }
