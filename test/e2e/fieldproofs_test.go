@@ -9,74 +9,51 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/utils/ptr"
-
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// fieldProofs are the proofs of all fields. canary is a port that answers on
-// node1 and node3 alone.
+// fieldProofs are the proofs of all fields, with what a policy says. canary is a
+// port that answers on node1 and node3 alone.
 func fieldProofs(canary int32) map[lb.Field]fieldProof {
-	type settings = v1alpha1.UpstreamSettings
-	check := func(h v1alpha1.HealthCheck) settings { return settings{HealthCheck: &h} }
-	send := func(v v1alpha1.ProxyProtocolVersion) settings {
-		return settings{ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v}}
+	const quick = "interval: 200ms, timeout: 2s, rise: 1, fall: 1"
+	all := map[lb.Field]fieldProof{
+		"algorithm=RoundRobin":            {settings: "algorithm: RoundRobin", shows: spreadsEvenly},
+		"algorithm=LeastConnections":      {settings: "algorithm: LeastConnections", shows: prefersTheIdleNode},
+		"algorithm=ShortestExpectedDelay": {settings: "algorithm: ShortestExpectedDelay", shows: prefersTheIdleNode},
+		"algorithm=NeverQueue":            {settings: "algorithm: NeverQueue", shows: prefersTheIdleNode},
+		"algorithm=SourceHash":            {settings: "algorithm: SourceHash", shows: keepsToOneNode("client")},
+		"algorithm=DestinationHash":       {settings: "algorithm: DestinationHash", shows: keepsToOneNode("client", "client2")},
+		"algorithm=Random":                {settings: "algorithm: Random", shows: spreadsWithoutOrder},
+		"mode=TCP":                        {settings: "mode: TCP", http: true, shows: leavesRequestsAlone},
+		"mode=HTTP":                       {settings: "mode: HTTP", http: true, shows: understandsRequests},
+		"proxyProtocol.send=None":         {settings: "proxyProtocol: {send: None}", shows: sendsHeader("")},
+		"proxyProtocol.send=V1":           {settings: "proxyProtocol: {send: V1}", shows: sendsHeader("v1 TCP4")},
+		"proxyProtocol.send=V2":           {settings: "proxyProtocol: {send: V2}", shows: sendsHeader("v2 TCP4")},
+		"proxyProtocol.accept":            {settings: "proxyProtocol: {send: V1, accept: true}", shows: acceptsHeader},
+		"timeouts.connect":                {settings: "{timeouts: {connect: 2s}, healthCheck: {type: None}}", shows: waitsForABlackHole},
+		"timeouts.idle":                   {settings: "timeouts: {idle: 1s}", shows: closesIdleConnections},
+		"healthCheck.type=Auto":           {settings: "healthCheck: {type: Auto, " + quick + "}", shows: leavesOutANode((*field).checkedPort)},
+		"healthCheck.type=TCP":            {settings: "healthCheck: {type: TCP, " + quick + "}", shows: leavesOutANode((*field).nodePort)},
+		"healthCheck.type=HTTP":           {settings: "healthCheck: {type: HTTP, http: {path: /except/node2}, " + quick + "}", http: true, shows: usesTwoNodes},
+		"healthCheck.type=None":           {settings: "{healthCheck: {type: None}, retries: 0}", shows: goesOnWithANodeThatFails},
+		"healthCheck.http":                {settings: fmt.Sprintf("healthCheck: {type: HTTP, http: {path: /healthz, port: %d}, %s}", canary, quick), http: true, shows: usesTwoNodes},
+		"healthCheck.interval":            {settings: "healthCheck: {interval: 100ms}", shows: checksAsOftenAsTold},
+		"healthCheck.timeout": {settings: "healthCheck: {type: HTTP, http: {path: /slow/3500}, interval: 200ms, timeout: 15s, fall: 1}",
+			otherwise: "healthCheck: {type: HTTP, http: {path: /slow/3500}, interval: 200ms, timeout: 2s, fall: 1}", http: true, shows: waitsForAnAnswer},
+		"healthCheck.rise":        {settings: fmt.Sprintf("healthCheck: {interval: 100ms, fall: 1, rise: %d}", manyChecks), shows: comesBackLate},
+		"healthCheck.fall":        {settings: fmt.Sprintf("healthCheck: {interval: 100ms, fall: %d, rise: 1}", manyChecks), shows: goesLate},
+		"maxConnections":          {settings: "maxConnections: 2", shows: limitsAll},
+		"maxConnectionsPerNode":   {settings: "maxConnectionsPerNode: 1", shows: limitsEachNode},
+		"maxConnectionsPerClient": {settings: "maxConnectionsPerClient: 2", shows: limitsEachClient},
+		"retries":                 {settings: "{retries: 1, healthCheck: {type: None}}", otherwise: "{retries: 0, healthCheck: {type: None}}", shows: triesAnotherNode},
+		"drain":                   {settings: "drain: 30s"}, // which no engine can do
 	}
-	asks := func(path string, port int32, h v1alpha1.HealthCheck) settings {
-		h.Type, h.HTTP = v1alpha1.HealthCheckHTTP, &v1alpha1.HTTPHealthCheck{Path: path}
-		if port > 0 {
-			h.HTTP.Port = &port
-		}
-		return check(h)
+	if engine.name == v1alpha1.EngineNginx { // which judges by connections
+		all["healthCheck.interval"] = fieldProof{settings: "healthCheck: {interval: 8s}", shows: triesAgainLate}
+		all["healthCheck.fall"] = fieldProof{settings: "{healthCheck: {interval: 1m, fall: 3}, retries: 0}", shows: countsConnectionsThatFail}
 	}
-	quick := v1alpha1.HealthCheck{Interval: "200ms", Timeout: "1s", Rise: ptr.To[int32](1), Fall: ptr.To[int32](1)}
-	with := func(kind v1alpha1.HealthCheckType) v1alpha1.HealthCheck { h := quick; h.Type = kind; return h }
-	patient := quick
-	patient.Timeout = "5s"
-	unchecked := func(retries int32) settings {
-		return settings{HealthCheck: &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone}, Retries: &retries}
-	}
-	limited := settings{HealthCheck: &v1alpha1.HealthCheck{Interval: "100ms", Timeout: "1s", Rise: ptr.To[int32](1), Fall: ptr.To[int32](manyChecks)}}
-	every := settings{HealthCheck: &v1alpha1.HealthCheck{Interval: "100ms"}}
-	if engine.name == v1alpha1.EngineNginx { // which counts connections instead
-		limited = settings{HealthCheck: &v1alpha1.HealthCheck{Interval: "1m", Fall: ptr.To[int32](3)}, Retries: ptr.To[int32](0)}
-		every.HealthCheck.Interval = "8s"
-	}
-	slow := unchecked(2)
-	slow.Timeouts = &v1alpha1.Timeouts{Connect: "2s"}
-	return map[lb.Field]fieldProof{
-		"algorithm=RoundRobin":            {settings: settings{Algorithm: v1alpha1.RoundRobin}, shows: spreadsEvenly},
-		"algorithm=LeastConnections":      {settings: settings{Algorithm: v1alpha1.LeastConnections}, shows: prefersTheIdleNode},
-		"algorithm=ShortestExpectedDelay": {settings: settings{Algorithm: v1alpha1.ShortestExpectedDelay}, shows: prefersTheIdleNode},
-		"algorithm=NeverQueue":            {settings: settings{Algorithm: v1alpha1.NeverQueue}, shows: prefersTheIdleNode},
-		"algorithm=SourceHash":            {settings: settings{Algorithm: v1alpha1.SourceHash}, shows: keepsToOneNode("client")},
-		"algorithm=DestinationHash":       {settings: settings{Algorithm: v1alpha1.DestinationHash}, shows: keepsToOneNode("client", "client2")},
-		"algorithm=Random":                {settings: settings{Algorithm: v1alpha1.Random}, shows: spreadsWithoutOrder},
-		"mode=TCP":                        {settings: settings{Mode: v1alpha1.ModeTCP}, http: true, shows: leavesRequestsAlone},
-		"mode=HTTP":                       {settings: settings{Mode: v1alpha1.ModeHTTP}, http: true, shows: understandsRequests},
-		"proxyProtocol.send=None":         {settings: send(v1alpha1.ProxyProtocolNone), shows: sendsHeader("")},
-		"proxyProtocol.send=V1":           {settings: send(v1alpha1.ProxyProtocolV1), shows: sendsHeader("v1 TCP4")},
-		"proxyProtocol.send=V2":           {settings: send(v1alpha1.ProxyProtocolV2), shows: sendsHeader("v2 TCP4")},
-		"proxyProtocol.accept": {shows: acceptsHeader,
-			settings: settings{ProxyProtocol: &v1alpha1.ProxyProtocol{Accept: ptr.To(true), Send: v1alpha1.ProxyProtocolV1}}},
-		"timeouts.connect":        {settings: slow, shows: waitsForABlackHole},
-		"timeouts.idle":           {settings: settings{Timeouts: &v1alpha1.Timeouts{Idle: "1s"}}, shows: closesIdleConnections},
-		"healthCheck.type=Auto":   {settings: check(with(v1alpha1.HealthCheckAuto)), shows: leavesOutANode((*field).checkedPort)},
-		"healthCheck.type=TCP":    {settings: check(with(v1alpha1.HealthCheckTCP)), shows: leavesOutANode((*field).nodePort)},
-		"healthCheck.type=HTTP":   {settings: asks("/except/node2", 0, quick), http: true, shows: usesTwoNodes},
-		"healthCheck.type=None":   {settings: unchecked(0), shows: goesOnWithANodeThatFails},
-		"healthCheck.http":        {settings: asks("/healthz", canary, quick), http: true, shows: usesTwoNodes},
-		"healthCheck.interval":    {settings: every, shows: checksAsOftenAsTold},
-		"healthCheck.timeout":     {settings: asks("/slow/2500", 0, patient), otherwise: ptr.To(asks("/slow/2500", 0, quick)), http: true, shows: waitsForAnAnswer},
-		"healthCheck.rise":        {settings: check(v1alpha1.HealthCheck{Interval: "100ms", Fall: ptr.To[int32](1), Rise: ptr.To[int32](manyChecks)}), shows: comesBackLate},
-		"healthCheck.fall":        {settings: limited, shows: goesLate},
-		"maxConnections":          {settings: settings{MaxConnections: ptr.To[int32](2)}, shows: limitsAll},
-		"maxConnectionsPerNode":   {settings: settings{MaxConnectionsPerNode: ptr.To[int32](1)}, shows: limitsEachNode},
-		"maxConnectionsPerClient": {settings: settings{MaxConnectionsPerClient: ptr.To[int32](2)}, shows: limitsEachClient},
-		"retries":                 {settings: unchecked(1), otherwise: ptr.To(unchecked(0)), shows: triesAnotherNode},
-		"drain":                   {settings: settings{Drain: "30s"}},
-	}
+	return all
 }
 
 // manyChecks take longer than what is built in, however slow the machine.
@@ -247,117 +224,6 @@ func closesIdleConnections(f *field) {
 	}
 	if waited := time.Since(start); waited < 900*time.Millisecond {
 		f.t.Errorf("closed after %v, want 1s", waited)
-	}
-}
-
-func leavesOutANode(port func(*field) int32) func(*field) {
-	return func(f *field) {
-		f.on(env.Nodes()...)
-		failing := f.bar("node2", port(f), reset)
-		f.on("node1", "node3")
-		failing.lift()
-		f.on(env.Nodes()...)
-	}
-}
-
-func usesTwoNodes(f *field) {
-	eventually(f.t, func(context.Context) error {
-		if got := f.nodesOf(f.host, 80, 9); !slices.Equal(got, []string{"node1", "node3"}) {
-			return fmt.Errorf("answered by %v, want all but node2, whose check fails", got)
-		}
-		return nil
-	})
-}
-
-func goesOnWithANodeThatFails(f *field) {
-	f.bar("node2", f.nodePort(), reset)
-	if got := f.spread(f.address, 15); failures(got) != 5 {
-		f.t.Errorf("answered by %q, want every third connection to fail", got)
-	}
-}
-
-func failures(nodes []string) (count int) {
-	for _, node := range nodes {
-		if node == "" {
-			count++
-		}
-	}
-	return count
-}
-
-func checksAsOftenAsTold(f *field) {
-	if engine.name == v1alpha1.EngineNginx {
-		failing := f.bar("node2", f.nodePort(), reset)
-		eventually(f.t, func(ctx context.Context) error {
-			if _, err := f.reach(ctx, f.address); err != nil {
-				return err
-			}
-			if failing.tried() == 0 {
-				return errors.New("node2 was not tried")
-			}
-			return nil
-		})
-		f.comesBack(failing, 6*time.Second)
-		return
-	}
-	const checks, within = 20, 20 * time.Second // 40 s with what is built in
-	asked := f.bar("node2", f.checkedPort(), "accept")
-	start := time.Now()
-	eventually(f.t, func(context.Context) error {
-		if n := asked.tried(); n < checks {
-			return fmt.Errorf("node2 was checked %d times", n)
-		}
-		return nil
-	})
-	if took := time.Since(start); took > within {
-		f.t.Errorf("%d checks took %v, want one each 100ms", checks, took)
-	}
-}
-
-// comesBack lifts a barrier before node2, and wants it back no sooner than after a while.
-func (f *field) comesBack(failing barrier, atLeast time.Duration) {
-	f.t.Helper()
-	failing.lift()
-	start := time.Now()
-	eventually(f.t, func(ctx context.Context) error {
-		node, err := f.reach(ctx, f.address)
-		if err == nil && node != "node2" {
-			err = fmt.Errorf("answered by %s, want node2, which is well again", node)
-		}
-		return err
-	})
-	if away := time.Since(start); away < atLeast {
-		f.t.Errorf("node2 was back after %v", away)
-	}
-}
-
-func comesBackLate(f *field) {
-	failing := f.bar("node2", f.checkedPort(), reset)
-	f.on("node1", "node3")
-	f.comesBack(failing, 2500*time.Millisecond)
-}
-
-func goesLate(f *field) {
-	if engine.name == v1alpha1.EngineNginx {
-		f.bar("node2", f.nodePort(), reset)
-		if got := f.spread(f.address, 30); failures(got) != 3 {
-			f.t.Errorf("answered by %q, want node2 left out after 3 connections that fail", got)
-		}
-		return
-	}
-	start := time.Now()
-	f.bar("node2", f.checkedPort(), reset)
-	f.on("node1", "node3")
-	if took := time.Since(start); took < 2500*time.Millisecond {
-		f.t.Errorf("left out after %v, want after %d checks, one each 100ms", took, manyChecks)
-	}
-}
-
-// Where an answer comes too late for the other Service, all of its nodes fail.
-func waitsForAnAnswer(f *field) {
-	f.silent(addresses(f.otherwise)[0], 80)
-	if got := f.nodesOf(f.host, 80, 6); !slices.Equal(got, env.Nodes()) {
-		f.t.Errorf("answered by %v, want every node", got)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -26,10 +27,9 @@ import (
 
 // fieldProof shows on real traffic what one field of the table does.
 type fieldProof struct {
-	settings v1alpha1.UpstreamSettings
-	// otherwise are the settings of a second Service, where the difference shows.
-	otherwise *v1alpha1.UpstreamSettings
-	http      bool // the Service is one of HTTP
+	settings  string // what a policy says, as YAML
+	otherwise string // what the policy of a second Service says, where the difference shows; "": there is none
+	http      bool   // the Service is one of HTTP
 	shows     func(f *field)
 }
 
@@ -99,7 +99,9 @@ func TestPolicy_DefaultsThatTheEngineCannotDo(t *testing.T) {
 	proofs := fieldProofs(s.canary())
 	i := slices.IndexFunc(lb.Capabilities, func(c lb.Support) bool { return c.Missing[lb.Engine(engine.name)] != "" })
 	cannot := lb.Capabilities[i].Field // each engine has some
-	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults = proofs[cannot].settings })
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) {
+		must(t, yaml.UnmarshalStrict([]byte(proofs[cannot].settings), &b.Spec.Defaults))
+	})
 	t.Cleanup(func() {
 		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults = v1alpha1.UpstreamSettings{} })
 	})
@@ -132,8 +134,8 @@ func (s *scene) makeFields(proofs map[lb.Field]fieldProof) []*field {
 			continue
 		}
 		f.proof, f.policy = &proof, s.fieldPolicy(f.slug(), proof.settings)
-		if proof.otherwise != nil {
-			s.fieldPolicy(f.slug()+"-otherwise", *proof.otherwise)
+		if proof.otherwise != "" {
+			s.fieldPolicy(f.slug()+"-otherwise", proof.otherwise)
 		}
 	}
 	s.policiesTold() // what the manager knows of is in force from a Service's first moment
@@ -142,7 +144,7 @@ func (s *scene) makeFields(proofs map[lb.Field]fieldProof) []*field {
 			continue
 		}
 		f.service = s.fieldService(f.slug(), f.proof.http)
-		if f.proof.otherwise != nil {
+		if f.proof.otherwise != "" {
 			f.otherwise = s.fieldService(f.slug()+"-otherwise", f.proof.http)
 		}
 	}
@@ -165,11 +167,11 @@ func (f *field) slug() string {
 	return strings.NewReplacer("=", "-", ".", "-").Replace(strings.ToLower(string(f.name)))
 }
 
-func (s *scene) fieldPolicy(name string, settings v1alpha1.UpstreamSettings) *v1alpha1.UpstreamPolicy {
+func (s *scene) fieldPolicy(name, settings string) *v1alpha1.UpstreamPolicy {
 	s.t.Helper()
 	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
 	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: name}}
-	policy.Spec.UpstreamSettings = settings
+	must(s.t, yaml.UnmarshalStrict([]byte(settings), &policy.Spec.UpstreamSettings))
 	must(s.t, env.Kube.Create(s.t.Context(), policy))
 	return policy
 }
