@@ -49,7 +49,7 @@ var fields = []field{
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Idle) },
 		func(s *lb.Settings, v string) error { return duration(&s.IdleTimeout, v) }},
 	{"healthCheck.type", true,
-		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Type) },
+		func(s *v1alpha1.UpstreamSettings) string { return string(checkType(deref(s.HealthCheck))) },
 		func(s *lb.Settings, v string) error { s.HealthCheck.Type = lb.HealthCheckType(v); return nil }},
 	{"healthCheck.http", false,
 		func(s *v1alpha1.UpstreamSettings) string {
@@ -88,6 +88,14 @@ var fields = []field{
 		func(s *lb.Settings, v string) error { return duration(&s.Drain, v) }},
 }
 
+// checkType is HTTP also where it is only said what such a check asks for.
+func checkType(h v1alpha1.HealthCheck) v1alpha1.HealthCheckType {
+	if h.Type == "" && h.HTTP != nil {
+		return v1alpha1.HealthCheckHTTP
+	}
+	return h.Type
+}
+
 // builtIn is below every other level.
 func builtIn(engine lb.Engine, p lb.Protocol) lb.Settings {
 	s := lb.Settings{
@@ -123,8 +131,11 @@ func (f field) check(value string) error {
 	return nil
 }
 
-// check finds the first value that cannot be read.
+// check finds the first value that cannot be read, or that contradicts another.
 func check(s *v1alpha1.UpstreamSettings) error {
+	if h := deref(s.HealthCheck); h.HTTP != nil && checkType(h) != v1alpha1.HealthCheckHTTP {
+		return fmt.Errorf("healthCheck.http is for checks of type HTTP, not %s: set type to HTTP, or leave it out", quoted(string(h.Type)))
+	}
 	for _, f := range fields {
 		if value := f.get(s); value != "" {
 			if err := f.check(value); err != nil {

@@ -37,7 +37,7 @@ func fieldProofs(canary int32) map[lb.Field]fieldProof {
 		"healthCheck.type=TCP":            {settings: "healthCheck: {type: TCP, " + quick + "}", shows: leavesOutANode((*field).nodePort)},
 		"healthCheck.type=HTTP":           {settings: "healthCheck: {type: HTTP, http: {path: /except/node2}, " + quick + "}", http: true, shows: usesTwoNodes},
 		"healthCheck.type=None":           {settings: "{healthCheck: {type: None}, retries: 0}", shows: goesOnWithANodeThatFails},
-		"healthCheck.http":                {settings: fmt.Sprintf("healthCheck: {type: HTTP, http: {path: /healthz, port: %d}, %s}", canary, quick), http: true, shows: usesTwoNodes},
+		"healthCheck.http":                {settings: fmt.Sprintf("healthCheck: {http: {path: /healthz, port: %d}, %s}", canary, quick), http: true, shows: usesTwoNodes},
 		"healthCheck.interval":            {settings: "healthCheck: {interval: 100ms}", shows: checksAsOftenAsTold},
 		"healthCheck.timeout": {settings: "healthCheck: {type: HTTP, http: {path: /slow/3500}, interval: 200ms, timeout: 15s, fall: 1}",
 			otherwise: "healthCheck: {type: HTTP, http: {path: /slow/3500}, interval: 200ms, timeout: 2s, fall: 1}", http: true, shows: waitsForAnAnswer},
