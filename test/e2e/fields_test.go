@@ -15,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -71,6 +72,8 @@ func TestPolicy_EveryField(t *testing.T) {
 		}
 	}
 	fields := s.makeFields(proofs)
+	s.endpointsOf(fields)
+	s.settled()
 	s.inSync(balancer) // from here on nothing changes: where a daemon reloads, it counts anew
 	for _, f := range fields {
 		t.Run(string(f.name), func(t *testing.T) {
@@ -85,6 +88,9 @@ func TestPolicy_EveryField(t *testing.T) {
 				return
 			}
 			f.supported()
+			if f.proof.shows == nil {
+				t.Fatal("the table says that it does something, and nothing shows what")
+			}
 			f.proof.shows(f)
 		})
 	}
@@ -174,6 +180,30 @@ func (s *scene) makeFields(proofs map[lb.Field]fieldProof) []*field {
 	return all
 }
 
+// endpointsOf waits until every Service has an endpoint on each node: a Local one is
+// published without, too.
+func (s *scene) endpointsOf(fields []*field) {
+	s.t.Helper()
+	eventually(s.t, func(ctx context.Context) error {
+		var list discoveryv1.EndpointSliceList
+		if err := env.Kube.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
+			return err
+		}
+		endpoints := map[string]int{}
+		for _, slice := range list.Items {
+			endpoints[slice.Labels[discoveryv1.LabelServiceName]] += len(slice.Endpoints)
+		}
+		for _, f := range fields {
+			for _, svc := range []*corev1.Service{f.service, f.otherwise} {
+				if svc != nil && endpoints[svc.Name] < len(env.Nodes()) {
+					return fmt.Errorf("%s has %d endpoints", svc.Name, endpoints[svc.Name])
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // slug is the field as a name.
 func (f *field) slug() string {
 	return strings.NewReplacer("=", "-", ".", "-").Replace(strings.ToLower(string(f.name)))
@@ -182,8 +212,8 @@ func (f *field) slug() string {
 func (s *scene) fieldPolicy(name, settings string) *v1alpha1.UpstreamPolicy {
 	s.t.Helper()
 	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
+	must(s.t, yaml.UnmarshalStrict([]byte(settings), &policy.Spec))
 	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: name}}
-	must(s.t, yaml.UnmarshalStrict([]byte(settings), &policy.Spec.UpstreamSettings))
 	must(s.t, env.Kube.Create(s.t.Context(), policy))
 	return policy
 }
