@@ -106,6 +106,20 @@ func apply(t *testing.T, into *lb.Settings, s *v1alpha1.UpstreamSettings) {
 	}
 }
 
+// To ask for nothing is no more than every engine can do, on every protocol.
+func TestNothingIsSupported(t *testing.T) {
+	s := v1alpha1.UpstreamSettings{
+		Mode: v1alpha1.ModeTCP, MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), Retries: new(int32),
+		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
+		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
+	}
+	for _, engine := range lb.Engines {
+		if got := unsupported(engine, &s, []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}); len(got) > 0 {
+			t.Errorf("%s: %q", engine, got)
+		}
+	}
+}
+
 // leaves lists the settings of the kind by their paths. What an HTTP check asks for
 // is one: its parts are decided together.
 func leaves(kind reflect.Type, path string) (all []string) {

@@ -28,6 +28,18 @@ func (f field) capability(value string) lb.Field {
 	return lb.Field(f.name)
 }
 
+// nothing holds the values that ask for nothing.
+var nothing = map[string]string{"proxyProtocol.accept": "false", "maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "retries": "0"}
+
+// unsupported says why an engine cannot do the field with a value, "" if it can.
+// Nothing can be done by each.
+func (f field) unsupported(engine lb.Engine, value string, p lb.Protocol) string {
+	if value == nothing[f.name] {
+		return ""
+	}
+	return engine.Unsupported(f.capability(value), p)
+}
+
 // fields are all settings that an UpstreamPolicy has.
 var fields = []field{
 	{"algorithm", true,
