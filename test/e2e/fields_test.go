@@ -16,7 +16,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -118,17 +117,6 @@ func TestPolicy_DefaultsThatTheEngineCannotDo(t *testing.T) {
 		t.Errorf("the Balancer says %+v", c)
 	}
 	s.answers("web", address, 80)
-}
-
-// A policy that contradicts itself is refused, with what to do.
-func TestPolicy_ContradictionsAreRefused(t *testing.T) {
-	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "contradiction"}}
-	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}}
-	policy.Spec.HealthCheck = &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckTCP, HTTP: &v1alpha1.HTTPHealthCheck{Path: "/healthz"}}
-	err := env.Kube.Create(t.Context(), policy)
-	if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "set type to HTTP") {
-		t.Errorf("an HTTP path for a check of type TCP: %v", err)
-	}
 }
 
 // canary makes a Service whose nodePort answers on node1 and node3 alone.
