@@ -57,7 +57,7 @@ func TestS11_DirectReturn(t *testing.T) {
 }
 
 // SCTP reaches pods on every node: associations begin, carry a question and an answer.
-func TestS13_SCTPIsCarried(t *testing.T) {
+func TestLVS_CarriesSCTP(t *testing.T) {
 	carries(t, corev1.ProtocolSCTP)
 	s := newScene(t)
 	for _, node := range env.Nodes() {
