@@ -16,7 +16,7 @@ import (
 // fieldProofs are the proofs of all fields, with what a policy says. canary is a
 // port that answers on node1 and node3 alone.
 func fieldProofs(canary int32) map[lb.Field]fieldProof {
-	const quick = "interval: 200ms, timeout: 2s, rise: 1, fall: 1"
+	const quick = "interval: 500ms, timeout: 2s, rise: 1, fall: 1"
 	all := map[lb.Field]fieldProof{
 		"algorithm=RoundRobin":            {settings: "algorithm: RoundRobin", shows: spreadsEvenly},
 		"algorithm=LeastConnections":      {settings: "algorithm: LeastConnections", shows: prefersTheIdleNode},
