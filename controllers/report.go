@@ -124,13 +124,16 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 		c.Reason = v1alpha1.ReasonRouterIDShared
 		c.Message = fmt.Sprintf("Balancer %s has the virtual router ID %d, too: if their hosts are on one network segment, give one of them another",
 			other.Name, b.Spec.VirtualAddresses.VRRP.VirtualRouterID)
-	case len(desired.Unsupported) > 0:
-		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+strings.Join(desired.Unsupported, "; ")
 	default:
 		if others := sameClass(claims, b); others != nil {
 			c.Message = fmt.Sprintf("in force; the class %s is that of %s, too: each Service is served by the one whose pool has its addresses",
 				plan.Class(b), plan.InWords(others))
 		}
+	}
+	if cannot := strings.Join(desired.Unsupported, "; "); cannot != "" && c.Reason == v1alpha1.ReasonAccepted {
+		c.Reason, c.Message = v1alpha1.ReasonUnsupported, "in force but for spec.defaults: "+cannot
+	} else if cannot != "" {
+		c.Message += "; not in force of spec.defaults: " + cannot
 	}
 	return c
 }

@@ -120,11 +120,12 @@ type Timeouts struct {
 }
 
 // HealthCheck says how the balancer judges a node.
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.type) || self.type == 'HTTP'",message="http is for checks of type HTTP: set type to HTTP, or leave it out"
 type HealthCheck struct {
-	// type Auto: what the engine does best. Built in: Auto.
+	// type Auto: what the engine does best. Built in: Auto; HTTP where http is set.
 	// +optional
 	Type HealthCheckType `json:"type,omitempty"`
-	// http says what an HTTP check asks for.
+	// http says what an HTTP check asks for, and that it is one.
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
 	// +optional

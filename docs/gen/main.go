@@ -29,7 +29,8 @@ func main() {
 func capabilities() string {
 	var b strings.Builder
 	b.WriteString("# What the engines can do\n\nThe settings of an UpstreamPolicy, and what becomes of them. What an engine cannot do is never silently\n" +
-		"replaced: the policy's status says so in its condition `Unsupported`, by field.\n\n| setting |")
+		"replaced: the policy's status says so in its condition `Unsupported`, by field. The end-to-end test `TestPolicy_EveryField` holds\n" +
+		"every line: on each engine it shows the effect on traffic, or the condition.\n\n| setting |")
 	for _, e := range lb.Engines {
 		fmt.Fprintf(&b, " %s |", e)
 	}

@@ -46,7 +46,7 @@ func (l layers) resolve(engine lb.Engine, port string, p lb.Protocol) lb.Setting
 	for _, f := range fields {
 		for _, level := range levels {
 			value := f.get(level)
-			if value == "" || engine.Unsupported(f.capability(value), p) != "" {
+			if value == "" || f.unsupported(engine, value, p) != "" {
 				continue
 			}
 			if f.set(&out, value) == nil {
@@ -110,7 +110,7 @@ func unsupported(engine lb.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.
 			continue
 		}
 		for _, p := range protocols {
-			if reason := engine.Unsupported(f.capability(value), p); reason != "" {
+			if reason := f.unsupported(engine, value, p); reason != "" {
 				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
 				break
 			}

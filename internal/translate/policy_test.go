@@ -139,6 +139,9 @@ func TestPoliciesThatCannotBeRead(t *testing.T) {
 		"path": func(s *v1alpha1.UpstreamSettings) {
 			s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/a\nb"}}
 		},
+		"path of a check that is none": func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckTCP, HTTP: &v1alpha1.HTTPHealthCheck{Path: "/a"}}
+		},
 		"path with a space": func(s *v1alpha1.UpstreamSettings) {
 			s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/a b"}}
 		},
@@ -180,12 +183,12 @@ func TestHTTPHealthChecksAreRead(t *testing.T) {
 		s := v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{HTTP: &tc.in}}
 		for _, f := range fields {
 			if value := f.get(&s); value != "" {
-				if err := f.set(&got, value); (err != nil) != (tc.path == "") {
+				if err := f.set(&got, value); (err != nil) != (tc.path == "" && f.name == "healthCheck.http") {
 					t.Errorf("%+v: %v", tc.in, err)
 				}
 			}
 		}
-		if got.HealthCheck.Path != tc.path || got.HealthCheck.Port != tc.port {
+		if got.HealthCheck.Path != tc.path || got.HealthCheck.Port != tc.port || got.HealthCheck.Type != lb.CheckHTTP {
 			t.Errorf("%+v gave %+v", tc.in, got.HealthCheck)
 		}
 	}

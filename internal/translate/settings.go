@@ -28,6 +28,18 @@ func (f field) capability(value string) lb.Field {
 	return lb.Field(f.name)
 }
 
+// nothing holds the values that ask for nothing.
+var nothing = map[string]string{"proxyProtocol.accept": "false", "maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "retries": "0"}
+
+// unsupported says why an engine cannot do the field with a value, "" if it can.
+// Nothing can be done by each.
+func (f field) unsupported(engine lb.Engine, value string, p lb.Protocol) string {
+	if value == nothing[f.name] {
+		return ""
+	}
+	return engine.Unsupported(f.capability(value), p)
+}
+
 // fields are all settings that an UpstreamPolicy has.
 var fields = []field{
 	{"algorithm", true,
@@ -49,7 +61,7 @@ var fields = []field{
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Idle) },
 		func(s *lb.Settings, v string) error { return duration(&s.IdleTimeout, v) }},
 	{"healthCheck.type", true,
-		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Type) },
+		func(s *v1alpha1.UpstreamSettings) string { return string(checkType(deref(s.HealthCheck))) },
 		func(s *lb.Settings, v string) error { s.HealthCheck.Type = lb.HealthCheckType(v); return nil }},
 	{"healthCheck.http", false,
 		func(s *v1alpha1.UpstreamSettings) string {
@@ -88,6 +100,14 @@ var fields = []field{
 		func(s *lb.Settings, v string) error { return duration(&s.Drain, v) }},
 }
 
+// checkType is HTTP also where it is only said what such a check asks for.
+func checkType(h v1alpha1.HealthCheck) v1alpha1.HealthCheckType {
+	if h.Type == "" && h.HTTP != nil {
+		return v1alpha1.HealthCheckHTTP
+	}
+	return h.Type
+}
+
 // builtIn is below every other level.
 func builtIn(engine lb.Engine, p lb.Protocol) lb.Settings {
 	s := lb.Settings{
@@ -123,8 +143,11 @@ func (f field) check(value string) error {
 	return nil
 }
 
-// check finds the first value that cannot be read.
+// check finds the first value that cannot be read, or that contradicts another.
 func check(s *v1alpha1.UpstreamSettings) error {
+	if h := deref(s.HealthCheck); h.HTTP != nil && checkType(h) != v1alpha1.HealthCheckHTTP {
+		return fmt.Errorf("healthCheck.http is for checks of type HTTP, not %s: set type to HTTP, or leave it out", quoted(string(h.Type)))
+	}
 	for _, f := range fields {
 		if value := f.get(s); value != "" {
 			if err := f.check(value); err != nil {

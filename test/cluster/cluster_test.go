@@ -170,6 +170,24 @@ func TestNodePortsCarryTraffic(t *testing.T) {
 	}
 }
 
+func TestNodePortsCarrySCTP(t *testing.T) {
+	t.Parallel()
+	addPod(t, shared, PodSpec{Namespace: "sctp", Name: "web-1", Node: "node1", Labels: map[string]string{"app": "web"}})
+	service := addService(t, shared, "sctp", "web", func(s *corev1.ServiceSpec) {
+		s.Ports = []corev1.ServicePort{{Name: "sctp", Port: 9000, Protocol: corev1.ProtocolSCTP}}
+	})
+	for _, node := range shared.Nodes() {
+		at := netip.AddrPortFrom(shared.Addrs(node)[0], uint16(nodePort(service, "sctp")))
+		eventually(t, "sctp by "+at.String(), func() error {
+			answer, err := shared.AskSCTP(t.Context(), "client", at, "hello")
+			if err == nil && (answer.Pod != "web-1" || answer.Protocol != "sctp" || answer.Received != "hello") {
+				t.Errorf("sctp by %s: %+v", at, answer)
+			}
+			return err
+		})
+	}
+}
+
 func TestLocalPolicyKeepsTheClientAddress(t *testing.T) {
 	t.Parallel()
 	addPod(t, shared, PodSpec{Namespace: "local", Name: "web-1", Node: "node2", Labels: map[string]string{"app": "web"}})

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -121,6 +122,16 @@ func (c *Cluster) HTTPClientFrom(where string) *http.Client {
 			return c.DialFrom(ctx, where, network, address)
 		},
 	}}
+}
+
+// AskSCTP asks a server for an Answer over SCTP, from the network of where: a client or a pod. The
+// kernel's part is played in user space, for IPv4: see the helper.
+func (c *Cluster) AskSCTP(ctx context.Context, where string, address netip.AddrPort, text string) (answer Answer, err error) {
+	out, err := c.Exec(ctx, where, c.now().Helper, "ask-sctp", address.Addr().String(), fmt.Sprint(address.Port()), text)
+	if err != nil {
+		return answer, err
+	}
+	return answer, json.Unmarshal([]byte(out), &answer)
 }
 
 // Addrs are the addresses of a host, node, client, pod, router or control-plane, IPv4 first.

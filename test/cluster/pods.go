@@ -28,16 +28,18 @@ type PodSpec struct {
 }
 
 // Answer is what the echo server says, as one line of JSON: over TCP for each line that it gets, over UDP
-// for each datagram, over HTTP for each request. HTTP knows some paths too: /healthz says ok, /delay?ms=N
-// answers late, /bytes?n=N answers with N bytes, /status?code=N with that status.
+// for each datagram, over SCTP for the first message, over HTTP for each request. HTTP knows some paths too: /healthz says ok, /delay?ms=N
+// answers late, /bytes?n=N answers with N bytes, /status?code=N with that status, /slow/N late after N
+// milliseconds, /except/NODE with 503 on that node.
 type Answer struct {
 	Pod       string              `json:"pod"`
 	Namespace string              `json:"namespace"`
 	Node      string              `json:"node"`
 	Labels    map[string]string   `json:"labels"`
-	Protocol  string              `json:"protocol"` // tcp, udp or http
+	Protocol  string              `json:"protocol"` // tcp, udp, sctp or http
 	Client    string              `json:"client"`   // address and port that the server sees
 	Server    string              `json:"server"`   // address and port that was reached, in the pod
+	Proxy     string              `json:"proxy"`    // tcp only: the PROXY header, as version 1 writes it, after v1 or v2
 	Received  string              `json:"received"` // the line or datagram
 	Path      string              `json:"path"`     // http only, like the rest
 	Host      string              `json:"host"`

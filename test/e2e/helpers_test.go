@@ -272,6 +272,11 @@ func (s *scene) webFrom(ctx context.Context, where, address string, port int32) 
 	httpClient := env.HTTPClientFrom(where)
 	defer httpClient.CloseIdleConnections()
 	httpClient.Timeout = 5 * time.Second
+	return s.request(ctx, httpClient, address, port)
+}
+
+// request asks over a connection that the HTTP client may have already.
+func (s *scene) request(ctx context.Context, httpClient *http.Client, address string, port int32) (cluster.Answer, error) {
 	var answer cluster.Answer
 	url := "http://" + net.JoinHostPort(address, fmt.Sprint(port)) + "/"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -55,3 +55,31 @@ func TestS11_DirectReturn(t *testing.T) {
 		t.Errorf("no route to a node:\n%s", table)
 	}
 }
+
+// SCTP reaches pods on every node: associations begin, carry a question and an answer.
+func TestLVS_CarriesSCTP(t *testing.T) {
+	carries(t, corev1.ProtocolSCTP)
+	s := newScene(t)
+	for _, node := range env.Nodes() {
+		s.pod("web", "web-"+node, node)
+	}
+	svc := s.service("web", withLocal, withPort("sctp", corev1.ProtocolSCTP, 9000, 9000))
+	at := netip.AddrPortFrom(netip.MustParseAddr(s.published(svc)[0]), 9000)
+	eventually(t, func(ctx context.Context) error {
+		reached := map[string]bool{}
+		for range 3 * len(env.Nodes()) {
+			answer, err := env.AskSCTP(ctx, "client", at, "hello")
+			if err != nil {
+				return err
+			}
+			if answer.Namespace != s.namespace || answer.Received != "hello" || answer.Protocol != "sctp" {
+				t.Errorf("%s answered %+v", at, answer)
+			}
+			reached[answer.Node] = true
+		}
+		if len(reached) != len(env.Nodes()) {
+			return fmt.Errorf("answered by %v, want every node", reached)
+		}
+		return nil
+	})
+}

@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
 )
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
@@ -380,34 +379,6 @@ func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
 					return fmt.Errorf("target %d: %+v, want %s", i, c, status)
 				}
 			}
-		}
-		return nil
-	})
-}
-
-// With mode HTTP pods see who asked, where the engine understands requests.
-func TestPolicy_HTTP(t *testing.T) {
-	s := newScene(t)
-	s.pod("web", "web-1", "node1")
-	svc := s.service("web")
-	address := s.published(svc)[0]
-	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "http"}}
-	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}}
-	policy.Spec.Mode = v1alpha1.ModeHTTP
-	must(t, env.Kube.Create(t.Context(), policy))
-	if lb.Engine(engine.name).Unsupported("mode=HTTP", lb.TCP) != "" {
-		s.policySays(policy, v1alpha1.ConditionUnsupported, "mode=HTTP")
-		s.answers("web", address, 80)
-		return
-	}
-	asker := env.Addrs("client")[0].String()
-	eventually(t, func(ctx context.Context) error {
-		answer, err := s.web(ctx, address, 80)
-		if err != nil {
-			return err
-		}
-		if got := answer.Header["X-Forwarded-For"]; len(got) != 1 || got[0] != asker || !slices.Equal(answer.Header["X-Forwarded-Proto"], []string{"http"}) {
-			return fmt.Errorf("the pod sees %v, want %s as the client", answer.Header, asker)
 		}
 		return nil
 	})

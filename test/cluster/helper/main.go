@@ -1,6 +1,6 @@
 // Command helper is what the test cluster runs inside its namespaces: the first process of the cluster
-// (init), the first process of a balancer host (host, or guest in a virtual machine) and the server in
-// every pod (echo). It uses the standard library only: it is built from source embedded into package cluster, and runs once per pod.
+// (init), the first process of a balancer host (host, or guest in a virtual machine), the server in
+// every pod (echo) and a client for what the kernel may lack (ask-sctp). It uses the standard library only: it is built from source embedded into package cluster, and runs once per pod.
 package main
 
 import (
@@ -16,9 +16,9 @@ func main() {
 		fmt.Println("guest:", guest()) // it only ends with an error, and the machine with it
 		_ = syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 	}
-	run := map[string]func([]string) error{"init": clusterInit, "host": host, "host-init": hostInit, "echo": echo}
+	run := map[string]func([]string) error{"init": clusterInit, "host": host, "host-init": hostInit, "echo": echo, "ask-sctp": askSCTP}
 	if len(os.Args) < 2 || run[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: helper init|host|echo [flags]")
+		fmt.Fprintln(os.Stderr, "usage: helper init|host|echo|ask-sctp [flags]")
 		os.Exit(2)
 	}
 	if err := run[os.Args[1]](os.Args[2:]); err != nil {

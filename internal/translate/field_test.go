@@ -1,0 +1,202 @@
+package translate
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// examples are three values of each field, none of them built in, as JSON.
+var examples = map[string][3]string{
+	"algorithm":               {`"SourceHash"`, `"LeastConnections"`, `"Random"`},
+	"mode":                    {`"HTTP"`, `"TCP"`, `"HTTP"`},
+	"proxyProtocol.send":      {`"V1"`, `"V2"`, `"None"`},
+	"proxyProtocol.accept":    {`true`, `false`, `true`},
+	"timeouts.connect":        {`"3s"`, `"4s"`, `"5s"`},
+	"timeouts.idle":           {`"3m"`, `"4m"`, `"5m"`},
+	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
+	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":81}`, `{"path":"/c"}`},
+	"healthCheck.interval":    {`"3s"`, `"4s"`, `"5s"`},
+	"healthCheck.timeout":     {`"3s"`, `"4s"`, `"5s"`},
+	"healthCheck.rise":        {`7`, `8`, `9`},
+	"healthCheck.fall":        {`7`, `8`, `9`},
+	"maxConnections":          {`7`, `0`, `9`},
+	"maxConnectionsPerNode":   {`7`, `0`, `9`},
+	"maxConnectionsPerClient": {`7`, `0`, `9`},
+	"retries":                 {`7`, `0`, `9`},
+	"drain":                   {`"3s"`, `"4s"`, `"5s"`},
+}
+
+// setting is a field alone, from JSON.
+func setting(t *testing.T, name, value string) v1alpha1.UpstreamSettings {
+	t.Helper()
+	parts := strings.Split(name, ".")
+	for _, part := range slices.Backward(parts) {
+		value = fmt.Sprintf(`{%q:%s}`, part, value)
+	}
+	var s v1alpha1.UpstreamSettings
+	if err := json.Unmarshal([]byte(value), &s); err != nil {
+		t.Fatalf("%s: %v", value, err)
+	}
+	return s
+}
+
+// Of each field, the strongest level that sets it decides, also where it sets it to zero.
+func TestPrecedenceOfEveryField(t *testing.T) {
+	levels := []string{"policy for the port", "policy for the Service", "defaults of the Balancer"}
+	for _, f := range fields {
+		values, ok := examples[f.name]
+		if !ok {
+			t.Errorf("%s has no examples", f.name)
+			continue
+		}
+		for set := range 1 << len(levels) {
+			in := MakeInput(web()).Spec(func(s *v1alpha1.BalancerSpec) { s.Engine = v1alpha1.EngineHAProxy })
+			strongest := -1
+			for i := range slices.Backward(levels) {
+				if set&(1<<i) == 0 {
+					continue
+				}
+				strongest = i
+				s := setting(t, f.name, values[i])
+				// The stronger, the younger: age does not matter between levels.
+				change := func(into *v1alpha1.UpstreamSettings) { *into = s }
+				switch p := MakePolicy(fmt.Sprintf("p%d", i)).Younger(9 - i); i {
+				case 0:
+					in.Policies(p.For("web", "p80").Set(change))
+				case 1:
+					in.Policies(p.For("web").Set(change))
+				default:
+					in.Spec(func(b *v1alpha1.BalancerSpec) { b.Defaults = s })
+				}
+			}
+			want := builtIn(lb.HAProxy, lb.TCP)
+			if strongest >= 0 {
+				s := setting(t, f.name, values[strongest])
+				apply(t, &want, &s)
+			}
+			if diff := cmp.Diff(want, settings(t, in)[80]); diff != "" {
+				t.Errorf("%s, set by the levels %03b of %q (-want +got):\n%s", f.name, set, levels, diff)
+			}
+		}
+	}
+}
+
+// apply writes what HAProxy can do of some settings over what there is.
+func apply(t *testing.T, into *lb.Settings, s *v1alpha1.UpstreamSettings) {
+	t.Helper()
+	for _, f := range fields { // what an HTTP check asks for also says that it is one
+		value := f.get(s)
+		if value == "" || lb.HAProxy.Unsupported(f.capability(value), lb.TCP) != "" {
+			continue
+		}
+		if err := f.set(into, value); err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+	}
+}
+
+// To ask for nothing is no more than every engine can do, on every protocol.
+func TestNothingIsSupported(t *testing.T) {
+	s := v1alpha1.UpstreamSettings{
+		Mode: v1alpha1.ModeTCP, MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), Retries: new(int32),
+		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
+		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
+	}
+	for _, engine := range lb.Engines {
+		if got := unsupported(engine, &s, []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}); len(got) > 0 {
+			t.Errorf("%s: %q", engine, got)
+		}
+	}
+}
+
+// leaves lists the settings of the kind by their paths. What an HTTP check asks for
+// is one: its parts are decided together.
+func leaves(kind reflect.Type, path string) (all []string) {
+	for kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
+	if kind.Kind() != reflect.Struct || kind == reflect.TypeFor[v1alpha1.HTTPHealthCheck]() {
+		return []string{path}
+	}
+	for i := range kind.NumField() {
+		name, _, _ := strings.Cut(kind.Field(i).Tag.Get("json"), ",")
+		all = append(all, leaves(kind.Field(i).Type, strings.TrimPrefix(path+"."+name, "."))...)
+	}
+	return all
+}
+
+// Nothing that a user can set is forgotten: every field of the kind is read, and by
+// no other field's reader. TestFieldsAndCapabilitiesAgree leads on to the table.
+func TestEveryFieldOfTheKindIsRead(t *testing.T) {
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	paths := leaves(reflect.TypeFor[v1alpha1.UpstreamSettings](), "")
+	if diff := cmp.Diff(slices.Sorted(slices.Values(paths)), slices.Sorted(slices.Values(names))); diff != "" {
+		t.Fatalf("(-kind +fields):\n%s", diff)
+	}
+	for _, path := range paths {
+		for _, value := range examples[path] {
+			s := setting(t, path, value)
+			for _, f := range fields {
+				implied := path == "healthCheck.http" && f.name == "healthCheck.type"
+				if got := f.get(&s); (got != "") != (f.name == path || implied) {
+					t.Errorf("with %s set to %s, %s reads %q", path, value, f.name, got)
+				}
+			}
+		}
+	}
+}
+
+// example is a setting that the table has a line for.
+func example(t *testing.T, field lb.Field) v1alpha1.UpstreamSettings {
+	t.Helper()
+	name, value, byValue := strings.Cut(string(field), "=")
+	if byValue {
+		return setting(t, name, fmt.Sprintf("%q", value))
+	}
+	values, ok := examples[name]
+	if !ok {
+		t.Fatalf("%s has no examples", name)
+	}
+	return setting(t, name, values[0])
+}
+
+// What the table says of an engine, a field and a protocol is what the status of a
+// policy says, and of the defaults that of the Balancer.
+func TestStatusesFollowTheTable(t *testing.T) {
+	for _, engine := range lb.Engines {
+		for _, c := range lb.Capabilities {
+			s := example(t, c.Field)
+			for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
+				service := MakeService("web").PortOf(corev1.Protocol(protocol), 80, 30080)
+				p := MakePolicy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
+				carrier := func(*corev1.Service) (Carrier, bool) { return Carrier{"edge", engine}, true }
+				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{service.Obj()}, carrier)["p"][0]
+				condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionUnsupported)
+				want := engine.Unsupported(c.Field, protocol)
+				said := string(c.Field) + ": " + want // without a reason: the beginning of one
+				if told := strings.Contains(condition.Message, said); told != (want != "") {
+					t.Errorf("%s over %s on %s: %+v, want %q", c.Field, protocol, engine, condition, want)
+				}
+				in := MakeInput(service.On("192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(engine), s })
+				defaults := strings.Join(New().Translate(in.Input).Unsupported, "; ")
+				if told := strings.Contains(defaults, said); told != (want != "") && engine.Carries(protocol) {
+					t.Errorf("%s over %s in the defaults on %s: %q, want %q", c.Field, protocol, engine, defaults, want)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// What the settings of health checks do: a node fails where something is in the
+// way of the port by which it is judged.
+
+func leavesOutANode(port func(*field) int32) func(*field) {
+	return func(f *field) {
+		f.on(env.Nodes()...)
+		failing := f.bar("node2", port(f), reset)
+		f.on("node1", "node3")
+		failing.lift()
+		f.on(env.Nodes()...)
+	}
+}
+
+func usesTwoNodes(f *field) {
+	eventually(f.t, func(ctx context.Context) error {
+		var nodes []string
+		for range 9 {
+			answer, err := f.web(ctx, f.host, 80)
+			if err != nil {
+				return err
+			}
+			nodes = append(nodes, answer.Node)
+		}
+		slices.Sort(nodes)
+		if distinct := slices.Compact(nodes); !slices.Equal(distinct, []string{"node1", "node3"}) {
+			return fmt.Errorf("answered by %v, want all but node2, whose check fails", distinct)
+		}
+		return nil
+	})
+}
+
+func goesOnWithANodeThatFails(f *field) {
+	f.bar("node2", f.nodePort(), reset)
+	if got := f.spread(f.address, 15); failures(got) != 5 {
+		f.t.Errorf("answered by %q, want every third connection to fail", got)
+	}
+}
+
+func failures(nodes []string) (count int) {
+	for _, node := range nodes {
+		if node == "" {
+			count++
+		}
+	}
+	return count
+}
+
+// triesAgainLate leaves a node out for as long as is set after a connection to it has failed.
+func triesAgainLate(f *field) {
+	failing := f.bar("node2", f.nodePort(), reset)
+	eventually(f.t, func(ctx context.Context) error {
+		if _, err := f.reach(ctx, f.address); err != nil {
+			return err
+		}
+		if failing.tried() == 0 {
+			return errors.New("node2 was not tried")
+		}
+		return nil
+	})
+	f.comesBack(failing, 6*time.Second)
+}
+
+func checksAsOftenAsTold(f *field) {
+	const checks, within = 20, 20 * time.Second // 40 s with what is built in
+	asked := f.bar("node2", f.checkedPort(), "accept")
+	start := time.Now()
+	eventually(f.t, func(context.Context) error {
+		if n := asked.tried(); n < checks {
+			return fmt.Errorf("node2 was checked %d times", n)
+		}
+		return nil
+	})
+	if took := time.Since(start); took > within {
+		f.t.Errorf("%d checks took %v, want one each 100ms", checks, took)
+	}
+}
+
+// comesBack lifts a barrier before node2, and wants it back no sooner than after a while.
+func (f *field) comesBack(failing barrier, atLeast time.Duration) {
+	f.t.Helper()
+	failing.lift()
+	start := time.Now()
+	eventually(f.t, func(ctx context.Context) error {
+		node, err := f.reach(ctx, f.address)
+		if err == nil && node != "node2" {
+			err = fmt.Errorf("answered by %s, want node2, which is well again", node)
+		}
+		return err
+	})
+	if away := time.Since(start); away < atLeast {
+		f.t.Errorf("node2 was back after %v", away)
+	}
+}
+
+func comesBackLate(f *field) {
+	failing := f.bar("node2", f.checkedPort(), reset)
+	f.on("node1", "node3")
+	f.comesBack(failing, 2500*time.Millisecond)
+}
+
+func countsConnectionsThatFail(f *field) {
+	f.bar("node2", f.nodePort(), reset)
+	if got := f.spread(f.address, 30); failures(got) != 3 {
+		f.t.Errorf("answered by %q, want node2 left out after 3 connections that fail", got)
+	}
+}
+
+func goesLate(f *field) {
+	start := time.Now()
+	f.bar("node2", f.checkedPort(), reset)
+	f.on("node1", "node3")
+	if took := time.Since(start); took < 2500*time.Millisecond {
+		f.t.Errorf("left out after %v, want after %d checks, one each 100ms", took, manyChecks)
+	}
+}
+
+// Where an answer comes too late for the other Service, all of its nodes fail.
+func waitsForAnAnswer(f *field) {
+	f.silent(addresses(f.otherwise)[0], 80)
+	if got := f.nodesOf(f.host, 80, 6); !slices.Equal(got, env.Nodes()) {
+		f.t.Errorf("answered by %v, want every node", got)
+	}
+}
