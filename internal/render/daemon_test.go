@@ -28,7 +28,6 @@ const ownersSettings = `
     proxy_next_upstream_tries 1;
     proxy_half_close off;
     proxy_buffer_size 1k;
-    proxy_ssl on;
     ssl_protocols TLSv1.3;
     ssl_ciphers AES256-SHA;
     ssl_prefer_server_ciphers on;

@@ -77,7 +77,11 @@ func trusting(t testing.TB, name string) *tls.Config {
 // test unless the certificate is the one for a name.
 func (c client) secured(t testing.TB, to, name string, before ...string) (*tls.Conn, error) {
 	t.Helper()
-	conn := c.dial(t, "tcp", to)
+	conn, err := c.connect(t, "tcp", to)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { conn.Close() })
 	_, _ = io.WriteString(conn, strings.Join(before, "")) // what was closed already is seen when reading
 	secure := tls.Client(conn, trusting(t, name))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
