@@ -153,7 +153,7 @@ func (t target) unsupportedTLS() string {
 // none has.
 func tlsBy(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, older []*v1alpha1.UpstreamPolicy) *v1alpha1.UpstreamPolicy {
 	for _, o := range older {
-		if o.Namespace == p.Namespace && o.Spec.TLS != nil && targets(o, ref.Name, ref.SectionName) && check(&o.Spec.UpstreamSettings) == nil {
+		if o.Namespace == p.Namespace && o.Spec.TLS != nil && targets(o, ref.Name, ref.SectionName) {
 			return o
 		}
 	}
