@@ -26,6 +26,7 @@ type balancerReconciler struct {
 	events    *events
 	epoch     *epoch
 	fleet     *deliver.Fleet
+	certs     *certificates
 	metrics   *metrics
 	pace      *pace
 	namespace string // of the Secrets with the hosts' keys
@@ -94,6 +95,9 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	}
 	snap, err := r.reader.snapshot(ctx, b, all, pools)
 	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if snap.Certificates, err = r.certs.of(ctx, snap.Policies); err != nil {
 		return ctrl.Result{}, err
 	}
 	r.events.busy.RLock()

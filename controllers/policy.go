@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -24,6 +25,7 @@ type policyReconciler struct {
 	client client.Client
 	reader reader
 	events *events
+	certs  *certificates
 }
 
 // Reconcile implements reconcile.Reconciler for the namespace that the request names.
@@ -51,8 +53,13 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		}
 		return translate.Carrier{Balancer: b.Name, Engine: lb.Engine(b.Spec.Engine)}, true
 	}
-	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier)
-	return ctrl.Result{}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
+	certs, err := r.certs.of(ctx, pointers(policies.Items))
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	now := time.Now()
+	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier, certs, now)
+	return ctrl.Result{RequeueAfter: turns(certs, now)}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
 		return r.report(ctx, p, statuses[p.Name])
 	})
 }
@@ -64,11 +71,10 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 	for i := range targets {
 		keepTransitions(&targets[i], p.Status.Targets)
 		for _, c := range targets[i].Conditions {
-			refused := c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse
-			if refused {
+			if c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse {
 				changed.Status.Accepted = string(metav1.ConditionFalse)
 			}
-			if changed.Status.Message == "" && (refused || c.Type != v1alpha1.ConditionAccepted && c.Status == metav1.ConditionTrue) {
+			if changed.Status.Message == "" && translate.Wrong(c) {
 				changed.Status.Message = c.Message
 			}
 		}
@@ -79,8 +85,28 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
 		return err
 	}
-	if m := changed.Status.Message; m != "" && m != p.Status.Message {
+	r.tell(ctx, p, changed.Status)
+	return nil
+}
+
+// tell writes the events of what is wrong by now: what is not in force, and what
+// is the matter with the certificate, which is one for all targets.
+func (r *policyReconciler) tell(ctx context.Context, p *v1alpha1.UpstreamPolicy, now v1alpha1.UpstreamPolicyStatus) {
+	was, is := certificateReady(p.Status), certificateReady(now)
+	if is != nil && is.Status == metav1.ConditionFalse && (was == nil || was.Message != is.Message) {
+		r.events.warning(ctx, p, is.Reason, "%s", is.Message)
+	}
+	if m := now.Message; m != "" && m != p.Status.Message && (is == nil || is.Message != m) {
 		r.events.warning(ctx, p, "NotInForce", "%s", m)
+	}
+}
+
+// certificateReady is the condition of the first target that has it, nil if none has.
+func certificateReady(s v1alpha1.UpstreamPolicyStatus) *metav1.Condition {
+	for _, t := range s.Targets {
+		if c := meta.FindStatusCondition(t.Conditions, v1alpha1.ConditionCertificateReady); c != nil {
+			return c
+		}
 	}
 	return nil
 }
@@ -125,6 +151,12 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		}
 		return names
 	}
+	secrets := func(ctx context.Context, obj client.Object) []string {
+		if !r.reader.named(ctx, obj) {
+			return nil
+		}
+		return []string{obj.GetNamespace()}
+	}
 	watch := newPace().watch
 	return builder.ControllerManagedBy(mgr).
 		Named("upstreampolicy").
@@ -132,5 +164,6 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
 		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(specChanged)).
 		Watches(&v1alpha1.AddressPool{}, watch(everywhere), builder.WithPredicates(specChanged)).
+		Watches(&corev1.Secret{}, watch(secrets)).
 		Complete(r)
 }

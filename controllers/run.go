@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -34,6 +35,9 @@ type Options struct {
 	Namespace string
 	// LeaderElection lets one of several replicas work.
 	LeaderElection bool
+	// TLSSecrets lets policies name Secrets with certificates, in any namespace: it
+	// takes the right to read them (config/components/tls).
+	TLSSecrets bool
 	// MetricsAddress and HealthAddress to serve on; "0" for none.
 	MetricsAddress, HealthAddress string
 	// Local opens the host's end in this process.
@@ -71,7 +75,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		LeaderElection:                      o.LeaderElection,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
-		Cache:                               cacheOptions(o.Namespace),
+		Cache:                               cacheOptions(o),
 		// Names need to be unique within one manager only; Run may be called again.
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
@@ -117,13 +121,16 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		Log:     o.Log.WithName("deliver"),
 		Metrics: metrics,
 	})
+	read := reader{mgr.GetCache(), seen}
+	certs := &certificates{reader: read, allowed: o.TLSSecrets}
 	balancers := &balancerReconciler{
 		client:    mgr.GetClient(),
-		reader:    reader{mgr.GetCache(), seen},
+		reader:    read,
 		patch:     patchServices{mgr.GetClient(), seen},
 		events:    teller,
 		epoch:     term,
 		fleet:     fleet,
+		certs:     certs,
 		metrics:   metrics,
 		pace:      newPace(),
 		namespace: o.Namespace,
@@ -133,7 +140,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err
 	}
-	policies := &policyReconciler{client: mgr.GetClient(), reader: balancers.reader, events: teller}
+	policies := &policyReconciler{client: mgr.GetClient(), reader: read, events: teller, certs: &certificates{reader: read, allowed: o.TLSSecrets}}
 	return fleet, policies.setup(mgr)
 }
 
@@ -155,9 +162,14 @@ func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface,
 	return &epoch{lease: client.ObjectKey{Namespace: o.Namespace, Name: leaseName}, identity: identity}, lock, nil
 }
 
-// cacheOptions keep in memory only what is read: Secrets of our namespace, and
-// nothing of who wrote which field.
-func cacheOptions(namespace string) cache.Options {
+// cacheOptions keep in memory only what is read: Secrets of our namespace, of
+// others those with certificates where that is wanted, and nothing of who wrote
+// which field.
+func cacheOptions(o Options) cache.Options {
+	secrets := map[string]cache.Config{o.Namespace: {}}
+	if o.TLSSecrets {
+		secrets[cache.AllNamespaces] = cache.Config{FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS))}
+	}
 	return cache.Options{
 		DefaultTransform: func(obj any) (any, error) {
 			if accessor, err := meta.Accessor(obj); err == nil {
@@ -166,7 +178,7 @@ func cacheOptions(namespace string) cache.Options {
 			return obj, nil
 		},
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.Secret{}: {Namespaces: secrets},
 		},
 	}
 }

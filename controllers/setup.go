@@ -142,6 +142,17 @@ func (c concerns) pool(ctx context.Context, obj client.Object) []string {
 	return append(c.all(ctx, obj), obj.(*v1alpha1.AddressPool).Spec.Balancer)
 }
 
+// secret concerns all Balancers if it may be the key of a host, or if a policy
+// names it.
+func (c concerns) secret(namespace string) func(context.Context, client.Object) []string {
+	return func(ctx context.Context, obj client.Object) []string {
+		if obj.GetNamespace() != namespace && !c.reader.named(ctx, obj) {
+			return nil
+		}
+		return c.all(ctx, obj)
+	}
+}
+
 // reporting is who writes an object's status: a status that is not as it should
 // be, by somebody else's hand or since it was made of an older one, is written again.
 func (c concerns) reporting(_ context.Context, obj client.Object) []string {
@@ -206,7 +217,7 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 		Watches(&corev1.Node{}, watch(c.all), builder.WithPredicates(nodeChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, watch(c.slice)).
 		Watches(&corev1.Namespace{}, watch(c.all), builder.WithPredicates(labelsChanged)).
-		Watches(&corev1.Secret{}, watch(c.all)).
+		Watches(&corev1.Secret{}, watch(c.secret(r.namespace))).
 		WatchesRawSource(source.Func(hosts.start)).
 		Complete(r)
 }

@@ -92,7 +92,7 @@ func (r reader) services(ctx context.Context, key string) ([]*corev1.Service, er
 	return services, nil
 }
 
-// snapshot reads what the plan of one Balancer depends on.
+// snapshot reads what the plan of one Balancer depends on, but for certificates.
 func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer, pools []*ipam.Pool) (*plan.Snapshot, error) {
 	s := &plan.Snapshot{
 		Balancer:       b,

@@ -59,6 +59,9 @@ const (
 	ConditionConflicted = "Conflicted"
 	// ConditionUnsupported, on a policy's target: fields that the engine cannot do.
 	ConditionUnsupported = "Unsupported"
+	// ConditionCertificateReady, on a policy's target: the certificate of spec.tls
+	// can be served, and is valid.
+	ConditionCertificateReady = "CertificateReady"
 	// ConditionServiceProgrammed, on a Service: its listeners are proved to be live.
 	ConditionServiceProgrammed = "external-lb.dev/Programmed"
 	// ConditionMoving, on a Service: it is on its way from one Balancer to another.
@@ -99,6 +102,8 @@ const (
 	ReasonRefused            = "Refused"            // a host's daemon refused the Service
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer
 	ReasonKept               = "Kept"               // proved on both Balancers; keepOn of the pool, or a Service beside it, keeps the old one
+	ReasonNoCertificate      = "NoCertificate"      // a port's certificate cannot be served
+	ReasonTLSNotSupported    = "TLSNotSupported"    // the engine cannot terminate TLS
 	ReasonMixedProtocol      = "LoadBalancerMixedProtocolNotSupported"
 
 	// UpstreamPolicy
@@ -108,12 +113,25 @@ const (
 	ReasonUnsupported    = "NotOnThisEngine"
 	ReasonSupported      = "Supported"
 	ReasonNoConflict     = "NoConflict"
+
+	// UpstreamPolicy, CertificateReady
+	ReasonCertificateValid   = "Valid"
+	ReasonCertificateExpired = "CertificateExpired"     // served still
+	ReasonCertificateEarly   = "CertificateNotYetValid" // served already
+	ReasonCertificateInvalid = "CertificateInvalid"     // the Secret holds no certificate with its key
+	ReasonSecretNotFound     = "SecretNotFound"
+	ReasonSecretsUnreadable  = "SecretsNotReadable" // the controller runs without --tls-secrets
 )
 
 // Errors in a Service's status.loadBalancer.ingress[].ports[].error.
 const (
 	PortErrorProtocol   = "external-lb.dev/ProtocolNotSupported"
 	PortErrorNoNodePort = "external-lb.dev/NoNodePort"
+	// PortErrorCertificate: TLS is to be terminated, and there is no certificate that
+	// could be served.
+	PortErrorCertificate = "external-lb.dev/NoCertificate"
+	// PortErrorTLS: TLS is to be terminated, and the engine cannot do it.
+	PortErrorTLS = "external-lb.dev/TLSNotSupported"
 )
 
 // Reasons of events on a Service: those of Kubernetes' own service controller.

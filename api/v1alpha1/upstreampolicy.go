@@ -186,6 +186,29 @@ type UpstreamPolicySpec struct {
 	TargetRefs []PolicyTargetReference `json:"targetRefs"`
 
 	UpstreamSettings `json:",inline"`
+
+	// tls is terminated by the balancer, at the TCP ports of the targets: the nodes
+	// get plain text. Such a port is never served without TLS.
+	// +optional
+	TLS *TLS `json:"tls,omitempty"`
+}
+
+// TLS that the balancer terminates.
+type TLS struct {
+	// secretRef names a Secret of type kubernetes.io/tls in the policy's namespace:
+	// the certificate and those of its issuers in tls.crt, the key in tls.key. A
+	// change of it goes to the hosts by itself. The controller needs the right to
+	// read it: config/components/tls.
+	SecretRef SecretReference `json:"secretRef"`
+}
+
+// SecretReference names a Secret in the namespace of what refers to it.
+type SecretReference struct {
+	// name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name"`
 }
 
 // PolicyTargetStatus is what a policy does for one target.
@@ -195,7 +218,7 @@ type PolicyTargetStatus struct {
 	// balancer that carries the target.
 	// +optional
 	Balancer string `json:"balancer,omitempty"`
-	// conditions: Accepted, Conflicted, Unsupported.
+	// conditions: Accepted, Conflicted, Unsupported; CertificateReady with tls.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -81,4 +82,23 @@ func readCluster(ctx context.Context, kube client.Reader) (*objects, error) {
 		}
 	}
 	return o, nil
+}
+
+// readSecrets reads the certificates that policies name.
+func (o *objects) readSecrets(ctx context.Context, kube client.Reader) error {
+	for _, p := range o.policies {
+		if p.Spec.TLS == nil {
+			continue
+		}
+		key := client.ObjectKey{Namespace: p.Namespace, Name: p.Spec.TLS.SecretRef.Name}
+		var secret corev1.Secret
+		switch err := kube.Get(ctx, key, &secret); {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return fmt.Errorf("the certificate of UpstreamPolicy %s/%s: %w", p.Namespace, p.Name, err)
+		default:
+			o.add(&secret)
+		}
+	}
+	return nil
 }

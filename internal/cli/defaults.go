@@ -28,6 +28,9 @@ func setDefaults(obj runtime.Object, namespace string) bool {
 		setServiceDefaults(o)
 	case *discoveryv1.EndpointSlice:
 		setDefault(&o.Namespace, namespace)
+	case *corev1.Secret:
+		setDefault(&o.Namespace, namespace)
+		setSecretDefaults(o)
 	case *v1alpha1.AddressPool, *corev1.Node, *corev1.Namespace:
 	default:
 		return false
@@ -48,6 +51,17 @@ func setServiceDefaults(o *corev1.Service) {
 			o.Spec.Ports[i].Protocol = corev1.ProtocolTCP
 		}
 	}
+}
+
+// setSecretDefaults puts what is written as text where an API server keeps it.
+func setSecretDefaults(o *corev1.Secret) {
+	for key, text := range o.StringData {
+		if o.Data == nil {
+			o.Data = map[string][]byte{}
+		}
+		o.Data[key] = []byte(text)
+	}
+	o.StringData = nil
 }
 
 func setDefault(s *string, value string) {

@@ -92,6 +92,9 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	if err != nil {
 		return nil, err
 	}
+	if err := o.readSecrets(ctx, kube); err != nil {
+		return nil, err
+	}
 	p, err := o.plan(b)
 	if err != nil {
 		return nil, err

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -70,7 +70,7 @@ func (o *objects) policyFindings() findings {
 	}
 	var out findings
 	for namespace := range policies {
-		for name, targets := range translate.PolicyStatus(policies[namespace], services[namespace], carrier) {
+		for name, targets := range translate.PolicyStatus(policies[namespace], services[namespace], carrier, o.certificates, time.Now()) {
 			out = append(out, targetFindings("UpstreamPolicy "+namespace+"/"+name, targets)...)
 		}
 	}
@@ -81,11 +81,7 @@ func targetFindings(object string, targets []v1alpha1.PolicyTargetStatus) findin
 	var out findings
 	for _, t := range targets {
 		for _, c := range t.Conditions {
-			good := metav1.ConditionFalse
-			if c.Type == v1alpha1.ConditionAccepted {
-				good = metav1.ConditionTrue
-			}
-			if c.Status != good {
+			if translate.Wrong(c) {
 				out = append(out, finding{object, c.Reason, c.Message, c.Reason == v1alpha1.ReasonInvalid})
 			}
 		}

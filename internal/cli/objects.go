@@ -15,6 +15,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // objects are what plans depend on, of files or of a cluster.
@@ -26,10 +27,16 @@ type objects struct {
 	nodes      []*corev1.Node
 	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	namespaces map[string]labels.Set
+	// certificates of Secrets.
+	certificates translate.Certificates
 }
 
 func newObjects() *objects {
-	return &objects{slices: map[types.NamespacedName][]*discoveryv1.EndpointSlice{}, namespaces: map[string]labels.Set{}}
+	return &objects{
+		slices:       map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
+		namespaces:   map[string]labels.Set{},
+		certificates: translate.Certificates{},
+	}
 }
 
 // add takes an object, if plans depend on its kind.
@@ -50,6 +57,8 @@ func (o *objects) add(obj runtime.Object) {
 		o.slices[key] = append(o.slices[key], x)
 	case *corev1.Namespace:
 		o.namespaces[x.Name] = x.Labels
+	case *corev1.Secret:
+		o.certificates[types.NamespacedName{Namespace: x.Namespace, Name: x.Name}] = translate.ReadCertificate(x)
 	}
 }
 
@@ -83,7 +92,7 @@ type planned struct {
 func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 	snap := &plan.Snapshot{
 		Balancer: b, Claims: o.claims(),
-		Nodes: o.nodes, Slices: o.slices, Namespaces: o.namespaces, Policies: o.policies,
+		Nodes: o.nodes, Slices: o.slices, Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
 		KnownBalancers: map[string]bool{},
 	}
 	for _, other := range o.balancers {

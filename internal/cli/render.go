@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -31,8 +34,9 @@ func newRender() *cobra.Command {
 		Short: "Manifests in, the exact files of the hosts out: no cluster needed",
 		Long: `Render what the hosts of a Balancer would run, from manifests: Balancers,
 AddressPools, UpstreamPolicies, Services with nodePorts, Nodes, and where it
-matters EndpointSlices and Namespaces. Other kinds are passed over. It is the code
-of the controller: what it prints is what would be delivered.
+matters EndpointSlices, Namespaces and Secrets with certificates. Other kinds are
+passed over. It is the code of the controller: what it prints is what would be
+delivered, but for certificates with their keys. Of those it says which they are.
 
 What users would be told is printed on stderr. The exit code is 1 if a manifest
 cannot be read, or if a Service, a pool or a policy is refused.`,
@@ -111,11 +115,24 @@ func (o *objects) only(service string, p *planned) (*fileset.Set, error) {
 
 func printFiles(w io.Writer, set *fileset.Set) error {
 	for f := range set.All() {
-		if _, err := fmt.Fprintf(w, "==> %s <==\n%s\n", f.Path, f.Data); err != nil {
+		if _, err := fmt.Fprintf(w, "==> %s <==\n%s\n", f.Path, shown(f)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// shown is what a file looks like to people: a private one is only identified.
+func shown(f fileset.File) []byte {
+	if !f.Private {
+		return f.Data
+	}
+	text := "# Not shown: a certificate and its key."
+	if block, _ := pem.Decode(f.Data); block != nil && block.Type == "CERTIFICATE" {
+		sum := sha256.Sum256(block.Bytes)
+		text += " Its SHA-256 fingerprint is " + strings.ToUpper(hex.EncodeToString(sum[:])) + "."
+	}
+	return []byte(text + "\n")
 }
 
 // writeFiles below a directory. If they are all that there should be, the
@@ -126,7 +143,7 @@ func writeFiles(dir string, set *fileset.Set, all bool) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, f.Data, 0o644); err != nil {
+		if err := os.WriteFile(path, shown(f), 0o644); err != nil {
 			return err
 		}
 	}
@@ -142,8 +159,7 @@ func writeFiles(dir string, set *fileset.Set, all bool) error {
 			return err
 		}
 		relative = filepath.ToSlash(relative)
-		_, ours := render.ParsePath(relative)
-		if _, wanted := set.Get(relative); wanted || !ours {
+		if _, wanted := set.Get(relative); wanted || !render.Ours(relative) {
 			return nil
 		}
 		return os.Remove(path)

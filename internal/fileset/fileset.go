@@ -38,6 +38,9 @@ type File struct {
 	Listens []Socket
 	// Fragment is true for a file that can be left out without harm to the others.
 	Fragment bool
+	// Private is true for a file that nobody but a host's account and root may
+	// read, and that nobody prints.
+	Private bool
 }
 
 var safePath = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*$`)
@@ -54,6 +57,14 @@ func NewFile(path string, data []byte) (File, error) {
 func NewFragment(path string, data []byte, listens []Socket) (File, error) {
 	f, err := NewFile(path, data)
 	f.Fragment, f.Listens = true, listens
+	return f, err
+}
+
+// NewPrivate makes a File that nobody but a host's account and root may read. It
+// is loaded by what names it, not by itself.
+func NewPrivate(path string, data []byte) (File, error) {
+	f, err := NewFile(path, data)
+	f.Private = true
 	return f, err
 }
 

@@ -92,8 +92,9 @@ func (a *Agent) takeEpoch(ctx context.Context, s *store, e Epoch) (state, error)
 	return st, s.writeState(st)
 }
 
-// files of a generation as they are on disk now. What its index does not know
-// has a sum that no file has, so that it is delivered again.
+// files of a generation as they are on disk now. What its index does not know,
+// and what is private and others may read, has a sum that no file has, so that it
+// is delivered again.
 func (a *Agent) files(s *store, gen string) (index, error) {
 	m, err := a.sums.manifest(s, gen)
 	if err != nil {
@@ -115,6 +116,9 @@ func (a *Agent) files(s *store, gen string) (index, error) {
 		e, ok := known[p]
 		if ok {
 			e.Sum = sum
+		}
+		if e.Private && s.exposed(gen, p) {
+			e.Sum = fileset.Sum{}
 		}
 		x[p] = e
 	}
@@ -161,7 +165,7 @@ func plan(base index, own string, addresses bool, d Delivery) (map[string]planne
 		if data == nil {
 			data = []byte{}
 		}
-		want[f.Path] = planned{entry{f.Sum, f.Fragment, f.Listens}, data}
+		want[f.Path] = planned{entry{f.Sum, f.Fragment, f.Private, f.Listens}, data}
 	}
 	if digest := digestOf(want); digest != d.Want {
 		return nil, &Error{CodeBaseMismatch, "the change makes the set " + digest.Short() + ", not " + d.Want.Short() + " as announced"}

@@ -123,7 +123,7 @@ func (a *Agent) ready(ctx context.Context, d *delivery) (*staged, error) {
 	if err := (&checker{a, d, g, 0}).run(ctx); err != nil {
 		return nil, err
 	}
-	digest := g.index.manifest().Digest()
+	digest := g.digest()
 	if a.isLive(ctx, d, digest) {
 		return nil, nil
 	}
@@ -150,7 +150,7 @@ func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) (reloaded bo
 	a.at("reload")
 	if !a.adjusts(ctx, d, g) {
 		reloaded = true
-		if err := a.daemon.reload(ctx, g.index.manifest().Digest()); err != nil {
+		if err := a.daemon.reload(ctx, g.digest()); err != nil {
 			return reloaded, a.rollBack(ctx, d, err)
 		}
 	}
@@ -193,12 +193,12 @@ func (a *Agent) adjusts(ctx context.Context, d *delivery, g *staged) bool {
 		}
 		files = append(files, [2][]byte{before, after})
 	}
-	return len(files) > 0 && len(g.index) == len(d.base) && daemon.adjust(ctx, files, g.index.manifest().Digest()) == nil
+	return len(files) > 0 && len(g.index) == len(d.base) && daemon.adjust(ctx, files, g.digest()) == nil
 }
 
 // seal completes a generation with the host's own file.
 func (a *Agent) seal(g *staged) error {
-	own, err := a.daemon.own(g.index.manifest().Digest(), g.sources)
+	own, err := a.daemon.own(g)
 	if err != nil {
 		return err
 	}

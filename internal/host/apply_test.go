@@ -183,7 +183,7 @@ func TestCulpritsWithoutANameAreFoundByTrying(t *testing.T) {
 	at := local(t)
 	b.apply(set(t, service(t, "old", "old", at)))
 	limited := strings.ReplaceAll(string(b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")
-	b.write("check.conf", []byte(limited))
+	b.write("check/nginx.conf", []byte(limited))
 	many := ""
 	for i := range 30 {
 		many += fmt.Sprintf("server { listen 127.0.2.%d:%d; return x; }\n", i+1, at.Port())

@@ -95,6 +95,15 @@ func probed(s fileset.Socket, reason string) string {
 	return reason
 }
 
+// mentioning are the fragments that hold a text.
+func (s suspects) mentioning(text, reason string, culprits map[string]string) {
+	for p, e := range s.index {
+		if data, err := s.read(p); err == nil && e.Fragment && strings.Contains(string(data), text) {
+			culprits[p] = reason
+		}
+	}
+}
+
 // naming is the one fragment that holds a name that the daemon complains about.
 func (s suspects) naming(line, reason string, culprits map[string]string) {
 	for _, m := range quoted.FindAllStringSubmatch(line, -1) {

@@ -39,7 +39,7 @@ type daemon interface {
 	// ownFile is the host's own file in a set's directory, which lets the daemon
 	// say what it runs; own makes it, and announced reads what the daemon will say.
 	ownFile() string
-	own(digest fileset.Digest, files func() ([]source, error)) ([]byte, error)
+	own(g *staged) ([]byte, error)
 	announced(own []byte) (fileset.Digest, bool)
 
 	// reload makes the daemon load what is live, and waits until nothing but want

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/netip"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,7 +34,16 @@ const syncEach = 16
 type entry struct {
 	Sum      fileset.Sum
 	Fragment bool
+	Private  bool
 	Listens  []fileset.Socket
+}
+
+// mode of a file on disk.
+func (e entry) mode() fs.FileMode {
+	if e.Private {
+		return privateMode
+	}
+	return publicMode
 }
 
 // index is what a generation holds, by path.
@@ -60,11 +70,12 @@ func (x index) listeners() int {
 type jsonEntry struct {
 	Sum      string   `json:"sum"`
 	Fragment bool     `json:"fragment,omitempty"`
+	Private  bool     `json:"private,omitempty"`
 	Listens  []string `json:"listens,omitempty"` // tcp 192.0.2.1:80
 }
 
 func (e entry) MarshalJSON() ([]byte, error) {
-	j := jsonEntry{Sum: hex.EncodeToString(e.Sum[:]), Fragment: e.Fragment}
+	j := jsonEntry{Sum: hex.EncodeToString(e.Sum[:]), Fragment: e.Fragment, Private: e.Private}
 	for _, s := range e.Listens {
 		j.Listens = append(j.Listens, s.String())
 	}
@@ -76,7 +87,7 @@ func (e *entry) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	e.Fragment, e.Listens = j.Fragment, nil
+	e.Fragment, e.Private, e.Listens = j.Fragment, j.Private, nil
 	sum, err := hex.DecodeString(j.Sum)
 	if err != nil || copy(e.Sum[:], sum) != len(e.Sum) {
 		return fmt.Errorf("%q is not a SHA-256", j.Sum)
@@ -90,6 +101,12 @@ func (e *entry) UnmarshalJSON(data []byte) error {
 		e.Listens = append(e.Listens, fileset.Socket{Network: network, Address: parsed})
 	}
 	return nil
+}
+
+// exposed reports whether others may read or change a file of a generation.
+func (s *store) exposed(gen, p string) bool {
+	info, err := s.root.Lstat(path.Join(genDir, gen, filesDir, p))
+	return err == nil && info.Mode() != privateMode
 }
 
 func (s *store) readIndex(gen string) (index, error) {
@@ -121,6 +138,13 @@ func (g *staged) path(parts ...string) string {
 	return path.Join(append([]string{genDir, g.name}, parts...)...)
 }
 
+// root is where the files of the set are, for the daemon: it is the same for the
+// candidate and for what is live.
+func (g *staged) root() string { return filepath.Join(g.store.dir, g.path(filesDir)) }
+
+// digest of the files that are not set aside for good.
+func (g *staged) digest() fileset.Digest { return g.index.manifest().Digest() }
+
 // stage makes a generation: new files are written, those of the base are linked.
 // On an error it leaves what it has made to clean.
 func (s *store) stage(base string, files map[string]planned) (*staged, error) {
@@ -138,10 +162,13 @@ func (s *store) stage(base string, files map[string]planned) (*staged, error) {
 			return nil, err
 		}
 		if f.data == nil {
-			err = g.take(path.Join(genDir, base, filesDir, p), g.path(filesDir, p))
+			err = g.take(path.Join(genDir, base, filesDir, p), g.path(filesDir, p), f.mode())
 		} else {
 			g.fresh[p] = true
-			err = s.write(g.path(filesDir, p), f.data, false)
+			if f.Private { // one that others could read, in the generation that was, too
+				_ = s.root.Chmod(path.Join(genDir, base, filesDir, p), privateMode) // mostly there is none
+			}
+			err = s.write(g.path(filesDir, p), f.data, f.mode(), false)
 		}
 		if err != nil {
 			return nil, err
@@ -153,7 +180,7 @@ func (s *store) stage(base string, files map[string]planned) (*staged, error) {
 
 // take links a file, or copies it where the kernel forbids links to files of
 // another owner.
-func (g *staged) take(from, to string) error {
+func (g *staged) take(from, to string, mode fs.FileMode) error {
 	err := g.store.root.Link(from, to)
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EMLINK) {
 		return err
@@ -162,7 +189,7 @@ func (g *staged) take(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return g.store.write(to, data, false)
+	return g.store.write(to, data, mode, false)
 }
 
 func (g *staged) mkdir(name string) error {
@@ -206,11 +233,12 @@ func (g *staged) drop(p string) error {
 	return g.hide(p)
 }
 
-// sources are the files that are not set aside, in the order in which they are read.
+// sources are the files of which a configuration can be put together: those that
+// are neither set aside nor private, in the order in which they are read.
 func (g *staged) sources() ([]source, error) {
 	var all []source
 	for _, p := range slices.Sorted(maps.Keys(g.index)) {
-		if g.out[p] {
+		if g.out[p] || g.index[p].Private {
 			continue
 		}
 		data, err := g.store.root.ReadFile(g.path(filesDir, p))
@@ -240,7 +268,7 @@ func (g *staged) seal(ownFile string, own []byte) error {
 		return err
 	}
 	delete(g.dirs, g.path(asideDir))
-	if err := g.store.write(g.path(filesDir, ownFile), own, true); err != nil {
+	if err := g.store.write(g.path(filesDir, ownFile), own, publicMode, true); err != nil {
 		return err
 	}
 	all := maps.Clone(g.index)

@@ -49,9 +49,11 @@ func (h *haproxy) live() string { return filepath.Join(h.dir, liveLink, h.ownFil
 const fileMark = "# file: "
 
 // own is the whole configuration, headed by what makes HAProxy say what it runs.
-// Its socket belongs to the user who delivers.
-func (h *haproxy) own(d fileset.Digest, files func() ([]source, error)) ([]byte, error) {
-	all, err := files()
+// Its socket belongs to the user who delivers. Relative paths would be looked for
+// where the owner keeps his certificates, so what is delivered finds its own by a
+// variable.
+func (h *haproxy) own(g *staged) ([]byte, error) {
+	all, err := g.sources()
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +67,8 @@ global
     set-var proc.external_lb str(%s)
     stats socket %s uid %d gid %d mode 600 level admin expose-fd listeners
     hard-stop-after %dms
-`, d, h.Socket, uid, gid, time.Duration(h.HardStopAfter).Milliseconds())
+    setenv EXTERNAL_LB_SET %s
+`, g.digest(), h.Socket, uid, gid, time.Duration(h.HardStopAfter).Milliseconds(), g.root())
 	for _, f := range all {
 		fmt.Fprintf(&out, "\n%s%s\n", fileMark, f.path)
 		out.Write(f.data)
@@ -142,11 +145,11 @@ func parseInfo(text string) (answer, error) {
 
 // check tests a candidate alone, without the owner's files and rights.
 func (h *haproxy) check(ctx context.Context, g *staged) (words string, err error) {
-	own, err := h.own(g.index.manifest().Digest(), g.sources)
+	own, err := h.own(g)
 	if err != nil {
 		return "", err
 	}
-	if err := g.store.write(g.path(filesDir, h.ownFile()), own, false); err != nil {
+	if err := g.store.write(g.path(filesDir, h.ownFile()), own, publicMode, false); err != nil {
 		return "", err
 	}
 	return h.verdict(ctx, h.Check)

@@ -267,6 +267,20 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// link makes sure that a link leads somewhere. What is there and is no link is
+// somebody else's.
+func (in *installer) link(name, path, target string) error {
+	have, err := os.Readlink(path)
+	return in.step(name, path+" → "+target, err == nil && have == target, func() error {
+		if err == nil {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+		return os.Symlink(target, path)
+	})
+}
+
 // directory makes sure that a directory is there and whose it is.
 func (in *installer) directory(path string, mode fs.FileMode, uid, gid int) error {
 	info, err := os.Stat(path)

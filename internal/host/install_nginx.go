@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,7 +66,16 @@ func (p *nginxPreparer) files() error {
 	if err := p.file("check configuration", p.nginx.CheckConf, p.nginx.checkConf(p.owners.modules), 0o644); err != nil {
 		return err
 	}
-	return p.file("include file", p.nginx.IncludeConf, p.nginx.includeConf(), 0o644)
+	if err := p.file("include file", p.nginx.IncludeConf, p.nginx.includeConf(), 0o644); err != nil {
+		return err
+	}
+	links := p.nginx.links()
+	for _, path := range slices.Sorted(maps.Keys(links)) {
+		if err := p.link("certificates", path, links[path]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // include adds one line to the owner's configuration, or one file beside it.

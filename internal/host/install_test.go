@@ -113,7 +113,7 @@ func TestInstall(t *testing.T) {
 		options.DryRun = false
 		want := map[string]StepResult{
 			"packages": StepPresent, "directory": StepDone, "settings": StepDone, "user": StepDone, "check configuration": StepDone,
-			"include file": StepDone, "first configuration": StepDone, "include": StepDone, "sudo rights": StepDone,
+			"include file": StepDone, "certificates": StepDone, "first configuration": StepDone, "include": StepDone, "sudo rights": StepDone,
 			"authorized keys": StepDone, "sysctl": StepDone, "nginx": StepDone, "ports": StepWarning,
 		}
 		if diff := cmp.Diff(want, install(t, options)); diff != "" {

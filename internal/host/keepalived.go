@@ -91,7 +91,8 @@ const markedDigits = 15 - len(processMark)
 // have the addresses. It is never empty: an empty configuration would drop every
 // address. Without anything to do, keepalived would start no process that could
 // show something; an empty block of routes makes it.
-func (k *keepalived) own(d fileset.Digest, files func() ([]source, error)) ([]byte, error) {
+func (k *keepalived) own(g *staged) ([]byte, error) {
+	d := g.digest()
 	uid, _, err := owner(k.dir)
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ vrrp_script external-lb {
     rise 1
 }
 `, works, account.Username)
-	all, err := files()
+	all, err := g.sources()
 	if err != nil {
 		return nil, err
 	}
@@ -244,11 +245,11 @@ func (k *keepalived) check(ctx context.Context, g *staged) (words string, err er
 			return words, nil
 		}
 	}
-	own, err := k.own(g.index.manifest().Digest(), g.sources)
+	own, err := k.own(g)
 	if err != nil {
 		return "", err
 	}
-	if err := g.store.write(g.path(filesDir, k.ownFile()), own, false); err != nil {
+	if err := g.store.write(g.path(filesDir, k.ownFile()), own, publicMode, false); err != nil {
 		return "", err
 	}
 	return k.verdict(ctx, k.Check)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 )
 
@@ -33,6 +34,18 @@ stream {
     include %[1]s/candidate/services/*.conf;
 }
 `, n.dir, strings.Join(modules, ""), checkConnections)
+}
+
+// setLink is the name of the links by which nginx finds certificates: their paths
+// are relative to the directory of the file that it was started with.
+const setLink = "external-lb"
+
+// links to the set, for what runs and for the check of a candidate.
+func (n *nginx) links() map[string]string {
+	return map[string]string{
+		filepath.Join(filepath.Dir(n.Conf), setLink):      filepath.Join(n.dir, liveLink),
+		filepath.Join(filepath.Dir(n.CheckConf), setLink): filepath.Join(n.dir, candidateLink),
+	}
 }
 
 // initialise gives a directory its first generation, which is empty, unless it

@@ -64,9 +64,17 @@ func newBoxIn(t *testing.T, root string, connections int) *box {
 	b := &box{T: t, dir: dir, settings: nginxSettings}
 	b.command = []string{"nginx", "-c", b.in("nginx.conf"), "-e", b.in("error.log")}
 	b.agent = b.newAgent(root)
-	b.write("check.conf", b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
+	if err := os.Mkdir(b.in("check"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.write("check/nginx.conf", b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
 	b.write("include.conf", b.agent.nginx().includeConf())
 	b.write("nginx.conf", fmt.Appendf(nil, conf, dir, connections))
+	for link, to := range b.agent.nginx().links() {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+	}
 	b.boot()
 	return b
 }
@@ -122,11 +130,12 @@ nginx:
   reload: [nginx, -c, %s, -e, %s, -s, reload]
   log: [tail, -c, "65536", %s]
   conf: %[3]s
+  checkConf: %[2]s
   includeConf: %[6]s
   pidFile: %[7]s
   proof: %[8]s
   proofTimeout: 10s
-`, root, b.in("check.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof)
+`, root, b.in("check/nginx.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof)
 }
 
 // nginx of an Agent.

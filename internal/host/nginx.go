@@ -38,7 +38,7 @@ func (n *nginx) stopped() string {
 
 // own makes nginx say what it runs. It undoes what the owner's stream block may
 // say about every server.
-func (n *nginx) own(d fileset.Digest, _ func() ([]source, error)) ([]byte, error) {
+func (n *nginx) own(g *staged) ([]byte, error) {
 	return fmt.Appendf(nil, `# Made by external-lb: says which configuration runs.
 server {
     listen %s;
@@ -46,7 +46,7 @@ server {
     access_log off;
     return "external-lb $nginx_version $pid %s";
 }
-`, n.Proof, d), nil
+`, n.Proof, g.digest()), nil
 }
 
 var announcement = regexp.MustCompile(`\$pid ([0-9a-f]{64})";`)

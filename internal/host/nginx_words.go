@@ -10,8 +10,10 @@ import (
 
 var (
 	inFile = regexp.MustCompile(` in (/\S+):\d+$`)
-	bindTo = regexp.MustCompile(`^bind\(\) to (\S+) failed \(\d+: `)
-	tooFew = regexp.MustCompile(`\d+ worker_connections are not enough`)
+	// A certificate of a set, wherever the link to the set is.
+	ofCertificate = regexp.MustCompile(`"[^"]*/(certs/[a-z0-9_.-]+)"`)
+	bindTo        = regexp.MustCompile(`^bind\(\) to (\S+) failed \(\d+: `)
+	tooFew        = regexp.MustCompile(`\d+ worker_connections are not enough`)
 	// What every process may run out of: EMFILE, ENFILE; ENOMEM, ENOSPC.
 	tooManyFiles = regexp.MustCompile(`failed \((?:23|24): `)
 	outOfRoom    = regexp.MustCompile(`failed \((?:12|28): `)
@@ -27,6 +29,8 @@ func (n *nginx) blame(s suspects, words string) map[string]string {
 			if p, ok := s.inSet(m[1]); ok && s.index[p].Fragment {
 				culprits[p] = reason
 			}
+		} else if m := ofCertificate.FindStringSubmatch(line); m != nil {
+			s.mentioning(m[1], n.aboutCertificate(reason), culprits)
 		} else if m := bindTo.FindStringSubmatch(line); m != nil {
 			s.listening(m[1], reason, culprits)
 		} else {
@@ -34,6 +38,16 @@ func (n *nginx) blame(s suspects, words string) map[string]string {
 		}
 	}
 	return culprits
+}
+
+// aboutCertificate says what to do where nginx does not find any.
+func (n *nginx) aboutCertificate(reason string) string {
+	for path, target := range n.links() {
+		if to, err := os.Readlink(path); err != nil || to != target {
+			return "this host is not prepared for certificates: run `external-lb host install` on it as root"
+		}
+	}
+	return reason
 }
 
 func (n *nginx) advise(words string, listeners int) error {

@@ -244,6 +244,9 @@ func (s *Settings) validate() error {
 	case EngineNginx:
 		maps.Copy(paths, map[string]string{"nginx.binary": n.Binary, "nginx.conf": n.Conf,
 			"nginx.checkConf": n.CheckConf, "nginx.includeConf": n.IncludeConf, "nginx.pidFile": n.PIDFile})
+		if filepath.Dir(n.CheckConf) == filepath.Dir(n.Conf) {
+			errs = append(errs, errors.New("nginx.checkConf: must be in another directory than nginx.conf, since certificates are found from there"))
+		}
 		if proof, err := netip.ParseAddrPort(n.Proof); err != nil || proof.Port() == 0 || !proof.Addr().IsLoopback() {
 			errs = append(errs, fmt.Errorf("nginx.proof: %q is not address:port of the loopback", n.Proof))
 		}

@@ -122,12 +122,26 @@ func (s *store) writeJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	return s.write(name, data, true)
+	return s.write(name, data, publicMode, true)
 }
 
-// write makes a file, or replaces what a crash has left in its place.
-func (s *store) write(name string, data []byte, sync bool) error {
-	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+// Modes of files. Private ones are read by the account, and by root.
+const (
+	publicMode  fs.FileMode = 0o644
+	privateMode fs.FileMode = 0o600
+)
+
+// write makes a file, or replaces what a crash has left in its place. One that is
+// private never was anything else, not even for a moment.
+func (s *store) write(name string, data []byte, mode fs.FileMode, sync bool) error {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	if mode == privateMode {
+		if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		flags |= os.O_EXCL
+	}
+	f, err := s.root.OpenFile(name, flags, mode)
 	if err != nil {
 		return err
 	}

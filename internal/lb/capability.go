@@ -40,6 +40,8 @@ const (
 	uncounted   = "connections from before a reload are not counted"
 	forwarded   = "adds X-Forwarded-For and sets X-Forwarded-Proto; at a reload, a few requests on connections that are kept alive may have to be sent again"
 	packets     = "LVS forwards packets in the kernel, and understands nothing of what is in them"
+	plainLVS    = "LVS forwards packets in the kernel and terminates nothing; so that nobody is served in plain text, the port is not carried"
+	overTCP     = "TLS is spoken over TCP; a port of another protocol is carried as it is"
 	onlyLVS     = "only LVS has it"
 	asked       = "asked over TCP, a port of another protocol would not answer; kube-proxy's health check says how the node is (Auto)"
 	perServer   = "each node is asked for each port of each Service: with many of both, set spec.nodes.maxPerService or a longer interval"
@@ -83,6 +85,10 @@ var Capabilities = []Support{
 		Nginx:   "established connections to a node that leaves live until they end, or until worker_shutdown_timeout of the host's nginx cuts them",
 		HAProxy: "established connections to a node that leaves live until they end, or until haproxy.hardStopAfter of the host's settings cuts them",
 		LVS:     "established connections to a node that fails its checks live on, and those to one that leaves the cluster end",
+	}},
+	{Field: "tls.secretRef", Missing: map[Engine]string{LVS: plainLVS}, UDP: map[Engine]string{Nginx: overTCP, HAProxy: overTCP}, Note: map[Engine]string{
+		Nginx:   "TLS 1.2 and 1.3",
+		HAProxy: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https",
 	}},
 }
 

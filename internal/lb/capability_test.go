@@ -31,6 +31,7 @@ func TestUnsupported(t *testing.T) {
 		{"maxConnectionsPerClient", true, true, false},
 		{"retries", true, false, false},
 		{"drain", false, false, false},
+		{"tls.secretRef", true, false, false},
 		{"algorithm=Best", false, false, false},
 		{"", false, false, false},
 	} {

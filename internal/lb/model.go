@@ -135,6 +135,8 @@ type Settings struct {
 	MaxConnectionsPerClient int32 // 0: no limit
 	Retries                 int32
 	Drain                   time.Duration
+	// Certificate with which TLS is terminated. nil: it is not.
+	Certificate *Certificate
 }
 
 // Algorithm chooses the Backend of a new connection.

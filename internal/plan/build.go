@@ -22,7 +22,7 @@ import (
 // Plan makes the plan for what Assign settled. Services whose record is not
 // written yet are told about, but not on the hosts.
 func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
-	in := translate.Input{Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies}
+	in := translate.Input{Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates}
 	for _, svc := range a.Carried {
 		assigned := a.ByService[svc.UID]
 		if len(assigned.Addresses) > 0 && OnRecord(svc, s.Balancer.Name, assigned.Addresses) {
@@ -202,7 +202,8 @@ func (s *Service) ProblemsInWords() string {
 // PortsProblem is why some ports are not carried, nil if all are.
 func (s *Service) PortsProblem() *Problem {
 	for i, p := range s.Problems {
-		if p.Reason == v1alpha1.ReasonMixedProtocol || p.Reason == v1alpha1.ReasonNoNodePort {
+		switch p.Reason {
+		case v1alpha1.ReasonMixedProtocol, v1alpha1.ReasonNoNodePort, v1alpha1.ReasonNoCertificate, v1alpha1.ReasonTLSNotSupported:
 			return &s.Problems[i]
 		}
 	}

@@ -29,6 +29,8 @@ type Snapshot struct {
 	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	Namespaces map[string]labels.Set
 	Policies   []*v1alpha1.UpstreamPolicy
+	// Certificates that Policies name.
+	Certificates translate.Certificates
 	// KnownBalancers are the names of all Balancers that exist.
 	KnownBalancers map[string]bool
 

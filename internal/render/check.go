@@ -93,6 +93,8 @@ func checkSettings(engine lb.Engine, s lb.Settings, p lb.Protocol) error {
 		return fmt.Errorf("%s has no PROXY protocol for UDP", engine)
 	case s.AcceptProxy && engine.Unsupported("proxyProtocol.accept", p) != "":
 		return fmt.Errorf("proxyProtocol.accept: %s", engine.Unsupported("proxyProtocol.accept", p))
+	case s.Certificate != nil && engine.Unsupported("tls.secretRef", p) != "":
+		return fmt.Errorf("tls: %s", engine.Unsupported("tls.secretRef", p))
 	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0:
 		return errors.New("negative retries or limits")
 	}

@@ -28,6 +28,15 @@ const ownersSettings = `
     proxy_next_upstream_tries 1;
     proxy_half_close off;
     proxy_buffer_size 1k;
+    ssl_protocols TLSv1.3;
+    ssl_ciphers AES256-SHA;
+    ssl_prefer_server_ciphers on;
+    ssl_ecdh_curve secp521r1;
+    ssl_verify_client optional_no_ca;
+    ssl_session_cache off;
+    ssl_session_timeout 1s;
+    ssl_session_tickets off;
+    ssl_handshake_timeout 1ms;
 `
 
 const modules = "/etc/nginx/modules-enabled"
@@ -43,6 +52,9 @@ func install(t testing.TB, set *fileset.Set) (dir, conf string) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	for f := range set.All() {
 		writeFile(t, filepath.Join(dir, "live", f.Path), f.Data)
+	}
+	if err := os.Symlink("live", filepath.Join(dir, "external-lb")); err != nil {
+		t.Fatal(err)
 	}
 	conf = filepath.Join(dir, "nginx.conf")
 	user := ""
@@ -170,6 +182,10 @@ global
     log stderr format raw local0 notice
     stats socket %s/ready.sock mode 600 level admin
     set-var proc.ready str(yes)
+    crt-base /nowhere
+    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
+    ssl-default-bind-ciphers AES256-SHA
+    ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384
 defaults
     mode http
     maxconn 1
@@ -180,7 +196,12 @@ defaults
 `, dir))
 	conf = filepath.Join(dir, "haproxy.cfg")
 	var whole bytes.Buffer
+	fmt.Fprintf(&whole, "global\n    setenv EXTERNAL_LB_SET %s\n", filepath.Join(dir, "live"))
 	for f := range set.All() {
+		if f.Private {
+			writeFile(t, filepath.Join(dir, "live", f.Path), f.Data)
+			continue
+		}
 		fmt.Fprintf(&whole, "\n# file: %s\n%s", f.Path, f.Data)
 	}
 	writeFile(t, conf, whole.Bytes())

@@ -63,6 +63,14 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 		"proxy-protocol-accept":   one(accepting(tcp(at, nodes...)), accepting(tcp(v6, nodes6...))),
 		"proxy-protocol-and-list": one(from(accepting(tcp(at, nodes...)), "198.51.100.0/24")),
 		"http":                    one(with(tcp(at, nodes...), inHTTP), with(from(accepting(tcp(v6, nodes6...)), "2001:db8:9::/48"), inHTTP), with(tcp("192.0.2.1:81"), inHTTP)),
+		"tls":                     one(terminating(t, tcp(at, nodes...)), terminating(t, tcp(v6, nodes6...)), tcp("192.0.2.1:81", nodes...), terminating(t, tcp("192.0.2.1:82"))),
+		"tls-with-all": one(terminating(t, with(from(accepting(tcp(at, nodes...)), "198.51.100.0/24"), func(s *lb.Settings) {
+			s.SendProxy, s.MaxConnections, s.MaxConnectionsPerClient = lb.ProxyV1, 1000, 10
+		}))),
+		"tls-http": one(terminating(t, with(tcp(at, nodes...), inHTTP))),
+		"tls-shared": config(
+			service(t, "a", terminating(t, tcp(at, nodes...))),
+			service(t, "b", terminating(t, tcp("192.0.2.1:81", nodes...)))),
 		"limits": one(with(tcp(at, nodes...), func(s *lb.Settings) {
 			s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient = 1000, 300, 10
 		})),
@@ -124,8 +132,8 @@ func TestGolden(t *testing.T) {
 					if err := os.RemoveAll(dir); err != nil {
 						t.Fatal(err)
 					}
-					for f := range set.All() {
-						writeFile(t, filepath.Join(dir, filepath.FromSlash(f.Path)), f.Data)
+					for path, text := range contents(set) {
+						writeFile(t, filepath.Join(dir, filepath.FromSlash(path)), []byte(text))
 					}
 				}
 				if d := cmp.Diff(readTree(t, dir), contents(set)); d != "" {
@@ -145,6 +153,9 @@ func carried(e lb.Engine, cfg *lb.Config) bool {
 	for _, s := range cfg.Services {
 		for _, f := range s.Frontends {
 			set := f.Settings
+			if set.Certificate != nil && e.Unsupported("tls.secretRef", f.Listener.Protocol) != "" {
+				return false
+			}
 			if set.AcceptProxy && e.Unsupported("proxyProtocol.accept", f.Listener.Protocol) != "" {
 				return false
 			}
@@ -224,10 +235,13 @@ func TestNginxHasRoomForEveryServer(t *testing.T) {
 	}
 }
 
+// contents of a set, but for keys.
 func contents(set *fileset.Set) map[string]string {
 	all := map[string]string{}
 	for f := range set.All() {
-		all[f.Path] = string(f.Data)
+		if all[f.Path] = string(f.Data); f.Private {
+			all[f.Path] = "private\n"
+		}
 	}
 	return all
 }

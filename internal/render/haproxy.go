@@ -47,10 +47,17 @@ type haproxyFrontend struct {
 	HTTPCheck               *checkProfile // of the nodePort itself
 	CheckTimeout            string        // "": the servers are not checked themselves
 	ServerParameters        string        // with a leading space; may be empty
+	Certificate             string        // path below the root of the set; "": no TLS
 }
 
 // IPv6 reports the family of the clients.
 func (f haproxyFrontend) IPv6() bool { return f.Listen.Addr().Is6() }
+
+// Ciphers of TLS 1.2.
+func (f haproxyFrontend) Ciphers() string { return ciphers }
+
+// Suites of TLS 1.3.
+func (f haproxyFrontend) Suites() string { return suites }
 
 // haproxyServer is a node.
 type haproxyServer struct {
@@ -190,6 +197,7 @@ func newHAProxyFrontend(id lb.ID, f *lb.Frontend, own, shared map[nodeCheck]bool
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
 		ServerParameters:        haproxyParameters(set),
+		Certificate:             tlsPath(set),
 	}
 	v.Balance, v.Consistent = haproxyBalance(f)
 	tracked := v.check(id, f)

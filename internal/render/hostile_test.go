@@ -130,7 +130,10 @@ var nginxLines = func() *regexp.Regexp {
 		`    zone ` + name + ` \d+k;`, `    least_conn;`, `    random;`,
 		`    hash \$remote_addr(:\$remote_port)? consistent;`,
 		`    server ` + address + `( weight=\d+)? max_fails=\d+( fail_timeout=\d+s)?( max_conns=\d+)?;`,
-		`    listen ` + address + `( udp( reuseport)?| proxy_protocol)?;`,
+		`    listen ` + address + `( udp( reuseport)?|( ssl)?( proxy_protocol)?);`,
+		`    ssl_certificate(_key)? external-lb/certs/[0-9a-f]{32}\.pem;`, `    ssl_protocols TLSv1\.2 TLSv1\.3;`, `    ssl_ciphers [A-Z0-9:-]+;`,
+		`    ssl_(prefer_server_ciphers|verify_client) off;`, `    ssl_ecdh_curve auto;`, `    ssl_session_cache shared:` + name + `\.tls:1m;`,
+		`    ssl_session_timeout 1h;`, `    ssl_session_tickets on;`, `    ssl_handshake_timeout 10s;`, `    proxy_ssl off;`,
 		`    (set_real_ip_from|allow) ` + prefix + `;`, `    deny all;`,
 		`    limit_conn ` + name + ` \d+;`,
 		`    return "";`, `    proxy_buffer_size 64k;`, `    proxy_half_close on;`,
@@ -147,13 +150,13 @@ var haproxyLines = func() *regexp.Regexp {
 		``, `(backend|listen) ` + name, `defaults external-lb`,
 		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
-		`    mode (tcp|http)`, `    http-request set-header X-Forwarded-Proto http`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
+		`    mode (tcp|http)`, `    http-request set-header X-Forwarded-Proto https?`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
 		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
 		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( maxconn \d+)?( send-proxy(-v2)?)?`,
-		`    bind ` + address + `( accept-proxy)?`, `    acl sources src ` + prefix,
+		`    bind ` + address + `( accept-proxy)?( ssl crt "\$\{EXTERNAL_LB_SET\}/certs/[0-9a-f]{32}\.pem" ssl-min-ver TLSv1\.2 ssl-max-ver TLSv1\.3 ciphers [A-Z0-9:-]+ ciphersuites [A-Z0-9_:]+ verify none( alpn h2,http/1\.1)?)?`, `    acl sources src ` + prefix,
 		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
 		`    stick-table type ip(v6)? size 64k expire 10s store conn_cur`, `    tcp-request session track-sc0 src`,
 		`    tcp-request session reject if { sc0_conn_cur gt \d+ }`,
@@ -177,6 +180,9 @@ var lvsLines = func() *regexp.Regexp {
 	}, "|") + `)$`)
 }()
 
+// pemLines are all that the file of a certificate may consist of.
+var pemLines = regexp.MustCompile(`^(|-----(BEGIN|END) (CERTIFICATE|PRIVATE KEY)-----|[A-Za-z0-9+/]{1,64}={0,2})$`)
+
 // deepest is how far the blocks of an engine's files are nested.
 var deepest = map[lb.Engine]int{lb.Nginx: 1, lb.HAProxy: 1, lb.LVS: 4}
 
@@ -184,6 +190,9 @@ var deepest = map[lb.Engine]int{lb.Nginx: 1, lb.HAProxy: 1, lb.LVS: 4}
 func checkText(t testing.TB, engine lb.Engine, file fileset.File) {
 	t.Helper()
 	lines := map[lb.Engine]*regexp.Regexp{lb.Nginx: nginxLines, lb.HAProxy: haproxyLines, lb.LVS: lvsLines}[engine]
+	if file.Private {
+		lines = pemLines
+	}
 	depth := 0
 	for i, line := range strings.Split(string(file.Data), "\n") {
 		if !lines.MatchString(line) {

@@ -39,6 +39,7 @@ type nginxFrontend struct {
 	MaxConnections          int32
 	MaxConnectionsPerNode   int32
 	MaxConnectionsPerClient int32
+	Certificate             string // path below the root of the set; "": no TLS
 
 	socket fileset.Socket
 }
@@ -79,6 +80,7 @@ func newNginxFrontend(id lb.ID, f *lb.Frontend) nginxFrontend {
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
+		Certificate:             tlsPath(set),
 		socket:                  fileset.Socket{Network: protocol, Address: address},
 	}
 	if v.AcceptProxy {
@@ -93,6 +95,9 @@ func (f nginxFrontend) Tries() int32 { return f.Retries + 1 }
 // ZoneKilobytes is the size of the upstream's zone: 1.5 kB per server, and 64k at
 // least, of which nginx itself takes a part.
 func (f nginxFrontend) ZoneKilobytes() int { return max(64, (len(f.Backends)*3+1)/2) }
+
+// Ciphers of TLS 1.2.
+func (f nginxFrontend) Ciphers() string { return ciphers }
 
 // OneWorkerPerFlow gives every worker a socket of its own, so that the datagrams
 // of one UDP flow are one session, not one in each worker: where sessions are

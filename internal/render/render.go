@@ -81,10 +81,11 @@ type Renderer struct {
 	set       *fileset.Set              // of the last Config, if all of it could be rendered
 }
 
-// fragment is the file of a Service, and the checks that it needs.
+// fragment is the file of a Service, and what it needs beside that.
 type fragment struct {
-	file   fileset.File
-	checks []nodeCheck
+	file         fileset.File
+	checks       []nodeCheck
+	certificates []fileset.File
 }
 
 // New makes a Renderer for an engine.
@@ -147,6 +148,7 @@ func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
 		}
 	}
 	files[0] = r.main
+	files = append(files, distinct(fragments)...)
 	if vrrp {
 		addresses, err := r.addressFiles()
 		if err != nil {
@@ -186,8 +188,12 @@ func (r *Renderer) fragment(s *lb.Service) (*fragment, error) {
 	if err != nil {
 		return nil, err
 	}
+	certs, err := certificates(s)
+	if err != nil {
+		return nil, err
+	}
 	file, err := fileset.NewFragment(Path(s.ID), data, v.listens)
-	return &fragment{file, v.checks}, err
+	return &fragment{file, v.checks, certs}, err
 }
 
 func (r *Renderer) execute(name string, data any) ([]byte, error) {

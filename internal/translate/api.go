@@ -28,6 +28,8 @@ type Input struct {
 	Slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	// Policies of the cluster; those that target none of Services do nothing.
 	Policies []*v1alpha1.UpstreamPolicy
+	// Certificates that Policies name.
+	Certificates Certificates
 }
 
 // Problem is something that a user should know.

@@ -70,13 +70,15 @@ func isService(r v1alpha1.PolicyTargetReference) bool { return r.Kind == "" || r
 // policyIndex finds the policies of a Service, the oldest first.
 type policyIndex map[types.NamespacedName][]*v1alpha1.UpstreamPolicy
 
-// indexPolicies leaves out those that cannot be read: they are told, and count
-// for nothing.
+// indexPolicies leaves out the settings of those that cannot be read: they are told,
+// and count for nothing. Their TLS stays: without it, ports would be open.
 func indexPolicies(policies []*v1alpha1.UpstreamPolicy) policyIndex {
 	index := policyIndex{}
 	for _, p := range byAge(policies) {
 		if check(&p.Spec.UpstreamSettings) != nil {
-			continue
+			unread := *p
+			unread.Spec.UpstreamSettings = v1alpha1.UpstreamSettings{}
+			p = &unread
 		}
 		seen := map[string]bool{}
 		for _, ref := range p.Spec.TargetRefs {

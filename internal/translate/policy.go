@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,8 +21,8 @@ type Carrier struct {
 
 // PolicyStatus says what each policy of one namespace does for each of its
 // targets, by the policy's name. services are those of the namespace; carrier
-// finds who carries one.
-func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Service, carrier func(*corev1.Service) (Carrier, bool)) map[string][]v1alpha1.PolicyTargetStatus {
+// finds who carries one; certificates are judged as of now.
+func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Service, carrier func(*corev1.Service) (Carrier, bool), certificates Certificates, now time.Time) map[string][]v1alpha1.PolicyTargetStatus {
 	byName := map[string]*corev1.Service{}
 	for _, svc := range services {
 		byName[svc.Name] = svc
@@ -35,7 +36,11 @@ func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Servic
 			if t.service != nil {
 				t.by, t.carried = carrier(t.service)
 			}
-			statuses = append(statuses, t.status(ordered[:i]))
+			status := t.status(ordered[:i])
+			if p.Spec.TLS != nil {
+				status.Conditions = append(status.Conditions, t.certificateReady(certificates.of(p.Namespace, p.Spec.TLS.SecretRef.Name), now))
+			}
+			statuses = append(statuses, status)
 		}
 		out[p.Name] = statuses
 	}
@@ -100,6 +105,9 @@ func (t target) refusal() (reason, message string) {
 // unsupported lists the settings that do nothing for the target.
 func (t target) unsupported() []string {
 	out := unsupported(t.by.Engine, &t.policy.Spec.UpstreamSettings, t.protocols())
+	if reason := t.unsupportedTLS(); reason != "" {
+		out = append(out, reason)
+	}
 	if t.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
 		out = append(out, overruled(t.by.Engine, &t.policy.Spec.UpstreamSettings)...)
 	}
@@ -132,5 +140,18 @@ func conflicts(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, o
 			}
 		}
 	}
+	if by := tlsBy(p, ref, older); by != nil && p.Spec.TLS != nil {
+		out = append(out, fmt.Sprintf("%s by %s", tlsField, by.Name))
+	}
 	return out
+}
+
+// Wrong reports whether a condition of a target says something that its owner
+// should mend.
+func Wrong(c metav1.Condition) bool {
+	switch c.Type {
+	case v1alpha1.ConditionAccepted, v1alpha1.ConditionCertificateReady:
+		return c.Status == metav1.ConditionFalse
+	}
+	return c.Status == metav1.ConditionTrue
 }

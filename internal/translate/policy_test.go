@@ -156,7 +156,7 @@ func TestPoliciesThatCannotBeRead(t *testing.T) {
 			if s.Algorithm != lb.RoundRobin || s.Retries != 5 {
 				t.Errorf("%+v", s)
 			}
-			statuses := PolicyStatus([]*v1alpha1.UpstreamPolicy{bad.Obj(), good.Obj()}, []*corev1.Service{web().Object}, edge)
+			statuses := PolicyStatus([]*v1alpha1.UpstreamPolicy{bad.Obj(), good.Obj()}, []*corev1.Service{web().Object}, edge, nil, time.Time{})
 			c := statuses["bad"][0].Conditions[0]
 			if c.Type != v1alpha1.ConditionAccepted || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonInvalid {
 				t.Errorf("status: %+v", c)
@@ -251,7 +251,7 @@ func TestPolicyStatus(t *testing.T) {
 				policies = append(policies, tc.older.Obj())
 			}
 			tc.policy.Generation = 7
-			status := PolicyStatus(policies, services, edge)[tc.policy.Name][0]
+			status := PolicyStatus(policies, services, edge, nil, time.Time{})[tc.policy.Name][0]
 			if got := summary(status); got != tc.want {
 				t.Errorf("%s, want %s", got, tc.want)
 			}
@@ -274,7 +274,7 @@ func TestPolicyStatus(t *testing.T) {
 
 func TestPolicyStatusHasOneEntryPerTarget(t *testing.T) {
 	p := MakePolicy("p").For("web").For("nope").For("web", "p80").Retries(1)
-	status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web().Object}, edge)["p"]
+	status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web().Object}, edge, nil, time.Time{})["p"]
 	for i, want := range []string{"Accepted", v1alpha1.ReasonTargetNotFound, "Accepted"} {
 		if got := summary(status[i]); got != want || status[i].TargetRef != p.Spec.TargetRefs[i] {
 			t.Errorf("target %d: %s, want %s", i, got, want)
@@ -290,7 +290,7 @@ func TestFieldsAndCapabilitiesAgree(t *testing.T) {
 		"proxyProtocol.send": {"None", "V1", "V2"},
 		"healthCheck.type":   {"Auto", "TCP", "HTTP", "None"},
 	}
-	named := map[lb.Field]bool{}
+	named := map[lb.Field]bool{tlsField: true}
 	for _, f := range fields {
 		if !f.byValue {
 			named[f.capability("")] = true

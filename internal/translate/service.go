@@ -24,6 +24,8 @@ type translation struct {
 	limit  int  // nodes per Service
 	direct bool // to the Service's port on the nodes
 
+	certificates Certificates
+
 	result *ServiceResult
 }
 
@@ -86,16 +88,18 @@ func wrongPort(ports []corev1.ServicePort) string {
 // Service has it on.
 func (t *translation) frontends(sources sources) []lb.Frontend {
 	svc := t.in.Object
-	ports := t.carriedPorts()
+	ports, certificates := t.carriedPorts()
 	out := make([]lb.Frontend, 0, len(ports)*len(t.in.Addresses))
 	for _, a := range t.in.Addresses {
 		a = a.Unmap()
 		carriers := t.carriers(a.Is4())
-		for _, port := range ports {
+		for i, port := range ports {
 			l := lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}
 			if slices.Contains(t.in.Withheld, l) {
 				continue
 			}
+			settings := t.layers.resolve(t.engine, port.Name, l.Protocol)
+			settings.Certificate = certificates[i]
 			f := lb.Frontend{
 				Listener:            l,
 				Backends:            backends(carriers, t.target(port)),
@@ -104,7 +108,7 @@ func (t *translation) frontends(sources sources) []lb.Frontend {
 				HealthCheckNodePort: healthCheckNodePort(svc),
 				Direct:              t.direct,
 				NodePort:            uint16(port.NodePort),
-				Settings:            t.layers.resolve(t.engine, port.Name, l.Protocol),
+				Settings:            settings,
 			}
 			if returns(&f) {
 				equalize(f.Backends)
@@ -115,13 +119,15 @@ func (t *translation) frontends(sources sources) []lb.Frontend {
 	return out
 }
 
-// carriedPorts are the ports that the engine can carry; the others get an error.
-func (t *translation) carriedPorts() []corev1.ServicePort {
-	var carried []corev1.ServicePort
+// carriedPorts are the ports that the engine can carry, each with the certificate
+// for its TLS, if it has any; the others get an error.
+func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates []*lb.Certificate) {
 	var cannot, lacking []string
+	var open notTerminated
 	for _, port := range t.in.Object.Spec.Ports {
 		key := PortKey{port.Protocol, port.Port}
 		name := fmt.Sprintf("%d/%s", port.Port, clip(string(port.Protocol)))
+		secured := t.tlsOf(port)
 		switch {
 		case !t.engine.Carries(lb.Protocol(port.Protocol)):
 			t.result.PortErrors[key] = v1alpha1.PortErrorProtocol
@@ -129,8 +135,11 @@ func (t *translation) carriedPorts() []corev1.ServicePort {
 		case port.NodePort == 0 && !t.direct:
 			t.result.PortErrors[key] = v1alpha1.PortErrorNoNodePort
 			lacking = append(lacking, name)
+		case secured.portError != "":
+			t.result.PortErrors[key] = secured.portError
+			open.add(name, secured.problem)
 		default:
-			carried = append(carried, port)
+			carried, certificates = append(carried, port), append(certificates, secured.certificate)
 		}
 	}
 	if len(cannot) > 0 {
@@ -139,10 +148,13 @@ func (t *translation) carriedPorts() []corev1.ServicePort {
 	if len(lacking) > 0 {
 		t.problem(v1alpha1.ReasonNoNodePort, "no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true", strings.Join(lacking, ", "))
 	}
+	if len(open.ports) > 0 {
+		t.problem(open.reason, "%s", &open)
+	}
 	if len(carried) == 0 {
 		t.result.Problems[0].Fatal = true // there is at least one port, and so one problem
 	}
-	return carried
+	return carried, certificates
 }
 
 // carriers are the nodes that carry the Service for one family, sorted by

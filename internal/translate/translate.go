@@ -62,6 +62,8 @@ func (t *Translator) Translate(in Input) Output {
 			layers: layers{policies[name], svc.Object.Name, &in.Balancer.Spec.Defaults},
 			limit:  int(in.Balancer.Spec.Nodes.MaxPerService),
 			direct: in.Balancer.Spec.Direct(),
+
+			certificates: in.Certificates,
 		})
 		next[svc.Object.UID] = k
 		out.Services[svc.Object.UID] = k.result
@@ -162,7 +164,7 @@ func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 		}
 		b = appendVersion(b, &p.ObjectMeta, version)
 	}
-	b = append(b, 0)
+	b = append(t.appendCertificates(append(b, 0)), 0)
 	for _, s := range inOrder(t.slices) {
 		ok = ok && s.ResourceVersion != ""
 		b = appendVersion(b, &s.ObjectMeta, s.ResourceVersion)

@@ -10,8 +10,9 @@ import (
 )
 
 // Protocol is the number of what this package speaks. It changes only when an
-// older peer would misunderstand.
-const Protocol = 1
+// older peer would misunderstand: since 2, files can be private, which a host that
+// does not know it would show to everybody.
+const Protocol = 2
 
 const (
 	magic    = "external-lb-host"

@@ -78,7 +78,7 @@ func sendDelivery(d host.Delivery, send func(*wirepb.ApplyRequest) error) error 
 
 func fileParts(f fileset.File) iter.Seq[*wirepb.ApplyRequest] {
 	return func(yield func(*wirepb.ApplyRequest) bool) {
-		header := &wirepb.FileHeader{Path: f.Path, Fragment: f.Fragment, Size: uint64(len(f.Data))}
+		header := &wirepb.FileHeader{Path: f.Path, Fragment: f.Fragment, Private: f.Private, Size: uint64(len(f.Data))}
 		for _, l := range f.Listens {
 			header.Listens = append(header.Listens, &wirepb.Socket{Network: l.Network, Address: l.Address.String()})
 		}
@@ -182,7 +182,7 @@ func (r *receiver) file(header *wirepb.FileHeader) (fileset.File, error) {
 	if err != nil {
 		return fileset.File{}, invalid("%v", err)
 	}
-	f.Fragment, f.Listens = header.GetFragment(), listens
+	f.Fragment, f.Private, f.Listens = header.GetFragment(), header.GetPrivate(), listens
 	return f, nil
 }
 

@@ -105,11 +105,15 @@ func delivery(t *testing.T) host.Delivery {
 	if err != nil {
 		t.Fatal(err)
 	}
+	private, err := fileset.NewPrivate("certs/a.pem", []byte("a key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := host.Delivery{
 		Epoch:  host.Epoch{Lease: 1_800_000_000, Term: 7, Seq: 1 << 63},
 		Base:   sums(1).Digest(),
 		Want:   sums(2).Digest(),
-		Change: fileset.Change{Put: append(put, fragment)},
+		Change: fileset.Change{Put: append(put, fragment, private)},
 	}
 	for i := range 30_000 { // more than 4 MB
 		d.Change.Delete = append(d.Change.Delete, fmt.Sprintf("%s/%05d.conf", strings.Repeat("d", 200), i))
@@ -120,7 +124,7 @@ func delivery(t *testing.T) host.Delivery {
 // sameFile, because go-cmp takes minutes for megabytes.
 func sameFile(a, b fileset.File) bool {
 	return a.Path == b.Path && a.Sum == b.Sum && bytes.Equal(a.Data, b.Data) &&
-		a.Fragment == b.Fragment && slices.Equal(a.Listens, b.Listens)
+		a.Fragment == b.Fragment && a.Private == b.Private && slices.Equal(a.Listens, b.Listens)
 }
 
 func TestApplyRoundTrip(t *testing.T) {
@@ -307,7 +311,8 @@ func TestPeersOfAnotherKind(t *testing.T) {
 		says, want string
 	}{
 		"older":         {"external-lb-host 0 v0.0.1\n", `the other end is not external-lb: it says "external-lb-host 0 v0.0.1\n"`},
-		"newer":         {"external-lb-host 2 v0.2.0\n", "the host runs external-lb v0.2.0, protocol 2; the controller is (devel), protocol 1: update the controller"},
+		"newer":         {"external-lb-host 3 v0.3.0\n", "the host runs external-lb v0.3.0, protocol 3; the controller is (devel), protocol 2: update the controller"},
+		"without keys":  {"external-lb-host 1 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 1; the controller is (devel), protocol 2: update external-lb on the host"},
 		"login message": {"Welcome to Debian\n", `the other end is not external-lb: it says "Welcome to Debian\n"`},
 		"nothing":       {"", "the other end said nothing: EOF"},
 		"cut short":     {"external-lb-host 1", `the other end is not external-lb: it says "external-lb-host 1"`},

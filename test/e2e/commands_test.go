@@ -47,6 +47,7 @@ func TestConfig_IsAcceptedWithoutWarnings(t *testing.T) {
 		{"-k", filepath.Join(config, "default")},
 		{"-f", filepath.Join(config, "samples", "secret.yaml")},
 		{"-f", filepath.Join(config, "components", "network-policy", "network_policy.yaml")},
+		{"-f", filepath.Join(config, "components", "tls", "role.yaml"), "-f", filepath.Join(config, "components", "tls", "role_binding.yaml")},
 	} {
 		mustKubectl(t, append(apply, args...)...)
 	}
@@ -73,6 +74,9 @@ func TestConfig_Components(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay.String()), 0o600))
 	built := mustKubectl(t, "kustomize", dir)
+	if strings.Count(built, "- --tls-secrets\n") != 1 || !strings.Contains(built, "name: external-lb-tls\n") {
+		t.Error("the manager may not read certificates")
+	}
 	for _, kind := range []string{"Deployment", "PodDisruptionBudget", "ServiceMonitor", "NetworkPolicy"} {
 		if !strings.Contains(built, "kind: "+kind+"\n") {
 			t.Errorf("there is no %s", kind)

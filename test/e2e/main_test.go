@@ -127,11 +127,12 @@ func run(m *testing.M) int {
 		return fail(fmt.Errorf("go build: %w\n%s", err, out))
 	}
 	env, err = lab.Start(ctx, lab.Options{
-		Cluster:  cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary, Engine: string(engine.name)},
-		Root:     filepath.Join("..", ".."),
-		Balancer: balancer,
-		Change:   func(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "100ms" },
-		Log:      os.Stderr,
+		Cluster:    cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary, Engine: string(engine.name)},
+		Root:       filepath.Join("..", ".."),
+		TLSSecrets: true,
+		Balancer:   balancer,
+		Change:     func(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "100ms" },
+		Log:        os.Stderr,
 	})
 	if err != nil {
 		return fail(err)

@@ -40,6 +40,8 @@ type Options struct {
 	Root string
 	// Bare leaves the hosts as they are: install them, or not.
 	Bare bool
+	// TLSSecrets lets the manager read certificates, as config/components/tls does.
+	TLSSecrets bool
 	// Balancer to create, with every host; empty for none.
 	Balancer string
 	// Change it before it is created.
@@ -86,6 +88,11 @@ func (l *Lab) start(ctx context.Context) (err error) {
 	if _, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(l.options.Root, "config", "default")); err != nil {
 		return err
 	}
+	if l.options.TLSSecrets {
+		if err := l.allowTLSSecrets(ctx); err != nil {
+			return err
+		}
+	}
 	if err := l.makeKey(); err != nil {
 		return err
 	}
@@ -105,6 +112,13 @@ func (l *Lab) start(ctx context.Context) (err error) {
 	}
 	l.step("starting the manager")
 	return l.StartManager(ctx)
+}
+
+// allowTLSSecrets gives the manager the rights of the component.
+func (l *Lab) allowTLSSecrets(ctx context.Context) error {
+	component := filepath.Join(l.options.Root, "config", "components", "tls")
+	_, err := l.Kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(component, "role.yaml"), "-f", filepath.Join(component, "role_binding.yaml"))
+	return err
 }
 
 func (l *Lab) step(what string) { fmt.Fprintf(l.options.Log, "         %s\n", what) }

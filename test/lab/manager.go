@@ -31,9 +31,9 @@ type Manager struct {
 	exited chan error
 }
 
-// StartManager starts a manager with the rights of its ServiceAccount and waits
-// until it is ready.
-func (l *Lab) StartManager(ctx context.Context) error {
+// StartManager starts a manager with the rights of its ServiceAccount, and perhaps
+// more flags, and waits until it is ready.
+func (l *Lab) StartManager(ctx context.Context, flags ...string) error {
 	kubeconfig, err := l.managerKubeconfig(ctx)
 	if err != nil {
 		return err
@@ -48,9 +48,9 @@ func (l *Lab) StartManager(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	m.cmd = exec.Command(l.options.Cluster.Binary, "manager",
-		"--kubeconfig", kubeconfig, "--namespace", Namespace,
-		"--health-address", health, "--metrics-address", metrics)
+	flags = append([]string{"manager", "--kubeconfig", kubeconfig, "--namespace", Namespace,
+		"--health-address", health, "--metrics-address", metrics, fmt.Sprintf("--tls-secrets=%t", l.options.TLSSecrets)}, flags...)
+	m.cmd = exec.Command(l.options.Cluster.Binary, flags...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	if err := m.cmd.Start(); err != nil {
 		return err

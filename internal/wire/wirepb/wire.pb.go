@@ -634,7 +634,9 @@ type FileHeader struct {
 	Fragment bool                   `protobuf:"varint,2,opt,name=fragment,proto3" json:"fragment,omitempty"`
 	Listens  []*Socket              `protobuf:"bytes,3,rep,name=listens,proto3" json:"listens,omitempty"`
 	// size of the content in bytes.
-	Size          uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Size uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// private: nobody but the account may read the file.
+	Private       bool `protobuf:"varint,5,opt,name=private,proto3" json:"private,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +697,13 @@ func (x *FileHeader) GetSize() uint64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *FileHeader) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
 }
 
 // Socket is an address that the daemon opens for a file.
@@ -1102,13 +1111,14 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x12\n" +
 	"\x04want\x18\x03 \x01(\tR\x04want\"\x1f\n" +
 	"\aDeletes\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\fR\x05paths\"\x86\x01\n" +
+	"\x05paths\x18\x01 \x03(\fR\x05paths\"\xa0\x01\n" +
 	"\n" +
 	"FileHeader\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
 	"\bfragment\x18\x02 \x01(\bR\bfragment\x124\n" +
 	"\alistens\x18\x03 \x03(\v2\x1a.externallb.wire.v1.SocketR\alistens\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\"<\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
+	"\aprivate\x18\x05 \x01(\bR\aprivate\"<\n" +
 	"\x06Socket\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xc7\x01\n" +

@@ -1,0 +1,179 @@
+package translate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Certificates are what the Secrets hold that policies name in spec.tls. A Secret
+// that is not among them does not exist.
+type Certificates map[types.NamespacedName]Certificate
+
+// Certificate is what a Secret holds: something that can be served, or why it has
+// nothing of the kind.
+type Certificate struct {
+	Served  *lb.Certificate
+	Problem *Problem
+}
+
+// ReadCertificate reads a Secret.
+func ReadCertificate(secret *corev1.Secret) Certificate {
+	if secret.Type != corev1.SecretTypeTLS {
+		return unusable(v1alpha1.ReasonCertificateInvalid, "the Secret %s is of type %s, want %s: create it with `kubectl create secret tls`",
+			clip(secret.Name), quoted(string(secret.Type)), corev1.SecretTypeTLS)
+	}
+	c, err := lb.ParseCertificate(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return unusable(v1alpha1.ReasonCertificateInvalid, "the Secret %s: %v", clip(secret.Name), err)
+	}
+	return Certificate{Served: c}
+}
+
+// UnreadableCertificate is what is known of a Secret that the controller may not read.
+func UnreadableCertificate() Certificate {
+	return unusable(v1alpha1.ReasonSecretsUnreadable,
+		"the controller may not read certificates: add config/components/tls to its kustomization, which gives it the right and the flag --tls-secrets")
+}
+
+func unusable(reason, format string, args ...any) Certificate {
+	return Certificate{Problem: &Problem{Reason: reason, Message: fmt.Sprintf(format, args...), Fatal: true}}
+}
+
+func (all Certificates) of(namespace, secret string) Certificate {
+	if c, ok := all[types.NamespacedName{Namespace: namespace, Name: secret}]; ok {
+		return c
+	}
+	return unusable(v1alpha1.ReasonSecretNotFound, "there is no Secret %s of type %s in the namespace %s: create it, for example with `kubectl create secret tls`",
+		clip(secret), corev1.SecretTypeTLS, namespace)
+}
+
+// tlsField is the setting's name in lb.Capabilities. It is no field of
+// UpstreamSettings: a Balancer has no certificate for all its Services.
+const tlsField lb.Field = "tls.secretRef"
+
+// tlsAt is the policy that says with which certificate a port's TLS is terminated:
+// one for the port before one for the Service, and of several the oldest. nil: it
+// is not.
+func (l layers) tlsAt(port string) *v1alpha1.UpstreamPolicy {
+	for _, section := range slices.Compact([]string{port, ""}) {
+		for _, p := range l.policies {
+			if p.Spec.TLS != nil && targets(p, l.service, section) {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// tlsPort is what becomes of a port because of TLS.
+type tlsPort struct {
+	certificate *lb.Certificate // nil: it is carried as it is
+	portError   string          // "": it is carried
+	problem     Problem         // why not
+}
+
+// tlsOf settles TLS for a port. Where it cannot be terminated, the port is not
+// carried: never is anybody served in plain text who was promised TLS.
+func (t *translation) tlsOf(port corev1.ServicePort) tlsPort {
+	policy := t.layers.tlsAt(port.Name)
+	if policy == nil || lb.Protocol(port.Protocol) != lb.TCP {
+		return tlsPort{}
+	}
+	if reason := t.engine.Unsupported(tlsField, lb.TCP); reason != "" {
+		return tlsPort{portError: v1alpha1.PortErrorTLS, problem: Problem{Reason: v1alpha1.ReasonTLSNotSupported, Message: reason}}
+	}
+	c := t.certificates.of(policy.Namespace, policy.Spec.TLS.SecretRef.Name)
+	if c.Served == nil {
+		return tlsPort{portError: v1alpha1.PortErrorCertificate, problem: Problem{Reason: v1alpha1.ReasonNoCertificate, Message: c.Problem.Message}}
+	}
+	return tlsPort{certificate: c.Served}
+}
+
+// appendCertificates appends what changes with the certificates of a Service's policies.
+func (t *translation) appendCertificates(b []byte) []byte {
+	for _, p := range t.layers.policies {
+		if p.Spec.TLS == nil {
+			continue
+		}
+		c := t.certificates.of(p.Namespace, p.Spec.TLS.SecretRef.Name)
+		if c.Served != nil {
+			b = append(b, c.Served.Name()...)
+		} else {
+			b = append(b, c.Problem.Message...)
+		}
+		b = append(b, 0)
+	}
+	return b
+}
+
+// certificateReady says whether the certificate of a target's policy can be served
+// now, and is valid then.
+func (t target) certificateReady(c Certificate, now time.Time) metav1.Condition {
+	if c.Served == nil {
+		return t.condition(v1alpha1.ConditionCertificateReady, false, c.Problem.Reason, c.Problem.Message+". Until then no port is served with it, and none without TLS")
+	}
+	from, until := date(c.Served.NotBefore), date(c.Served.NotAfter)
+	switch {
+	case now.After(c.Served.NotAfter):
+		return t.condition(v1alpha1.ConditionCertificateReady, false, v1alpha1.ReasonCertificateExpired,
+			"the certificate expired at "+until+" and is served still: put a new one into the Secret")
+	case now.Before(c.Served.NotBefore):
+		return t.condition(v1alpha1.ConditionCertificateReady, false, v1alpha1.ReasonCertificateEarly,
+			"the certificate is valid only from "+from+" and is served already: put one into the Secret that is valid now, or set the clocks right")
+	}
+	return t.condition(v1alpha1.ConditionCertificateReady, true, v1alpha1.ReasonCertificateValid, "valid until "+until)
+}
+
+func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// unsupportedTLS is why TLS is not terminated at some port of a target, "" if it
+// is at all of them.
+func (t target) unsupportedTLS() string {
+	if t.policy.Spec.TLS == nil {
+		return ""
+	}
+	for _, p := range t.protocols() {
+		if reason := t.by.Engine.Unsupported(tlsField, p); reason != "" {
+			return fmt.Sprintf("%s: %s", tlsField, reason)
+		}
+	}
+	return ""
+}
+
+// tlsBy is the oldest of some policies that has TLS for the same target, nil if
+// none has.
+func tlsBy(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, older []*v1alpha1.UpstreamPolicy) *v1alpha1.UpstreamPolicy {
+	for _, o := range older {
+		if o.Namespace == p.Namespace && o.Spec.TLS != nil && targets(o, ref.Name, ref.SectionName) {
+			return o
+		}
+	}
+	return nil
+}
+
+// notTerminated sums up the ports that are not carried because of TLS.
+type notTerminated struct {
+	reason      string // of v1alpha1: one, since they are on one engine
+	ports, whys []string
+}
+
+func (n *notTerminated) add(port string, p Problem) {
+	n.reason = p.Reason
+	n.ports = append(n.ports, port)
+	if !slices.Contains(n.whys, p.Message) {
+		n.whys = append(n.whys, p.Message)
+	}
+}
+
+func (n *notTerminated) String() string {
+	return fmt.Sprintf("TLS cannot be terminated for %s: %s", strings.Join(n.ports, ", "), strings.Join(n.whys, "; "))
+}
