@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +48,7 @@ type Plan struct {
 	// addresses of this one's pools.
 	Elsewhere []*corev1.Service
 	PoolNotes map[string]*ipam.Problem // by pool: what is not as its owner may think
+	Unfit     []string                 // what custom templates could not make, so that the built-in ones did
 }
 
 // Service is what a Balancer does for one Service.
@@ -81,6 +83,7 @@ type Planner struct {
 	Engine     v1alpha1.Engine
 	translator *translate.Translator
 	renderer   *render.Renderer
+	templates  map[string]string // in use; those that are built in are not in it
 }
 
 // NewPlanner makes a Planner for an engine.
@@ -90,4 +93,18 @@ func NewPlanner(engine v1alpha1.Engine) (*Planner, error) {
 		return nil, err
 	}
 	return &Planner{Engine: engine, translator: translate.New(), renderer: renderer}, nil
+}
+
+// Use renders with custom templates from now on, by name; with none of them, as
+// built in. They are tried on samples first, and an error says what is wrong with
+// them: then nothing changes.
+func (p *Planner) Use(templates map[string]string) error {
+	if maps.Equal(p.templates, templates) {
+		return nil
+	}
+	if err := p.renderer.Use(templates); err != nil {
+		return err
+	}
+	p.templates = maps.Clone(templates)
+	return nil
 }
