@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -28,7 +29,7 @@ type balancerReconciler struct {
 	fleet     *deliver.Fleet
 	metrics   *metrics
 	pace      *pace
-	namespace string // of the Secrets with the hosts' keys
+	namespace string // of the Secrets with the hosts' keys, and of ConfigMaps with templates
 
 	memory map[string]*memory            // by Balancer; one reconcile runs at a time
 	strays map[string]map[types.UID]bool // told that nobody serves them, by the name of whom they ask for
@@ -42,6 +43,8 @@ type memory struct {
 	told    map[types.UID]string // the last failure told of a Service's withdrawal
 	proven  map[types.UID]string // what of a Service was proved last, to tell of updates
 	hosts   []string             // names, to tell of removals
+
+	templates templates
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -101,7 +104,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	assigned := plan.Assign(snap)
 	failed := r.hold(ctx, b, assigned)
 
-	desired, err := kept.planner.Plan(snap, assigned)
+	desired, err := r.plan(ctx, b, kept, snap, assigned)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -111,10 +114,14 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	}
 	r.tellRemovedHosts(ctx, b, kept)
 	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b))
-	r.fleet.Deliver(b.Name, desired.Sets, kept.cause(desired))
+	r.fleet.Try(b.Name, desired.Sets, kept.cause(desired), desired.Trial)
 	states := r.fleet.States(b.Name)
+	if refusedMeanwhile(desired.Trial, states) {
+		return ctrl.Result{}, failed
+	}
 
 	failed = errors.Join(failed,
+		r.recordTemplates(ctx, b, kept.templates.good),
 		r.publish(ctx, b, kept, assigned, desired, states),
 		r.release(ctx, b, kept, assigned, desired.Set, states),
 		r.reportPools(ctx, b, desired, poolObjects, poolProblems, assigned.Usage),
@@ -122,7 +129,8 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving)+len(assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, b)
 	}
-	return ctrl.Result{}, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
+	again := ctrl.Result{RequeueAfter: kept.templates.tryAgain(time.Now())}
+	return again, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
 }
 
 func (r *balancerReconciler) remember(b *v1alpha1.Balancer) (*memory, error) {

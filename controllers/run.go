@@ -30,7 +30,8 @@ import (
 
 // Options of a controller.
 type Options struct {
-	// Namespace in which the Secrets with the hosts' keys and the Lease are.
+	// Namespace in which the Secrets with the hosts' keys, the ConfigMaps with
+	// templates and the Lease are.
 	Namespace string
 	// LeaderElection lets one of several replicas work.
 	LeaderElection bool
@@ -155,7 +156,7 @@ func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface,
 	return &epoch{lease: client.ObjectKey{Namespace: o.Namespace, Name: leaseName}, identity: identity}, lock, nil
 }
 
-// cacheOptions keep in memory only what is read: Secrets of our namespace, and
+// cacheOptions keep in memory only what is read: Secrets and ConfigMaps of our namespace, and
 // nothing of who wrote which field.
 func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
@@ -166,7 +167,8 @@ func cacheOptions(namespace string) cache.Options {
 			return obj, nil
 		},
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.Secret{}:    {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{namespace: {}}},
 		},
 	}
 }

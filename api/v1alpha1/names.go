@@ -87,6 +87,7 @@ const (
 	ReasonTemplatesNotFound = "TemplatesNotFound" // there is no such ConfigMap
 	ReasonTemplatesInvalid  = "TemplatesInvalid"  // they cannot be rendered, or lack what is needed; also on a Service
 	ReasonTemplatesRefused  = "TemplatesRefused"  // a host's daemon refused what they make
+	ReasonTemplatesOnTrial  = "TemplatesOnTrial"  // not every host has proved them yet; they are in force
 
 	// AddressPool
 	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses

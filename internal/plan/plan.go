@@ -44,11 +44,13 @@ type Plan struct {
 	Nodes        []string                // that are backends
 	NodesProblem *translate.Problem
 	Unsupported  []string // settings of spec.defaults that the engine cannot do
+	Trial        string   // the name of the trial on which its templates are; "": they are known to be good
+	Templates    *Problem // why others than the wanted templates made it; nil: they did
+	Unfit        []string // what custom templates could not make, so that the built-in ones did
 	// Elsewhere are the Services that another Balancer goes on carrying, on
 	// addresses of this one's pools.
 	Elsewhere []*corev1.Service
 	PoolNotes map[string]*ipam.Problem // by pool: what is not as its owner may think
-	Unfit     []string                 // what custom templates could not make, so that the built-in ones did
 }
 
 // Service is what a Balancer does for one Service.
