@@ -45,6 +45,7 @@ type memory struct {
 	hosts   []string             // names, to tell of removals
 
 	templates templates
+	delivered string // the name of the templates with which the last delivery was made
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -223,8 +224,13 @@ func (r *balancerReconciler) tellStrays(ctx context.Context, name string, claims
 
 // cause says what made a delivery necessary, for metrics.
 func (kept *memory) cause(p *plan.Plan) string {
-	defer func() { kept.nodes = p.Nodes }()
-	if kept.nodes != nil && !equality.Semantic.DeepEqual(kept.nodes, p.Nodes) {
+	defer func() { kept.nodes, kept.delivered = p.Nodes, kept.templates.used }()
+	switch {
+	case kept.nodes == nil: // the first since the start
+		return "services"
+	case kept.delivered != kept.templates.used:
+		return "templates"
+	case !equality.Semantic.DeepEqual(kept.nodes, p.Nodes):
 		return "nodes"
 	}
 	return "services"

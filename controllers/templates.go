@@ -26,6 +26,7 @@ type templates struct {
 	good     map[string]string // that every host proved last; none: the built-in ones
 	rejected *rejection        // of what was wanted last; nil: none
 	onTrial  string            // the name of the trial under way; "": none
+	used     string            // the name of those that the last plan was made with
 }
 
 // rejection says why templates are not in use.
@@ -65,38 +66,48 @@ func (r *balancerReconciler) plan(ctx context.Context, b *v1alpha1.Balancer, kep
 	}
 	if problem == nil {
 		t.judge(wanted, r.fleet.States(b.Name), time.Now())
-		if trial := t.trial(wanted, time.Now()); trial != "" {
-			p, unfit, err := planWith(kept.planner, wanted, snap, a)
-			if err != nil {
-				return nil, err
-			}
-			if unfit == nil {
-				p.Trial, t.onTrial = trial, trial
-				return p, nil
-			}
-			t.rejected = &rejection{trial: trial, problem: *unfit}
-			if p != nil { // it is about some Services, which may change
-				t.rejected.again = time.Now().Add(retryTemplates)
-			}
+		tried, err := kept.try(wanted, snap, a)
+		if err != nil || tried != nil {
+			return tried, err
 		}
 		if t.rejected != nil {
 			problem = &t.rejected.problem
 		}
 	}
 	t.onTrial = ""
-	p, unfit, err := planWith(kept.planner, t.good, snap, a)
-	if err == nil && p == nil { // good for an earlier version of external-lb
-		t.good = nil
-		problem = unfit
-		p, _, err = planWith(kept.planner, nil, snap, a)
+	p, unfit, err := kept.planWith(t.good, snap, a)
+	if err == nil && p == nil { // good for another version of external-lb
+		t.good, problem = nil, unfit
+		p, _, err = kept.planWith(nil, snap, a)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if problem != nil {
+	if err == nil && problem != nil {
 		p.Templates = &plan.Problem{Reason: problem.Reason, Message: problem.Message + "; " + t.inForce()}
 	}
-	return p, nil
+	return p, err
+}
+
+// try makes a plan with templates that must stand a trial, if they do and if it can
+// be made with them. What cannot be rendered is rejected here, before any host hears
+// of it.
+func (kept *memory) try(wanted map[string]string, snap *plan.Snapshot, a *plan.Assignments) (*plan.Plan, error) {
+	t, now := &kept.templates, time.Now()
+	trial := t.trial(wanted, now)
+	if trial == "" {
+		return nil, nil
+	}
+	p, unfit, err := kept.planWith(wanted, snap, a)
+	switch {
+	case err != nil:
+		return nil, err
+	case unfit == nil:
+		p.Trial, t.onTrial = trial, trial
+		return p, nil
+	case p == nil:
+		t.rejected = &rejection{trial: trial, problem: *unfit}
+	default: // it is about some Services, which may change
+		t.rejected = &rejection{trial: trial, problem: *unfit, again: now.Add(retryTemplates)}
+	}
+	return nil, nil
 }
 
 func (t *templates) inForce() string {
@@ -108,11 +119,12 @@ func (t *templates) inForce() string {
 
 // planWith makes the plan with some templates. If they cannot be used, there is no
 // plan; if not for some Services, there is one, in which others stand in for them.
-func planWith(p *plan.Planner, custom map[string]string, snap *plan.Snapshot, a *plan.Assignments) (*plan.Plan, *plan.Problem, error) {
-	if err := p.Use(custom); err != nil {
+func (kept *memory) planWith(custom map[string]string, snap *plan.Snapshot, a *plan.Assignments) (*plan.Plan, *plan.Problem, error) {
+	if err := kept.planner.Use(custom); err != nil {
 		return nil, invalidTemplates(strings.ReplaceAll(err.Error(), "\n", "; ")), nil
 	}
-	made, err := p.Plan(snap, a)
+	kept.templates.used = trialName(custom)
+	made, err := kept.planner.Plan(snap, a)
 	if err != nil || len(made.Unfit) == 0 {
 		return made, nil, err
 	}

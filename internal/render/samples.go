@@ -24,6 +24,8 @@ var variants = []struct {
 	{"no nodes", func(f *lb.Frontend) { f.Backends = nil }},
 	{"no nodes and limits", func(f *lb.Frontend) { f.Backends = nil; limits(f) }},
 	{"no nodes and the PROXY protocol", func(f *lb.Frontend) { f.Backends = nil; accepts(f) }},
+	{"nodes of different weights", func(f *lb.Frontend) { f.Backends[0].Weight = 3 }},
+	{"a node that gets nothing new", func(f *lb.Frontend) { f.Backends[0].Draining = true }},
 	{"source ranges", ranges},
 	{"no source allowed", func(f *lb.Frontend) { f.Allow = lb.Allow{} }},
 	{"source ranges and the PROXY protocol", func(f *lb.Frontend) { ranges(f); accepts(f) }},
