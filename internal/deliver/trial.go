@@ -44,11 +44,32 @@ func (w *worker) whole(want desire) (bool, []string) {
 	if want.trial == "" || w.state.Trial == (Trial{Name: want.trial, Passed: true}) {
 		return false, nil
 	}
+	if w.done == "" {
+		return true, w.lacking(want)
+	}
 	var spared []string
 	for _, r := range w.state.Refused {
 		spared = append(spared, r.Path)
 	}
 	return true, spared
+}
+
+// lacking are the fragments that the host does not have, if it has others. Before
+// the first delivery of this process, what was refused is not known, but is among them.
+func (w *worker) lacking(want desire) []string {
+	var lacks []string
+	has := false
+	for f := range want.set.All() {
+		if _, there := w.have[f.Path]; f.Fragment && there {
+			has = true
+		} else if f.Fragment {
+			lacks = append(lacks, f.Path)
+		}
+	}
+	if !has {
+		return nil
+	}
+	return lacks
 }
 
 // pass notes that the host runs a set that is on trial: something of it, so that

@@ -116,3 +116,24 @@ func TestATrialNeedsAFragment(t *testing.T) {
 		}
 	})
 }
+
+// What was refused before this process started is no reason to refuse a trial; where
+// nothing runs yet, there is nothing that it could have been.
+func TestATrialAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.do(func() { m.refuse["bad"] = "always refused" })
+		fx.Set("edge", fx.targets)
+		fx.Try(set(t, "bad=1"), "one")
+		fx.wait(t, 5*time.Second, "it is refused as a whole", func() bool { return fx.state().Trial.Refused != "" })
+		fx.Deliver("edge", set(t, "a=1", "bad=1"), "service")
+		fx.waitState(t, 5*time.Second, v1alpha1.HostPartial)
+
+		fx.Fleet.Close()
+		fx.Fleet = fx.newFleet(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Try(set(t, "a=2", "bad=2"), "two")
+		fx.wait(t, 5*time.Second, "two has passed", func() bool { return fx.state().Trial.Passed })
+	})
+}

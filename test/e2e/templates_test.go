@@ -24,7 +24,7 @@ import (
 // that renders and that it does not know.
 var tweaks = map[v1alpha1.Engine]struct{ template, after, good, bad string }{
 	v1alpha1.EngineNginx:   {"server.conf.tmpl", "    proxy_timeout {{.IdleTimeout}};", "    tcp_nodelay on; # ", "    no_such_directive on; # "},
-	v1alpha1.EngineHAProxy: {"listen.conf.tmpl", "    balance {{.Balance}}", "    option tcp-smart-connect # ", "    no such keyword # "},
+	v1alpha1.EngineHAProxy: {"listen.conf.tmpl", "    balance {{.Balance}}", "    option tcp-smart-connect # ", "    no-such-keyword # "},
 	v1alpha1.EngineLVS:     {"service.conf.tmpl", "    lvs_sched {{.Scheduler}}", "    # ", "    no_such_keyword # "},
 }
 
