@@ -3,6 +3,7 @@ package render_test
 import (
 	"errors"
 	"maps"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -58,6 +59,26 @@ func TestSamplesReachEveryBranch(t *testing.T) {
 				if err := newRenderer(t).Use(map[string]string{name: broken}); err == nil {
 					t.Errorf("%s: no sample comes past %q at byte %d", name, text[at[0]:at[1]], at[0])
 				}
+			}
+		}
+	})
+}
+
+// The page about templates names every field that they can use.
+func TestEveryFieldIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/templates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range render.TemplateFields() {
+		if !regexp.MustCompile("`[^`]*\\." + name + "\\b").Match(page) {
+			t.Errorf("docs/reference/templates.md lacks .%s", name)
+		}
+	}
+	onAllEngines(t, func(t onEngine) {
+		for name := range builtIn(t) {
+			if !strings.Contains(string(page), "`"+name+"`") {
+				t.Errorf("docs/reference/templates.md lacks %s", name)
 			}
 		}
 	})
