@@ -16,7 +16,8 @@ import (
 )
 
 // recordSuffix and a Balancer's name make the name of the ConfigMap in which its
-// last good templates outlive this process. It goes with the Balancer, which owns it.
+// last good templates outlive this process. It goes with the Balancer, which owns it,
+// and the name is ours.
 const recordSuffix = ".last-good-templates"
 
 // wantedTemplates are those that a Balancer refers to. There may be none.

@@ -49,7 +49,7 @@ Several replicas can run; one of them works.`,
 	}
 	flags := cmd.Flags()
 	server.flags(cmd)
-	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys and of the Lease (default: the pod's own)")
+	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys, of custom templates and of the Lease (default: the pod's own)")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address to serve metrics on; 0 for none")
 	flags.StringVar(&o.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")

@@ -107,6 +107,7 @@ func haproxyFacts(file []byte) facts {
 func haproxyAccess(f facts, words []string) {
 	rest := strings.Join(words[1:], " ")
 	switch {
+	case words[1] != "connection" && words[1] != "session": // which come first
 	case slices.Contains(words, "accept"):
 		f.exactly(words...)
 	case strings.HasSuffix(rest, " reject"), strings.HasSuffix(rest, " reject unless sources"):

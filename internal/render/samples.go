@@ -121,8 +121,8 @@ func plainFrontend(at netip.AddrPort, protocol lb.Protocol) lb.Frontend {
 	return f
 }
 
-// problemsTold bounds on how many samples custom templates may fail before the
-// others are left out.
+// problemsTold bounds how many custom templates are told to be wrong, and on how
+// many samples they may fail before the others are left out.
 const problemsTold = 5
 
 // try custom templates on every sample. The error joins a *TemplateError for each

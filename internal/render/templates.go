@@ -76,6 +76,9 @@ func replaceTemplates(builtIn *template.Template, custom map[string]string) (*te
 	}
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(custom)) {
+		if len(failed) == problemsTold {
+			break
+		}
 		if builtIn.Lookup(name) == nil {
 			failed = append(failed, &TemplateError{Name: name, Reason: "there is no such template to replace, only " + strings.Join(templateNames(builtIn), ", ")})
 			continue
@@ -117,6 +120,9 @@ func templateNames(t *template.Template) []string {
 	return names
 }
 
+// reasonMax bounds what is told of one mistake: it may quote the template.
+const reasonMax = 500
+
 var (
 	position  = regexp.MustCompile(`^template: ?([^:]*):(\d+)(?::\d+)?: (?s:(.*))$`)
 	execution = regexp.MustCompile(`^executing "[^"]*" at `)
@@ -125,9 +131,10 @@ var (
 
 // templateError puts what text/template says of a template into our words.
 func templateError(name string, err error) *TemplateError {
-	m := position.FindStringSubmatch(err.Error())
+	words := strings.ToValidUTF8(err.Error()[:min(len(err.Error()), reasonMax)], "?")
+	m := position.FindStringSubmatch(words)
 	if m == nil {
-		return &TemplateError{Name: name, Reason: err.Error()}
+		return &TemplateError{Name: name, Reason: words}
 	}
 	line, _ := strconv.Atoi(m[2]) // digits
 	reason := typeNames.ReplaceAllString(execution.ReplaceAllString(m[3], ""), "")

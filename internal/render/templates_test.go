@@ -141,6 +141,7 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 		"fails where it is odd": {every, put("service.conf.tmpl", "{{(index (index .Frontends 0).Backends 0)}}"), "service.conf.tmpl:1: "},
 		"calls itself":          {every, put("service.conf.tmpl", `{{template "service.conf.tmpl" .}}`), "exceeded maximum template depth"},
 		"prints without end":    {every, put("service.conf.tmpl", "{{range 1000000000}}aaaaaaaaaaaaaaaa{{end}}"), "prints without end"},
+		"long words":            {every, put("service.conf.tmpl", "{{"+strings.Repeat("a", 5000)+"}}"), `service.conf.tmpl:1: function "aaaa`},
 		"prints nothing":        {every, put("service.conf.tmpl", ""), "is missing"},
 		"defines another one":   {every, put("service.conf.tmpl", `{{define "main.conf.tmpl"}}{{end}}`), "defines main.conf.tmpl"},
 
@@ -175,6 +176,9 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 				err := r.Use(c.custom(t))
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("want %q, got: %v", c.want, err)
+				}
+				if err != nil && len(err.Error()) > 3000 {
+					t.Errorf("%d bytes of message", len(err.Error()))
 				}
 				if _, ok := errors.AsType[*render.TemplateError](err); err != nil && !ok {
 					t.Errorf("not a TemplateError: %v", err)
