@@ -210,6 +210,7 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 	w.done, w.doneLive, w.failedWant = want.digest(), out.Live, ""
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
+	w.ailing = false
 	w.pass(s, want)
 	if len(out.Refused) > 0 {
 		w.refuseAt = time.Now().Add(jitter(statusEvery))
@@ -260,9 +261,11 @@ func (w *worker) retryLater(want desire, since time.Time, whole bool, e *Error) 
 	if e.Reason == ReasonStaleEpoch {
 		w.holdAt = time.Now().Add(jitter(retryMax)) // another set would be as stale
 	}
+	verdict := whole && w.tells(e)
+	w.ailing = e.Reason == ReasonMachine
 	w.update(func(s *State) {
 		w.failure(s, e)
-		if whole && e.Reason != ReasonStaleEpoch && e.Reason != ReasonBaseMismatch { // which say nothing of the set
+		if verdict {
 			s.Trial = Trial{Name: want.trial, Refused: e.Message}
 		}
 	})

@@ -72,6 +72,18 @@ func (w *worker) lacking(want desire) []string {
 	return lacks
 }
 
+// tells reports whether a failure says something of what is on trial: not if
+// somebody else delivers, too, nor if the machine could do nothing before either.
+func (w *worker) tells(e *Error) bool {
+	switch e.Reason {
+	case ReasonStaleEpoch, ReasonBaseMismatch:
+		return false
+	case ReasonMachine:
+		return !w.ailing
+	}
+	return true
+}
+
 // pass notes that the host runs a set that is on trial: something of it, so that
 // there is something to judge by. The Fleet's mu is held.
 func (w *worker) pass(s *State, want desire) {

@@ -137,3 +137,31 @@ func TestATrialAfterARestart(t *testing.T) {
 		fx.wait(t, 5*time.Second, "two has passed", func() bool { return fx.state().Trial.Passed })
 	})
 }
+
+// What a machine cannot do counts against what is on trial, unless it could do
+// nothing before either.
+func TestATrialOnAMachineInTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		last := fx.machines[1]
+		last.do(func() { last.fail = &host.Error{Code: host.CodeMachine, Message: "no memory"} })
+		fx.Try(set(t, "a=2"), "two")
+		fx.wait(t, 5*time.Second, "two is refused", func() bool { return fx.States("edge")[1].Trial.Refused != "" })
+
+		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
+		fx.wait(t, 10*time.Second, "it is the machine", func() bool {
+			s := fx.States("edge")
+			return s[0].State == v1alpha1.HostInSync && s[1].Reason == ReasonMachine && s[1].judged == set(t, "a=1", "b=1").Digest()
+		})
+		fx.Try(set(t, "a=2", "b=2"), "two")
+		fx.wait(t, 10*time.Second, "the other has proved it", func() bool { return fx.States("edge")[0].Trial.Passed })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := fx.States("edge"); !s[0].Trial.Passed || s[1].Trial != (Trial{Name: "two"}) {
+			t.Errorf("trials: %+v, %+v", s[0].Trial, s[1].Trial)
+		}
+	})
+}

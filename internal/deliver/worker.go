@@ -38,6 +38,7 @@ type worker struct {
 	fence      host.Epoch       // once the host has taken it, neither can
 	mute       bool             // the host could not say what it runs
 	failedWant fileset.Digest   // the desired set whose delivery failed last
+	ailing     bool             // the machine could not do the last delivery
 	mismatches int              // bases in a row that were not the host's
 	retries    backoff
 	statusAt   time.Time // when to ask what the host runs
