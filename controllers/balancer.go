@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -29,7 +30,7 @@ type balancerReconciler struct {
 	certs     *certificates
 	metrics   *metrics
 	pace      *pace
-	namespace string // of the Secrets with the hosts' keys
+	namespace string // of the Secrets with the hosts' keys, and of ConfigMaps with templates
 
 	memory map[string]*memory            // by Balancer; one reconcile runs at a time
 	strays map[string]map[types.UID]bool // told that nobody serves them, by the name of whom they ask for
@@ -43,6 +44,9 @@ type memory struct {
 	told    map[types.UID]string // the last failure told of a Service's withdrawal
 	proven  map[types.UID]string // what of a Service was proved last, to tell of updates
 	hosts   []string             // names, to tell of removals
+
+	templates templates
+	delivered string // the name of the templates with which the last delivery was made
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -105,7 +109,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	assigned := plan.Assign(snap)
 	failed := r.hold(ctx, b, assigned)
 
-	desired, err := kept.planner.Plan(snap, assigned)
+	desired, err := r.plan(ctx, b, kept, snap, assigned)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -115,10 +119,14 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	}
 	r.tellRemovedHosts(ctx, b, kept)
 	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b))
-	r.fleet.Deliver(b.Name, desired.Sets, kept.cause(desired))
+	r.fleet.Try(b.Name, desired.Sets, kept.cause(desired), desired.Trial)
 	states := r.fleet.States(b.Name)
+	if refusedMeanwhile(desired.Trial, states) {
+		return ctrl.Result{}, failed
+	}
 
 	failed = errors.Join(failed,
+		r.recordTemplates(ctx, b, kept.templates.good),
 		r.publish(ctx, b, kept, assigned, desired, states),
 		r.release(ctx, b, kept, assigned, desired.Set, states),
 		r.reportPools(ctx, b, desired, poolObjects, poolProblems, assigned.Usage),
@@ -126,7 +134,8 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving)+len(assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, b)
 	}
-	return ctrl.Result{}, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
+	again := ctrl.Result{RequeueAfter: kept.templates.tryAgain(time.Now())}
+	return again, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
 }
 
 func (r *balancerReconciler) remember(b *v1alpha1.Balancer) (*memory, error) {
@@ -219,8 +228,13 @@ func (r *balancerReconciler) tellStrays(ctx context.Context, name string, claims
 
 // cause says what made a delivery necessary, for metrics.
 func (kept *memory) cause(p *plan.Plan) string {
-	defer func() { kept.nodes = p.Nodes }()
-	if kept.nodes != nil && !equality.Semantic.DeepEqual(kept.nodes, p.Nodes) {
+	defer func() { kept.nodes, kept.delivered = p.Nodes, kept.templates.used }()
+	switch {
+	case kept.nodes == nil: // the first since the start
+		return "services"
+	case kept.delivered != kept.templates.used:
+		return "templates"
+	case !equality.Semantic.DeepEqual(kept.nodes, p.Nodes):
 		return "nodes"
 	}
 	return "services"

@@ -54,18 +54,24 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, b *v1alpha1.Bal
 func (r *balancerReconciler) tellBalancer(ctx context.Context, b *v1alpha1.Balancer, now []metav1.Condition) {
 	for _, c := range now {
 		was := meta.FindStatusCondition(b.Status.Conditions, c.Type)
-		if was != nil && was.Status == c.Status && was.Reason == c.Reason {
+		if was != nil && was.Status == c.Status && was.Reason == c.Reason && (was.Message == c.Message || !aboutTemplates[c.Reason]) {
 			continue
 		}
 		bad := c.Status == metav1.ConditionTrue == (c.Type == v1alpha1.ConditionDegraded) ||
 			c.Type == v1alpha1.ConditionAccepted && c.Reason != v1alpha1.ReasonAccepted // in force in part
 		switch {
-		case bad && c.Reason != v1alpha1.ReasonPending:
+		case bad && c.Reason != v1alpha1.ReasonPending && c.Reason != v1alpha1.ReasonTemplatesOnTrial:
 			r.events.warning(ctx, b, c.Reason, "%s", c.Message)
 		case was != nil && !bad:
 			r.events.normal(ctx, b, c.Reason, "%s", c.Message)
 		}
 	}
+}
+
+// aboutTemplates are the reasons that are told again when their words are others:
+// somebody has mended one mistake and comes to the next.
+var aboutTemplates = map[string]bool{
+	v1alpha1.ReasonTemplatesNotFound: true, v1alpha1.ReasonTemplatesInvalid: true, v1alpha1.ReasonTemplatesRefused: true,
 }
 
 // pending reports whether what a host runs is about to be known.
@@ -119,6 +125,17 @@ func acceptedBalancer(b *v1alpha1.Balancer, claims plan.Claims, desired *plan.Pl
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; of these, this one serves those whose addresses are of its pools, and those for which the other has no pool", oldest.Name)
 	case desired.NodesProblem != nil && desired.NodesProblem.Fatal:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, desired.NodesProblem.Reason, desired.NodesProblem.Message+"; what runs stays as it is"
+	case desired.Templates != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, desired.Templates.Reason, desired.Templates.Message
+	case desired.Trial != "":
+		was := meta.FindStatusCondition(b.Status.Conditions, c.Type)
+		if was != nil && was.Reason == v1alpha1.ReasonTemplatesRefused {
+			return *was // until it is known to be better
+		}
+		c.Reason, c.Message = v1alpha1.ReasonTemplatesOnTrial, "in force; its templates are on trial until every host has proved a Service with them"
+	case len(desired.Unfit) > 0:
+		c.Reason = v1alpha1.ReasonTemplatesInvalid
+		c.Message = "in force but for what the built-in templates had to make: " + strings.Join(desired.Unfit[:min(listed, len(desired.Unfit))], "; ")
 	case claims.SameRouter(b) != nil:
 		other := claims.SameRouter(b)
 		c.Reason = v1alpha1.ReasonRouterIDShared

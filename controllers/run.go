@@ -31,7 +31,8 @@ import (
 
 // Options of a controller.
 type Options struct {
-	// Namespace in which the Secrets with the hosts' keys and the Lease are.
+	// Namespace in which the Secrets with the hosts' keys, the ConfigMaps with
+	// templates and the Lease are.
 	Namespace string
 	// LeaderElection lets one of several replicas work.
 	LeaderElection bool
@@ -162,9 +163,9 @@ func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface,
 	return &epoch{lease: client.ObjectKey{Namespace: o.Namespace, Name: leaseName}, identity: identity}, lock, nil
 }
 
-// cacheOptions keep in memory only what is read: Secrets of our namespace, of
-// others those with certificates where that is wanted, and nothing of who wrote
-// which field.
+// cacheOptions keep in memory only what is read: Secrets and ConfigMaps of our
+// namespace, of other Secrets those with certificates where that is wanted, and
+// nothing of who wrote which field.
 func cacheOptions(o Options) cache.Options {
 	secrets := map[string]cache.Config{o.Namespace: {}}
 	if o.TLSSecrets {
@@ -178,7 +179,8 @@ func cacheOptions(o Options) cache.Options {
 			return obj, nil
 		},
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: secrets},
+			&corev1.Secret{}:    {Namespaces: secrets},
+			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{o.Namespace: {}}},
 		},
 	}
 }

@@ -153,6 +153,21 @@ func (c concerns) secret(namespace string) func(context.Context, client.Object) 
 	}
 }
 
+// configMap concerns who takes templates from it, or keeps them in it.
+func (c concerns) configMap(ctx context.Context, obj client.Object) []string {
+	balancers, err := c.reader.balancers(ctx)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, b := range balancers {
+		if t := b.Spec.Templates; t != nil && t.ConfigMapRef.Name == obj.GetName() || b.Name+recordSuffix == obj.GetName() {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
 // reporting is who writes an object's status: a status that is not as it should
 // be, by somebody else's hand or since it was made of an older one, is written again.
 func (c concerns) reporting(_ context.Context, obj client.Object) []string {
@@ -218,6 +233,7 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 		Watches(&discoveryv1.EndpointSlice{}, watch(c.slice)).
 		Watches(&corev1.Namespace{}, watch(c.all), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.Secret{}, watch(c.secret(r.namespace))).
+		Watches(&corev1.ConfigMap{}, watch(c.configMap)).
 		WatchesRawSource(source.Func(hosts.start)).
 		Complete(r)
 }

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -65,6 +67,8 @@ type fakeHost struct {
 	files   fileset.Manifest
 	epoch   host.Epoch
 	refuse  map[string]string // reason by Service name
+	unknown string            // a directive that the daemon does not know; "": none
+	texts   map[string]string // what it was delivered last, by path
 	down    bool
 	applied int
 }
@@ -90,26 +94,35 @@ func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, erro
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
 	}
 	h.epoch = d.Epoch
+	for _, f := range d.Change.Put {
+		if reason := h.refusal(f); reason != "" && d.Whole && !slices.Contains(d.Spared, f.Path) {
+			return host.Outcome{}, &host.Error{Code: host.CodeWhole, Message: f.Path + ": " + reason}
+		}
+	}
 	out := host.Outcome{Reloaded: len(d.Change.Delete)+len(d.Change.Put) > 0}
 	for _, path := range d.Change.Delete {
 		delete(h.files, path)
 	}
 	for _, f := range d.Change.Put {
-		if reason := h.refusal(f.Path); reason != "" {
+		if reason := h.refusal(f); reason != "" {
 			out.Refused = append(out.Refused, host.Refusal{Path: f.Path, Reason: reason})
 			delete(h.files, f.Path)
 			continue
 		}
 		h.files[f.Path] = f.Sum
+		h.texts[f.Path] = string(f.Data)
 	}
 	h.applied++
 	out.Files, out.Live = maps.Clone(h.files), h.files.Digest()
 	return out, nil
 }
 
-func (h *fakeHost) refusal(path string) string {
+func (h *fakeHost) refusal(f fileset.File) string {
+	if h.unknown != "" && strings.Contains(string(f.Data), h.unknown) {
+		return fmt.Sprintf("unknown directive %q", h.unknown)
+	}
 	for name, reason := range h.refuse {
-		if match, _ := filepath.Match("services/*."+name+".*", path); match {
+		if match, _ := filepath.Match("services/*."+name+".*", f.Path); match {
 			return reason
 		}
 	}
@@ -159,7 +172,7 @@ var worlds int
 func newWorld(t *testing.T, addresses ...v1alpha1.AddressRange) *world {
 	t.Helper()
 	worlds++
-	w := &world{t: t, host: &fakeHost{files: fileset.Manifest{}}, balancer: fmt.Sprintf("b%d", worlds)}
+	w := &world{t: t, host: &fakeHost{files: fileset.Manifest{}, texts: map[string]string{}}, balancer: fmt.Sprintf("b%d", worlds)}
 	if addresses == nil {
 		addresses = []v1alpha1.AddressRange{v1alpha1.AddressRange(fmt.Sprintf("203.0.%d.0/24", worlds))}
 	}

@@ -79,6 +79,29 @@ type BalancerSpec struct {
 	// UpstreamPolicy and above what is built in.
 	// +optional
 	Defaults UpstreamSettings `json:"defaults,omitempty"`
+
+	// templates replace built-in templates of the engine's configuration files.
+	// They are checked before use; as long as there is something wrong with them,
+	// the last good ones stay in force.
+	// +optional
+	Templates *Templates `json:"templates,omitempty"`
+}
+
+// Templates are custom templates.
+type Templates struct {
+	// configMapRef names a ConfigMap in the controller's namespace. Each of its
+	// keys is the name of a built-in template, such as service.conf.tmpl, which
+	// its value replaces. `external-lb templates ENGINE` prints them.
+	ConfigMapRef ConfigMapReference `json:"configMapRef"`
+}
+
+// ConfigMapReference names a ConfigMap in the controller's namespace.
+type ConfigMapReference struct {
+	// name of the ConfigMap.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name"`
 }
 
 // Host is one balancer machine: reached over SSH, or in this process (local).

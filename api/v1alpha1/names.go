@@ -86,6 +86,12 @@ const (
 	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
 	ReasonServicesRefused  = "ServicesRefused"  // a host's daemon refused Services
 
+	// Balancer: the last good templates are in force instead
+	ReasonTemplatesNotFound = "TemplatesNotFound" // there is no such ConfigMap
+	ReasonTemplatesInvalid  = "TemplatesInvalid"  // they cannot be rendered, or lack what is needed; also on a Service
+	ReasonTemplatesRefused  = "TemplatesRefused"  // a host's daemon refused what they make
+	ReasonTemplatesOnTrial  = "TemplatesOnTrial"  // not every host has proved them yet; they are in force
+
 	// AddressPool
 	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses
 	ReasonUnknownBalancer = "UnknownBalancer" // spec.balancer, or keepOn, names no Balancer

@@ -81,7 +81,7 @@ func support(s lb.Support, e lb.Engine) string {
 func commands() string {
 	var b strings.Builder
 	b.WriteString("# The commands\n")
-	for _, path := range []string{"", "manager", "host install", "host status", "host serve", "render", "diff", "status", "version"} {
+	for _, path := range []string{"", "manager", "host install", "host status", "host serve", "render", "templates", "diff", "status", "version"} {
 		var out bytes.Buffer
 		args := append([]string{"external-lb"}, strings.Fields(path)...)
 		cli.Main(context.Background(), append(args, "--help"), strings.NewReader(""), &out, &out)

@@ -202,7 +202,7 @@ func TestDiff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := o.plan(b)
+	p, err := o.plan(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ func setDefaults(obj runtime.Object, namespace string) bool {
 	case *corev1.Service:
 		setDefault(&o.Namespace, namespace)
 		setServiceDefaults(o)
+	case *corev1.ConfigMap:
+		setDefault(&o.Namespace, namespace)
 	case *discoveryv1.EndpointSlice:
 		setDefault(&o.Namespace, namespace)
 	case *corev1.Secret:

@@ -95,7 +95,11 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	if err := o.readSecrets(ctx, kube); err != nil {
 		return nil, err
 	}
-	p, err := o.plan(b)
+	templates, err := controllers.LastGoodTemplates(ctx, kube, namespace, b)
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.plan(b, templates)
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,9 @@ func (o *objects) findings(p *planned) findings {
 	if n := p.NodesProblem; n != nil {
 		out = append(out, finding{"Balancer " + p.balancer.Name, n.Reason, n.Message, n.Fatal})
 	}
+	if t := p.Templates; t != nil {
+		out = append(out, finding{"Balancer " + p.balancer.Name, t.Reason, t.Message + "; rendered with the built-in templates", true})
+	}
 	for _, u := range p.Unsupported {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})
 	}

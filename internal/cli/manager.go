@@ -49,7 +49,7 @@ Several replicas can run; one of them works.`,
 	}
 	flags := cmd.Flags()
 	server.flags(cmd)
-	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys and of the Lease (default: the pod's own)")
+	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys, of custom templates and of the Lease (default: the pod's own)")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work")
 	flags.BoolVar(&o.TLSSecrets, "tls-secrets", false, "read the certificates that UpstreamPolicies name, from Secrets of type kubernetes.io/tls in any namespace: it takes the rights of config/components/tls")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address to serve metrics on; 0 for none")

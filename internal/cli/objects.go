@@ -27,6 +27,7 @@ type objects struct {
 	nodes      []*corev1.Node
 	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	namespaces map[string]labels.Set
+	configMaps []*corev1.ConfigMap
 	// certificates of Secrets.
 	certificates translate.Certificates
 }
@@ -59,6 +60,8 @@ func (o *objects) add(obj runtime.Object) {
 		o.namespaces[x.Name] = x.Labels
 	case *corev1.Secret:
 		o.certificates[types.NamespacedName{Namespace: x.Namespace, Name: x.Name}] = translate.ReadCertificate(x)
+	case *corev1.ConfigMap:
+		o.configMaps = append(o.configMaps, x)
 	}
 }
 
@@ -89,7 +92,9 @@ type planned struct {
 	pools    map[string]*ipam.Problem // by name, of every Balancer
 }
 
-func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
+// plan with custom templates, by name. If they cannot be used, that is in the plan,
+// which is made with the built-in ones.
+func (o *objects) plan(b *v1alpha1.Balancer, templates map[string]string) (*planned, error) {
 	snap := &plan.Snapshot{
 		Balancer: b, Claims: o.claims(),
 		Nodes: o.nodes, Slices: o.slices, Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
@@ -109,9 +114,13 @@ func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Balancer %s: %w", b.Name, err)
 	}
+	unusable := planner.Use(templates)
 	p, err := planner.Plan(snap, assigned)
 	if err != nil {
 		return nil, fmt.Errorf("Balancer %s: %w", b.Name, err)
+	}
+	if unusable != nil {
+		p.Templates = &plan.Problem{Reason: v1alpha1.ReasonTemplatesInvalid, Message: strings.ReplaceAll(unusable.Error(), "\n", "; ")}
 	}
 	return &planned{Plan: p, balancer: b, pools: problems}, nil
 }

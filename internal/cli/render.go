@@ -33,13 +33,14 @@ func newRender() *cobra.Command {
 		Use:   "render -f FILE…",
 		Short: "Manifests in, the exact files of the hosts out: no cluster needed",
 		Long: `Render what the hosts of a Balancer would run, from manifests: Balancers,
-AddressPools, UpstreamPolicies, Services with nodePorts, Nodes, and where it
-matters EndpointSlices, Namespaces and Secrets with certificates. Other kinds are
-passed over. It is the code of the controller: what it prints is what would be
-delivered, but for certificates with their keys. Of those it says which they are.
+AddressPools, UpstreamPolicies, Services with nodePorts, Nodes, the ConfigMap of
+custom templates, and where it matters EndpointSlices, Namespaces and Secrets with
+certificates. Other kinds are passed over. It is the code of the controller: what
+it prints is what would be delivered, but for certificates with their keys. Of
+those it says which they are.
 
 What users would be told is printed on stderr. The exit code is 1 if a manifest
-cannot be read, or if a Service, a pool or a policy is refused.`,
+cannot be read, or if a Service, a pool, a policy or the templates are refused.`,
 		Example: `  external-lb render -f balancer.yaml -f services.yaml -f nodes.yaml
   external-lb render -f manifests/ -o out/
   external-lb render -f manifests/ --service default/web
@@ -70,9 +71,13 @@ func (r *rendering) run(o *objects, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w (--balancer NAME)", err)
 	}
-	p, err := o.plan(b)
+	templates, problem := o.templates(b)
+	p, err := o.plan(b, templates)
 	if err != nil {
 		return err
+	}
+	if problem != nil {
+		p.Templates = problem
 	}
 	set, findings := p.Set, o.findings(p)
 	if service := r.service; service != "" {

@@ -83,7 +83,7 @@ func (o *objects) views() ([]balancerView, error) {
 	out := []balancerView{}
 	claims := o.claims()
 	for _, b := range o.balancers {
-		p, err := o.plan(b)
+		p, err := o.plan(b, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -119,6 +119,9 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	out := host.Outcome{Active: m.active}
 	for _, path := range slices.Sorted(maps.Keys(m.refuse)) {
 		if _, has := next[path]; has {
+			if d.Whole && !slices.Contains(d.Spared, path) {
+				return host.Outcome{}, &host.Error{Code: host.CodeWhole, Message: path + ": " + m.refuse[path]}
+			}
 			delete(next, path)
 			out.Refused = append(out.Refused, host.Refusal{Path: path, Reason: m.refuse[path]})
 		}

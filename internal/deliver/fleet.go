@@ -77,12 +77,14 @@ type Fleet struct {
 type balancer struct {
 	want    map[string]desire // by host
 	workers []*worker         // in the order of Set
+	trial   string            // on which what is wanted is; "": none
 }
 
 // desire is what hosts should run, and why.
 type desire struct {
 	set   *fileset.Set // nil before the first Deliver
 	cause string
+	trial string // on which the set is; "": none
 }
 
 func (d desire) digest() fileset.Digest {
@@ -161,18 +163,7 @@ func (f *Fleet) balancer(name string) *balancer {
 // One host gets it first, the others once that one has proved it. The newest wins;
 // one under way is not interrupted. It does not block.
 func (f *Fleet) Deliver(name string, want map[string]*fileset.Set, cause string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b := f.balancer(name)
-	former := b.want
-	b.want = make(map[string]desire, len(want))
-	for host, set := range want {
-		b.want[host] = desire{set: set, cause: cause}
-		if was := former[host]; was.set != nil && was.digest() == set.Digest() {
-			b.want[host] = was
-		}
-	}
-	b.advance()
+	f.Try(name, want, cause, "")
 }
 
 // States of a Balancer's hosts, in the order of Set.

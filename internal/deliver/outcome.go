@@ -79,6 +79,7 @@ func (w *worker) rest(want desire) {
 			return
 		}
 		w.since = time.Time{}
+		w.pass(s, want)
 		if s.State == v1alpha1.HostDelivering || s.State == v1alpha1.HostFailed {
 			w.restore(s, want, "")
 		}
@@ -124,6 +125,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		Epoch: w.fleet.nextEpoch(), Base: w.have.Digest(),
 		Change: fileset.Diff(w.have, want.set), Want: want.digest(),
 	}
+	d.Whole, d.Spared = w.whole(want)
 	if w.fence == (host.Epoch{}) {
 		w.fence = d.Epoch
 	}
@@ -133,7 +135,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	out, err := conn.Apply(call, d)
 	if err != nil {
 		w.fleet.opts.Metrics.Delivered(w.balancer, w.host, string(reasonOf(err)), time.Since(start))
-		return w.failed(want, start, since, err)
+		return w.failed(want, start, since, d.Whole, err)
 	}
 	result := ResultUnchanged
 	if out.Reloaded {
@@ -142,7 +144,9 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		w.fleet.opts.Metrics.Reloaded(w.balancer, w.host, cause)
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
-	w.applied(want, since, out)
+	if unproven := w.applied(want, since, out); unproven != nil {
+		w.retryLater(want, since, d.Whole, unproven)
+	}
 	return nil
 }
 
@@ -172,8 +176,8 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 	return since, true
 }
 
-// applied takes an outcome.
-func (w *worker) applied(want desire, since time.Time, out host.Outcome) {
+// applied takes an outcome, or says why it is no good one.
+func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error {
 	w.have, w.lost, w.drifted, w.settled, w.mismatches = known(out.Files), false, false, true, 0
 	var unproven *Error
 	w.update(func(s *State) {
@@ -193,12 +197,12 @@ func (w *worker) applied(want desire, since time.Time, out host.Outcome) {
 		w.complete(s, want, out)
 	})
 	if unproven != nil {
-		w.retryLater(want, since, unproven)
-		return
+		return unproven
 	}
 	if out.Live == want.digest() && !since.IsZero() {
 		w.fleet.opts.Metrics.Proved(w.balancer, w.host, time.Since(since))
 	}
+	return nil
 }
 
 // complete notes that a delivery has ended well. The Fleet's mu is held.
@@ -206,6 +210,8 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 	w.done, w.doneLive, w.failedWant = want.digest(), out.Live, ""
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
+	w.ailing = false
+	w.pass(s, want)
 	if len(out.Refused) > 0 {
 		w.refuseAt = time.Now().Add(jitter(statusEvery))
 	}
@@ -220,7 +226,7 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 }
 
 // failed takes the failure of a delivery. An error ends the connection.
-func (w *worker) failed(want desire, start, since time.Time, err error) error {
+func (w *worker) failed(want desire, start, since time.Time, whole bool, err error) error {
 	he, told := errors.AsType[*host.Error](err)
 	if !told {
 		w.lost, w.fence = true, host.Epoch{} // it may still come: only what is newer than all so far is a fence
@@ -239,12 +245,12 @@ func (w *worker) failed(want desire, start, since time.Time, err error) error {
 			return nil
 		}
 	}
-	w.retryLater(want, since, &Error{Reason: reasonOf(err), Message: err.Error(), Err: err})
+	w.retryLater(want, since, whole, &Error{Reason: reasonOf(err), Message: err.Error(), Err: err})
 	return nil
 }
 
 // retryLater says what is wrong and when to try again.
-func (w *worker) retryLater(want desire, since time.Time, e *Error) {
+func (w *worker) retryLater(want desire, since time.Time, whole bool, e *Error) {
 	w.overdue(since)
 	w.statusAt = time.Time{}
 	if w.failedWant != want.digest() {
@@ -255,7 +261,14 @@ func (w *worker) retryLater(want desire, since time.Time, e *Error) {
 	if e.Reason == ReasonStaleEpoch {
 		w.holdAt = time.Now().Add(jitter(retryMax)) // another set would be as stale
 	}
-	w.fail(e)
+	verdict := whole && w.tells(e)
+	w.ailing = e.Reason == ReasonMachine
+	w.update(func(s *State) {
+		w.failure(s, e)
+		if verdict {
+			s.Trial = Trial{Name: want.trial, Refused: e.Message}
+		}
+	})
 }
 
 // overdue notes that something is desired since then, still.
@@ -268,7 +281,9 @@ func (w *worker) overdue(since time.Time) {
 }
 
 func (w *worker) fail(e *Error) {
-	w.update(func(s *State) {
-		s.State, s.Reason, s.Message, s.judged = v1alpha1.HostFailed, e.Reason, e.Message, w.failedWant
-	})
+	w.update(func(s *State) { w.failure(s, e) })
+}
+
+func (w *worker) failure(s *State, e *Error) {
+	s.State, s.Reason, s.Message, s.judged = v1alpha1.HostFailed, e.Reason, e.Message, w.failedWant
 }

@@ -25,6 +25,7 @@ type State struct {
 	Live    fileset.Digest // that the host proved; "" if it proved none
 	Desired fileset.Digest // that it should run; "" before the first Deliver
 	Refused []host.Refusal // fragments left out of Desired
+	Trial   Trial          // how the host took what is on trial
 
 	Active        bool // it has the addresses that move between hosts, as it said last
 	EngineVersion string
@@ -87,7 +88,7 @@ func (s State) proof(live fileset.Digest, candidates ...fileset.Manifest) filese
 func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
 		s.Live == o.Live && s.Desired == o.Desired && (s.Proven == nil) == (o.Proven == nil) &&
-		slices.Equal(s.Refused, o.Refused) && s.EngineVersion == o.EngineVersion &&
+		slices.Equal(s.Refused, o.Refused) && s.Trial == o.Trial && s.EngineVersion == o.EngineVersion &&
 		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

@@ -38,6 +38,7 @@ type worker struct {
 	fence      host.Epoch       // once the host has taken it, neither can
 	mute       bool             // the host could not say what it runs
 	failedWant fileset.Digest   // the desired set whose delivery failed last
+	ailing     bool             // the machine could not do the last delivery
 	mismatches int              // bases in a row that were not the host's
 	retries    backoff
 	statusAt   time.Time // when to ask what the host runs
@@ -73,11 +74,17 @@ func (w *worker) desire(want desire) {
 	if want.set == nil {
 		return
 	}
+	was := w.want
 	w.want, w.state.Desired = want, want.digest()
+	if was.set != nil && was.digest() == want.digest() {
+		w.nudge() // a trial begins or ends
+		return
+	}
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
-	if s := w.state.State; s == v1alpha1.HostInSync || s == v1alpha1.HostPartial {
+	over := was.trial != "" && want.trial == "" && w.state.State == v1alpha1.HostFailed && w.state.judged == was.digest()
+	if s := w.state.State; s == v1alpha1.HostInSync || s == v1alpha1.HostPartial || over {
 		w.state.State, w.state.Reason, w.state.Message = v1alpha1.HostDelivering, "", ""
 	}
 	w.nudge()

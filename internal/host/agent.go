@@ -74,7 +74,10 @@ func (a *Agent) apply(ctx context.Context, s *store, d Delivery) (Outcome, error
 	if old := a.daemon.tooOld(said.version); old != "" {
 		return Outcome{}, failed("%s", old)
 	}
-	return a.deliver(ctx, &delivery{store: s, state: st, base: base, want: want, runs: said.digest, refused: map[string]string{}})
+	return a.deliver(ctx, &delivery{
+		store: s, state: st, base: base, want: want, runs: said.digest, refused: map[string]string{},
+		whole: d.Whole, spared: d.Spared,
+	})
 }
 
 // takeEpoch finishes what was interrupted, and remembers the epoch before

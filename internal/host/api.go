@@ -51,6 +51,12 @@ type Delivery struct {
 	Base   fileset.Digest // of the set that Change starts from: Status.Files.Digest(), or Outcome.Live
 	Change fileset.Change
 	Want   fileset.Digest // of the set after Change
+	// Whole: the daemon takes all of it or nothing. A fragment that it refuses is
+	// not left out, but makes the delivery fail (CodeWhole), unless it is Spared:
+	// one that was left out before. A fragment whose address or port a probe does
+	// not find is left out as ever, since that says nothing of the files.
+	Whole  bool
+	Spared []string // paths
 }
 
 // Refusal is a fragment that was left out.
@@ -83,6 +89,9 @@ const (
 	// CodeRolledBack: the daemon did not take or not prove the configuration;
 	// what ran before runs on.
 	CodeRolledBack Code = "RolledBack"
+	// CodeWhole: a fragment of a Delivery that was whole was refused; what ran
+	// before runs on.
+	CodeWhole Code = "RefusedAsAWhole"
 	// CodeMachine: the machine could not do it (disk full, daemon not running,
 	// no right); what ran before runs on.
 	CodeMachine Code = "Machine"

@@ -22,6 +22,20 @@ type delivery struct {
 	want    map[string]planned
 	runs    fileset.Digest    // what the daemon said before
 	refused map[string]string // why, by path
+	whole   bool              // it must not be made smaller,
+	spared  []string          // but by these
+}
+
+// refuse leaves out what the daemon does not take, or fails if that may not be
+// left out.
+func (d *delivery) refuse(culprits map[string]string) error {
+	for _, p := range slices.Sorted(maps.Keys(culprits)) {
+		if d.whole && !slices.Contains(d.spared, p) {
+			return &Error{CodeWhole, p + ": " + culprits[p]}
+		}
+	}
+	maps.Copy(d.refused, culprits)
+	return nil
 }
 
 // ours tells the ports that the daemon holds for the live set, by the generation's
@@ -75,7 +89,11 @@ func (a *Agent) deliver(ctx context.Context, d *delivery) (Outcome, error) {
 	for attempt := 1; ; attempt++ {
 		out, err := a.attempt(ctx, d)
 		var r *refusal
-		if err == nil || attempt == reloads || !errors.As(err, &r) || !a.blameAll(d, r.words) {
+		if err == nil || attempt == reloads || !errors.As(err, &r) {
+			return out, err
+		}
+		culprits := a.daemon.blame(d.suspects(), r.words)
+		if len(culprits) == 0 || d.refuse(culprits) != nil {
 			return out, err
 		}
 	}

@@ -34,16 +34,6 @@ func (d *delivery) suspects() suspects {
 	return s
 }
 
-// blameAll refuses the fragments because of which a reload failed, and reports
-// whether there are any.
-func (a *Agent) blameAll(d *delivery, words string) bool {
-	culprits := a.daemon.blame(d.suspects(), words)
-	for p, reason := range culprits {
-		d.refused[p] = reason
-	}
-	return len(culprits) > 0
-}
-
 // withAdvice tells what the machine cannot do from what the daemon does not want,
 // and adds what to do.
 func (a *Agent) withAdvice(listeners int, cause error) error {

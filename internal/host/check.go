@@ -48,8 +48,10 @@ func (c *checker) check(ctx context.Context) (words string, err error) {
 }
 
 func (c *checker) refuse(culprits map[string]string) error {
-	for p, reason := range culprits {
-		c.refused[p] = reason
+	if err := c.delivery.refuse(culprits); err != nil {
+		return err
+	}
+	for p := range culprits {
 		if err := c.drop(p); err != nil {
 			return err
 		}

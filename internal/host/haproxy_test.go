@@ -285,7 +285,9 @@ func TestHAProxy_Install(t *testing.T) {
 			t.Fatal(err)
 		}
 		set := haproxySet(t, carried(t, "web", "one", at))
-		_, err = agent.Apply(t.Context(), Delivery{Epoch{1, 1, 1}, fileset.Manifest{}.Digest(), fileset.Diff(fileset.Manifest{}, set), set.Digest()})
+		_, err = agent.Apply(t.Context(), Delivery{
+			Epoch: Epoch{1, 1, 1}, Base: fileset.Manifest{}.Digest(), Change: fileset.Diff(fileset.Manifest{}, set), Want: set.Digest(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

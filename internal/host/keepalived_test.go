@@ -90,7 +90,7 @@ func TestVRRP_Install(t *testing.T) {
 				t.Fatal(err)
 			}
 			seq++
-			return h.Apply(t.Context(), Delivery{Epoch{1, 1, seq}, st.Files.Digest(), fileset.Diff(st.Files, set), set.Digest()})
+			return h.Apply(t.Context(), Delivery{Epoch: Epoch{1, 1, seq}, Base: st.Files.Digest(), Change: fileset.Diff(st.Files, set), Want: set.Digest()})
 		}
 		at := local(t)
 		vip := netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), at.Port())

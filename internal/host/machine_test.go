@@ -211,7 +211,7 @@ func (b *box) delivery(want *fileset.Set) Delivery {
 	b.Helper()
 	have := b.status().Files
 	b.seq++
-	return Delivery{Epoch{1, 1, b.seq}, have.Digest(), fileset.Diff(have, want), want.Digest()}
+	return Delivery{Epoch: Epoch{1, 1, b.seq}, Base: have.Digest(), Change: fileset.Diff(have, want), Want: want.Digest()}
 }
 
 // apply delivers a set and wants it, or what is left of it, to be live.

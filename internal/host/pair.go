@@ -75,7 +75,9 @@ func (p *pair) Apply(ctx context.Context, d Delivery) (Outcome, error) {
 	if digest := have.Digest(); digest != d.Base {
 		return Outcome{}, baseMismatch(digest, d.Base)
 	}
-	carried, err := p.engine.Apply(ctx, d.of(have, func(path string) bool { return !isKeepaliveds(path) }))
+	carries := d.of(have, func(path string) bool { return !isKeepaliveds(path) })
+	carries.Whole, carries.Spared = d.Whole, d.Spared
+	carried, err := p.engine.Apply(ctx, carries)
 	if err != nil {
 		return Outcome{}, err
 	}

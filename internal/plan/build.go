@@ -31,7 +31,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	}
 	translated := p.translator.Translate(in)
 	set, err := p.renderer.Render(translated.Config)
-	unrendered, err := renderErrors(err)
+	unrendered, unfit, err := renderErrors(err)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +49,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		NodesProblem: translated.NodesProblem,
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
+		Unfit:        unfit,
 	}
 	out.PoolNotes = s.poolNotes(out.Elsewhere)
 	shapes := make(map[types.UID]string, len(translated.Config.Services))
@@ -96,25 +97,32 @@ func forHosts(shared *fileset.Set, vrrp *lb.VRRP, b *v1alpha1.Balancer) (map[str
 	return sets, nil
 }
 
-// renderErrors sorts out Services that could not be rendered from a renderer
-// that could not work.
-func renderErrors(err error) (map[types.UID]error, error) {
-	out := map[types.UID]error{}
+// renderErrors sorts out Services that could not be rendered, or not by custom
+// templates, from a renderer that could not work. The second result has what is
+// wrong with the templates.
+func renderErrors(err error) (unrendered map[types.UID]error, unfit []string, _ error) {
+	unrendered = map[types.UID]error{}
 	if err == nil {
-		return out, nil
+		return unrendered, nil, nil
 	}
 	all := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		all = joined.Unwrap()
 	}
 	for _, e := range all {
-		var one *render.ServiceError
-		if !errors.As(e, &one) {
-			return nil, err
+		_, template := errors.AsType[*render.TemplateError](e)
+		one, service := errors.AsType[*render.ServiceError](e)
+		if !template && !service {
+			return nil, nil, err
 		}
-		out[types.UID(one.ID.UID)] = one.Err
+		if template {
+			unfit = append(unfit, e.Error())
+		}
+		if service {
+			unrendered[types.UID(one.ID.UID)] = one.Err
+		}
 	}
-	return out, nil
+	return unrendered, unfit, nil
 }
 
 func withheld(a ipam.Assignment) []lb.Listener {
@@ -145,7 +153,9 @@ func problems(a *Assignments, result *translate.ServiceResult, svc *corev1.Servi
 	if assigned.Notice != "" {
 		add(Problem{v1alpha1.ReasonAddressUnavailable, assigned.Notice, false})
 	}
-	if unrendered != nil {
+	if _, template := errors.AsType[*render.TemplateError](unrendered); template {
+		add(Problem{v1alpha1.ReasonTemplatesInvalid, "carried with the built-in templates: " + unrendered.Error(), false})
+	} else if unrendered != nil {
 		add(Problem{v1alpha1.ReasonInvalidSpec, unrendered.Error(), true})
 	}
 	if result != nil {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +46,9 @@ type Plan struct {
 	Nodes        []string                // that are backends
 	NodesProblem *translate.Problem
 	Unsupported  []string // settings of spec.defaults that the engine cannot do
+	Trial        string   // the name of the trial on which its templates are; "": they are known to be good
+	Templates    *Problem // why others than the wanted templates made it; nil: they did
+	Unfit        []string // what custom templates could not make, so that the built-in ones did
 	// Elsewhere are the Services that another Balancer goes on carrying, on
 	// addresses of this one's pools.
 	Elsewhere []*corev1.Service
@@ -83,6 +87,7 @@ type Planner struct {
 	Engine     v1alpha1.Engine
 	translator *translate.Translator
 	renderer   *render.Renderer
+	templates  map[string]string // in use; those that are built in are not in it
 }
 
 // NewPlanner makes a Planner for an engine.
@@ -92,4 +97,18 @@ func NewPlanner(engine v1alpha1.Engine) (*Planner, error) {
 		return nil, err
 	}
 	return &Planner{Engine: engine, translator: translate.New(), renderer: renderer}, nil
+}
+
+// Use renders with custom templates from now on, by name; with none of them, as
+// built in. They are tried on samples first, and an error says what is wrong with
+// them: then nothing changes.
+func (p *Planner) Use(templates map[string]string) error {
+	if maps.Equal(p.templates, templates) {
+		return nil
+	}
+	if err := p.renderer.Use(templates); err != nil {
+		return err
+	}
+	p.templates = maps.Clone(templates)
+	return nil
 }

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/template"
 
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/templates"
 )
 
 // MainPath is the path of the file that stands for the whole set.
@@ -39,7 +39,8 @@ func ParsePath(path string) (lb.ID, bool) {
 	return id, err == nil
 }
 
-// ServiceError is a Service that cannot be rendered.
+// ServiceError is a Service that cannot be rendered, or not by the templates that it
+// should be.
 type ServiceError struct {
 	ID  lb.ID
 	Err error
@@ -53,12 +54,13 @@ func (e *ServiceError) Unwrap() error { return e.Err }
 type engine struct {
 	service func(*lb.Service) (view, error)
 	main    func(checks map[nodeCheck]int) any // data of the main file
+	facts   func(file []byte) facts
 }
 
 var engines = map[lb.Engine]engine{
-	lb.Nginx:   {newNginxService, func(map[nodeCheck]int) any { return nil }},
-	lb.HAProxy: {newHAProxyService, haproxyMain},
-	lb.LVS:     {newLVSService, func(map[nodeCheck]int) any { return nil }},
+	lb.Nginx:   {newNginxService, func(map[nodeCheck]int) any { return nil }, nginxFacts},
+	lb.HAProxy: {newHAProxyService, haproxyMain, haproxyFacts},
+	lb.LVS:     {newLVSService, func(map[nodeCheck]int) any { return nil }, lvsFacts},
 }
 
 // view is what a template prints of a Service, and what it needs beside that.
@@ -72,8 +74,11 @@ type view struct {
 // what it made of the Services of the last one. Not for concurrent use.
 type Renderer struct {
 	engine    engine
-	templates *template.Template
+	builtIn   *template.Template
+	custom    *template.Template // nil: none
+	replaced  string             // names of the templates that are custom
 	main      fileset.File
+	problem   *TemplateError            // why the main file is made by the built-in templates
 	checks    map[nodeCheck]int         // in the main file, with the number of Services that need each
 	fragments map[*lb.Service]*fragment // of the last Config
 	services  []*lb.Service             // of the last Config
@@ -86,6 +91,7 @@ type fragment struct {
 	file         fileset.File
 	checks       []nodeCheck
 	certificates []fileset.File
+	problem      *TemplateError // why it is made by the built-in templates
 }
 
 // New makes a Renderer for an engine.
@@ -94,26 +100,55 @@ func New(name lb.Engine) (*Renderer, error) {
 	if !ok {
 		return nil, fmt.Errorf("no templates for the engine %q", name)
 	}
-	parsed, err := template.New("").Option("missingkey=error").ParseFS(templates.Engines, string(name)+"/*.tmpl")
+	builtIn, err := parseBuiltIn(name)
 	if err != nil {
-		return nil, fmt.Errorf("parse the built-in templates: %w", err)
+		return nil, err
 	}
-	r := &Renderer{engine: e, templates: parsed, checks: map[nodeCheck]int{}}
+	r := &Renderer{engine: e, builtIn: builtIn, checks: map[nodeCheck]int{}}
 	return r, r.renderMain()
 }
 
-func (r *Renderer) renderMain() error {
-	data, err := r.execute("main.conf.tmpl", r.engine.main(r.checks))
-	if err != nil {
+// Use replaces built-in templates by name, and puts those back that it replaced
+// before. They are tried on samples; if they cannot be used, the error joins a
+// *TemplateError for each thing that is wrong, and those before stay in use.
+func (r *Renderer) Use(custom map[string]string) error {
+	next := &Renderer{engine: r.engine, builtIn: r.builtIn, checks: map[nodeCheck]int{}}
+	if len(custom) > 0 {
+		var err error
+		if next.custom, err = replaceTemplates(r.builtIn, custom); err != nil {
+			return err
+		}
+		next.replaced = strings.Join(slices.Sorted(maps.Keys(custom)), ", ")
+		if err := next.try(); err != nil {
+			return err
+		}
+	}
+	if err := next.renderMain(); err != nil {
 		return err
 	}
-	r.main, err = fileset.NewFile(MainPath, data)
+	*r = *next
+	return nil
+}
+
+func (r *Renderer) renderMain() (err error) {
+	r.main, r.problem, err = r.mainFile(r.checks)
 	return err
+}
+
+func (r *Renderer) mainFile(checks map[nodeCheck]int) (fileset.File, *TemplateError, error) {
+	data, problem, err := r.execute(mainTemplate, r.engine.main(checks))
+	if err != nil {
+		return fileset.File{}, nil, err
+	}
+	file, err := fileset.NewFile(MainPath, data)
+	return file, problem, err
 }
 
 // Render makes the files of a Config. A Service that is the same pointer as last
 // time is not rendered again. A Service that cannot be rendered blocks no other:
 // the Set is there and lacks it, and the error joins one *ServiceError for each.
+// What custom templates cannot make, the built-in ones do: the Set has it, and
+// the error joins a *TemplateError, for a Service within its *ServiceError.
 func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
 	vrrp := cfg.VRRP != nil
 	if r.set != nil && r.vrrp == vrrp && slices.Equal(r.services, cfg.Services) {
@@ -133,6 +168,9 @@ func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
 			}
 			changed = r.count(f.checks, 1) || changed
 		}
+		if f.problem != nil {
+			failed = append(failed, &ServiceError{ID: s.ID, Err: f.problem})
+		}
 		fragments[s] = f
 		files = append(files, f.file)
 	}
@@ -146,6 +184,9 @@ func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
 		if err := r.renderMain(); err != nil {
 			return nil, err
 		}
+	}
+	if r.problem != nil {
+		failed = append(failed, r.problem)
 	}
 	files[0] = r.main
 	files = append(files, distinct(fragments)...)
@@ -184,7 +225,7 @@ func (r *Renderer) fragment(s *lb.Service) (*fragment, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := r.execute("service.conf.tmpl", v.data)
+	data, problem, err := r.execute(serviceTemplate, v.data)
 	if err != nil {
 		return nil, err
 	}
@@ -193,13 +234,23 @@ func (r *Renderer) fragment(s *lb.Service) (*fragment, error) {
 		return nil, err
 	}
 	file, err := fileset.NewFragment(Path(s.ID), data, v.listens)
-	return &fragment{file, v.checks, certs}, err
+	return &fragment{file, v.checks, certs, problem}, err
 }
 
-func (r *Renderer) execute(name string, data any) ([]byte, error) {
+// execute a template, or the built-in one if that of the same name cannot be used
+// for this: then the second result says why.
+func (r *Renderer) execute(name string, data any) ([]byte, *TemplateError, error) {
 	var out bytes.Buffer
-	if err := r.templates.ExecuteTemplate(&out, name, data); err != nil {
-		return nil, err
+	if err := r.builtIn.ExecuteTemplate(&out, name, data); err != nil {
+		return nil, nil, err
 	}
-	return slices.Clip(out.Bytes()), nil
+	builtIn := slices.Clip(out.Bytes())
+	if r.custom == nil {
+		return builtIn, nil, nil
+	}
+	text, problem := r.customized(name, data, builtIn)
+	if problem != nil {
+		return builtIn, problem, nil
+	}
+	return text, nil, nil
 }

@@ -54,16 +54,18 @@ func sendAll[M any](send func(M) error, messages iter.Seq[M]) error {
 
 // sendDelivery sends a delivery in parts.
 func sendDelivery(d host.Delivery, send func(*wirepb.ApplyRequest) error) error {
-	header := &wirepb.DeliveryHeader{Epoch: fromEpoch(d.Epoch), Base: string(d.Base), Want: string(d.Want)}
+	header := &wirepb.DeliveryHeader{Epoch: fromEpoch(d.Epoch), Base: string(d.Base), Want: string(d.Want), Whole: d.Whole}
 	if err := send(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Header{Header: header}}); err != nil {
 		return err
 	}
 	for paths := range slices.Chunk(d.Change.Delete, batchSize) {
-		deletes := &wirepb.Deletes{}
-		for _, path := range paths {
-			deletes.Paths = append(deletes.Paths, []byte(path))
+		part := &wirepb.ApplyRequest_Delete{Delete: &wirepb.Deletes{Paths: fromPaths(paths)}}
+		if err := send(&wirepb.ApplyRequest{Part: part}); err != nil {
+			return err
 		}
-		part := &wirepb.ApplyRequest_Delete{Delete: deletes}
+	}
+	for paths := range slices.Chunk(d.Spared, batchSize) {
+		part := &wirepb.ApplyRequest_Spared{Spared: &wirepb.Spared{Paths: fromPaths(paths)}}
 		if err := send(&wirepb.ApplyRequest{Part: part}); err != nil {
 			return err
 		}
@@ -74,6 +76,14 @@ func sendDelivery(d host.Delivery, send func(*wirepb.ApplyRequest) error) error 
 		}
 	}
 	return nil
+}
+
+func fromPaths(paths []string) [][]byte {
+	out := make([][]byte, len(paths))
+	for i, path := range paths {
+		out[i] = []byte(path)
+	}
+	return out
 }
 
 func fileParts(f fileset.File) iter.Seq[*wirepb.ApplyRequest] {
@@ -104,6 +114,7 @@ func receiveDelivery(recv func() (*wirepb.ApplyRequest, error)) (host.Delivery, 
 		return host.Delivery{}, invalid("a delivery begins with its header")
 	}
 	r := &receiver{recv: recv}
+	r.d.Whole = header.GetWhole()
 	r.d.Epoch = toEpoch(header.GetEpoch())
 	if r.d.Base, err = toDigest(header.GetBase()); err != nil {
 		return host.Delivery{}, err
@@ -133,18 +144,14 @@ type receiver struct {
 }
 
 func (r *receiver) part(m *wirepb.ApplyRequest) error {
-	if len(r.d.Change.Put)+len(r.d.Change.Delete) >= filesMax {
+	if len(r.d.Change.Put)+len(r.d.Change.Delete)+len(r.d.Spared) >= filesMax {
 		return invalid("more than %d files", filesMax)
 	}
 	switch p := m.GetPart().(type) {
 	case *wirepb.ApplyRequest_Delete:
-		for _, path := range p.Delete.GetPaths() {
-			if !filepath.IsLocal(string(path)) {
-				return invalid("not a path below the root: %q", path)
-			}
-			r.d.Change.Delete = append(r.d.Change.Delete, string(path))
-		}
-		return nil
+		return addPaths(&r.d.Change.Delete, p.Delete.GetPaths())
+	case *wirepb.ApplyRequest_Spared:
+		return addPaths(&r.d.Spared, p.Spared.GetPaths())
 	case *wirepb.ApplyRequest_File:
 		f, err := r.file(p.File)
 		if err != nil {
@@ -155,6 +162,16 @@ func (r *receiver) part(m *wirepb.ApplyRequest) error {
 	default:
 		return invalid("unexpected part %T of a delivery", p)
 	}
+}
+
+func addPaths(to *[]string, paths [][]byte) error {
+	for _, path := range paths {
+		if !filepath.IsLocal(string(path)) {
+			return invalid("not a path below the root: %q", path)
+		}
+		*to = append(*to, string(path))
+	}
+	return nil
 }
 
 func (r *receiver) file(header *wirepb.FileHeader) (fileset.File, error) {

@@ -114,9 +114,11 @@ func delivery(t *testing.T) host.Delivery {
 		Base:   sums(1).Digest(),
 		Want:   sums(2).Digest(),
 		Change: fileset.Change{Put: append(put, fragment, private)},
+		Whole:  true,
 	}
 	for i := range 30_000 { // more than 4 MB
 		d.Change.Delete = append(d.Change.Delete, fmt.Sprintf("%s/%05d.conf", strings.Repeat("d", 200), i))
+		d.Spared = append(d.Spared, fmt.Sprintf("spared/%05d.conf", i))
 	}
 	return d
 }
@@ -179,6 +181,7 @@ func TestHostRefusesWhatIsNotADelivery(t *testing.T) {
 		"absolute path":  {Change: fileset.Change{Put: []fileset.File{{Path: "/etc/passwd"}}}},
 		"delete up":      {Change: fileset.Change{Delete: []string{"a/../../b"}}},
 		"delete root":    {Change: fileset.Change{Delete: []string{"/etc/passwd"}}},
+		"spared up":      {Spared: []string{"../b"}},
 		"delete nothing": {Change: fileset.Change{Delete: []string{""}}},
 		"network":        {Change: fileset.Change{Put: []fileset.File{{Path: "a", Listens: []fileset.Socket{{Network: "unix", Address: netip.MustParseAddrPort("192.0.2.1:1")}}}}}},
 		"address":        {Change: fileset.Change{Put: []fileset.File{{Path: "a", Listens: []fileset.Socket{{Network: "tcp"}}}}}},

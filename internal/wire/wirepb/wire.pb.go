@@ -407,8 +407,9 @@ func (x *Manifest) GetEntries() []*Entry {
 	return nil
 }
 
-// ApplyRequest is a part of a delivery: the header first, then paths to delete
-// and files, each file followed by the chunks of its content.
+// ApplyRequest is a part of a delivery: the header first, then paths to delete,
+// paths that are spared, and files, each file followed by the chunks of its
+// content.
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -417,6 +418,7 @@ type ApplyRequest struct {
 	//	*ApplyRequest_Delete
 	//	*ApplyRequest_File
 	//	*ApplyRequest_Chunk
+	//	*ApplyRequest_Spared
 	Part          isApplyRequest_Part `protobuf_oneof:"part"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,6 +497,15 @@ func (x *ApplyRequest) GetChunk() []byte {
 	return nil
 }
 
+func (x *ApplyRequest) GetSpared() *Spared {
+	if x != nil {
+		if x, ok := x.Part.(*ApplyRequest_Spared); ok {
+			return x.Spared
+		}
+	}
+	return nil
+}
+
 type isApplyRequest_Part interface {
 	isApplyRequest_Part()
 }
@@ -515,6 +526,10 @@ type ApplyRequest_Chunk struct {
 	Chunk []byte `protobuf:"bytes,4,opt,name=chunk,proto3,oneof"`
 }
 
+type ApplyRequest_Spared struct {
+	Spared *Spared `protobuf:"bytes,5,opt,name=spared,proto3,oneof"`
+}
+
 func (*ApplyRequest_Header) isApplyRequest_Part() {}
 
 func (*ApplyRequest_Delete) isApplyRequest_Part() {}
@@ -523,11 +538,16 @@ func (*ApplyRequest_File) isApplyRequest_Part() {}
 
 func (*ApplyRequest_Chunk) isApplyRequest_Part() {}
 
+func (*ApplyRequest_Spared) isApplyRequest_Part() {}
+
 type DeliveryHeader struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Base          string                 `protobuf:"bytes,2,opt,name=base,proto3" json:"base,omitempty"`
-	Want          string                 `protobuf:"bytes,3,opt,name=want,proto3" json:"want,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Epoch *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Base  string                 `protobuf:"bytes,2,opt,name=base,proto3" json:"base,omitempty"`
+	Want  string                 `protobuf:"bytes,3,opt,name=want,proto3" json:"want,omitempty"`
+	// whole: a fragment that the daemon refuses makes the delivery fail, unless it
+	// is spared.
+	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +603,13 @@ func (x *DeliveryHeader) GetWant() string {
 	return ""
 }
 
+func (x *DeliveryHeader) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 type Deletes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// paths as in a manifest.
@@ -628,6 +655,51 @@ func (x *Deletes) GetPaths() [][]byte {
 	return nil
 }
 
+type Spared struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// paths of fragments that may be left out of a delivery that is whole.
+	Paths         [][]byte `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spared) Reset() {
+	*x = Spared{}
+	mi := &file_wirepb_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spared) ProtoMessage() {}
+
+func (x *Spared) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spared.ProtoReflect.Descriptor instead.
+func (*Spared) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Spared) GetPaths() [][]byte {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 type FileHeader struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Path     string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -643,7 +715,7 @@ type FileHeader struct {
 
 func (x *FileHeader) Reset() {
 	*x = FileHeader{}
-	mi := &file_wirepb_wire_proto_msgTypes[9]
+	mi := &file_wirepb_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +727,7 @@ func (x *FileHeader) String() string {
 func (*FileHeader) ProtoMessage() {}
 
 func (x *FileHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[9]
+	mi := &file_wirepb_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +740,7 @@ func (x *FileHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileHeader.ProtoReflect.Descriptor instead.
 func (*FileHeader) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{9}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FileHeader) GetPath() string {
@@ -719,7 +791,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_wirepb_wire_proto_msgTypes[10]
+	mi := &file_wirepb_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +803,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[10]
+	mi := &file_wirepb_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +816,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{10}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Socket) GetNetwork() string {
@@ -776,7 +848,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_wirepb_wire_proto_msgTypes[11]
+	mi := &file_wirepb_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +860,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[11]
+	mi := &file_wirepb_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +873,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{11}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplyResponse) GetPart() isApplyResponse_Part {
@@ -872,7 +944,7 @@ type OutcomeSummary struct {
 
 func (x *OutcomeSummary) Reset() {
 	*x = OutcomeSummary{}
-	mi := &file_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wirepb_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +956,7 @@ func (x *OutcomeSummary) String() string {
 func (*OutcomeSummary) ProtoMessage() {}
 
 func (x *OutcomeSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wirepb_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +969,7 @@ func (x *OutcomeSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeSummary.ProtoReflect.Descriptor instead.
 func (*OutcomeSummary) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{12}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OutcomeSummary) GetLive() string {
@@ -930,7 +1002,7 @@ type Refusals struct {
 
 func (x *Refusals) Reset() {
 	*x = Refusals{}
-	mi := &file_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wirepb_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1014,7 @@ func (x *Refusals) String() string {
 func (*Refusals) ProtoMessage() {}
 
 func (x *Refusals) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wirepb_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1027,7 @@ func (x *Refusals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusals.ProtoReflect.Descriptor instead.
 func (*Refusals) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{13}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Refusals) GetRefusals() []*Refusal {
@@ -976,7 +1048,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wirepb_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1060,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wirepb_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1073,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{14}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Refusal) GetPath() string {
@@ -1029,7 +1101,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wirepb_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1113,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wirepb_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1126,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{15}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Failure) GetCode() string {
@@ -1099,18 +1171,22 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x16\n" +
 	"\x06active\x18\b \x01(\bR\x06active\"?\n" +
 	"\bManifest\x123\n" +
-	"\aentries\x18\x01 \x03(\v2\x19.externallb.wire.v1.EntryR\aentries\"\xd9\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x19.externallb.wire.v1.EntryR\aentries\"\x8f\x02\n" +
 	"\fApplyRequest\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".externallb.wire.v1.DeliveryHeaderH\x00R\x06header\x125\n" +
 	"\x06delete\x18\x02 \x01(\v2\x1b.externallb.wire.v1.DeletesH\x00R\x06delete\x124\n" +
 	"\x04file\x18\x03 \x01(\v2\x1e.externallb.wire.v1.FileHeaderH\x00R\x04file\x12\x16\n" +
-	"\x05chunk\x18\x04 \x01(\fH\x00R\x05chunkB\x06\n" +
-	"\x04part\"i\n" +
+	"\x05chunk\x18\x04 \x01(\fH\x00R\x05chunk\x124\n" +
+	"\x06spared\x18\x05 \x01(\v2\x1a.externallb.wire.v1.SparedH\x00R\x06sparedB\x06\n" +
+	"\x04part\"\x7f\n" +
 	"\x0eDeliveryHeader\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.externallb.wire.v1.EpochR\x05epoch\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x12\n" +
-	"\x04want\x18\x03 \x01(\tR\x04want\"\x1f\n" +
+	"\x04want\x18\x03 \x01(\tR\x04want\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"\x1f\n" +
 	"\aDeletes\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\fR\x05paths\"\x1e\n" +
+	"\x06Spared\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\fR\x05paths\"\xa0\x01\n" +
 	"\n" +
 	"FileHeader\x12\x12\n" +
@@ -1155,7 +1231,7 @@ func file_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_wirepb_wire_proto_rawDescData
 }
 
-var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_wirepb_wire_proto_goTypes = []any{
 	(*Epoch)(nil),          // 0: externallb.wire.v1.Epoch
 	(*Entry)(nil),          // 1: externallb.wire.v1.Entry
@@ -1166,13 +1242,14 @@ var file_wirepb_wire_proto_goTypes = []any{
 	(*ApplyRequest)(nil),   // 6: externallb.wire.v1.ApplyRequest
 	(*DeliveryHeader)(nil), // 7: externallb.wire.v1.DeliveryHeader
 	(*Deletes)(nil),        // 8: externallb.wire.v1.Deletes
-	(*FileHeader)(nil),     // 9: externallb.wire.v1.FileHeader
-	(*Socket)(nil),         // 10: externallb.wire.v1.Socket
-	(*ApplyResponse)(nil),  // 11: externallb.wire.v1.ApplyResponse
-	(*OutcomeSummary)(nil), // 12: externallb.wire.v1.OutcomeSummary
-	(*Refusals)(nil),       // 13: externallb.wire.v1.Refusals
-	(*Refusal)(nil),        // 14: externallb.wire.v1.Refusal
-	(*Failure)(nil),        // 15: externallb.wire.v1.Failure
+	(*Spared)(nil),         // 9: externallb.wire.v1.Spared
+	(*FileHeader)(nil),     // 10: externallb.wire.v1.FileHeader
+	(*Socket)(nil),         // 11: externallb.wire.v1.Socket
+	(*ApplyResponse)(nil),  // 12: externallb.wire.v1.ApplyResponse
+	(*OutcomeSummary)(nil), // 13: externallb.wire.v1.OutcomeSummary
+	(*Refusals)(nil),       // 14: externallb.wire.v1.Refusals
+	(*Refusal)(nil),        // 15: externallb.wire.v1.Refusal
+	(*Failure)(nil),        // 16: externallb.wire.v1.Failure
 }
 var file_wirepb_wire_proto_depIdxs = []int32{
 	4,  // 0: externallb.wire.v1.StatusResponse.summary:type_name -> externallb.wire.v1.StatusSummary
@@ -1181,22 +1258,23 @@ var file_wirepb_wire_proto_depIdxs = []int32{
 	1,  // 3: externallb.wire.v1.Manifest.entries:type_name -> externallb.wire.v1.Entry
 	7,  // 4: externallb.wire.v1.ApplyRequest.header:type_name -> externallb.wire.v1.DeliveryHeader
 	8,  // 5: externallb.wire.v1.ApplyRequest.delete:type_name -> externallb.wire.v1.Deletes
-	9,  // 6: externallb.wire.v1.ApplyRequest.file:type_name -> externallb.wire.v1.FileHeader
-	0,  // 7: externallb.wire.v1.DeliveryHeader.epoch:type_name -> externallb.wire.v1.Epoch
-	10, // 8: externallb.wire.v1.FileHeader.listens:type_name -> externallb.wire.v1.Socket
-	12, // 9: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
-	5,  // 10: externallb.wire.v1.ApplyResponse.files:type_name -> externallb.wire.v1.Manifest
-	13, // 11: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
-	14, // 12: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
-	2,  // 13: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
-	6,  // 14: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
-	3,  // 15: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
-	11, // 16: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
-	15, // [15:17] is the sub-list for method output_type
-	13, // [13:15] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 6: externallb.wire.v1.ApplyRequest.file:type_name -> externallb.wire.v1.FileHeader
+	9,  // 7: externallb.wire.v1.ApplyRequest.spared:type_name -> externallb.wire.v1.Spared
+	0,  // 8: externallb.wire.v1.DeliveryHeader.epoch:type_name -> externallb.wire.v1.Epoch
+	11, // 9: externallb.wire.v1.FileHeader.listens:type_name -> externallb.wire.v1.Socket
+	13, // 10: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
+	5,  // 11: externallb.wire.v1.ApplyResponse.files:type_name -> externallb.wire.v1.Manifest
+	14, // 12: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
+	15, // 13: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
+	2,  // 14: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
+	6,  // 15: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
+	3,  // 16: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
+	12, // 17: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_wirepb_wire_proto_init() }
@@ -1213,8 +1291,9 @@ func file_wirepb_wire_proto_init() {
 		(*ApplyRequest_Delete)(nil),
 		(*ApplyRequest_File)(nil),
 		(*ApplyRequest_Chunk)(nil),
+		(*ApplyRequest_Spared)(nil),
 	}
-	file_wirepb_wire_proto_msgTypes[11].OneofWrappers = []any{
+	file_wirepb_wire_proto_msgTypes[12].OneofWrappers = []any{
 		(*ApplyResponse_Summary)(nil),
 		(*ApplyResponse_Files)(nil),
 		(*ApplyResponse_Refused)(nil),
@@ -1225,7 +1304,7 @@ func file_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wirepb_wire_proto_rawDesc), len(file_wirepb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,200 @@
+package render
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// sample is a Service on which custom templates are tried before any real one.
+type sample struct {
+	what    string // is special about it
+	service *lb.Service
+}
+
+// variants are what can be special about a port.
+var variants = []struct {
+	what   string
+	change func(*lb.Frontend)
+}{
+	{"nothing special", func(*lb.Frontend) {}},
+	{"no nodes", func(f *lb.Frontend) { f.Backends = nil }},
+	{"no nodes and limits", func(f *lb.Frontend) { f.Backends = nil; limits(f) }},
+	{"no nodes and the PROXY protocol", func(f *lb.Frontend) { f.Backends = nil; accepts(f) }},
+	{"nodes of different weights", func(f *lb.Frontend) { f.Backends[0].Weight = 3 }},
+	{"a node that gets nothing new", func(f *lb.Frontend) { f.Backends[0].Draining = true }},
+	{"source ranges", ranges},
+	{"no source allowed", func(f *lb.Frontend) { f.Allow = lb.Allow{} }},
+	{"source ranges and the PROXY protocol", func(f *lb.Frontend) { ranges(f); accepts(f) }},
+	{"session affinity", func(f *lb.Frontend) { f.Affinity = 3 * time.Hour }},
+	{"limits", limits},
+	{"a limit for each node", func(f *lb.Frontend) { f.Settings.MaxConnectionsPerNode = 100 }},
+	{"the PROXY protocol accepted", accepts},
+	{"the PROXY protocol sent", func(f *lb.Frontend) { f.Settings.SendProxy = lb.ProxyV1 }},
+	{"version 2 of the PROXY protocol sent", func(f *lb.Frontend) { f.Settings.SendProxy = lb.ProxyV2 }},
+	{"TLS", func(f *lb.Frontend) { f.Settings.Certificate = sampleCertificate() }},
+	{"TLS and no nodes", func(f *lb.Frontend) { f.Settings.Certificate, f.Backends = sampleCertificate(), nil }},
+	{"TLS in mode HTTP", func(f *lb.Frontend) { f.Settings.Certificate, f.Settings.Mode = sampleCertificate(), lb.ModeHTTP }},
+	{"mode HTTP", func(f *lb.Frontend) { f.Settings.Mode = lb.ModeHTTP }},
+	{"no retries", func(f *lb.Frontend) { f.Settings.Retries = 0 }},
+	{"a health check of its own", func(f *lb.Frontend) { f.HealthCheckNodePort = 32000 }},
+	{"a TCP health check", func(f *lb.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
+	{"an HTTP health check", httpCheck},
+	{"an HTTP health check on a port", func(f *lb.Frontend) { httpCheck(f); f.Settings.HealthCheck.Port = 8080 }},
+	{"no health check", func(f *lb.Frontend) { f.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }},
+	{"algorithm LeastConnections", func(f *lb.Frontend) { f.Settings.Algorithm = lb.LeastConnections }},
+	{"algorithm SourceHash", func(f *lb.Frontend) { f.Settings.Algorithm = lb.SourceHash }},
+	{"algorithm Random", func(f *lb.Frontend) { f.Settings.Algorithm = lb.Random }},
+	{"algorithm DestinationHash", func(f *lb.Frontend) { f.Settings.Algorithm = lb.DestinationHash }},
+	{"algorithm ShortestExpectedDelay", func(f *lb.Frontend) { f.Settings.Algorithm = lb.ShortestExpectedDelay }},
+	{"algorithm NeverQueue", func(f *lb.Frontend) { f.Settings.Algorithm = lb.NeverQueue }},
+	{"direct return", directly},
+	{"direct return without a nodePort", func(f *lb.Frontend) { directly(f); f.NodePort = 0 }},
+}
+
+func limits(f *lb.Frontend) {
+	f.Settings.MaxConnections, f.Settings.MaxConnectionsPerNode, f.Settings.MaxConnectionsPerClient = 1000, 100, 10
+}
+
+func accepts(f *lb.Frontend) { f.Settings.AcceptProxy = true }
+
+func ranges(f *lb.Frontend) {
+	prefix := func(a string, bits int) netip.Prefix { return netip.PrefixFrom(netip.MustParseAddr(a), bits) }
+	f.Allow = lb.Allow{Sources: []netip.Prefix{prefix("198.51.100.0", 24), prefix("203.0.113.7", 32)}}
+	if f.Listener.Address.Is6() {
+		f.Allow.Sources = []netip.Prefix{prefix("2001:db8:9::", 48), prefix("2001:db8:a::1", 128)}
+	}
+}
+
+func httpCheck(f *lb.Frontend) {
+	f.Settings.HealthCheck.Type, f.Settings.HealthCheck.Path = lb.CheckHTTP, "/ready"
+}
+
+func directly(f *lb.Frontend) {
+	f.Direct, f.NodePort = true, 30080
+	for i, b := range f.Backends {
+		f.Backends[i].Address = netip.AddrPortFrom(b.Address.Addr(), f.Listener.Port)
+	}
+}
+
+// samples have between them everything that an engine can do.
+func (e engine) samples() []sample {
+	var all []sample
+	var ports []lb.Frontend
+	for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
+		for _, address := range []string{"192.0.2.1", "2001:db8::1"} {
+			for i, v := range variants {
+				f := plainFrontend(netip.AddrPortFrom(netip.MustParseAddr(address), uint16(8000+i)), protocol)
+				v.change(&f)
+				s := &lb.Service{ID: sampleID, Frontends: []lb.Frontend{f}}
+				if _, err := e.service(s); err != nil {
+					continue // it cannot do that
+				}
+				all = append(all, sample{fmt.Sprintf("a port of %s on %s with %s", protocol, address, v.what), s})
+				ports = append(ports, f)
+			}
+		}
+	}
+	return append(all, sample{"many ports", &lb.Service{ID: sampleID, Frontends: ports}})
+}
+
+var sampleID = lb.ID{Namespace: "sample", Name: "sample", UID: "00000000-0000-4000-8000-000000000000"}
+
+// sampleCertificate is always the same: nobody serves it.
+var sampleCertificate = sync.OnceValue(func() *lb.Certificate {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	text := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"sample.example"}}
+	chain, err := x509.CreateCertificate(nil, text, text, key.Public(), key)
+	if err != nil {
+		panic(err) // the same everywhere: a test sees it
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	c, err := lb.ParseCertificate(
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
+
+func plainFrontend(at netip.AddrPort, protocol lb.Protocol) lb.Frontend {
+	f := lb.Frontend{
+		Listener: lb.Listener{Address: at.Addr(), Port: at.Port(), Protocol: protocol},
+		Allow:    lb.Allow{Everybody: true},
+		NodePort: 30080,
+		Settings: lb.Settings{
+			Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone,
+			ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute, Retries: 2,
+			HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
+		},
+	}
+	for i, node := range []string{"node-1", "node-2"} {
+		address := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+		if at.Addr().Is6() {
+			address = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(i + 1)})
+		}
+		f.Backends = append(f.Backends, lb.Backend{Node: node, Address: netip.AddrPortFrom(address, 30080)})
+	}
+	return f
+}
+
+// problemsTold bounds how many custom templates are told to be wrong, and on how
+// many samples they may fail before the others are left out.
+const problemsTold = 5
+
+// try custom templates on every sample. The error joins a *TemplateError for each
+// thing that is wrong.
+func (r *Renderer) try() error {
+	var failed []error
+	told, failures := map[TemplateError]bool{}, 0
+	tell := func(what string, e *TemplateError) {
+		if e == nil {
+			return
+		}
+		if failures++; told[*e] {
+			return
+		}
+		told[*e] = true
+		if e.Line == 0 {
+			e = &TemplateError{Name: e.Name, Reason: "for " + what + ": " + e.Reason}
+		}
+		failed = append(failed, e)
+	}
+	checks := map[nodeCheck]int{}
+	for _, s := range r.engine.samples() {
+		if failures == problemsTold {
+			break
+		}
+		f, err := r.fragment(s.service)
+		if err != nil {
+			return fmt.Errorf("the sample of %s: %w", s.what, err)
+		}
+		tell(s.what, f.problem)
+		for _, c := range f.checks {
+			checks[c]++
+		}
+	}
+	for _, main := range []struct {
+		what   string
+		checks map[nodeCheck]int
+	}{{"no Services", nil}, {"many Services", checks}} {
+		_, problem, err := r.mainFile(main.checks)
+		if err != nil {
+			return err
+		}
+		tell(main.what, problem)
+	}
+	return errors.Join(failed...)
+}
