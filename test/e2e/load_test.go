@@ -101,3 +101,24 @@ func (l *load) end(t *testing.T) {
 	}
 	t.Logf("%d requests, %d failed", l.sent, len(l.errors))
 }
+
+// follow asks an address, one request after the other, until it is told to end; then it
+// says which apps have answered, in their order, each as often as it took over.
+func (s *scene) follow(address string, port int32) (end func() []string) {
+	ctx, stop := context.WithCancel(s.t.Context())
+	var apps []string
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ctx.Err() == nil {
+			asked, cancel := context.WithTimeout(ctx, time.Second)
+			answer, err := s.web(asked, address, port)
+			cancel()
+			if app := answer.Labels["app"]; err == nil && (len(apps) == 0 || apps[len(apps)-1] != app) {
+				apps = append(apps, app)
+			}
+		}
+	})
+	end = func() []string { stop(); done.Wait(); return apps }
+	s.t.Cleanup(func() { end() })
+	return end
+}

@@ -91,3 +91,23 @@ func udpCycle(t *testing.T, from, to string, gap bool) {
 		})
 	}
 }
+
+// A node whose kube-proxy forgets to forget: what the flow was translated to is gone,
+// and nobody tells the kernel. With Local the balancer itself leaves the node; with
+// Cluster only the node can help.
+func TestS36_StaleTranslations(t *testing.T) {
+	carries(t, corev1.ProtocolUDP)
+	s := newScene(t)
+	s.pod("dns", "dns-1", "node1")
+	f := s.flow(s.published(s.service("dns", withLocal, withPort("udp", corev1.ProtocolUDP, 53, 9000)))[0], 53)
+	f.answeredBy("dns-1")
+	proxy := func(ctx context.Context, signal string) error {
+		_, err := env.Exec(ctx, "node1", "pkill", "-"+signal, "-f", "kube-proxy .*/node1.yaml$")
+		return err
+	}
+	must(t, proxy(t.Context(), "STOP"))
+	t.Cleanup(func() { must(t, proxy(context.Background(), "CONT")) })
+	must(t, env.RemovePod(t.Context(), s.namespace, "dns-1"))
+	s.pod("dns", "dns-2", "node2")
+	f.answeredBy("dns-2")
+}
