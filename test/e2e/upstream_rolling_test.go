@@ -97,6 +97,8 @@ func rollingUpdate(t *testing.T, policy corev1.ServiceExternalTrafficPolicy, cas
 		t.Run(name, func(t *testing.T) {
 			d := newScene(t).deploy(policy)
 			switch name {
+			case "once":
+				d.roll()
 			case "alone":
 				for range 5 {
 					d.roll()
