@@ -31,7 +31,30 @@ func TestProxyMode(t *testing.T) {
 		{"TerminatingEndpoints", TestS21_TerminatingEndpointsKeepTheirConnections},
 		{"RollingUpdateWithCluster", func(t *testing.T) { rollingUpdate(t, corev1.ServiceExternalTrafficPolicyCluster, "once") }},
 		{"RollingUpdateWithLocal", func(t *testing.T) { rollingUpdate(t, corev1.ServiceExternalTrafficPolicyLocal, "once") }},
+		{"IPVS", proxyModeIPVS},
 	} {
 		t.Run(test.name, test.do)
 	}
+}
+
+// proxyModeIPVS carries all by the one node whose kube-proxy is in mode ipvs.
+func proxyModeIPVS(t *testing.T) {
+	const name, label = "ipvs", "example.com/mode"
+	must(t, env.AddNode(t.Context(), cluster.NodeSpec{Name: name, IPVS: true, Labels: map[string]string{label: name}}))
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Selector.MatchLabels = map[string]string{label: name} })
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web", dualStack, withPort("tcp", corev1.ProtocolTCP, 80, 8080), withPort("udp", corev1.ProtocolUDP, 80, 9000))
+	carry := func() {
+		t.Helper()
+		for _, address := range s.published(svc) {
+			s.answers("web", address, 80)
+			s.datagramAnswers("web", address, 80)
+		}
+	}
+	carry()
+	s.carriedBy(svc, name)
+	s.pod("web", "web-2", "node2")
+	must(t, env.RemovePod(t.Context(), s.namespace, "web-1"))
+	carry()
 }
