@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
 )
 
@@ -95,6 +96,9 @@ func TestE13_RollingUpdateWithLocal(t *testing.T) {
 func rollingUpdate(t *testing.T, policy corev1.ServiceExternalTrafficPolicy, cases ...string) {
 	for _, name := range cases {
 		t.Run(name, func(t *testing.T) {
+			if name == "a node is deleted" && policy == corev1.ServiceExternalTrafficPolicyCluster {
+				applies(t, lb.Engine(engine.name).KeepsConnections()) // with Local it has none left
+			}
 			d := newScene(t).deploy(policy)
 			switch name {
 			case "once":
