@@ -167,9 +167,9 @@ func (t *translation) carriers(ipv4 bool) []node {
 		ready, leaving = countEndpoints(t.slices, ipv4)
 	}
 	out, draining := make([]node, 0, len(all)), []node(nil)
-	for i, n := range all {
+	for _, n := range all {
 		switch {
-		case i > 0 && all[i-1].address == n.address:
+		case len(out) > 0 && out[len(out)-1].address == n.address:
 		case !isLocal || ready[n.name] > 0:
 			n.weight = uint16(min(max(ready[n.name], 1), lb.MaxWeight))
 			out = append(out, n)
@@ -179,8 +179,8 @@ func (t *translation) carriers(ipv4 bool) []node {
 		}
 	}
 	out = append(subset(out, string(t.in.Object.UID), t.limit), draining...)
-	slices.SortFunc(out, compareNodes)
-	return out
+	slices.SortStableFunc(out, func(a, b node) int { return a.address.Compare(b.address) })
+	return slices.CompactFunc(out, func(a, b node) bool { return a.address == b.address })
 }
 
 // target is the port of the nodes.

@@ -126,6 +126,7 @@ func TestS19_S21_S22_LocalNodes(t *testing.T) {
 		"many on one":             {[]*sliceBuilder{MakeSlice("a", v4).Ready(slices.Repeat([]string{"n1"}, 300)...)}, " 10.0.0.1:30080*256", ""},
 		"two slices":              {[]*sliceBuilder{MakeSlice("b", v4).Ready("n2"), MakeSlice("a", v4).Ready("n1")}, " 10.0.0.1:30080 10.0.0.2:30080", ""},
 		"S22 of the other family": {[]*sliceBuilder{MakeSlice("a", v4).Ready("n1"), MakeSlice("b", v6).Ready("n2")}, " 10.0.0.1:30080", " [fd00::2]:30080"},
+		"two nodes, one address":  {[]*sliceBuilder{MakeSlice("a", v4).Ready("n3")}, " 10.0.0.2:30080", ""},
 		"a name is no address":    {[]*sliceBuilder{MakeSlice("a", discoveryv1.AddressTypeFQDN).Ready("n1")}, "", ""},
 		"ready not said":          {[]*sliceBuilder{MakeSlice("a", v4).On("n1", nil, nil, nil)}, " 10.0.0.1:30080", ""},
 		"not ready":               {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, no, no)}, "", ""},
@@ -136,7 +137,8 @@ func TestS19_S21_S22_LocalNodes(t *testing.T) {
 		"on a node that is none of ours":          {[]*sliceBuilder{MakeSlice("a", v4).Ready("n9")}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1", "2001:db8::1")).Slices("web", tc.slices...).Only(t)
+			got := MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1", "2001:db8::1")).Slices("web", tc.slices...).
+				Nodes(MakeNode("n1").IP("10.0.0.1", "fd00::1"), MakeNode("n2").IP("10.0.0.2", "fd00::2"), MakeNode("n3").IP("10.0.0.2")).Only(t)
 			got.want(t, "192.0.2.1:80/TCP ->"+tc.want4, "[2001:db8::1]:80/TCP ->"+tc.want6)
 			got.wantProblems(t) // its owner chose where the endpoints are
 			if p := got.Frontends[0].HealthCheckNodePort; p != 32000 {

@@ -3,8 +3,10 @@ package conformance
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +66,32 @@ func TestRowsAreDocumented(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("rows %v, and documented %v", got, want)
+	}
+}
+
+// Each row has a test that bears its number.
+func TestRowsAreTested(t *testing.T) {
+	files, err := filepath.Glob("../e2e/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(text)
+	}
+	for _, row := range Rows {
+		if !strings.Contains(tests.String(), "\nfunc Test"+row.Number+"_") {
+			t.Errorf("no test is called Test%s_…", row.Number)
+		}
+	}
+	for _, m := range regexp.MustCompile(`\nfunc (Test[SE]\d\d\w*)`).FindAllStringSubmatch(tests.String(), -1) {
+		if Of(m[1]) == nil {
+			t.Errorf("%s bears the number of no row", m[1])
+		}
 	}
 }
 

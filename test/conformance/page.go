@@ -14,9 +14,9 @@ func Page() string {
 	b.WriteString("# Conformance, row by row\n\n" +
 		"What Kubernetes expects of a LoadBalancer provider is in [semantics.md](semantics.md). Each row is one or more end-to-end tests on\n" +
 		"real traffic, which bear its number. The suite fails unless every row is as in this table, on every engine; to see it:\n\n" +
-		"```sh\nmake conformance ENGINE=nginx\n```\n\n| row | | ")
+		"```sh\nmake conformance ENGINE=nginx\n```\n\n| row | what |")
 	for _, e := range lb.Engines {
-		fmt.Fprintf(&b, "%s | ", e)
+		fmt.Fprintf(&b, " %s |", e)
 	}
 	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(lb.Engines)) + "\n")
 	var notes []string

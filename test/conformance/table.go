@@ -61,7 +61,8 @@ var Rows = []Row{
 	{Number: "E09", Title: "create without a nodePort and change it"},
 	{Number: "E10", Title: "UDP traffic when the pod cycles to another node", Except: tcpAlone},
 	{Number: "E11", Title: "UDP traffic when the pod cycles on its node", Except: tcpAlone},
-	{Number: "E12", Title: "no disruption during a rolling update, Cluster"},
+	{Number: "E12", Title: "no disruption during a rolling update, Cluster", But: map[lb.Engine]string{
+		lb.LVS: "a node that is deleted meanwhile: LVS ends the connections that it carries"}},
 	{Number: "E13", Title: "no disruption during a rolling update, Local"},
 	{Number: "E15", Title: "Local: only nodes with endpoints"},
 	{Number: "E16", Title: "Local: all nodes that have endpoints"},

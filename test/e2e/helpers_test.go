@@ -30,7 +30,14 @@ const patience = 3 * time.Minute
 // error otherwise.
 func eventually(t *testing.T, check func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	if err := await(t.Context(), check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await is eventually for where a test cannot be failed.
+func await(ctx context.Context, check func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -38,14 +45,14 @@ func eventually(t *testing.T, check func(ctx context.Context) error) {
 	for {
 		err := check(ctx)
 		if err == nil {
-			return
+			return nil
 		}
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("after %s: %v", patience, last)
+			return fmt.Errorf("after %s: %w", patience, last)
 		case <-ticker.C:
 		}
 	}

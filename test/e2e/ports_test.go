@@ -85,6 +85,51 @@ func TestS10_DualStack(t *testing.T) {
 	s.answers("web", addresses(again)[1], 80)
 }
 
+// Every policy and order of families, live: what a Service asks for it has, in its order.
+func TestS10_Families(t *testing.T) {
+	const v4, v6 = corev1.IPv4Protocol, corev1.IPv6Protocol
+	for _, c := range []struct {
+		name  string
+		steps [][]corev1.IPFamily // the first is what it is created with
+	}{
+		{"IPv4, then IPv6 too", [][]corev1.IPFamily{{v4}, {v4, v6}, {v4}}},
+		{"IPv6, then IPv4 too", [][]corev1.IPFamily{{v6}, {v6, v4}, {v6}}},
+		{"both, IPv6 first", [][]corev1.IPFamily{{v6, v4}, {v6}, {v6, v4}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t)
+			s.pod("web", "web-1", "node1")
+			var svc *corev1.Service
+			first := ""
+			for _, families := range c.steps {
+				ask := func(svc *corev1.Service) {
+					svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = families, ptr.To(corev1.IPFamilyPolicySingleStack)
+					if len(families) == 2 {
+						svc.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack)
+					}
+				}
+				if svc == nil {
+					svc = s.service("web", ask)
+				} else {
+					svc = s.update(svc, ask)
+				}
+				fresh := s.until(svc, "as asked for", func(svc *corev1.Service) bool {
+					return slices.EqualFunc(addresses(svc), families, func(a string, f corev1.IPFamily) bool { return isIPv4(a) == (f == v4) })
+				})
+				got := addresses(fresh)
+				if first == "" {
+					first = got[0]
+				} else if got[0] != first {
+					t.Errorf("the first address became %s, want %s", got[0], first)
+				}
+				for _, a := range got {
+					s.answers("web", a, 80)
+				}
+			}
+		})
+	}
+}
+
 func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
 	applies(t, !carried(corev1.ProtocolUDP) || !carried(corev1.ProtocolSCTP))
 	for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolSCTP} {
@@ -179,6 +224,113 @@ func TestS18_RecycledNodePort(t *testing.T) {
 	heirs := s.published(heir)[0]
 	s.answers("new", heirs, 81)
 	s.silent(address, 80)
+}
+
+// The number of an old nodePort is somebody else's while requests go on: what is
+// answered to the new owner's clients is always the new owner, and once the old owner
+// is let go nobody is led to the new one by way of the old one's address.
+func TestS18_RecycledUnderLoad(t *testing.T) {
+	s := newScene(t)
+	s.pod("old", "old-1", "node1")
+	s.pod("new", "new-1", "node2")
+	old := s.service("old")
+	oldAddress := s.published(old)[0]
+	nodePort := s.get(old).Spec.Ports[0].NodePort
+	s.update(old, func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass, svc.Spec.Ports[0].NodePort = corev1.ServiceTypeClusterIP, nil, 0
+	})
+	heir := s.service("new", withNodePort(nodePort)) // at once
+	heirs := s.startLoad(s.published(heir)[0], 80, isApp("new"))
+	s.until(old, "let go", func(svc *corev1.Service) bool { return len(svc.Finalizers) == 0 })
+	for range 50 {
+		if answer, err := s.web(t.Context(), oldAddress, 80); err == nil {
+			t.Fatalf("%s answers at an address that was withdrawn", answer.Pod)
+		}
+	}
+	heirs.answered(t, perSecond/2)
+	heirs.end(t)
+}
+
+func withNodePort(nodePort int32) option {
+	return func(svc *corev1.Service) {
+		withPort("http", corev1.ProtocolTCP, 80, 8080)(svc)
+		svc.Spec.Ports[0].NodePort = nodePort
+	}
+}
+
+// isApp judges that an answer is of an app.
+func isApp(app string) func(cluster.Answer) error {
+	return func(a cluster.Answer) error {
+		if got := a.Labels["app"]; got != app {
+			return fmt.Errorf("misrouted to app %q, want %q", got, app)
+		}
+		return nil
+	}
+}
+
+// Two Services that have one address swap their ports, by way of a third one. Who has
+// left a port does not come back.
+func TestS18_PortsAreSwapped(t *testing.T) {
+	s := newScene(t)
+	must(t, env.RouteVia(t.Context(), "lb1")) // hosts change one after the other
+	t.Cleanup(func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) })
+	const address = "203.0.113.140"
+	ports := map[string]int32{"a": 80, "b": 81}
+	services := map[string]*corev1.Service{}
+	for _, app := range []string{"a", "b"} {
+		s.pod(app, app+"-1", "node1")
+		services[app] = s.service(app, withAnnotation(v1alpha1.AddressesAnnotation, address), withPort("http", corev1.ProtocolTCP, ports[app], 8080))
+		s.published(services[app])
+		s.answers(app, address, ports[app])
+	}
+	of80, of81 := s.follow(address, 80), s.follow(address, 81)
+	to := func(app string, port int32) {
+		s.update(services[app], func(svc *corev1.Service) { svc.Spec.Ports[0].Port = port })
+	}
+	to("a", 82)
+	s.silent(address, 80) // until then what ran before the reload still answers
+	to("b", 80)
+	s.silent(address, 81)
+	to("a", 81)
+	s.answers("a", address, 81)
+	s.answers("b", address, 80)
+	s.inSync(balancer)
+	s.silent(address, 82)
+	for _, c := range []struct {
+		port int32
+		got  []string
+		want []string
+	}{{80, of80(), []string{"a", "b"}}, {81, of81(), []string{"b", "a"}}} {
+		if !slices.Equal(c.got, c.want) {
+			t.Errorf("port %d was answered by %v, want %v", c.port, c.got, c.want)
+		}
+	}
+}
+
+// LoadBalancer, ClusterIP, and LoadBalancer again: meanwhile somebody else may have the
+// address, and then it is his.
+func TestS33_TheAddressIsSomebodyElsesByNow(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	s.pod("heir", "heir-1", "node2")
+	const wanted = "203.0.113.133"
+	svc := s.service("web", withAnnotation(v1alpha1.AddressesAnnotation, wanted))
+	s.published(svc)
+	heir := s.service("heir", withAnnotation(v1alpha1.AddressesAnnotation, wanted)) // waits
+	s.update(svc, func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
+	})
+	s.published(heir)
+	svc = s.update(svc, func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To(class)
+	})
+	s.until(svc, "told who has it", func(svc *corev1.Service) bool {
+		if got := addresses(svc); len(got) > 0 {
+			t.Fatalf("reports %v, which is another Service's", got)
+		}
+		return contains(condition(svc, v1alpha1.ConditionServiceProgrammed).Message, s.namespace+"/heir")
+	})
+	s.answers("heir", wanted, 80)
 }
 
 func TestS33_SameNameNewUID(t *testing.T) {

@@ -44,15 +44,16 @@ func fragment(t *testing.T, svc *corev1.Service) string {
 	return out
 }
 
-// isServer reports whether a fragment has a server at an address: with a name
-// (HAProxy), without (nginx), or with the port in a word of its own (keepalived).
+// isServer reports whether a fragment sends new connections to an address: to a server
+// with a name (HAProxy), without (nginx), or with the port in a word of its own, and
+// more than no weight (keepalived).
 func isServer(fragment string, address netip.Addr) bool {
 	host := address.String()
 	joined := host
 	if address.Is6() {
 		joined = "[" + host + "]"
 	}
-	return regexp.MustCompile(`(?m)^\s*(server (\S+ )?` + regexp.QuoteMeta(joined) + `:|real_server ` + regexp.QuoteMeta(host) + ` )`).MatchString(fragment)
+	return regexp.MustCompile(`(?m)^\s*(server (\S+ )?` + regexp.QuoteMeta(joined) + `:|real_server ` + regexp.QuoteMeta(host) + ` \d+ {\s+weight [1-9])`).MatchString(fragment)
 }
 
 // carriedBy waits until exactly these nodes are a Service's backends on a host.

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/test/cluster"
+)
+
+// load asks an address all the time, each time over a new connection.
+type load struct {
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu     sync.Mutex
+	sent   int
+	errors []error
+	lastOf map[string]int // how many answers there were when a pod gave its last one
+	pods   int            // answers
+}
+
+// perSecond requests are sent, as many as upstream sends.
+const perSecond = 100
+
+// startLoad asks until the test stops it; judge sees every answer.
+func (s *scene) startLoad(address string, port int32, judge func(cluster.Answer) error) *load {
+	s.t.Helper()
+	ctx, stop := context.WithCancel(s.t.Context())
+	l := &load{stop: stop, lastOf: map[string]int{}}
+	s.t.Cleanup(func() { stop(); l.done.Wait() })
+	l.done.Go(func() {
+		ticker := time.NewTicker(time.Second / perSecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				l.done.Go(func() { l.one(context.WithoutCancel(ctx), s, address, port, judge) })
+			}
+		}
+	})
+	return l
+}
+
+func (l *load) one(ctx context.Context, s *scene, address string, port int32, judge func(cluster.Answer) error) {
+	answer, err := s.web(ctx, address, port)
+	if err == nil && judge != nil {
+		err = judge(answer)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent++
+	if err != nil {
+		l.errors = append(l.errors, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
+		return
+	}
+	l.pods++
+	l.lastOf[answer.Pod] = l.pods
+}
+
+// answered waits for so many more answers.
+func (l *load) answered(t *testing.T, more int) {
+	t.Helper()
+	l.mu.Lock()
+	want := l.pods + more
+	l.mu.Unlock()
+	eventually(t, func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.pods < want {
+			return fmt.Errorf("%d answers, want %d; %d errors", l.pods, want, len(l.errors))
+		}
+		return nil
+	})
+}
+
+// quiet waits until a pod has given none of so many answers: then it has drained.
+func (l *load) quiet(t *testing.T, pod string, answers int) {
+	t.Helper()
+	eventually(t, func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if last := l.lastOf[pod]; l.pods < last+answers {
+			return fmt.Errorf("%s still answers: %d of %d", pod, last, l.pods)
+		}
+		return nil
+	})
+}
+
+// end stops the load and fails the test if a request did.
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	l.stop()
+	l.done.Wait()
+	if len(l.errors) > 0 {
+		t.Errorf("%d of %d requests failed, the first: %v, the last: %v", len(l.errors), l.sent, l.errors[0], l.errors[len(l.errors)-1])
+	}
+	t.Logf("%d requests, %d failed", l.sent, len(l.errors))
+}
+
+// follow asks an address, one request after the other, until it is told to end; then it
+// says which apps have answered, in their order, each as often as it took over.
+func (s *scene) follow(address string, port int32) (end func() []string) {
+	ctx, stop := context.WithCancel(s.t.Context())
+	var apps []string
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ctx.Err() == nil {
+			asked, cancel := context.WithTimeout(ctx, time.Second)
+			answer, err := s.web(asked, address, port)
+			cancel()
+			if app := answer.Labels["app"]; err == nil && (len(apps) == 0 || apps[len(apps)-1] != app) {
+				apps = append(apps, app)
+			}
+		}
+	})
+	end = func() []string { stop(); done.Wait(); return apps }
+	s.t.Cleanup(func() { end() })
+	return end
+}

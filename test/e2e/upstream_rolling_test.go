@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/cluster"
+)
+
+// deployment is an app with some pods, and the Service that carries it.
+type deployment struct {
+	*scene
+	svc   *corev1.Service
+	load  *load
+	pods  []placed
+	round int
+	// moves: each pod is replaced by one on the next node.
+	moves bool
+}
+
+type placed struct{ pod, node string }
+
+// deploy starts an app, its Service, and requests to it. With Local, one node at a
+// time has none of its pods.
+func (s *scene) deploy(policy corev1.ServiceExternalTrafficPolicy) *deployment {
+	s.t.Helper()
+	d := &deployment{scene: s, moves: policy == corev1.ServiceExternalTrafficPolicyLocal}
+	nodes := env.Nodes()
+	if d.moves {
+		nodes = nodes[1:]
+	}
+	for _, node := range nodes {
+		d.pods = append(d.pods, placed{"web-0-" + node, node})
+		s.pod("web", "web-0-"+node, node)
+	}
+	d.svc = s.service("web", func(svc *corev1.Service) { svc.Spec.ExternalTrafficPolicy = policy })
+	address := s.published(d.svc)[0]
+	s.answers("web", address, 80)
+	d.load = s.startLoad(address, 80, isApp("web"))
+	return d
+}
+
+// roll replaces every pod as a rolling update does: the new one is ready, the old one
+// terminates and serves until it is asked no more, and ends.
+func (d *deployment) roll() {
+	d.t.Helper()
+	d.round++
+	for i, old := range d.pods {
+		young := placed{fmt.Sprintf("web-%d-%d", d.round, i), old.node}
+		if nodes := env.Nodes(); d.moves {
+			young.node = nodes[(slices.Index(nodes, old.node)+1)%len(nodes)]
+		}
+		d.pod("web", young.pod, young.node)
+		d.drain(old)
+		d.pods[i] = young
+	}
+}
+
+// drain ends a pod when it is asked no more.
+func (d *deployment) drain(p placed) {
+	d.t.Helper()
+	must(d.t, env.TerminatePod(d.t.Context(), d.namespace, p.pod))
+	d.load.quiet(d.t, p.pod, perSecond/2)
+	must(d.t, env.RemovePod(d.t.Context(), d.namespace, p.pod))
+}
+
+// carriers are the nodes that should carry the Service.
+func (d *deployment) carriers() (nodes []string) {
+	if !d.moves {
+		return env.Nodes()
+	}
+	for _, p := range d.pods {
+		nodes = append(nodes, p.node)
+	}
+	return nodes
+}
+
+func TestE12_RollingUpdateWithCluster(t *testing.T) {
+	rollingUpdate(t, corev1.ServiceExternalTrafficPolicyCluster, "alone", "a node is deleted", "200 Services come and go")
+}
+
+func TestE13_RollingUpdateWithLocal(t *testing.T) {
+	rollingUpdate(t, corev1.ServiceExternalTrafficPolicyLocal, "alone", "a node is deleted", "the manager restarts")
+}
+
+// rollingUpdate loses no request, whatever else goes on.
+func rollingUpdate(t *testing.T, policy corev1.ServiceExternalTrafficPolicy, cases ...string) {
+	for _, name := range cases {
+		t.Run(name, func(t *testing.T) {
+			if name == "a node is deleted" && policy == corev1.ServiceExternalTrafficPolicyCluster {
+				applies(t, lb.Engine(engine.name).KeepsConnections()) // with Local it has none left
+			}
+			d := newScene(t).deploy(policy)
+			switch name {
+			case "once":
+				d.roll()
+			case "alone":
+				for range 5 {
+					d.roll()
+				}
+			case "a node is deleted":
+				d.nodeDeleted()
+			case "200 Services come and go":
+				d.manyServices(200)
+			case "the manager restarts":
+				d.roll()
+				must(t, env.Manager.Stop())
+				d.load.answered(t, perSecond)
+				must(t, env.StartManager(t.Context()))
+				d.roll()
+			}
+			d.load.end(t)
+		})
+	}
+}
+
+// nodeDeleted takes a node out as its administrator would: what is on it moves, the
+// node is deleted, and ends when nobody sends it anything.
+func (d *deployment) nodeDeleted() {
+	const name = "leaving"
+	t, last := d.t, placed{"web-leaving", name}
+	must(t, env.AddNode(t.Context(), cluster.NodeSpec{Name: name}))
+	d.pod("web", last.pod, last.node)
+	d.carriedBy(d.svc, append(d.carriers(), name)...)
+	d.drain(last)
+	must(t, env.Kube.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	d.carriedBy(d.svc, slices.DeleteFunc(d.carriers(), func(n string) bool { return n == name })...)
+	d.inSync(balancer)
+	d.load.answered(t, perSecond) // those that are on their way end
+	must(t, env.RemoveNode(t.Context(), name))
+	d.roll()
+}
+
+// manyServices come, are published, and go.
+func (d *deployment) manyServices(count int) {
+	t := d.t
+	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: d.namespace}}
+	pool.Spec.Balancer, pool.Spec.AutoAssign = balancer, ptr.To(false)
+	pool.Spec.Addresses = []v1alpha1.AddressRange{"10.64.1.0/24"}
+	must(t, env.Kube.Create(t.Context(), pool))
+	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
+	all := make([]*corev1.Service, count)
+	for i := range all {
+		all[i] = d.service(fmt.Sprintf("other-%d", i), withAnnotation(v1alpha1.AddressPoolAnnotation, pool.Name))
+	}
+	d.roll()
+	eventually(t, func(ctx context.Context) error {
+		var list corev1.ServiceList
+		if err := env.Kube.List(ctx, &list, client.InNamespace(d.namespace)); err != nil {
+			return err
+		}
+		for _, svc := range list.Items {
+			if len(svc.Status.LoadBalancer.Ingress) == 0 {
+				return fmt.Errorf("%s has no address", svc.Name)
+			}
+		}
+		return nil
+	})
+	for _, svc := range all {
+		must(t, env.Kube.Delete(t.Context(), svc))
+	}
+	for _, svc := range all {
+		d.remove(t.Context(), svc)
+	}
+}

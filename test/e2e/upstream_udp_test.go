@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/test/cluster"
+)
+
+// flow is a UDP client that keeps its source port, as a resolver or a phone does.
+type flow struct {
+	*scene
+	net.Conn
+}
+
+func (s *scene) flow(address string, port int32) flow {
+	s.t.Helper()
+	conn, err := env.DialFrom(s.t.Context(), "client", "udp", net.JoinHostPort(address, fmt.Sprint(port)))
+	must(s.t, err)
+	s.t.Cleanup(func() { conn.Close() })
+	return flow{s, conn}
+}
+
+// answeredBy sends until a pod answers.
+func (f flow) answeredBy(pod string) {
+	f.t.Helper()
+	eventually(f.t, func(context.Context) error {
+		answer, err := f.ask()
+		if err == nil && answer.Pod != pod {
+			err = fmt.Errorf("answered by %s, want %s", answer.Pod, pod)
+		}
+		return err
+	})
+}
+
+func (f flow) ask() (answer cluster.Answer, err error) {
+	if err := f.SetDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+		return answer, err
+	}
+	if _, err := f.Write([]byte("hello\n")); err != nil {
+		return answer, err
+	}
+	buffer := make([]byte, 64<<10)
+	n, err := f.Read(buffer)
+	if err != nil {
+		return answer, err
+	}
+	return answer, json.Unmarshal(buffer[:n], &answer)
+}
+
+func TestE10_UDPWhenThePodCyclesToAnotherNode(t *testing.T) { udpCycle(t, "node1", "node2", false) }
+
+func TestE11_UDPWhenThePodCyclesOnItsNode(t *testing.T) { udpCycle(t, "node1", "node1", false) }
+
+// The pod is there no more before the next one comes: datagrams get lost, and the
+// flow is not.
+func TestS36_UDPClientsThatKeepTheirPort(t *testing.T) { udpCycle(t, "node1", "node3", true) }
+
+// udpCycle replaces the one pod while a client that keeps its port goes on asking.
+func udpCycle(t *testing.T, from, to string, gap bool) {
+	carries(t, corev1.ProtocolUDP)
+	for _, policy := range []corev1.ServiceExternalTrafficPolicy{corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal} {
+		t.Run(string(policy), func(t *testing.T) {
+			s := newScene(t)
+			s.pod("dns", "dns-1", from)
+			svc := s.service("dns", withPort("udp", corev1.ProtocolUDP, 53, 9000), func(svc *corev1.Service) {
+				svc.Spec.ExternalTrafficPolicy = policy
+			})
+			f := s.flow(s.published(svc)[0], 53)
+			f.answeredBy("dns-1")
+			if !gap {
+				s.pod("dns", "dns-2", to)
+			}
+			must(t, env.RemovePod(t.Context(), s.namespace, "dns-1"))
+			if gap {
+				eventually(t, func(context.Context) error {
+					if answer, err := f.ask(); err == nil {
+						return fmt.Errorf("answered by %s", answer.Pod)
+					}
+					return nil
+				})
+				s.pod("dns", "dns-2", to)
+			}
+			f.answeredBy("dns-2")
+		})
+	}
+}
+
+// A node whose kube-proxy forgets to forget: what the flow was translated to is gone,
+// and nobody tells the kernel. With Local the balancer itself leaves the node; with
+// Cluster only the node can help.
+func TestS36_StaleTranslations(t *testing.T) {
+	carries(t, corev1.ProtocolUDP)
+	s := newScene(t)
+	s.pod("dns", "dns-1", "node1")
+	f := s.flow(s.published(s.service("dns", withLocal, withPort("udp", corev1.ProtocolUDP, 53, 9000)))[0], 53)
+	f.answeredBy("dns-1")
+	proxy := func(ctx context.Context, signal string) error {
+		_, err := env.Exec(ctx, "node1", "pkill", "-"+signal, "-f", "kube-proxy .*/node1.yaml$")
+		return err
+	}
+	must(t, proxy(t.Context(), "STOP"))
+	t.Cleanup(func() { must(t, proxy(context.Background(), "CONT")) })
+	must(t, env.RemovePod(t.Context(), s.namespace, "dns-1"))
+	s.pod("dns", "dns-2", "node2")
+	f.answeredBy("dns-2")
+}

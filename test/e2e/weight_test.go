@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Nodes get connections in proportion to their pods, as their health check node port
+// counts them.
+func TestS19_MorePodsMoreConnections(t *testing.T) {
+	s := newScene(t)
+	svc := s.service("web", withLocal)
+	address := s.published(svc)[0]
+	s.pod("web", "web-0", "node2")
+	for i := range 3 {
+		s.pod("web", fmt.Sprintf("web-%d", i+1), "node1")
+	}
+	s.weightOfNode(svc, "node1", 3)
+	s.weightOfNode(svc, "node2", 1)
+	const asked, few, many = 80, 50, 70 // around 60
+	eventually(t, func(ctx context.Context) error {
+		got := map[string]int{}
+		for range asked {
+			answer, err := s.web(ctx, address, 80)
+			if err != nil {
+				return err
+			}
+			got[answer.Node]++
+		}
+		if n := got["node1"]; n < few || n > many || n+got["node2"] != asked {
+			return fmt.Errorf("of %d connections %v, want three of four on node1", asked, got)
+		}
+		return nil
+	})
+}
+
+// weightOfNode waits until a node says how many ready endpoints it has.
+func (s *scene) weightOfNode(svc *corev1.Service, node string, weight int) {
+	s.t.Helper()
+	url := "http://" + net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(s.get(svc).Spec.HealthCheckNodePort)) + "/healthz"
+	c := env.HTTPClientFrom("client")
+	defer c.CloseIdleConnections()
+	eventually(s.t, func(context.Context) error {
+		response, err := c.Get(url)
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if got := response.Header.Get("X-Load-Balancing-Endpoint-Weight"); got != fmt.Sprint(weight) {
+			return fmt.Errorf("%s says a weight of %q, want %d", node, got, weight)
+		}
+		return nil
+	})
+}
