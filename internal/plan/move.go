@@ -96,8 +96,8 @@ func (s *Snapshot) addGuests(svc *corev1.Service) {
 
 // inPools reports whether an address is of the snapshot's pools.
 func (s *Snapshot) inPools(a netip.Addr) bool {
-	has := func(p *ipam.Pool) bool { return p.Contains(a) }
-	return slices.ContainsFunc(s.Pools, has) || slices.ContainsFunc(s.guests, has)
+	contains := func(p *ipam.Pool) bool { return p.Contains(a) }
+	return slices.ContainsFunc(s.Pools, contains) || slices.ContainsFunc(s.guests, contains)
 }
 
 // occupied are the addresses on which a Service may be live.
