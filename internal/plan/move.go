@@ -296,8 +296,8 @@ func (s *Snapshot) addMove(view *Service, a *Assignments) {
 // Ready are the arriving Services that can be taken over, of those that are
 // proved, and why the others of these cannot. Services that share an address go
 // together: the traffic for it goes to one place.
-func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[types.UID]string) {
-	blocked = map[types.UID]string{}
+func (p *Plan) Ready(proved func(*Service) bool) (ready map[*Service]bool, blocked map[types.UID]string) {
+	ready, blocked = map[*Service]bool{}, map[types.UID]string{}
 	stays := map[netip.Addr]string{}
 	for _, svc := range p.Elsewhere {
 		for _, a := range occupied(svc) {
@@ -313,22 +313,22 @@ func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[
 			blocked[svc.Object.UID] = svc.Kept
 			svc.block(stays)
 		default:
-			ready = append(ready, svc)
+			ready[svc] = true
 		}
 	}
 	for again := true; again; {
 		again = false
-		ready = slices.DeleteFunc(ready, func(svc *Service) bool {
-			for _, a := range svc.Addresses {
-				if other := stays[a]; other != "" {
-					blocked[svc.Object.UID] = fmt.Sprintf("it waits for Service %s, which has the address %s, too, and is not ready: see there", other, a)
-					svc.block(stays)
-					again = true
-					return true
-				}
+		for _, svc := range p.Services { // in their order, for what they are told
+			i := slices.IndexFunc(svc.Addresses, func(a netip.Addr) bool { return stays[a] != "" })
+			if !ready[svc] || i < 0 {
+				continue
 			}
-			return false
-		})
+			blocked[svc.Object.UID] = fmt.Sprintf("it waits for Service %s, which has the address %s, too, and is not ready: see there",
+				stays[svc.Addresses[i]], svc.Addresses[i])
+			delete(ready, svc)
+			svc.block(stays)
+			again = true
+		}
 	}
 	return ready, blocked
 }
@@ -336,7 +336,7 @@ func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[
 // block keeps those who share an address with a Service where they are.
 func (s *Service) block(stays map[netip.Addr]string) {
 	for _, a := range s.Addresses {
-		stays[a] = s.Object.Namespace + "/" + s.Object.Name
+		stays[a] = cmp.Or(stays[a], s.Object.Namespace+"/"+s.Object.Name)
 	}
 }
 
