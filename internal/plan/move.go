@@ -172,8 +172,8 @@ func (s *Snapshot) kept(svc *corev1.Service) string {
 	return ""
 }
 
-// lostPorts says which ports a Service would lose by moving to a Balancer whose
-// engine cannot carry them, "" if none.
+// lostPorts says which ports of a Service answer and would not any more on a
+// Balancer, because of its engine mostly; "" if none.
 func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
 	var lost []string
 	for _, in := range s.Object.Status.LoadBalancer.Ingress {
@@ -182,7 +182,7 @@ func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
 			already := slices.ContainsFunc(in.Ports, func(was corev1.PortStatus) bool {
 				return was.Port == port.Port && was.Protocol == port.Protocol && was.Error != nil
 			})
-			if name := fmt.Sprintf("%d/%s", port.Port, port.Protocol); failed && e == v1alpha1.PortErrorProtocol && !already && !slices.Contains(lost, name) {
+			if name := fmt.Sprintf("%d/%s (%s)", port.Port, port.Protocol, e); failed && !already && !slices.Contains(lost, name) {
 				lost = append(lost, name)
 			}
 		}
@@ -190,7 +190,7 @@ func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
 	if lost == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s cannot carry %s: take that out of the Service, or give the pool back", b.Spec.Engine, strings.Join(lost, ", "))
+	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back", b.Name, b.Spec.Engine, strings.Join(lost, ", "))
 }
 
 // poolNotes tell the owners of pools what does not go by them.
