@@ -95,7 +95,7 @@ func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, 
 	ready, blocked := desired.Ready(func(svc *plan.Service) bool { return enough[svc] })
 	return each(ctx, jobs, func(ctx context.Context, j job) error {
 		switch {
-		case slices.Contains(ready, j.svc):
+		case ready[j.svc]:
 			return r.takeOver(ctx, b, a.Record(j.svc.Object), j.svc)
 		case j.svc.From != "":
 			return r.reportArrival(ctx, b, j.svc, movingFrom(b, j.svc, j.proof, blocked[j.svc.Object.UID], hosts))

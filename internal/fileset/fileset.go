@@ -132,14 +132,18 @@ func (s *Set) Get(path string) (File, bool) {
 
 // Without returns a Set that lacks some paths.
 func (s *Set) Without(paths ...string) *Set {
+	out := make(map[string]bool, len(paths))
+	for _, path := range paths {
+		out[path] = true
+	}
 	kept := make([]File, 0, len(s.files))
 	for _, f := range s.files {
-		if !slices.Contains(paths, f.Path) {
+		if !out[f.Path] {
 			kept = append(kept, f)
 		}
 	}
-	out, _ := New(kept...) // distinct paths stay distinct
-	return out
+	rest, _ := New(kept...) // distinct paths stay distinct
+	return rest
 }
 
 // Change is what turns one set into another.

@@ -96,8 +96,8 @@ func (s *Snapshot) addGuests(svc *corev1.Service) {
 
 // inPools reports whether an address is of the snapshot's pools.
 func (s *Snapshot) inPools(a netip.Addr) bool {
-	has := func(p *ipam.Pool) bool { return p.Contains(a) }
-	return slices.ContainsFunc(s.Pools, has) || slices.ContainsFunc(s.guests, has)
+	contains := func(p *ipam.Pool) bool { return p.Contains(a) }
+	return slices.ContainsFunc(s.Pools, contains) || slices.ContainsFunc(s.guests, contains)
 }
 
 // occupied are the addresses on which a Service may be live.
@@ -172,8 +172,8 @@ func (s *Snapshot) kept(svc *corev1.Service) string {
 	return ""
 }
 
-// lostPorts says which ports a Service would lose by moving to a Balancer whose
-// engine cannot carry them, "" if none.
+// lostPorts says which ports of a Service answer and would not any more on a
+// Balancer, because of its engine mostly; "" if none.
 func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
 	var lost []string
 	for _, in := range s.Object.Status.LoadBalancer.Ingress {
@@ -182,7 +182,7 @@ func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
 			already := slices.ContainsFunc(in.Ports, func(was corev1.PortStatus) bool {
 				return was.Port == port.Port && was.Protocol == port.Protocol && was.Error != nil
 			})
-			if name := fmt.Sprintf("%d/%s", port.Port, port.Protocol); failed && e == v1alpha1.PortErrorProtocol && !already && !slices.Contains(lost, name) {
+			if name := fmt.Sprintf("%d/%s (%s)", port.Port, port.Protocol, e); failed && !already && !slices.Contains(lost, name) {
 				lost = append(lost, name)
 			}
 		}
@@ -190,7 +190,7 @@ func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
 	if lost == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s cannot carry %s: take that out of the Service, or give the pool back", b.Spec.Engine, strings.Join(lost, ", "))
+	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back", b.Name, b.Spec.Engine, strings.Join(lost, ", "))
 }
 
 // poolNotes tell the owners of pools what does not go by them.
@@ -296,8 +296,8 @@ func (s *Snapshot) addMove(view *Service, a *Assignments) {
 // Ready are the arriving Services that can be taken over, of those that are
 // proved, and why the others of these cannot. Services that share an address go
 // together: the traffic for it goes to one place.
-func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[types.UID]string) {
-	blocked = map[types.UID]string{}
+func (p *Plan) Ready(proved func(*Service) bool) (ready map[*Service]bool, blocked map[types.UID]string) {
+	ready, blocked = map[*Service]bool{}, map[types.UID]string{}
 	stays := map[netip.Addr]string{}
 	for _, svc := range p.Elsewhere {
 		for _, a := range occupied(svc) {
@@ -313,22 +313,22 @@ func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[
 			blocked[svc.Object.UID] = svc.Kept
 			svc.block(stays)
 		default:
-			ready = append(ready, svc)
+			ready[svc] = true
 		}
 	}
 	for again := true; again; {
 		again = false
-		ready = slices.DeleteFunc(ready, func(svc *Service) bool {
-			for _, a := range svc.Addresses {
-				if other := stays[a]; other != "" {
-					blocked[svc.Object.UID] = fmt.Sprintf("it waits for Service %s, which has the address %s, too, and is not ready: see there", other, a)
-					svc.block(stays)
-					again = true
-					return true
-				}
+		for _, svc := range p.Services { // in their order, for what they are told
+			i := slices.IndexFunc(svc.Addresses, func(a netip.Addr) bool { return stays[a] != "" })
+			if !ready[svc] || i < 0 {
+				continue
 			}
-			return false
-		})
+			blocked[svc.Object.UID] = fmt.Sprintf("it waits for Service %s, which has the address %s, too, and is not ready: see there",
+				stays[svc.Addresses[i]], svc.Addresses[i])
+			delete(ready, svc)
+			svc.block(stays)
+			again = true
+		}
 	}
 	return ready, blocked
 }
@@ -336,7 +336,7 @@ func (p *Plan) Ready(proved func(*Service) bool) (ready []*Service, blocked map[
 // block keeps those who share an address with a Service where they are.
 func (s *Service) block(stays map[netip.Addr]string) {
 	for _, a := range s.Addresses {
-		stays[a] = s.Object.Namespace + "/" + s.Object.Name
+		stays[a] = cmp.Or(stays[a], s.Object.Namespace+"/"+s.Object.Name)
 	}
 }
 

@@ -116,7 +116,7 @@ func (m *move) proves(name string) map[types.UID]string {
 	m.t.Helper()
 	p := m.looks(name, false)
 	ready, blocked := p.Ready(func(*Service) bool { return true })
-	for _, svc := range ready {
+	for svc := range ready {
 		a := Assign(m.snapshot(name))
 		record := a.Record(svc.Object)
 		record.Carrier = name

@@ -216,19 +216,19 @@ func TestMoveWithVRRP(t *testing.T) {
 			eventually(t, func(ctx context.Context) error {
 				for _, address := range all {
 					// The new host first: what it has now the old one must have lost before.
-					has := []string{}
+					var on []string
 					for _, name := range []string{c.host, c.from} {
 						out, err := mustHost(t, name).Exec(ctx, "ip", "-o", "addr", "show", "dev", "eth0")
 						must(t, err)
 						if strings.Contains(out, " "+address+"/") {
-							has = append(has, name)
+							on = append(on, name)
 						}
 					}
-					if len(has) == 2 {
+					if len(on) == 2 {
 						t.Errorf("%s is on both hosts", address)
 					}
-					if !slices.Equal(has, []string{c.host}) {
-						return fmt.Errorf("%s is on %v, want %s", address, has, c.host)
+					if !slices.Equal(on, []string{c.host}) {
+						return fmt.Errorf("%s is on %v, want %s", address, on, c.host)
 					}
 				}
 				return nil
