@@ -1,7 +1,8 @@
 package controllers
 
 // The rights that the controller needs, and no more. Secrets, ConfigMaps and the
-// Lease are in its own namespace.
+// Lease are in its own namespace; the right to read certificates in others is added
+// by config/components/tls.
 //
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
