@@ -110,6 +110,9 @@ func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, erro
 			continue
 		}
 		h.files[f.Path] = f.Sum
+		if h.texts == nil {
+			h.texts = map[string]string{}
+		}
 		h.texts[f.Path] = string(f.Data)
 	}
 	h.applied++
@@ -172,7 +175,7 @@ var worlds int
 func newWorld(t *testing.T, addresses ...v1alpha1.AddressRange) *world {
 	t.Helper()
 	worlds++
-	w := &world{t: t, host: &fakeHost{files: fileset.Manifest{}, texts: map[string]string{}}, balancer: fmt.Sprintf("b%d", worlds)}
+	w := &world{t: t, host: &fakeHost{files: fileset.Manifest{}}, balancer: fmt.Sprintf("b%d", worlds)}
 	if addresses == nil {
 		addresses = []v1alpha1.AddressRange{v1alpha1.AddressRange(fmt.Sprintf("203.0.%d.0/24", worlds))}
 	}

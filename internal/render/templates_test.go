@@ -156,6 +156,10 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 		}, `"allow 10.0.0.0/8" is not what`},
 		"nginx: carries nothing": {nginx, drop("server.conf.tmpl", "proxy_pass {{.Name}};"), `"proxy_pass" is missing`},
 
+		"nginx: TLS in clear":        {nginx, drop("server.conf.tmpl", "{{if .Certificate}} ssl{{end}}"), ` ssl" is missing`},
+		"nginx: another certificate": {nginx, func(t onEngine) map[string]string { return replace(t, "tls.conf.tmpl", "external-lb/{{", "other/{{") }, `"ssl_certificate external-lb/certs/`},
+
+		"HAProxy: TLS in clear":      {haproxy, put("tls.conf.tmpl", ""), ` ssl crt `},
 		"HAProxy: no listener":       {haproxy, drop("listen.conf.tmpl", "bind {{.Listen}}"), `"bind 192.0.2.1:8000" is missing`},
 		"HAProxy: a node is dropped": {haproxy, drop("listen.conf.tmpl", "server {{.Name}}"), `"server node-1 10.0.0.1:30080" is missing`},
 		"HAProxy: open to all":       {haproxy, drop("listen.conf.tmpl", "tcp-request connection reject{{if .Sources}} unless sources{{end}}"), `reject unless sources" is missing`},

@@ -11,7 +11,8 @@ import (
 
 // Protocol is the number of what this package speaks. It changes only when an
 // older peer would misunderstand: since 2, files can be private, which a host that
-// does not know it would show to everybody.
+// does not know it would show to everybody, and deliveries whole, of which it would
+// leave out one fragment after the other.
 const Protocol = 2
 
 const (
