@@ -170,6 +170,13 @@ func TestS15_StaysThroughChanges(t *testing.T) {
 	s.silent(address, 80)
 	s.event(svc, v1alpha1.EventUpdated, "") // before the kill, which loses events that are not written
 	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = 30978 })
+	eventually(t, func(context.Context) error { // the old nodePort answers until kube-proxy has heard of it
+		if text := fragment(t, svc); !contains(text, "30978") {
+			return fmt.Errorf("not yet by the nodePort 30978:\n%s", text)
+		}
+		return nil
+	})
+	s.inSync(balancer)
 	s.answers("web", address, 8080)
 	must(t, env.Manager.Kill())
 	s.answers("web", address, 8080)
