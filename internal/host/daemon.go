@@ -112,6 +112,7 @@ type proof struct {
 	want    fileset.Digest
 	old     map[int]bool                // processes that accepted before
 	accepts func(old map[int]bool) bool // whether any of them still does, as far as that can be seen
+	seen    bool                        // what answers is all that there is
 	refused func(late bool) string      // what the daemon has said against it meanwhile; "" nothing
 	within  time.Duration
 }
@@ -121,7 +122,7 @@ func (p proof) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	need := answersIfUnseen
-	if len(p.old) > 0 && p.accepts != nil {
+	if p.seen || len(p.old) > 0 && p.accepts != nil {
 		need = answersIfSeen
 	}
 	again := time.NewTicker(askEvery)

@@ -210,7 +210,7 @@ func (k *keepalived) carries() bool {
 		return true
 	}
 	for _, v := range all {
-		if v.realServers > 0 {
+		if len(v.realServers) > 0 {
 			return true
 		}
 	}
@@ -325,13 +325,14 @@ func (k *keepalived) hangUp(ctx context.Context, want fileset.Digest) error {
 	return p.wait(ctx)
 }
 
-// proof is that the process shows the digest and, where this is the active host,
-// that all addresses are here.
+// proof is that the process shows the digest, that the kernel's table is as the
+// files say, and, where this is the active host, that all addresses are here.
 func (k *keepalived) proof(want fileset.Digest, within time.Duration) proof {
 	lacks := ""
-	var servers map[fileset.Socket]virtualServer
+	var servers, before map[fileset.Socket]virtualServer
 	if k.lvs {
 		servers, _ = k.virtualServers(liveLink) // what cannot be read, keepalived does not show either
+		before, _ = k.virtualServers(backLink)
 	}
 	ask := func(ctx context.Context) (answer, error) {
 		a, err := k.ask(ctx)
@@ -343,14 +344,15 @@ func (k *keepalived) proof(want fileset.Digest, within time.Duration) proof {
 			lacks = r.lacks()
 		}
 		if k.lvs && lacks == "" {
-			lacks = uncarried(servers)
+			lacks = differs(servers, before)
 		}
 		if lacks != "" {
 			return a, errors.New(lacks)
 		}
 		return a, nil
 	}
-	return proof{daemon: k.name(), ask: ask, want: want, within: within, refused: func(late bool) string {
+	// Its one process and the kernel's one table are seen as they are.
+	return proof{daemon: k.name(), ask: ask, want: want, within: within, seen: k.lvs, refused: func(late bool) string {
 		if !late {
 			return ""
 		}

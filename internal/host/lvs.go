@@ -31,13 +31,14 @@ const ipvsTable = "/proc/net/ip_vs"
 type virtualServer struct {
 	fileset.Socket
 	direct      bool
-	realServers int
+	realServers []netip.AddrPort // sorted, each once
 	restricted  bool
 	sources     []netip.Prefix
 }
 
 var (
 	virtualLine = regexp.MustCompile(`^virtual_server (\S+) (\d+) \{$`)
+	realLine    = regexp.MustCompile(`^    real_server (\S+) (\d+) \{$`)
 	allowLine   = regexp.MustCompile(`^# allow (TCP|UDP|SCTP) (\S+)((?: \S+)*)$`)
 )
 
@@ -64,7 +65,7 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 			continue
 		}
 		if m := virtualLine.FindStringSubmatch(line); m != nil {
-			at, err := netip.ParseAddrPort(net6(m[1]) + ":" + m[2])
+			at, err := addressAndPort(m)
 			if err != nil {
 				return nil, fmt.Errorf("%q: %w", line, err)
 			}
@@ -76,15 +77,24 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 			continue
 		}
 		v := &all[len(all)-1]
+		if m := realLine.FindStringSubmatch(line); m != nil {
+			at, err := addressAndPort(m)
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			v.realServers = append(v.realServers, at)
+			continue
+		}
 		switch word {
 		case "protocol":
 			v.Network = strings.ToLower(value)
 			v.sources, v.restricted = allowed[v.Socket]
 		case "lvs_method":
 			v.direct = value == "DR"
-		case "real_server":
-			v.realServers++
 		}
+	}
+	for i := range all {
+		all[i].realServers = sortedOnce(all[i].realServers)
 	}
 	for at, sources := range allowed {
 		if !slices.ContainsFunc(all, func(v virtualServer) bool { return v.Socket == at }) {
@@ -94,11 +104,19 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 	return all, nil
 }
 
-func net6(address string) string {
-	if strings.Contains(address, ":") {
-		return "[" + address + "]"
+// addressAndPort reads the two words that a line names.
+func addressAndPort(m []string) (netip.AddrPort, error) {
+	address, err := netip.ParseAddr(m[1])
+	if err != nil {
+		return netip.AddrPort{}, err
 	}
-	return address
+	port, err := strconv.ParseUint(m[2], 10, 16)
+	return netip.AddrPortFrom(address, uint16(port)), err
+}
+
+func sortedOnce(all []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
 }
 
 // virtualServers of a link of the store, by what they listen on. They are only read.
@@ -165,7 +183,7 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 	}
 	for _, v := range all {
 		port := strconv.Itoa(int(v.Address.Port()))
-		if !v.direct && v.realServers > 0 {
+		if !v.direct && len(v.realServers) > 0 {
 			add("nat", v)
 		}
 		if v.restricted {
@@ -236,8 +254,8 @@ func (k *keepalived) load(ctx context.Context, live, before map[fileset.Socket]v
 	return err
 }
 
-// ipvsCarries is what the kernel carries.
-func ipvsCarries() (map[fileset.Socket]bool, error) {
+// ipvsCarries is what the kernel carries: real servers by virtual server.
+func ipvsCarries() (map[fileset.Socket][]netip.AddrPort, error) {
 	data, err := os.ReadFile(ipvsTable)
 	if err != nil {
 		return nil, err
@@ -245,53 +263,87 @@ func ipvsCarries() (map[fileset.Socket]bool, error) {
 	return parseIPVS(string(data)), nil
 }
 
-// parseIPVS reads lines such as "TCP  CB007105:0050 rr" and "TCP  [2001:…]:0050 rr".
-func parseIPVS(text string) map[fileset.Socket]bool {
-	all := map[fileset.Socket]bool{}
+// parseIPVS reads lines such as "TCP  CB007105:0050 rr" and "TCP  [2001:…]:0050 rr",
+// each followed by its real servers: "  -> C6120102:7580 Masq 1 0 0".
+func parseIPVS(text string) map[fileset.Socket][]netip.AddrPort {
+	all := map[fileset.Socket][]netip.AddrPort{}
+	var of *fileset.Socket // nil: of none that is ours to know
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) < 3 || !slices.Contains(fileset.Networks, strings.ToLower(fields[0])) {
+		if len(fields) < 2 {
 			continue
 		}
-		at := strings.LastIndexByte(fields[1], ':')
-		if at < 0 {
-			continue
+		at, ok := parseIPVSAddress(fields[1])
+		switch network := strings.ToLower(fields[0]); {
+		case network == "->" && ok && of != nil:
+			all[*of] = append(all[*of], at)
+		case network == "->":
+		case ok && slices.Contains(fileset.Networks, network):
+			of = &fileset.Socket{Network: network, Address: at}
+			all[*of] = nil
+		default:
+			of = nil
 		}
-		port, err := strconv.ParseUint(fields[1][at+1:], 16, 16)
-		address, ok := parseIPVSAddress(fields[1][:at])
-		if err == nil && ok {
-			all[fileset.Socket{Network: strings.ToLower(fields[0]), Address: netip.AddrPortFrom(address, uint16(port))}] = true
-		}
+	}
+	for at, servers := range all {
+		all[at] = sortedOnce(servers)
 	}
 	return all
 }
 
-func parseIPVSAddress(text string) (netip.Addr, bool) {
-	if inner, ok := strings.CutPrefix(text, "["); ok {
-		a, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
-		return a, err == nil
+// parseIPVSAddress reads an address and a port, all in hexadecimal digits.
+func parseIPVSAddress(text string) (netip.AddrPort, bool) {
+	colon := strings.LastIndexByte(text, ':')
+	if colon < 0 {
+		return netip.AddrPort{}, false
 	}
-	raw, err := hex.DecodeString(text)
+	port, err := strconv.ParseUint(text[colon+1:], 16, 16)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	if inner, ok := strings.CutPrefix(text[:colon], "["); ok {
+		a, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		return netip.AddrPortFrom(a, uint16(port)), err == nil
+	}
+	raw, err := hex.DecodeString(text[:colon])
 	a, ok := netip.AddrFromSlice(raw)
-	return a, err == nil && ok
+	return netip.AddrPortFrom(a, uint16(port)), err == nil && ok
 }
 
-// uncarried says what the kernel lacks; "" if nothing.
-func uncarried(want map[fileset.Socket]virtualServer) string {
+// differs says how the kernel's table is not as it should be; "" if it is. What was
+// there before must be gone.
+func differs(want, before map[fileset.Socket]virtualServer) string {
 	have, err := ipvsCarries()
 	if err != nil {
 		return noIPVS
 	}
-	var lacking []string
+	return compareIPVS(want, before, have)
+}
+
+func compareIPVS(want, before map[fileset.Socket]virtualServer, have map[fileset.Socket][]netip.AddrPort) string {
+	var lacking, other []string
 	for at, v := range want {
-		if v.realServers > 0 && !have[at] {
+		servers, there := have[at]
+		switch {
+		case len(v.realServers) == 0:
+		case !there:
 			lacking = append(lacking, at.String())
+		case !slices.Equal(servers, v.realServers):
+			other = append(other, at.String())
 		}
 	}
-	if len(lacking) == 0 {
-		return ""
+	for at := range before {
+		if _, there := have[at]; there && len(want[at].realServers) == 0 {
+			other = append(other, at.String())
+		}
 	}
-	return fmt.Sprintf("IPVS lacks %d of %d virtual servers, such as %s", len(lacking), len(want), slices.Min(lacking))
+	switch {
+	case len(lacking) > 0:
+		return fmt.Sprintf("IPVS lacks %d of %d virtual servers, such as %s", len(lacking), len(want), slices.Min(lacking))
+	case len(other) > 0:
+		return fmt.Sprintf("IPVS has other real servers for %d virtual servers, such as %s", len(other), slices.Min(other))
+	}
+	return ""
 }
 
 const noIPVS = "this machine's kernel has no IPVS: modprobe ip_vs as root; if there is no such module, the machine needs another kernel, or the Balancer another engine"
@@ -305,12 +357,12 @@ func (k *keepalived) worry(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	if lacks := uncarried(want); lacks != "" {
+	if lacks := differs(want, nil); lacks != "" {
 		return lacks + ": somebody may have changed the table; systemctl restart keepalived"
 	}
 	real := 0
 	for _, v := range want {
-		real += v.realServers
+		real += len(v.realServers)
 	}
 	version, err := k.version(ctx)
 	if err == nil && real > manyRealServers && older(version, "keepalived", linearReload) {

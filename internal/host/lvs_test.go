@@ -39,6 +39,13 @@ func at(network, address string) fileset.Socket {
 	return fileset.Socket{Network: network, Address: netip.MustParseAddrPort(address)}
 }
 
+func servers(addresses ...string) (all []netip.AddrPort) {
+	for _, a := range addresses {
+		all = append(all, netip.MustParseAddrPort(a))
+	}
+	return all
+}
+
 func virtualServersOf(t *testing.T, text string) map[fileset.Socket]virtualServer {
 	t.Helper()
 	all, err := parseVirtualServers([]byte(text))
@@ -55,9 +62,9 @@ func virtualServersOf(t *testing.T, text string) map[fileset.Socket]virtualServe
 func TestVirtualServersOfAFile(t *testing.T) {
 	web, dns, closed := at("tcp", "192.0.2.1:80"), at("udp", "[2001:db8::1]:53"), at("sctp", "[2001:db8::1]:53")
 	want := map[fileset.Socket]virtualServer{
-		web: {Socket: web, realServers: 2, restricted: true,
+		web: {Socket: web, realServers: servers("10.0.0.1:30080", "10.0.0.2:30080"), restricted: true,
 			sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.7/32")}},
-		dns:    {Socket: dns, realServers: 1, direct: true},
+		dns:    {Socket: dns, realServers: servers("[2001:db8:1::1]:53"), direct: true},
 		closed: {Socket: closed, restricted: true, sources: []netip.Prefix{}},
 	}
 	if d := cmp.Diff(want, virtualServersOf(t, virtualConf), cmp.AllowUnexported(virtualServer{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
@@ -108,15 +115,49 @@ Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port Forward Weight ActiveConn InActConn
 TCP  CB007105:0050 wrr  
   -> C6120102:7580      Masq    1      0          0         
+  -> C6120101:7580      Masq    0      0          0         
 UDP  [2001:0db8:0000:0001:0000:0000:0000:0000]:0035 wrr persistent 360 FFFFFFFF
-SCTP CB007106:0050 mh  
+  -> [2001:0db8:0000:0002:0000:0000:0000:0001]:0035      Route   1      0          0         
 FWM  00000001 rr
+  -> C6120103:7580      Masq    1      0          0         
+SCTP CB007106:0050 mh  
 `)
-	want := map[fileset.Socket]bool{
-		at("tcp", "203.0.113.5:80"): true, at("udp", "[2001:db8:0:1::]:53"): true, at("sctp", "203.0.113.6:80"): true,
+	want := map[fileset.Socket][]netip.AddrPort{
+		at("tcp", "203.0.113.5:80"):      servers("198.18.1.1:30080", "198.18.1.2:30080"),
+		at("udp", "[2001:db8:0:1::]:53"): servers("[2001:db8:0:2::1]:53"),
+		at("sctp", "203.0.113.6:80"):     nil,
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// The proof is the kernel's table: what it lacks, has beside, or still has.
+func TestKernelsTableIsCompared(t *testing.T) {
+	web, dns := at("tcp", "192.0.2.1:80"), at("udp", "[2001:db8::1]:53")
+	want := virtualServersOf(t, virtualConf)
+	table := func(change func(map[fileset.Socket][]netip.AddrPort)) map[fileset.Socket][]netip.AddrPort {
+		all := map[fileset.Socket][]netip.AddrPort{web: servers("10.0.0.1:30080", "10.0.0.2:30080"), dns: servers("[2001:db8:1::1]:53")}
+		change(all)
+		return all
+	}
+	gone := at("tcp", "192.0.2.9:80")
+	before := map[fileset.Socket]virtualServer{web: want[web], gone: {Socket: gone, realServers: servers("10.0.0.1:30099")}}
+	for name, c := range map[string]struct {
+		change func(map[fileset.Socket][]netip.AddrPort)
+		says   string // part of it; "": nothing
+	}{
+		"as it should be":      {func(map[fileset.Socket][]netip.AddrPort) {}, ""},
+		"somebody else's":      {func(all map[fileset.Socket][]netip.AddrPort) { all[at("tcp", "192.0.2.77:1")] = servers("10.9.9.9:1") }, ""},
+		"one is missing":       {func(all map[fileset.Socket][]netip.AddrPort) { delete(all, dns) }, "lacks 1 of 3 virtual servers, such as udp [2001:db8::1]:53"},
+		"an old nodePort":      {func(all map[fileset.Socket][]netip.AddrPort) { all[web] = servers("10.0.0.1:30070", "10.0.0.2:30070") }, "other real servers for 1 virtual servers, such as tcp 192.0.2.1:80"},
+		"one node less":        {func(all map[fileset.Socket][]netip.AddrPort) { all[web] = all[web][:1] }, "other real servers"},
+		"withdrawn, and there": {func(all map[fileset.Socket][]netip.AddrPort) { all[gone] = servers("10.0.0.1:30099") }, "such as tcp 192.0.2.9:80"},
+	} {
+		got := compareIPVS(want, before, table(c.change))
+		if (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
+			t.Errorf("%s: %q, want %q", name, got, c.says)
+		}
 	}
 }
 
