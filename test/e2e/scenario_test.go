@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/test/cluster"
 )
@@ -27,6 +29,7 @@ func TestS34_Scenario(t *testing.T) { scenario(t, "s34-one-port-two-services") }
 //	pod APP NODE                  starts a pod of an app
 //	answers APP ADDRESS [PORT]    waits until an address answers with an app
 //	silent ADDRESS [PORT]         waits until it does not answer
+//	withdrawn SERVICE             waits until every host has confirmed that
 func scenario(t *testing.T, name string) {
 	s := newScene(t)
 	testscript.Run(t, testscript.Params{
@@ -38,10 +41,11 @@ func scenario(t *testing.T, name string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"kubectl": s.scriptKubectl,
-			"pod":     s.scriptPod,
-			"answers": s.scriptAnswers,
-			"silent":  s.scriptSilent,
+			"kubectl":   s.scriptKubectl,
+			"pod":       s.scriptPod,
+			"answers":   s.scriptAnswers,
+			"silent":    s.scriptSilent,
+			"withdrawn": s.scriptWithdrawn,
 		},
 	})
 }
@@ -85,6 +89,20 @@ func (s *scene) scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
 			return fmt.Errorf("still answered by %s", answer.Pod)
 		}
 		return nil
+	}))
+}
+
+func (s *scene) scriptWithdrawn(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: withdrawn SERVICE")
+	}
+	ts.Check(await(s.t.Context(), func(ctx context.Context) error {
+		svc := &corev1.Service{}
+		err := env.Kube.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: args[0]}, svc)
+		if err == nil && len(svc.Finalizers) > 0 {
+			err = fmt.Errorf("finalizers %v", svc.Finalizers)
+		}
+		return err
 	}))
 }
 
