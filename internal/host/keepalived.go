@@ -306,6 +306,9 @@ func (k *keepalived) reload(ctx context.Context, want fileset.Digest) error {
 	if err := k.hangUp(ctx, want); err != nil {
 		return err
 	}
+	if !gone(before, live) {
+		return nil // the rules are those already
+	}
 	return k.load(ctx, live, nil)
 }
 

@@ -254,6 +254,16 @@ func (k *keepalived) load(ctx context.Context, live, before map[fileset.Socket]v
 	return err
 }
 
+// gone reports whether something of what was there before is there no longer.
+func gone(before, now map[fileset.Socket]virtualServer) bool {
+	for at := range before {
+		if _, there := now[at]; !there {
+			return true
+		}
+	}
+	return false
+}
+
 // ipvsCarries is what the kernel carries: real servers by virtual server.
 func ipvsCarries() (map[fileset.Socket][]netip.AddrPort, error) {
 	data, err := os.ReadFile(ipvsTable)

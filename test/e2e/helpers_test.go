@@ -98,10 +98,16 @@ func (s *scene) clean() {
 	}
 }
 
+// removeServices deletes all Services of the scene, and waits until they are gone.
 func (s *scene) removeServices(ctx context.Context) {
 	var services corev1.ServiceList
 	if err := env.Kube.List(ctx, &services, client.InNamespace(s.namespace)); err != nil {
 		s.t.Error(err)
+	}
+	for i := range services.Items { // all before any is waited for: hosts withdraw them in one go
+		if err := client.IgnoreNotFound(env.Kube.Delete(ctx, &services.Items[i])); err != nil {
+			s.t.Error(err)
+		}
 	}
 	for i := range services.Items {
 		s.remove(ctx, &services.Items[i])
