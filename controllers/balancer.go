@@ -135,6 +135,9 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 		return ctrl.Result{}, r.releaseBalancer(ctx, b)
 	}
 	again := ctrl.Result{RequeueAfter: kept.templates.tryAgain(time.Now())}
+	if waitsForOthers(b, desired) && (again.RequeueAfter == 0 || again.RequeueAfter > lookAgain) {
+		again.RequeueAfter = lookAgain
+	}
 	return again, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -58,6 +59,17 @@ func (r *balancerReconciler) comeFirst(ctx context.Context, b *v1alpha1.Balancer
 	record.Holders = append([]string{b.Name}, svc.Others...)
 	_, err := r.writeRecord(ctx, svc.Object, record)
 	return err
+}
+
+// lookAgain at the hosts of other Balancers, whose news start no reconcile of this one.
+const lookAgain = time.Second
+
+// waitsForOthers reports whether an address comes once the hosts of other Balancers
+// have let go of it: see comeFirst.
+func waitsForOthers(b *v1alpha1.Balancer, p *plan.Plan) bool {
+	return b.Spec.VirtualAddresses.Mode == v1alpha1.VRRP && slices.ContainsFunc(p.Services, func(svc *plan.Service) bool {
+		return svc.From == "" && !svc.Staying && len(svc.Others) > 0 && plan.Holders(svc.Object)[0] != b.Name
+	})
 }
 
 // reachableWith reports whether a host answers and may serve a Service still, or

@@ -38,7 +38,7 @@ type virtualServer struct {
 
 var (
 	virtualLine = regexp.MustCompile(`^virtual_server (\S+) (\d+) \{$`)
-	realLine    = regexp.MustCompile(`^    real_server (\S+) (\d+) \{$`)
+	realLine    = regexp.MustCompile(`^\s*real_server (\S+) (\d+) \{$`)
 	allowLine   = regexp.MustCompile(`^# allow (TCP|UDP|SCTP) (\S+)((?: \S+)*)$`)
 )
 
@@ -342,8 +342,8 @@ func compareIPVS(want, before map[fileset.Socket]virtualServer, have map[fileset
 			other = append(other, at.String())
 		}
 	}
-	for at := range before {
-		if _, there := have[at]; there && len(want[at].realServers) == 0 {
+	for at, was := range before {
+		if _, there := have[at]; there && len(was.realServers) > 0 && len(want[at].realServers) == 0 {
 			other = append(other, at.String())
 		}
 	}

@@ -40,6 +40,9 @@ type Request struct {
 	Recorded []netip.Addr
 	// Withdrawing: holds what is published and recorded, gets nothing new.
 	Withdrawing bool
+	// Apart: another Balancer's hosts may have its addresses. Nobody comes to
+	// share one; who shares it already stays.
+	Apart bool
 }
 
 // Problem is why somebody does not have what they asked for.

@@ -19,7 +19,8 @@ type ledger struct {
 type slot struct {
 	holders []*service // in the order of their claims
 	// whole holds every listener: a Service that leaves and whose ports are not
-	// known any more (it became an ExternalName) may be live on any.
+	// known any more (it became an ExternalName) may be live on any, and one that
+	// another Balancer has makes the address be elsewhere.
 	whole *service
 }
 
@@ -48,7 +49,7 @@ func (l *ledger) claim(a netip.Addr, s *service) {
 	}
 	sl.holders = append(sl.holders, s)
 	s.held = append(s.held, a)
-	if len(s.Ports) == 0 && sl.whole == nil {
+	if (len(s.Ports) == 0 || s.Apart) && sl.whole == nil {
 		sl.whole = s
 	}
 	for _, p := range s.Ports {

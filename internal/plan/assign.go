@@ -57,7 +57,9 @@ func Assign(s *Snapshot) *Assignments {
 		if problem != nil {
 			a.invalid[svc.UID] = problem
 		}
-		requests = append(requests, s.request(svc, wanted, problem != nil || frozen(role, svc)))
+		request := s.request(svc, wanted, problem != nil || frozen(role, svc))
+		request.Apart = role == arriving || role == waiting || role == elsewhere
+		requests = append(requests, request)
 	}
 	a.ByService, a.Usage = ipam.Assign(slices.Concat(s.Pools, s.guests), requests)
 	return a

@@ -108,6 +108,18 @@ func occupied(svc *corev1.Service) []netip.Addr {
 	return append(HeldAddresses(svc), Published(svc)...)
 }
 
+// WithAddressesOf are the Balancers of whose pools a held Service has addresses.
+func WithAddressesOf(svc *corev1.Service, pools []*ipam.Pool) (names []string) {
+	for _, a := range occupied(svc) {
+		for _, p := range pools {
+			if p.Contains(a) {
+				names = append(names, p.Balancer)
+			}
+		}
+	}
+	return names
+}
+
 // has are the addresses that a held Service has: of each family the first on
 // record, for those behind it are being left, or what was published.
 func has(svc *corev1.Service) (out []netip.Addr) {

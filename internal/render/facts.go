@@ -134,6 +134,8 @@ func lvsFacts(file []byte) facts {
 			f.exactly(words...)
 		case words[0] == "real_server":
 			f.must(words...)
+		case words[0] == "inhibit_on_failure": // what fails stays in the kernel's table, which is the proof
+			f.must(words[0])
 		}
 	}
 	return f

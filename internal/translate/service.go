@@ -255,17 +255,26 @@ func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leav
 		family = discoveryv1.AddressTypeIPv4
 	}
 	ready, leaving = map[string]int{}, map[string]int{}
-	seen := map[string]bool{}
+	type endpoint struct {
+		address string
+		ready   bool
+	}
+	seen := map[endpoint]bool{}
 	for _, s := range slices {
 		if s.AddressType != family {
 			continue
 		}
 		for _, e := range s.Endpoints {
-			// One with several ports, or about to change its slice, is in two of them.
-			if e.NodeName == nil || len(e.Addresses) == 0 || seen[e.Addresses[0]] {
+			if e.NodeName == nil || len(e.Addresses) == 0 {
 				continue
 			}
 			isReady := e.Conditions.Ready == nil || *e.Conditions.Ready
+			// One with several ports, or about to change its slice, is in two of them; one
+			// that comes may have the address of one that goes, in the node's network.
+			key := endpoint{e.Addresses[0], isReady && !deref(e.Conditions.Terminating)}
+			if seen[key] {
+				continue
+			}
 			serves := e.Conditions.Serving == nil && isReady || deref(e.Conditions.Serving)
 			switch terminates := deref(e.Conditions.Terminating); {
 			case isReady && !terminates:
@@ -275,7 +284,7 @@ func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leav
 			default:
 				continue
 			}
-			seen[e.Addresses[0]] = true
+			seen[key] = true
 		}
 	}
 	return ready, leaving
