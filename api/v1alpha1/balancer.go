@@ -148,7 +148,7 @@ type Host struct {
 	Drain bool `json:"drain,omitempty"`
 
 	// local runs the host's end inside the controller's own process: for a
-	// sidecar beside nginx, or one machine.
+	// sidecar beside the daemon, or one machine.
 	// +optional
 	Local *LocalHost `json:"local,omitempty"`
 }

@@ -60,10 +60,13 @@ type Duration string
 // set is decided by the next level: the policy for the port, the policy for the
 // Service, the defaults of the Balancer, what is built in.
 type UpstreamSettings struct {
-	// algorithm that chooses the node for a new connection. Built in: RoundRobin.
+	// algorithm that chooses the node for a new connection. DestinationHash,
+	// ShortestExpectedDelay and NeverQueue are for the engine lvs alone. Built in:
+	// RoundRobin.
 	// +optional
 	Algorithm Algorithm `json:"algorithm,omitempty"`
-	// mode TCP forwards bytes; HTTP understands requests. Built in: TCP.
+	// mode TCP forwards bytes; HTTP understands requests, with the engine haproxy
+	// alone. Built in: TCP.
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
 	// +optional
@@ -93,6 +96,8 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Maximum=15
 	Retries *int32 `json:"retries,omitempty"`
 	// drain is how long established connections to a node that is leaving live on.
+	// No engine can bound that yet: where it is set, Unsupported says what happens
+	// to them.
 	// +optional
 	Drain Duration `json:"drain,omitempty"`
 }
@@ -128,17 +133,20 @@ type HealthCheck struct {
 	// http says what an HTTP check asks for, and that it is one.
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
+	// interval between two checks. Built in: 2s.
 	// +optional
 	Interval Duration `json:"interval,omitempty"`
+	// timeout of one check. Built in: 1s.
 	// +optional
 	Timeout Duration `json:"timeout,omitempty"`
 	// rise is how many checks in a row must pass before a node is used again.
+	// Built in: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Rise *int32 `json:"rise,omitempty"`
 	// fall is how many checks (with passive checks: connections) in a row must
-	// fail before a node is left out. Built in: 1 with passive checks.
+	// fail before a node is left out. Built in: 3; 1 with passive checks (nginx).
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100

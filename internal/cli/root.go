@@ -68,10 +68,10 @@ func newRoot(name string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "external-lb",
 		Short: "type: LoadBalancer with the balancers that you already trust",
-		Long: `external-lb makes Services of type LoadBalancer work on bare metal, with nginx or
-HAProxy on hosts outside the cluster. It renders their configuration with every
-NodeIP:NodePort, delivers it over SSH, proves that it is live, and then writes
-the address into the Service's status.
+		Long: `external-lb makes Services of type LoadBalancer work on bare metal, with nginx,
+HAProxy or LVS on hosts outside the cluster. It renders their configuration with
+every NodeIP:NodePort, delivers it over SSH, proves that it is live, and then
+writes the address into the Service's status.
 
 Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.`,
 		Example: `  external-lb status

@@ -17,7 +17,7 @@ import (
 
 // InstallOptions say how a machine is to be prepared.
 type InstallOptions struct {
-	// Engine is nginx or haproxy; default: what the machine's settings say, or nginx.
+	// Engine is nginx, haproxy or lvs; default: what the machine's settings say, or nginx.
 	Engine string
 	// AuthorizedKeys may deliver: each is a public key, or the name of a file with
 	// public keys, one a line.
