@@ -243,6 +243,18 @@ func TestS33_AddressesOfAMovedPool(t *testing.T) {
 			}
 			m.record(fresh, "next*") // the oldest of its class has no pool
 		})
+		// Where Services share, another port is no way to it either.
+		t.Run(name+", one address for all", func(t *testing.T) {
+			fresh := service("fresh", onPort(8443))
+			m := newMove(t, svc.DeepCopy(), fresh)
+			m.balancers = append(m.balancers, balancer("other", 5))
+			m.pools[0].Spec.Balancer, m.pools[0].Spec.Sharing = "next", v1alpha1.SharingPorts
+			m.pools[0].Spec.Addresses = []v1alpha1.AddressRange{"192.0.2.0"}
+			m.looks("next", true)
+			if got := has(fresh); len(got) > 0 {
+				t.Errorf("a new Service got %v", got)
+			}
+		})
 	}
 }
 

@@ -171,6 +171,23 @@ func TestS21_DrainingNodes(t *testing.T) {
 }
 
 // Clients that come back to their node are not moved when an endpoint comes or goes.
+// In a node's own network, an endpoint that comes has the address of one that goes.
+func TestS21_AddressThatComesAndGoes(t *testing.T) {
+	yes, no := new(true), new(false)
+	for name, slice := range map[string]*sliceBuilder{
+		"goes first":  MakeSlice("a", discoveryv1.AddressTypeIPv4).On("n1", no, yes, yes).On("n1", yes, yes, no),
+		"comes first": MakeSlice("a", discoveryv1.AddressTypeIPv4).On("n1", yes, yes, no).On("n1", no, yes, yes),
+	} {
+		for i := range slice.Endpoints {
+			slice.Endpoints[i].Addresses = []string{"10.0.0.1"}
+		}
+		ready, leaving := countEndpoints([]*discoveryv1.EndpointSlice{&slice.EndpointSlice}, true)
+		if ready["n1"] != 1 || leaving["n1"] != 1 {
+			t.Errorf("%s: ready %v, leaving %v", name, ready, leaving)
+		}
+	}
+}
+
 func TestS19_NoWeightsWhereClientsComeBack(t *testing.T) {
 	slice := MakeSlice("a", discoveryv1.AddressTypeIPv4).Ready("n1", "n1", "n2")
 	MakeInput(MakeService("web").Port(80).Local().Sticky().On("192.0.2.1")).Slices("web", slice).Only(t).
