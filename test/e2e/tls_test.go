@@ -75,7 +75,8 @@ func TestTLS_IsTerminatedAndRenewed(t *testing.T) {
 		}
 		return nil
 	})
-	for _, host := range env.Hosts() {
+	for _, h := range getBalancer(t, balancer).Spec.Hosts {
+		host := h.Name
 		files := keyFiles(t, host)
 		if len(files) == 0 || files[0] == "" {
 			t.Errorf("%s has no key", host)

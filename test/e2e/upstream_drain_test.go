@@ -92,6 +92,7 @@ func (s *scene) newConnectionsGo(pod, address string, port int32) {
 // A pod terminates on a node that has no other: new connections go to other nodes,
 // and those that it has stay.
 func TestS21_TerminatingEndpointsKeepTheirConnections(t *testing.T) {
+	recorded(t)
 	for _, policy := range []corev1.ServiceExternalTrafficPolicy{corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal} {
 		t.Run(string(policy), func(t *testing.T) {
 			s := newScene(t)

@@ -85,10 +85,12 @@ func (d *deployment) carriers() (nodes []string) {
 }
 
 func TestE12_RollingUpdateWithCluster(t *testing.T) {
+	recorded(t)
 	rollingUpdate(t, corev1.ServiceExternalTrafficPolicyCluster, "alone", "a node is deleted", "200 Services come and go")
 }
 
 func TestE13_RollingUpdateWithLocal(t *testing.T) {
+	recorded(t)
 	rollingUpdate(t, corev1.ServiceExternalTrafficPolicyLocal, "alone", "a node is deleted", "the manager restarts")
 }
 
