@@ -81,7 +81,7 @@ func checksAsOftenAsTold(f *field) {
 		return nil
 	})
 	if took := time.Since(start); took > within {
-		f.t.Errorf("%d checks took %v, want one each 100ms", checks, took)
+		f.t.Errorf("%d checks took %v, want one each 500ms at most", checks, took)
 	}
 }
 
@@ -120,7 +120,7 @@ func goesLate(f *field) {
 	f.bar("node2", f.checkedPort(), reset)
 	f.on("node1", "node3")
 	if took := time.Since(start); took < 2500*time.Millisecond {
-		f.t.Errorf("left out after %v, want after %d checks, one each 100ms", took, manyChecks)
+		f.t.Errorf("left out after %v, want after as many checks as take 3s", took)
 	}
 }
 

@@ -204,6 +204,10 @@ func (s *scene) fieldPolicy(name, settings string) *v1alpha1.UpstreamPolicy {
 	s.t.Helper()
 	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
 	must(s.t, yaml.UnmarshalStrict([]byte(settings), &policy.Spec))
+	if engine.name == v1alpha1.EngineLVS && policy.Spec.HealthCheck == nil {
+		// The check is not what is shown, and LVS asks for each Service by itself.
+		policy.Spec.HealthCheck = &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone}
+	}
 	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: name}}
 	must(s.t, env.Kube.Create(s.t.Context(), policy))
 	return policy
