@@ -34,6 +34,7 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 			weighed(algorithm(tcp(v6, nodes6...), lb.Random))),
 		"S19-weights-udp":   one(weighed(udp(at, nodes...))),
 		"S21-draining":      one(draining(weighed(tcp(at, nodes...)))),
+		"S21-all-drain":     one(draining(tcp(at, nodes[0]))),
 		"proxy-protocol-v2": set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
 		"check-tcp":         set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }),
 		"check-http":        set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckHTTP }),

@@ -99,12 +99,15 @@ func newLVSFrontend(f *lb.Frontend) (lvsFrontend, error) {
 	if v.Scheduler == "" {
 		return v, fmt.Errorf("no scheduler for %.40q", f.Settings.Algorithm)
 	}
+	// keepalived refuses a virtual server whose weights are all 0. Where every node
+	// drains, none is better than another, and the check takes them out.
+	oneStays := slices.ContainsFunc(f.Backends, func(b lb.Backend) bool { return !b.Draining })
 	for _, b := range f.Backends {
 		if f.Direct && b.Address.Port() != f.Listener.Port {
 			return v, fmt.Errorf("backend %s: packets that reach a node as they came have the port %d", b.Address, f.Listener.Port)
 		}
 		server := lvsServer{b.Address, b.Share()}
-		if b.Draining {
+		if b.Draining && oneStays {
 			server.Weight = 0
 		}
 		v.Backends = append(v.Backends, server)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -84,4 +85,23 @@ func TestLVS_CarriesSCTP(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// weightOf a real server in a host's kernel; -1 if it is not there.
+func weightOf(t *testing.T, host, realServer string) int {
+	t.Helper()
+	h, err := env.Host(host)
+	must(t, err)
+	table, err := h.ReadFile(t.Context(), "/proc/net/ip_vs")
+	must(t, err)
+	at := netip.MustParseAddrPort(realServer)
+	want := fmt.Sprintf("%X:%04X", at.Addr().AsSlice(), at.Port())
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 3 && f[0] == "->" && f[1] == want {
+			weight, err := strconv.Atoi(f[3])
+			must(t, err)
+			return weight
+		}
+	}
+	return -1
 }

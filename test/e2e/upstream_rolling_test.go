@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -60,8 +61,27 @@ func (d *deployment) roll() {
 			young.node = nodes[(slices.Index(nodes, old.node)+1)%len(nodes)]
 		}
 		d.pod("web", young.pod, young.node)
+		d.isUsed(young.node)
 		d.drain(old)
 		d.pods[i] = young
+	}
+}
+
+// isUsed waits until hosts that judge nodes by themselves have found a node to be
+// well, for which a deployment has minReadySeconds.
+func (d *deployment) isUsed(node string) {
+	d.t.Helper()
+	if engine.name != v1alpha1.EngineLVS {
+		return // what comes is used at once
+	}
+	at := netip.AddrPortFrom(env.Addrs(node)[0], uint16(d.get(d.svc).Spec.Ports[0].NodePort)).String()
+	for _, host := range getBalancer(d.t, balancer).Spec.Hosts {
+		eventually(d.t, func(ctx context.Context) error {
+			if weight := weightOf(d.t, host.Name, at); weight < 1 {
+				return fmt.Errorf("%s gives %s the weight %d", host.Name, node, weight)
+			}
+			return nil
+		})
 	}
 }
 
@@ -150,6 +170,12 @@ func (d *deployment) manyServices(count int) {
 	pool.Spec.Addresses = []v1alpha1.AddressRange{"10.64.1.0/24"}
 	must(t, env.Kube.Create(t.Context(), pool))
 	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
+	if engine.name == v1alpha1.EngineLVS { // asks every node for every Service: as its page says
+		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults.HealthCheck = &v1alpha1.HealthCheck{Interval: "30s"} })
+		t.Cleanup(func() {
+			changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults.HealthCheck = nil })
+		})
+	}
 	all := make([]*corev1.Service, count)
 	for i := range all {
 		all[i] = d.service(fmt.Sprintf("other-%d", i), withAnnotation(v1alpha1.AddressPoolAnnotation, pool.Name))
