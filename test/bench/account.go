@@ -91,7 +91,7 @@ type daemon struct {
 	change func(*v1alpha1.Balancer)
 }
 
-const checkAndReload = "its check and a reload of the same files"
+const checkAndReload = "its check and a reload of the same files by hand"
 
 var daemons = map[string]daemon{
 	"nginx": {
@@ -129,7 +129,7 @@ end=$(date +%s.%N)
 echo "$end $begin" | awk '{print $1-$2}'`,
 	},
 	"lvs": {
-		floorIs: "its check of the same files (when a reload has ended, keepalived does not say), on an emulated machine; spec.nodes.maxPerService is 3",
+		floorIs: "its check of the same files by hand (when a reload has ended, keepalived does not say), on an emulated machine; spec.nodes.maxPerService is 3",
 		tune:    "true",
 		floor: `
 begin=$(date +%s.%N)

@@ -135,7 +135,7 @@ func (b *bench) print() error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Printf("%s; floor: %s by hand\n", b.options.engine, b.daemon.floorIs)
+	fmt.Printf("%s; floor: %s\n", b.options.engine, b.daemon.floorIs)
 	data, err := json.MarshalIndent(b.results, "", "  ")
 	if err != nil {
 		return err
