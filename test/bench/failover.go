@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -38,7 +36,7 @@ func (b *bench) failOver(interval string) func(context.Context) (Result, error) 
 		if err != nil {
 			return r, err
 		}
-		load := b.startLoad(ctx, address)
+		load := startLoad(func() error { return b.onceWithin(ctx, address) })
 		if err := until(ctx, "clients are answered", func() (bool, error) { return load.answers() > 20, nil }); err != nil {
 			return r, err
 		}
@@ -51,52 +49,11 @@ func (b *bench) failOver(interval string) func(context.Context) (Result, error) 
 			return r, err
 		}
 		load.stop()
-		r.Failed, r.Requests = load.failed, load.failed+len(load.times)
+		r.Requests, r.Failed = load.requests(), load.failed
 		r.Total = longestGap(load.times)
 		r.Name += fmt.Sprintf(": %d requests, %d failed", r.Requests, r.Failed)
 		return r, nil
 	}
-}
-
-// load is requests without a pause.
-type load struct {
-	mu     sync.Mutex
-	times  []time.Time // of answers
-	failed int
-	stop   func() // and then they are in order
-}
-
-func (l *load) answers() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.times)
-}
-
-func (b *bench) startLoad(ctx context.Context, address string) *load {
-	ctx, cancel := context.WithCancel(ctx)
-	l := &load{}
-	var all sync.WaitGroup
-	for range askers {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				err := b.onceWithin(ctx, address)
-				l.mu.Lock()
-				switch {
-				case err == nil:
-					l.times = append(l.times, time.Now())
-				case ctx.Err() == nil:
-					l.failed++
-				}
-				l.mu.Unlock()
-			}
-		})
-	}
-	l.stop = func() {
-		cancel()
-		all.Wait()
-		slices.SortFunc(l.times, time.Time.Compare)
-	}
-	return l
 }
 
 func (b *bench) onceWithin(ctx context.Context, address string) error {

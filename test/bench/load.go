@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,7 +37,7 @@ func (b *bench) underLoad(ctx context.Context) (Result, error) {
 		return r, err
 	}
 	began := time.Now()
-	stop := b.ask(ctx, address)
+	load := startLoad(func() error { return b.once(ctx, address) })
 	tick := time.NewTicker(changesTime / changes)
 	defer tick.Stop()
 	for i := range changes {
@@ -50,9 +50,9 @@ func (b *bench) underLoad(ctx context.Context) (Result, error) {
 		return r, err
 	}
 	r.Total = since(began)
-	var first error
-	if r.Requests, r.Failed, first = stop(); first != nil {
-		fmt.Printf("a request that failed: %v\n", first)
+	load.stop()
+	if r.Requests, r.Failed = load.requests(), load.failed; load.first != nil {
+		fmt.Printf("a request that failed: %v\n", load.first)
 	}
 	if r.OldWorkers, err = b.oldWorkers(ctx); err != nil {
 		return r, err
@@ -121,34 +121,57 @@ func (b *bench) once(ctx context.Context, address string) error {
 	return err
 }
 
-// ask starts clients. What it returns ends them, and says how they fared.
-func (b *bench) ask(ctx context.Context, address string) (stop func() (requests, failed int, first error)) {
-	var asked, failed atomic.Int64
-	var first atomic.Pointer[error]
-	ended := make(chan struct{})
-	var all sync.WaitGroup
+// load is requests without a pause, by several clients.
+type load struct {
+	mu     sync.Mutex
+	times  []time.Time // of answers
+	failed int
+	first  error // of those that failed
+	ended  chan struct{}
+	all    sync.WaitGroup
+}
+
+func startLoad(ask func() error) *load {
+	l := &load{ended: make(chan struct{})}
 	for range askers {
-		all.Go(func() {
+		l.all.Go(func() {
 			for {
 				select {
-				case <-ended:
+				case <-l.ended:
 					return
 				default:
 				}
-				asked.Add(1)
-				if err := b.once(ctx, address); err != nil {
-					failed.Add(1)
-					first.CompareAndSwap(nil, &err)
-				}
+				l.note(ask())
 			}
 		})
 	}
-	return func() (int, int, error) {
-		close(ended)
-		all.Wait()
-		if e := first.Load(); e != nil {
-			return int(asked.Load()), int(failed.Load()), *e
-		}
-		return int(asked.Load()), int(failed.Load()), nil
+	return l
+}
+
+func (l *load) note(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.times = append(l.times, time.Now())
+		return
+	}
+	if l.failed++; l.first == nil {
+		l.first = err
 	}
 }
+
+func (l *load) answers() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.times)
+}
+
+// stop waits for the requests that are on their way, and puts the answers in order.
+func (l *load) stop() {
+	close(l.ended)
+	l.all.Wait()
+	slices.SortFunc(l.times, time.Time.Compare)
+}
+
+// requests are counted once it has stopped.
+func (l *load) requests() int { return len(l.times) + l.failed }
