@@ -166,7 +166,10 @@ func readVirtualServers(dir string) (map[fileset.Socket]virtualServer, error) {
 }
 
 // packetRules are the rules for virtual servers, as nft reads them. The table is
-// replaced as a whole.
+// replaced as a whole. What comes to the chain "missed", IPVS has not taken, since
+// keepalived is about to tell it: refused, the kernel does not remember the
+// connection, and a client that goes on asking from the same port is not kept from
+// the rule for answers, which counts for the first packet only.
 func packetRules(all map[fileset.Socket]virtualServer) string {
 	elements := map[string][]string{}
 	add := func(set string, v virtualServer, more ...string) {
@@ -179,8 +182,11 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 	}
 	for _, v := range all {
 		port := strconv.Itoa(int(v.Address.Port()))
-		if !v.direct && len(v.realServers) > 0 {
-			add("nat", v)
+		if len(v.realServers) > 0 {
+			add("carried", v, v.Network, port)
+			if !v.direct {
+				add("nat", v)
+			}
 		}
 		if v.restricted {
 			add("restricted", v, v.Network, port)
@@ -194,6 +200,7 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 	for _, family := range []struct{ digit, kind string }{{"4", "ipv4_addr"}, {"6", "ipv6_addr"}} {
 		for _, set := range []struct{ name, kind string }{
 			{"nat", family.kind},
+			{"carried", family.kind + " . inet_proto . inet_service"},
 			{"restricted", family.kind + " . inet_proto . inet_service"},
 			{"allowed", family.kind + " . inet_proto . inet_service . " + family.kind + "\n        flags interval"},
 		} {
@@ -212,6 +219,11 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
         ip6 daddr . meta l4proto . th dport . ip6 saddr @allowed6 accept
         ip daddr . meta l4proto . th dport @restricted4 jump refuse
         ip6 daddr . meta l4proto . th dport @restricted6 jump refuse
+    }
+    chain missed {
+        type filter hook input priority 200; policy accept;
+        ip daddr . meta l4proto . th dport @carried4 jump refuse
+        ip6 daddr . meta l4proto . th dport @carried6 jump refuse
     }
     chain refuse {
         meta l4proto tcp reject with tcp reset
@@ -271,6 +283,9 @@ func (k *keepalived) worry(ctx context.Context) string {
 	}
 	if lacks := differs(want, nil); lacks != "" {
 		return lacks + ": somebody may have changed the table; systemctl restart keepalived"
+	}
+	if words := crowded(trackedConnections, mostConnections); words != "" {
+		return words
 	}
 	real := 0
 	for _, v := range want {

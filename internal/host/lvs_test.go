@@ -85,7 +85,8 @@ func TestPacketRules(t *testing.T) {
 				t.Errorf("%s: %v: %s\n%s", name, err, out, text)
 			}
 		}
-		for _, element := range []string{"{ 192.0.2.1 }", "192.0.2.1 . tcp . 80 . 198.51.100.0/24, 192.0.2.1 . tcp . 80 . 203.0.113.7/32", "2001:db8::1 . sctp . 53"} {
+		for _, element := range []string{"{ 192.0.2.1 }", "192.0.2.1 . tcp . 80 . 198.51.100.0/24, 192.0.2.1 . tcp . 80 . 203.0.113.7/32", "2001:db8::1 . sctp . 53",
+			"elements = { 192.0.2.1 . tcp . 80 }", "elements = { 2001:db8::1 . udp . 53 }"} {
 			if strings.Contains(text, element) != (name == "some") {
 				t.Errorf("%s: %q:\n%s", name, element, text)
 			}

@@ -40,7 +40,7 @@ func (f flow) answeredBy(pod string) {
 }
 
 func (f flow) ask() (answer cluster.Answer, err error) {
-	if err := f.SetDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+	if err := f.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		return answer, err
 	}
 	if _, err := f.Write([]byte("hello\n")); err != nil {
