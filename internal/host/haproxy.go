@@ -207,8 +207,8 @@ func (h *haproxy) worry(ctx context.Context) string {
 		all, err := h.slotsOf(ctx, p.name())
 		all = slices.DeleteFunc(all, func(s slot) bool { return s.maint })
 		if err == nil && len(all) > 0 && !slices.ContainsFunc(all, func(s slot) bool { return !s.down }) {
-			return fmt.Sprintf("every node fails its health check on port %d (%s and so on), so nothing answers: do the nodes' firewalls let this host through? `healthCheck: {type: None}` in spec.defaults of the Balancer does without",
-				all[0].at.Port(), all[0].at)
+			return fmt.Sprintf("every node fails its health check on port %d (%s and so on), so nothing answers: %s",
+				all[0].at.Port(), all[0].at, checkAdvice)
 		}
 	}
 	return ""

@@ -15,8 +15,14 @@ import (
 // ipvsTable is what the kernel carries. Any user can read it.
 const ipvsTable = "/proc/net/ip_vs"
 
-// ipvsCarries is what the kernel carries: real servers by virtual server.
-func ipvsCarries() (map[fileset.Socket][]netip.AddrPort, error) {
+// kernelServer is a virtual server of the kernel's.
+type kernelServer struct {
+	realServers []netip.AddrPort // sorted, each once
+	closed      int              // how many of them get no new connections
+}
+
+// ipvsCarries is what the kernel carries.
+func ipvsCarries() (map[fileset.Socket]kernelServer, error) {
 	data, err := os.ReadFile(ipvsTable)
 	if err != nil {
 		return nil, err
@@ -26,8 +32,8 @@ func ipvsCarries() (map[fileset.Socket][]netip.AddrPort, error) {
 
 // parseIPVS reads lines such as "TCP  CB007105:0050 rr" and "TCP  [2001:…]:0050 rr",
 // each followed by its real servers: "  -> C6120102:7580 Masq 1 0 0".
-func parseIPVS(text string) map[fileset.Socket][]netip.AddrPort {
-	all := map[fileset.Socket][]netip.AddrPort{}
+func parseIPVS(text string) map[fileset.Socket]kernelServer {
+	all := map[fileset.Socket]kernelServer{}
 	var of *fileset.Socket // nil: of none that is ours to know
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -37,17 +43,23 @@ func parseIPVS(text string) map[fileset.Socket][]netip.AddrPort {
 		at, ok := parseIPVSAddress(fields[1])
 		switch network := strings.ToLower(fields[0]); {
 		case network == "->" && ok && of != nil:
-			all[*of] = append(all[*of], at)
+			v := all[*of]
+			v.realServers = append(v.realServers, at)
+			if len(fields) > 3 && fields[3] == "0" {
+				v.closed++
+			}
+			all[*of] = v
 		case network == "->":
 		case ok && slices.Contains(fileset.Networks, network):
 			of = &fileset.Socket{Network: network, Address: at}
-			all[*of] = nil
+			all[*of] = kernelServer{}
 		default:
 			of = nil
 		}
 	}
-	for at, servers := range all {
-		all[at] = sortedOnce(servers)
+	for at, v := range all {
+		v.realServers = sortedOnce(v.realServers)
+		all[at] = v
 	}
 	return all
 }
@@ -81,15 +93,15 @@ func differs(want, before map[fileset.Socket]virtualServer) string {
 	return compareIPVS(want, before, have)
 }
 
-func compareIPVS(want, before map[fileset.Socket]virtualServer, have map[fileset.Socket][]netip.AddrPort) string {
+func compareIPVS(want, before map[fileset.Socket]virtualServer, have map[fileset.Socket]kernelServer) string {
 	var lacking, other []string
 	for at, v := range want {
-		servers, there := have[at]
+		is, there := have[at]
 		switch {
 		case len(v.realServers) == 0:
 		case !there:
 			lacking = append(lacking, at.String())
-		case !slices.Equal(servers, v.realServers):
+		case !slices.Equal(is.realServers, v.realServers):
 			other = append(other, at.String())
 		}
 	}
@@ -106,5 +118,26 @@ func compareIPVS(want, before map[fileset.Socket]virtualServer, have map[fileset
 	}
 	return ""
 }
+
+// allClosed says when no node gets connections for any of the virtual servers: then
+// nothing answers, and more often than not it is the check that does not get through.
+func allClosed(want map[fileset.Socket]virtualServer, have map[fileset.Socket]kernelServer) string {
+	port := uint16(0)
+	for at, v := range want {
+		if is := have[at]; is.closed < len(is.realServers) {
+			return ""
+		}
+		if len(v.realServers) > 0 {
+			port = max(port, v.checkPort)
+		}
+	}
+	if port == 0 {
+		return "" // no check
+	}
+	return fmt.Sprintf("every node fails its health check on port %d, so nothing answers: %s", port, checkAdvice)
+}
+
+// checkAdvice is for hosts on which every node fails its check.
+const checkAdvice = "do the nodes' firewalls let this host through? `healthCheck: {type: None}` in spec.defaults of the Balancer does without"
 
 const noIPVS = "this machine's kernel has no IPVS: modprobe ip_vs as root; if there is no such module, the machine needs another kernel, or the Balancer another engine"

@@ -28,6 +28,7 @@ type virtualServer struct {
 	fileset.Socket
 	direct      bool
 	realServers []netip.AddrPort // sorted, each once
+	checkPort   uint16           // at which their nodes are asked; 0: they are not, or at their own
 	restricted  bool
 	sources     []netip.Prefix
 }
@@ -87,6 +88,12 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 			v.sources, v.restricted = allowed[v.Socket]
 		case "lvs_method":
 			v.direct = value == "DR"
+		case "connect_port":
+			port, err := strconv.ParseUint(value, 10, 16)
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			v.checkPort = uint16(port)
 		}
 	}
 	for i := range all {
@@ -281,8 +288,15 @@ func (k *keepalived) worry(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	if lacks := differs(want, nil); lacks != "" {
+	have, err := ipvsCarries()
+	if err != nil {
+		return noIPVS
+	}
+	if lacks := compareIPVS(want, nil, have); lacks != "" {
 		return lacks + ": somebody may have changed the table; systemctl restart keepalived"
+	}
+	if words := allClosed(want, have); words != "" {
+		return words
 	}
 	if words := crowded(trackedConnections, mostConnections); words != "" {
 		return words

@@ -123,12 +123,12 @@ FWM  00000001 rr
   -> C6120103:7580      Masq    1      0          0         
 SCTP CB007106:0050 mh  
 `)
-	want := map[fileset.Socket][]netip.AddrPort{
-		at("tcp", "203.0.113.5:80"):      servers("198.18.1.1:30080", "198.18.1.2:30080"),
-		at("udp", "[2001:db8:0:1::]:53"): servers("[2001:db8:0:2::1]:53"),
-		at("sctp", "203.0.113.6:80"):     nil,
+	want := map[fileset.Socket]kernelServer{
+		at("tcp", "203.0.113.5:80"):      {servers("198.18.1.1:30080", "198.18.1.2:30080"), 1},
+		at("udp", "[2001:db8:0:1::]:53"): {servers("[2001:db8:0:2::1]:53"), 0},
+		at("sctp", "203.0.113.6:80"):     {},
 	}
-	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(kernelServer{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
@@ -137,27 +137,57 @@ SCTP CB007106:0050 mh
 func TestKernelsTableIsCompared(t *testing.T) {
 	web, dns := at("tcp", "192.0.2.1:80"), at("udp", "[2001:db8::1]:53")
 	want := virtualServersOf(t, virtualConf)
-	table := func(change func(map[fileset.Socket][]netip.AddrPort)) map[fileset.Socket][]netip.AddrPort {
-		all := map[fileset.Socket][]netip.AddrPort{web: servers("10.0.0.1:30080", "10.0.0.2:30080"), dns: servers("[2001:db8:1::1]:53")}
+	table := func(change func(map[fileset.Socket]kernelServer)) map[fileset.Socket]kernelServer {
+		all := map[fileset.Socket]kernelServer{web: {realServers: servers("10.0.0.1:30080", "10.0.0.2:30080")}, dns: {realServers: servers("[2001:db8:1::1]:53")}}
 		change(all)
 		return all
 	}
 	gone := at("tcp", "192.0.2.9:80")
 	before := map[fileset.Socket]virtualServer{web: want[web], gone: {Socket: gone, realServers: servers("10.0.0.1:30099")}}
 	for name, c := range map[string]struct {
-		change func(map[fileset.Socket][]netip.AddrPort)
+		change func(map[fileset.Socket]kernelServer)
 		says   string // part of it; "": nothing
 	}{
-		"as it should be":      {func(map[fileset.Socket][]netip.AddrPort) {}, ""},
-		"somebody else's":      {func(all map[fileset.Socket][]netip.AddrPort) { all[at("tcp", "192.0.2.77:1")] = servers("10.9.9.9:1") }, ""},
-		"one is missing":       {func(all map[fileset.Socket][]netip.AddrPort) { delete(all, dns) }, "lacks 1 of 3 virtual servers, such as udp [2001:db8::1]:53"},
-		"an old nodePort":      {func(all map[fileset.Socket][]netip.AddrPort) { all[web] = servers("10.0.0.1:30070", "10.0.0.2:30070") }, "other real servers for 1 virtual servers, such as tcp 192.0.2.1:80"},
-		"one node less":        {func(all map[fileset.Socket][]netip.AddrPort) { all[web] = all[web][:1] }, "other real servers"},
-		"withdrawn, and there": {func(all map[fileset.Socket][]netip.AddrPort) { all[gone] = servers("10.0.0.1:30099") }, "such as tcp 192.0.2.9:80"},
+		"as it should be": {func(map[fileset.Socket]kernelServer) {}, ""},
+		"somebody else's": {func(all map[fileset.Socket]kernelServer) {
+			all[at("tcp", "192.0.2.77:1")] = kernelServer{realServers: servers("10.9.9.9:1")}
+		}, ""},
+		"one is missing": {func(all map[fileset.Socket]kernelServer) { delete(all, dns) }, "lacks 1 of 3 virtual servers, such as udp [2001:db8::1]:53"},
+		"an old nodePort": {func(all map[fileset.Socket]kernelServer) {
+			all[web] = kernelServer{realServers: servers("10.0.0.1:30070", "10.0.0.2:30070")}
+		}, "other real servers for 1 virtual servers, such as tcp 192.0.2.1:80"},
+		"one node less": {func(all map[fileset.Socket]kernelServer) {
+			all[web] = kernelServer{realServers: servers("10.0.0.1:30080")}
+		}, "other real servers"},
+		"withdrawn, and there": {func(all map[fileset.Socket]kernelServer) {
+			all[gone] = kernelServer{realServers: servers("10.0.0.1:30099")}
+		}, "such as tcp 192.0.2.9:80"},
 	} {
 		got := compareIPVS(want, before, table(c.change))
 		if (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
 			t.Errorf("%s: %q, want %q", name, got, c.says)
+		}
+	}
+}
+
+// A host on which every node fails its check says so; one node that does not is enough.
+func TestEveryNodeFailsItsCheck(t *testing.T) {
+	web, dns := at("tcp", "192.0.2.1:80"), at("udp", "[2001:db8::1]:53")
+	want := virtualServersOf(t, strings.ReplaceAll(virtualConf, "weight 1\n", "weight 1\n        HTTP_GET {\n            connect_port 10256\n        }\n"))
+	table := func(webClosed, dnsClosed int) map[fileset.Socket]kernelServer {
+		return map[fileset.Socket]kernelServer{web: {want[web].realServers, webClosed}, dns: {want[dns].realServers, dnsClosed}}
+	}
+	if words := allClosed(want, table(2, 1)); !strings.HasPrefix(words, "every node fails its health check on port 10256, so nothing answers: ") {
+		t.Errorf("all fail: %q", words)
+	}
+	for name, words := range map[string]string{
+		"a node serves":         allClosed(want, table(1, 1)),
+		"a Service is served":   allClosed(want, table(2, 0)),
+		"nothing is checked":    allClosed(virtualServersOf(t, virtualConf), table(2, 1)),
+		"there are no Services": allClosed(nil, nil),
+	} {
+		if words != "" {
+			t.Errorf("%s: %q", name, words)
 		}
 	}
 }
