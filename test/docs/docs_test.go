@@ -68,6 +68,13 @@ func TestManifestsAreTaken(t *testing.T) {
 	kubectl("", "apply", "--server-side", "-k", filepath.Join(root, "config/default"))
 	kubectl("", "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 	kubectl("", "apply", "--dry-run=server", "-k", filepath.Join(root, "config/samples"))
+	samples, err := filepath.Glob(filepath.Join(root, "config/samples/*_*.yaml"))
+	if err != nil || len(samples) == 0 {
+		t.Errorf("samples beside the kustomization: %d, %v", len(samples), err)
+	}
+	for _, sample := range samples {
+		kubectl("", "apply", "--dry-run=server", "--validate=strict", "-f", sample)
+	}
 	count := 0
 	for _, page := range pages(t) {
 		for _, manifest := range blocks(t, page, "yaml") {
