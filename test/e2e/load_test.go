@@ -78,13 +78,29 @@ func (l *load) answered(t *testing.T, more int) {
 	})
 }
 
-// quiet waits until a pod has given none of so many answers: then it has drained.
-func (l *load) quiet(t *testing.T, pod string, answers int) {
+// from waits for an answer of a pod: then it is in use.
+func (l *load) from(t *testing.T, pod string) {
 	t.Helper()
 	eventually(t, func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if last := l.lastOf[pod]; l.pods < last+answers {
+		if l.lastOf[pod] == 0 {
+			return fmt.Errorf("none of %d answers is by %s", l.pods, pod)
+		}
+		return nil
+	})
+}
+
+// quiet waits until a pod gives none of so many answers, from now on: then it has drained.
+func (l *load) quiet(t *testing.T, pod string, answers int) {
+	t.Helper()
+	l.mu.Lock()
+	began := l.pods
+	l.mu.Unlock()
+	eventually(t, func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if last := max(l.lastOf[pod], began); l.pods < last+answers {
 			return fmt.Errorf("%s still answers: %d of %d", pod, last, l.pods)
 		}
 		return nil

@@ -153,6 +153,7 @@ func (d *deployment) nodeDeleted() {
 	must(t, env.AddNode(t.Context(), cluster.NodeSpec{Name: name}))
 	d.pod("web", last.pod, last.node)
 	d.carriedBy(d.svc, append(d.carriers(), name)...)
+	d.load.from(t, last.pod)
 	d.drain(last)
 	must(t, env.Kube.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	d.carriedBy(d.svc, slices.DeleteFunc(d.carriers(), func(n string) bool { return n == name })...)
