@@ -220,7 +220,9 @@ func (h *haproxy) startChecks(ctx context.Context, c proxyChange, slots map[stri
 			return err
 		}
 		i := slices.IndexFunc(have, func(sl slot) bool { return sl.maint && (sl.at == at || strings.HasPrefix(sl.name, spareMark)) })
-		if i < 0 || slices.ContainsFunc(have, func(sl slot) bool { return sl.name == s.name && !sl.maint }) {
+		// Who has the name of a slot that asks somebody else could be followed there, and
+		// stopChecks, which goes by addresses, would stop both of two that ask one node.
+		if i < 0 || slices.ContainsFunc(have, func(sl slot) bool { return sl.name == s.name && sl.at != at || sl.at == at && !sl.maint }) {
 			return errReload
 		}
 		have[i].maint = false

@@ -34,15 +34,13 @@ type keepalived struct {
 	pidFile string // of the daemon that answers at the addresses; "": this one
 	lvs     bool   // it keeps IPVS
 
-	asked sync.Once
-	found string // the version
-
-	mu   sync.Mutex                                  // of what follows
-	seen map[string]map[fileset.Socket]virtualServer // of generations that were live lately
+	mu    sync.Mutex                                          // of what follows
+	found string                                              // the version
+	seen  map[fileset.Digest]map[fileset.Socket]virtualServer // of sets that were live lately
 }
 
 func newKeepalived(s Settings, r runner) *keepalived {
-	k := &keepalived{KeepalivedSettings: s.Keepalived, runner: r, dir: s.vrrpDir(), pidFile: s.Nginx.PIDFile, seen: map[string]map[fileset.Socket]virtualServer{}}
+	k := &keepalived{KeepalivedSettings: s.Keepalived, runner: r, dir: s.vrrpDir(), pidFile: s.Nginx.PIDFile, seen: map[fileset.Digest]map[fileset.Socket]virtualServer{}}
 	switch s.Engine {
 	case EngineHAProxy:
 		k.pidFile = s.HAProxy.PIDFile
@@ -243,6 +241,11 @@ func (k *keepalived) check(ctx context.Context, g *staged) (words string, err er
 			return words, nil
 		}
 	}
+	for p, e := range g.index {
+		if e.Private { // which is not among the sources, and would be included unread
+			return fmt.Sprintf("(%s: Line 1) this host does not give private files to keepalived", p), nil
+		}
+	}
 	own, err := k.own(g)
 	if err != nil {
 		return "", err
@@ -372,16 +375,17 @@ func (k *keepalived) processes(int) (running bool, old int) {
 
 // version of the binary, without asking a daemon.
 func (k *keepalived) version(ctx context.Context) (string, error) {
-	k.asked.Do(func() {
-		out, err := k.Run(ctx, []string{k.Binary, "--version"})
-		m := regexp.MustCompile(`(?m)^Keepalived v([0-9][0-9A-Za-z.+~-]{0,60})`).FindStringSubmatch(out)
-		if err == nil && m != nil {
-			k.found = "keepalived/" + m[1]
-		}
-	})
-	if k.found == "" {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.found != "" {
+		return k.found, nil
+	}
+	out, err := k.Run(ctx, []string{k.Binary, "--version"})
+	m := regexp.MustCompile(`(?m)^Keepalived v([0-9][0-9A-Za-z.+~-]{0,60})`).FindStringSubmatch(out)
+	if err != nil || m == nil {
 		return "", errors.New(k.Binary + " cannot be run: apt-get install keepalived")
 	}
+	k.found = "keepalived/" + m[1]
 	return k.found, nil
 }
 

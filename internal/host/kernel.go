@@ -23,7 +23,8 @@ var nonlocalBind = []kernelSetting{
 	{key: "net.ipv6.ip_nonlocal_bind", value: 1},
 }
 
-// forwards lets IPVS send answers back, and clients know when their node has gone.
+// forwards lets IPVS send answers back, and clients know when their node has gone, and
+// clients that come back to their node get another one when theirs fails its check.
 // The kernel remembers each connection for two minutes after its end, and drops new
 // ones when its table is full; what it has room for by default goes with the
 // machine's memory: 4,096 with half a gigabyte, which 35 connections a second fill.
@@ -32,6 +33,7 @@ var forwards = []kernelSetting{
 	{key: "net.ipv6.conf.all.forwarding", value: 1},
 	{key: "net.ipv4.vs.conntrack", value: 1},
 	{key: "net.ipv4.vs.expire_nodest_conn", value: 1},
+	{key: "net.ipv4.vs.expire_quiescent_template", value: 1},
 	{key: "net.netfilter.nf_conntrack_buckets", value: 65536, least: true},
 	{key: "net.netfilter.nf_conntrack_max", value: 262144, least: true},
 }

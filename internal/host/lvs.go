@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -51,7 +52,9 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 				return nil, fmt.Errorf("%q: %w", line, err)
 			}
 			key := fileset.Socket{Network: strings.ToLower(m[1]), Address: at}
-			allowed[key] = []netip.Prefix{}
+			if allowed[key] == nil {
+				allowed[key] = []netip.Prefix{} // keepalived reads 1,023 bytes of a line, so there may be several
+			}
 			for _, word := range strings.Fields(m[3]) {
 				prefix, err := netip.ParsePrefix(word)
 				if err != nil || prefix.Addr().Is4() != at.Addr().Is4() || prefix != prefix.Masked() {
@@ -85,7 +88,6 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 		switch word {
 		case "protocol":
 			v.Network = strings.ToLower(value)
-			v.sources, v.restricted = allowed[v.Socket]
 		case "lvs_method":
 			v.direct = value == "DR"
 		case "connect_port":
@@ -98,6 +100,7 @@ func parseVirtualServers(data []byte) ([]virtualServer, error) {
 	}
 	for i := range all {
 		all[i].realServers = sortedOnce(all[i].realServers)
+		all[i].sources, all[i].restricted = allowed[all[i].Socket] // wherever the remarks are
 	}
 	for at, sources := range allowed {
 		if !slices.ContainsFunc(all, func(v virtualServer) bool { return v.Socket == at }) {
@@ -131,18 +134,21 @@ func (k *keepalived) virtualServers(link string) (map[fileset.Socket]virtualServ
 	if err != nil {
 		return nil, err
 	}
+	// By its content: a generation that was rolled back leaves its name to the next.
+	own, _ := os.ReadFile(filepath.Join(k.dir, gen, k.ownFile()))
+	digest, known := k.announced(own)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if all, ok := k.seen[gen]; ok {
+	if all, ok := k.seen[digest]; known && ok {
 		return all, nil
 	}
 	all, err := readVirtualServers(filepath.Join(k.dir, gen))
-	if err == nil {
-		// A generation stays as it is; two are enough to compare what is live with what was.
+	if err == nil && known {
+		// Two are enough to compare what is live with what was.
 		if len(k.seen) > 2 {
 			clear(k.seen)
 		}
-		k.seen[gen] = all
+		k.seen[digest] = all
 	}
 	return all, err
 }
@@ -198,7 +204,7 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 		if v.restricted {
 			add("restricted", v, v.Network, port)
 		}
-		for _, source := range v.sources {
+		for _, source := range outermost(v.sources) {
 			add("allowed", v, v.Network, port, source.String())
 		}
 	}
@@ -246,6 +252,19 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 	return out.String()
 }
 
+// outermost are the prefixes that no other one holds: the packet filter refuses a
+// set in which elements overlap.
+func outermost(all []netip.Prefix) (kept []netip.Prefix) {
+	for _, p := range slices.SortedFunc(slices.Values(all), func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	}) {
+		if n := len(kept); n == 0 || !kept[n-1].Contains(p.Addr()) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
 // rulesFile is what nft reads, here and when keepalived starts.
 const rulesFile = "rules.nft"
 
@@ -258,15 +277,31 @@ func (k *keepalived) load(ctx context.Context, live, before map[fileset.Socket]v
 			all[at] = v
 		}
 	}
-	text := []byte(packetRules(all))
-	if err := replaceFile(filepath.Join(k.dir, rulesFile), text, 0o644); err != nil {
-		return err
+	path, text := filepath.Join(k.dir, rulesFile), []byte(packetRules(all))
+	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, text) {
+		if err := replaceFile(path, text, 0o644); err != nil {
+			return err
+		}
 	}
 	words, err := verdict(ctx, k.runner, k.Rules, "nftables", oneLine)
 	if err == nil && words != "" {
 		err = failed("the packet filter refuses its rules: %s", words)
 	}
 	return err
+}
+
+// restore loads the rules for what is live once more: somebody may have flushed them,
+// as `systemctl reload nftables` does with Debian's file, or the machine went down
+// before they were loaded.
+func (k *keepalived) restore(ctx context.Context) error {
+	if !k.lvs {
+		return nil
+	}
+	live, err := k.virtualServers(liveLink)
+	if err != nil {
+		return err
+	}
+	return k.load(ctx, live, nil)
 }
 
 // gone reports whether something of what was there before is there no longer.

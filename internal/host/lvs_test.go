@@ -1,10 +1,12 @@
 package host
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,6 +96,128 @@ func TestPacketRules(t *testing.T) {
 	}
 }
 
+// The kernel takes ranges that hold one another, as Kubernetes does.
+func TestPacketRulesOfOverlappingRanges(t *testing.T) {
+	for _, text := range []string{
+		"10.0.0.0/8 10.1.0.0/16", "10.0.0.0/8 10.0.0.0/16", "0.0.0.0/1 10.0.0.0/8 128.0.0.0/1",
+		"10.0.0.0/8 10.255.0.0/16", "10.2.0.0/16 10.2.0.0/17 10.2.128.0/17 10.2.0.0/16", "0.0.0.0/0 192.0.2.1/32",
+	} {
+		all := virtualServersOf(t, "# allow TCP 192.0.2.1:80 "+text+"\n")
+		file := filepath.Join(t.TempDir(), "rules.nft")
+		if err := os.WriteFile(file, []byte(packetRules(all)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("unshare", "-n", "nft", "-f", file).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", text, err, out)
+		}
+	}
+}
+
+// Remarks count wherever they are, and there may be several of one socket.
+func TestWhoIsAllowed(t *testing.T) {
+	const server = "virtual_server 192.0.2.1 80 {\n    protocol TCP\n    lvs_method NAT\n    real_server 10.0.0.1 80 {\n    }\n}\n"
+	const one, other = "# allow TCP 192.0.2.1:80 10.0.0.0/8\n", "# allow TCP 192.0.2.1:80 192.0.2.0/24\n"
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")}
+	for _, text := range []string{one + other + server, server + one + other, one + server + other, "# allow TCP 192.0.2.1:80\n" + one + other + server} {
+		v := virtualServersOf(t, text)[at("tcp", "192.0.2.1:80")]
+		if !v.restricted || !slices.Equal(v.sources, want) || len(v.realServers) != 1 {
+			t.Errorf("%s: %+v", text, v)
+		}
+	}
+}
+
+// lvsCandidate is an Agent for LVS on a store of its own, and files on trial in it.
+func lvsCandidate(t *testing.T, files ...fileset.File) (*Agent, *staged) {
+	t.Helper()
+	s, err := parseSettings([]byte("engine: lvs\nroot: "+t.TempDir()+"\n"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(s.dir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a, err := NewAgent(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.initialise(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	set, err := fileset.New(files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := plan(index{}, a.daemon.ownFile(), false, Delivery{Base: fileset.Manifest{}.Digest(), Change: fileset.Diff(nil, set), Want: set.Digest()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := openStore(a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.close() })
+	g, err := st.stage("", want)
+	if err == nil {
+		err = st.link(candidateLink, g.name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, g
+}
+
+// keepalived takes as many ranges as a Service may have, and no file that the host has not read.
+func TestKeepalivedReadsWhatTheHostHasRead(t *testing.T) {
+	const evil = "virtual_server 192.0.2.1 80 {\n    protocol TCP\n    lvs_method NAT\n    lvs_sched rr\n    quorum_down \"/bin/true\" root\n    real_server 10.0.0.1 80 {\n        weight 1\n    }\n}\n"
+	private, err := fileset.NewFile("services/b.conf", []byte(evil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private.Private = true
+	ranges := ""
+	for i := range 1000 {
+		ranges += fmt.Sprintf("# allow TCP 192.0.2.1:80 203.%d.%d.0/24\n", i/250, i%250)
+	}
+	good := fragment(t, "good", ranges+strings.Replace(evil, "    quorum_down \"/bin/true\" root\n", "", 1), netip.MustParseAddrPort("192.0.2.1:80"))
+	for name, c := range map[string]struct {
+		files []fileset.File
+		words string // the beginning; "": taken
+	}{
+		"a thousand ranges": {[]fileset.File{good}, ""},
+		"a private file":    {[]fileset.File{good, private}, "(services/b.conf: Line 1) this host does not give private files to keepalived"},
+	} {
+		a, g := lvsCandidate(t, c.files...)
+		words, err := a.daemon.check(t.Context(), g)
+		if err != nil || (words == "") != (c.words == "") || !strings.HasPrefix(words, c.words) {
+			t.Errorf("%s: %q, %v", name, words, err)
+		}
+	}
+}
+
+// A generation that is rolled back leaves its name to the next, and nothing else.
+func TestVirtualServersAreOfTheGenerationThatIsThere(t *testing.T) {
+	k := newKeepalived(Settings{Engine: EngineLVS, Root: t.TempDir()}, nil)
+	gen := filepath.Join(k.dir, genDir, "8", filesDir)
+	if err := os.MkdirAll(filepath.Join(gen, servicesPrefix), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(genDir, "8", filesDir), filepath.Join(k.dir, liveLink)); err != nil {
+		t.Fatal(err)
+	}
+	for i, source := range []string{"10.0.0.0/8", "192.168.0.0/16"} {
+		own := "# digest: " + strings.Repeat(fmt.Sprint(i), 64) + "\n"
+		for path, text := range map[string]string{k.ownFile(): own, "services/a.conf": "# allow TCP 192.0.2.1:80 " + source + "\n"} {
+			if err := os.WriteFile(filepath.Join(gen, path), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all, err := k.virtualServers(liveLink)
+		if v := all[at("tcp", "192.0.2.1:80")]; err != nil || len(v.sources) != 1 || v.sources[0].String() != source {
+			t.Errorf("%v, %v; want %s", all, err, source)
+		}
+	}
+}
+
 func TestHostileLinesForIPVS(t *testing.T) {
 	k := &keepalived{lvs: true}
 	if words := k.allowed(source{"services/a.conf", []byte(virtualConf)}); words != "" {
@@ -158,6 +282,10 @@ func TestKernelsTableIsCompared(t *testing.T) {
 		}, "other real servers for 1 virtual servers, such as tcp 192.0.2.1:80"},
 		"one node less": {func(all map[fileset.Socket]kernelServer) {
 			all[web] = kernelServer{realServers: servers("10.0.0.1:30080")}
+		}, "other real servers"},
+		"UDP without a node that fails": {func(all map[fileset.Socket]kernelServer) { all[dns] = kernelServer{} }, ""},
+		"UDP to somebody else": {func(all map[fileset.Socket]kernelServer) {
+			all[dns] = kernelServer{realServers: servers("[2001:db8:1::2]:53")}
 		}, "other real servers"},
 		"withdrawn, and there": {func(all map[fileset.Socket]kernelServer) {
 			all[gone] = kernelServer{realServers: servers("10.0.0.1:30099")}

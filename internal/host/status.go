@@ -52,7 +52,15 @@ func (a *Agent) recoverIfIdle(ctx context.Context, s *store) error {
 	}
 	defer unlock()
 	_, err = a.recover(ctx, s)
+	if r, ok := a.daemon.(restorer); ok && err == nil {
+		err = r.restore(ctx)
+	}
 	return a.explain(err)
+}
+
+// restorer is a daemon with something beside it that others may take away.
+type restorer interface {
+	restore(ctx context.Context) error
 }
 
 // liveFiles are those that the daemon includes, also while they are being swapped.

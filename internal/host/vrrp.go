@@ -19,7 +19,9 @@ import (
 // decided waits, too, until the hosts had the time to agree which of them is
 // active: a router that is new or changed begins as one that is not.
 func (k *keepalived) decided(p proof) proof {
-	ask, until := p.ask, time.Now().Add(4*k.router().interval)
+	agreement := 4 * k.router().interval
+	p.within += agreement
+	ask, until := p.ask, time.Now().Add(agreement)
 	p.ask = func(ctx context.Context) (answer, error) {
 		if !k.router().active() && time.Now().Before(until) {
 			return answer{}, errors.New("the hosts have not agreed yet which of them is active")

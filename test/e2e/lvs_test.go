@@ -6,12 +6,14 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/cluster"
 )
 
 // With direct return, packets reach the nodes with the Service's address on them:
@@ -85,6 +87,70 @@ func TestLVS_CarriesSCTP(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Clients that come back to their node, and those of UDP that keep their port, get
+// another node when theirs fails.
+func TestLVS_ClientsOfANodeThatFails(t *testing.T) {
+	if engine.name != v1alpha1.EngineLVS {
+		t.Skip("not applicable: IPVS alone remembers what became of a node's clients")
+	}
+	s := newScene(t)
+	nodes := env.Nodes()[:2]
+	for _, node := range nodes {
+		s.pod("web", "web-"+node, node)
+	}
+	svc := s.service("web", withLocal, withPort("tcp", corev1.ProtocolTCP, 80, 8080), withPort("udp", corev1.ProtocolUDP, 80, 9000),
+		func(svc *corev1.Service) { svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })
+	address := s.published(svc)[0]
+	f := s.flow(address, 80)
+	for i, ask := range []func(context.Context) (cluster.Answer, error){
+		func(ctx context.Context) (cluster.Answer, error) { return s.web(ctx, address, 80) },
+		func(context.Context) (cluster.Answer, error) { return f.ask() },
+	} {
+		var first cluster.Answer
+		eventually(t, func(ctx context.Context) (err error) { first, err = ask(ctx); return err })
+		must(t, env.Cut(t.Context(), first.Node))
+		heal := sync.OnceFunc(func() { must(t, env.Heal(context.Background(), first.Node)) })
+		t.Cleanup(heal)
+		eventually(t, func(ctx context.Context) error {
+			answer, err := ask(ctx)
+			if err == nil && answer.Node == first.Node {
+				err = fmt.Errorf("answered by %s", answer.Node)
+			}
+			return err
+		})
+		heal()
+		at := netip.AddrPortFrom(env.Addrs(first.Node)[0], uint16(s.get(svc).Spec.Ports[i].NodePort)).String()
+		eventually(t, func(context.Context) error {
+			if weightOf(t, "lb1", at) < 1 {
+				return fmt.Errorf("%s is out", first.Node)
+			}
+			return nil
+		})
+	}
+}
+
+// Somebody flushes the packet filter, as a reload of Debian's rules does: external-lb's
+// come back, though no Service changes.
+func TestLVS_FlushedRulesComeBack(t *testing.T) {
+	if engine.name != v1alpha1.EngineLVS {
+		t.Skip("not applicable: the other engines need no packet filter")
+	}
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	address := s.published(s.service("web", withLocal))[0]
+	for _, host := range getBalancer(t, balancer).Spec.Hosts {
+		h, err := env.Host(host.Name)
+		must(t, err)
+		_, err = h.Exec(t.Context(), "nft", "flush", "ruleset")
+		must(t, err)
+		eventually(t, func(ctx context.Context) error {
+			_, err := h.Exec(ctx, "nft", "list", "table", "inet", "external_lb")
+			return err
+		})
+	}
+	s.answers("web", address, 80)
 }
 
 // weightOf a real server in a host's kernel; -1 if it is not there.
