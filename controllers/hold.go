@@ -57,7 +57,11 @@ func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, 
 	leaving := map[string]bool{}
 	for _, svc := range a.Leaving {
 		leaving[string(svc.UID)] = true
-		verdicts = append(verdicts, verdict{svc, mayServe(svc, desired, states)})
+		needs := desired
+		if a.Without(svc) != nil {
+			needs = nil // it moved: whoever has it now brings its addresses, so nobody here may
+		}
+		verdicts = append(verdicts, verdict{svc, mayServe(svc, needs, states)})
 	}
 	for uid := range kept.told {
 		if !leaving[string(uid)] {

@@ -38,7 +38,7 @@ func (w *worker) judges() bool {
 	case v1alpha1.HostUnreachable:
 		return false
 	case v1alpha1.HostFailed:
-		return w.state.Reason == ReasonRolledBack || w.state.Reason == ReasonUnproven || w.state.Reason == ReasonWhole
+		return !w.target.Host.Drain && (w.state.Reason == ReasonRolledBack || w.state.Reason == ReasonUnproven || w.state.Reason == ReasonWhole)
 	}
 	return true
 }

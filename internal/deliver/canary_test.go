@@ -59,6 +59,26 @@ func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
 	})
 }
 
+// A host that is taken out for maintenance gets changes first, but decides nothing.
+func TestADrainedHostHoldsNobodyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		fx.targets[1].Host.Drain = true
+		fx.Set("edge", fx.targets)
+		fx.machines[1].do(func() {
+			fx.machines[1].fail = &host.Error{Code: host.CodeRolledBack, Message: "unknown directive in /etc/nginx/nginx.conf:3"}
+		})
+		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.wait(t, time.Minute, "the other has the change", func() bool {
+			s := fx.States("edge")
+			return s[0].State == v1alpha1.HostInSync && s[0].Live == set(t, "a=2").Digest() && s[1].State == v1alpha1.HostFailed
+		})
+	})
+}
+
 func TestTheOthersAreLeftAloneWhenAChangeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 3)

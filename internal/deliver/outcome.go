@@ -261,7 +261,7 @@ func (w *worker) retryLater(want desire, since time.Time, whole bool, e *Error) 
 	if e.Reason == ReasonStaleEpoch {
 		w.holdAt = time.Now().Add(jitter(retryMax)) // another set would be as stale
 	}
-	verdict := whole && w.tells(e)
+	verdict := whole && w.tells(e) && !w.target.Host.Drain
 	w.ailing = e.Reason == ReasonMachine
 	w.update(func(s *State) {
 		w.failure(s, e)

@@ -69,6 +69,8 @@ type Assignment struct {
 	// Conflicts are the listeners of Addresses that are not the Service's: it
 	// must not be programmed there. Sorted by listener.
 	Conflicts []Conflict
+	// Withheld are the listeners of Leaving that are not the Service's.
+	Withheld []Conflict
 	// Problem is set where anything is missing. Addresses may be set too: a
 	// family is missing, a move was refused, a listener is another Service's.
 	Problem *Problem

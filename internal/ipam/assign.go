@@ -85,6 +85,9 @@ func (l *ledger) entitled(a netip.Addr, s *service) bool {
 // none). As with what is published, listeners that another holds are no reason
 // to move, as long as one is left.
 func (l *ledger) hasRoom(a netip.Addr, p *Pool, s *service) bool {
+	if sl := l.slots[a]; s.Withdrawing && p != nil && p.Guest && sl != nil && sl.whole != nil && sl.whole != s {
+		return false // who has it is on other hosts
+	}
 	if p == nil || !p.SharePorts {
 		return l.holder(a, s) == nil
 	}
@@ -125,6 +128,9 @@ func (c *chooser) settle(s *service) Assignment {
 		case chosen[f].IsValid():
 			c.ledger.claim(chosen[f], s)
 			out.Addresses = append(out.Addresses, chosen[f])
+			if a.IsValid() {
+				out.Withheld = append(out.Withheld, c.ledger.conflicts(a, s)...)
+			}
 		case a.IsValid():
 			out.Addresses = append(out.Addresses, a)
 			out.Conflicts = append(out.Conflicts, c.ledger.conflicts(a, s)...)

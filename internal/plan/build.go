@@ -25,8 +25,8 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	in := translate.Input{Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates}
 	for _, svc := range a.Carried {
 		assigned := a.ByService[svc.UID]
-		if len(assigned.Addresses) > 0 && OnRecord(svc, s.Balancer.Name, assigned.Addresses) {
-			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: assigned.Addresses, Withheld: withheld(assigned)})
+		if on := programmable(svc, s.Balancer.Name, assigned); len(on) > 0 {
+			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: on, Withheld: withheld(assigned)})
 		}
 	}
 	translated := p.translator.Translate(in)
@@ -57,7 +57,11 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		shapes[types.UID(svc.ID.UID)] = shape(svc)
 	}
 	for _, svc := range a.Carried {
-		view := &Service{Object: svc, Addresses: a.ByService[svc.UID].Addresses, Shape: shapes[svc.UID], Direct: s.Balancer.Spec.Direct()}
+		addresses := programmable(svc, s.Balancer.Name, a.ByService[svc.UID])
+		if len(addresses) == 0 {
+			addresses = a.ByService[svc.UID].Addresses
+		}
+		view := &Service{Object: svc, Addresses: addresses, Shape: shapes[svc.UID], Direct: s.Balancer.Spec.Direct()}
 		view.Path, _ = Path(svc)
 		if translated.Config.VRRP != nil && !a.waitsForAddress(svc) {
 			for _, a := range view.Addresses {
@@ -127,7 +131,7 @@ func renderErrors(err error) (unrendered map[types.UID]error, unfit []string, _ 
 
 func withheld(a ipam.Assignment) []lb.Listener {
 	var out []lb.Listener
-	for _, c := range a.Conflicts {
+	for _, c := range slices.Concat(a.Conflicts, a.Withheld) {
 		out = append(out, c.Listener)
 	}
 	return out

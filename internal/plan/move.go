@@ -39,7 +39,9 @@ func (s *Snapshot) role(svc *corev1.Service) role {
 	}
 	holders := slices.DeleteFunc(Holders(svc), func(name string) bool { return !s.KnownBalancers[name] })
 	carrier := Carrier(holders, svc)
-	keeps := func() bool { return target != "" && s.Claims.owner(svc) == target }
+	keeps := func() bool {
+		return target != "" && s.Claims.owner(svc) == target && s.Claims.couldHave(carrier, svc)
+	}
 	switch {
 	case target == me && (carrier == "" || carrier == me):
 		return carried
@@ -56,6 +58,12 @@ func (s *Snapshot) role(svc *corev1.Service) role {
 	default:
 		return nobody
 	}
+}
+
+// couldHave reports whether a Service can have come from a Balancer by a move: that
+// has its class. A record is the user's to write.
+func (c Claims) couldHave(balancer string, svc *corev1.Service) bool {
+	return svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.Spec.LoadBalancerClass == nil || c.classes[balancer] == *svc.Spec.LoadBalancerClass
 }
 
 // target is the Balancer that should serve a Service, nil if none should.
@@ -282,10 +290,20 @@ func (a *Assignments) waitsForAddress(svc *corev1.Service) bool {
 // Our hosts listen there and wait: an address on two hosts is worse than one that
 // is on none for a moment.
 func (a *Assignments) parked() (paths []string) {
+	ours := map[netip.Addr]bool{} // of Services that no other Balancer holds: they are here
+	for _, svc := range a.Carried {
+		if slices.Equal(a.holders(svc), []string{a.balancer}) && len(Published(svc)) > 0 {
+			for _, address := range a.ByService[svc.UID].Addresses {
+				ours[address] = true
+			}
+		}
+	}
 	for _, svc := range a.Carried {
 		if a.waitsForAddress(svc) {
 			for _, address := range a.ByService[svc.UID].Addresses {
-				paths = append(paths, AddressPath(address))
+				if !ours[address] {
+					paths = append(paths, AddressPath(address))
+				}
 			}
 		}
 	}

@@ -60,7 +60,7 @@ type Service struct {
 	Object    *corev1.Service
 	Path      string       // of its fragment
 	Addressed []string     // paths of what brings its addresses to a host, where that is ours to do
-	Addresses []netip.Addr // assigned
+	Addresses []netip.Addr // on which it is, or is to be, programmed
 	// Shape changes with what the Service's owner changed: ports, addresses,
 	// sources; not with nodes. Empty if it is not in the plan's Set.
 	Shape      string

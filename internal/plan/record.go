@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
 )
 
 // Record is what is written down on a Service before it is programmed, until
@@ -56,6 +57,24 @@ func OnRecord(svc *corev1.Service, balancer string, addresses []netip.Addr) bool
 	held := HeldAddresses(svc)
 	return slices.Contains(Holders(svc), balancer) &&
 		!slices.ContainsFunc(addresses, func(a netip.Addr) bool { return !slices.Contains(held, a) })
+}
+
+// programmable are the addresses on which a Balancer may program a Service: those
+// that it has; of a family whose new address could not be written down yet, the one
+// that it is leaving.
+func programmable(svc *corev1.Service, balancer string, assigned ipam.Assignment) (on []netip.Addr) {
+	if !slices.Contains(Holders(svc), balancer) {
+		return nil
+	}
+	held := HeldAddresses(svc)
+	for _, a := range assigned.Addresses {
+		candidates := append([]netip.Addr{a}, assigned.Leaving...)
+		i := slices.IndexFunc(candidates, func(o netip.Addr) bool { return o.Is4() == a.Is4() && slices.Contains(held, o) })
+		if i >= 0 {
+			on = append(on, candidates[i])
+		}
+	}
+	return on
 }
 
 // Record is what must be on record for a carried Service before it is programmed:
