@@ -32,7 +32,7 @@ func (b *balancer) canary() (canary *worker) {
 }
 
 // judges reports whether what becomes of a change on this host says something of
-// the change: not if the machine cannot be worked with.
+// the change: not if the machine cannot be worked with, or is being worked on.
 func (w *worker) judges() bool {
 	switch w.state.State {
 	case v1alpha1.HostUnreachable:
