@@ -35,6 +35,20 @@ func eventually(t *testing.T, check func(ctx context.Context) error) {
 	}
 }
 
+// steadily is eventually for what must hold twenty times in a row: hosts that share
+// the traffic change one after the other.
+func steadily(t *testing.T, check func(ctx context.Context) error) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		for range 20 {
+			if err := check(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // await is eventually for where a test cannot be failed.
 func await(ctx context.Context, check func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

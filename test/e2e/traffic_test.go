@@ -295,6 +295,10 @@ func TestS28_SourceRanges(t *testing.T) {
 	own := env.Addrs("client")[0].String() + "/32"
 	svc := s.service("web")
 	address := s.published(svc)[0]
+	many := []string{own}
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("192.0.%d.0/24", 100+i))
+	}
 	for _, c := range []struct {
 		name   string
 		ranges []string
@@ -302,17 +306,22 @@ func TestS28_SourceRanges(t *testing.T) {
 	}{
 		{"own address", []string{own}, true},
 		{"somebody else's", []string{"192.0.2.0/24"}, false},
+		{"ranges that hold one another", []string{"0.0.0.0/0", own, "10.0.0.0/8", "10.1.0.0/16"}, true},
+		{"other such ranges", []string{"10.0.0.0/8", "10.1.0.0/16"}, false},
 		{"everybody in two halves", []string{"0.0.0.0/1", "128.0.0.0/1"}, true},
 		{"the other family only", []string{"2001:db8::/32"}, false},
+		{"a hundred and one", many, true},
+		{"a hundred", many[1:], false},
 		{"none", nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.update(svc, func(svc *corev1.Service) { svc.Spec.LoadBalancerSourceRanges = c.ranges })
-			if c.open {
-				s.answers("web", address, 80)
-			} else {
-				s.silent(address, 80)
-			}
+			steadily(t, func(ctx context.Context) error {
+				if _, err := s.web(ctx, address, 80); (err == nil) != c.open {
+					return fmt.Errorf("open: %t, want %t (%v)", err == nil, c.open, err)
+				}
+				return nil
+			})
 		})
 	}
 }

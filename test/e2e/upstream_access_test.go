@@ -43,7 +43,7 @@ func TestE03_SourceRanges(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s.update(svc, func(svc *corev1.Service) { svc.Spec.LoadBalancerSourceRanges = c.ranges })
 			for where, want := range map[string]bool{"client": c.one, "outsider": c.other} {
-				eventually(t, func(ctx context.Context) error {
+				steadily(t, func(ctx context.Context) error {
 					if _, err := s.webFrom(ctx, where, address, 80); (err == nil) != want {
 						return fmt.Errorf("%s is let in: %t, want %t (%v)", where, err == nil, want, err)
 					}
