@@ -90,11 +90,12 @@ func (s *Snapshot) Add(services []*corev1.Service) {
 	}
 }
 
-// addGuests adds the pools that have left this Balancer and have addresses of a
-// Service which has not: it keeps them as if the pools were still here.
+// addGuests adds the pools that have left this Balancer, or are in force no more,
+// and have addresses of a Service which has not: it keeps them as if the pools were
+// still here.
 func (s *Snapshot) addGuests(svc *corev1.Service) {
 	for _, a := range occupied(svc) {
-		if p := s.Claims.poolOf(a); p != nil && !s.inPools(a) {
+		if p := cmp.Or(s.Claims.poolOf(a), poolOf(a, s.Rejected)); p != nil && !s.inPools(a) {
 			guest := *p
 			guest.Guest = true
 			s.guests = append(s.guests, &guest)
@@ -156,9 +157,11 @@ func (c Claims) owner(svc *corev1.Service) string {
 }
 
 // poolOf is the pool that has an address, nil if none has.
-func (c Claims) poolOf(a netip.Addr) *ipam.Pool {
-	if i := slices.IndexFunc(c.pools, func(p *ipam.Pool) bool { return p.Contains(a) }); i >= 0 {
-		return c.pools[i]
+func (c Claims) poolOf(a netip.Addr) *ipam.Pool { return poolOf(a, c.pools) }
+
+func poolOf(a netip.Addr, pools []*ipam.Pool) *ipam.Pool {
+	if i := slices.IndexFunc(pools, func(p *ipam.Pool) bool { return p.Contains(a) }); i >= 0 {
+		return pools[i]
 	}
 	return nil
 }

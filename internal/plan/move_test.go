@@ -62,10 +62,7 @@ func onPort(port int32) func(*corev1.Service) {
 
 func (m *move) snapshot(name string) *Snapshot {
 	m.t.Helper()
-	pools, problems := ipam.ParsePools(m.pools)
-	if len(problems) > 0 {
-		m.t.Fatal(problems)
-	}
+	pools, rejected, _ := ipam.ParsePools(m.pools)
 	known := map[string]bool{}
 	for _, b := range m.balancers {
 		known[b.Name] = true
@@ -73,6 +70,7 @@ func (m *move) snapshot(name string) *Snapshot {
 	s := &Snapshot{
 		Balancer: named(m.balancers, name), Claims: NewClaims(m.balancers, pools, nil),
 		Pools:          slices.DeleteFunc(slices.Clone(pools), func(p *ipam.Pool) bool { return p.Balancer != name }),
+		Rejected:       rejected,
 		KnownBalancers: known,
 	}
 	s.Add(m.services)
