@@ -93,7 +93,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	poolObjects, pools, poolProblems, err := r.reader.pools(ctx)
+	pools, err := r.reader.pools(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -129,7 +129,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 		r.recordTemplates(ctx, b, kept.templates.good),
 		r.publish(ctx, b, kept, assigned, desired, states),
 		r.release(ctx, b, kept, assigned, desired.Set, states),
-		r.reportPools(ctx, b, desired, poolObjects, poolProblems, assigned.Usage),
+		r.reportPools(ctx, b, desired, pools, assigned.Usage),
 	)
 	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving)+len(assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, b)

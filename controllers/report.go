@@ -236,8 +236,8 @@ func degradedBalancer(b *v1alpha1.Balancer, desired *plan.Plan, states []deliver
 }
 
 // reportPools writes the statuses of a Balancer's pools where they differ.
-func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, desired *plan.Plan, pools []v1alpha1.AddressPool, problems map[string]*ipam.Problem, usage map[string]ipam.Usage) error {
-	mine := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool {
+func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, desired *plan.Plan, pools poolSet, usage map[string]ipam.Usage) error {
+	mine := slices.DeleteFunc(pointers(pools.objects), func(p *v1alpha1.AddressPool) bool {
 		if p.Spec.Balancer != b.Name {
 			r.metrics.forgetPool(b.Name, p.Name)
 		}
@@ -248,19 +248,19 @@ func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balanc
 		if accepted {
 			r.metrics.pool(b.Name, p.Name, used)
 		}
-		return r.reportPool(ctx, p, problems[p.Name], desired.PoolNotes[p.Name], used)
+		return r.reportPool(ctx, p, pools.problems[p.Name], desired.PoolNotes[p.Name], used)
 	})
 }
 
 // reportOrphanPools tells pools that their Balancer does not exist.
 func (r *balancerReconciler) reportOrphanPools(ctx context.Context, balancer string) error {
-	pools, _, problems, err := r.reader.pools(ctx)
+	pools, err := r.reader.pools(ctx)
 	if err != nil {
 		return err
 	}
-	orphans := slices.DeleteFunc(pointers(pools), func(p *v1alpha1.AddressPool) bool { return p.Spec.Balancer != balancer })
+	orphans := slices.DeleteFunc(pointers(pools.objects), func(p *v1alpha1.AddressPool) bool { return p.Spec.Balancer != balancer })
 	return each(ctx, orphans, func(ctx context.Context, p *v1alpha1.AddressPool) error {
-		problem := problems[p.Name]
+		problem := pools.problems[p.Name]
 		if problem == nil {
 			problem = &ipam.Problem{
 				Reason:  v1alpha1.ReasonUnknownBalancer,

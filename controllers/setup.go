@@ -119,8 +119,8 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	if !plan.Held(svc) {
 		return names
 	}
-	if _, pools, _, err := c.reader.pools(ctx); err == nil {
-		names = append(names, plan.WithAddressesOf(svc, pools)...) // others may wait for them
+	if pools, err := c.reader.pools(ctx); err == nil {
+		names = append(names, plan.WithAddressesOf(svc, pools.accepted)...) // others may wait for them
 	}
 	holders := plan.Holders(svc)
 	if len(holders) == 0 {

@@ -93,9 +93,10 @@ func (r reader) services(ctx context.Context, key string) ([]*corev1.Service, er
 }
 
 // snapshot reads what the plan of one Balancer depends on, but for certificates.
-func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer, pools []*ipam.Pool) (*plan.Snapshot, error) {
+func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer, pools poolSet) (*plan.Snapshot, error) {
 	s := &plan.Snapshot{
 		Balancer:       b,
+		Rejected:       pools.rejected,
 		KnownBalancers: map[string]bool{},
 		Slices:         map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 	}
@@ -103,11 +104,11 @@ func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alp
 	if s.Namespaces, err = r.namespaces(ctx); err != nil {
 		return nil, err
 	}
-	s.Claims = plan.NewClaims(all, pools, s.Namespaces)
+	s.Claims = plan.NewClaims(all, pools.accepted, s.Namespaces)
 	for _, other := range all {
 		s.KnownBalancers[other.Name] = true
 	}
-	for _, p := range pools {
+	for _, p := range pools.accepted {
 		if p.Balancer == b.Name {
 			s.Pools = append(s.Pools, p)
 		}
@@ -146,12 +147,12 @@ func (r reader) namespaces(ctx context.Context) (map[string]labels.Set, error) {
 
 // claims settles who serves what, as snapshot does.
 func (r reader) claims(ctx context.Context, all []*v1alpha1.Balancer) (plan.Claims, error) {
-	_, pools, _, err := r.pools(ctx)
+	pools, err := r.pools(ctx)
 	if err != nil {
 		return plan.Claims{}, err
 	}
 	namespaces, err := r.namespaces(ctx)
-	return plan.NewClaims(all, pools, namespaces), err
+	return plan.NewClaims(all, pools.accepted, namespaces), err
 }
 
 // addServices reads the Services that name the Balancer in any way, and those
@@ -185,14 +186,21 @@ func (r reader) addSlices(ctx context.Context, s *plan.Snapshot) error {
 	return nil
 }
 
+// poolSet is every AddressPool, and what was read from them.
+type poolSet struct {
+	objects            []v1alpha1.AddressPool
+	accepted, rejected []*ipam.Pool
+	problems           map[string]*ipam.Problem
+}
+
 // pools parses every AddressPool: whether one is good depends on the others.
-func (r reader) pools(ctx context.Context) ([]v1alpha1.AddressPool, []*ipam.Pool, map[string]*ipam.Problem, error) {
+func (r reader) pools(ctx context.Context) (poolSet, error) {
 	var list v1alpha1.AddressPoolList
 	if err := r.list(ctx, &list); err != nil {
-		return nil, nil, nil, err
+		return poolSet{}, err
 	}
-	accepted, problems := ipam.ParsePools(list.Items)
-	return list.Items, accepted, problems, nil
+	accepted, rejected, problems := ipam.ParsePools(list.Items)
+	return poolSet{list.Items, accepted, rejected, problems}, nil
 }
 
 func pointers[T any](items []T) []*T {

@@ -103,7 +103,8 @@ func (o *objects) plan(b *v1alpha1.Balancer, templates map[string]string) (*plan
 	for _, other := range o.balancers {
 		snap.KnownBalancers[other.Name] = true
 	}
-	pools, problems := ipam.ParsePools(o.pools)
+	pools, rejected, problems := ipam.ParsePools(o.pools)
+	snap.Rejected = rejected
 	snap.Pools = slices.DeleteFunc(pools, func(p *ipam.Pool) bool { return p.Balancer != b.Name })
 	snap.Add(o.services)
 	assigned := plan.Assign(snap)
@@ -127,7 +128,7 @@ func (o *objects) plan(b *v1alpha1.Balancer, templates map[string]string) (*plan
 
 // claims settle who serves what.
 func (o *objects) claims() plan.Claims {
-	pools, _ := ipam.ParsePools(o.pools)
+	pools, _, _ := ipam.ParsePools(o.pools)
 	return plan.NewClaims(o.balancers, pools, o.namespaces)
 }
 

@@ -10,9 +10,10 @@ import (
 )
 
 // Assign settles who has which address of one Balancer's pools. What is
-// published comes first, then what is on record, then the rest; in each the
-// older Service before the younger. The result depends on neither the order of
-// pools nor that of requests. Every pool has an entry in the usage.
+// published comes first, then what is on record as assigned, then what is there as
+// being left, then the rest; in each the older Service before the younger. The
+// result depends on neither the order of pools nor that of requests. Every pool but
+// guests has an entry in the usage.
 func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
 	services := make([]*service, len(requests))
 	listeners := 0
@@ -26,7 +27,7 @@ func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[st
 		slots:     make(map[netip.Addr]*slot, len(requests)),
 		listeners: make(map[lb.Listener]*service, listeners),
 	}
-	for _, adopt := range []func(*service){l.adoptPublished, l.adoptRecorded, l.adoptUnrecorded} {
+	for _, adopt := range []func(*service){l.adoptPublished, l.adoptAssigned, l.adoptLeft, l.adoptUnrecorded} {
 		for _, s := range services {
 			adopt(s)
 		}
@@ -57,17 +58,33 @@ func (l *ledger) adoptPublished(s *service) {
 	}
 }
 
-// adoptRecorded holds what was assigned and perhaps never published, as far as
+// adoptAssigned holds what was assigned and perhaps never published, as far as
 // the Service could have got it.
-func (l *ledger) adoptRecorded(s *service) {
+func (l *ledger) adoptAssigned(s *service) {
 	for _, a := range s.recorded {
-		entitled := slices.Contains(s.held, a) || l.entitled(a, s)
-		if entitled || s.Withdrawing {
-			l.claim(a, s)
+		if !s.leaves(a) {
+			l.adoptRecorded(a, s)
 		}
-		if entitled {
-			s.keep(a)
+	}
+}
+
+// adoptLeft holds what is on record and being left. It comes after what anybody was
+// assigned: else whoever is older could write others' addresses there and take them.
+func (l *ledger) adoptLeft(s *service) {
+	for _, a := range s.recorded {
+		if s.leaves(a) {
+			l.adoptRecorded(a, s)
 		}
+	}
+}
+
+func (l *ledger) adoptRecorded(a netip.Addr, s *service) {
+	entitled := slices.Contains(s.held, a) || l.entitled(a, s)
+	if entitled || s.Withdrawing {
+		l.claim(a, s)
+	}
+	if entitled {
+		s.keep(a)
 	}
 }
 

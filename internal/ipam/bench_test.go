@@ -87,7 +87,7 @@ func BenchmarkParsePools(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if accepted, problems := ParsePools(pools); len(accepted) != 100 {
+		if accepted, _, problems := ParsePools(pools); len(accepted) != 100 {
 			b.Fatal(problems)
 		}
 	}

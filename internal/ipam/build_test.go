@@ -51,7 +51,8 @@ func parse(builders ...*poolBuilder) ([]*Pool, map[string]*Problem) {
 	for i, b := range builders {
 		pools[i] = b.AddressPool
 	}
-	return ParsePools(pools)
+	accepted, _, problems := ParsePools(pools)
+	return accepted, problems
 }
 
 // cluster is the world of a story: Services come, change and go, and each
@@ -104,11 +105,15 @@ func (c *cluster) remove(r *Request) {
 
 // assign settles without telling anybody.
 func (c *cluster) assign() {
+	c.got, c.usage = Assign(c.pools, c.copies())
+}
+
+func (c *cluster) copies() []Request {
 	requests := make([]Request, len(c.requests))
 	for i, r := range c.requests {
 		requests[i] = *r
 	}
-	c.got, c.usage = Assign(c.pools, requests)
+	return requests
 }
 
 // publish settles, records and publishes.

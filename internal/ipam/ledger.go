@@ -75,7 +75,7 @@ func (p Port) at(a netip.Addr) lb.Listener {
 	return lb.Listener{Address: a, Port: p.Port, Protocol: p.Protocol}
 }
 
-// usage counts what is held in each pool.
+// usage counts what is held in each pool, but for guests.
 func (l *ledger) usage(pools []*Pool) map[string]Usage {
 	assigned := map[*Pool]*[families]int64{}
 	for a := range l.slots {
@@ -90,6 +90,9 @@ func (l *ledger) usage(pools []*Pool) map[string]Usage {
 	}
 	out := make(map[string]Usage, len(pools))
 	for _, p := range pools {
+		if p.Guest {
+			continue
+		}
 		n := assigned[p]
 		if n == nil {
 			n = &[families]int64{}

@@ -14,7 +14,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-// Pool is a valid AddressPool. Its addresses are in no other Pool.
+// Pool is an AddressPool. Its addresses are in no other Pool.
 type Pool struct {
 	Name       string
 	Balancer   string
@@ -22,8 +22,8 @@ type Pool struct {
 	Priority   int32
 	SharePorts bool
 	KeepOn     []string // Balancers that go on carrying Services which move away from them
-	// Guest: it is another Balancer's by now. Who has an address of it keeps that,
-	// nobody gets one.
+	// Guest: it is another Balancer's by now, or not in force. Who has an address of
+	// it keeps that, nobody gets one.
 	Guest bool
 
 	services, namespaces labels.Selector
@@ -57,9 +57,10 @@ func (p *Pool) forbids(r *Request) string {
 }
 
 // ParsePools parses all AddressPools of the cluster. One that is bad, or that
-// overlaps an older one (by creationTimestamp, then name), is left out whole and
-// has a problem, by its name. Accepted pools are sorted by name.
-func ParsePools(pools []v1alpha1.AddressPool) (accepted []*Pool, problems map[string]*Problem) {
+// overlaps an older one (by creationTimestamp, then name), is not in force as a
+// whole and has a problem, by its name. Accepted pools are sorted by name. Rejected
+// are what could be read of the others and is in no accepted one, as guests.
+func ParsePools(pools []v1alpha1.AddressPool) (accepted, rejected []*Pool, problems map[string]*Problem) {
 	byAge := make([]*v1alpha1.AddressPool, len(pools))
 	for i := range pools {
 		byAge[i] = &pools[i]
@@ -71,22 +72,34 @@ func ParsePools(pools []v1alpha1.AddressPool) (accepted []*Pool, problems map[st
 	var taken index
 	for _, object := range byAge {
 		p, err := parsePool(&object.Spec)
-		if err != nil {
-			problems[object.Name] = &Problem{Reason: v1alpha1.ReasonInvalid, Message: err.Error()}
-			continue
-		}
 		p.Name = object.Name
-		if problem := taken.overlap(p); problem != nil {
-			problems[object.Name] = problem
+		problem := taken.overlap(p)
+		if err != nil {
+			problem = &Problem{Reason: v1alpha1.ReasonInvalid, Message: err.Error()}
+		}
+		if problem != nil {
+			problems[p.Name] = problem
+			rejected = append(rejected, p)
 			continue
 		}
 		taken.add(p)
 		accepted = append(accepted, p)
 	}
+	for _, p := range rejected {
+		p.Guest = true
+		for f, spans := range p.spans {
+			p.spans[f] = nil
+			for _, s := range spans {
+				p.spans[f] = append(p.spans[f], taken.gaps(s)...)
+			}
+		}
+		taken.add(p)
+	}
 	slices.SortFunc(accepted, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
-	return accepted, problems
+	return accepted, rejected, problems
 }
 
+// parsePool returns what it could read with an error, too.
 func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
 	p := &Pool{
 		Balancer:   spec.Balancer,
@@ -95,26 +108,25 @@ func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
 		SharePorts: spec.Sharing == v1alpha1.SharingPorts,
 		KeepOn:     spec.KeepOn,
 	}
-	if p.Balancer == "" {
-		return nil, fmt.Errorf("spec.balancer is empty: name the Balancer that assigns these addresses")
+	var ofServices, ofNamespaces error
+	p.services, ofServices = parseSelector("serviceSelector", &spec.ServiceSelector)
+	p.namespaces, ofNamespaces = parseSelector("namespaceSelector", &spec.NamespaceSelector)
+	ofAddresses := p.parseAddresses(spec.Addresses)
+	switch {
+	case p.Balancer == "":
+		return p, fmt.Errorf("spec.balancer is empty: name the Balancer that assigns these addresses")
+	case !slices.Contains([]v1alpha1.SharingPolicy{"", v1alpha1.SharingNone, v1alpha1.SharingPorts}, spec.Sharing):
+		return p, fmt.Errorf("spec.sharing is %q: write None or Ports", spec.Sharing)
+	default:
+		return p, cmp.Or(ofServices, ofNamespaces, ofAddresses)
 	}
-	if !slices.Contains([]v1alpha1.SharingPolicy{"", v1alpha1.SharingNone, v1alpha1.SharingPorts}, spec.Sharing) {
-		return nil, fmt.Errorf("spec.sharing is %q: write None or Ports", spec.Sharing)
-	}
-	var err error
-	if p.services, err = parseSelector("serviceSelector", &spec.ServiceSelector); err != nil {
-		return nil, err
-	}
-	if p.namespaces, err = parseSelector("namespaceSelector", &spec.NamespaceSelector); err != nil {
-		return nil, err
-	}
-	return p, p.parseAddresses(spec.Addresses)
 }
 
+// parseSelector selects everything where there is an error.
 func parseSelector(field string, s *metav1.LabelSelector) (labels.Selector, error) {
 	parsed, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
-		return nil, fmt.Errorf("correct spec.%s: %w", field, err)
+		return labels.Everything(), fmt.Errorf("correct spec.%s: %w", field, err)
 	}
 	return parsed, nil
 }
@@ -191,6 +203,20 @@ func (x index) overlap(p *Pool) *Problem {
 		}
 	}
 	return nil
+}
+
+// gaps are the parts of a span that no pool has.
+func (x index) gaps(s span) (out []span) {
+	for i := x.from(s.first); i < len(x) && x[i].overlaps(s); i++ {
+		if s.first.Less(x[i].first) {
+			out = append(out, span{s.first, x[i].first.Prev()})
+		}
+		if !x[i].last.Less(s.last) {
+			return out
+		}
+		s.first = x[i].last.Next()
+	}
+	return append(out, s)
 }
 
 func (x *index) add(p *Pool) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
@@ -60,6 +61,38 @@ func TestParsePools_oneBadPoolIsLeftOutWhole(t *testing.T) {
 		if p := problems["bad"]; p == nil || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, test.want) {
 			t.Errorf("%s: problem %v, want %q", name, p, test.want)
 		}
+	}
+}
+
+// Of a pool that is not in force, what can be read is still known, but for what is in
+// one that is, or in an older one that is not.
+func TestParsePools_whatIsLeftOfThoseThatAreNotInForce(t *testing.T) {
+	selective := makePool("d-selective", "198.51.100.0/30").services("tier", "gold")
+	selective.Spec.NamespaceSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}
+	_, rejected, _ := ParsePools([]v1alpha1.AddressPool{
+		makePool("a", "192.0.2.4/30", "192.0.2.12-192.0.2.14", "2001:db8::/126").AddressPool,
+		makePool("b-overlaps", "192.0.2.0-192.0.2.13", "192.0.2.20", "2001:db8::2-2001:db8::5").AddressPool,
+		makePool("c-typo", "192.0.2.0/28", "192.0.2.20-192.0.2.21", "192.0.2.33/28").AddressPool,
+		selective.AddressPool,
+	})
+	want := []string{
+		"b-overlaps [[192.0.2.0-192.0.2.3 192.0.2.8-192.0.2.11 192.0.2.20] [2001:db8::4-2001:db8::5]]",
+		"c-typo [[192.0.2.15 192.0.2.21] []]",
+		"d-selective [[198.51.100.0-198.51.100.3] []]",
+	}
+	var got []string
+	for _, p := range rejected {
+		got = append(got, fmt.Sprint(p.Name, " ", p.spans))
+		if !p.Guest {
+			t.Errorf("%s would give addresses", p.Name)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	gold := &Request{Labels: labels.Set{"tier": "gold"}}
+	if p := rejected[2]; p.forbids(&Request{}) == "" || p.forbids(gold) != "" {
+		t.Error("the selector that can be read does not count")
 	}
 }
 

@@ -148,6 +148,8 @@ func TestProperties(t *testing.T) {
 			w.checkShape(rt)
 			w.checkOrder(rt)
 			w.checkRestart(rt)
+			w.checkForgery(rt)
+			w.checkBadPools(rt)
 			w.tell(rt)
 		}
 	})
@@ -291,6 +293,63 @@ func (w *world) checkRestart(t *rapid.T) {
 	before, after := addressesOf(w.got), addressesOf(got)
 	if diff := cmp.Diff(before, after, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
 		t.Fatalf("a restart changed assignments:\n%s", diff)
+	}
+}
+
+// checkForgery: what somebody writes behind the addresses on their record takes
+// none from others.
+func (w *world) checkForgery(t *rapid.T) {
+	requests := w.copies()
+	if len(requests) == 0 {
+		return
+	}
+	forger := &requests[rapid.IntRange(0, len(requests)-1).Draw(t, "forger")]
+	for _, a := range rapid.SliceOfN(rapid.SampledFrom(worldAddrs), 1, 4).Draw(t, "forged") {
+		record := slices.Concat(forger.Recorded, []netip.Addr{a})
+		if !slices.Contains(forger.Published, a) && newService(&Request{Families: forger.Families, Recorded: record}).leaves(a) {
+			forger.Recorded = record
+		}
+	}
+	got, _ := Assign(w.pools, requests)
+	w.checkRecordedStays(t, got, forger.UID)
+}
+
+// checkBadPools: of pools that are not in force any more, whoever has an address on
+// record keeps it, and nobody gets one.
+func (w *world) checkBadPools(t *rapid.T) {
+	var pools []*Pool
+	for _, p := range w.pools {
+		guest := *p
+		guest.Guest = true
+		pools = append(pools, &guest)
+	}
+	got, _ := Assign(pools, w.copies())
+	w.checkRecordedStays(t, got, "")
+	for _, r := range w.requests {
+		for _, a := range got[r.UID].Addresses {
+			if !slices.Contains(union(r.Published, r.Recorded), a) {
+				t.Fatalf("%s got %s of a pool that is not in force", r.Name, a)
+			}
+		}
+	}
+}
+
+// checkRecordedStays: who had what was on record as assigned, and nothing else, has
+// it still, or what their user wishes.
+func (w *world) checkRecordedStays(t *rapid.T, got map[types.UID]Assignment, but types.UID) {
+	for _, r := range w.requests {
+		s := newService(r)
+		had := w.got[r.UID].Addresses
+		if r.UID == but || slices.ContainsFunc(had, s.leaves) {
+			continue
+		}
+		for _, a := range had {
+			if now := got[r.UID].Addresses; !slices.ContainsFunc(now, func(b netip.Addr) bool {
+				return a == b || a.Is4() == b.Is4() && slices.Contains(r.Wanted, b)
+			}) {
+				t.Fatalf("%s had %v on record and has %v now", r.Name, had, now)
+			}
+		}
 	}
 }
 

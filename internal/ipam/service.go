@@ -54,6 +54,13 @@ func (s *service) assigned(f family) netip.Addr {
 	return netip.Addr{}
 }
 
+// leaves reports whether an address on record is not the one of a family that the
+// Service asks for.
+func (s *service) leaves(a netip.Addr) bool {
+	f := familyOf(a)
+	return a != s.assigned(f) || !slices.Contains(s.families, f)
+}
+
 // keep makes a held address the one of its family, if the Service asks for that
 // family and has none yet.
 func (s *service) keep(a netip.Addr) {

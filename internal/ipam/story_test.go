@@ -228,6 +228,25 @@ func TestS35_nobodyGetsWhatIsBeingLeft(t *testing.T) {
 	c.want(s2, "192.0.2.2")
 }
 
+// s2 was assigned what is on its record, and nothing is published: it is exposed.
+func TestS35_nobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
+	for name, forge := range map[string]func(older *Request){
+		"behind its own":          func(r *Request) { r.Recorded = append(r.Recorded, addrs("192.0.2.2")...) },
+		"of another family":       func(r *Request) { r.Families, r.Recorded = dual(v6, v6)[:1], addrs("192.0.2.2") },
+		"while it is withdrawing": func(r *Request) { r.Recorded, r.Withdrawing = append(r.Recorded, addrs("192.0.2.2")...), true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
+			s1, s2 := c.add("s1"), c.add("s2")
+			s1.Recorded, s1.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
+			s2.Recorded = addrs("192.0.2.2")
+			forge(s1)
+			c.assign()
+			c.want(s2, "192.0.2.2")
+		})
+	}
+}
+
 func TestS35_aRecordCannotHoldAWholePool(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/24"))
 	greedy := c.add("greedy")

@@ -28,8 +28,8 @@ type Claims struct {
 	byAge      []*v1alpha1.Balancer
 	byClass    map[string][]*v1alpha1.Balancer
 	byDefault  []*v1alpha1.Balancer
-	classes    map[string]string // of every Balancer, also of those that are being deleted
-	pools      []*ipam.Pool      // of every Balancer
+	all        map[string]*v1alpha1.Balancer // also those that are being deleted
+	pools      []*ipam.Pool                  // of every Balancer
 	namespaces map[string]labels.Set
 }
 
@@ -41,9 +41,9 @@ func NewClaims(balancers []*v1alpha1.Balancer, pools []*ipam.Pool, namespaces ma
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	c.byAge = slices.DeleteFunc(c.byAge, func(b *v1alpha1.Balancer) bool { return b.DeletionTimestamp != nil })
-	c.classes = make(map[string]string, len(balancers))
+	c.all = make(map[string]*v1alpha1.Balancer, len(balancers))
 	for _, b := range balancers {
-		c.classes[b.Name] = Class(b)
+		c.all[b.Name] = b
 	}
 	for _, b := range c.byAge {
 		c.byClass[Class(b)] = append(c.byClass[Class(b)], b)

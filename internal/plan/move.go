@@ -12,6 +12,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -63,7 +64,11 @@ func (s *Snapshot) role(svc *corev1.Service) role {
 // couldHave reports whether a Service can have come from a Balancer by a move: that
 // has its class. A record is the user's to write.
 func (c Claims) couldHave(balancer string, svc *corev1.Service) bool {
-	return svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.Spec.LoadBalancerClass == nil || c.classes[balancer] == *svc.Spec.LoadBalancerClass
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.Spec.LoadBalancerClass == nil {
+		return true
+	}
+	b := c.all[balancer]
+	return b != nil && Class(b) == *svc.Spec.LoadBalancerClass
 }
 
 // target is the Balancer that should serve a Service, nil if none should.
@@ -90,11 +95,12 @@ func (s *Snapshot) Add(services []*corev1.Service) {
 	}
 }
 
-// addGuests adds the pools that have left this Balancer and have addresses of a
-// Service which has not: it keeps them as if the pools were still here.
+// addGuests adds the pools that have left this Balancer, or are in force no more,
+// and have addresses of a Service which has not: it keeps them as if the pools were
+// still here.
 func (s *Snapshot) addGuests(svc *corev1.Service) {
 	for _, a := range occupied(svc) {
-		if p := s.Claims.poolOf(a); p != nil && !s.inPools(a) {
+		if p := cmp.Or(s.Claims.poolOf(a), poolOf(a, s.Rejected)); p != nil && !s.inPools(a) {
 			guest := *p
 			guest.Guest = true
 			s.guests = append(s.guests, &guest)
@@ -156,9 +162,11 @@ func (c Claims) owner(svc *corev1.Service) string {
 }
 
 // poolOf is the pool that has an address, nil if none has.
-func (c Claims) poolOf(a netip.Addr) *ipam.Pool {
-	if i := slices.IndexFunc(c.pools, func(p *ipam.Pool) bool { return p.Contains(a) }); i >= 0 {
-		return c.pools[i]
+func (c Claims) poolOf(a netip.Addr) *ipam.Pool { return poolOf(a, c.pools) }
+
+func poolOf(a netip.Addr, pools []*ipam.Pool) *ipam.Pool {
+	if i := slices.IndexFunc(pools, func(p *ipam.Pool) bool { return p.Contains(a) }); i >= 0 {
+		return pools[i]
 	}
 	return nil
 }
@@ -192,25 +200,44 @@ func (s *Snapshot) kept(svc *corev1.Service) string {
 	return ""
 }
 
-// lostPorts says which ports of a Service answer and would not any more on a
-// Balancer, because of its engine mostly; "" if none.
-func (s *Service) lostPorts(b *v1alpha1.Balancer) string {
+// lostPorts says which ports of a Service answer on a Balancer and would not any more
+// on another, because of its engine mostly; "" if none.
+func (s *Service) lostPorts(from, b *v1alpha1.Balancer) string {
 	var lost []string
-	for _, in := range s.Object.Status.LoadBalancer.Ingress {
-		for _, port := range s.Object.Spec.Ports {
-			e, failed := s.PortError(port)
-			already := slices.ContainsFunc(in.Ports, func(was corev1.PortStatus) bool {
-				return was.Port == port.Port && was.Protocol == port.Protocol && was.Error != nil
-			})
-			if name := fmt.Sprintf("%d/%s (%s)", port.Port, port.Protocol, e); failed && !already && !slices.Contains(lost, name) {
-				lost = append(lost, name)
-			}
+	for _, port := range s.Object.Spec.Ports {
+		if e, failed := s.PortError(port); failed && s.answers(port, from) {
+			lost = append(lost, fmt.Sprintf("%d/%s (%s)", port.Port, port.Protocol, e))
 		}
 	}
 	if lost == nil {
 		return ""
 	}
 	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back", b.Name, b.Spec.Engine, strings.Join(lost, ", "))
+}
+
+// answers reports whether a port with an error may answer on the Balancer that
+// carries its Service. A status tells; a NodePort Service has none, so that is what
+// the engine can do.
+func (s *Service) answers(port corev1.ServicePort, from *v1alpha1.Balancer) bool {
+	if s.Object.Spec.Type != corev1.ServiceTypeNodePort {
+		return slices.ContainsFunc(s.Object.Status.LoadBalancer.Ingress, func(in corev1.LoadBalancerIngress) bool {
+			return !slices.ContainsFunc(in.Ports, func(was corev1.PortStatus) bool {
+				return was.Port == port.Port && was.Protocol == port.Protocol && was.Error != nil
+			})
+		})
+	}
+	if from == nil || len(Published(s.Object)) == 0 {
+		return false
+	}
+	engine, protocol := lb.Engine(from.Spec.Engine), lb.Protocol(port.Protocol)
+	switch e, _ := s.PortError(port); e {
+	case v1alpha1.PortErrorProtocol:
+		return engine.Carries(protocol)
+	case v1alpha1.PortErrorTLS:
+		return engine.Unsupported("tls.secretRef", protocol) == ""
+	default:
+		return false // without a certificate or a nodePort it answers nowhere
+	}
 }
 
 // poolNotes tell the owners of pools what does not go by them.
@@ -316,7 +343,8 @@ func (s *Snapshot) addMove(view *Service, a *Assignments) {
 	holders := a.holders(svc)
 	switch a.roles[svc.UID] {
 	case arriving:
-		view.From, view.Kept = Carrier(holders, svc), cmp.Or(s.kept(svc), view.lostPorts(s.Balancer))
+		view.From = Carrier(holders, svc)
+		view.Kept = cmp.Or(s.kept(svc), view.lostPorts(s.Claims.all[view.From], s.Balancer))
 	case staying:
 		view.Staying = true
 	}

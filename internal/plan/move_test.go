@@ -22,6 +22,7 @@ type move struct {
 	balancers []*v1alpha1.Balancer
 	pools     []v1alpha1.AddressPool
 	services  []*corev1.Service
+	policies  []*v1alpha1.UpstreamPolicy
 }
 
 func sharesClass(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = "external-lb.dev/edge" }
@@ -62,10 +63,7 @@ func onPort(port int32) func(*corev1.Service) {
 
 func (m *move) snapshot(name string) *Snapshot {
 	m.t.Helper()
-	pools, problems := ipam.ParsePools(m.pools)
-	if len(problems) > 0 {
-		m.t.Fatal(problems)
-	}
+	pools, rejected, _ := ipam.ParsePools(m.pools)
 	known := map[string]bool{}
 	for _, b := range m.balancers {
 		known[b.Name] = true
@@ -73,7 +71,9 @@ func (m *move) snapshot(name string) *Snapshot {
 	s := &Snapshot{
 		Balancer: named(m.balancers, name), Claims: NewClaims(m.balancers, pools, nil),
 		Pools:          slices.DeleteFunc(slices.Clone(pools), func(p *ipam.Pool) bool { return p.Balancer != name }),
+		Rejected:       rejected,
 		KnownBalancers: known,
+		Policies:       m.policies,
 	}
 	s.Add(m.services)
 	return s
@@ -90,7 +90,7 @@ func (m *move) looks(name string, confirmed bool) *Plan {
 			write(svc, a.Record(svc))
 		}
 	}
-	planner, err := NewPlanner(v1alpha1.EngineNginx)
+	planner, err := NewPlanner(s.Balancer.Spec.Engine)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -326,6 +326,45 @@ func TestMoveIsKept(t *testing.T) {
 			t.Errorf("kept because of %q", kept)
 		}
 	})
+}
+
+// Of a NodePort Service no status tells which of its ports answer.
+func TestMoveOfAnExposedServiceIsKept(t *testing.T) {
+	const udp, sctp = corev1.ProtocolUDP, corev1.ProtocolSCTP
+	tls := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "tls"}, Spec: v1alpha1.UpstreamPolicySpec{
+		TargetRefs: []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web", SectionName: "more"}},
+		TLS:        &v1alpha1.TLS{SecretRef: v1alpha1.SecretReference{Name: "web"}},
+	}}
+	for name, c := range map[string]struct {
+		from, to v1alpha1.Engine
+		protocol corev1.Protocol
+		policies []*v1alpha1.UpstreamPolicy
+		told     string
+		want     string // "": it is taken over
+	}{
+		"UDP":                         {v1alpha1.EngineNginx, v1alpha1.EngineHAProxy, udp, nil, "192.0.2.1", "53/UDP"},
+		"UDP that nobody was told of": {v1alpha1.EngineNginx, v1alpha1.EngineHAProxy, udp, nil, "", ""},
+		"SCTP":                        {v1alpha1.EngineLVS, v1alpha1.EngineNginx, sctp, nil, "192.0.2.1", "53/SCTP"},
+		"SCTP, which nobody carries":  {v1alpha1.EngineNginx, v1alpha1.EngineHAProxy, sctp, nil, "192.0.2.1", ""},
+		"TLS":                         {v1alpha1.EngineHAProxy, v1alpha1.EngineLVS, corev1.ProtocolTCP, []*v1alpha1.UpstreamPolicy{tls}, "192.0.2.1", "53/TCP"},
+		"TLS without a certificate":   {v1alpha1.EngineHAProxy, v1alpha1.EngineNginx, corev1.ProtocolTCP, []*v1alpha1.UpstreamPolicy{tls}, "192.0.2.1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := service("web", held("edge", "192.0.2.1"), exposedAt(c.told))
+			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "more", Port: 53, NodePort: 30053, Protocol: c.protocol})
+			svc.Annotations[v1alpha1.BalancerAnnotation] = "next"
+			m := newMove(t, svc)
+			m.balancers[0].Spec.Engine, m.balancers[1].Spec.Engine = c.from, c.to
+			m.balancers[0].DeletionTimestamp = ptr.To(metav1.Now()) // it waits for what moves
+			m.policies, m.pools[0].Spec.Balancer = c.policies, "next"
+			m.looks("next", true)
+			if kept := m.looks("next", true).Services[0].Kept; (kept == "") != (c.want == "") || !strings.Contains(kept, c.want) {
+				t.Errorf("kept because of %q", kept)
+			}
+			m.proves("next")
+			m.carries(m.looks("edge", false), svc, map[bool]string{true: "192.0.2.1"}[c.want != ""])
+		})
+	}
 }
 
 // A Service with addresses of two families moves when both pools have.

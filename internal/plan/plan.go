@@ -23,6 +23,7 @@ type Snapshot struct {
 	Balancer *v1alpha1.Balancer
 	Claims   Claims
 	Pools    []*ipam.Pool // of this Balancer
+	Rejected []*ipam.Pool // of every Balancer, not in force
 	// Services that this Balancer serves or holds, or that have addresses of its
 	// pools: see Add.
 	Services   []*corev1.Service
@@ -35,7 +36,7 @@ type Snapshot struct {
 	// KnownBalancers are the names of all Balancers that exist.
 	KnownBalancers map[string]bool
 
-	guests []*ipam.Pool // of other Balancers, with addresses of Services that this one holds
+	guests []*ipam.Pool // rejected or of other Balancers, with addresses of Services that this one holds
 }
 
 // Plan is what the hosts of a Balancer should run, and what its users are told.

@@ -83,7 +83,7 @@ func TestS01_WhoServesWhat(t *testing.T) {
 func snapshot(t *testing.T, services ...*corev1.Service) *Snapshot {
 	t.Helper()
 	edge := balancer("edge", 1)
-	pools, problems := ipam.ParsePools([]v1alpha1.AddressPool{{
+	pools, _, problems := ipam.ParsePools([]v1alpha1.AddressPool{{
 		ObjectMeta: metav1.ObjectMeta{Name: "pool"},
 		Spec:       v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{"192.0.2.0/29"}},
 	}})

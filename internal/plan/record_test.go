@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
@@ -42,6 +43,60 @@ func TestForgedRecordMovesNobody(t *testing.T) {
 	}
 }
 
+// A NodePort Service has nothing but its record to show that it has an address. That
+// is enough where its pool is not in force any more.
+func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
+	for name, edit := range map[string]func(*move, *v1alpha1.AddressPoolSpec){
+		"host bits": func(_ *move, p *v1alpha1.AddressPoolSpec) { p.Addresses = append(p.Addresses, "198.51.100.1/24") },
+		"reversed": func(_ *move, p *v1alpha1.AddressPoolSpec) {
+			p.Addresses = append(p.Addresses, "198.51.100.9-198.51.100.1")
+		},
+		"selector": func(_ *move, p *v1alpha1.AddressPoolSpec) {
+			p.ServiceSelector.MatchLabels = map[string]string{"-": "-"}
+		},
+		"overlap": func(m *move, _ *v1alpha1.AddressPoolSpec) {
+			m.pools = append(m.pools, pool("older", "edge", "192.0.2.4/30"))
+		},
+		"overlap with another's": func(m *move, _ *v1alpha1.AddressPoolSpec) {
+			m.pools = append(m.pools, pool("older", "next", "192.0.2.0/30"))
+		},
+		"another's, with a slip": func(_ *move, p *v1alpha1.AddressPoolSpec) {
+			p.Balancer, p.Addresses = "next", append(p.Addresses, "198.51.100.1/24")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			exposed := service("exposed", held("edge", "192.0.2.2"), exposedAt("192.0.2.2"))
+			fresh := service("fresh", onPort(81))
+			m := newMove(t, exposed, fresh)
+			edit(m, &m.pools[0].Spec)
+			for range 2 {
+				m.carries(m.looks("edge", true), exposed, "192.0.2.2")
+				m.looks("next", true)
+			}
+			m.record(exposed, "edge*")
+			if got := has(fresh); len(got) > 0 && m.snapshot("edge").Claims.poolOf(got[0]) == nil {
+				t.Errorf("a new Service got %v", got)
+			}
+		})
+	}
+}
+
+// Somebody's older Service says that it is leaving the address that another one has.
+func TestForgedRecordTakesNoAddress(t *testing.T) {
+	thief := service("thief", held("edge", "192.0.2.1,192.0.2.2,192.0.2.3"), published("192.0.2.1"))
+	exposed := service("exposed", held("edge", "192.0.2.2"), exposedAt("192.0.2.2"))
+	other := service("other", held("edge", "192.0.2.3"), published("192.0.2.3"))
+	exposed.CreationTimestamp, other.CreationTimestamp = metav1.Now(), metav1.Now()
+	m := newMove(t, exposed, other, thief)
+	m.pools[0].Spec.Sharing = v1alpha1.SharingNone
+	for range 2 {
+		p := m.looks("edge", true)
+		m.carries(p, thief, "192.0.2.1")
+		m.carries(p, exposed, "192.0.2.2")
+		m.carries(p, other, "192.0.2.3")
+	}
+}
+
 // The API server, or somebody's webhook, takes no record of a new address: until it
 // does, the Service stays on the address that it has.
 func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
@@ -50,7 +105,7 @@ func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
 	dual := service("dual", held("edge", "192.0.2.2"), published("192.0.2.2"))
 	dual.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 	s := snapshot(t, wish, dual)
-	pools, problems := ipam.ParsePools([]v1alpha1.AddressPool{pool("pool", "edge", "192.0.2.0/29", "2001:db8::/120")})
+	pools, _, problems := ipam.ParsePools([]v1alpha1.AddressPool{pool("pool", "edge", "192.0.2.0/29", "2001:db8::/120")})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
