@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -238,6 +239,34 @@ func TestSchemaRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of a Service that lost its last listener the holder is told, not the hosts.
+func TestS34_PublishedServiceTakesATakenPort(t *testing.T) {
+	w := newWorld(t, "192.0.2.1")
+	shared := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"sharing":"Ports"}}`))
+	w.check(kube.Patch(t.Context(), &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}, shared))
+	first := w.service("first", func(s *corev1.Service) { s.Spec.Ports[0].Port = 443 })
+	w.published(first)
+	second := w.service("second")
+	w.published(second)
+	w.eventually("it wants the port of the older one", func(ctx context.Context) error {
+		w.check(kube.Get(ctx, client.ObjectKeyFromObject(second), second))
+		second.Spec.Ports[0].Port = 443
+		return kube.Update(ctx, second)
+	})
+	fresh := w.until(second, "told who has it", func(s *corev1.Service) bool {
+		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+		return c != nil && c.Status == metav1.ConditionFalse
+	})
+	c := meta.FindStatusCondition(fresh.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+	if c.Reason != v1alpha1.ReasonPortConflict || !strings.Contains(c.Message, w.namespace+"/first") {
+		t.Errorf("told %s: %s", c.Reason, c.Message)
+	}
+	w.check(kube.Delete(t.Context(), first))
+	w.until(second, "it has it when it is free", func(s *corev1.Service) bool {
+		return meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+	})
 }
 
 // Two Balancers with one machine would remove each other's configuration forever:
