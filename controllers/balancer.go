@@ -118,7 +118,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer
 		return ctrl.Result{}, r.reportBalancer(ctx, b, snap, desired, r.fleet.States(b.Name))
 	}
 	r.tellRemovedHosts(ctx, b, kept)
-	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b))
+	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b, all))
 	r.fleet.Try(b.Name, desired.Sets, kept.cause(desired), desired.Trial)
 	states := r.fleet.States(b.Name)
 	if refusedMeanwhile(desired.Trial, states) {

@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -220,6 +222,8 @@ func TestSchemaRefuses(t *testing.T) {
 		"host without a key":    {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}}}), "needs secretRef"},
 		"more proofs than hosts": {balancer(v1alpha1.BalancerSpec{Hosts: local, Publish: v1alpha1.Publish{MinHosts: 2}}),
 			"larger than the number of hosts"},
+		"one machine twice": {balancer(v1alpha1.BalancerSpec{Hosts: append(local, v1alpha1.Host{Name: "lb2", Local: &v1alpha1.LocalHost{}})}),
+			"two hosts are one machine"},
 		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: local}), "supported values"},
 		"bad duration":       {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
 		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
@@ -234,6 +238,98 @@ func TestSchemaRefuses(t *testing.T) {
 				t.Fatalf("want an error with %q, got: %v", c.says, err)
 			}
 		})
+	}
+}
+
+// Of a Service that lost its last listener the holder is told, not the hosts.
+func TestS34_PublishedServiceTakesATakenPort(t *testing.T) {
+	w := newWorld(t, "192.0.2.1")
+	shared := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"sharing":"Ports"}}`))
+	w.check(kube.Patch(t.Context(), &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}, shared))
+	first := w.service("first", func(s *corev1.Service) { s.Spec.Ports[0].Port = 443 })
+	w.published(first)
+	second := w.service("second")
+	w.published(second)
+	w.eventually("it wants the port of the older one", func(ctx context.Context) error {
+		w.check(kube.Get(ctx, client.ObjectKeyFromObject(second), second))
+		second.Spec.Ports[0].Port = 443
+		return kube.Update(ctx, second)
+	})
+	fresh := w.until(second, "told who has it", func(s *corev1.Service) bool {
+		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+		return c != nil && c.Status == metav1.ConditionFalse
+	})
+	c := meta.FindStatusCondition(fresh.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+	if c.Reason != v1alpha1.ReasonPortConflict || !strings.Contains(c.Message, w.namespace+"/first") {
+		t.Errorf("told %s: %s", c.Reason, c.Message)
+	}
+	w.check(kube.Delete(t.Context(), first))
+	w.until(second, "it has it when it is free", func(s *corev1.Service) bool {
+		return meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+	})
+}
+
+// Two Balancers with one machine would remove each other's configuration forever:
+// the older one has it, and the other one says so and takes it when it is free.
+func TestTwoBalancersWithOneMachine(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	other := &v1alpha1.Balancer{
+		ObjectMeta: metav1.ObjectMeta{Name: w.balancer + "-next"},
+		Spec:       v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "here", Local: &v1alpha1.LocalHost{}}}},
+	}
+	w.create(other)
+	t.Cleanup(func() { w.check(kube.Delete(context.Background(), other)) })
+	w.eventually("the younger one says who has it", func(ctx context.Context) error {
+		w.check(kube.Get(ctx, client.ObjectKeyFromObject(other), other))
+		c := meta.FindStatusCondition(other.Status.Conditions, v1alpha1.ConditionProgrammed)
+		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "Balancer "+w.balancer+", which is older, has this machine") {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	w.check(kube.DeleteAllOf(t.Context(), &corev1.Service{}, client.InNamespace(w.namespace)))
+	w.check(kube.Delete(t.Context(), &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}))
+	w.eventually("the younger one has it", func(ctx context.Context) error {
+		w.check(kube.Get(ctx, client.ObjectKeyFromObject(other), other))
+		if other.Status.HostsInSync != "1/1" {
+			return fmt.Errorf("%+v", other.Status)
+		}
+		return nil
+	})
+}
+
+func TestWhoseMachine(t *testing.T) {
+	age := time.Unix(0, 0)
+	balancer := func(name string, hosts ...v1alpha1.Host) *v1alpha1.Balancer {
+		age = age.Add(time.Second)
+		b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(age)}}
+		b.Spec.Hosts = hosts
+		return b
+	}
+	at := func(name, address string, port int32) v1alpha1.Host {
+		return v1alpha1.Host{Name: name, Address: address, Port: port}
+	}
+	deleted := metav1.Now()
+	oldest := balancer("z", at("a", "LB1.example", 22), at("b", "2001:db8::1", 22), at("c", "192.0.2.5", 22))
+	oldest.DeletionTimestamp = &deleted
+	second := balancer("y", at("a", "lb1.example", 0), v1alpha1.Host{Name: "b", Local: &v1alpha1.LocalHost{}}, at("c", "192.0.2.5", 2222))
+	third := balancer("x", at("a", "lb1.example", 22), v1alpha1.Host{Name: "b", Local: &v1alpha1.LocalHost{}},
+		at("c", "2001:DB8:0::1", 22), at("d", "192.0.2.5", 2222), at("e", "192.0.2.6", 22), at("f", "::ffff:192.0.2.6", 22))
+	for b, want := range map[*v1alpha1.Balancer][]string{
+		oldest: {"", "", ""},
+		second: {"Balancer z", "", ""},
+		third:  {"Balancer z", "Balancer y", "Balancer z", "Balancer y", "", "host e is the same machine"},
+	} {
+		for i, target := range Targets(t.Context(), nil, "", b, []*v1alpha1.Balancer{second, third, oldest}) {
+			got := ""
+			if target.Problem != nil {
+				got = target.Problem.Error()
+			}
+			if (got == "") != (want[i] == "") || !strings.HasPrefix(got, want[i]) {
+				t.Errorf("Balancer %s, host %s: %q, want %q", b.Name, target.Host.Name, got, want[i])
+			}
+		}
 	}
 }
 

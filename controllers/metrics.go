@@ -1,6 +1,8 @@
 package controllers
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,9 +26,34 @@ type metrics struct {
 	refused     *prometheus.GaugeVec
 	poolSize    *prometheus.GaugeVec
 	poolInUse   *prometheus.GaugeVec
-	perBalancer []interface {
-		DeletePartialMatch(prometheus.Labels) int
+	perBalancer []vec
+	hosts       series
+	pools       series
+}
+
+type vec interface {
+	DeletePartialMatch(prometheus.Labels) int
+}
+
+// series are the metrics of hosts, or of pools.
+type series struct {
+	label string
+	vecs  []vec
+	of    map[string][]string // names that have some, by Balancer; one reconcile runs at a time
+}
+
+// keep drops the metrics of all others of a Balancer: what is gone must not alarm
+// anybody.
+func (s *series) keep(balancer string, names []string) {
+	for _, was := range s.of[balancer] {
+		if slices.Contains(names, was) {
+			continue
+		}
+		for _, v := range s.vecs {
+			v.DeletePartialMatch(prometheus.Labels{"balancer": balancer, s.label: was})
+		}
 	}
+	s.of[balancer] = names
 }
 
 func newMetrics() *metrics {
@@ -51,7 +78,9 @@ func newMetrics() *metrics {
 		poolSize:   gauge("pool_addresses", "Addresses of a pool.", "balancer", "pool", "family"),
 		poolInUse:  gauge("pool_addresses_assigned", "Addresses of a pool that Services have.", "balancer", "pool", "family"),
 	}
-	m.perBalancer = append(m.perBalancer, m.deliveries, m.reloads, m.proof, m.hostState, m.oldWorkers, m.services, m.refused, m.poolSize, m.poolInUse)
+	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.oldWorkers, m.refused}, map[string][]string{}}
+	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
+	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services})
 	return m
 }
 
@@ -83,7 +112,9 @@ var hostStates = []v1alpha1.HostState{
 // report sets what a reconcile of a Balancer saw.
 func (m *metrics) report(balancer string, states []deliver.State, p *plan.Plan) {
 	m.services.WithLabelValues(balancer).Set(float64(len(p.Services)))
+	hosts := make([]string, 0, len(states))
 	for _, s := range states {
+		hosts = append(hosts, s.Host)
 		for _, state := range hostStates {
 			in := 0.0
 			if s.State == state {
@@ -94,21 +125,18 @@ func (m *metrics) report(balancer string, states []deliver.State, p *plan.Plan) 
 		m.oldWorkers.WithLabelValues(balancer, s.Host).Set(float64(s.OldWorkers))
 		m.refused.WithLabelValues(balancer, s.Host).Set(float64(len(s.Refused)))
 	}
+	m.hosts.keep(balancer, hosts)
 }
 
-func (m *metrics) pool(balancer, pool string, u ipam.Usage) {
-	for family, usage := range map[string]ipam.FamilyUsage{"ipv4": u.IPv4, "ipv6": u.IPv6} {
-		m.poolSize.WithLabelValues(balancer, pool, family).Set(float64(usage.Capacity))
-		m.poolInUse.WithLabelValues(balancer, pool, family).Set(float64(usage.Assigned))
+// reportPools sets what a reconcile of a Balancer saw of its pools, by name.
+func (m *metrics) reportPools(balancer string, pools map[string]ipam.Usage) {
+	for pool, u := range pools {
+		for family, usage := range map[string]ipam.FamilyUsage{"ipv4": u.IPv4, "ipv6": u.IPv6} {
+			m.poolSize.WithLabelValues(balancer, pool, family).Set(float64(usage.Capacity))
+			m.poolInUse.WithLabelValues(balancer, pool, family).Set(float64(usage.Assigned))
+		}
 	}
-}
-
-// forgetPool drops the metrics of a pool that is not, or no longer, a Balancer's.
-func (m *metrics) forgetPool(balancer, pool string) {
-	for _, family := range []string{"ipv4", "ipv6"} {
-		m.poolSize.DeleteLabelValues(balancer, pool, family)
-		m.poolInUse.DeleteLabelValues(balancer, pool, family)
-	}
+	m.pools.keep(balancer, slices.Collect(maps.Keys(pools)))
 }
 
 // forget drops the metrics of a Balancer that is gone.
@@ -116,6 +144,8 @@ func (m *metrics) forget(balancer string) {
 	for _, vec := range m.perBalancer {
 		vec.DeletePartialMatch(prometheus.Labels{"balancer": balancer})
 	}
+	delete(m.hosts.of, balancer)
+	delete(m.pools.of, balancer)
 }
 
 // Delivered implements deliver.Metrics.

@@ -128,7 +128,9 @@ func movingFrom(b *v1alpha1.Balancer, svc *plan.Service, p proof, blocked, hosts
 		c.Reason, c.Message = v1alpha1.ReasonKept, way+", which has proved it. "+blocked
 	case len(p.refused) > 0:
 		c.Reason, c.Message = v1alpha1.ReasonRefused, way+", whose hosts refuse it: "+strings.Join(p.refused, "; ")
-	case p.settled:
+	case svc.Shape == "" && len(svc.Problems) > 0: // none of its listeners is left
+		c.Reason, c.Message = svc.Problems[0].Reason, way+", which cannot take it: "+svc.ProblemsInWords()
+	case p.settled && hosts != "":
 		c.Reason, c.Message = v1alpha1.ReasonHostsUnreachable, way+", of which too few hosts can prove it: "+hosts
 	default:
 		c.Reason, c.Message = v1alpha1.ReasonPending, way+", which is to prove it first"

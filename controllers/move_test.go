@@ -21,12 +21,17 @@ import (
 // partner makes a second Balancer with a class and a fake host of its own.
 func (w *world) partner(class string) *v1alpha1.Balancer {
 	w.t.Helper()
-	w.host.set(func(*fakeHost) { w.second = &fakeHost{files: fileset.Manifest{}} })
+	w.second = &fakeHost{files: fileset.Manifest{}}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: w.balancer},
+		Data:       map[string][]byte{corev1.SSHAuthPrivateKey: []byte("key"), knownHostsKey: []byte("hosts")},
+	}
+	w.create(secret)
 	b := &v1alpha1.Balancer{
 		ObjectMeta: metav1.ObjectMeta{Name: w.balancer + "-next"},
 		Spec: v1alpha1.BalancerSpec{
 			LoadBalancerClass: class,
-			Hosts:             []v1alpha1.Host{{Name: "lb2", Local: &v1alpha1.LocalHost{}}},
+			Hosts:             []v1alpha1.Host{{Name: "lb2", Address: "192.0.2.2", SecretRef: &corev1.LocalObjectReference{Name: secret.Name}}},
 			Reload:            v1alpha1.Reload{MinInterval: "1ms"},
 		},
 	}

@@ -66,7 +66,7 @@ func refusalsByPath(states []deliver.State) map[string][]string {
 
 // publish tells every carried Service what became of it.
 func (r *balancerReconciler) publish(ctx context.Context, b *v1alpha1.Balancer, kept *memory, a *plan.Assignments, desired *plan.Plan, states []deliver.State) error {
-	hosts, refusals := hostsInWords(states), refusalsByPath(states)
+	hosts, refusals := whyUnproved(b, states), refusalsByPath(states)
 	live := map[string]bool{}
 	type job struct {
 		svc    *plan.Service
@@ -133,7 +133,7 @@ func (r *balancerReconciler) settle(ctx context.Context, b *v1alpha1.Balancer, a
 // what changed.
 func (r *balancerReconciler) publishService(ctx context.Context, b *v1alpha1.Balancer, svc *plan.Service, p proof, hosts string, updated bool) error {
 	if svc.Object.Spec.Type == corev1.ServiceTypeNodePort {
-		return r.publishExposed(ctx, b, svc, p)
+		return r.publishExposed(ctx, b, svc, p, hosts)
 	}
 	want := desiredStatus(b, svc, p, hosts)
 	have := &svc.Object.Status
@@ -262,7 +262,9 @@ func programmedCondition(svc *plan.Service, p proof, hosts string) (metav1.Condi
 		}
 	case len(p.refused) > 0:
 		c.Reason, c.Message = v1alpha1.ReasonRefused, strings.Join(p.refused, "; ")
-	case p.settled:
+	case svc.Shape == "" && len(svc.Problems) > 0: // none of its listeners is left
+		c.Reason, c.Message = svc.Problems[0].Reason, problems
+	case p.settled && hosts != "":
 		c.Reason, c.Message = v1alpha1.ReasonHostsUnreachable, "too few hosts can prove it: "+hosts
 	default:
 		return c, false
@@ -314,9 +316,9 @@ func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 
 // publishExposed tells a Service of type NodePort, whose status the API server
 // keeps free of addresses, by annotation and event.
-func (r *balancerReconciler) publishExposed(ctx context.Context, b *v1alpha1.Balancer, svc *plan.Service, p proof) error {
+func (r *balancerReconciler) publishExposed(ctx context.Context, b *v1alpha1.Balancer, svc *plan.Service, p proof, hosts string) error {
 	want := moved(b, svc)
-	if c, known := programmedCondition(svc, p, ""); known {
+	if c, known := programmedCondition(svc, p, hosts); known {
 		want = append(want, c)
 	}
 	if conditions, changed := conditionsPatch(svc.Object.Status.Conditions, want); len(conditions) > 0 {
@@ -343,6 +345,15 @@ func ingressAddresses(ingress []corev1.LoadBalancerIngress) string {
 		out = append(out, in.IP)
 	}
 	return strings.Join(out, ",")
+}
+
+// whyUnproved says why hosts do not prove what they should, "" if nothing is wrong.
+func whyUnproved(b *v1alpha1.Balancer, states []deliver.State) string {
+	words := hostsInWords(states)
+	if words == "" && !activeProved(b, states, func(deliver.State) bool { return true }) {
+		return "no host has the addresses: see keepalived on the hosts"
+	}
+	return words
 }
 
 // hostsInWords says what is wrong with which host.

@@ -238,17 +238,17 @@ func degradedBalancer(b *v1alpha1.Balancer, desired *plan.Plan, states []deliver
 // reportPools writes the statuses of a Balancer's pools where they differ.
 func (r *balancerReconciler) reportPools(ctx context.Context, b *v1alpha1.Balancer, desired *plan.Plan, pools poolSet, usage map[string]ipam.Usage) error {
 	mine := slices.DeleteFunc(pointers(pools.objects), func(p *v1alpha1.AddressPool) bool {
-		if p.Spec.Balancer != b.Name {
-			r.metrics.forgetPool(b.Name, p.Name)
-		}
 		return p.Spec.Balancer != b.Name
 	})
-	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
-		used, accepted := usage[p.Name]
-		if accepted {
-			r.metrics.pool(b.Name, p.Name, used)
+	accepted := map[string]ipam.Usage{}
+	for _, p := range mine {
+		if used, ok := usage[p.Name]; ok {
+			accepted[p.Name] = used
 		}
-		return r.reportPool(ctx, p, pools.problems[p.Name], desired.PoolNotes[p.Name], used)
+	}
+	r.metrics.reportPools(b.Name, accepted)
+	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
+		return r.reportPool(ctx, p, pools.problems[p.Name], desired.PoolNotes[p.Name], usage[p.Name])
 	})
 }
 

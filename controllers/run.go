@@ -43,7 +43,9 @@ type Options struct {
 	MetricsAddress, HealthAddress string
 	// Local opens the host's end in this process.
 	Local func() (host.Host, error)
-	Log   logr.Logger
+	// Dialer connects to all other hosts; nil: over SSH.
+	Dialer deliver.Dialer
+	Log    logr.Logger
 }
 
 // leaseName is the Lease of the leader election.
@@ -118,6 +120,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 	fleet := deliver.NewFleet(deliver.Options{
 		Epoch:   term.term,
 		Local:   o.Local,
+		Dialer:  o.Dialer,
 		Changed: hosts.changed,
 		Log:     o.Log.WithName("deliver"),
 		Metrics: metrics,

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/test/cluster"
@@ -149,7 +150,7 @@ func (h *fakeHost) set(change func(*fakeHost)) {
 type world struct {
 	t         *testing.T
 	host      *fakeHost
-	second    *fakeHost // of a second Balancer, which must come later; nil: there is none
+	second    *fakeHost // of a second Balancer, see partner; nil: there is none
 	balancer  string
 	namespace string
 	stop      func()
@@ -210,8 +211,9 @@ func (w *world) start() {
 			Namespace:      metav1.NamespaceDefault,
 			LeaderElection: true,
 			MetricsAddress: "0", HealthAddress: "0",
-			Local: w.local,
-			Log:   funcr.New(w.log, funcr.Options{}),
+			Local:  func() (host.Host, error) { return w.host, nil },
+			Dialer: w,
+			Log:    funcr.New(w.log, funcr.Options{}),
 		})
 	}()
 	w.stop = sync.OnceFunc(func() {
@@ -222,15 +224,15 @@ func (w *world) start() {
 	})
 }
 
-// local is the host of the Balancer that connects next.
-func (w *world) local() (host.Host, error) {
-	w.host.mu.Lock()
-	defer w.host.mu.Unlock()
-	if w.second != nil {
-		return w.second, nil
-	}
-	return w.host, nil
+// Dial connects to the second host: the first one is local.
+func (w *world) Dial(context.Context, deliver.Target) (deliver.Conn, error) {
+	return conn{w.second}, nil
 }
+
+type conn struct{ host.Host }
+
+func (conn) Close() error          { return nil }
+func (conn) Done() <-chan struct{} { return nil }
 
 // restart ends the manager and starts another.
 func (w *world) restart() {
@@ -261,6 +263,7 @@ func (w *world) clean() {
 	})
 	w.check(kube.DeleteAllOf(ctx, &v1alpha1.AddressPool{}))
 	w.check(kube.DeleteAllOf(ctx, &corev1.Node{}))
+	w.check(kube.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(metav1.NamespaceDefault)))
 	w.check(kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
 	w.stop()
 	w.logging.Lock()

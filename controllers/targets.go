@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,24 +12,47 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/plan"
 )
 
 // Targets are a Balancer's hosts with what is needed to reach them, from Secrets
-// in a namespace.
-func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1.Balancer) []deliver.Target {
+// in a namespace. Of all Balancers, the oldest that names a machine has it.
+func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1.Balancer, all []*v1alpha1.Balancer) []deliver.Target {
 	interval, err := time.ParseDuration(string(b.Spec.Reload.MinInterval))
 	if err != nil {
 		interval = time.Second // the schema's default; it also refuses what does not parse
 	}
+	taken := takenBefore(b, all)
 	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
 	for _, h := range b.Spec.Hosts {
 		t := deliver.Target{Balancer: b.Name, Engine: string(b.Spec.Engine), Host: h, MinInterval: interval}
-		if h.SecretRef != nil {
+		switch why := taken[t.Machine()]; {
+		case why != "":
+			t.Problem = &deliver.Error{Reason: deliver.ReasonTaken, Message: why}
+		case h.SecretRef != nil:
 			t.PrivateKey, t.KnownHosts, t.Problem = credentials(ctx, r, client.ObjectKey{Namespace: namespace, Name: h.SecretRef.Name})
 		}
 		targets = append(targets, t)
+		taken[t.Machine()] = fmt.Sprintf("host %s is the same machine: name each of them once", h.Name)
 	}
 	return targets
+}
+
+// takenBefore says of the machines of older Balancers, also of those that are being
+// deleted, why a Balancer leaves them alone: each of two would remove what the other
+// one brings, again and again.
+func takenBefore(b *v1alpha1.Balancer, all []*v1alpha1.Balancer) map[string]string {
+	taken := map[string]string{}
+	for _, other := range slices.Backward(slices.SortedFunc(slices.Values(all), plan.ByAge)) {
+		if plan.ByAge(other, b) >= 0 {
+			continue
+		}
+		for _, h := range other.Spec.Hosts { // the oldest comes last
+			taken[deliver.Target{Host: h}.Machine()] = fmt.Sprintf(
+				"Balancer %s, which is older, has this machine: name another one, since a machine runs the configuration of one Balancer", other.Name)
+		}
+	}
+	return taken
 }
 
 // knownHostsKey is the key of a Secret that holds what ssh-keyscan prints.

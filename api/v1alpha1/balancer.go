@@ -21,6 +21,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
 // +kubebuilder:validation:XValidation:rule="!has(self.lvs) || (has(self.engine) && self.engine == 'lvs')",message="lvs is for engine lvs alone"
+// +kubebuilder:validation:XValidation:rule="self.hosts.all(h, self.hosts.exists_one(o, has(o.address) == has(h.address) && (!has(o.address) || o.address == h.address && o.port == h.port)))",message="two hosts are one machine: name each address and port once, and one host that is local"
 // +kubebuilder:validation:XValidation:rule="self.hosts.exists(h, !has(h.drain) || !h.drain)",message="every host is drained: leave at least one that serves"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host.
@@ -44,7 +45,8 @@ type BalancerSpec struct {
 	// +optional
 	Default bool `json:"default,omitempty"`
 
-	// hosts are the machines. All run the same configuration.
+	// hosts are the machines. All run the same configuration. A machine is there for
+	// one Balancer: of several that name it, the oldest has it.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map

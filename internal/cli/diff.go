@@ -103,7 +103,7 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	if err != nil {
 		return nil, err
 	}
-	targets := controllers.Targets(ctx, kube, namespace, b)
+	targets := controllers.Targets(ctx, kube, namespace, b, o.balancers)
 	out := make([]hostDifference, len(targets))
 	var asked sync.WaitGroup
 	for i, t := range targets {

@@ -17,6 +17,7 @@ const (
 	ReasonUnreachable    Reason = "Unreachable"     // no answer at its address: network, firewall, sshd not running
 	ReasonLost           Reason = "ConnectionLost"  // it answered, and the connection broke
 	ReasonSecret         Reason = "Secret"          // the Secret is missing, lacks a key or cannot be parsed
+	ReasonTaken          Reason = "Taken"           // another host, mostly of another Balancer, is the same machine
 	ReasonKeyRefused     Reason = "KeyRefused"      // sshd refuses the user or the key
 	ReasonHostKeyUnknown Reason = "HostKeyUnknown"  // known_hosts has no key for the address
 	ReasonHostKeyChanged Reason = "HostKeyChanged"  // known_hosts has another key for the address

@@ -3,7 +3,9 @@ package deliver
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -17,12 +19,24 @@ type Target struct {
 	PrivateKey  []byte        // ssh-privatekey of the Secret
 	KnownHosts  []byte        // known_hosts of the Secret
 	MinInterval time.Duration // between the starts of two reloads
-	Problem     error         // why the host cannot be reached at all: its Secret is missing
+	Problem     error         // why the host is not to be reached: its Secret is missing, the machine is another's
 }
 
 // Endpoint is where sshd listens: 192.0.2.5:22.
 func (t Target) Endpoint() string {
 	return net.JoinHostPort(t.Host.Address, strconv.Itoa(t.port()))
+}
+
+// Machine is what the target names, the same for every way to write an address.
+func (t Target) Machine() string {
+	if t.Host.Local != nil {
+		return "local"
+	}
+	address := strings.ToLower(t.Host.Address)
+	if ip, err := netip.ParseAddr(address); err == nil {
+		address = ip.Unmap().String()
+	}
+	return net.JoinHostPort(address, strconv.Itoa(t.port()))
 }
 
 func (t Target) port() int {

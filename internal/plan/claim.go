@@ -37,9 +37,7 @@ type Claims struct {
 // force and the labels of namespaces.
 func NewClaims(balancers []*v1alpha1.Balancer, pools []*ipam.Pool, namespaces map[string]labels.Set) Claims {
 	c := Claims{byClass: map[string][]*v1alpha1.Balancer{}, pools: pools, namespaces: namespaces}
-	c.byAge = slices.SortedFunc(slices.Values(balancers), func(a, b *v1alpha1.Balancer) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
+	c.byAge = slices.SortedFunc(slices.Values(balancers), ByAge)
 	c.byAge = slices.DeleteFunc(c.byAge, func(b *v1alpha1.Balancer) bool { return b.DeletionTimestamp != nil })
 	c.all = make(map[string]*v1alpha1.Balancer, len(balancers))
 	for _, b := range balancers {
@@ -52,6 +50,11 @@ func NewClaims(balancers []*v1alpha1.Balancer, pools []*ipam.Pool, namespaces ma
 		}
 	}
 	return c
+}
+
+// ByAge sorts Balancers: of two that want the same, the first has it.
+func ByAge(a, b *v1alpha1.Balancer) int {
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
 // OfClass are the Balancers that serve a class, the oldest first.
