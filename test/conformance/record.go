@@ -2,8 +2,10 @@ package conformance
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
+	"text/tabwriter"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
@@ -115,4 +117,17 @@ func judge(row Row, engine lb.Engine, t *tally) (o Outcome, why string) {
 		return Passed, "without " + but
 	}
 	return Passed, ""
+}
+
+// Print the table, and count the rows that are not as they should be.
+func Print(out io.Writer, results []Result) (wrong int) {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, r := range results {
+		if !r.Conforms() {
+			wrong++
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Number, r.Title, r.Outcome, r.Took.Round(100*time.Millisecond), r.Why)
+	}
+	w.Flush()
+	return wrong
 }

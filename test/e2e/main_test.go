@@ -101,21 +101,15 @@ func childArgs() []string {
 	return slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
 }
 
-// conforms is 1 where the suite has run as a whole and a row is not as its table says.
+// conforms prints the table of rows, and is 1 where the suite has run as a whole and a row is not as its table says.
 func conforms() int {
 	for _, filter := range []string{"test.run", "test.skip", "test.list"} {
 		if flag.Lookup(filter).Value.String() != "" {
 			return 0
 		}
 	}
-	code := 0
-	for _, r := range record.Results() {
-		if !r.Conforms() {
-			fmt.Fprintf(os.Stderr, "conformance of %s: row %s, %s: %s: %s\n", engine.name, r.Number, r.Title, r.Outcome, r.Why)
-			code = 1
-		}
-	}
-	return code
+	fmt.Fprintf(os.Stderr, "conformance of %s:\n", engine.name)
+	return min(1, conformance.Print(os.Stderr, record.Results()))
 }
 
 // run the suite on the engine.

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
@@ -41,7 +40,7 @@ func run(ctx context.Context, engine lb.Engine) error {
 	record := conformance.NewRecord(engine)
 	// That a test fails is in the table; that one has not run is, too.
 	suiteErr := suite(ctx, record, engine)
-	wrong := print(os.Stdout, record.Results())
+	wrong := conformance.Print(os.Stdout, record.Results())
 	if wrong > 0 || suiteErr != nil {
 		return fmt.Errorf("%d of %d rows are not as they should be (go test: %v)", wrong, len(conformance.Rows), suiteErr)
 	}
@@ -103,17 +102,4 @@ func follow(in io.Reader, record *conformance.Record) error {
 		}
 	}
 	return lines.Err()
-}
-
-// print the table, and count the rows that are not as they should be.
-func print(out io.Writer, results []conformance.Result) (wrong int) {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	for _, r := range results {
-		if !r.Conforms() {
-			wrong++
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Number, r.Title, r.Outcome, r.Took.Round(100*time.Millisecond), r.Why)
-	}
-	w.Flush()
-	return wrong
 }
