@@ -97,6 +97,11 @@ func (s *Snapshot) request(svc *corev1.Service, wanted []netip.Addr, frozen bool
 	} else {
 		r.Recorded = append(r.Recorded, published...)
 	}
+	// On an address that has left this Balancer, or never was here, somebody else may be
+	// served.
+	r.Recorded = slices.DeleteFunc(r.Recorded, func(a netip.Addr) bool {
+		return s.elsewhere[a] && !slices.Contains(r.Published, a) && poolOf(a, s.Pools) == nil
+	})
 	for _, p := range svc.Spec.Ports {
 		r.Ports = append(r.Ports, ipam.Port{Protocol: lb.Protocol(p.Protocol), Port: uint16(p.Port)})
 	}

@@ -86,6 +86,14 @@ func (s *Snapshot) Add(services []*corev1.Service) {
 			s.addGuests(svc)
 		}
 	}
+	s.elsewhere = map[netip.Addr]bool{}
+	for _, svc := range services {
+		if len(s.guests) > 0 && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && Held(svc) && !slices.Contains(Holders(svc), s.Balancer.Name) {
+			for _, a := range Published(svc) {
+				s.elsewhere[a] = true
+			}
+		}
+	}
 	seen := make(map[types.UID]bool, len(services))
 	for _, svc := range services {
 		if !seen[svc.UID] && s.role(svc) != nobody {

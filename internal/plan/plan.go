@@ -37,6 +37,8 @@ type Snapshot struct {
 	KnownBalancers map[string]bool
 
 	guests []*ipam.Pool // rejected or of other Balancers, with addresses of Services that this one holds
+	// elsewhere are addresses on which Services that this Balancer does not hold are published.
+	elsewhere map[netip.Addr]bool
 }
 
 // Plan is what the hosts of a Balancer should run, and what its users are told.

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
@@ -94,6 +95,27 @@ func TestForgedRecordTakesNoAddress(t *testing.T) {
 		m.carries(p, thief, "192.0.2.1")
 		m.carries(p, exposed, "192.0.2.2")
 		m.carries(p, other, "192.0.2.3")
+	}
+}
+
+// Somebody writes an address of another Balancer's pool on a Service of theirs, which
+// never had it: it is not programmed here.
+func TestForgedRecordTakesNoAddressOfAnotherBalancer(t *testing.T) {
+	victim := service("victim", held("internal", "192.0.2.1"), published("192.0.2.1"))
+	victim.Spec.LoadBalancerClass = ptr.To(Class(balancer("internal", 5)))
+	forged := service("forged", held("edge", "192.0.2.1"), onPort(8080))
+	m := newMove(t, victim, forged)
+	m.balancers = append(m.balancers, balancer("internal", 5))
+	m.pools[0].Spec.Balancer = "internal"
+	for _, b := range m.balancers {
+		withVRRP(b)
+	}
+	for range 3 {
+		for _, name := range []string{"edge", "internal"} {
+			if _, has := m.looks(name, false).Set.Get(AddressPath(netip.MustParseAddr("192.0.2.1"))); has != (name == "internal") {
+				t.Errorf("%s brings 192.0.2.1: %t; the forged Service has %v", name, has, HeldAddresses(forged))
+			}
+		}
 	}
 }
 
