@@ -70,6 +70,7 @@ func TestVRRP_Install(t *testing.T) {
 			}
 		}
 		run(t, "sh", "-c", "keepalived >/dev/null 2>&1 </dev/null")
+		run(t, "timeout", "30", "sh", "-c", "until pgrep ^"+processMark+"; do sleep 0.05; done") // it shows what it runs
 		for name, result := range install(t, options) {
 			if result != StepPresent && name != "ports" {
 				t.Errorf("a second time: %s is %s", name, result)
