@@ -100,10 +100,7 @@ func TestAFullDiskIsReportedAndRetried(t *testing.T) {
 		// Something else is tried at once, and the repair is noticed.
 		n := m.asked()
 		fx.Deliver("edge", set(t, "a=2"), "service")
-		fx.state()
-		if m.asked() != n+1 {
-			t.Errorf("another set was not tried at once")
-		}
+		fx.wait(t, time.Second, "another set is tried at once", func() bool { return m.asked() == n+1 })
 		m.do(func() { m.fail = nil })
 		fx.waitState(t, 5*time.Second, v1alpha1.HostInSync)
 		if fx.net.dials["lb1"] != 1 {
