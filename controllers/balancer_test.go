@@ -215,6 +215,9 @@ func TestSchemaRefuses(t *testing.T) {
 		obj  client.Object
 		says string
 	}{
+		"host bits in a pool": {
+			&v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "b", Addresses: []v1alpha1.AddressRange{"2001:db8::1/64"}}},
+			"a prefix begins with its first address"},
 		"garbage in a pool": {
 			&v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "b", Addresses: []v1alpha1.AddressRange{"192.0.2.0/33"}}},
 			"an entry is an address, a prefix"},

@@ -19,6 +19,7 @@ const (
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=91
 // +kubebuilder:validation:XValidation:rule="isIP(self) || isCIDR(self) || (self.split('-').size() == 2 && self.split('-').all(a, isIP(a.trim())))",message="an entry is an address, a prefix (192.0.2.0/28) or a range (192.0.2.64-192.0.2.80)"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="a prefix begins with its first address: 192.0.2.0/28, not 192.0.2.1/28"
 type AddressRange string
 
 // AddressPoolSpec describes addresses that a Balancer may assign.
