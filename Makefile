@@ -51,7 +51,7 @@ undeploy: ## Remove what deploy installed; Balancers must be deleted before
 .PHONY: test
 test: deps ## Every test: unit, golden, API server, end to end. Needs root, for network namespaces
 	go test -timeout 30m $(TESTFLAGS) $$(go list ./... | grep -v /test/e2e)
-	go test -timeout 75m $(TESTFLAGS) ./test/e2e
+	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: conformance
 conformance: deps ## What Kubernetes expects, row by row, on ENGINE=nginx|haproxy|lvs: a table
