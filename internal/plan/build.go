@@ -23,9 +23,11 @@ import (
 // written yet are told about, but not on the hosts.
 func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	in := translate.Input{Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates}
+	programmed := make(map[types.UID][]netip.Addr, len(a.Carried))
 	for _, svc := range a.Carried {
 		assigned := a.ByService[svc.UID]
 		if on := programmable(svc, s.Balancer.Name, assigned); len(on) > 0 {
+			programmed[svc.UID] = on
 			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: on, Withheld: withheld(assigned)})
 		}
 	}
@@ -57,8 +59,8 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		shapes[types.UID(svc.ID.UID)] = shape(svc)
 	}
 	for _, svc := range a.Carried {
-		addresses := programmable(svc, s.Balancer.Name, a.ByService[svc.UID])
-		if len(addresses) == 0 {
+		addresses, on := programmed[svc.UID]
+		if !on {
 			addresses = a.ByService[svc.UID].Addresses
 		}
 		view := &Service{Object: svc, Addresses: addresses, Shape: shapes[svc.UID], Direct: s.Balancer.Spec.Direct()}

@@ -51,16 +51,8 @@ func Carrier(holders []string, svc *corev1.Service) string {
 	return holders[0]
 }
 
-// OnRecord reports whether a Service's finalizer and addresses are written down,
-// so that a Balancer may program it.
-func OnRecord(svc *corev1.Service, balancer string, addresses []netip.Addr) bool {
-	held := HeldAddresses(svc)
-	return slices.Contains(Holders(svc), balancer) &&
-		!slices.ContainsFunc(addresses, func(a netip.Addr) bool { return !slices.Contains(held, a) })
-}
-
-// programmable are the addresses on which a Balancer may program a Service: those
-// that it has; of a family whose new address could not be written down yet, the one
+// programmable are the addresses on which a Balancer may program a Service, since its
+// finalizer and they are written down: those that it has; of a family whose new address could not be written down yet, the one
 // that it is leaving.
 func programmable(svc *corev1.Service, balancer string, assigned ipam.Assignment) (on []netip.Addr) {
 	if !slices.Contains(Holders(svc), balancer) {
