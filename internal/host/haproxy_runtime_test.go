@@ -17,6 +17,19 @@ type nodes struct {
 	health, traffic []netip.AddrPort
 }
 
+// well says that a node is.
+func well(t testing.TB) netip.AddrPort {
+	return sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+}
+
+// several nodes are well.
+func several(t testing.TB, count int) (all nodes) {
+	for i := range count {
+		all.health, all.traffic = append(all.health, well(t)), append(all.traffic, sayer(t, fmt.Sprint("node", i)))
+	}
+	return all
+}
+
 // checkedSet carries web and api to some of the nodes, as the renderer would.
 func checkedSet(t testing.TB, web, api netip.AddrPort, all nodes, which ...int) *fileset.Set {
 	t.Helper()
@@ -58,11 +71,7 @@ func heardAt(at netip.AddrPort) string {
 
 func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
 	b := newHAProxyBox(t)
-	var all nodes
-	for i := range 5 {
-		all.health = append(all.health, sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
-		all.traffic = append(all.traffic, sayer(t, fmt.Sprint("node", i)))
-	}
+	all := several(t, 5)
 	web, api := local(t), local(t)
 	heard := func() string { return heardAt(api) }
 	b.apply(checkedSet(t, web, api, all, 0, 1))
@@ -107,11 +116,7 @@ func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
 // A weight changes without a reload, also that of a node that came while HAProxy ran.
 func TestHAProxy_WeightsChangeWithoutAReload(t *testing.T) {
 	b := newHAProxyBox(t)
-	var all nodes
-	for i := range 2 {
-		all.health = append(all.health, sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
-		all.traffic = append(all.traffic, sayer(t, fmt.Sprint("node", i)))
-	}
+	all := several(t, 2)
 	web, api := local(t), local(t)
 	weighed := func(weight string, which ...int) *fileset.Set {
 		set := checkedSet(t, web, api, all, which...)
@@ -153,8 +158,7 @@ func TestHAProxy_WeightsChangeWithoutAReload(t *testing.T) {
 func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
 	b := newHAProxyBox(t)
 	ill := sayer(t, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-	well := sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	all := nodes{health: []netip.AddrPort{well, ill}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
+	all := nodes{health: []netip.AddrPort{well(t), ill}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
 	web, api := local(t), local(t)
 	b.apply(checkedSet(t, web, api, all, 0))
 	if out := b.apply(checkedSet(t, web, api, all, 0, 1)); out.Reloaded {
@@ -173,8 +177,7 @@ func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
 func TestHAProxy_SaysThatEveryNodeFailsItsCheck(t *testing.T) {
 	b := newHAProxyBox(t)
 	silent := local(t) // nothing listens there, as behind a firewall
-	well := sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	all := nodes{health: []netip.AddrPort{silent, well}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
+	all := nodes{health: []netip.AddrPort{silent, well(t)}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
 	web, api := local(t), local(t)
 	b.apply(checkedSet(t, web, api, all, 0))
 	b.eventually("it is told", func() bool {
@@ -187,15 +190,8 @@ func TestHAProxy_SaysThatEveryNodeFailsItsCheck(t *testing.T) {
 // A machine gets another name, and another machine the name of one that left: who asks
 // how they are goes with the address.
 func TestHAProxy_NodesThatAreNotWhoTheyWere(t *testing.T) {
-	well := func() netip.AddrPort { return sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") }
-	several := func(count int) (all nodes) {
-		for i := range count {
-			all.health, all.traffic = append(all.health, well()), append(all.traffic, sayer(t, fmt.Sprint("node", i)))
-		}
-		return all
-	}
 	t.Run("renamed", func(t *testing.T) {
-		b, all, web, api := newHAProxyBox(t), several(4), local(t), local(t)
+		b, all, web, api := newHAProxyBox(t), several(t, 4), local(t), local(t)
 		all.health[3], all.traffic[3] = all.health[1], all.traffic[1]
 		for _, step := range []struct {
 			nodes []int
@@ -206,10 +202,10 @@ func TestHAProxy_NodesThatAreNotWhoTheyWere(t *testing.T) {
 		}
 	})
 	t.Run("back at another address", func(t *testing.T) {
-		b, all, web, api := newHAProxyBox(t), several(2), local(t), local(t)
+		b, all, web, api := newHAProxyBox(t), several(t, 2), local(t), local(t)
 		b.apply(checkedSet(t, web, api, all, 0, 1))
 		b.apply(checkedSet(t, web, api, all, 0))
-		all.health[1], all.traffic[1] = well(), sayer(t, "node1 anew")
+		all.health[1], all.traffic[1] = well(t), sayer(t, "node1 anew")
 		both := func(webNodes, apiNodes []int) {
 			t.Helper()
 			var files []fileset.File
@@ -240,29 +236,14 @@ func TestHAProxy_ANodeThatGoesKeepsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	well := sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	other := sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	all := nodes{health: []netip.AddrPort{well, other}, traffic: []netip.AddrPort{netip.MustParseAddrPort(silent.Addr().String()), sayer(t, "node1")}}
+	all := nodes{health: []netip.AddrPort{well(t), well(t)}, traffic: []netip.AddrPort{netip.MustParseAddrPort(silent.Addr().String()), sayer(t, "node1")}}
 	web, api := local(t), local(t)
 	b.apply(checkedSet(t, web, api, all, 0))
-	c, err := net.Dial("tcp", api.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	far, err := silent.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
+	c := standingAt(t, api, silent)
 	if out := b.apply(checkedSet(t, web, api, all, 1)); out.Reloaded {
 		t.Error("reloaded")
 	}
-	fmt.Fprint(far, "still here")
-	word := make([]byte, 10)
-	if _, err := c.Read(word); err != nil || string(word) != "still here" {
-		t.Errorf("the connection says %q, %v", word, err)
-	}
+	c.lives(t)
 	b.says(api, "node1")
 	// It comes back while its old server is still there: a reload sorts that out.
 	b.apply(checkedSet(t, web, api, all, 0, 1))

@@ -204,6 +204,33 @@ func TestHAProxy_TamperingShows(t *testing.T) {
 	b.says(at, "one")
 }
 
+// standing is a connection by way of HAProxy that nobody has said anything on.
+type standing struct{ near, far net.Conn }
+
+func standingAt(t *testing.T, at netip.AddrPort, silent net.Listener) standing {
+	t.Helper()
+	near, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	far, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	return standing{near, far}
+}
+
+func (s standing) lives(t *testing.T) {
+	t.Helper()
+	fmt.Fprint(s.far, "still here")
+	word := make([]byte, 10)
+	if _, err := s.near.Read(word); err != nil || string(word) != "still here" {
+		t.Errorf("the connection says %q, %v", word, err)
+	}
+}
+
 // Connections of an earlier configuration live on, on a worker that is counted.
 func TestHAProxy_OldWorkersAreCounted(t *testing.T) {
 	b := newHAProxyBox(t)
@@ -214,26 +241,13 @@ func TestHAProxy_OldWorkersAreCounted(t *testing.T) {
 	defer silent.Close()
 	at, to := local(t), netip.MustParseAddrPort(silent.Addr().String())
 	b.apply(haproxySet(t, fragment(t, "web", carriedText("web", to, at), at)))
-	c, err := net.Dial("tcp", at.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	far, err := silent.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
+	c := standingAt(t, at, silent)
 	b.apply(haproxySet(t, carried(t, "other", "x", local(t)), fragment(t, "web", carriedText("web", to, at), at)))
 	if n := b.status().OldWorkers; n != 1 {
 		t.Errorf("%d old workers, want 1", n)
 	}
-	fmt.Fprint(far, "still here")
-	word := make([]byte, 10)
-	if _, err := c.Read(word); err != nil || string(word) != "still here" {
-		t.Errorf("the connection says %q, %v", word, err)
-	}
-	c.Close()
+	c.lives(t)
+	c.near.Close()
 	b.eventually("the old worker ends", func() bool { return b.status().OldWorkers == 0 })
 }
 

@@ -283,9 +283,8 @@ func (w *world) checkOrder(t *rapid.T) {
 // Service whose record was tampered with, and that gets nothing of a family, has none
 // of it on record then, with which its status counts again.
 func (w *world) checkRestart(t *rapid.T) {
-	requests := make([]Request, len(w.requests))
+	requests := w.copies()
 	for i, r := range w.requests {
-		requests[i] = *r
 		if r.Withdrawing {
 			continue // nobody writes its record any more
 		}

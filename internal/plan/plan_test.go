@@ -100,6 +100,20 @@ func snapshot(t *testing.T, services ...*corev1.Service) *Snapshot {
 	}
 }
 
+// planned is what nginx should run.
+func planned(t *testing.T, s *Snapshot) *Plan {
+	t.Helper()
+	planner, err := NewPlanner(v1alpha1.EngineNginx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := planner.Plan(s, Assign(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestS03_NothingIsProgrammedBeforeItIsOnRecord(t *testing.T) {
 	fresh, recorded := service("fresh"), service("recorded", held("edge", "192.0.2.5"))
 	s := snapshot(t, fresh, recorded)
@@ -173,15 +187,7 @@ func TestShapeIgnoresNodes(t *testing.T) {
 			n.Name, n.Status.Addresses[0].Address = fmt.Sprintf("extra-%d", i), fmt.Sprintf("10.0.1.%d", i+1)
 			s.Nodes = append(s.Nodes, n)
 		}
-		planner, err := NewPlanner(v1alpha1.EngineNginx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := planner.Plan(s, Assign(s))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p.Services[0]
+		return planned(t, s).Services[0]
 	}
 	one := plan(service("web", held("edge", "192.0.2.1")), 0)
 	more := plan(service("web", held("edge", "192.0.2.1")), 3)
