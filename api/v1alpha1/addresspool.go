@@ -33,7 +33,7 @@ type AddressPoolSpec struct {
 
 	// keepOn names Balancers that go on carrying the Services of this pool that
 	// move away from them: both carry them until the name is taken out again. For
-	// whoever must lead the traffic to the other hosts by hand.
+	// whoever must route the traffic to the other hosts by hand.
 	// +optional
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MinLength=1
@@ -85,7 +85,10 @@ type AddressPoolStatus struct {
 	IPv4 *AddressUsage `json:"ipv4,omitempty"`
 	// +optional
 	IPv6 *AddressUsage `json:"ipv6,omitempty"`
-	// conditions: Accepted.
+	// observedGeneration of the AddressPool that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// conditions: Ready, Accepted.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

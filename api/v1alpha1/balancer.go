@@ -45,7 +45,7 @@ type BalancerSpec struct {
 	// +optional
 	Default bool `json:"default,omitempty"`
 
-	// hosts are the machines. All run the same configuration. A machine is there for
+	// hosts are the machines. All carry the same. A machine is there for
 	// one Balancer: of several that name it, the oldest has it.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
@@ -81,32 +81,9 @@ type BalancerSpec struct {
 	// UpstreamPolicy and above what is built in.
 	// +optional
 	Defaults UpstreamSettings `json:"defaults,omitempty"`
-
-	// templates replace built-in templates of the engine's configuration files.
-	// They are checked before use; as long as there is something wrong with them,
-	// the last good ones stay in force.
-	// +optional
-	Templates *Templates `json:"templates,omitempty"`
 }
 
-// Templates are custom templates.
-type Templates struct {
-	// configMapRef names a ConfigMap in the controller's namespace. Each of its
-	// keys is the name of a built-in template, such as service.conf.tmpl, which
-	// its value replaces. `external-lb templates ENGINE` prints them.
-	ConfigMapRef ConfigMapReference `json:"configMapRef"`
-}
-
-// ConfigMapReference names a ConfigMap in the controller's namespace.
-type ConfigMapReference struct {
-	// name of the ConfigMap.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
-	Name string `json:"name"`
-}
-
-// Host is one balancer machine: reached over SSH, or in this process (local).
+// Host is one balancer machine: reached over SSH, or by the agent's socket (local).
 // +kubebuilder:validation:XValidation:rule="has(self.local) != has(self.address)",message="a host has either an address (reached over SSH) or local: {}"
 // +kubebuilder:validation:XValidation:rule="has(self.local) || has(self.secretRef)",message="a host reached over SSH needs secretRef: a Secret with ssh-privatekey and known_hosts"
 type Host struct {
@@ -149,8 +126,8 @@ type Host struct {
 	// +optional
 	Drain bool `json:"drain,omitempty"`
 
-	// local runs the host's end inside the controller's own process: for a
-	// sidecar beside the daemon, or one machine.
+	// local: the host is the machine on which the controller runs. The controller
+	// speaks to the socket of its agent, without SSH.
 	// +optional
 	Local *LocalHost `json:"local,omitempty"`
 }
@@ -301,10 +278,10 @@ type HostStatus struct {
 	Name string `json:"name"`
 	// state of the host.
 	State HostState `json:"state"`
-	// digest of the configuration that the host proved to be live.
+	// digest of the model that the host proved to be live.
 	// +optional
 	Digest string `json:"digest,omitempty"`
-	// desiredDigest is the digest of the configuration that it should run.
+	// desiredDigest is the digest of the model that it should carry.
 	// +optional
 	DesiredDigest string `json:"desiredDigest,omitempty"`
 	// draining: the host is taken out by spec.hosts[].drain.
@@ -340,7 +317,10 @@ type BalancerStatus struct {
 	// nodes that are backends.
 	// +optional
 	Nodes int32 `json:"nodes"`
-	// conditions: Accepted, Programmed, Degraded.
+	// observedGeneration of the Balancer that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// conditions: Ready, Accepted, Programmed, Degraded.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -48,6 +48,9 @@ const SourceRangesAnnotation = "service.beta.kubernetes.io/load-balancer-source-
 
 // Condition types.
 const (
+	// ConditionReady, on each of our kinds: it is in force, and of a Balancer enough
+	// hosts proved that. What kstatus, Argo CD and Flux look at.
+	ConditionReady = "Ready"
 	// ConditionAccepted: the object is valid and in force.
 	ConditionAccepted = "Accepted"
 	// ConditionProgrammed, on a Balancer: enough hosts proved the desired
@@ -84,13 +87,10 @@ const (
 	ReasonHostsFailed      = "HostsFailed"      // too few hosts could make the configuration live
 	ReasonHealthy          = "Healthy"          // Degraded=False
 	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
-	ReasonServicesRefused  = "ServicesRefused"  // a host's daemon refused Services
-
-	// Balancer: the last good templates are in force instead
-	ReasonTemplatesNotFound = "TemplatesNotFound" // there is no such ConfigMap
-	ReasonTemplatesInvalid  = "TemplatesInvalid"  // they cannot be rendered, or lack what is needed; also on a Service
-	ReasonTemplatesRefused  = "TemplatesRefused"  // a host's daemon refused what they make
-	ReasonTemplatesOnTrial  = "TemplatesOnTrial"  // not every host has proved them yet; they are in force
+	ReasonServicesRefused  = "ServicesRefused"  // a host refused Services, or ports of them
+	ReasonItemsRefused     = "ItemsRefused"     // a host refused a node, an address or a certificate
+	ReasonTemplatesInvalid = "TemplatesInvalid" // templates of a host's owner cannot be used: the last good ones are in force there
+	ReasonHostsDiffer      = "HostsDiffer"      // hosts render with different versions, templates or settings
 
 	// AddressPool
 	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses
@@ -98,14 +98,14 @@ const (
 	ReasonHeldElsewhere   = "HeldElsewhere"   // Services keep addresses of it on a Balancer that it was taken from
 
 	// Service
-	ReasonAddressUnavailable = "AddressUnavailable" // wanted and taken, or in no pool that allows it
+	ReasonAddressUnavailable = "AddressUnavailable" // requested and taken, or in no pool that allows it
 	ReasonPoolExhausted      = "PoolExhausted"      // every address that would do is taken
 	ReasonNoPool             = "NoPool"             // no pool for this Service
 	ReasonPortConflict       = "PortConflict"       // another Service has (address, protocol, port)
 	ReasonInvalidAnnotation  = "InvalidAnnotation"  // an annotation cannot be parsed
 	ReasonInvalidSpec        = "InvalidSpec"        // a field of the Service cannot be parsed
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
-	ReasonRefused            = "Refused"            // a host's daemon refused the Service
+	ReasonRefused            = "Refused"            // a host refused the Service, or ports of it
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer
 	ReasonKept               = "Kept"               // proved on both Balancers; keepOn of the pool, or a Service beside it, keeps the old one
 	ReasonNoCertificate      = "NoCertificate"      // a port's certificate cannot be served
@@ -138,6 +138,9 @@ const (
 	PortErrorCertificate = "external-lb.dev/NoCertificate"
 	// PortErrorTLS: TLS is to be terminated, and the engine cannot do it.
 	PortErrorTLS = "external-lb.dev/TLSNotSupported"
+	// PortErrorRefused: a host refuses the port, and the Service's condition and
+	// events have its words. The Service's other ports answer.
+	PortErrorRefused = "external-lb.dev/Refused"
 )
 
 // Reasons of events on a Service: those of Kubernetes' own service controller.

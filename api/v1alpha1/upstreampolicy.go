@@ -95,11 +95,6 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=15
 	Retries *int32 `json:"retries,omitempty"`
-	// drain is how long established connections to a node that is leaving live on.
-	// No engine can bound that yet: where it is set, Unsupported says what happens
-	// to them.
-	// +optional
-	Drain Duration `json:"drain,omitempty"`
 }
 
 // ProxyProtocol carries the client's address to the pods, and from a balancer
@@ -245,6 +240,14 @@ type UpstreamPolicyStatus struct {
 	// message sums up what is wrong.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// observedGeneration of the UpstreamPolicy that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// conditions: Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // UpstreamPolicy tunes how a balancer carries Services.
