@@ -43,18 +43,24 @@ type ID struct {
 	UID             string // of this life of the Service: one that is deleted and made again has another
 }
 
-var safe = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+var (
+	safeLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	safeNode  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+)
 
 // NewID checks that a Service's namespace, name and UID are safe to print. The
-// API server guarantees it of every Service; manifests read from files need it.
+// API server guarantees it of every Service; manifests and hosts' peers need it.
 func NewID(namespace, name, uid string) (ID, error) {
 	for _, part := range [...]struct{ what, value string }{{"namespace", namespace}, {"name", name}, {"uid", uid}} {
-		if !safe.MatchString(part.value) {
+		if !safeLabel.MatchString(part.value) {
 			return ID{}, fmt.Errorf("the Service's %s %.80q is not a DNS label", part.what, part.value)
 		}
 	}
 	return ID{Namespace: namespace, Name: name, UID: uid}, nil
 }
+
+// SafeNode reports whether a node's name is in the alphabet [a-z0-9.-].
+func SafeNode(name string) bool { return safeNode.MatchString(name) }
 
 // String prints an ID as namespace/name.
 func (id ID) String() string { return id.Namespace + "/" + id.Name }
@@ -64,25 +70,38 @@ func (id ID) Compare(o ID) int {
 	return cmp.Or(cmp.Compare(id.Namespace, o.Namespace), cmp.Compare(id.Name, o.Name), cmp.Compare(id.UID, o.UID))
 }
 
-// Config is everything that one Balancer carries.
+// Config is everything that one Balancer carries. Its size is that of Services
+// plus nodes: Services name nodes by rule or by name and never hold their addresses.
 type Config struct {
-	Services []*Service // sorted by ID
-	VRRP     *VRRP      // nil: the hosts have the addresses already
+	Nodes        []Node         // that may be backends, sorted by name
+	Services     []*Service     // sorted by ID
+	Certificates []*Certificate // that Services name, sorted by name
+	Addresses    []netip.Addr   // that the hosts bring, sorted; none: they have them already
+	VRRP         *VRRP          // of one host; nil: hosts do not agree on addresses
+}
+
+// Node is a node of the cluster.
+type Node struct {
+	Name       string     // in the alphabet [a-z0-9.-]
+	IPv4, IPv6 netip.Addr // the zero Addr: it has none of that family
+}
+
+// Address of a family; the zero Addr: it has none.
+func (n Node) Address(ipv4 bool) netip.Addr {
+	if ipv4 {
+		return n.IPv4
+	}
+	return n.IPv6
 }
 
 // Service is one Kubernetes Service and the unit of a configuration: it is
-// rendered, refused and withdrawn as a whole. It is not changed once made, so
+// sent, rendered and withdrawn as a whole. It is not changed once made, so
 // that what was made from it can be kept.
 type Service struct {
 	ID        ID
 	Frontends []Frontend // sorted by Listener
-}
-
-// Frontend is one port of a Service on one of its addresses.
-type Frontend struct {
-	Listener Listener
-	Backends []Backend // sorted by address; may be empty: nothing answers then
-	Allow    Allow
+	// IPv4 and IPv6 are what Frontends of that family share.
+	IPv4, IPv6 Family
 	// Affinity keeps a client on one node for this long after its last
 	// connection. 0: no affinity.
 	Affinity time.Duration
@@ -92,103 +111,63 @@ type Frontend struct {
 	// Direct: packets reach the nodes with the Listener's address still on them, and
 	// answers go to the client without passing the balancer.
 	Direct bool
-	// NodePort answers on every node. 0: the Service has none, and is Direct.
-	NodePort uint16
-	Settings Settings
 }
 
-// Backend is a node that carries a Frontend.
-type Backend struct {
-	Node    string // name, in the alphabet [a-z0-9.-]
-	Address netip.AddrPort
+// Family is what a Service's Frontends of one address family share.
+func (s *Service) Family(ipv4 bool) *Family {
+	if ipv4 {
+		return &s.IPv4
+	}
+	return &s.IPv6
+}
+
+// Family is who answers and who may connect.
+type Family struct {
+	Targets Targets
+	Clients Clients
+}
+
+// Targets say which nodes answer.
+type Targets struct {
+	// All nodes that have an address of the family, or Limit of them (see Choose).
+	All   bool
+	Limit int // 0: none
+	// Nodes, if not All: sorted by name, each once.
+	Nodes []Target
+}
+
+// Target is a node by its name.
+type Target struct {
+	Node string
 	// Weight is its share of new connections, measured by those of the others. 0 is 1.
 	Weight uint16
 	// Draining: it gets no new connections and keeps those that it has. Only an engine
-	// that does not keep them by itself has such Backends.
+	// that does not keep them by itself has such Targets.
 	Draining bool
 }
 
 // MaxWeight is the largest that every engine takes.
 const MaxWeight = 256
 
-// Share is the weight that counts.
-func (b Backend) Share() uint16 { return max(b.Weight, 1) }
-
-// Allow is the set of clients that may connect.
-type Allow struct {
+// Clients is the set of those that may connect.
+type Clients struct {
 	Everybody bool
-	Sources   []netip.Prefix // masked, sorted, of the Listener's family; none and not Everybody: closed
+	Sources   []netip.Prefix // masked, sorted, of the family; none and not Everybody: closed
 }
 
-// Settings are how one Frontend is carried: every level of precedence is
-// resolved, so every field has its effective value.
-type Settings struct {
-	Algorithm               Algorithm
-	Mode                    Mode
-	SendProxy               ProxyProtocol
-	AcceptProxy             bool
-	ConnectTimeout          time.Duration
-	IdleTimeout             time.Duration
-	HealthCheck             HealthCheck
-	MaxConnections          int32 // 0: no limit
-	MaxConnectionsPerNode   int32 // 0: no limit
-	MaxConnectionsPerClient int32 // 0: no limit
-	Retries                 int32
-	Drain                   time.Duration
-	// Certificate with which TLS is terminated. nil: it is not.
-	Certificate *Certificate
+// Frontend is one port of a Service on one of its addresses.
+type Frontend struct {
+	Listener Listener
+	// NodePort answers on every node. 0: the Service has none, and is Direct.
+	NodePort uint16
+	Settings Settings
 }
 
-// Algorithm chooses the Backend of a new connection.
-type Algorithm string
-
-// The algorithms.
-const (
-	RoundRobin       Algorithm = "RoundRobin"
-	LeastConnections Algorithm = "LeastConnections"
-	SourceHash       Algorithm = "SourceHash"
-	Random           Algorithm = "Random"
-	// Those that IPVS alone has.
-	DestinationHash       Algorithm = "DestinationHash"
-	ShortestExpectedDelay Algorithm = "ShortestExpectedDelay"
-	NeverQueue            Algorithm = "NeverQueue"
-)
-
-// Mode is what the balancer understands of the traffic.
-type Mode string
-
-// The modes.
-const (
-	ModeTCP  Mode = "TCP"
-	ModeHTTP Mode = "HTTP"
-)
-
-// ProxyProtocol is the version of the PROXY protocol that Backends are sent.
-type ProxyProtocol string
-
-// The versions of the PROXY protocol.
-const (
-	ProxyNone ProxyProtocol = "None"
-	ProxyV1   ProxyProtocol = "V1"
-	ProxyV2   ProxyProtocol = "V2"
-)
-
-// HealthCheckType says how Backends are judged.
-type HealthCheckType string
-
-// The health checks.
-const (
-	CheckAuto HealthCheckType = "Auto"
-	CheckTCP  HealthCheckType = "TCP"
-	CheckHTTP HealthCheckType = "HTTP"
-	CheckNone HealthCheckType = "None"
-)
-
-// HealthCheck says how Backends are judged.
-type HealthCheck struct {
-	Type              HealthCheckType
-	Path              string // of CheckHTTP; in the alphabet [-A-Za-z0-9._~/%]
-	Port              uint16 // of CheckHTTP; 0: the Backend's
-	Interval, Timeout time.Duration
-	Rise, Fall        int32
+// VRRP is how one host agrees with others which of them has the addresses: of
+// those that work, the one with the highest priority.
+type VRRP struct {
+	Interface string        // in the alphabet [A-Za-z0-9_.-], 15 bytes at most
+	RouterID  uint8         // 1 to 255; no other router on the network segment has it
+	Interval  time.Duration // between advertisements, in hundredths of a second
+	Priority  uint8         // 1 to 254
 }

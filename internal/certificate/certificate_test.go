@@ -1,4 +1,4 @@
-package lb
+package certificate
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -48,6 +50,7 @@ var (
 )
 
 func TestCertificatesAreRead(t *testing.T) {
+	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 	ed := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	issuer := asPEM("CERTIFICATE", certify(ed))
 	crlf := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }
@@ -60,6 +63,7 @@ func TestCertificatesAreRead(t *testing.T) {
 		"ECDSA, SEC 1":        {p256, nil, slices.Concat(asPEM("EC PARAMETERS", []byte{6}), asPEM("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(p256)))), 1},
 		"RSA, PKCS #8":        {rsa2, nil, pkcs8(rsa2), 1},
 		"RSA, PKCS #1":        {rsa2, nil, asPEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2)), 1},
+		"ECDSA, P-384":        {p384, nil, pkcs8(p384), 1},
 		"Ed25519":             {ed, nil, pkcs8(ed), 1},
 		"with its issuer":     {p256, issuer, pkcs8(p256), 2},
 		"lines as on Windows": {p256, crlf(issuer), crlf(pkcs8(p256)), 2},
@@ -68,7 +72,7 @@ func TestCertificatesAreRead(t *testing.T) {
 		"with unknown blocks": {p256, slices.Concat(asPEM("X509 CRL", []byte("x")), issuer), slices.Concat(asPEM("DH PARAMETERS", []byte("x")), pkcs8(p256)), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := ParseCertificate(slices.Concat(asPEM("CERTIFICATE", certify(tc.key)), tc.chain), tc.pem)
+			c, err := Parse(slices.Concat(asPEM("CERTIFICATE", certify(tc.key)), tc.chain), tc.pem)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +104,6 @@ func onlyBlocks(t *testing.T, text []byte, certificates int) {
 
 func TestCertificatesThatAreRefused(t *testing.T) {
 	good := asPEM("CERTIFICATE", certify(p256))
-	p224 := must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))
 	headed := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("x")})
 	cut := slices.Clone(good)[:len(good)/2]
 	for name, tc := range map[string]struct {
@@ -120,13 +123,13 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 		"a key of nonsense":     {good, asPEM("PRIVATE KEY", []byte("x")), "the key in tls.key cannot be read"},
 		"somebody else's key":   {good, pkcs8(rsa2), "tls.key is not the key of the first certificate"},
 		"issuer first":          {slices.Concat(asPEM("CERTIFICATE", certify(rsa2)), good), pkcs8(p256), "tls.key is not the key of the first certificate"},
-		"a curve of the past":   {asPEM("CERTIFICATE", certify(p224)), pkcs8(p224), "P-224"},
-		"huge":                  {bytes.Repeat([]byte("A"), maxPEM+1), pkcs8(p256), "tls.crt has more than"},
-		"huge key":              {good, bytes.Repeat([]byte("A"), maxPEM+1), "tls.key has more than"},
+		"huge":                  {bytes.Repeat([]byte("A"), 128<<10+1), pkcs8(p256), "tls.crt has more than 131072 bytes"},
+		"huge key":              {good, bytes.Repeat([]byte("A"), 16<<10+1), "tls.key has more than 16384 bytes"},
+		"a large key":           {good, asPEM("RSA PRIVATE KEY", make([]byte, 3<<10+1)), "more than one of RSA with 4096 bits"},
 		"endless":               {bytes.Repeat(good, 17), pkcs8(p256), "more than 16 certificates"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := ParseCertificate(tc.chain, tc.key)
+			c, err := Parse(tc.chain, tc.key)
 			if c != nil || err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v, %v; want %q", c, err, tc.want)
 			}
@@ -137,13 +140,81 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 	}
 }
 
-// OpenSSL would refuse it, and with it the file that names it.
-func TestWeakCertificates(t *testing.T) {
-	t.Setenv("GODEBUG", "rsa1024min=0")
-	weak := must(rsa.GenerateKey(rand.Reader, 1024))
-	if _, err := ParseCertificate(asPEM("CERTIFICATE", certify(weak)), pkcs8(weak)); err == nil || !strings.Contains(err.Error(), "1024 bits") {
-		t.Errorf("a short key: %v", err)
+// showing is a certificate for a key that nobody has.
+func showing(public crypto.PublicKey) []byte {
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	return asPEM("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, public, p256)))
+}
+
+func rsaOf(bits uint) *rsa.PublicKey {
+	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+	return &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}
+}
+
+// What a certificate says of its key is enough to refuse it: the key is not read.
+func TestKeysThatAreRefusedUnread(t *testing.T) {
+	for want, public := range map[string]crypto.PublicKey{
+		"has 1024 bits, want 2048 to 4096":           rsaOf(1024),
+		"has 4097 bits, want 2048 to 4096":           rsaOf(4097),
+		"has 100000 bits, want 2048 to 4096":         rsaOf(100_000),
+		"on the curve P-224, want P-256 or P-384":    must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)).Public(),
+		"on the curve P-521, want P-256 or P-384":    must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)).Public(),
+		"is not the key of the first certificate in": rsaOf(4096), // is read
+	} {
+		key := []byte("no key")
+		if strings.HasPrefix(want, "is not") {
+			key = pkcs8(p256)
+		}
+		if _, err := Parse(showing(public), key); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
+}
+
+// The largest that is taken of a Secret can be read again by a host: lines that are
+// not broken grow when they are printed.
+func TestTheLargestCertificateIsReadAgain(t *testing.T) {
+	padded := func(size int) []byte {
+		der := certify(p256, func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, size)}}
+		})
+		return []byte("-----BEGIN CERTIFICATE-----\n" + base64.StdEncoding.EncodeToString(der) + "\n-----END CERTIFICATE-----\n")
+	}
+	size := 96<<10 - 600
+	for len(padded(size+3)) <= maxChain {
+		size += 3
+	}
+	c, err := Parse(padded(size), slices.Concat(pkcs8(p256), bytes.Repeat([]byte("\n"), maxKey-len(pkcs8(p256)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParsePrinted(c.PEM())
+	if err != nil || !again.Equal(c) || len(c.PEM()) < maxChain {
+		t.Errorf("%d bytes: %v", len(c.PEM()), err)
+	}
+	// The key is larger with RSA, and a chain has more heads of blocks.
+	if most := len(c.PEM()) + 2*maxKeyDER + 100*maxCount; most > MaxBytes {
+		t.Errorf("up to %d bytes are printed, a host takes %d", most, MaxBytes)
+	}
+	if _, err := ParsePrinted(make([]byte, MaxBytes+1)); err == nil {
+		t.Error("no bound for what is printed")
+	}
+}
+
+// nginx and HAProxy let people have keys of 4096 bits, and so do we.
+func TestTheLargestRSAKey(t *testing.T) {
+	key := must(rsa.GenerateKey(rand.Reader, 4096))
+	c, err := Parse(asPEM("CERTIFICATE", certify(key)), pkcs8(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ParsePrinted(c.PEM()); err != nil || !again.Equal(c) {
+		t.Error(err)
+	}
+}
+
+// The daemons would refuse it, and with it the file that names it.
+func TestBrokenSignatures(t *testing.T) {
 	old := &x509.Certificate{SignatureAlgorithm: x509.SHA1WithRSA, RawIssuer: []byte("a"), RawSubject: []byte("b")}
 	if strongSignature(old) == nil {
 		t.Error("takes SHA-1")
@@ -155,8 +226,8 @@ func TestWeakCertificates(t *testing.T) {
 
 func TestNamesOfCertificatesAreTheirContent(t *testing.T) {
 	chain := asPEM("CERTIFICATE", certify(p256))
-	one, same := must(ParseCertificate(chain, pkcs8(p256))), must(ParseCertificate(append([]byte("#\n"), chain...), pkcs8(p256)))
-	other := must(ParseCertificate(slices.Concat(chain, asPEM("CERTIFICATE", certify(rsa2))), pkcs8(p256)))
+	one, same := must(Parse(chain, pkcs8(p256))), must(Parse(append([]byte("#\n"), chain...), pkcs8(p256)))
+	other := must(Parse(slices.Concat(chain, asPEM("CERTIFICATE", certify(rsa2))), pkcs8(p256)))
 	var none *Certificate
 	if !one.Equal(same) || one.Equal(other) || one.Equal(none) || none.Equal(one) || !none.Equal(nil) {
 		t.Error("equal is what is not the same, or the other way round")
@@ -165,11 +236,11 @@ func TestNamesOfCertificatesAreTheirContent(t *testing.T) {
 
 // However a certificate gets into a text, its key does not.
 func TestCertificatesNeverPrintTheirKey(t *testing.T) {
-	c := must(ParseCertificate(asPEM("CERTIFICATE", certify(p256)), pkcs8(p256)))
-	set := Settings{Certificate: c}
+	c := must(Parse(asPEM("CERTIFICATE", certify(p256)), pkcs8(p256)))
+	set := struct{ Certificate *Certificate }{c}
 	for _, text := range []string{
 		fmt.Sprint(c), fmt.Sprintf("%v %+v %#v %s %q %x", c, c, c, c, c, c), fmt.Sprintf("%v %+v %#v", set, set, set),
-		fmt.Sprintf("%v", []Settings{set}), string(must(json.Marshal(set))),
+		fmt.Sprintf("%v", []any{set}), string(must(json.Marshal(set))),
 	} {
 		if strings.Contains(text, "PRIVATE") || strings.Contains(text, fmt.Sprintf("%x", "PRIVATE")) || strings.Contains(text, "80, 82, 73") {
 			t.Errorf("prints %s", text)
@@ -180,19 +251,19 @@ func TestCertificatesNeverPrintTheirKey(t *testing.T) {
 	}
 }
 
-func FuzzParseCertificate(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add(asPEM("CERTIFICATE", certify(p256)), pkcs8(p256))
 	f.Add(slices.Concat(asPEM("CERTIFICATE", certify(rsa2)), asPEM("CERTIFICATE", certify(p256))), asPEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2)))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n}\n-----END CERTIFICATE-----"), []byte("-----BEGIN PRIVATE KEY-----"))
 	f.Fuzz(func(t *testing.T, chain, key []byte) {
-		c, err := ParseCertificate(chain, key)
+		c, err := Parse(chain, key)
 		if err != nil {
 			return
 		}
 		if _, err := tls.X509KeyPair(c.PEM(), c.PEM()); err != nil {
 			t.Error(err)
 		}
-		again, err := ParseCertificate(c.PEM(), c.PEM())
+		again, err := ParsePrinted(c.PEM())
 		if err != nil || !again.Equal(c) {
 			t.Errorf("reading what was printed: %v, %v", again, err)
 		}

@@ -1,0 +1,242 @@
+package lb
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Key names an Item: its kind, and behind a slash what tells it from others of
+// its kind: node/n1, service/default/web/UID, certificate/NAME, address/192.0.2.1, vrrp.
+type Key string
+
+// The kinds of Items.
+const (
+	kindNode        = "node"
+	kindService     = "service"
+	kindCertificate = "certificate"
+	kindAddress     = "address"
+	kindVRRP        = "vrrp"
+)
+
+// VRRPKey is the Key of a VRRP.
+const VRRPKey Key = kindVRRP
+
+// NodeKey is the Key of a Node.
+func NodeKey(name string) Key { return kindNode + "/" + Key(name) }
+
+// ServiceKey is the Key of a Service.
+func ServiceKey(id ID) Key {
+	return Key(kindService + "/" + id.Namespace + "/" + id.Name + "/" + id.UID)
+}
+
+// CertificateKey is the Key of a Certificate.
+func CertificateKey(name string) Key { return kindCertificate + "/" + Key(name) }
+
+// AddressKey is the Key of an address that hosts bring.
+func AddressKey(a netip.Addr) Key { return kindAddress + "/" + Key(a.String()) }
+
+// ServiceID is the ID of the Service that a Key names.
+func (k Key) ServiceID() (ID, bool) {
+	parts := strings.Split(string(k), "/")
+	if len(parts) != 4 || parts[0] != kindService {
+		return ID{}, false
+	}
+	id, err := NewID(parts[1], parts[2], parts[3])
+	return id, err == nil
+}
+
+// IsCertificate reports whether a Key names a Certificate.
+func (k Key) IsCertificate() bool { return k.kind() == kindCertificate }
+
+// kind of the Item that a Key names.
+func (k Key) kind() string {
+	kind, _, _ := strings.Cut(string(k), "/")
+	return kind
+}
+
+// Describe names an Item for people: Service default/web, node n1.
+func (k Key) Describe() string {
+	if id, ok := k.ServiceID(); ok {
+		return "Service " + id.String()
+	}
+	kind, name, _ := strings.Cut(string(k), "/")
+	return strings.TrimSpace(kind + " " + name)
+}
+
+// Sum is the SHA-256 of an Item's bytes.
+type Sum [sha256.Size]byte
+
+// Item is a part of a Config as it is sent. It is not changed once made.
+type Item struct {
+	Key  Key
+	Data []byte
+	Sum  Sum // of Data
+}
+
+// NewItem makes an Item of bytes that were sent.
+func NewItem(key Key, data []byte) Item { return Item{key, data, sha256.Sum256(data)} }
+
+// Digest names the content of a whole Set: 64 lower-case hexadecimal digits.
+type Digest string
+
+// Short is the first 12 digits, for people.
+func (d Digest) Short() string { return string(d[:min(12, len(d))]) }
+
+// Manifest is what a Set contains, without the bytes.
+type Manifest map[Key]Sum
+
+// Digest of the Set that a Manifest describes.
+func (m Manifest) Digest() Digest {
+	keys := make([]Key, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return digest(keys, func(i int) Sum { return m[keys[i]] })
+}
+
+func digest(keys []Key, sum func(i int) Sum) Digest {
+	h := sha256.New()
+	for i, k := range keys {
+		s := sum(i)
+		h.Write([]byte(k)) // never fails
+		h.Write([]byte{0})
+		h.Write(s[:])
+	}
+	return Digest(hex.EncodeToString(h.Sum(nil)))
+}
+
+// Set is an immutable set of Items with distinct Keys.
+type Set struct {
+	items  []Item // sorted by Key
+	digest Digest
+}
+
+// NewSet makes a Set. Of two Items with one Key the last counts.
+func NewSet(items ...Item) *Set {
+	s := &Set{items: slices.Clone(items)}
+	slices.SortStableFunc(s.items, func(a, b Item) int { return cmp.Compare(a.Key, b.Key) })
+	kept := s.items[:0]
+	for i, it := range s.items {
+		if i+1 == len(s.items) || s.items[i+1].Key != it.Key {
+			kept = append(kept, it)
+		}
+	}
+	s.items = kept
+	keys := make([]Key, len(kept))
+	for i := range kept {
+		keys[i] = kept[i].Key
+	}
+	s.digest = digest(keys, func(i int) Sum { return kept[i].Sum })
+	return s
+}
+
+// Digest of the Set.
+func (s *Set) Digest() Digest { return s.digest }
+
+// Len is the number of Items.
+func (s *Set) Len() int { return len(s.items) }
+
+// All Items, sorted by Key.
+func (s *Set) All() iter.Seq[Item] { return slices.Values(s.items) }
+
+// Get finds an Item by its Key.
+func (s *Set) Get(key Key) (Item, bool) {
+	i, ok := slices.BinarySearchFunc(s.items, key, func(it Item, k Key) int { return cmp.Compare(it.Key, k) })
+	if !ok {
+		return Item{}, false
+	}
+	return s.items[i], true
+}
+
+// Sum of an Item; ok: the Set has it.
+func (s *Set) Sum(key Key) (sum Sum, ok bool) {
+	it, ok := s.Get(key)
+	return it.Sum, ok
+}
+
+// Manifest of the Set, made anew.
+func (s *Set) Manifest() Manifest {
+	m := make(Manifest, len(s.items))
+	for i := range s.items {
+		m[s.items[i].Key] = s.items[i].Sum
+	}
+	return m
+}
+
+// With returns a Set that has some Items more, or in the place of others.
+func (s *Set) With(items ...Item) *Set { return NewSet(slices.Concat(s.items, items)...) }
+
+// Change is what turns one Set into another.
+type Change struct {
+	Put    []Item // new or different, sorted by Key
+	Delete []Key  // sorted
+}
+
+// Empty reports whether there is nothing to do.
+func (c Change) Empty() bool { return len(c.Put) == 0 && len(c.Delete) == 0 }
+
+// Diff is the Change that turns what a host has into a Set.
+func Diff(have Manifest, want *Set) Change {
+	var c Change
+	common := 0
+	for _, it := range want.items {
+		sum, ok := have[it.Key]
+		if ok {
+			common++
+		}
+		if !ok || sum != it.Sum {
+			c.Put = append(c.Put, it)
+		}
+	}
+	if common == len(have) {
+		return c
+	}
+	for key := range have {
+		if _, ok := want.Get(key); !ok {
+			c.Delete = append(c.Delete, key)
+		}
+	}
+	slices.Sort(c.Delete)
+	return c
+}
+
+// Apply makes the Set that a Change turns this one into.
+func (s *Set) Apply(c Change) *Set {
+	gone := make(map[Key]bool, len(c.Delete))
+	for _, k := range c.Delete {
+		gone[k] = true
+	}
+	left := slices.DeleteFunc(slices.Clone(s.items), func(it Item) bool { return gone[it.Key] })
+	return NewSet(append(left, c.Put...)...)
+}
+
+// RefusalReason says why a host refuses something.
+type RefusalReason string
+
+// The reasons.
+const (
+	RefusedUnknown     RefusalReason = "Unknown"     // this version of the host's end does not know a field or a value of it
+	RefusedInvalid     RefusalReason = "Invalid"     // it is out of the model's bounds, or refers to what is not there
+	RefusedNotAdmitted RefusalReason = "NotAdmitted" // the host's owner does not admit it
+	RefusedUnavailable RefusalReason = "Unavailable" // the machine lacks its address, or something else holds its port
+	RefusedByEngine    RefusalReason = "Engine"      // the engine cannot do it, or the daemon refuses it
+	RefusedOtherwise   RefusalReason = "Other"       // the other end is newer, and gives a reason that this one does not know
+)
+
+// Refusal is an Item, or one Listener of a Service, that a host leaves out.
+type Refusal struct {
+	Key        Key
+	Listener   Listener // the zero Listener: the whole Item
+	Reason     RefusalReason
+	Message    string // the daemon's own output, or what was found and what to do
+	OlderStays bool   // an older version of the Item stays live
+}
+
+// OfItem reports whether the whole Item is refused.
+func (r Refusal) OfItem() bool { return r.Listener == Listener{} }

@@ -1,0 +1,76 @@
+package lb
+
+import "time"
+
+// Settings are how one Frontend is carried: every level of precedence is
+// resolved, so every field has its effective value.
+type Settings struct {
+	Algorithm               Algorithm
+	Mode                    Mode
+	SendProxy               ProxyProtocol
+	AcceptProxy             bool
+	ConnectTimeout          time.Duration
+	IdleTimeout             time.Duration
+	HealthCheck             HealthCheck
+	MaxConnections          int32 // 0: no limit
+	MaxConnectionsPerNode   int32 // 0: no limit
+	MaxConnectionsPerClient int32 // 0: no limit
+	Retries                 int32
+	// Certificate is the name of the one with which TLS is terminated. "": it is not.
+	Certificate string
+}
+
+// Algorithm chooses the Backend of a new connection.
+type Algorithm string
+
+// The algorithms.
+const (
+	RoundRobin       Algorithm = "RoundRobin"
+	LeastConnections Algorithm = "LeastConnections"
+	SourceHash       Algorithm = "SourceHash"
+	Random           Algorithm = "Random"
+	// Those that IPVS alone has.
+	DestinationHash       Algorithm = "DestinationHash"
+	ShortestExpectedDelay Algorithm = "ShortestExpectedDelay"
+	NeverQueue            Algorithm = "NeverQueue"
+)
+
+// Mode is what the balancer understands of the traffic.
+type Mode string
+
+// The modes.
+const (
+	ModeTCP  Mode = "TCP"
+	ModeHTTP Mode = "HTTP"
+)
+
+// ProxyProtocol is the version of the PROXY protocol that Backends are sent.
+type ProxyProtocol string
+
+// The versions of the PROXY protocol.
+const (
+	ProxyNone ProxyProtocol = "None"
+	ProxyV1   ProxyProtocol = "V1"
+	ProxyV2   ProxyProtocol = "V2"
+)
+
+// HealthCheckType says how Backends are judged.
+type HealthCheckType string
+
+// The health checks.
+const (
+	CheckAuto HealthCheckType = "Auto"
+	CheckTCP  HealthCheckType = "TCP"
+	CheckHTTP HealthCheckType = "HTTP"
+	CheckNone HealthCheckType = "None"
+)
+
+// HealthCheck says how Backends are judged. With CheckNone nothing else counts, and
+// nothing else is sent.
+type HealthCheck struct {
+	Type              HealthCheckType
+	Path              string // of CheckHTTP; in the alphabet [-A-Za-z0-9._~/%]
+	Port              uint16 // of CheckHTTP; 0: the Backend's
+	Interval, Timeout time.Duration
+	Rise, Fall        int32
+}
