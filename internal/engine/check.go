@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// maxDuration is the longest that the kinds allow.
+const maxDuration = 24 * time.Hour
+
+// CheckService refuses what cannot be printed safely or an engine cannot do, also
+// where the makers of the model rule it out. The frontends are sorted.
+func (c *Capabilities) CheckService(engine string, s *Service) (lb.ID, []*Frontend, error) {
+	id, err := lb.NewID(s.ID.Namespace, s.ID.Name, s.ID.UID)
+	if err != nil {
+		return id, nil, err
+	}
+	if len(s.Frontends) == 0 {
+		return id, nil, errors.New("no frontends")
+	}
+	sorted := make([]*Frontend, len(s.Frontends))
+	for i := range s.Frontends {
+		sorted[i] = &s.Frontends[i]
+	}
+	slices.SortFunc(sorted, func(a, b *Frontend) int { return a.Listener.Compare(b.Listener) })
+	for i, f := range sorted {
+		if i > 0 && f.Listener == sorted[i-1].Listener {
+			return id, nil, fmt.Errorf("two frontends for %s", f.Listener)
+		}
+		if err := c.checkFrontend(engine, f); err != nil {
+			return id, nil, fmt.Errorf("frontend %s: %w", f.Listener, err)
+		}
+	}
+	return id, sorted, nil
+}
+
+func (c *Capabilities) checkFrontend(engine string, f *Frontend) error {
+	if !c.Carries(f.Listener.Protocol) {
+		return fmt.Errorf("%s cannot carry the protocol %q", engine, f.Listener.Protocol)
+	}
+	if err := checkSocket(f.Listener.Address, f.Listener.Port); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	if f.Direct && !c.Direct {
+		return fmt.Errorf("%s cannot let packets reach the nodes as they came", engine)
+	}
+	for _, b := range f.Backends {
+		if err := checkSocket(b.Address.Addr(), b.Address.Port()); err != nil {
+			return fmt.Errorf("backend: %w", err)
+		}
+		if b.Weight > lb.MaxWeight {
+			return fmt.Errorf("backend %s: a weight of %d, want at most %d", b.Address, b.Weight, lb.MaxWeight)
+		}
+		if b.Draining && c.KeepsConnections {
+			return fmt.Errorf("backend %s: %s keeps connections to nodes that it no longer has", b.Address, engine)
+		}
+	}
+	for _, p := range f.Allow.Sources {
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4() != f.Listener.Address.Is4() || p.Addr().Is4In6() {
+			return fmt.Errorf("source range %s: want a masked prefix of the listener's family", p)
+		}
+	}
+	return errors.Join(c.checkSettings(engine, f.Settings, f.Listener.Protocol), checkHealth(f.Settings.HealthCheck))
+}
+
+// checkSocket refuses addresses that would be printed with more than numbers (a
+// zone is free text), or that would take or reach more than one address.
+func checkSocket(a netip.Addr, port uint16) error {
+	switch {
+	case !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast():
+		return fmt.Errorf("%q is not one plain unicast address", a)
+	case port == 0:
+		return errors.New("port 0")
+	}
+	return nil
+}
+
+func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol) error {
+	for _, field := range [...]string{"algorithm=" + string(s.Algorithm), "mode=" + string(s.Mode),
+		"proxyProtocol.send=" + string(s.SendProxy), "healthCheck.type=" + string(s.HealthCheck.Type)} {
+		if reason := c.Unsupported(Field(field), lb.TCP); reason != "" {
+			return fmt.Errorf("%.80q: %s", field, reason)
+		}
+	}
+	switch {
+	case p == lb.UDP && (s.SendProxy != lb.ProxyNone || s.AcceptProxy):
+		return fmt.Errorf("%s has no PROXY protocol for UDP", engine)
+	case s.AcceptProxy && c.Unsupported("proxyProtocol.accept", p) != "":
+		return fmt.Errorf("proxyProtocol.accept: %s", c.Unsupported("proxyProtocol.accept", p))
+	case s.Certificate != "" && c.Unsupported("tls.secretRef", p) != "":
+		return fmt.Errorf("tls: %s", c.Unsupported("tls.secretRef", p))
+	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0:
+		return errors.New("negative retries or limits")
+	}
+	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout))
+}
+
+var safeHTTPPath = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
+
+func checkHealth(h lb.HealthCheck) error {
+	switch {
+	case h.Type == lb.CheckNone:
+		return nil
+	case h.Fall < 1 || h.Rise < 1:
+		return errors.New("rise or fall is below 1")
+	case h.Type == lb.CheckHTTP && !safeHTTPPath.MatchString(h.Path):
+		return fmt.Errorf("the path %.80q of the health check is not one of letters, digits and -._~/%%", h.Path)
+	}
+	return errors.Join(checkDuration("health check interval", h.Interval), checkDuration("health check timeout", h.Timeout))
+}
+
+func checkDuration(what string, d time.Duration) error {
+	if d <= 0 || d > maxDuration {
+		return fmt.Errorf("%s of %s: want more than 0 and at most %s", what, d, maxDuration)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package haproxy
+
+import (
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+const (
+	affinity  = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	uncounted = "connections from before a reload are not counted"
+	forwarded = "adds X-Forwarded-For and sets X-Forwarded-Proto; at a reload, a few requests on connections that are kept alive may have to be sent again"
+	followed  = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
+	onlyIPVS  = "only LVS has it"
+)
+
+var capabilities = engine.Capabilities{
+	Protocols:        []lb.Protocol{lb.TCP},
+	Direct:           false,
+	PassiveChecks:    false,
+	KeepsConnections: true,
+	Fields: map[engine.Field]engine.Support{
+		"algorithm=RoundRobin":            {Affinity: affinity},
+		"algorithm=LeastConnections":      {Affinity: affinity},
+		"algorithm=SourceHash":            engine.Able,
+		"algorithm=Random":                {Affinity: affinity},
+		"algorithm=DestinationHash":       {Missing: onlyIPVS, Affinity: affinity},
+		"algorithm=ShortestExpectedDelay": {Missing: onlyIPVS, Affinity: affinity},
+		"algorithm=NeverQueue":            {Missing: onlyIPVS, Affinity: affinity},
+		"mode=TCP":                        engine.Able,
+		"mode=HTTP":                       {Note: forwarded},
+		"proxyProtocol.send=None":         engine.Able,
+		"proxyProtocol.send=V1":           engine.Able,
+		"proxyProtocol.send=V2":           engine.Able,
+		"proxyProtocol.accept":            engine.Able,
+		"timeouts.connect":                engine.Able,
+		"timeouts.idle":                   engine.Able,
+		"healthCheck.type=Auto":           {Note: followed},
+		"healthCheck.type=None":           engine.Able,
+		"healthCheck.type=TCP":            {Note: "a connection to the nodePort of each node, for each port of the Service"},
+		"healthCheck.type=HTTP":           {Note: "a status of 200 to 399 is good"},
+		"healthCheck.http":                {Note: "with a port, each node is asked once for all Services that ask the same"},
+		"healthCheck.interval":            engine.Able,
+		"healthCheck.timeout":             engine.Able,
+		"healthCheck.rise":                engine.Able,
+		"healthCheck.fall":                engine.Able,
+		"maxConnections":                  {Note: uncounted},
+		"maxConnectionsPerNode":           {Note: uncounted + "; a connection waits as long as timeouts.connect for a node with room"},
+		"maxConnectionsPerClient":         {Note: uncounted},
+		"retries":                         engine.Able,
+		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},
+	},
+}

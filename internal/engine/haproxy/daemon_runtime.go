@@ -1,0 +1,325 @@
+package haproxy
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// Nodes come and go without a reload: HAProxy takes and drops servers while it
+// runs. What it cannot do that way is left to a reload, and so is whatever fails
+// half way: the file says the same.
+
+// weight of a server: what it says, or HAProxy's own.
+func (s server) weight() string {
+	if s.Weight == 0 {
+		return "1"
+	}
+	return strconv.Itoa(int(s.Weight))
+}
+
+// unweighed is the server without what HAProxy changes while it keeps the server.
+func (s server) unweighed() server {
+	s.Weight = 0
+	return s
+}
+
+// proxy is a section with servers.
+type proxy struct {
+	name    string
+	spares  []string // servers that wait for a node to check; none: the proxy carries something
+	servers []server
+	// What follows the servers' own parameters, and whether they are checked themselves.
+	parameters string
+	checked    bool
+}
+
+// checks reports whether the servers of the proxy are there to be asked how they
+// are, and carry nothing.
+func (p *proxy) checks() bool { return len(p.spares) > 0 }
+
+// printed is what a file prints: for a Service or, without Frontends, for all.
+func printed(path string, view []byte) (s service, err error) {
+	if path == engine.MainPath {
+		return s, json.Unmarshal(view, &s.Checks)
+	}
+	return s, json.Unmarshal(view, &s)
+}
+
+// takeServers takes them out of what is printed. What is left takes a reload if it
+// changes, which is also so where a port gets its first node or loses its last.
+func (s *service) takeServers() (all []proxy) {
+	for i := range s.Checks {
+		c := &s.Checks[i]
+		p := proxy{name: c.Name, servers: c.Servers}
+		for _, spare := range c.Spares() {
+			p.spares = append(p.spares, spare.Name)
+		}
+		all = append(all, p)
+		c.Servers = nil
+	}
+	for i := range s.Frontends {
+		f := &s.Frontends[i]
+		all = append(all, proxy{name: f.Name, servers: f.Backends, parameters: f.ServerParameters, checked: f.CheckTimeout != ""})
+		if len(f.Backends) > 0 {
+			f.Backends = []server{}
+		}
+	}
+	return all
+}
+
+// proxyChange is what becomes of the servers of a proxy.
+type proxyChange struct {
+	*proxy
+	gone     []server
+	appeared []server
+	weighed  []server // with another weight than before, and the same otherwise
+}
+
+var errReload = errors.New("this takes a reload")
+
+// serverChanges finds how two versions of a file differ, if only in servers.
+func serverChanges(of engine.Change) ([]proxyChange, error) {
+	before, beforeErr := printed(of.Path, of.Before)
+	after, afterErr := printed(of.Path, of.After)
+	if err := errors.Join(beforeErr, afterErr); err != nil {
+		return nil, err
+	}
+	old, now := before.takeServers(), after.takeServers()
+	if !reflect.DeepEqual(before, after) {
+		return nil, errReload
+	}
+	var changes []proxyChange
+	for i := range now {
+		c := proxyChange{proxy: &now[i], gone: without(old[i].servers, now[i].servers)}
+		for _, s := range without(now[i].servers, old[i].servers) {
+			at := slices.IndexFunc(c.gone, func(was server) bool { return was.Name == s.Name })
+			switch {
+			case at < 0:
+				c.appeared = append(c.appeared, s)
+			case c.gone[at].unweighed() == s.unweighed():
+				c.gone = slices.Delete(c.gone, at, at+1)
+				c.weighed = append(c.weighed, s)
+			default:
+				return nil, errReload // it would be missing in between
+			}
+		}
+		if len(c.gone)+len(c.appeared)+len(c.weighed) > 0 {
+			changes = append(changes, c)
+		}
+	}
+	return changes, nil
+}
+
+func without(all, some []server) []server {
+	in := make(map[server]bool, len(some))
+	for _, s := range some {
+		in[s] = true
+	}
+	var rest []server
+	for _, s := range all {
+		if !in[s] {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// HotReload lets HAProxy change its servers as some files do, and say that it runs
+// want. An error: a reload must.
+func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want fileset.Digest) error {
+	var changes []proxyChange
+	for _, f := range files {
+		c, err := serverChanges(f)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, c...)
+	}
+	slots := map[string]string{} // where a node is checked, if not under its own name, by proxy/name
+	for _, c := range changes {
+		if c.checks() {
+			if err := h.startChecks(ctx, c, slots); err != nil {
+				return err
+			}
+		}
+	}
+	if err := h.changeServers(ctx, changes, slots); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.checks() {
+			if err := h.stopChecks(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	if err := h.command(ctx, nil, "experimental-mode on", fmt.Sprintf("set var proc.external_lb str(%s)", want)); err != nil {
+		return err
+	}
+	if !engine.Proves(ctx, h, want) {
+		return errReload
+	}
+	return nil
+}
+
+// slot is a server of a proxy as HAProxy has it.
+type slot struct {
+	name  string
+	at    netip.AddrPort
+	down  bool // by its check
+	maint bool
+}
+
+// slotsOf asks HAProxy for the servers of a proxy.
+func (h *Daemon) slotsOf(ctx context.Context, proxy string) ([]slot, error) {
+	text, err := h.tell(ctx, "show servers state "+proxy)
+	if err != nil {
+		return nil, err
+	}
+	return parseSlots(text), nil
+}
+
+// parseSlots reads "be_id be_name srv_id srv_name srv_addr srv_op_state
+// srv_admin_state …"; the port is the 19th field.
+func parseSlots(text string) (all []slot) {
+	const nameAt, addressAt, stateAt, adminAt, portAt = 3, 4, 5, 6, 18
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) <= portAt || f[0] == "#" {
+			continue
+		}
+		address, err := netip.ParseAddr(f[addressAt])
+		port, portErr := strconv.ParseUint(f[portAt], 10, 16)
+		admin, adminErr := strconv.ParseUint(f[adminAt], 10, 32)
+		if err != nil || portErr != nil || adminErr != nil {
+			continue
+		}
+		const forced = 1
+		all = append(all, slot{f[nameAt], netip.AddrPortFrom(address, uint16(port)), f[stateAt] == "0", admin&forced != 0})
+	}
+	return all
+}
+
+// startChecks gives each node that appeared a server that asks it: the one that
+// did before, or a spare one.
+func (h *Daemon) startChecks(ctx context.Context, c proxyChange, slots map[string]string) error {
+	if len(c.appeared) == 0 {
+		return nil
+	}
+	have, err := h.slotsOf(ctx, c.name)
+	if err != nil {
+		return err
+	}
+	var commands []string
+	for _, s := range c.appeared {
+		at := s.Address
+		i := slices.IndexFunc(have, func(sl slot) bool { return sl.maint && (sl.at == at || slices.Contains(c.spares, sl.name)) })
+		// Who has the name of a slot that asks somebody else could be followed there, and
+		// stopChecks, which goes by addresses, would stop both of two that ask one node.
+		if i < 0 || slices.ContainsFunc(have, func(sl slot) bool { return sl.name == s.Name && sl.at != at || sl.at == at && !sl.maint }) {
+			return errReload
+		}
+		have[i].maint = false
+		full := c.name + "/" + have[i].name
+		if have[i].at != at {
+			commands = append(commands, fmt.Sprintf("set server %s addr %s port %d", full, at.Addr(), at.Port()))
+		}
+		commands = append(commands, fmt.Sprintf("set server %s state ready", full))
+		slots[c.name+"/"+s.Name] = full
+	}
+	return h.command(ctx, regexp.MustCompile(`^(IP changed from|port changed from|no need to change)`), commands...)
+}
+
+// stopChecks of nodes that are gone. The servers stay: they were there when
+// HAProxy read its files, and others may follow them still.
+func (h *Daemon) stopChecks(ctx context.Context, c proxyChange) error {
+	if len(c.gone) == 0 {
+		return nil
+	}
+	have, err := h.slotsOf(ctx, c.name)
+	if err != nil {
+		return err
+	}
+	var commands []string
+	for _, s := range c.gone {
+		for _, sl := range have {
+			if sl.at == s.Address && !sl.maint {
+				commands = append(commands, fmt.Sprintf("set server %s/%s state maint", c.name, sl.name))
+			}
+		}
+	}
+	return h.command(ctx, nil, commands...)
+}
+
+// changeServers of the proxies that carry something: those that appear first, so
+// that there is always one. A server that still has
+// connections gets no new ones and stays until the next reload.
+func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, slots map[string]string) error {
+	var gone, appeared, enabled, weighed []string
+	for _, c := range changes {
+		if c.checks() {
+			continue
+		}
+		for _, s := range c.gone {
+			full := c.name + "/" + s.Name
+			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
+		}
+		for _, s := range c.weighed {
+			weighed = append(weighed, fmt.Sprintf("set server %s/%s weight %s", c.name, s.Name, s.weight()))
+		}
+		for _, s := range c.appeared {
+			full := c.name + "/" + s.Name
+			s.Track = cmp.Or(slots[s.Track], s.Track)
+			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
+			enabled = append(enabled, "enable server "+full)
+			if c.checked {
+				enabled = append(enabled, "enable health "+full)
+			}
+		}
+	}
+	if err := h.command(ctx, regexp.MustCompile(`^New server registered\.`), appeared...); err != nil {
+		return err
+	}
+	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
+		return err
+	}
+	return h.command(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
+}
+
+// commandBytes is how much HAProxy reads at once: half of its buffer.
+const commandBytes = 8 << 10
+
+// command runs commands, many at a time, and wants no other answer than good ones.
+func (h *Daemon) command(ctx context.Context, good *regexp.Regexp, commands ...string) error {
+	for len(commands) > 0 {
+		n, size := 0, 0
+		for n < len(commands) && (n == 0 || size+len(commands[n]) < commandBytes) {
+			size += len(commands[n]) + 1
+			n++
+		}
+		text, err := h.tell(ctx, commands[:n]...)
+		if err != nil {
+			return err
+		}
+		for line := range bytes.Lines([]byte(text)) {
+			if line = bytes.TrimSpace(line); len(line) > 0 && (good == nil || !good.Match(line)) {
+				return fmt.Errorf("HAProxy says %q", line)
+			}
+		}
+		commands = commands[n:]
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package haproxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// balanced is a Service with one port on two nodes.
+func balanced() *engine.Service {
+	return &engine.Service{ID: lb.ID{Namespace: "default", Name: "web", UID: "1"}, Frontends: []engine.Frontend{{
+		Listener: lb.Listener{Address: netip.MustParseAddr("192.0.2.1"), Port: 80, Protocol: lb.TCP}, NodePort: 30080, Allow: lb.Clients{Everybody: true},
+		Settings: lb.Settings{
+			Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
+			HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Interval: time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
+		},
+		Backends: []engine.Backend{{Node: "n1", Address: netip.MustParseAddrPort("10.0.0.1:30080")}, {Node: "n2", Address: netip.MustParseAddrPort("10.0.0.2:30080")}},
+	}}}
+}
+
+// views of a Service's file and of the one that stands for the whole.
+func views(t *testing.T, s *engine.Service) (own, main []byte) {
+	t.Helper()
+	v, err := viewOf(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own, err = json.Marshal(v.Data); err == nil {
+		main, err = json.Marshal(mainOf(v.Shared))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own, main
+}
+
+func TestServerChanges(t *testing.T) {
+	third := engine.Backend{Node: "n3", Address: netip.MustParseAddrPort("10.0.0.3:30080")}
+	for name, c := range map[string]struct {
+		change func(*engine.Frontend)
+		ok     bool
+		want   string // gone, appeared, and weights that changed
+	}{
+		"same":             {func(*engine.Frontend) {}, true, "0 0"},
+		"one less":         {func(f *engine.Frontend) { f.Backends = f.Backends[:1] }, true, "1 0"},
+		"one more":         {func(f *engine.Frontend) { f.Backends = append(f.Backends, third) }, true, "0 1"},
+		"another weight":   {func(f *engine.Frontend) { f.Backends[0].Weight = 3 }, true, "0 0 3"},
+		"another address":  {func(f *engine.Frontend) { f.Backends[1].Address = third.Address }, false, ""},
+		"other parameters": {func(f *engine.Frontend) { f.Settings.MaxConnectionsPerNode = 1 }, false, ""},
+		"another node":     {func(f *engine.Frontend) { f.Backends[1] = third }, true, "1 1"},
+		"no node":          {func(f *engine.Frontend) { f.Backends = nil }, false, ""}, // nor a way to choose one
+		"another port":     {func(f *engine.Frontend) { f.Listener.Port = 81 }, false, ""},
+		"other clients":    {func(f *engine.Frontend) { f.Allow = lb.Clients{} }, false, ""},
+		"another check":    {func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }, false, ""},
+		"a setting":        {func(f *engine.Frontend) { f.Settings.Retries = 1 }, false, ""},
+	} {
+		before, _ := views(t, balanced())
+		s := balanced()
+		c.change(&s.Frontends[0])
+		after, _ := views(t, s)
+		changes, err := serverChanges(engine.Change{Path: engine.Path(s.ID), Before: before, After: after})
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		gone, appeared, weights := 0, 0, ""
+		for _, change := range changes {
+			gone, appeared = gone+len(change.gone), appeared+len(change.appeared)
+			for _, s := range change.weighed {
+				weights += " " + s.weight()
+			}
+		}
+		if got := fmt.Sprint(gone, " ", appeared, weights); c.ok && got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// Nodes are checked in the file that stands for the whole: a check comes with its node,
+// and what follows it has its name.
+func TestChecksChange(t *testing.T) {
+	s := balanced()
+	s.Frontends[0].Backends[1] = engine.Backend{Node: "n3", Address: netip.MustParseAddrPort("10.0.0.3:30080")}
+	_, before := views(t, balanced())
+	own, after := views(t, s)
+	changes, err := serverChanges(engine.Change{Path: engine.MainPath, Before: before, After: after})
+	if err != nil || len(changes) != 1 {
+		t.Fatal(changes, err)
+	}
+	c, name := changes[0], changes[0].name
+	type change struct {
+		Gone, Appeared []server
+		Spares         []string
+	}
+	port := func(address string) netip.AddrPort {
+		return netip.AddrPortFrom(netip.MustParseAddr(address), engine.KubeProxyPort)
+	}
+	want := change{[]server{{Name: "n2", Address: port("10.0.0.2")}}, []server{{Name: "n3", Address: port("10.0.0.3")}}, []string{"spare_1", "spare_2", "spare_3", "spare_4"}}
+	if d := cmp.Diff(want, change{c.gone, c.appeared, c.spares}, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" || !c.checks() {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	printed, err := printed(engine.Path(s.ID), own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	followed := map[string]bool{}
+	for _, b := range printed.Frontends[0].Backends {
+		followed[b.Track] = true
+	}
+	if got := slices.Sorted(maps.Keys(followed)); !slices.Equal(got, []string{name + "/n1", name + "/n3"}) {
+		t.Errorf("followed are %q", got)
+	}
+}

@@ -1,0 +1,22 @@
+// Package keepalived is all that belongs to keepalived, which agrees with the other
+// hosts of a Balancer which of them has its addresses (VRRP).
+package keepalived
+
+import "github.com/external-lb/external-lb/internal/engine"
+
+const name = "keepalived"
+
+// Addresses is keepalived beside a daemon that carries the traffic.
+var Addresses = &engine.Addresses{
+	Name:   name,
+	Prefix: Prefix,
+	Files:  filesOf,
+	Software: engine.Software{
+		Section:  name,
+		Settings: func() engine.Settings { return &Settings{} },
+		Open:     open,
+		Moves:    true,
+	},
+}
+
+var _ engine.Mover = (*Daemon)(nil)

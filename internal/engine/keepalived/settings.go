@@ -1,0 +1,38 @@
+package keepalived
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
+)
+
+// Settings are how the machine's keepalived is used. Commands are
+// argument lists; no shell sees them.
+type Settings struct {
+	Binary   string   `json:"binary,omitempty"`
+	Check    []string `json:"check,omitempty"`    // tests a candidate by itself
+	CheckAll []string `json:"checkAll,omitempty"` // tests the whole configuration
+	Reload   []string `json:"reload,omitempty"`
+
+	Conf    string `json:"conf,omitempty"` // the owner's file
+	PIDFile string `json:"pidFile,omitempty"`
+	// ProofTimeout is how long a reload may take.
+	ProofTimeout engine.Duration `json:"proofTimeout,omitempty"`
+}
+
+// SetDefaults of what is not set.
+func (k *Settings) SetDefaults(_, dir string, sudo bool) {
+	engine.SetDefault(&k.Binary, "/usr/sbin/keepalived")
+	engine.SetDefault(&k.Conf, "/etc/keepalived/keepalived.conf")
+	engine.SetDefault(&k.PIDFile, "/run/keepalived.pid")
+	engine.SetDefaultDuration(&k.ProofTimeout, 30*time.Second)
+	engine.SetDefaultCommand(&k.Check, sudo, k.Binary, "-t", "-f", filepath.Join(dir, engine.CandidateLink, "keepalived.conf"))
+	engine.SetDefaultCommand(&k.CheckAll, sudo, k.Binary, "-t", "-f", k.Conf)
+	engine.SetDefaultCommand(&k.Reload, sudo, "/usr/bin/pkill", "-HUP", "-F", k.PIDFile)
+}
+
+// Validate says what is wrong.
+func (k *Settings) Validate() []error {
+	return engine.CheckPaths(map[string]string{"keepalived.binary": k.Binary, "keepalived.conf": k.Conf, "keepalived.pidFile": k.PIDFile})
+}

@@ -1,0 +1,53 @@
+package lvs
+
+import (
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+const (
+	affinity  = "hosts that share the traffic must send a client to the same node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	packets   = "LVS forwards packets in the kernel, and understands nothing of what is in them"
+	keepsAddr = packets + "; spec.lvs.forwarding: DR keeps the client's address"
+	plain     = "LVS forwards packets in the kernel and terminates nothing; so that nobody is served in plain text, the port is not carried"
+	asked     = "asked over TCP, a port of another protocol would not answer; kube-proxy's health check says how the node is (Auto)"
+	perServer = "each node is asked for each port of each Service: with many of both, set spec.nodes.maxPerService or a longer interval"
+)
+
+var capabilities = engine.Capabilities{
+	Protocols:        []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP},
+	Direct:           true,
+	PassiveChecks:    false,
+	KeepsConnections: false,
+	Fields: map[engine.Field]engine.Support{
+		"algorithm=RoundRobin":            {Affinity: affinity},
+		"algorithm=LeastConnections":      {Affinity: affinity},
+		"algorithm=SourceHash":            engine.Able,
+		"algorithm=Random":                {Missing: "IPVS has no such scheduler", Affinity: affinity},
+		"algorithm=DestinationHash":       {Affinity: affinity, Note: "all clients of one address are on one node"},
+		"algorithm=ShortestExpectedDelay": {Affinity: affinity},
+		"algorithm=NeverQueue":            {Affinity: affinity},
+		"mode=TCP":                        engine.Able,
+		"mode=HTTP":                       {Missing: packets},
+		"proxyProtocol.send=None":         engine.Able,
+		"proxyProtocol.send=V1":           {Missing: keepsAddr},
+		"proxyProtocol.send=V2":           {Missing: keepsAddr},
+		"proxyProtocol.accept":            {Missing: packets},
+		"timeouts.connect":                {Missing: "LVS makes no connections: clients connect to the nodes themselves"},
+		"timeouts.idle":                   {Missing: "the kernel has one idle timeout for all connections (15 minutes for TCP, 5 for UDP): ipvsadm --set on the host changes it"},
+		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; " + perServer},
+		"healthCheck.type=None":           engine.Able,
+		"healthCheck.type=TCP":            {UDP: asked, Note: "a connection to the nodePort; " + perServer},
+		"healthCheck.type=HTTP":           {UDP: asked, Note: "a status of 200 to 399 is good; " + perServer},
+		"healthCheck.http":                engine.Able,
+		"healthCheck.interval":            engine.Able,
+		"healthCheck.timeout":             {Note: "in whole seconds, rounded up"},
+		"healthCheck.rise":                {Missing: "keepalived takes a node back at the first check that succeeds"},
+		"healthCheck.fall":                engine.Able,
+		"maxConnections":                  {Missing: "IPVS counts connections for each node: see maxConnectionsPerNode"},
+		"maxConnectionsPerNode":           {Note: "connections that are not answered when all nodes are full; a connection that has ended counts for up to two minutes"},
+		"maxConnectionsPerClient":         {Missing: "IPVS does not count the connections of a client"},
+		"retries":                         {Missing: "LVS makes no connections: a client whose node does not answer tries again itself"},
+		"tls.secretRef":                   {Missing: plain},
+	},
+}

@@ -1,0 +1,58 @@
+package lvs
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+// virtualServer is one that is to be carried. One without real servers is not in the
+// kernel's table, and refuses everybody.
+type virtualServer struct {
+	fileset.Socket
+	direct      bool
+	realServers []netip.AddrPort // sorted, each once
+	checkPort   uint16           // at which their nodes are asked; 0: they are not, or at their own
+	restricted  bool
+	sources     []netip.Prefix
+}
+
+// virtualServer that keepalived makes of a Frontend.
+func (f *frontend) virtualServer() virtualServer {
+	v := virtualServer{Socket: f.socket(), direct: f.Method == direct, restricted: f.Restricted, sources: f.Sources}
+	for _, b := range f.Backends {
+		v.realServers = append(v.realServers, b.Address)
+	}
+	v.realServers = sortedOnce(v.realServers)
+	if f.Check != nil {
+		v.checkPort = f.Check.Port
+	}
+	return v
+}
+
+// virtualServersOf a set, by what they listen on.
+func virtualServersOf(set engine.Set) (map[fileset.Socket]virtualServer, error) {
+	all := map[fileset.Socket]virtualServer{}
+	for _, path := range set.Paths {
+		if !strings.HasPrefix(path, engine.ServicesPrefix) {
+			continue // of a virtual router
+		}
+		var s service
+		if _, err := set.View(path, &s); err != nil {
+			return nil, err
+		}
+		for i := range s.Frontends {
+			v := s.Frontends[i].virtualServer()
+			all[v.Socket] = v
+		}
+	}
+	return all, nil
+}
+
+func sortedOnce(all []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
+}

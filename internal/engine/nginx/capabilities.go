@@ -1,0 +1,53 @@
+package nginx
+
+import (
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+const (
+	passive  = "nginx has no active checks: it judges a node by the connections that it makes to it"
+	blind    = "nginx cannot tell whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
+	flows    = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
+	glued    = "nginx would put the header into the first datagram"
+	affinity = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	onlyIPVS = "only LVS has it"
+)
+
+var capabilities = engine.Capabilities{
+	Protocols:        []lb.Protocol{lb.TCP, lb.UDP},
+	Direct:           false,
+	PassiveChecks:    true,
+	KeepsConnections: true,
+	Fields: map[engine.Field]engine.Support{
+		"algorithm=RoundRobin":            {Affinity: affinity, Note: "with UDP: " + flows},
+		"algorithm=LeastConnections":      {UDP: flows, Affinity: affinity},
+		"algorithm=SourceHash":            engine.Able,
+		"algorithm=Random":                {UDP: flows, Affinity: affinity},
+		"algorithm=DestinationHash":       {Missing: onlyIPVS, Affinity: affinity},
+		"algorithm=ShortestExpectedDelay": {Missing: onlyIPVS, Affinity: affinity},
+		"algorithm=NeverQueue":            {Missing: onlyIPVS, Affinity: affinity},
+		"mode=TCP":                        engine.Able,
+		"mode=HTTP":                       {Missing: "nginx carries Services at layer 4, with its stream module"},
+		"proxyProtocol.send=None":         engine.Able,
+		"proxyProtocol.send=V1":           {UDP: glued},
+		"proxyProtocol.send=V2":           {Missing: "nginx sends only version 1 of the PROXY protocol"},
+		"proxyProtocol.accept":            {UDP: "nginx does not accept the PROXY protocol over UDP"},
+		"timeouts.connect":                {UDP: "with UDP there is no connection to wait for"},
+		"timeouts.idle":                   engine.Able,
+		"healthCheck.type=Auto":           {Note: passive + "; " + blind},
+		"healthCheck.type=None":           engine.Able,
+		"healthCheck.type=TCP":            {Missing: passive},
+		"healthCheck.type=HTTP":           {Missing: passive},
+		"healthCheck.http":                {Missing: passive},
+		"healthCheck.interval":            {UDP: blind, Note: "in whole seconds, rounded up; a node that failed is left out for this long"},
+		"healthCheck.timeout":             {Missing: passive + "; timeouts.connect bounds those"},
+		"healthCheck.rise":                {Missing: passive + ", and uses it again after healthCheck.interval"},
+		"healthCheck.fall":                {UDP: blind, Note: "connections that fail within healthCheck.interval; a node that is the only one is never left out"},
+		"maxConnections":                  engine.Able,
+		"maxConnectionsPerNode":           {Note: "connections from before a reload are not counted"},
+		"maxConnectionsPerClient":         engine.Able,
+		"retries":                         {UDP: blind},
+		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3"},
+	},
+}

@@ -1,0 +1,144 @@
+package nginx
+
+import (
+	"regexp"
+	"strings"
+)
+
+// confFile is a file of nginx's configuration, as `nginx -T` prints it.
+type confFile struct {
+	path, text string
+}
+
+var confHeader = regexp.MustCompile(`(?m)^# configuration file (/.*):$`)
+
+// parseDump splits the output of `nginx -T`.
+func parseDump(dump string) []confFile {
+	var files []confFile
+	headers := confHeader.FindAllStringSubmatchIndex(dump, -1)
+	for i, h := range headers {
+		end := len(dump)
+		if i+1 < len(headers) {
+			end = headers[i+1][0]
+		}
+		files = append(files, confFile{dump[h[2]:h[3]], strings.TrimPrefix(dump[h[1]:end], "\n")})
+	}
+	return files
+}
+
+// directive of the outermost level of a file.
+type directive struct {
+	words []string
+	block int // offset behind its brace; 0 if it has none
+}
+
+// topLevel lists the directives of the outermost level.
+func topLevel(text string) []directive {
+	var all []directive
+	var words []string
+	depth := 0
+	for i := 0; i < len(text); {
+		word, end := nextWord(text, i)
+		switch {
+		case end == i:
+			return all
+		case word == ";":
+			if depth == 0 && len(words) > 0 {
+				all = append(all, directive{words: words})
+			}
+			words = nil
+		case word == "{":
+			if depth == 0 && len(words) > 0 {
+				all = append(all, directive{words, end})
+			}
+			words = nil
+			depth++
+		case word == "}":
+			words = nil
+			depth--
+		default:
+			words = append(words, word)
+		}
+		i = end
+	}
+	return all
+}
+
+// nextWord reads one word, quoted or not, or one of ; { }. At the end of the
+// text, end is i.
+func nextWord(text string, i int) (word string, end int) {
+	start := i
+	for i < len(text) && (strings.IndexByte(" \t\r\n", text[i]) >= 0 || text[i] == '#') {
+		if text[i] == '#' {
+			for i < len(text) && text[i] != '\n' {
+				i++
+			}
+			continue
+		}
+		i++
+	}
+	if i == len(text) {
+		return "", start
+	}
+	switch c := text[i]; c {
+	case ';', '{', '}':
+		return string(c), i + 1
+	case '"', '\'':
+		for j := i + 1; j < len(text); j++ {
+			if text[j] == '\\' {
+				j++
+			} else if text[j] == c {
+				return text[i+1 : j], j + 1
+			}
+		}
+		return text[i+1:], len(text)
+	}
+	j := i
+	for j < len(text) && strings.IndexByte(" \t\r\n;{", text[j]) < 0 {
+		switch {
+		case text[j] == '\\' && j+1 < len(text):
+			j += 2
+		case text[j] == '$' && j+1 < len(text) && text[j+1] == '{':
+			j += 2
+		default:
+			j++
+		}
+	}
+	return text[i:j], j
+}
+
+// ownersConf is what matters of a machine's nginx configuration.
+type ownersConf struct {
+	included map[string]bool // files that are read
+	modules  []string        // load_module lines for stream
+	stream   *place          // the owner's stream block
+	errorLog string
+	dirs     []string // patterns that the main file includes at its outermost level
+}
+
+// place is an offset in a file.
+type place struct {
+	path   string
+	offset int
+}
+
+func readOwnersConf(dump, mainPath string) ownersConf {
+	conf := ownersConf{included: map[string]bool{}}
+	for _, f := range parseDump(dump) {
+		conf.included[f.path] = true
+		for _, d := range topLevel(f.text) {
+			switch {
+			case d.words[0] == "stream" && d.block > 0:
+				conf.stream = &place{f.path, d.block}
+			case len(d.words) < 2:
+			case d.words[0] == "load_module" && strings.Contains(d.words[1], "ngx_stream"):
+				conf.modules = append(conf.modules, "load_module "+d.words[1]+";\n")
+			case f.path == mainPath && d.words[0] == "error_log":
+				conf.errorLog = d.words[1]
+			case f.path == mainPath && d.words[0] == "include":
+				conf.dirs = append(conf.dirs, d.words[1])
+			}
+		}
+	}
+	return conf
+}

@@ -1,0 +1,65 @@
+package nginx
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+)
+
+func TestParseAnswer(t *testing.T) {
+	digest := strings.Repeat("0f", 32)
+	if a, err := parseAnswer("external-lb 1.22.1 42 " + digest); err != nil || a != (engine.Answer{Version: "nginx/1.22.1", PID: 42, Digest: fileset.Digest(digest)}) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for _, bad := range []string{"", "SSH-2.0-x", "external-lb 1.22.1 42 " + digest + "\n", "external-lb x 42 " + digest} {
+		if a, err := parseAnswer(bad); err == nil {
+			t.Errorf("%q is read as %+v", bad, a)
+		}
+	}
+}
+
+// steps of an installation that does things.
+type steps struct{ engine.Steps }
+
+func (steps) Run(ctx context.Context, argv []string) (string, error) {
+	return engine.Machine{}.Run(ctx, argv)
+}
+
+// What nginx refuses is undone.
+func TestInstallUndoesWhatNginxRefuses(t *testing.T) {
+	n := &Daemon{Settings: &Settings{Conf: filepath.Join(t.TempDir(), "nginx.conf")}}
+	n.SetDefaults("", "", false)
+	const before = "pid /dev/null;\nerror_log stderr;\nevents {}\n"
+	if err := os.WriteFile(n.Conf, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	in := &installer{Steps: steps{}, nginx: n}
+	for added, good := range map[string]bool{"mistake;\n": false, "worker_processes 1;\n": true} {
+		err := in.edit(t.Context(), n.Conf, func(text string) string { return text + added })
+		want := before
+		if good {
+			want += added
+		}
+		if after, readErr := os.ReadFile(n.Conf); (err == nil) != good || readErr != nil || string(after) != want {
+			t.Errorf("%q: error %v, %v; the file is %q", added, err, readErr, after)
+		}
+		if err := os.WriteFile(n.Conf, []byte(before), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beside := filepath.Join(filepath.Dir(n.Conf), "beside.conf")
+	if err := os.WriteFile(n.Conf, []byte(before+"include "+beside+"*;\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.edit(t.Context(), beside, func(string) string { return "mistake;\n" }); err == nil {
+		t.Error("nginx took a mistake")
+	}
+	if _, err := os.Stat(beside); err == nil {
+		t.Error("a file that nginx refuses is there")
+	}
+}

@@ -1,0 +1,167 @@
+package nginx
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// service is what the templates print of a Service.
+type service struct {
+	ID        lb.ID
+	Frontends []frontend // sorted by Listener
+}
+
+// frontend is what the templates print of a Frontend: an upstream with its
+// servers, and a server that listens. Every string in it is printed from a
+// number, a netip type or the parts of an lb.ID.
+type frontend struct {
+	Name                    string // of the upstream and its zones
+	Listen                  string
+	UDP                     bool
+	AcceptProxy             bool
+	SendProxy               bool
+	Restricted              bool
+	Sources                 []netip.Prefix
+	TrustedProxies          []netip.Prefix
+	Backends                []string
+	Balance                 string // directive that chooses the server; "": round robin
+	ServerParameters        string // with a leading space; may be empty
+	ConnectTimeout          string
+	IdleTimeout             string
+	Retries                 int32
+	MaxConnections          int32
+	MaxConnectionsPerNode   int32
+	MaxConnectionsPerClient int32
+	Certificate             string // path below the root of the set; "": no TLS
+
+	socket fileset.Socket
+}
+
+// viewOf refuses what cannot be printed safely or nginx cannot do: this
+// is the last gate before a file that a daemon runs.
+func viewOf(s *engine.Service) (engine.View, error) {
+	id, frontends, err := capabilities.CheckService(name, s)
+	if err != nil {
+		return engine.View{}, err
+	}
+	printed := &service{ID: id, Frontends: make([]frontend, len(frontends))}
+	out := engine.View{Data: printed}
+	for i, f := range frontends {
+		printed.Frontends[i] = newFrontend(id, f)
+		out.Listens = append(out.Listens, printed.Frontends[i].socket)
+	}
+	return out, nil
+}
+
+func newFrontend(id lb.ID, f *engine.Frontend) frontend {
+	set, address := f.Settings, netip.AddrPortFrom(f.Listener.Address, f.Listener.Port)
+	protocol := strings.ToLower(string(f.Listener.Protocol))
+	v := frontend{
+		Name:                    engine.FrontendName(id, address, protocol),
+		Listen:                  address.String(),
+		UDP:                     f.Listener.Protocol == lb.UDP,
+		AcceptProxy:             set.AcceptProxy,
+		SendProxy:               set.SendProxy == lb.ProxyV1,
+		Restricted:              !f.Allow.Everybody,
+		Sources:                 engine.Sources(f.Allow),
+		Backends:                servers(f),
+		Balance:                 balance(f),
+		ServerParameters:        serverParameters(set),
+		ConnectTimeout:          engine.Milliseconds(set.ConnectTimeout),
+		IdleTimeout:             engine.Milliseconds(set.IdleTimeout),
+		Retries:                 set.Retries,
+		MaxConnections:          set.MaxConnections,
+		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,
+		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
+		Certificate:             engine.TLSPath(set),
+		socket:                  fileset.Socket{Network: protocol, Address: address},
+	}
+	if v.AcceptProxy {
+		v.TrustedProxies = trustedProxies(v.Sources, f)
+	}
+	return v
+}
+
+// Tries is how many servers one connection is tried on.
+func (f frontend) Tries() int32 { return f.Retries + 1 }
+
+// ZoneKilobytes is the size of the upstream's zone: 1.5 kB per server, and 64k at
+// least, of which nginx itself takes a part.
+func (f frontend) ZoneKilobytes() int { return max(64, (len(f.Backends)*3+1)/2) }
+
+// Ciphers of TLS 1.2.
+func (f frontend) Ciphers() string { return engine.Ciphers }
+
+// OneWorkerPerFlow gives every worker a socket of its own, so that the datagrams
+// of one UDP flow are one session, not one in each worker: where sessions are
+// limited, a flow would use up its own limit. Elsewhere one socket is better:
+// it needs fewer files, and loses nothing in a reload.
+func (f frontend) OneWorkerPerFlow() bool {
+	return f.UDP && (f.MaxConnections > 0 || f.MaxConnectionsPerNode > 0 || f.MaxConnectionsPerClient > 0)
+}
+
+// trustedProxies are the peers whose PROXY header is believed: those that may
+// connect. A peer outside of the ranges is judged by its own address, so nobody
+// lies his way in; one inside of them speaks for clients, which must be inside, too.
+func trustedProxies(sources []netip.Prefix, f *engine.Frontend) []netip.Prefix {
+	if !f.Allow.Everybody {
+		return sources
+	}
+	everybody, _ := f.Listener.Address.Prefix(0) // of the peers' family; 0 bits are never too many
+	return []netip.Prefix{everybody}
+}
+
+// servers are printed in the order of their addresses. A hash has no weights: each
+// unit of one is 160 points on the ring, and one that changes would move clients.
+func servers(f *engine.Frontend) []string {
+	sorted := slices.SortedFunc(slices.Values(f.Backends), func(a, b engine.Backend) int { return a.Address.Compare(b.Address) })
+	hashed := strings.HasPrefix(balance(f), "hash ")
+	printed := make([]string, len(sorted))
+	for i, b := range sorted {
+		printed[i] = b.Address.String()
+		if weight := b.Share(); weight > 1 && !hashed {
+			printed[i] += fmt.Sprintf(" weight=%d", weight)
+		}
+	}
+	return printed
+}
+
+// balance chooses the directive for the algorithm. Affinity goes first. The
+// datagrams of one UDP client reach several workers, each with a session of its
+// own, which only a hash sends to one node; so with UDP every algorithm that
+// spreads is a hash of the client's address and port.
+func balance(f *engine.Frontend) string {
+	switch algorithm := f.Settings.Algorithm; {
+	case f.Affinity > 0 || algorithm == lb.SourceHash:
+		return "hash $remote_addr consistent"
+	case f.Listener.Protocol == lb.UDP:
+		return "hash $remote_addr:$remote_port consistent"
+	case algorithm == lb.LeastConnections:
+		return "least_conn"
+	case algorithm == lb.Random:
+		return "random"
+	default:
+		return ""
+	}
+}
+
+func serverParameters(set lb.Settings) string {
+	parameters := " max_fails=0"
+	if set.HealthCheck.Type == lb.CheckAuto {
+		parameters = fmt.Sprintf(" max_fails=%d fail_timeout=%ds", set.HealthCheck.Fall, seconds(set.HealthCheck.Interval))
+	}
+	if set.MaxConnectionsPerNode > 0 {
+		parameters += fmt.Sprintf(" max_conns=%d", set.MaxConnectionsPerNode)
+	}
+	return parameters
+}
+
+// seconds rounds up, for parameters that nginx takes in whole seconds.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Service is a Service of the model with the nodes that carry it: what an engine
+// renders.
+type Service struct {
+	ID        lb.ID
+	Frontends []Frontend // sorted by Listener
+}
+
+// Frontend is one port of a Service on one of its addresses.
+type Frontend struct {
+	Listener lb.Listener
+	Backends []Backend // sorted by address; may be empty: nothing answers then
+	Allow    lb.Clients
+	// Affinity keeps a client on one node for this long after its last
+	// connection. 0: no affinity.
+	Affinity time.Duration
+	// HealthCheckNodePort answers on every node whether it has ready local
+	// endpoints. 0: the Service has none.
+	HealthCheckNodePort uint16
+	// Direct: packets reach the nodes with the Listener's address still on them, and
+	// answers go to the client without passing the balancer.
+	Direct bool
+	// NodePort answers on every node. 0: the Service has none, and is Direct.
+	NodePort uint16
+	Settings lb.Settings
+}
+
+// Backend is a node that carries a Frontend.
+type Backend struct {
+	Node    string // name, in the alphabet [a-z0-9.-]
+	Address netip.AddrPort
+	// Weight is its share of new connections, measured by those of the others. 0 is 1.
+	Weight uint16
+	// Draining: it gets no new connections and keeps those that it has. Only an engine
+	// that does not keep them by itself has such Backends.
+	Draining bool
+}
+
+// Share is the weight that counts.
+func (b Backend) Share() uint16 { return max(b.Weight, 1) }
+
+// Nodes are the nodes of a model, ready to be looked up.
+type Nodes struct {
+	byName map[string]lb.Node
+	v4, v6 family
+}
+
+// family is nodes by their address of one family.
+type family struct {
+	all []node // sorted by address, each address once
+	sum lb.Sum // of all
+}
+
+// node is one by its address of one family.
+type node struct {
+	name     string
+	address  netip.Addr
+	weight   uint16
+	draining bool
+}
+
+// NewNodes makes Nodes. Of two nodes with one address, the first by name counts.
+func NewNodes(all []lb.Node) *Nodes {
+	ns := &Nodes{byName: make(map[string]lb.Node, len(all))}
+	for _, n := range all {
+		ns.byName[n.Name] = n
+	}
+	for _, ipv4 := range []bool{true, false} {
+		f := ns.family(ipv4)
+		for _, n := range all {
+			if a := n.Address(ipv4); a.IsValid() {
+				f.all = append(f.all, node{name: n.Name, address: a, weight: 1})
+			}
+		}
+		f.all = byAddress(f.all)
+		f.sum = sum(f.all)
+	}
+	return ns
+}
+
+func (ns *Nodes) family(ipv4 bool) *family {
+	if ipv4 {
+		return &ns.v4
+	}
+	return &ns.v6
+}
+
+// byAddress keeps one node of each address: one that takes new connections, if there
+// is any, and of these the first by name.
+func byAddress(all []node) []node {
+	slices.SortFunc(all, func(a, b node) int {
+		if c := a.address.Compare(b.address); c != 0 {
+			return c
+		}
+		switch {
+		case a.draining == b.draining:
+			return strings.Compare(a.name, b.name)
+		case b.draining:
+			return -1
+		}
+		return 1
+	})
+	return slices.CompactFunc(all, func(a, b node) bool { return a.address == b.address })
+}
+
+// sum of names and addresses: the rest is the Service's.
+func sum(all []node) (s lb.Sum) {
+	h := sha256.New()
+	for _, n := range all {
+		a := n.address.As16()
+		h.Write(a[:]) // never fails
+		h.Write([]byte(n.name + "\x00"))
+	}
+	h.Sum(s[:0])
+	return s
+}
+
+// of are the nodes that carry a Service for one address family.
+func (ns *Nodes) of(s *lb.Service, ipv4 bool) []node {
+	t := &s.Family(ipv4).Targets
+	if t.All {
+		return lb.Choose(ns.family(ipv4).all, func(n node) string { return n.name }, s.ID.UID, t.Limit)
+	}
+	out := make([]node, 0, len(t.Nodes))
+	for _, target := range t.Nodes {
+		if n, ok := ns.byName[target.Node]; ok && n.Address(ipv4).IsValid() {
+			out = append(out, node{n.Name, n.Address(ipv4), target.Weight, target.Draining})
+		}
+	}
+	return byAddress(out)
+}
+
+// Sum changes with the nodes that carry a Service, and with nothing else of them.
+func (ns *Nodes) Sum(s *lb.Service) lb.Sum {
+	var both [2]lb.Sum // of the families that are listened on
+	for _, f := range s.Frontends {
+		ipv4 := f.Listener.Address.Is4()
+		into := &both[0]
+		if !ipv4 {
+			into = &both[1]
+		}
+		switch t := &s.Family(ipv4).Targets; {
+		case *into != lb.Sum{}:
+		case t.All && t.Limit == 0:
+			*into = ns.family(ipv4).sum
+		default:
+			*into = sum(ns.of(s, ipv4))
+		}
+	}
+	return sha256.Sum256(slices.Concat(both[0][:], both[1][:]))
+}
+
+// Resolve finds the nodes that carry a Service.
+func Resolve(s *lb.Service, ns *Nodes) *Service {
+	carry := make(map[bool][]node, 2)
+	out := &Service{ID: s.ID, Frontends: make([]Frontend, len(s.Frontends))}
+	for i, f := range s.Frontends {
+		ipv4 := f.Listener.Address.Is4()
+		nodes, known := carry[ipv4]
+		if !known {
+			nodes = ns.of(s, ipv4)
+			carry[ipv4] = nodes
+		}
+		port := f.NodePort
+		if s.Direct {
+			port = f.Listener.Port
+		}
+		out.Frontends[i] = Frontend{
+			Listener: f.Listener, Backends: backends(nodes, port, returns(s, f)), Allow: s.Family(ipv4).Clients,
+			Affinity: s.Affinity, HealthCheckNodePort: s.HealthCheckNodePort,
+			Direct: s.Direct, NodePort: f.NodePort, Settings: f.Settings,
+		}
+	}
+	return out
+}
+
+// returns reports whether clients come back to their node: then a weight that
+// changes, as it does whenever an endpoint comes or goes, would move them.
+func returns(s *lb.Service, f lb.Frontend) bool {
+	return s.Affinity > 0 || f.Settings.Algorithm == lb.SourceHash || f.Settings.Algorithm == lb.DestinationHash
+}
+
+func backends(nodes []node, port uint16, equal bool) []Backend {
+	out := make([]Backend, len(nodes))
+	for i, n := range nodes {
+		out[i] = Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port), Weight: n.weight, Draining: n.draining}
+		if equal {
+			out[i].Weight = 1
+		}
+	}
+	return out
+}
