@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -100,7 +101,7 @@ func header2(from, to string) string {
 	return string(h)
 }
 
-func accepting(f lb.Frontend) lb.Frontend {
+func accepting(f engine.Frontend) engine.Frontend {
 	return with(f, func(s *lb.Settings) { s.AcceptProxy = true })
 }
 

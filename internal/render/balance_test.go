@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -20,7 +21,7 @@ func spread(t testing.TB, to string, count int) map[string]int {
 	return reached
 }
 
-func algorithm(f lb.Frontend, a lb.Algorithm) lb.Frontend {
+func algorithm(f engine.Frontend, a lb.Algorithm) engine.Frontend {
 	return with(f, func(s *lb.Settings) { s.Algorithm = a })
 }
 
@@ -87,10 +88,10 @@ func TestLeastConnectionsPrefersTheIdleNode(t *testing.T) {
 func TestS29_KeepsAClientOnOneNode(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		nodes := startNodes(t, 3)
-		for name, f := range map[string]func(lb.Frontend) lb.Frontend{
+		for name, f := range map[string]func(engine.Frontend) engine.Frontend{
 			"affinity":                        sticky,
-			"affinity with least connections": func(f lb.Frontend) lb.Frontend { return sticky(algorithm(f, lb.LeastConnections)) },
-			"source hash":                     func(f lb.Frontend) lb.Frontend { return algorithm(f, lb.SourceHash) },
+			"affinity with least connections": func(f engine.Frontend) engine.Frontend { return sticky(algorithm(f, lb.LeastConnections)) },
+			"source hash":                     func(f engine.Frontend) engine.Frontend { return algorithm(f, lb.SourceHash) },
 		} {
 			t.Run(name, func(t onEngine) {
 				at := freeAddress(t, "127.1.0.4")
@@ -169,7 +170,7 @@ func TestConnectionsPerClientAreLimited(t *testing.T) {
 // The zones keep their keys and sizes, so nginx takes the reload and goes on counting.
 func TestNginxCountsOnAfterAReload(t *testing.T) {
 	at, other, nodes := freeAddress(t, "127.1.0.9"), freeAddress(t, "127.1.0.10"), startNodes(t, 2)
-	limited := func(limit int32) lb.Frontend {
+	limited := func(limit int32) engine.Frontend {
 		return with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxConnections, s.MaxConnectionsPerClient = limit, limit })
 	}
 	d := serve(t, limited(2))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
 )
 
 // address6 is the i-th of many nodes.
@@ -17,44 +18,35 @@ func address6(i int) string {
 }
 
 // manyServices makes 1,000 Services on 100 nodes.
-func manyServices(b *testing.B) []*lb.Service {
-	var nodes []string
+func manyServices(b *testing.B) *lb.Config {
+	cfg := &lb.Config{}
 	for i := range 100 {
-		nodes = append(nodes, fmt.Sprintf("10.0.0.%d:30080", i+1))
+		cfg.Nodes = append(cfg.Nodes, lb.Node{Name: fmt.Sprintf("n%03d", i), IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})})
 	}
-	var all []*lb.Service
 	for i := range 1000 {
-		all = append(all, service(b, fmt.Sprintf("s%04d", i), tcp(fmt.Sprintf("192.0.2.%d:%d", i%250+1, 1000+i), nodes...)))
+		cfg.Services = append(cfg.Services, onAllNodes(b, fmt.Sprintf("s%04d", i), fmt.Sprintf("192.0.2.%d:%d", i%250+1, 1000+i)))
 	}
-	return all
+	return cfg
 }
 
-// Nothing is known yet: the first time after a start.
-func BenchmarkRenderCold(b *testing.B) {
-	cfg := config(manyServices(b)...)
+// All files are made: the first time, or with other templates.
+func BenchmarkRenderAll(b *testing.B) {
+	r, cfg := newRenderer(b), manyServices(b)
 	for b.Loop() {
-		mustRender(b, cfg)
-	}
-}
-
-// One of the Services is another than last time.
-func BenchmarkRenderOneChanged(b *testing.B) {
-	r, cfg := newRenderer(b), config(manyServices(b)...)
-	for b.Loop() {
-		changed := *cfg.Services[500]
-		cfg.Services[500] = &changed
-		if _, err := r.Render(cfg); err != nil {
+		if _, _, _, err := r.Set(cfg); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-// The Services are those of last time.
-func BenchmarkRenderNothingChanged(b *testing.B) {
-	r, cfg := newRenderer(b), config(manyServices(b)...)
+// Only what all files are made of is looked at, as where few have changed.
+func BenchmarkRenderNothing(b *testing.B) {
+	r, cfg := newRenderer(b), manyServices(b)
+	var files []render.File
 	for b.Loop() {
-		if _, err := r.Render(cfg); err != nil {
-			b.Fatal(err)
-		}
+		files, _ = r.Files(cfg, func(lb.Key) lb.Sum { return lb.Sum{} })
+	}
+	if len(files) != 1001 {
+		b.Error(len(files))
 	}
 }

@@ -6,6 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/render"
@@ -26,19 +30,22 @@ func serviceID(t testing.TB, namespace, name, uid string) lb.ID {
 }
 
 // service builds a Service in the namespace default.
-func service(t testing.TB, name string, frontends ...lb.Frontend) *lb.Service {
+func service(t testing.TB, name string, frontends ...engine.Frontend) *engine.Service {
 	t.Helper()
-	return &lb.Service{ID: serviceID(t, "default", name, uid), Frontends: frontends}
+	return &engine.Service{ID: serviceID(t, "default", name, uid), Frontends: frontends}
 }
 
-func config(services ...*lb.Service) *lb.Config { return &lb.Config{Services: services} }
+// configuration is Services whose nodes were found already.
+type configuration struct{ Services []*engine.Service }
+
+func config(services ...*engine.Service) *configuration { return &configuration{services} }
 
 // frontend builds a Frontend with the built-in settings, open to everybody.
-func frontend(p lb.Protocol, address string, backends ...string) lb.Frontend {
+func frontend(p lb.Protocol, address string, backends ...string) engine.Frontend {
 	at := netip.MustParseAddrPort(address)
-	f := lb.Frontend{
+	f := engine.Frontend{
 		Listener: lb.Listener{Address: at.Addr(), Port: at.Port(), Protocol: p},
-		Allow:    lb.Allow{Everybody: true},
+		Allow:    lb.Clients{Everybody: true},
 		Settings: lb.Settings{
 			Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone,
 			ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute, Retries: 2,
@@ -46,34 +53,34 @@ func frontend(p lb.Protocol, address string, backends ...string) lb.Frontend {
 		},
 	}
 	for i, b := range backends {
-		f.Backends = append(f.Backends, lb.Backend{Node: fmt.Sprintf("node-%d", i+1), Address: netip.MustParseAddrPort(b)})
+		f.Backends = append(f.Backends, engine.Backend{Node: fmt.Sprintf("node-%d", i+1), Address: netip.MustParseAddrPort(b)})
 	}
 	return f
 }
 
-func tcp(address string, backends ...string) lb.Frontend {
+func tcp(address string, backends ...string) engine.Frontend {
 	return frontend(lb.TCP, address, backends...)
 }
-func udp(address string, backends ...string) lb.Frontend {
+func udp(address string, backends ...string) engine.Frontend {
 	return frontend(lb.UDP, address, backends...)
 }
 
 // with changes the settings of a Frontend.
-func with(f lb.Frontend, change func(*lb.Settings)) lb.Frontend {
+func with(f engine.Frontend, change func(*lb.Settings)) engine.Frontend {
 	change(&f.Settings)
 	return f
 }
 
 // from restricts a Frontend to clients. None: closed.
-func from(f lb.Frontend, prefixes ...string) lb.Frontend {
-	f.Allow = lb.Allow{}
+func from(f engine.Frontend, prefixes ...string) engine.Frontend {
+	f.Allow = lb.Clients{}
 	for _, p := range prefixes {
 		f.Allow.Sources = append(f.Allow.Sources, netip.MustParsePrefix(p))
 	}
 	return f
 }
 
-func sticky(f lb.Frontend) lb.Frontend {
+func sticky(f engine.Frontend) engine.Frontend {
 	f.Affinity = 3 * time.Hour
 	return f
 }
@@ -81,26 +88,26 @@ func sticky(f lb.Frontend) lb.Frontend {
 // onEngine is a test of one engine.
 type onEngine struct {
 	*testing.T
-	engine lb.Engine
+	engine *engine.Engine
 }
 
 // onEngines runs a test for each engine that runs on any kernel. What LVS does
 // with traffic is proved where its kernel is, by the end-to-end tests.
 func onEngines(t *testing.T, test func(t onEngine)) {
 	t.Helper()
-	on(t, []lb.Engine{lb.Nginx, lb.HAProxy}, test)
+	on(t, []*engine.Engine{nginx.Engine, haproxy.Engine}, test)
 }
 
 // onAllEngines runs a test that is about files alone.
 func onAllEngines(t *testing.T, test func(t onEngine)) {
 	t.Helper()
-	on(t, lb.Engines, test)
+	on(t, engines.Table.Engines, test)
 }
 
-func on(t *testing.T, engines []lb.Engine, test func(t onEngine)) {
+func on(t *testing.T, all []*engine.Engine, test func(t onEngine)) {
 	t.Helper()
-	for _, e := range engines {
-		t.Run(string(e), func(t *testing.T) { test(onEngine{t, e}) })
+	for _, e := range all {
+		t.Run(e.Name, func(t *testing.T) { test(onEngine{t, e}) })
 	}
 }
 
@@ -110,11 +117,11 @@ func (t onEngine) Run(name string, test func(t onEngine)) {
 }
 
 // engineOf a test: nginx where it does not say.
-func engineOf(t testing.TB) lb.Engine {
+func engineOf(t testing.TB) *engine.Engine {
 	if e, ok := t.(onEngine); ok {
 		return e.engine
 	}
-	return lb.Nginx
+	return nginx.Engine
 }
 
 func newRenderer(t testing.TB) *render.Renderer {
@@ -126,11 +133,30 @@ func newRenderer(t testing.TB) *render.Renderer {
 	return r
 }
 
-func mustRender(t testing.TB, cfg *lb.Config) *fileset.Set {
+func mustRender(t testing.TB, cfg *configuration) *fileset.Set {
 	t.Helper()
-	set, err := newRenderer(t).Render(cfg)
+	set, problems := renderWith(t, newRenderer(t), cfg)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return set
+}
+
+// renderWith fails the test where a Service is refused.
+func renderWith(t testing.TB, r *render.Renderer, cfg *configuration) (*fileset.Set, []error) {
+	t.Helper()
+	set, refused, problems := tryRender(t, r, cfg)
+	if len(refused) > 0 {
+		t.Fatal(refused)
+	}
+	return set, problems
+}
+
+func tryRender(t testing.TB, r *render.Renderer, cfg *configuration) (*fileset.Set, []lb.Refusal, []error) {
+	t.Helper()
+	set, refused, problems, err := r.Resolved(cfg.Services, certificatesMade())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return set
+	return set, refused, problems
 }

@@ -14,6 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
+	"github.com/external-lb/external-lb/internal/engine/lvs"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -91,13 +95,13 @@ func writeFile(t testing.TB, path string, data []byte) {
 
 // daemon is a balancer that runs.
 type daemon struct {
-	engine  lb.Engine
+	engine  *engine.Engine
 	dir     string
 	process *os.Process
 }
 
 // reload gives a daemon other frontends. It answers for them only after a while.
-func (d daemon) reload(t testing.TB, frontends ...lb.Frontend) {
+func (d daemon) reload(t testing.TB, frontends ...engine.Frontend) {
 	t.Helper()
 	for f := range mustRender(t, config(service(t, "web", frontends...))).All() {
 		writeFile(t, filepath.Join(d.dir, "live", f.Path), f.Data)
@@ -109,25 +113,25 @@ func (d daemon) reload(t testing.TB, frontends ...lb.Frontend) {
 
 // programs run a configuration in the foreground, and say on a socket when they
 // are ready.
-var programs = map[lb.Engine]struct {
+var programs = map[*engine.Engine]struct {
 	install func(t testing.TB, set *fileset.Set) (dir, conf string)
 	command func(dir, conf string) []string
 	ready   string
 }{
-	lb.Nginx: {install, func(dir, conf string) []string {
+	nginx.Engine: {install, func(dir, conf string) []string {
 		return []string{"nginx", "-c", conf, "-e", filepath.Join(dir, "error.log")}
 	}, "ready"},
-	lb.HAProxy: {installHAProxy, func(dir, conf string) []string {
+	haproxy.Engine: {installHAProxy, func(dir, conf string) []string {
 		return []string{"haproxy", "-db", "-f", filepath.Join(dir, "owner.cfg"), "-f", conf}
 	}, "proc.ready: type=str value=<yes>"},
-	lb.LVS: {install: installLVS}, // which does not run here
+	lvs.Engine: {install: installLVS}, // which does not run here
 }
 
 // serve runs a balancer with one Service of some frontends until the test ends.
-func serve(t testing.TB, frontends ...lb.Frontend) daemon {
+func serve(t testing.TB, frontends ...engine.Frontend) daemon {
 	t.Helper()
-	engine := engineOf(t)
-	if engine == lb.HAProxy {
+	e := engineOf(t)
+	if e == haproxy.Engine {
 		frontends = slices.Clone(frontends)
 		for i := range frontends {
 			if h := &frontends[i].Settings.HealthCheck; h.Type == lb.CheckAuto {
@@ -135,7 +139,7 @@ func serve(t testing.TB, frontends ...lb.Frontend) daemon {
 			}
 		}
 	}
-	program := programs[engine]
+	program := programs[e]
 	dir, conf := program.install(t, mustRender(t, config(service(t, "web", frontends...))))
 	argv := program.command(dir, conf)
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -151,10 +155,10 @@ func serve(t testing.TB, frontends ...lb.Frontend) daemon {
 		<-ended
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-			t.Logf("%s says:\n%s%s", engine, said.Bytes(), log)
+			t.Logf("%s says:\n%s%s", e, said.Bytes(), log)
 		}
 	})
-	eventually(t, string(engine)+" is ready", func() bool {
+	eventually(t, e.Name+" is ready", func() bool {
 		c, err := net.Dial("unix", filepath.Join(dir, "ready.sock"))
 		if err != nil {
 			return false
@@ -163,7 +167,7 @@ func serve(t testing.TB, frontends ...lb.Frontend) daemon {
 		_, _ = io.WriteString(c, "get var proc.ready\n") // nginx does not listen
 		return receive(c) == program.ready
 	})
-	return daemon{engine, dir, cmd.Process}
+	return daemon{e, dir, cmd.Process}
 }
 
 // installHAProxy writes a set as a host puts it together, beside the file of an
@@ -212,9 +216,9 @@ defaults
 func check(t testing.TB, conf string) error {
 	t.Helper()
 	switch engineOf(t) {
-	case lb.HAProxy:
+	case haproxy.Engine:
 		return checkHAProxy(t, conf)
-	case lb.LVS:
+	case lvs.Engine:
 		return checkLVS(t, conf)
 	}
 	return checkNginx(t, conf)

@@ -1,29 +1,37 @@
 package render
 
 import (
-	"reflect"
+	"maps"
 	"slices"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// TemplateFields are the names of what templates can print.
-func TemplateFields() []string {
-	var names []string
-	for _, data := range []any{
-		nginxService{}, nginxFrontend{}, haproxyService{}, haproxyFrontend{}, haproxyServer{}, checkProfile{},
-		haproxyChecks{}, lvsService{}, lvsFrontend{}, lvsServer{}, lvsCheck{},
-	} {
-		t := reflect.TypeOf(data)
-		for i := range t.NumField() {
-			if f := t.Field(i); f.IsExported() && !f.Anonymous {
-				names = append(names, f.Name)
-			}
+// Resolved makes the files of Services whose nodes were found already, so that a test
+// can say whatever it likes of a backend.
+func (r *Renderer) Resolved(services []*engine.Service, certificates map[string]*lb.Certificate) (set *fileset.Set, refused []lb.Refusal, problems []error, err error) {
+	var files []File
+	shared, shown := map[engine.Shared]bool{}, map[string]bool{}
+	for _, s := range services {
+		f, needs, err := r.service(func() *engine.Service { return s })
+		if err != nil {
+			refused = append(refused, lb.Refusal{Key: lb.ServiceKey(s.ID), Reason: lb.RefusedByEngine, Message: err.Error()})
+			continue
 		}
-		for i := range t.NumMethod() {
-			if t != reflect.TypeFor[lvsServer]() { // whose methods are those of an address
-				names = append(names, t.Method(i).Name)
+		files = append(files, f)
+		for _, one := range needs {
+			shared[one] = true
+		}
+		for _, front := range s.Frontends {
+			if c := certificates[front.Settings.Certificate]; c != nil && !shown[c.Name()] {
+				shown[c.Name()] = true
+				files = append(files, certificate(c, lb.CertificateKey(c.Name()), lb.Sum{}))
 			}
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	files = append(files, r.main(slices.Collect(maps.Keys(shared))))
+	set, problems, err = Collect(files)
+	return set, refused, problems, err
 }

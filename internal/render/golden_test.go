@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -19,13 +21,13 @@ import (
 var update = flag.Bool("update", false, "write the files in testdata anew")
 
 // goldenConfigs are one Config for each thing that a file can say.
-func goldenConfigs(t testing.TB) map[string]*lb.Config {
-	one := func(f ...lb.Frontend) *lb.Config { return config(service(t, "web", f...)) }
+func goldenConfigs(t testing.TB) map[string]*configuration {
+	one := func(f ...engine.Frontend) *configuration { return config(service(t, "web", f...)) }
 	at, nodes := "192.0.2.1:80", []string{"10.0.0.1:30080", "10.0.0.2:30080", "10.0.0.10:30080"}
 	active := lb.HealthCheck{Path: "/ready", Interval: time.Second, Timeout: 500 * time.Millisecond, Rise: 2, Fall: 3}
 	v6, nodes6 := "[2001:db8::1]:80", []string{"[2001:db8:1::1]:30080", "[2001:db8:1::2]:30080"}
-	set := func(change func(*lb.Settings)) *lb.Config { return one(with(tcp(at, nodes...), change)) }
-	return map[string]*lb.Config{
+	set := func(change func(*lb.Settings)) *configuration { return one(with(tcp(at, nodes...), change)) }
+	return map[string]*configuration{
 		"no-services": config(),
 		"tcp":         one(tcp(at, nodes...)),
 		"udp":         one(udp(at, nodes...)),
@@ -82,32 +84,32 @@ func goldenConfigs(t testing.TB) map[string]*lb.Config {
 		}),
 		"no-retries":      set(func(s *lb.Settings) { s.Retries = 0 }),
 		"no-health-check": set(func(s *lb.Settings) { s.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }),
-		"longest-names": config(&lb.Service{
+		"longest-names": config(&engine.Service{
 			ID:        serviceID(t, strings.Repeat("n", 63), strings.Repeat("s", 63), strings.Repeat("u", 63)),
-			Frontends: []lb.Frontend{with(tcp("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535", nodes6...), func(s *lb.Settings) { s.MaxConnectionsPerClient = 1 })},
+			Frontends: []engine.Frontend{with(tcp("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535", nodes6...), func(s *lb.Settings) { s.MaxConnectionsPerClient = 1 })},
 		}),
 		"many-services": config(
 			service(t, "a", tcp(at, nodes...)),
 			service(t, "b", tcp("192.0.2.1:81", nodes...)),
-			&lb.Service{ID: serviceID(t, "default", "b", otherUID), Frontends: []lb.Frontend{tcp("192.0.2.2:80", nodes...)}},
-			&lb.Service{ID: serviceID(t, "other", "a", otherUID), Frontends: []lb.Frontend{udp("192.0.2.2:80", nodes...)}}),
+			&engine.Service{ID: serviceID(t, "default", "b", otherUID), Frontends: []engine.Frontend{tcp("192.0.2.2:80", nodes...)}},
+			&engine.Service{ID: serviceID(t, "other", "a", otherUID), Frontends: []engine.Frontend{udp("192.0.2.2:80", nodes...)}}),
 	}
 }
 
 // directly makes a Frontend whose packets reach the nodes as they came.
-func directly(f lb.Frontend) lb.Frontend {
+func directly(f engine.Frontend) engine.Frontend {
 	f.Direct, f.NodePort = true, 30080
 	return f
 }
 
 // local makes a Frontend that is for nodes with endpoints only.
-func local(f lb.Frontend) lb.Frontend {
+func local(f engine.Frontend) engine.Frontend {
 	f.HealthCheckNodePort = 32000
 	return f
 }
 
 // weighed makes a Frontend whose nodes have 1, 2, 3 and so on endpoints.
-func weighed(f lb.Frontend) lb.Frontend {
+func weighed(f engine.Frontend) engine.Frontend {
 	f = local(f)
 	for i := range f.Backends {
 		f.Backends[i].Weight = uint16(i + 1)
@@ -116,7 +118,7 @@ func weighed(f lb.Frontend) lb.Frontend {
 }
 
 // draining makes a Frontend whose first node keeps its connections, and no more.
-func draining(f lb.Frontend) lb.Frontend {
+func draining(f engine.Frontend) engine.Frontend {
 	f.Backends[0].Draining = true
 	return f
 }
@@ -150,25 +152,25 @@ func TestGolden(t *testing.T) {
 }
 
 // carried reports whether an engine can do all of a Config.
-func carried(e lb.Engine, cfg *lb.Config) bool {
+func carried(e *engine.Engine, cfg *configuration) bool {
 	for _, s := range cfg.Services {
 		for _, f := range s.Frontends {
 			set := f.Settings
-			if set.Certificate != nil && e.Unsupported("tls.secretRef", f.Listener.Protocol) != "" {
+			if set.Certificate != "" && e.Unsupported("tls.secretRef", f.Listener.Protocol) != "" {
 				return false
 			}
 			if set.AcceptProxy && e.Unsupported("proxyProtocol.accept", f.Listener.Protocol) != "" {
 				return false
 			}
 			for _, field := range []string{"algorithm=" + string(set.Algorithm), "mode=" + string(set.Mode), "proxyProtocol.send=" + string(set.SendProxy), "healthCheck.type=" + string(set.HealthCheck.Type)} {
-				if e.Unsupported(lb.Field(field), lb.TCP) != "" {
+				if e.Unsupported(engine.Field(field), lb.TCP) != "" {
 					return false
 				}
 			}
-			if !e.Carries(f.Listener.Protocol) || f.Direct && e != lb.LVS {
+			if !e.Carries(f.Listener.Protocol) || f.Direct && !e.Direct {
 				return false
 			}
-			if e.KeepsConnections() && slices.ContainsFunc(f.Backends, func(b lb.Backend) bool { return b.Draining }) {
+			if e.KeepsConnections && slices.ContainsFunc(f.Backends, func(b engine.Backend) bool { return b.Draining }) {
 				return false
 			}
 		}
@@ -179,14 +181,14 @@ func carried(e lb.Engine, cfg *lb.Config) bool {
 // Every folder in testdata belongs to a case that still exists.
 func TestGoldenHasNoLeftovers(t *testing.T) {
 	configs := goldenConfigs(t)
-	for _, engine := range lb.Engines {
-		entries, err := os.ReadDir(filepath.Join("testdata", "TestGolden", string(engine)))
+	for _, e := range engines.Table.Engines {
+		entries, err := os.ReadDir(filepath.Join("testdata", "TestGolden", e.Name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range entries {
-			if cfg := configs[e.Name()]; cfg == nil || !carried(engine, cfg) {
-				t.Errorf("no case for %s/%s", engine, e.Name())
+		for _, entry := range entries {
+			if cfg := configs[entry.Name()]; cfg == nil || !carried(e, cfg) {
+				t.Errorf("no case for %s/%s", e, entry.Name())
 			}
 		}
 	}
@@ -196,7 +198,7 @@ func TestGoldenHasNoLeftovers(t *testing.T) {
 func TestEnginesRefuseABadFile(t *testing.T) {
 	onAllEngines(t, func(t onEngine) {
 		good := mustRender(t, config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080"))))
-		data, err := os.ReadFile(filepath.Join("testdata", "bad."+string(t.engine)))
+		data, err := os.ReadFile(filepath.Join("testdata", "bad."+t.engine.Name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +228,7 @@ func TestNginxHasRoomForEveryServer(t *testing.T) {
 		for i := range nodes {
 			nodes[i] = address6(i)
 		}
-		for _, f := range []lb.Frontend{tcp("[2001:db8::1]:80", nodes...), udp("[2001:db8::1]:80", nodes...)} {
+		for _, f := range []engine.Frontend{tcp("[2001:db8::1]:80", nodes...), udp("[2001:db8::1]:80", nodes...)} {
 			f.Settings.MaxConnectionsPerNode = 1000
 			_, conf := install(t, mustRender(t, config(service(t, "web", f))))
 			if err := check(t, conf); err != nil {

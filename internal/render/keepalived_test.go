@@ -12,62 +12,48 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/keepalived"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/render"
 )
 
-func vrrp() *lb.VRRP {
-	return &lb.VRRP{Interface: "eth0", RouterID: 51, Interval: 100 * time.Millisecond,
-		Hosts: []lb.VRRPHost{{Name: "lb1", Priority: 250}, {Name: "lb2", Priority: 240}}}
+func vrrp(priority uint8) *lb.VRRP {
+	return &lb.VRRP{Interface: "eth0", RouterID: 51, Interval: 100 * time.Millisecond, Priority: priority}
 }
 
-// forHosts renders a Config with a virtual router, and keeps what is keepalived's.
-func forHosts(t *testing.T, cfg *lb.Config) map[string]*fileset.Set {
+// forHosts are keepalived's files of two hosts, which differ in their priority.
+func forHosts(t *testing.T, addresses ...string) map[string]*fileset.Set {
 	t.Helper()
-	cfg.VRRP = vrrp()
-	r, err := render.New(lb.Nginx)
-	if err != nil {
-		t.Fatal(err)
+	var all []netip.Addr
+	for _, a := range addresses {
+		all = append(all, netip.MustParseAddr(a))
 	}
-	shared, err := r.Render(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sets, err := render.ForHosts(shared, cfg.VRRP)
-	if err != nil {
-		t.Fatal(err)
+	sets := map[string]*fileset.Set{}
+	for host, priority := range map[string]uint8{"lb1": 250, "lb2": 240} {
+		router, each, err := engines.Table.VRRP.Files(vrrp(priority), all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var files []fileset.File
+		for _, f := range append(each, router) {
+			files = append(files, f.File)
+		}
+		if sets[host], err = fileset.New(files...); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return sets
 }
 
-// onlyKeepaliveds are the files that keepalived reads.
-func onlyKeepaliveds(t *testing.T, set *fileset.Set) *fileset.Set {
-	t.Helper()
-	var files []fileset.File
-	for f := range set.All() {
-		if strings.HasPrefix(f.Path, render.KeepalivedPrefix) {
-			files = append(files, f)
-		}
-	}
-	out, err := fileset.New(files...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 func TestGoldenKeepalived(t *testing.T) {
-	for name, cfg := range map[string]*lb.Config{
-		"empty": {},
-		"two-families": {Services: []*lb.Service{
-			service(t, "a", tcp("192.0.2.1:80"), tcp("192.0.2.1:443"), tcp("[2001:db8::1]:80")),
-			service(t, "b", tcp("192.0.2.1:81"), tcp("192.0.2.20:80")),
-		}},
+	for name, addresses := range map[string][]string{
+		"empty": {}, "two-families": {"192.0.2.1", "192.0.2.20", "2001:db8::1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for host, set := range forHosts(t, cfg) {
-				set, dir := onlyKeepaliveds(t, set), filepath.Join("testdata", filepath.FromSlash(t.Name()), host)
+			for host, set := range forHosts(t, addresses...) {
+				dir := filepath.Join("testdata", filepath.FromSlash(t.Name()), host)
 				if *update {
 					if err := os.RemoveAll(dir); err != nil {
 						t.Fatal(err)
@@ -117,7 +103,7 @@ func TestKeepalivedRefusesABadFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := fileset.NewFile(render.KeepalivedPrefix+render.MainPath, data)
+	f, err := fileset.NewFile(keepalived.Prefix+engine.MainPath, data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,51 +119,16 @@ func TestKeepalivedRefusesABadFile(t *testing.T) {
 // All hosts have the same but for their priority: peers that disagree would both
 // be active.
 func TestHostsDifferInTheirPriorityAlone(t *testing.T) {
-	sets := forHosts(t, &lb.Config{Services: []*lb.Service{service(t, "a", tcp("192.0.2.1:80"))}})
+	sets := forHosts(t, "192.0.2.1")
 	one, two := contents(sets["lb1"]), contents(sets["lb2"])
-	const main = render.KeepalivedPrefix + render.MainPath
+	const main = keepalived.Prefix + engine.MainPath
 	two[main] = strings.ReplaceAll(two[main], "priority 240", "priority 250")
 	if d := cmp.Diff(one, two); d != "" {
 		t.Errorf("lb1 and lb2 differ (-lb1 +lb2):\n%s", d)
 	}
 }
 
-func TestAddressesComeAndGoWithServices(t *testing.T) {
-	r, err := render.New(lb.HAProxy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, b := service(t, "a", tcp("192.0.2.1:80")), service(t, "b", tcp("192.0.2.1:81"), tcp("192.0.2.2:80"))
-	for i, step := range []struct {
-		services []*lb.Service
-		one, two bool
-	}{
-		{nil, false, false},
-		{[]*lb.Service{a}, true, false},
-		{[]*lb.Service{a, b}, true, true},
-		{[]*lb.Service{b}, true, true}, // which shares the address
-		{nil, false, false},
-	} {
-		set, err := r.Render(&lb.Config{Services: step.services, VRRP: vrrp()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for address, want := range map[string]bool{"192.0.2.1": step.one, "192.0.2.2": step.two} {
-			if _, got := set.Get(render.AddressPath(netip.MustParseAddr(address))); got != want {
-				t.Errorf("step %d: %s is there: %t, want %t", i, address, got, want)
-			}
-		}
-	}
-	// And all at once where the Balancer stops to move them.
-	set, err := r.Render(&lb.Config{Services: []*lb.Service{a}, VRRP: vrrp()})
-	if err != nil || set.Len() != 3 {
-		t.Fatalf("%d files, %v", set.Len(), err)
-	}
-	if set, err = r.Render(&lb.Config{Services: []*lb.Service{a}}); err != nil || set.Len() != 2 {
-		t.Errorf("%d files without a router, want 2; %v", set.Len(), err)
-	}
-}
-
+// What could break out of keepalived's file reaches none.
 func TestHostileRouters(t *testing.T) {
 	for name, change := range map[string]func(*lb.VRRP){
 		"interface": func(v *lb.VRRP) { v.Interface = "eth0\n    notify_master /bin/sh" },
@@ -185,16 +136,12 @@ func TestHostileRouters(t *testing.T) {
 		"router ID": func(v *lb.VRRP) { v.RouterID = 0 },
 		"interval":  func(v *lb.VRRP) { v.Interval = time.Millisecond },
 		"fraction":  func(v *lb.VRRP) { v.Interval = 15 * time.Millisecond },
-		"priority":  func(v *lb.VRRP) { v.Hosts[1].Priority = 255 },
+		"priority":  func(v *lb.VRRP) { v.Priority = 255 },
 	} {
-		v := vrrp()
+		v := vrrp(250)
 		change(v)
-		empty, err := fileset.New()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sets, err := render.ForHosts(empty, v); err == nil {
-			t.Errorf("%s: rendered %v", name, contents(sets["lb1"]))
+		if router, _, err := engines.Table.VRRP.Files(v, nil); err == nil {
+			t.Errorf("%s: rendered\n%s", name, router.Data)
 		}
 	}
 }

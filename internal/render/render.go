@@ -2,239 +2,214 @@ package render
 
 import (
 	"bytes"
-	"errors"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"text/template"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// MainPath is the path of the file that stands for the whole set.
-const MainPath = "main.conf"
-
-const (
-	prefix = "services/"
-	suffix = ".conf"
-)
-
-// Path of the fragment that carries a Service. Two Services never share one, not
-// even one that is deleted and made again under its name.
-func Path(id lb.ID) string {
-	return prefix + id.Namespace + "." + id.Name + "." + id.UID + suffix
-}
-
-// ParsePath finds the Service that a fragment carries.
-func ParsePath(path string) (lb.ID, bool) {
-	name, isService := strings.CutPrefix(path, prefix)
-	name, isConf := strings.CutSuffix(name, suffix)
-	parts := strings.Split(name, ".")
-	if !isService || !isConf || len(parts) != 3 {
-		return lb.ID{}, false
-	}
-	id, err := lb.NewID(parts[0], parts[1], parts[2])
-	return id, err == nil
-}
-
-// ServiceError is a Service that cannot be rendered, or not by the templates that it
-// should be.
-type ServiceError struct {
-	ID  lb.ID
-	Err error
-}
-
-func (e *ServiceError) Error() string { return fmt.Sprintf("Service %s: %v", e.ID, e.Err) }
-
-func (e *ServiceError) Unwrap() error { return e.Err }
-
-// engine is how the model becomes the files of one engine.
-type engine struct {
-	service func(*lb.Service) (view, error)
-	main    func(checks map[nodeCheck]int) any // data of the main file
-	facts   func(file []byte) facts
-}
-
-var engines = map[lb.Engine]engine{
-	lb.Nginx:   {newNginxService, func(map[nodeCheck]int) any { return nil }, nginxFacts},
-	lb.HAProxy: {newHAProxyService, haproxyMain, haproxyFacts},
-	lb.LVS:     {newLVSService, func(map[nodeCheck]int) any { return nil }, lvsFacts},
-}
-
-// view is what a template prints of a Service, and what it needs beside that.
-type view struct {
-	data    any
-	listens []fileset.Socket
-	checks  []nodeCheck // that all Services share
-}
-
-// Renderer renders the Configs of one Balancer, one after the other. It keeps
-// what it made of the Services of the last one. Not for concurrent use.
+// Renderer makes the files of one engine. It is not changed once made.
 type Renderer struct {
-	engine    engine
-	builtIn   *template.Template
-	custom    *template.Template // nil: none
-	replaced  string             // names of the templates that are custom
-	main      fileset.File
-	problem   *TemplateError            // why the main file is made by the built-in templates
-	checks    map[nodeCheck]int         // in the main file, with the number of Services that need each
-	fragments map[*lb.Service]*fragment // of the last Config
-	services  []*lb.Service             // of the last Config
-	vrrp      bool                      // of the last Config
-	set       *fileset.Set              // of the last Config, if all of it could be rendered
+	engine   *engine.Engine
+	builtIn  *template.Template
+	custom   *template.Template // nil: none
+	replaced string             // names of the templates that are custom
+	plain    lb.Sum             // of the built-in templates
+	sum      lb.Sum             // of all templates
 }
 
-// fragment is the file of a Service, and what it needs beside that.
-type fragment struct {
-	file         fileset.File
-	checks       []nodeCheck
-	certificates []fileset.File
-	problem      *TemplateError // why it is made by the built-in templates
+// File is one file of a configuration.
+type File struct {
+	Path string
+	// Key of the item that the file carries; "": it stands for the whole.
+	Key lb.Key
+	// From changes with whatever the file is made of, but for the Renderer.
+	From lb.Sum
+	// Listens are the sockets that the daemon opens for the file.
+	Listens []fileset.Socket
+	// Fragment can be left out without harm to the others. Private is for nobody but the
+	// host's account and root.
+	Fragment, Private bool
+	Make              func() (Made, error)
 }
 
-// New makes a Renderer for an engine.
-func New(name lb.Engine) (*Renderer, error) {
-	e, ok := engines[name]
-	if !ok {
-		return nil, fmt.Errorf("no templates for the engine %q", name)
-	}
-	builtIn, err := parseBuiltIn(name)
+// Made is the content of a File.
+type Made struct {
+	Data []byte
+	View []byte // what was printed, as JSON; none where the engine keeps none
+	// Problem is why a template of the owner's could not be used, so that the built-in
+	// one made it.
+	Problem *TemplateError
+}
+
+// New makes a Renderer with the built-in templates of an engine.
+func New(e *engine.Engine) (*Renderer, error) {
+	builtIn, err := parseBuiltIn(e)
 	if err != nil {
 		return nil, err
 	}
-	r := &Renderer{engine: e, builtIn: builtIn, checks: map[nodeCheck]int{}}
-	return r, r.renderMain()
-}
-
-// Use replaces built-in templates by name, and puts those back that it replaced
-// before. They are tried on samples; if they cannot be used, the error joins a
-// *TemplateError for each thing that is wrong, and those before stay in use.
-func (r *Renderer) Use(custom map[string]string) error {
-	next := &Renderer{engine: r.engine, builtIn: r.builtIn, checks: map[nodeCheck]int{}}
-	if len(custom) > 0 {
-		var err error
-		if next.custom, err = replaceTemplates(r.builtIn, custom); err != nil {
-			return err
-		}
-		next.replaced = strings.Join(slices.Sorted(maps.Keys(custom)), ", ")
-		if err := next.try(); err != nil {
-			return err
-		}
-	}
-	if err := next.renderMain(); err != nil {
-		return err
-	}
-	*r = *next
-	return nil
-}
-
-func (r *Renderer) renderMain() (err error) {
-	r.main, r.problem, err = r.mainFile(r.checks)
-	return err
-}
-
-func (r *Renderer) mainFile(checks map[nodeCheck]int) (fileset.File, *TemplateError, error) {
-	data, problem, err := r.execute(mainTemplate, r.engine.main(checks))
+	texts, err := BuiltIn(e)
 	if err != nil {
-		return fileset.File{}, nil, err
+		return nil, err
 	}
-	file, err := fileset.NewFile(MainPath, data)
-	return file, problem, err
+	return &Renderer{engine: e, builtIn: builtIn, plain: sumOf(texts), sum: sumOf(texts)}, nil
 }
 
-// Render makes the files of a Config. A Service that is the same pointer as last
-// time is not rendered again. A Service that cannot be rendered blocks no other:
-// the Set is there and lacks it, and the error joins one *ServiceError for each.
-// What custom templates cannot make, the built-in ones do: the Set has it, and
-// the error joins a *TemplateError, for a Service within its *ServiceError.
-func (r *Renderer) Render(cfg *lb.Config) (*fileset.Set, error) {
-	vrrp := cfg.VRRP != nil
-	if r.set != nil && r.vrrp == vrrp && slices.Equal(r.services, cfg.Services) {
-		return r.set, nil
+// With returns a Renderer in which some built-in templates are replaced by others, by
+// name, whatever those of this one are. They are tried on samples; if they cannot be used, the error joins a
+// *TemplateError for each thing that is wrong.
+func (r *Renderer) With(custom map[string]string) (*Renderer, error) {
+	next := &Renderer{engine: r.engine, builtIn: r.builtIn, plain: r.plain, sum: r.plain}
+	if len(custom) == 0 {
+		return next, nil
 	}
-	var failed []error
-	changed := false
-	fragments := make(map[*lb.Service]*fragment, len(cfg.Services))
-	files := append(make([]fileset.File, 0, len(cfg.Services)+1), fileset.File{})
+	var err error
+	if next.custom, err = replaceTemplates(r.builtIn, custom); err != nil {
+		return nil, err
+	}
+	next.replaced = strings.Join(slices.Sorted(maps.Keys(custom)), ", ")
+	own := sumOf(custom)
+	next.sum = sha256.Sum256(append(r.plain[:], own[:]...))
+	return next, next.try()
+}
+
+// Custom reports whether some templates are not the built-in ones.
+func (r *Renderer) Custom() bool { return r.custom != nil }
+
+// Sum changes with the templates.
+func (r *Renderer) Sum() lb.Sum { return r.sum }
+
+func sumOf(texts map[string]string) lb.Sum {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		fmt.Fprintf(h, "%s %d\n%s", name, len(texts[name]), texts[name])
+	}
+	return lb.Sum(h.Sum(nil))
+}
+
+// Files are those of a Config: one for each Service, one for each certificate that a
+// Service shows, and the one that stands for the whole. sum tells of which bytes an
+// item of the Config was read. A Service that the engine cannot carry has none, and
+// is refused.
+func (r *Renderer) Files(cfg *lb.Config, sum func(lb.Key) lb.Sum) (files []File, refused []lb.Refusal) {
+	nodes := engine.NewNodes(cfg.Nodes)
+	shared := map[engine.Shared]bool{}
+	shown := map[string]bool{}
 	for _, s := range cfg.Services {
-		f, known := r.fragments[s]
-		if !known {
-			var err error
-			if f, err = r.fragment(s); err != nil {
-				failed = append(failed, &ServiceError{ID: s.ID, Err: err})
-				continue
-			}
-			changed = r.count(f.checks, 1) || changed
-		}
-		if f.problem != nil {
-			failed = append(failed, &ServiceError{ID: s.ID, Err: f.problem})
-		}
-		fragments[s] = f
-		files = append(files, f.file)
-	}
-	for s, f := range r.fragments {
-		if _, kept := fragments[s]; !kept {
-			changed = r.count(f.checks, -1) || changed
-		}
-	}
-	r.fragments, r.services, r.vrrp, r.set = fragments, slices.Clone(cfg.Services), vrrp, nil
-	if changed {
-		if err := r.renderMain(); err != nil {
-			return nil, err
-		}
-	}
-	if r.problem != nil {
-		failed = append(failed, r.problem)
-	}
-	files[0] = r.main
-	files = append(files, distinct(fragments)...)
-	if vrrp {
-		addresses, err := r.addressFiles()
+		key := lb.ServiceKey(s.ID)
+		resolve := func() *engine.Service { return engine.Resolve(s, nodes) }
+		f, needs, err := r.service(resolve)
 		if err != nil {
-			return nil, err
+			refused = append(refused, lb.Refusal{Key: key, Reason: lb.RefusedByEngine, Message: err.Error()})
+			continue
 		}
-		files = append(files, addresses...)
+		for _, one := range needs {
+			shared[one] = true
+		}
+		for _, front := range s.Frontends {
+			shown[front.Settings.Certificate] = true
+		}
+		f.Key, f.From = key, fromOf(s, sum(key), nodes.Sum(s))
+		files = append(files, f)
 	}
-	set, err := fileset.New(files...)
-	if err != nil {
-		return nil, err
+	for _, c := range cfg.Certificates {
+		if shown[c.Name()] {
+			key := lb.CertificateKey(c.Name())
+			files = append(files, certificate(c, key, sum(key)))
+		}
 	}
-	if len(failed) == 0 {
-		r.set = set
-	}
-	return set, errors.Join(failed...)
+	return append(files, r.main(slices.Collect(maps.Keys(shared)))), refused
 }
 
-// count one Service more or less for some checks, and report whether one has
-// come or gone.
-func (r *Renderer) count(checks []nodeCheck, by int) (changed bool) {
-	for _, c := range checks {
-		was := r.checks[c]
-		if r.checks[c] = was + by; was+by == 0 {
-			delete(r.checks, c)
-		}
-		changed = changed || was == 0 || was+by == 0
+// fromOf changes with what the file of a Service is made of.
+func fromOf(s *lb.Service, item, nodes lb.Sum) lb.Sum {
+	h := sha256.New()
+	h.Write(item[:]) // never fails
+	h.Write(nodes[:])
+	for _, f := range s.Frontends { // some of the item's may be left out
+		fmt.Fprintln(h, f.Listener)
 	}
-	return changed
+	return lb.Sum(h.Sum(nil))
 }
 
-func (r *Renderer) fragment(s *lb.Service) (*fragment, error) {
-	v, err := r.engine.service(s)
+// service is the file of a Service, and what it needs in the main file.
+func (r *Renderer) service(resolve func() *engine.Service) (File, []engine.Shared, error) {
+	s := resolve()
+	v, err := r.engine.View(s)
 	if err != nil {
-		return nil, err
+		return File{}, nil, err
 	}
-	data, problem, err := r.execute(serviceTemplate, v.data)
-	if err != nil {
-		return nil, err
+	return File{
+		Path: engine.Path(s.ID), Listens: v.Listens, Fragment: true,
+		Make: func() (Made, error) {
+			v, err := r.engine.View(resolve()) // once more: all views at once would be Services x nodes
+			if err != nil {
+				return Made{}, err
+			}
+			return r.made(serviceTemplate, v.Data)
+		},
+	}, v.Shared, nil
+}
+
+func certificate(c *lb.Certificate, key lb.Key, sum lb.Sum) File {
+	return File{
+		Path: engine.CertificatePath(c.Name()), Key: key, From: sum, Private: true,
+		Make: func() (Made, error) { return Made{Data: c.PEM()}, nil },
 	}
-	certs, err := certificates(s)
-	if err != nil {
-		return nil, err
+}
+
+// main is the file that stands for the whole.
+func (r *Renderer) main(shared []engine.Shared) File {
+	m, err := r.made(mainTemplate, r.engine.Main(shared))
+	return File{
+		Path: engine.MainPath, From: sha256.Sum256(slices.Concat(m.Data, m.View)),
+		Make: func() (Made, error) { return m, err },
 	}
-	file, err := fileset.NewFragment(Path(s.ID), data, v.listens)
-	return &fragment{file, v.checks, certs, problem}, err
+}
+
+// made is what a template prints, kept with what it was given where the engine says so.
+func (r *Renderer) made(name string, data any) (m Made, err error) {
+	if m.Data, m.Problem, err = r.execute(name, data); err == nil && r.engine.Keeps && data != nil {
+		m.View, err = json.Marshal(data)
+	}
+	return m, err
+}
+
+// Set makes all files of a Config at once. The problems are those of templates that
+// could not be used for some.
+func (r *Renderer) Set(cfg *lb.Config) (set *fileset.Set, refused []lb.Refusal, problems []error, err error) {
+	files, refused := r.Files(cfg, func(lb.Key) lb.Sum { return lb.Sum{} })
+	set, problems, err = Collect(files)
+	return set, refused, problems, err
+}
+
+// Collect makes files.
+func Collect(files []File) (set *fileset.Set, problems []error, err error) {
+	var made []fileset.File
+	for _, f := range files {
+		m, err := f.Make()
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", f.Path, err)
+		}
+		if m.Problem != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", f.Path, m.Problem))
+		}
+		file, err := fileset.NewFile(f.Path, m.Data)
+		if err != nil {
+			return nil, nil, err
+		}
+		file.Fragment, file.Private, file.Listens = f.Fragment, f.Private, f.Listens
+		made = append(made, file)
+	}
+	set, err = fileset.New(made...)
+	return set, problems, err
 }
 
 // execute a template, or the built-in one if that of the same name cannot be used

@@ -1,7 +1,6 @@
 package render_test
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -10,16 +9,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/render"
 )
-
-func TestNewRefusesAnUnknownEngine(t *testing.T) {
-	if _, err := render.New("apache"); err == nil {
-		t.Error("want an error")
-	}
-}
 
 func TestPathsAreUniqueAndParsed(t *testing.T) {
 	long := strings.Repeat("a", 63)
@@ -32,7 +26,7 @@ func TestPathsAreUniqueAndParsed(t *testing.T) {
 	}
 	seen := map[string]lb.ID{}
 	for _, id := range ids {
-		path := render.Path(id)
+		path := engine.Path(id)
 		if other, twice := seen[path]; twice {
 			t.Errorf("%v and %v share %s", id, other, path)
 		}
@@ -40,7 +34,7 @@ func TestPathsAreUniqueAndParsed(t *testing.T) {
 		if _, err := fileset.NewFile(path, nil); err != nil {
 			t.Error(err)
 		}
-		if got, ok := render.ParsePath(path); !ok || got != id {
+		if got, ok := engine.ParsePath(path); !ok || got != id {
 			t.Errorf("ParsePath(%s) = %v, %v", path, got, ok)
 		}
 	}
@@ -51,7 +45,7 @@ func TestParsePathRefusesWhatPathDoesNotMake(t *testing.T) {
 		"", "main.conf", "services/", "services/.conf", "services/a.b.conf", "services/a.b.c.d.conf", "services/a.b.c",
 		"a.b.c.conf", "services/a.b.C.conf", "services/a..c.conf", "services/../a.b.c.conf", "services/a.b.-.conf",
 	} {
-		if id, ok := render.ParsePath(path); ok {
+		if id, ok := engine.ParsePath(path); ok {
 			t.Errorf("ParsePath(%q) = %v", path, id)
 		}
 	}
@@ -60,7 +54,7 @@ func TestParsePathRefusesWhatPathDoesNotMake(t *testing.T) {
 func TestS16_FragmentSaysWhatItListensOn(t *testing.T) {
 	set := mustRender(t, config(service(t, "dns",
 		udp("192.0.2.1:53", "10.0.0.1:30053"), tcp("[2001:db8::1]:53"), tcp("192.0.2.1:53", "10.0.0.1:30053"))))
-	file, ok := set.Get(render.Path(serviceID(t, "default", "dns", uid)))
+	file, ok := set.Get(engine.Path(serviceID(t, "default", "dns", uid)))
 	if !ok || !file.Fragment {
 		t.Fatalf("fragment is there: %v, and one: %v", ok, file.Fragment)
 	}
@@ -73,8 +67,8 @@ func TestS16_FragmentSaysWhatItListensOn(t *testing.T) {
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
 		t.Error(d)
 	}
-	if main, ok := set.Get(render.MainPath); !ok || main.Fragment || main.Listens != nil {
-		t.Errorf("%s is there: %v, and stands for the set: %v", render.MainPath, ok, !main.Fragment)
+	if main, ok := set.Get(engine.MainPath); !ok || main.Fragment || main.Listens != nil {
+		t.Errorf("%s is there: %v, and stands for the set: %v", engine.MainPath, ok, !main.Fragment)
 	}
 }
 
@@ -82,68 +76,25 @@ func TestS16_FragmentSaysWhatItListensOn(t *testing.T) {
 func TestS33_NewUIDGetsNewNames(t *testing.T) {
 	f := with(tcp("192.0.2.1:80", "10.0.0.1:30080"), func(s *lb.Settings) { s.MaxConnectionsPerClient = 1 })
 	old := mustRender(t, config(service(t, "web", f)))
-	again := &lb.Service{ID: serviceID(t, "default", "web", otherUID), Frontends: []lb.Frontend{f}}
+	again := &engine.Service{ID: serviceID(t, "default", "web", otherUID), Frontends: []engine.Frontend{f}}
 	set := mustRender(t, config(again))
-	file, ok := set.Get(render.Path(again.ID))
+	file, ok := set.Get(engine.Path(again.ID))
 	if !ok || strings.Contains(string(file.Data), uid) {
 		t.Errorf("want only the new UID in\n%s", file.Data)
 	}
-	if _, ok := old.Get(render.Path(again.ID)); ok {
+	if _, ok := old.Get(engine.Path(again.ID)); ok {
 		t.Error("both lives share a path")
 	}
 }
 
-func TestRenderKeepsWhatDidNotChange(t *testing.T) {
-	r, web, db := newRenderer(t), service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080")), service(t, "db", tcp("192.0.2.1:5432"))
-	first, err := r.Render(config(web, db))
-	if err != nil {
-		t.Fatal(err)
-	}
-	same, err := r.Render(config(web, db))
-	if err != nil || same != first {
-		t.Errorf("the same Services made another Set, or an error: %v", err)
-	}
-	changed, err := r.Render(config(web, service(t, "db", tcp("192.0.2.1:5432", "10.0.0.1:30432"))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := fileset.Diff(first.Manifest(), changed)
-	if len(change.Put) != 1 || change.Put[0].Path != render.Path(db.ID) || len(change.Delete) != 0 {
-		t.Errorf("want one file put, got %v and %v deleted", change.Put, change.Delete)
-	}
-	before, _ := first.Get(render.Path(web.ID))
-	after, _ := changed.Get(render.Path(web.ID))
-	if &before.Data[0] != &after.Data[0] {
-		t.Error("a Service that did not change was rendered again")
-	}
-}
-
-func TestRenderSeesAConfigThatIsChangedInPlace(t *testing.T) {
-	r, cfg := newRenderer(t), config(service(t, "web", tcp("192.0.2.1:80")))
-	if _, err := r.Render(cfg); err != nil {
-		t.Fatal(err)
-	}
-	cfg.Services[0] = service(t, "db", tcp("192.0.2.1:5432"))
-	set, err := r.Render(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := set.Get(render.Path(cfg.Services[0].ID)); !ok {
-		t.Error("the new Service is missing")
-	}
-}
-
 func TestRenderLeavesOutOnlyWhatCannotBeRendered(t *testing.T) {
-	r, good, bad := newRenderer(t), service(t, "good", tcp("192.0.2.1:80")), service(t, "bad", frontend(lb.SCTP, "192.0.2.1:81"))
-	for range 2 { // the second time from what was kept
-		set, err := r.Render(config(bad, good))
-		var failed *render.ServiceError
-		if !errors.As(err, &failed) || failed.ID != bad.ID {
-			t.Fatalf("want a *ServiceError for %s, got %v", bad.ID, err)
-		}
-		if _, ok := set.Get(render.Path(good.ID)); !ok || set.Len() != 2 {
-			t.Errorf("want main.conf and the good Service, got %d files", set.Len())
-		}
+	good, bad := service(t, "good", tcp("192.0.2.1:80")), service(t, "bad", frontend(lb.SCTP, "192.0.2.1:81"))
+	set, refused, _ := tryRender(t, newRenderer(t), config(bad, good))
+	if len(refused) != 1 || refused[0].Key != lb.ServiceKey(bad.ID) || refused[0].Reason != lb.RefusedByEngine || refused[0].Message == "" {
+		t.Errorf("refused: %+v", refused)
+	}
+	if _, ok := set.Get(engine.Path(good.ID)); !ok || set.Len() != 2 {
+		t.Errorf("want main.conf and the good Service, got %d files", set.Len())
 	}
 }
 
@@ -166,7 +117,7 @@ func TestRenderRefusesWhatNginxCannotDo(t *testing.T) {
 
 func TestRenderRefusesWhatHAProxyCannotPrint(t *testing.T) {
 	onEngines(t, func(t onEngine) {
-		if t.engine != lb.HAProxy {
+		if t.engine != haproxy.Engine {
 			return
 		}
 		for name, node := range map[string]string{
@@ -195,10 +146,10 @@ func TestRenderRefusesWhatHAProxyCannotPrint(t *testing.T) {
 }
 
 func testRenderRefuses(t onEngine) {
-	base := func() lb.Frontend { return tcp("192.0.2.1:80", "10.0.0.1:30080") }
-	set := func(change func(*lb.Settings)) lb.Frontend { return with(base(), change) }
+	base := func() engine.Frontend { return tcp("192.0.2.1:80", "10.0.0.1:30080") }
+	set := func(change func(*lb.Settings)) engine.Frontend { return with(base(), change) }
 	zone := netip.MustParseAddr("fe80::1%eth0; } server { listen 1")
-	for name, f := range map[string]lb.Frontend{
+	for name, f := range map[string]engine.Frontend{
 		"S13 SCTP":                  frontend(lb.SCTP, "192.0.2.1:80"),
 		"unknown protocol":          frontend("tcp; }", "192.0.2.1:80"),
 		"port 0":                    tcp("192.0.2.1:0"),
@@ -209,10 +160,10 @@ func testRenderRefuses(t onEngine) {
 		"IPv4 in IPv6":              tcp("[::ffff:192.0.2.1]:80"),
 		"no address":                {Listener: lb.Listener{Port: 80, Protocol: lb.TCP}, Settings: base().Settings},
 		"zone":                      {Listener: lb.Listener{Address: zone, Port: 80, Protocol: lb.TCP}, Settings: base().Settings},
-		"backend with a zone":       {Listener: base().Listener, Settings: base().Settings, Backends: []lb.Backend{{Address: netip.AddrPortFrom(zone, 80)}}},
+		"backend with a zone":       {Listener: base().Listener, Settings: base().Settings, Backends: []engine.Backend{{Address: netip.AddrPortFrom(zone, 80)}}},
 		"range of the other family": from(base(), "2001:db8::/32"),
 		"range that is not masked":  from(base(), "192.0.2.1/24"),
-		"no range":                  {Listener: base().Listener, Settings: base().Settings, Allow: lb.Allow{Sources: make([]netip.Prefix, 1)}},
+		"no range":                  {Listener: base().Listener, Settings: base().Settings, Allow: lb.Clients{Sources: make([]netip.Prefix, 1)}},
 		"unknown algorithm":         set(func(s *lb.Settings) { s.Algorithm = "round_robin; }" }),
 		"unknown mode":              set(func(s *lb.Settings) { s.Mode = "HTTP3; }" }),
 		"PROXY V3":                  set(func(s *lb.Settings) { s.SendProxy = "V3" }),
@@ -238,18 +189,17 @@ func testRenderRefuses(t onEngine) {
 	t.Run("S34 one listener twice", func(t onEngine) { wantRefused(t, service(t, "web", base(), base())) })
 }
 
-func wantRefused(t testing.TB, s *lb.Service) {
+func wantRefused(t testing.TB, s *engine.Service) {
 	t.Helper()
-	set, err := newRenderer(t).Render(config(s))
-	var failed *render.ServiceError
-	if !errors.As(err, &failed) || set.Len() != 1 {
-		t.Errorf("want a *ServiceError and only main.conf, got %v and %d files", err, set.Len())
+	set, refused, _ := tryRender(t, newRenderer(t), config(s))
+	if len(refused) != 1 || set.Len() != 1 {
+		t.Errorf("want it refused and only main.conf, got %v and %d files", refused, set.Len())
 	}
 }
 
 func TestShuffledInputMakesIdenticalBytes(t *testing.T) {
-	services := func() []*lb.Service {
-		var all []*lb.Service
+	services := func() []*engine.Service {
+		var all []*engine.Service
 		for _, name := range []string{"a", "b", "c", "d"} {
 			all = append(all, service(t, name,
 				from(tcp("192.0.2.1:80", "10.0.0.1:30080", "10.0.0.2:30080", "10.0.0.10:30080"), "10.0.0.0/8", "10.0.0.0/16", "9.0.0.0/8"),

@@ -1,84 +1,82 @@
 package render
 
 import (
-	"crypto/ed25519"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
+	"maps"
 	"net/netip"
-	"sync"
+	"slices"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // sample is a Service on which custom templates are tried before any real one.
 type sample struct {
 	what    string // is special about it
-	service *lb.Service
+	service *engine.Service
 }
 
 // variants are what can be special about a port.
 var variants = []struct {
 	what   string
-	change func(*lb.Frontend)
+	change func(*engine.Frontend)
 }{
-	{"nothing special", func(*lb.Frontend) {}},
-	{"no nodes", func(f *lb.Frontend) { f.Backends = nil }},
-	{"no nodes and limits", func(f *lb.Frontend) { f.Backends = nil; limits(f) }},
-	{"no nodes and the PROXY protocol", func(f *lb.Frontend) { f.Backends = nil; accepts(f) }},
-	{"nodes of different weights", func(f *lb.Frontend) { f.Backends[0].Weight = 3 }},
-	{"a node that gets nothing new", func(f *lb.Frontend) { f.Backends[0].Draining = true }},
+	{"nothing special", func(*engine.Frontend) {}},
+	{"no nodes", func(f *engine.Frontend) { f.Backends = nil }},
+	{"no nodes and limits", func(f *engine.Frontend) { f.Backends = nil; limits(f) }},
+	{"no nodes and the PROXY protocol", func(f *engine.Frontend) { f.Backends = nil; accepts(f) }},
+	{"nodes of different weights", func(f *engine.Frontend) { f.Backends[0].Weight = 3 }},
+	{"a node that gets nothing new", func(f *engine.Frontend) { f.Backends[0].Draining = true }},
 	{"source ranges", ranges},
-	{"no source allowed", func(f *lb.Frontend) { f.Allow = lb.Allow{} }},
-	{"source ranges and the PROXY protocol", func(f *lb.Frontend) { ranges(f); accepts(f) }},
-	{"session affinity", func(f *lb.Frontend) { f.Affinity = 3 * time.Hour }},
+	{"no source allowed", func(f *engine.Frontend) { f.Allow = lb.Clients{} }},
+	{"source ranges and the PROXY protocol", func(f *engine.Frontend) { ranges(f); accepts(f) }},
+	{"session affinity", func(f *engine.Frontend) { f.Affinity = 3 * time.Hour }},
 	{"limits", limits},
-	{"a limit for each node", func(f *lb.Frontend) { f.Settings.MaxConnectionsPerNode = 100 }},
+	{"a limit for each node", func(f *engine.Frontend) { f.Settings.MaxConnectionsPerNode = 100 }},
 	{"the PROXY protocol accepted", accepts},
-	{"the PROXY protocol sent", func(f *lb.Frontend) { f.Settings.SendProxy = lb.ProxyV1 }},
-	{"version 2 of the PROXY protocol sent", func(f *lb.Frontend) { f.Settings.SendProxy = lb.ProxyV2 }},
-	{"TLS", func(f *lb.Frontend) { f.Settings.Certificate = sampleCertificate() }},
-	{"TLS and no nodes", func(f *lb.Frontend) { f.Settings.Certificate, f.Backends = sampleCertificate(), nil }},
-	{"TLS in mode HTTP", func(f *lb.Frontend) { f.Settings.Certificate, f.Settings.Mode = sampleCertificate(), lb.ModeHTTP }},
-	{"mode HTTP", func(f *lb.Frontend) { f.Settings.Mode = lb.ModeHTTP }},
-	{"no retries", func(f *lb.Frontend) { f.Settings.Retries = 0 }},
-	{"a health check of its own", func(f *lb.Frontend) { f.HealthCheckNodePort = 32000 }},
-	{"a TCP health check", func(f *lb.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
+	{"the PROXY protocol sent", func(f *engine.Frontend) { f.Settings.SendProxy = lb.ProxyV1 }},
+	{"version 2 of the PROXY protocol sent", func(f *engine.Frontend) { f.Settings.SendProxy = lb.ProxyV2 }},
+	{"TLS", func(f *engine.Frontend) { f.Settings.Certificate = sampleCertificate }},
+	{"TLS and no nodes", func(f *engine.Frontend) { f.Settings.Certificate, f.Backends = sampleCertificate, nil }},
+	{"TLS in mode HTTP", func(f *engine.Frontend) { f.Settings.Certificate, f.Settings.Mode = sampleCertificate, lb.ModeHTTP }},
+	{"mode HTTP", func(f *engine.Frontend) { f.Settings.Mode = lb.ModeHTTP }},
+	{"no retries", func(f *engine.Frontend) { f.Settings.Retries = 0 }},
+	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},
+	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
 	{"an HTTP health check", httpCheck},
-	{"an HTTP health check on a port", func(f *lb.Frontend) { httpCheck(f); f.Settings.HealthCheck.Port = 8080 }},
-	{"no health check", func(f *lb.Frontend) { f.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }},
-	{"algorithm LeastConnections", func(f *lb.Frontend) { f.Settings.Algorithm = lb.LeastConnections }},
-	{"algorithm SourceHash", func(f *lb.Frontend) { f.Settings.Algorithm = lb.SourceHash }},
-	{"algorithm Random", func(f *lb.Frontend) { f.Settings.Algorithm = lb.Random }},
-	{"algorithm DestinationHash", func(f *lb.Frontend) { f.Settings.Algorithm = lb.DestinationHash }},
-	{"algorithm ShortestExpectedDelay", func(f *lb.Frontend) { f.Settings.Algorithm = lb.ShortestExpectedDelay }},
-	{"algorithm NeverQueue", func(f *lb.Frontend) { f.Settings.Algorithm = lb.NeverQueue }},
+	{"an HTTP health check on a port", func(f *engine.Frontend) { httpCheck(f); f.Settings.HealthCheck.Port = 8080 }},
+	{"no health check", func(f *engine.Frontend) { f.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }},
+	{"algorithm LeastConnections", func(f *engine.Frontend) { f.Settings.Algorithm = lb.LeastConnections }},
+	{"algorithm SourceHash", func(f *engine.Frontend) { f.Settings.Algorithm = lb.SourceHash }},
+	{"algorithm Random", func(f *engine.Frontend) { f.Settings.Algorithm = lb.Random }},
+	{"algorithm DestinationHash", func(f *engine.Frontend) { f.Settings.Algorithm = lb.DestinationHash }},
+	{"algorithm ShortestExpectedDelay", func(f *engine.Frontend) { f.Settings.Algorithm = lb.ShortestExpectedDelay }},
+	{"algorithm NeverQueue", func(f *engine.Frontend) { f.Settings.Algorithm = lb.NeverQueue }},
 	{"direct return", directly},
-	{"direct return without a nodePort", func(f *lb.Frontend) { directly(f); f.NodePort = 0 }},
+	{"direct return without a nodePort", func(f *engine.Frontend) { directly(f); f.NodePort = 0 }},
 }
 
-func limits(f *lb.Frontend) {
+func limits(f *engine.Frontend) {
 	f.Settings.MaxConnections, f.Settings.MaxConnectionsPerNode, f.Settings.MaxConnectionsPerClient = 1000, 100, 10
 }
 
-func accepts(f *lb.Frontend) { f.Settings.AcceptProxy = true }
+func accepts(f *engine.Frontend) { f.Settings.AcceptProxy = true }
 
-func ranges(f *lb.Frontend) {
+func ranges(f *engine.Frontend) {
 	prefix := func(a string, bits int) netip.Prefix { return netip.PrefixFrom(netip.MustParseAddr(a), bits) }
-	f.Allow = lb.Allow{Sources: []netip.Prefix{prefix("198.51.100.0", 24), prefix("203.0.113.7", 32)}}
+	f.Allow = lb.Clients{Sources: []netip.Prefix{prefix("198.51.100.0", 24), prefix("203.0.113.7", 32)}}
 	if f.Listener.Address.Is6() {
 		f.Allow.Sources = []netip.Prefix{prefix("2001:db8:9::", 48), prefix("2001:db8:a::1", 128)}
 	}
 }
 
-func httpCheck(f *lb.Frontend) {
+func httpCheck(f *engine.Frontend) {
 	f.Settings.HealthCheck.Type, f.Settings.HealthCheck.Path = lb.CheckHTTP, "/ready"
 }
 
-func directly(f *lb.Frontend) {
+func directly(f *engine.Frontend) {
 	f.Direct, f.NodePort = true, 30080
 	for i, b := range f.Backends {
 		f.Backends[i].Address = netip.AddrPortFrom(b.Address.Addr(), f.Listener.Port)
@@ -86,16 +84,16 @@ func directly(f *lb.Frontend) {
 }
 
 // samples have between them everything that an engine can do.
-func (e engine) samples() []sample {
+func samples(e *engine.Engine) []sample {
 	var all []sample
-	var ports []lb.Frontend
+	var ports []engine.Frontend
 	for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
 		for _, address := range []string{"192.0.2.1", "2001:db8::1"} {
 			for i, v := range variants {
 				f := plainFrontend(netip.AddrPortFrom(netip.MustParseAddr(address), uint16(8000+i)), protocol)
 				v.change(&f)
-				s := &lb.Service{ID: sampleID, Frontends: []lb.Frontend{f}}
-				if _, err := e.service(s); err != nil {
+				s := &engine.Service{ID: sampleID, Frontends: []engine.Frontend{f}}
+				if _, err := e.View(s); err != nil {
 					continue // it cannot do that
 				}
 				all = append(all, sample{fmt.Sprintf("a port of %s on %s with %s", protocol, address, v.what), s})
@@ -103,36 +101,18 @@ func (e engine) samples() []sample {
 			}
 		}
 	}
-	return append(all, sample{"many ports", &lb.Service{ID: sampleID, Frontends: ports}})
+	return append(all, sample{"many ports", &engine.Service{ID: sampleID, Frontends: ports}})
 }
 
 var sampleID = lb.ID{Namespace: "sample", Name: "sample", UID: "00000000-0000-4000-8000-000000000000"}
 
-// sampleCertificate is always the same: nobody serves it.
-var sampleCertificate = sync.OnceValue(func() *lb.Certificate {
-	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	text := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"sample.example"}}
-	chain, err := x509.CreateCertificate(nil, text, text, key.Public(), key)
-	if err != nil {
-		panic(err) // the same everywhere: a test sees it
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		panic(err)
-	}
-	c, err := lb.ParseCertificate(
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	if err != nil {
-		panic(err)
-	}
-	return c
-})
+// sampleCertificate is the name of one that nobody serves.
+const sampleCertificate = "00000000000000000000000000000000"
 
-func plainFrontend(at netip.AddrPort, protocol lb.Protocol) lb.Frontend {
-	f := lb.Frontend{
+func plainFrontend(at netip.AddrPort, protocol lb.Protocol) engine.Frontend {
+	f := engine.Frontend{
 		Listener: lb.Listener{Address: at.Addr(), Port: at.Port(), Protocol: protocol},
-		Allow:    lb.Allow{Everybody: true},
+		Allow:    lb.Clients{Everybody: true},
 		NodePort: 30080,
 		Settings: lb.Settings{
 			Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone,
@@ -145,7 +125,7 @@ func plainFrontend(at netip.AddrPort, protocol lb.Protocol) lb.Frontend {
 		if at.Addr().Is6() {
 			address = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(i + 1)})
 		}
-		f.Backends = append(f.Backends, lb.Backend{Node: node, Address: netip.AddrPortFrom(address, 30080)})
+		f.Backends = append(f.Backends, engine.Backend{Node: node, Address: netip.AddrPortFrom(address, 30080)})
 	}
 	return f
 }
@@ -172,29 +152,33 @@ func (r *Renderer) try() error {
 		}
 		failed = append(failed, e)
 	}
-	checks := map[nodeCheck]int{}
-	for _, s := range r.engine.samples() {
+	shared := map[engine.Shared]bool{}
+	for _, one := range samples(r.engine) {
 		if failures == problemsTold {
 			break
 		}
-		f, err := r.fragment(s.service)
+		f, needs, err := r.service(func() *engine.Service { return one.service })
 		if err != nil {
-			return fmt.Errorf("the sample of %s: %w", s.what, err)
+			return fmt.Errorf("the sample of %s: %w", one.what, err)
 		}
-		tell(s.what, f.problem)
-		for _, c := range f.checks {
-			checks[c]++
+		m, err := f.Make()
+		if err != nil {
+			return fmt.Errorf("the sample of %s: %w", one.what, err)
+		}
+		tell(one.what, m.Problem)
+		for _, one := range needs {
+			shared[one] = true
 		}
 	}
 	for _, main := range []struct {
 		what   string
-		checks map[nodeCheck]int
-	}{{"no Services", nil}, {"many Services", checks}} {
-		_, problem, err := r.mainFile(main.checks)
+		shared []engine.Shared
+	}{{"no Services", nil}, {"many Services", slices.Collect(maps.Keys(shared))}} {
+		m, err := r.main(main.shared).Make()
 		if err != nil {
 			return err
 		}
-		tell(main.what, problem)
+		tell(main.what, m.Problem)
 	}
 	return errors.Join(failed...)
 }

@@ -7,15 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"text/template"
 
-	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/templates"
+	"github.com/external-lb/external-lb/internal/engine"
 )
 
 // The templates from which files are made. The others are for parts of them.
@@ -25,21 +23,18 @@ const (
 )
 
 // BuiltIn are the templates of an engine, by name.
-func BuiltIn(engine lb.Engine) (map[string]string, error) {
-	if _, ok := engines[engine]; !ok {
-		return nil, fmt.Errorf("no templates for the engine %q", engine)
-	}
-	entries, err := templates.Engines.ReadDir(string(engine))
+func BuiltIn(e *engine.Engine) (map[string]string, error) {
+	entries, err := fs.ReadDir(e.Templates, ".")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the built-in templates of %s: %w", e, err)
 	}
 	all := make(map[string]string, len(entries))
-	for _, e := range entries {
-		text, err := fs.ReadFile(templates.Engines, path.Join(string(engine), e.Name()))
+	for _, entry := range entries {
+		text, err := fs.ReadFile(e.Templates, entry.Name())
 		if err != nil {
 			return nil, err
 		}
-		all[e.Name()] = string(text)
+		all[entry.Name()] = string(text)
 	}
 	return all, nil
 }
@@ -59,10 +54,10 @@ func (e *TemplateError) Error() string {
 }
 
 // parseBuiltIn parses the templates of an engine.
-func parseBuiltIn(engine lb.Engine) (*template.Template, error) {
-	parsed, err := template.New("").Option("missingkey=error").ParseFS(templates.Engines, string(engine)+"/*.tmpl")
+func parseBuiltIn(e *engine.Engine) (*template.Template, error) {
+	parsed, err := template.New("").Option("missingkey=error").ParseFS(e.Templates, "*.tmpl")
 	if err != nil {
-		return nil, fmt.Errorf("parse the built-in templates: %w", err)
+		return nil, fmt.Errorf("parse the built-in templates of %s: %w", e, err)
 	}
 	return parsed, nil
 }
@@ -126,7 +121,7 @@ const reasonMax = 500
 var (
 	position  = regexp.MustCompile(`^template: ?([^:]*):(\d+)(?::\d+)?: (?s:(.*))$`)
 	execution = regexp.MustCompile(`^executing "[^"]*" at `)
-	typeNames = regexp.MustCompile(` (?:in|for) type \*?(?:render|lb)\.\w+`)
+	typeNames = regexp.MustCompile(` (?:in|for) type \*?[a-z]+\.\w+`)
 )
 
 // templateError puts what text/template says of a template into our words.
@@ -176,7 +171,7 @@ func (r *Renderer) customized(name string, data any, builtIn []byte) ([]byte, *T
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		text = append(text, '\n') // another file may follow
 	}
-	if difference := r.engine.facts(builtIn).against(r.engine.facts(text)); difference != "" {
+	if difference := r.engine.Facts(builtIn).Against(r.engine.Facts(text)); difference != "" {
 		return nil, &TemplateError{Name: r.replaced, Reason: difference}
 	}
 	return slices.Clip(text), nil

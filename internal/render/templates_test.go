@@ -2,15 +2,20 @@ package render_test
 
 import (
 	"errors"
-	"maps"
+	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
+	"github.com/external-lb/external-lb/internal/engine/lvs"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/render"
 )
 
@@ -30,13 +35,9 @@ func TestBuiltInTemplatesReplaceThemselves(t *testing.T) {
 			if !carried(t.engine, cfg) {
 				continue
 			}
-			r := newRenderer(t)
-			if err := r.Use(builtIn(t)); err != nil {
-				t.Fatal(err)
-			}
-			set, err := r.Render(cfg)
-			if err != nil {
-				t.Fatal(err)
+			set, problems := renderWith(t, customized(t, builtIn(t)), cfg)
+			if len(problems) > 0 {
+				t.Error(problems)
 			}
 			if d := cmp.Diff(contents(mustRender(t, cfg)), contents(set)); d != "" {
 				t.Errorf("%s: not the same (-built in +custom):\n%s", name, d)
@@ -56,7 +57,7 @@ func TestSamplesReachEveryBranch(t *testing.T) {
 				}
 				// What follows the action fails, if any sample comes there.
 				broken := text[:at[1]] + "{{index nil 1}}" + text[at[1]:]
-				if err := newRenderer(t).Use(map[string]string{name: broken}); err == nil {
+				if _, err := newRenderer(t).With(map[string]string{name: broken}); err == nil {
 					t.Errorf("%s: no sample comes past %q at byte %d", name, text[at[0]:at[1]], at[0])
 				}
 			}
@@ -70,47 +71,96 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range render.TemplateFields() {
-		if !regexp.MustCompile("`[^`]*\\." + name + "\\b").Match(page) {
-			t.Errorf("docs/reference/templates.md lacks .%s", name)
-		}
-	}
+	names := map[string]bool{}
 	onAllEngines(t, func(t onEngine) {
+		view, err := t.engine.View(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		printable(reflect.TypeOf(view.Data), names)
+		if main := t.engine.Main(nil); main != nil {
+			printable(reflect.TypeOf(main), names)
+		}
 		for name := range builtIn(t) {
 			if !strings.Contains(string(page), "`"+name+"`") {
 				t.Errorf("docs/reference/templates.md lacks %s", name)
 			}
 		}
 	})
+	for name := range names {
+		if !regexp.MustCompile("`[^`]*\\." + name + "\\b").Match(page) {
+			t.Errorf("docs/reference/templates.md lacks .%s", name)
+		}
+	}
+	if len(names) < 40 {
+		t.Errorf("only %d fields were found", len(names))
+	}
+}
+
+// printable collects the names of what templates can print of a type of an engine's.
+func printable(of reflect.Type, names map[string]bool) {
+	for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+		of = of.Elem()
+	}
+	if of.Kind() != reflect.Struct || !strings.Contains(of.PkgPath(), "/internal/engine/") {
+		return
+	}
+	foreign := map[string]bool{} // methods of what is embedded and not the engine's
+	for i := range of.NumField() {
+		f := of.Field(i)
+		if f.Anonymous && !strings.Contains(f.Type.PkgPath(), "/internal/engine/") {
+			for j := range f.Type.NumMethod() {
+				foreign[f.Type.Method(j).Name] = true
+			}
+		}
+		if f.IsExported() && !f.Anonymous {
+			names[f.Name] = true
+		}
+		printable(f.Type, names)
+	}
+	for i := range of.NumMethod() {
+		m := of.Method(i)
+		if foreign[m.Name] {
+			continue
+		}
+		names[m.Name] = true
+		for j := range m.Type.NumOut() {
+			printable(m.Type.Out(j), names)
+		}
+	}
 }
 
 // A custom template shows in every file that it makes.
 func TestCustomTemplateIsUsed(t *testing.T) {
 	onAllEngines(t, func(t onEngine) {
-		r, cfg := newRenderer(t), config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080")))
-		before, err := r.Render(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg := config(service(t, "web", tcp("192.0.2.1:80", "10.0.0.1:30080")))
 		text := builtIn(t)["service.conf.tmpl"]
-		if err := r.Use(map[string]string{"service.conf.tmpl": text + "# for {{.ID.Name}}"}); err != nil {
-			t.Fatal(err)
+		r := customized(t, map[string]string{"service.conf.tmpl": text + "# for {{.ID.Name}}"})
+		set, problems := renderWith(t, r, cfg)
+		if f, _ := set.Get(engine.Path(cfg.Services[0].ID)); len(problems) > 0 || !strings.HasSuffix(string(f.Data), "\n# for web\n") {
+			t.Errorf("not made by the custom template: %v\n%s", problems, f.Data)
 		}
-		custom, err := r.Render(cfg)
+		none, err := r.With(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := render.Path(cfg.Services[0].ID)
-		if f, _ := custom.Get(path); !strings.HasSuffix(string(f.Data), "\n# for web\n") {
-			t.Errorf("not made by the custom template:\n%s", f.Data)
+		if after, _ := renderWith(t, none, cfg); after.Digest() != mustRender(t, cfg).Digest() {
+			t.Error("a Renderer without custom templates is not the one before")
 		}
-		if err := r.Use(nil); err != nil {
-			t.Fatal(err)
-		}
-		if after, err := r.Render(cfg); err != nil || after.Digest() != before.Digest() {
-			t.Errorf("without custom templates: %v, %v", after, err)
+		if same := newRenderer(t); none.Sum() != same.Sum() || r.Sum() == same.Sum() {
+			t.Error("the sum does not tell templates apart")
 		}
 	})
+}
+
+// customized is a Renderer with templates of an owner's.
+func customized(t testing.TB, custom map[string]string) *render.Renderer {
+	t.Helper()
+	r, err := newRenderer(t).With(custom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func TestTemplatesThatCannotBeUsed(t *testing.T) {
@@ -127,9 +177,9 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 	put := func(name, text string) func(onEngine) map[string]string {
 		return func(onEngine) map[string]string { return map[string]string{name: text} }
 	}
-	every, nginx, haproxy, lvs := lb.Engines, []lb.Engine{lb.Nginx}, []lb.Engine{lb.HAProxy}, []lb.Engine{lb.LVS}
+	every, nginx, haproxy, lvs := engines.Table.Engines, []*engine.Engine{nginx.Engine}, []*engine.Engine{haproxy.Engine}, []*engine.Engine{lvs.Engine}
 	for name, c := range map[string]struct {
-		engines []lb.Engine
+		engines []*engine.Engine
 		custom  func(onEngine) map[string]string
 		want    string // part of the message
 	}{
@@ -169,15 +219,12 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 		"HAProxy: no checks":        {haproxy, put("main.conf.tmpl", "defaults external-lb\n"), `"backend external-lb.nodes.`},
 		"HAProxy: owner's defaults": {haproxy, drop("main.conf.tmpl", "defaults external-lb"), `"defaults external-lb" is missing`},
 
-		"LVS: open to all":       {lvs, drop("service.conf.tmpl", "# allow {{.Protocol}}"), `"# allow TCP 192.0.2.1:80`},
-		"LVS: laid out anew":     {lvs, func(t onEngine) map[string]string { return replace(t, "service.conf.tmpl", "# allow ", "#  allow ") }, `"# allow TCP 192.0.2.1:80`},
 		"LVS: a node is dropped": {lvs, drop("service.conf.tmpl", "real_server"), `"real_server 10.0.0.1 30080 {" is missing`},
 	} {
 		on(t, c.engines, func(t onEngine) {
 			t.Run(name, func(t onEngine) {
 				r := newRenderer(t)
-				before := mustRender(t, config())
-				err := r.Use(c.custom(t))
+				_, err := r.With(c.custom(t))
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("want %q, got: %v", c.want, err)
 				}
@@ -187,8 +234,8 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 				if _, ok := errors.AsType[*render.TemplateError](err); err != nil && !ok {
 					t.Errorf("not a TemplateError: %v", err)
 				}
-				if after, err := r.Render(config()); err != nil || after.Digest() != before.Digest() {
-					t.Errorf("templates that cannot be used changed something: %v, %v", after, err)
+				if after, _ := renderWith(t, r, config()); after.Digest() != mustRender(t, config()).Digest() {
+					t.Errorf("templates that cannot be used changed something: %v", contents(after))
 				}
 			})
 		})
@@ -199,37 +246,22 @@ func TestTemplatesThatCannotBeUsed(t *testing.T) {
 // carried by the built-in ones, and its neighbours by the custom ones.
 func TestTemplateThatFailsOnOneService(t *testing.T) {
 	onAllEngines(t, func(t onEngine) {
-		r := newRenderer(t)
 		text := builtIn(t)["service.conf.tmpl"]
-		must := func(err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatal(err)
+		r := customized(t, map[string]string{"service.conf.tmpl": "# custom\n" + `{{if eq .ID.Name "odd"}}{{index nil 1}}{{end}}` + `{{if ne .ID.Name "mute"}}` + text + "{{end}}"})
+		odd, mute, web := service(t, "odd", tcp("192.0.2.1:80", "10.0.0.1:30080")), service(t, "mute", tcp("192.0.2.2:80", "10.0.0.1:30080")), service(t, "web", tcp("192.0.2.3:80"))
+		set, problems := renderWith(t, r, config(mute, odd, web))
+		told := fmt.Sprint(problems)
+		if len(problems) != 2 || !strings.Contains(told, engine.Path(odd.ID)+": service.conf.tmpl:2: ") || !strings.Contains(told, engine.Path(mute.ID)+": ") {
+			t.Errorf("want both told, got: %v", problems)
+		}
+		for _, s := range []*engine.Service{odd, mute, web} {
+			f, ok := set.Get(engine.Path(s.ID))
+			if custom := strings.HasPrefix(string(f.Data), "# custom"); !ok || custom != (s == web) {
+				t.Errorf("%s: in the set %t, made by custom templates %t", s.ID, ok, custom)
 			}
 		}
-		must(r.Use(map[string]string{"service.conf.tmpl": "# custom\n" + `{{if eq .ID.Name "odd"}}{{index nil 1}}{{end}}` + `{{if ne .ID.Name "mute"}}` + text + "{{end}}"}))
-		odd, mute, web := service(t, "odd", tcp("192.0.2.1:80", "10.0.0.1:30080")), service(t, "mute", tcp("192.0.2.2:80")), service(t, "web", tcp("192.0.2.3:80"))
-		for range 2 { // what is remembered of the first time does not hide it
-			set, err := r.Render(config(mute, odd, web))
-			if err == nil || !strings.Contains(err.Error(), "Service default/odd: service.conf.tmpl:2: ") || !strings.Contains(err.Error(), "Service default/mute: ") || strings.Contains(err.Error(), "default/web") {
-				t.Errorf("want both told, got: %v", err)
-			}
-			for _, s := range []*lb.Service{odd, mute, web} {
-				f, ok := set.Get(render.Path(s.ID))
-				if custom := strings.HasPrefix(string(f.Data), "# custom"); !ok || custom != (s == web) {
-					t.Errorf("%s: in the set %t, made by custom templates %t", s.ID, ok, custom)
-				}
-			}
-		}
-		plain := maps.Collect(func(yield func(string, string) bool) {
-			for f := range mustRender(t, config(mute, odd)).All() {
-				if !yield(f.Path, string(f.Data)) {
-					return
-				}
-			}
-		})
-		set, _ := r.Render(config(mute, odd))
-		if d := cmp.Diff(plain, contents(set)); d != "" {
+		set, _ = renderWith(t, r, config(mute, odd))
+		if d := cmp.Diff(contents(mustRender(t, config(mute, odd))), contents(set)); d != "" {
 			t.Errorf("not as the built-in templates make it:\n%s", d)
 		}
 	})

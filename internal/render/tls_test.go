@@ -14,7 +14,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"maps"
 	"math/big"
 	"net/http"
 	"slices"
@@ -25,8 +24,11 @@ import (
 	"testing"
 	"time"
 
+	certificates "github.com/external-lb/external-lb/internal/certificate"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/lvs"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/render"
 )
 
 // testKey is the same in every run: golden files name certificates by content.
@@ -52,16 +54,33 @@ func pemOf(t testing.TB, name string, key crypto.Signer) (chain, text []byte) {
 
 func certificate(t testing.TB, name string) *lb.Certificate {
 	t.Helper()
-	c, err := lb.ParseCertificate(pemOf(t, name, testKey))
+	c, err := certificates.Parse(pemOf(t, name, testKey))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return made(c)
+}
+
+// made remembers a certificate, since Services name it only.
+func made(c *lb.Certificate) *lb.Certificate {
+	allMade.Store(c.Name(), c)
 	return c
 }
 
+var allMade sync.Map // certificates, by name
+
+func certificatesMade() map[string]*lb.Certificate {
+	all := map[string]*lb.Certificate{}
+	allMade.Range(func(name, c any) bool {
+		all[name.(string)] = c.(*lb.Certificate)
+		return true
+	})
+	return all
+}
+
 // terminating makes a Frontend that terminates TLS for web.example.
-func terminating(t testing.TB, f lb.Frontend) lb.Frontend {
-	return with(f, func(s *lb.Settings) { s.Certificate = certificate(t, "web.example") })
+func terminating(t testing.TB, f engine.Frontend) engine.Frontend {
+	return with(f, func(s *lb.Settings) { s.Certificate = certificate(t, "web.example").Name() })
 }
 
 // trusting is a client's view of the test certificates.
@@ -118,11 +137,11 @@ func TestTLSVersions(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		at, nodes := freeAddress(t, "127.1.1.11"), startNodes(t, 1)
 		chain, key := pemOf(t, "web.example", rsaKey(t)) // with RSA, an old client would have something to speak
-		cert, err := lb.ParseCertificate(chain, key)
+		cert, err := certificates.Parse(chain, key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		serve(t, with(tcp(at, nodes...), func(s *lb.Settings) { s.Certificate = cert }))
+		serve(t, with(tcp(at, nodes...), func(s *lb.Settings) { s.Certificate = made(cert).Name() }))
 		for version, wants := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 			conn, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
 			if (err == nil) != wants {
@@ -231,8 +250,8 @@ func TestTLSInHTTPMode(t *testing.T) {
 // New connections get the new certificate, and no request fails meanwhile.
 func TestCertificateIsRenewedUnderLoad(t *testing.T) {
 	at, nodes := freeAddress(t, "127.1.1.15"), startNodes(t, 2)
-	named := func(name string) lb.Frontend {
-		return with(tcp(at, nodes...), func(s *lb.Settings) { s.Certificate = certificate(t, name) })
+	named := func(name string) engine.Frontend {
+		return with(tcp(at, nodes...), func(s *lb.Settings) { s.Certificate = certificate(t, name).Name() })
 	}
 	d := serve(t, named("old.example"))
 	var asked, renewed atomic.Int64
@@ -277,16 +296,13 @@ func TestCertificatesAreFilesOfTheSet(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		r := newRenderer(t)
 		web, mail := terminating(t, tcp("192.0.2.1:443", "10.0.0.1:30443")), terminating(t, tcp("192.0.2.2:443", "10.0.0.1:30443"))
-		other := with(tcp("192.0.2.3:443"), func(s *lb.Settings) { s.Certificate = certificate(t, "other.example") })
+		other := with(tcp("192.0.2.3:443"), func(s *lb.Settings) { s.Certificate = certificate(t, "other.example").Name() })
 		a, b, c := service(t, "a", web), service(t, "b", mail), service(t, "c", other)
 		for _, step := range []struct {
-			services []*lb.Service
+			services []*engine.Service
 			want     int
-		}{{[]*lb.Service{a, b, c}, 2}, {[]*lb.Service{b, c}, 2}, {[]*lb.Service{b}, 1}, {nil, 0}} {
-			set, err := r.Render(config(step.services...))
-			if err != nil {
-				t.Fatal(err)
-			}
+		}{{[]*engine.Service{a, b, c}, 2}, {[]*engine.Service{b, c}, 2}, {[]*engine.Service{b}, 1}, {nil, 0}} {
+			set, _ := renderWith(t, r, config(step.services...))
 			private := 0
 			for f := range set.All() {
 				if strings.Contains(string(f.Data), "PRIVATE") != f.Private || f.Private && f.Fragment {
@@ -300,25 +316,18 @@ func TestCertificatesAreFilesOfTheSet(t *testing.T) {
 				t.Errorf("%d certificates, want %d", private, step.want)
 			}
 		}
-		if path := render.CertificatePath(certificate(t, "web.example")); !render.Ours(path) || render.Ours("certs/../x.pem") || render.Ours("certs/mine.pem") {
+		if path := engine.CertificatePath(certificate(t, "web.example").Name()); !engine.Ours(path) || engine.Ours("certs/../x.pem") || engine.Ours("certs/mine.pem") {
 			t.Errorf("whose is %s?", path)
 		}
 	})
 }
 
 func TestTLSThatCannotBe(t *testing.T) {
-	for engine, f := range map[lb.Engine]lb.Frontend{
-		lb.Nginx: terminating(t, udp("192.0.2.1:443", "10.0.0.1:30443")),
-		lb.LVS:   terminating(t, tcp("192.0.2.1:443", "10.0.0.1:30443")),
+	for e, f := range map[*engine.Engine]engine.Frontend{
+		nginx.Engine: terminating(t, udp("192.0.2.1:443", "10.0.0.1:30443")),
+		lvs.Engine:   terminating(t, tcp("192.0.2.1:443", "10.0.0.1:30443")),
 	} {
-		r, err := render.New(engine)
-		if err != nil {
-			t.Fatal(err)
-		}
-		set, err := r.Render(config(service(t, "web", f)))
-		if err == nil || set.Len() != 1 {
-			t.Errorf("%s: %v, %v", engine, err, slices.Collect(maps.Keys(set.Manifest())))
-		}
+		t.Run(e.Name, func(t *testing.T) { wantRefused(onEngine{t, e}, service(t, "web", f)) })
 	}
 }
 
@@ -327,14 +336,14 @@ func TestDaemonsGetNothingRaw(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		chain, key := pemOf(t, "web.example", testKey)
 		noise := []byte("}\nserver { listen 1; }\nglobal\n# ${VAR} \"\\\n-----BEGIN NONSENSE-----\nAAAA\n-----END NONSENSE-----\n")
-		c, err := lb.ParseCertificate(slices.Concat(noise, chain, noise, key), slices.Concat(noise, key, noise, chain))
+		c, err := certificates.Parse(slices.Concat(noise, chain, noise, key), slices.Concat(noise, key, noise, chain))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if clean := certificate(t, "web.example"); !bytes.Equal(c.PEM(), clean.PEM()) || c.Name() != clean.Name() {
 			t.Errorf("not clean:\n%s", c.PEM())
 		}
-		_, conf := programs[t.engine].install(t, mustRender(t, config(service(t, "web", with(tcp("192.0.2.1:443"), func(s *lb.Settings) { s.Certificate = c })))))
+		_, conf := programs[t.engine].install(t, mustRender(t, config(service(t, "web", with(tcp("192.0.2.1:443"), func(s *lb.Settings) { s.Certificate = made(c).Name() })))))
 		if err := check(t, conf); err != nil {
 			t.Error(err)
 		}
@@ -346,7 +355,7 @@ func TestDaemonsGetNothingRaw(t *testing.T) {
 func TestMissingCertificateIsRefused(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		set := mustRender(t, config(service(t, "web", terminating(t, tcp("192.0.2.1:443")))))
-		_, conf := programs[t.engine].install(t, set.Without(render.CertificatePath(certificate(t, "web.example"))))
+		_, conf := programs[t.engine].install(t, set.Without(engine.CertificatePath(certificate(t, "web.example").Name())))
 		if err := check(t, conf); err == nil {
 			t.Error("takes a file without its certificate")
 		}

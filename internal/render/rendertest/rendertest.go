@@ -1,0 +1,113 @@
+// Package rendertest knows every line that a file for a daemon may have, so that tests
+// can tell that nothing else is in one, whatever it was made of.
+package rendertest
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// nginxLines are all that a file rendered for nginx may consist of.
+var nginxLines = func() *regexp.Regexp {
+	const name, address, prefix, duration = `[a-z0-9.-]+`, `(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+`, `[0-9a-f:.]+/\d+`, `\d+m?s`
+	return regexp.MustCompile(`^(` + strings.Join([]string{
+		``, `}`, `server {`, `upstream ` + name + ` {`,
+		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
+		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
+		`limit_conn_zone all zone=` + name + `\.all:32k;`,
+		`limit_conn_zone \$binary_remote_addr zone=` + name + `\.clients:4m;`,
+		`    zone ` + name + ` \d+k;`, `    least_conn;`, `    random;`,
+		`    hash \$remote_addr(:\$remote_port)? consistent;`,
+		`    server ` + address + `( weight=\d+)? max_fails=\d+( fail_timeout=\d+s)?( max_conns=\d+)?;`,
+		`    listen ` + address + `( udp( reuseport)?|( ssl)?( proxy_protocol)?);`,
+		`    ssl_certificate(_key)? external-lb/certs/[0-9a-f]{32}\.pem;`, `    ssl_protocols TLSv1\.2 TLSv1\.3;`, `    ssl_ciphers [A-Z0-9:-]+;`,
+		`    ssl_(prefer_server_ciphers|verify_client) off;`, `    ssl_ecdh_curve auto;`, `    ssl_session_cache shared:` + name + `\.tls:1m;`,
+		`    ssl_session_timeout 1h;`, `    ssl_session_tickets on;`, `    ssl_handshake_timeout 10s;`, `    proxy_ssl off;`,
+		`    (set_real_ip_from|allow) ` + prefix + `;`, `    deny all;`,
+		`    limit_conn ` + name + ` \d+;`,
+		`    return "";`, `    proxy_buffer_size 64k;`, `    proxy_half_close on;`,
+		`    proxy_(connect_timeout|timeout) ` + duration + `;`,
+		`    proxy_next_upstream (on|off);`, `    proxy_next_upstream_tries \d+;`,
+		`    proxy_protocol (on|off);`, `    proxy_pass ` + name + `;`,
+	}, "|") + `)$`)
+}()
+
+// haproxyLines are all that a file rendered for HAProxy may consist of.
+var haproxyLines = func() *regexp.Regexp {
+	const name, address, prefix, duration = `[a-z0-9.-]+`, `(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+`, `[0-9a-f:.]+/\d+`, `\d+m?s`
+	return regexp.MustCompile(`^(` + strings.Join([]string{
+		``, `(backend|listen) ` + name, `defaults external-lb`,
+		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
+		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
+		`    mode (tcp|http)`, `    http-request set-header X-Forwarded-Proto https?`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
+		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
+		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
+		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
+		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
+		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( maxconn \d+)?( send-proxy(-v2)?)?`,
+		`    bind ` + address + `( accept-proxy)?( ssl crt "\$\{EXTERNAL_LB_SET\}/certs/[0-9a-f]{32}\.pem" ssl-min-ver TLSv1\.2 ssl-max-ver TLSv1\.3 ciphers [A-Z0-9:-]+ ciphersuites [A-Z0-9_:]+ verify none( alpn h2,http/1\.1)?)?`, `    acl sources src ` + prefix,
+		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
+		`    stick-table type ip(v6)? size 64k expire 10s store conn_cur`, `    tcp-request session track-sc0 src`,
+		`    tcp-request session reject if { sc0_conn_cur gt \d+ }`,
+		`    balance (roundrobin|leastconn|source|random)`, `    hash-type consistent`,
+	}, "|") + `)$`)
+}()
+
+// lvsLines are all that a file rendered for keepalived may consist of.
+var lvsLines = func() *regexp.Regexp {
+	const address, seconds = `(\d+\.\d+\.\d+\.\d+|[0-9a-f:]+)`, `\d+(\.\d+)?`
+	return regexp.MustCompile(`^(` + strings.Join([]string{
+		``, ` *}`, `virtual_server ` + address + ` \d+ {`,
+		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
+		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
+		`    protocol (TCP|UDP|SCTP)`, `    lvs_method (NAT|DR)`, `    lvs_sched (wrr|wlc|mh|dh|sed|nq)`, `    mh-fallback`,
+		`    persistence_timeout \d+`, `    delay_loop ` + seconds, `    real_server ` + address + ` \d+ {`,
+		`        (weight \d+|uthreshold \d+|inhibit_on_failure)`, `        (HTTP_GET|TCP_CHECK) {`,
+		`            (connect_port|connect_timeout|retry) \d+`, `            delay_before_retry ` + seconds,
+		`            url {`, `                path /[-A-Za-z0-9._~/%]*`, `                status_code 200(-399)?`,
+	}, "|") + `)$`)
+}()
+
+// pemLines are all that the file of a certificate may consist of.
+var pemLines = regexp.MustCompile(`^(|-----(BEGIN|END) (CERTIFICATE|PRIVATE KEY)-----|[A-Za-z0-9+/]{1,64}={0,2})$`)
+
+// addressLines are all that the files which move addresses may consist of.
+var addressLines = func() *regexp.Regexp {
+	return regexp.MustCompile(`^(` + strings.Join([]string{
+		``, ` *}`, `# Made by external-lb\. Changes are overwritten\. One file per address is in addresses\.`,
+		`vrrp_instance external-lb {`, `    version 3`, `    interface [A-Za-z0-9][-A-Za-z0-9_.]{0,14}`,
+		`    virtual_router_id \d{1,3}`, `    priority \d{1,3}`, `    advert_int \d{1,2}(\.\d{1,2})?`,
+		`    virtual_ipaddress(_excluded)? {`, `        169\.254\.76\.\d{1,3}/32`, `        include addresses/\*\.conf`,
+		`    track_script {`, `        external-lb`, `(\d+\.\d+\.\d+\.\d+/32|[0-9a-f:]+/128)`,
+	}, "|") + `)$`)
+}()
+
+// deepest is how far the blocks of an engine's files are nested.
+var deepest = map[string]int{"nginx": 1, "haproxy": 1, "lvs": 4, "keepalived": 2}
+
+var linesOf = map[string]*regexp.Regexp{"nginx": nginxLines, "haproxy": haproxyLines, "lvs": lvsLines, "keepalived": addressLines}
+
+// Check says which lines of a file its engine's templates cannot have made, and whether
+// its braces do not match. keepalived stands for the files which move addresses.
+func Check(engine string, private bool, data []byte) error {
+	lines := linesOf[engine]
+	if private {
+		lines = pemLines
+	}
+	var errs []error
+	depth := 0
+	for i, line := range strings.Split(string(data), "\n") {
+		if !lines.MatchString(line) {
+			errs = append(errs, fmt.Errorf("unexpected line %d: %q", i+1, line))
+		}
+		if depth += strings.Count(line, "{") - strings.Count(line, "}"); depth < 0 || depth > deepest[engine] {
+			errs = append(errs, fmt.Errorf("line %d: unbalanced braces", i+1))
+		}
+	}
+	if depth != 0 {
+		errs = append(errs, errors.New("it ends in a block"))
+	}
+	return errors.Join(errs...)
+}
