@@ -1,0 +1,126 @@
+package admit
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/lb/lbtest"
+)
+
+func wantOutcome(t *testing.T, r Rules, m *model, carried []string, refused ...string) {
+	t.Helper()
+	gotCarried, gotRefused := outcome(t, r, m)
+	slices.Sort(carried)
+	if !slices.Equal(carried, gotCarried) {
+		t.Errorf("carried %q, want %q", gotCarried, carried)
+	}
+	if len(refused) != len(gotRefused) {
+		t.Fatalf("refused %q, want %q", gotRefused, refused)
+	}
+	for i := range refused {
+		if !strings.Contains(gotRefused[i], refused[i]) {
+			t.Errorf("refused %q, want %q", gotRefused[i], refused[i])
+		}
+	}
+}
+
+func TestOneListenerIsRefusedAndTheOthersAreCarried(t *testing.T) {
+	m := makeModel().at("192.0.2.1:80", "192.0.2.1:443", "192.0.2.1:8080")
+	m.service("dns", "192.0.2.2:53")
+	wantOutcome(t, Rules{Ports: []PortRange{{80, 80}, {53, 53}, {443, 443}}}, m,
+		[]string{"node/n1", "node/n2", "web 192.0.2.1:80/TCP", "web 192.0.2.1:443/TCP", "dns 192.0.2.2:53/TCP"},
+		"Service default/web 192.0.2.1:8080/TCP: NotAdmitted: port 8080 is not in admit.ports")
+	if s := m.parts["service/default/web/uid"].(*lb.Service); len(s.Frontends) != 3 {
+		t.Error("the part that was given is changed")
+	}
+}
+
+func TestOfTwoServicesWithOneListenerTheFirstHasIt(t *testing.T) {
+	m := makeModel().at("192.0.2.1:80", "192.0.2.1:443")
+	m.service("api", "192.0.2.1:80")
+	m.service("zoo", "192.0.2.1:443")
+	wantOutcome(t, Rules{}, m,
+		[]string{"node/n1", "node/n2", "api 192.0.2.1:80/TCP", "web 192.0.2.1:443/TCP"},
+		"Service default/web 192.0.2.1:80/TCP: Invalid: Service default/api has it already",
+		"Service default/zoo 192.0.2.1:443/TCP: Invalid: Service default/web has it already")
+	// What the first may not have anyway, the second has.
+	m.service("api", "192.0.2.1:80").Frontends[0].NodePort = 22
+	wantOutcome(t, Rules{}, m, []string{"node/n1", "node/n2", "web 192.0.2.1:80/TCP", "web 192.0.2.1:443/TCP"},
+		"Service default/api 192.0.2.1:80/TCP: NotAdmitted", "Service default/zoo 192.0.2.1:443/TCP")
+}
+
+func TestAServiceIsCarriedWithoutTheNodesThatAreRefused(t *testing.T) {
+	m := makeModel().has("10.0.0.2").web(func(s *lb.Service) {
+		s.IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: "n1"}, {Node: "n2"}, {Node: "n3"}}}
+	})
+	m.part("node/n3", fmt.Errorf("node n3: it has no address"))
+	wantOutcome(t, Rules{}, m, []string{"node/n1", "web 192.0.2.1:80/TCP"}, "node n2: NotAdmitted: 10.0.0.2 is an address of this host itself", "node n3: Invalid")
+}
+
+// A node decides what it says of its address. In a network with fewer ports, it is
+// left out of what it may not be sent, and nothing is taken from the others.
+func TestANodeInANetworkWithFewerPortsTakesNothingFromOthers(t *testing.T) {
+	r := Rules{Backends: []Backends{{Networks: prefixes("10.0.0.1/32", "10.0.0.3/32", "fd00::/16")}, {Networks: prefixes("10.0.0.2/32"), Ports: ports(31000, 31999)}}}
+	m := makeModel().node("n3", "10.0.0.3")
+	m.service("all", "192.0.2.1:80")
+	m.service("both", "192.0.2.1:81").Frontends[0].NodePort = 31000
+	m.service("named", "192.0.2.1:82").IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: "n2", Weight: 3}, {Node: "n3", Weight: 5}}}
+	m.service("one", "192.0.2.1:83").IPv4.Targets.Limit = 1
+	m.service("lost", "192.0.2.1:84").IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: "n2"}}}
+	m.service("six", "[2001:db8::1]:80")
+	got := r.Admit(m.parts, Machine{})
+	nodes := engine.NewNodes(got.Config.Nodes)
+	backends := map[string]string{}
+	for _, s := range got.Config.Services {
+		var words []string
+		for _, b := range engine.Resolve(s, nodes).Frontends[0].Backends {
+			words = append(words, fmt.Sprintf("%s*%d", b.Node, b.Weight))
+		}
+		backends[s.ID.Name] = strings.Join(words, " ")
+	}
+	one := backends["one"]
+	if one != "n1*1" && one != "n3*1" {
+		t.Errorf("one of those that it may be sent to: %s", one)
+	}
+	want := map[string]string{"all": "n1*1 n3*1", "both": "n1*1 n2*1 n3*1", "named": "n3*5", "one": one, "six": "n1*1 n2*1"}
+	if fmt.Sprint(backends) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", backends, want)
+	}
+	if len(got.Refused) != 1 || got.Refused[0].Listener.Port != 84 {
+		t.Errorf("refused: %+v", got.Refused)
+	}
+}
+
+func TestListenersOfAModelAreBounded(t *testing.T) {
+	m := makeModel()
+	many := make([]lb.Frontend, 512)
+	for i := range MaxListeners/512 + 1 {
+		s := &lb.Service{ID: lb.ID{Namespace: "default", Name: fmt.Sprintf("s%03d", i), UID: "uid"}, Frontends: slices.Clone(many)}
+		for k := range s.Frontends {
+			s.Frontends[k] = lb.Frontend{NodePort: 30080, Listener: lb.Listener{Address: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), Port: uint16(k + 1), Protocol: lb.TCP}}
+		}
+		m.part(lb.ServiceKey(s.ID), s)
+	}
+	got := (&Rules{}).Admit(m.parts, Machine{})
+	if len(got.Refused) != 1 || !strings.Contains(got.Refused[0].Message, "more than 131072 listeners") || len(got.Config.Services) != MaxListeners/512 {
+		t.Errorf("%d carried, refused %+v", len(got.Config.Services), got.Refused)
+	}
+}
+
+func TestWhatIsAdmittedIsSorted(t *testing.T) {
+	m := makeModel().brings("198.51.100.2").brings("198.51.100.10")
+	for _, c := range lbtest.Certificates() {
+		m.part(lb.CertificateKey(c.Name()), c)
+	}
+	m.service("b", "192.0.2.1:80")
+	m.service("a", "192.0.2.2:80")
+	got := (&Rules{}).Admit(m.parts, Machine{}).Config
+	if fmt.Sprint(got.Addresses) != "[198.51.100.2 198.51.100.10]" || got.Services[0].ID.Name != "a" || got.Nodes[0].Name != "n1" || got.Certificates[0].Name() > got.Certificates[1].Name() {
+		t.Errorf("%+v", got)
+	}
+}
