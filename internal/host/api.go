@@ -3,9 +3,12 @@ package host
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strings"
 
-	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Epoch orders deliveries. A host refuses one that is not newer than the last
@@ -24,56 +27,96 @@ func (e Epoch) Compare(o Epoch) int {
 // String prints an Epoch as lease.term.seq.
 func (e Epoch) String() string { return fmt.Sprintf("%d.%d.%d", e.Lease, e.Term, e.Seq) }
 
-// Host is one balancer machine: an *Agent in process, or the same over SSH.
+// Host is one balancer machine: an *Agent in process, or the same over a stream.
 type Host interface {
 	// Status looks at the machine now.
 	Status(ctx context.Context) (Status, error)
-	// Apply makes a configuration live and proves it, or leaves the one that was.
+	// Apply makes a model live and proves it, or leaves what was.
 	Apply(ctx context.Context, d Delivery) (Outcome, error)
+	// Render says what Apply would make of a delivery, and changes nothing.
+	Render(ctx context.Context, d Delivery) (Rendering, error)
+}
+
+// Delivery is a model to make live, as a change of what the host keeps as wanted.
+type Delivery struct {
+	Epoch  Epoch
+	Base   lb.Digest // of what the host wants so far: Report.Wanted.Digest()
+	Change lb.Change
+	Want   lb.Digest // of what it wants after Change
+}
+
+// Report is what a machine keeps and carries. Its maps are not changed once made.
+type Report struct {
+	// Wanted is the last model that was delivered, refused Items included: the base of
+	// the next change.
+	Wanted lb.Manifest
+	// Live are the Items that the daemon carries, by the bytes of each: of one that was
+	// refused, those of its older version if that stays. It is proved only if Proved
+	// says so. A Service of which some listeners are refused is in it.
+	Live lb.Manifest
+	// Proved: the daemon shows the Generation that carries Live, and the files of that
+	// are as they were made.
+	Proved     bool
+	Generation string // that the daemon shows now; "" if it shows none
+	Refused    []Refusal
+	// Renderer is what makes files of the model on this machine: engine, version,
+	// templates and settings. Behind a dot is what differs from machine to machine, see
+	// Alike. Outdated: another one made what is live; a delivery makes it anew.
+	Renderer string
+	Outdated bool
+}
+
+// Alike is what all hosts of a Balancer should have the same of a Renderer.
+func Alike(renderer string) string {
+	alike, _, _ := strings.Cut(renderer, ".")
+	return alike
+}
+
+// Digest is the same for two Reports only if Wanted, Live and Refused are: all of a
+// Report that grows.
+func (r Report) Digest() string {
+	h := sha256.New()
+	fmt.Fprintln(h, r.Wanted.Digest(), r.Live.Digest()) // never fails, here and below
+	for _, f := range r.Refused {
+		fmt.Fprintf(h, "%s %s %s %t %q\n", f.Key, f.Listener, f.Reason, f.OlderStays, f.Message)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Status is what a machine runs.
 type Status struct {
-	Engine        string           // as in the machine's settings: "nginx"
-	EngineVersion string           // as the daemon says: "nginx/1.22.1"
-	Running       bool             // the daemon answers
-	Active        bool             // the machine has the addresses that move between machines
-	Epoch         Epoch            // of the last delivery taken
-	Live          fileset.Digest   // proved just now by the daemon; "" if it proves nothing
-	Files         fileset.Manifest // of the live set as it is on disk now: after tampering its digest differs from Live
-	OldWorkers    int              // processes of earlier configurations that still carry connections
-	Message       string           // what is wrong with the machine and what to do; "" if nothing
-}
-
-// Delivery is a configuration to make live, as a change of what a host has.
-type Delivery struct {
-	Epoch  Epoch
-	Base   fileset.Digest // of the set that Change starts from: Status.Files.Digest(), or Outcome.Live
-	Change fileset.Change
-	Want   fileset.Digest // of the set after Change
-	// Whole: the daemon takes all of it or nothing. A fragment that it refuses is
-	// not left out, but makes the delivery fail (CodeWhole), unless it is Spared:
-	// one that was left out before. A fragment whose address or port a probe does
-	// not find is left out as ever, since that says nothing of the files.
-	Whole  bool
-	Spared []string // paths
-}
-
-// Refusal is a fragment that was left out.
-type Refusal struct {
-	Path   string
-	Reason string // the daemon's own words, or what a probe found and what to do
+	Report
+	Engine        string // as in the machine's settings: "nginx"
+	EngineVersion string // as the daemon says: "nginx/1.22.1"
+	Running       bool   // the daemon answers
+	Active        bool   // the machine has the addresses that move between machines
+	Epoch         Epoch  // of the last delivery taken
+	OldWorkers    int    // processes of earlier configurations that still carry connections
+	Message       string // what is wrong with the machine and what to do; "" if nothing
+	Templates     string // why templates of the machine's owner are not in force; "" if they are, or there are none
 }
 
 // Outcome is what became of a Delivery.
 type Outcome struct {
-	// Live is the digest that the daemon proved after the delivery: Want, or
-	// that of Want without the refused fragments, or of what ran before.
-	Live     fileset.Digest
-	Files    fileset.Manifest // of Live
-	Refused  []Refusal
+	Report
 	Reloaded bool
 	Active   bool // the machine has the addresses that move between machines
+}
+
+// Refusal is an Item, or one Listener of a Service, that is left out.
+type Refusal = lb.Refusal
+
+// Rendering is what a machine would make of a model.
+type Rendering struct {
+	Files   []RenderedFile // sorted by path
+	Refused []Refusal
+}
+
+// RenderedFile is one file that a daemon would read.
+type RenderedFile struct {
+	Path string // below the engine's own directory
+	Data []byte // nil: it holds a key and is not shown
+	Sum  [32]byte
 }
 
 // Code classifies what went wrong with a Delivery as a whole.
@@ -83,15 +126,12 @@ type Code string
 const (
 	// CodeStaleEpoch: the machine has taken a newer epoch.
 	CodeStaleEpoch Code = "StaleEpoch"
-	// CodeBaseMismatch: the machine has not the base that the change starts
+	// CodeBaseMismatch: the machine does not want the base that the change starts
 	// from. Ask for its Status and try again.
 	CodeBaseMismatch Code = "BaseMismatch"
 	// CodeRolledBack: the daemon did not take or not prove the configuration;
 	// what ran before runs on.
 	CodeRolledBack Code = "RolledBack"
-	// CodeWhole: a fragment of a Delivery that was whole was refused; what ran
-	// before runs on.
-	CodeWhole Code = "RefusedAsAWhole"
 	// CodeMachine: the machine could not do it (disk full, daemon not running,
 	// no right); what ran before runs on.
 	CodeMachine Code = "Machine"

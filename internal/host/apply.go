@@ -5,50 +5,103 @@ import (
 	"errors"
 	"maps"
 	"path"
-	"slices"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // reloads is how many are tried for one delivery: one that fails because of
 // fragments is tried again without them.
 const reloads = 5
 
-// delivery is one on its way.
-type delivery struct {
-	store   *store
-	state   state
-	base    index
-	want    map[string]planned
-	runs    fileset.Digest    // what the daemon said before
-	refused map[string]string // why, by path
-	whole   bool              // it must not be made smaller,
-	spared  []string          // but by these
+// order is what a unit is told to carry.
+type order interface {
+	// files that are wanted and not refused, and the items that are carried without
+	// a file of their own.
+	files() (files map[string]planned, items lb.Manifest, err error)
+	// refuse some of them. changed: what is wanted now differs by more than that these
+	// are missing, since an older version or fewer sockets stay.
+	refuse(culprits map[string]engine.Culprit) (changed bool)
+	// renderer says what makes the files.
+	renderer() string
+	// custom: some templates are the owner's.
+	custom() bool
 }
 
-// refuse leaves out what the daemon does not take, or fails if that may not be
-// left out.
-func (d *delivery) refuse(culprits map[string]string) error {
-	for _, p := range slices.Sorted(maps.Keys(culprits)) {
-		if d.whole && !slices.Contains(d.spared, p) {
-			return &Error{CodeWhole, p + ": " + culprits[p]}
-		}
+// job is one order on its way.
+type job struct {
+	order
+	store  *store
+	state  state
+	base   *base
+	runs   fileset.Digest // what the daemon said before
+	wanted map[string]planned
+	items  lb.Manifest
+}
+
+// listeners is how many sockets all that is wanted opens.
+func (j *job) listeners() int {
+	n := 0
+	for _, f := range j.wanted {
+		n += len(f.Listens)
 	}
-	maps.Copy(d.refused, culprits)
-	return nil
+	return n
+}
+
+// apply makes an order live and proves it, or leaves what was.
+func (u *unit) apply(ctx context.Context, o order) (reloaded bool, err error) {
+	s, err := openStore(u.dir)
+	if err != nil {
+		return false, u.explain(err)
+	}
+	defer s.close() // nothing is written to a directory
+	unlock, err := s.lock(ctx, true)
+	if err != nil {
+		return false, u.explain(err)
+	}
+	defer unlock()
+	j, err := u.begin(ctx, s, o)
+	if err == nil {
+		reloaded, err = u.deliver(ctx, j)
+	}
+	return reloaded, u.explain(err)
+}
+
+// begin finishes what was interrupted, and looks at what is there.
+func (u *unit) begin(ctx context.Context, s *store, o order) (*job, error) {
+	st, err := u.recover(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{order: o, store: s, state: st}
+	if j.base, err = u.look(s, st.Good); err != nil {
+		return nil, err
+	}
+	said, err := u.daemon.Ask(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, failed("%s", u.silence(j.base.Files))
+	}
+	if old := u.daemon.TooOld(said.Version); old != "" {
+		return nil, failed("%s", old)
+	}
+	j.runs = said.Digest
+	return j, nil
 }
 
 // ours tells the ports that the daemon holds for the live set, by the generation's
 // own index: files may be missing. While it is not certain what it runs, every
 // port may be ours, and the daemon itself finds those that are not.
-func (a *Agent) ours(d *delivery) func(fileset.Socket) bool {
-	known, err := d.store.readIndex(d.state.Good)
-	digest, ok := a.digest(d.store, d.state.Good)
-	if err != nil || !ok || digest != d.runs {
+func (u *unit) ours(j *job) func(fileset.Socket) bool {
+	digest, ok := u.digest(j.store, j.state.Good)
+	if j.base.Files == nil || !ok || digest != j.runs { // nil: the index cannot be read
 		return func(fileset.Socket) bool { return true }
 	}
 	held := map[fileset.Socket]bool{}
-	for _, e := range known {
+	for _, e := range j.base.Files {
 		for _, s := range e.Listens {
 			held[s] = true
 		}
@@ -56,183 +109,192 @@ func (a *Agent) ours(d *delivery) func(fileset.Socket) bool {
 	return func(s fileset.Socket) bool { return held[s] }
 }
 
-// accepted is what is wanted and not refused.
-func (d *delivery) accepted() map[string]planned {
-	files := maps.Clone(d.want)
-	for p := range d.refused {
-		delete(files, p)
-	}
-	return files
-}
+// errChanged starts over with what is wanted now.
+var errChanged = errors.New("something else is wanted now")
 
-// listeners is how many sockets all that is accepted opens.
-func (d *delivery) listeners() int {
-	n := 0
-	for _, f := range d.accepted() {
-		n += len(f.Listens)
-	}
-	return n
-}
-
-func (d *delivery) outcome(live index, reloaded bool) Outcome {
-	files := live.manifest()
-	out := Outcome{Live: files.Digest(), Files: files, Reloaded: reloaded}
-	for _, p := range slices.Sorted(maps.Keys(d.refused)) {
-		out.Refused = append(out.Refused, Refusal{p, d.refused[p]})
-	}
-	return out
-}
-
-func (a *Agent) deliver(ctx context.Context, d *delivery) (Outcome, error) {
-	a.at("probe")
-	maps.Copy(d.refused, probeAll(d.want, a.ours(d)))
-	for attempt := 1; ; attempt++ {
-		out, err := a.attempt(ctx, d)
-		var r *refusal
-		if err == nil || attempt == reloads || !errors.As(err, &r) {
-			return out, err
+func (u *unit) deliver(ctx context.Context, j *job) (reloaded bool, err error) {
+	ours := u.ours(j)
+	for attempt := 1; ; {
+		if j.wanted, j.items, err = j.files(); err != nil {
+			return false, err
 		}
-		culprits := a.daemon.blame(d.suspects(), r.words)
-		if len(culprits) == 0 || d.refuse(culprits) != nil {
-			return out, err
+		u.at("probe")
+		if culprits := u.probeAll(j.wanted, ours); len(culprits) > 0 {
+			if j.refuse(culprits) {
+				continue
+			}
+			for p := range culprits {
+				delete(j.wanted, p)
+			}
 		}
+		reloaded, culprits, err := u.attempt(ctx, j)
+		switch {
+		case errors.Is(err, errChanged):
+			continue // there is less each time
+		case err == nil || attempt == reloads || len(culprits) == 0:
+			return reloaded, err
+		}
+		attempt++
+		j.refuse(culprits)
 	}
 }
 
-// attempt makes what is not refused live, or leaves things as they were.
-func (a *Agent) attempt(ctx context.Context, d *delivery) (Outcome, error) {
-	if a.isLive(ctx, d, digestOf(d.accepted())) {
-		return d.outcome(d.base, false), nil
+// attempt makes what is wanted live, or leaves things as they were; the culprits
+// are those that the daemon named when it did not take the rest.
+func (u *unit) attempt(ctx context.Context, j *job) (reloaded bool, culprits map[string]engine.Culprit, err error) {
+	if u.isLive(ctx, j) {
+		return false, nil, u.relabel(j, nil)
 	}
-	g, err := a.ready(ctx, d)
+	g, err := u.ready(ctx, j)
 	if err != nil {
-		return Outcome{}, errors.Join(a.withAdvice(d.listeners(), err), d.store.clean(d.state))
+		return false, nil, errors.Join(u.withAdvice(j.listeners(), err), j.store.clean(j.state))
 	}
 	if g == nil {
-		return d.outcome(d.base, false), d.store.clean(d.state)
+		return false, nil, j.store.clean(j.state)
 	}
 	// From here on the daemon and the disk change together, whoever hangs up.
-	ctx = context.WithoutCancel(ctx)
-	reloaded, err := a.goLive(ctx, d, g)
-	if err != nil {
-		return Outcome{}, err
-	}
-	return d.outcome(g.index, reloaded), nil
+	return u.goLive(context.WithoutCancel(ctx), j, g)
 }
 
-// isLive reports whether there is nothing to do: the daemon runs that digest,
-// and nobody has tampered with its files.
-func (a *Agent) isLive(ctx context.Context, d *delivery, digest fileset.Digest) bool {
-	return d.base.manifest().Digest() == digest && d.store.linked(liveLink) == d.state.Good && proves(ctx, a.daemon, digest)
+// isLive reports whether there is nothing to do: all that is wanted is there, the
+// daemon runs it, and nobody has tampered with its files.
+func (u *unit) isLive(ctx context.Context, j *job) bool {
+	if len(j.wanted) != len(j.base.Files) {
+		return false
+	}
+	for p, f := range j.wanted {
+		if !j.base.has(p, f, j.renderer()) {
+			return false
+		}
+	}
+	return u.proves(ctx, j.store, j.base)
+}
+
+// relabel notes that what is live carries other items than was noted, where all
+// files are the same. g, if there is one, has them.
+func (u *unit) relabel(j *job, g *staged) error {
+	now := contents{Files: index{}, Items: j.items, Renderer: j.renderer()}
+	same := now.Renderer == j.base.Renderer && maps.Equal(now.Items, j.base.Items)
+	for p, e := range j.base.Files {
+		f := j.wanted[p].entry
+		f.Sum, f.View, f.Problem = e.Sum, e.View, e.Problem
+		if g != nil {
+			f = g.Files[p]
+		}
+		now.Files[p] = f
+		same = same && f.Key == e.Key && f.Item == e.Item && f.From == e.From && f.Problem == e.Problem
+	}
+	if same {
+		return nil
+	}
+	all, err := j.store.readContents(j.state.Good)
+	if err != nil {
+		return err
+	}
+	now.Files[u.daemon.OwnFile()] = all.Files[u.daemon.OwnFile()]
+	name := path.Join(engine.GenerationsDir, j.state.Good, indexFile)
+	if err := j.store.writeJSON(name+tmpSuffix, now); err != nil {
+		return err
+	}
+	return j.store.root.Rename(name+tmpSuffix, name)
 }
 
 // ready stages a generation, has it checked and makes sure that from now on
 // nothing needs room on the disk. It is nil if what is left is live already.
-func (a *Agent) ready(ctx context.Context, d *delivery) (*staged, error) {
-	a.at("stage")
-	g, err := d.store.stage(d.state.Good, d.accepted())
+func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
+	u.at("stage")
+	g, err := j.store.stage(j.base, j.wanted, j.renderer())
 	if err != nil {
 		return nil, err
 	}
-	a.at("check")
-	if err := d.store.link(candidateLink, g.name); err != nil {
+	g.Items = j.items
+	u.at("check")
+	if err := j.store.link(engine.CandidateLink, g.name); err != nil {
 		return nil, err
 	}
-	if err := (&checker{a, d, g, 0}).run(ctx); err != nil {
+	c := &checker{unit: u, staged: g, culprits: map[string]engine.Culprit{}}
+	if err := c.run(ctx); err != nil {
 		return nil, err
 	}
-	digest := g.digest()
-	if a.isLive(ctx, d, digest) {
-		return nil, nil
+	if len(c.culprits) > 0 && j.refuse(c.culprits) {
+		return nil, errChanged
 	}
-	a.at("seal")
-	if err := a.seal(g); err != nil {
+	if g.Digest() == j.base.Files.manifest().Digest() && u.proves(ctx, j.store, j.base) {
+		return nil, u.relabel(j, g)
+	}
+	u.at("seal")
+	if err := u.seal(g); err != nil {
 		return nil, err
 	}
-	a.at("prepare")
-	next := state{Epoch: d.state.Epoch, Good: g.name, Previous: d.state.Good}
+	u.at("prepare")
+	next := state{Good: g.name, Previous: j.state.Good}
 	return g, errors.Join(
-		d.store.link(nextLink, g.name),
-		d.store.link(backLink, d.state.Good),
-		d.store.writeJSON(nextStateFile, next),
-		d.store.syncDir("."),
+		j.store.link(nextLink, g.name),
+		j.store.link(engine.BackLink, j.state.Good),
+		j.store.writeJSON(nextStateFile, next),
+		j.store.syncDir("."),
 	)
 }
 
 // goLive swaps, reloads and waits for the proof, or undoes that.
-func (a *Agent) goLive(ctx context.Context, d *delivery, g *staged) (reloaded bool, err error) {
-	a.at("swap")
-	if err := d.store.rename(nextLink, liveLink); err != nil {
-		return false, errors.Join(err, d.store.clean(d.state))
+func (u *unit) goLive(ctx context.Context, j *job, g *staged) (reloaded bool, culprits map[string]engine.Culprit, err error) {
+	u.at("swap")
+	if err := j.store.rename(nextLink, engine.LiveLink); err != nil {
+		return false, nil, err // the link may lead to either: recover finds out, and cleans
 	}
-	a.at("reload")
-	if !a.adjusts(ctx, d, g) {
+	u.at("reload")
+	if !u.hotReloads(ctx, j, g) {
 		reloaded = true
-		if err := a.daemon.reload(ctx, g.digest()); err != nil {
-			return reloaded, a.rollBack(ctx, d, err)
+		if err := u.daemon.Reload(ctx, g.Digest()); err != nil {
+			if r, ok := errors.AsType[*engine.Refusal](err); ok {
+				culprits = u.daemon.Blame(u.suspectsIn(g), r.Message)
+			}
+			return reloaded, culprits, u.rollBack(ctx, j, err)
 		}
 	}
-	a.at("commit")
-	if err := d.store.rename(nextStateFile, stateFile); err != nil {
-		return reloaded, err
+	u.at("commit")
+	if err := j.store.rename(nextStateFile, stateFile); err != nil {
+		return reloaded, nil, err
 	}
-	d.state.Previous, d.state.Good = d.state.Good, g.name
-	a.at("clean")
-	_ = d.store.clean(d.state) // it is live and proved; the next delivery removes what is left
-	return reloaded, nil
+	j.state.Previous, j.state.Good = j.state.Good, g.name
+	u.at("clean")
+	_ = j.store.clean(j.state) // it is live and proved; the next delivery removes what is left
+	return reloaded, nil, nil
 }
 
-// adjuster is a daemon that can take some changes without a reload.
-type adjuster interface {
-	// adjust makes the daemon do as the new versions of some files say, and prove
-	// it. An error: it may have done so in part, and a reload must follow.
-	adjust(ctx context.Context, files [][2][]byte, want fileset.Digest) error
-}
-
-// adjusts reports whether the daemon has taken a change without a reload.
-func (a *Agent) adjusts(ctx context.Context, d *delivery, g *staged) bool {
-	daemon, can := a.daemon.(adjuster)
-	if runs, ok := a.digest(d.store, d.state.Good); !can || !ok || runs != d.runs {
+// hotReloads reports whether the daemon has taken a change without a reload. What the
+// owner's templates make of a change, nobody knows.
+func (u *unit) hotReloads(ctx context.Context, j *job, g *staged) bool {
+	daemon, can := u.daemon.(engine.HotReloader)
+	if !can || j.custom() || j.base.Renderer != j.renderer() || len(g.Files) != len(j.base.Files) {
 		return false
 	}
-	var files [][2][]byte
-	for p, e := range g.index {
-		was, known := d.base[p]
-		if !known {
-			return false
-		}
-		if was.Sum == e.Sum {
-			continue
-		}
-		before, err := d.store.root.ReadFile(path.Join(genDir, d.state.Good, filesDir, p))
-		after, afterErr := d.store.root.ReadFile(g.path(filesDir, p))
-		if err != nil || afterErr != nil {
-			return false
-		}
-		files = append(files, [2][]byte{before, after})
+	if runs, ok := u.digest(j.store, j.state.Good); !ok || runs != j.runs || !j.base.intact() {
+		return false
 	}
-	return len(files) > 0 && len(g.index) == len(d.base) && daemon.adjust(ctx, files, g.digest()) == nil
+	changes, ok := g.changes(j.base)
+	return ok && len(changes) > 0 && daemon.HotReload(ctx, changes, g.Digest()) == nil
 }
 
 // seal completes a generation with the host's own file.
-func (a *Agent) seal(g *staged) error {
-	own, err := a.daemon.own(g)
+func (u *unit) seal(g *staged) error {
+	own, err := u.daemon.Own(g)
 	if err != nil {
 		return err
 	}
-	return g.seal(a.daemon.ownFile(), own)
+	return g.seal(u.daemon.OwnFile(), own)
 }
 
 // rollBack returns the cause, and what else goes wrong.
-func (a *Agent) rollBack(ctx context.Context, d *delivery, cause error) error {
-	a.at("swap back")
-	if err := d.store.rename(backLink, liveLink); err != nil {
+func (u *unit) rollBack(ctx context.Context, j *job, cause error) error {
+	u.at("swap back")
+	if err := j.store.rename(engine.BackLink, engine.LiveLink); err != nil {
 		return errors.Join(cause, err)
 	}
-	a.at("reload back")
-	if err := a.reloadGood(ctx, d.store, d.state.Good); err != nil {
+	u.at("reload back")
+	if err := u.reloadGood(ctx, j.store, j.state.Good); err != nil {
 		return errors.Join(cause, err)
 	}
-	a.at("clean back")
-	return errors.Join(a.withAdvice(d.listeners(), cause), d.store.clean(d.state))
+	u.at("clean back")
+	return errors.Join(u.withAdvice(j.listeners(), cause), j.store.clean(j.state))
 }

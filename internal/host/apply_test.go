@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -30,7 +31,7 @@ func TestS15_ApplyProvesWhatIsLive(t *testing.T) {
 	}
 	b.says(web, "two")
 	b.says(dns, "")
-	if v := b.status().EngineVersion; !strings.HasPrefix(v, "nginx/1.") {
+	if v := b.status().version; !strings.HasPrefix(v, "nginx/1.") {
 		t.Errorf("engine version %q", v)
 	}
 }
@@ -39,16 +40,15 @@ func TestNothingIsReloadedWhenNothingChanged(t *testing.T) {
 	b := newBox(t)
 	want := set(t, service(t, "web", "one", local(t)))
 	b.apply(want)
-	said, err := b.agent.nginx().ask(t.Context())
+	said, err := b.nginx().Ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if out := b.apply(want); out.Reloaded || out.Live != want.Digest() {
 		t.Errorf("outcome: %+v", out)
 	}
-	_, all := b.agent.nginx().workers()
-	if !accepting(all)[said.pid] {
-		t.Error("the worker has been replaced")
+	if title := string(engine.CommandLine(said.PID)); !strings.HasPrefix(title, "nginx: worker process") || strings.Contains(title, "shutting down") {
+		t.Errorf("the worker has been replaced: %q", title)
 	}
 }
 
@@ -59,7 +59,7 @@ func TestRefusedFragmentsAreLeftOutAndTheOthersGoLive(t *testing.T) {
 	all := set(t, broken(t, "a-bad"), good, broken(t, "c-bad"))
 	for round := range 2 { // and again when it is delivered again
 		out := b.apply(all)
-		if diff := cmp.Diff([]Refusal{
+		if diff := cmp.Diff([]left{
 			{"services/a-bad.conf", `unknown directive "lissen" in services/a-bad.conf:1`},
 			{"services/c-bad.conf", `unknown directive "lissen" in services/c-bad.conf:1`},
 		}, out.Refused); diff != "" {
@@ -84,41 +84,9 @@ func TestAnErrorInTheMainFileIsRolledBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := b.fails(CodeRolledBack, b.delivery(bad)); !strings.Contains(e.Message, `unknown directive "nonsense" in `) {
+	if e := b.fails(CodeRolledBack, b.order(bad)); !strings.Contains(e.Message, `unknown directive "nonsense" in `) {
 		t.Errorf("message: %s", e.Message)
 	}
-	b.consistent(before.Live)
-	b.says(at, "one")
-}
-
-func TestS35_AStaleEpochChangesNothing(t *testing.T) {
-	b := newBox(t)
-	at := local(t)
-	b.apply(set(t, service(t, "web", "one", at)))
-	d := b.delivery(set(t, service(t, "web", "two", at)))
-	if _, err := b.agent.Apply(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
-	stale := b.delivery(set(t))
-	stale.Epoch = d.Epoch
-	e := b.fails(CodeStaleEpoch, stale)
-	if want := "this machine has taken epoch 1.1.2, and 1.1.2 is not newer: somebody else leads"; e.Message != want {
-		t.Errorf("message %q, want %q", e.Message, want)
-	}
-	b.says(at, "two")
-}
-
-func TestAWrongBaseChangesNothing(t *testing.T) {
-	b := newBox(t)
-	at := local(t)
-	before := b.apply(set(t, service(t, "web", "one", at)))
-	d := b.delivery(set(t, service(t, "web", "two", at)))
-	d.Base = "0123"
-	b.fails(CodeBaseMismatch, d)
-	b.consistent(before.Live)
-	d = b.delivery(set(t, service(t, "web", "two", at)))
-	d.Want = "0123"
-	b.fails(CodeBaseMismatch, d)
 	b.consistent(before.Live)
 	b.says(at, "one")
 }
@@ -130,7 +98,7 @@ func TestAnAddressThatIsNotHereIsRefused(t *testing.T) {
 		service(t, "here", "here", at),
 		service(t, "four", "x", netip.MustParseAddrPort("192.0.2.9:80")),
 		service(t, "six", "x", netip.MustParseAddrPort("[2001:db8::9]:80"))))
-	if diff := cmp.Diff([]Refusal{
+	if diff := cmp.Diff([]left{
 		{"services/four.conf", "address 192.0.2.9 is not on this host: add it to an interface (ip addr add 192.0.2.9/32 dev …) or set net.ipv4.ip_nonlocal_bind=1"},
 		{"services/six.conf", "address 2001:db8::9 is not on this host: add it to an interface (ip addr add 2001:db8::9/128 dev …) or set net.ipv6.ip_nonlocal_bind=1"},
 	}, out.Refused); diff != "" {
@@ -142,7 +110,7 @@ func TestAnAddressThatIsNotHereIsRefused(t *testing.T) {
 func TestManyBadFragmentsAreFoundQuickly(t *testing.T) {
 	b := newBox(t)
 	checks := 0
-	b.agent.nginx().runner = scripted{machine{}, func(argv []string) (string, error, bool) {
+	b.nginx().Runner = scripted{engine.Machine{}, func(argv []string) (string, error, bool) {
 		if argv[1] == "-t" {
 			checks++
 		}
@@ -162,7 +130,7 @@ func TestManyBadFragmentsAreFoundQuickly(t *testing.T) {
 		files, good = append(files, f), append(good, f)
 	}
 	out := b.apply(set(t, files...))
-	if diff := cmp.Diff(bad, refusedPaths(out)); diff != "" {
+	if diff := cmp.Diff(bad, out.paths()); diff != "" {
 		t.Fatal(diff)
 	}
 	if out.Live != set(t, good...).Digest() {
@@ -182,7 +150,7 @@ func TestCulpritsWithoutANameAreFoundByTrying(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	b.apply(set(t, service(t, "old", "old", at)))
-	limited := strings.ReplaceAll(string(b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")
+	limited := strings.ReplaceAll(string(b.nginx().CheckText([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")
 	b.write("check/nginx.conf", []byte(limited))
 	many := ""
 	for i := range 30 {
@@ -190,7 +158,7 @@ func TestCulpritsWithoutANameAreFoundByTrying(t *testing.T) {
 	}
 	fine := local(t)
 	out := b.apply(set(t, service(t, "old", "old", at), fragment(t, "many", many), service(t, "fine", "fine", fine)))
-	if diff := cmp.Diff([]string{"services/many.conf"}, refusedPaths(out)); diff != "" {
+	if diff := cmp.Diff([]string{"services/many.conf"}, out.paths()); diff != "" {
 		t.Fatal(diff)
 	}
 	b.says(at, "old")
@@ -209,19 +177,19 @@ func TestTwoFragmentsOnOneSocket(t *testing.T) {
 
 func TestTooFewConnectionsAreAProblemOfTheMachine(t *testing.T) {
 	b := newBoxIn(t, t.TempDir(), 20)
-	before := b.status().Live
+	before := b.status().generation
 	var files []fileset.File
 	port := local(t).Port()
 	for i := range 30 {
 		files = append(files, service(t, fmt.Sprint("s", i), "x", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 3, byte(i + 1)}), port)))
 	}
-	e := b.fails(CodeMachine, b.delivery(set(t, files...)))
+	e := b.fails(CodeMachine, b.order(set(t, files...)))
 	if !strings.Contains(e.Message, "20 worker_connections are not enough") || !strings.Contains(e.Message, "to 1024 or more") {
 		t.Errorf("message: %s", e.Message)
 	}
 	b.consistent(before)
 	b.apply(set(t, files[:12]...))
-	if m := b.status().Message; !strings.Contains(m, "20 worker_connections are few for 12 listeners") {
+	if m := b.status().message; !strings.Contains(m, "20 worker_connections are few for 12 listeners") {
 		t.Errorf("message: %q", m)
 	}
 }
@@ -237,7 +205,7 @@ func TestTooFewOpenFilesAreAProblemOfTheMachine(t *testing.T) {
 	for i := range 60 {
 		files = append(files, service(t, fmt.Sprint("s", i), "x", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 4, byte(i + 1)}), at.Port())))
 	}
-	e := b.fails(CodeMachine, b.delivery(set(t, files...)))
+	e := b.fails(CodeMachine, b.order(set(t, files...)))
 	if !strings.Contains(e.Message, "Too many open files") || !strings.Contains(e.Message, "LimitNOFILE") {
 		t.Errorf("message: %s", e.Message)
 	}
@@ -245,25 +213,11 @@ func TestTooFewOpenFilesAreAProblemOfTheMachine(t *testing.T) {
 	b.says(at, "one")
 }
 
-func TestAPathOfTheHostsOwnIsRefused(t *testing.T) {
-	b := newBox(t)
-	f, err := fileset.NewFile("proof.conf", []byte("# mine\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := fileset.New(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.fails(CodeRolledBack, b.delivery(s))
-	b.consistent(fileset.Manifest{}.Digest())
-}
-
 func TestOnlyWhatChangesIsWritten(t *testing.T) {
 	b := newBox(t)
 	same, other := service(t, "same", "same", local(t)), local(t)
 	b.apply(set(t, same, service(t, "other", "one", other)))
-	path := func(name string) string { return b.agent.dir + "/live/services/" + name + ".conf" }
+	path := func(name string) string { return b.unit.dir + "/live/services/" + name + ".conf" }
 	before := [2]os.FileInfo{stat(t, path("same")), stat(t, path("other"))}
 	b.apply(set(t, same, service(t, "other", "two", other)))
 	if !os.SameFile(before[0], stat(t, path("same"))) {

@@ -1,6 +1,11 @@
 package host
 
-import "context"
+import (
+	"context"
+	"maps"
+
+	"github.com/external-lb/external-lb/internal/engine"
+)
 
 // How many checks of a whole set find culprits by name, and how many look for
 // them by trying, before the rest of what is new is left out together.
@@ -12,10 +17,10 @@ const (
 // checker has a staged set tested by itself, and drops the fragments that the
 // daemon refuses until it takes the rest.
 type checker struct {
-	agent *Agent
-	*delivery
+	*unit
 	*staged
-	tried int
+	culprits map[string]engine.Culprit
+	tried    int
 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -24,17 +29,17 @@ func (c *checker) run(ctx context.Context) error {
 		if err != nil || words == "" {
 			return err
 		}
-		if c.agent.daemon.lacks(words) {
-			return &refusal{c.agent.daemon.name(), words}
+		if c.daemon.Lacks(words) {
+			return &engine.Refusal{Daemon: c.daemon.Name(), Message: words}
 		}
-		culprits := c.agent.daemon.blame(c.staged.suspects(), words)
+		culprits := c.daemon.Blame(c.suspectsIn(c.staged), words)
 		if len(culprits) == 0 {
 			return c.try(ctx, words)
 		}
 		if err := c.refuse(culprits); err != nil {
 			return err
 		}
-		if c.agent.daemon.stopsAtFirst() {
+		if c.daemon.StopsAtFirst() {
 			if err := c.sweep(ctx, culprits); err != nil {
 				return err
 			}
@@ -44,13 +49,11 @@ func (c *checker) run(ctx context.Context) error {
 }
 
 func (c *checker) check(ctx context.Context) (words string, err error) {
-	return c.agent.daemon.check(ctx, c.staged)
+	return c.daemon.Check(ctx, c.staged)
 }
 
-func (c *checker) refuse(culprits map[string]string) error {
-	if err := c.delivery.refuse(culprits); err != nil {
-		return err
-	}
+func (c *checker) refuse(culprits map[string]engine.Culprit) error {
+	maps.Copy(c.culprits, culprits)
 	for p := range culprits {
 		if err := c.drop(p); err != nil {
 			return err
@@ -62,7 +65,7 @@ func (c *checker) refuse(culprits map[string]string) error {
 // sweep looks for more culprits after the one that was found. The daemon has read
 // all files before that one, so only those after it are read: all culprits
 // together cost little more than one check of everything.
-func (c *checker) sweep(ctx context.Context, culprits map[string]string) error {
+func (c *checker) sweep(ctx context.Context, culprits map[string]engine.Culprit) error {
 	for len(culprits) > 0 {
 		last := ""
 		for p := range culprits {
@@ -83,7 +86,7 @@ func (c *checker) sweep(ctx context.Context, culprits map[string]string) error {
 		if err != nil {
 			return err
 		}
-		culprits = c.agent.daemon.blame(c.staged.suspects(), words)
+		culprits = c.daemon.Blame(c.suspectsIn(c.staged), words)
 		if err := c.refuse(culprits); err != nil {
 			return err
 		}
@@ -110,7 +113,7 @@ func (c *checker) try(ctx context.Context, words string) error {
 		}
 	}
 	if len(suspects) == 0 {
-		return &refusal{c.agent.daemon.name(), words}
+		return &engine.Refusal{Daemon: c.daemon.Name(), Message: words}
 	}
 	for _, p := range suspects {
 		if err := c.hide(p); err != nil {
@@ -122,7 +125,7 @@ func (c *checker) try(ctx context.Context, words string) error {
 		return err
 	}
 	if words != "" {
-		return &refusal{c.agent.daemon.name(), words}
+		return &engine.Refusal{Daemon: c.daemon.Name(), Message: words}
 	}
 	return c.add(ctx, suspects)
 }
@@ -138,9 +141,9 @@ func (c *checker) add(ctx context.Context, group []string) error {
 		return err
 	}
 	if len(group) == 1 || c.tried > checksByTrying {
-		culprits := map[string]string{}
+		culprits := map[string]engine.Culprit{}
 		for _, p := range group {
-			culprits[p] = c.staged.suspects().trim(words)
+			culprits[p] = engine.Culprit{Reason: c.suspectsIn(c.staged).Trim(words)}
 		}
 		return c.refuse(culprits)
 	}

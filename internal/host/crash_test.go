@@ -12,15 +12,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
+	"github.com/external-lb/external-lb/internal/fileset"
 )
 
 // crash is what a process does at a step.
 type crash struct{ step string }
 
 // applyAndCrash delivers until a step, and reports whether that step came.
-func (b *box) applyAndCrash(step string, d Delivery) (crashed bool, err error) {
-	dying := b.newAgent("")
-	dying.nginx().runner = b.agent.nginx().runner
+func (b *box) applyAndCrash(step string, o order) (crashed bool, err error) {
+	dying := b.newAgent("").units[0]
+	dying.daemon.(*nginx.Daemon).Runner = b.nginx().Runner
 	dying.at = func(s string) {
 		if s == step {
 			panic(crash{s})
@@ -34,7 +38,7 @@ func (b *box) applyAndCrash(step string, d Delivery) (crashed bool, err error) {
 			crashed = true
 		}
 	}()
-	_, err = dying.Apply(b.Context(), d)
+	_, err = dying.apply(b.Context(), o)
 	return false, err
 }
 
@@ -42,7 +46,7 @@ func (b *box) applyAndCrash(step string, d Delivery) (crashed bool, err error) {
 // and on disk, and whoever comes next can go on from there.
 func TestS35_CrashAtAnyStep(t *testing.T) {
 	for step, after := range map[string]string{
-		"take epoch": "old", "probe": "old", "stage": "old", "check": "old", "seal": "old", "prepare": "old",
+		"probe": "old", "stage": "old", "check": "old", "seal": "old", "prepare": "old",
 		"swap": "old", "reload": "old", "commit": "new", "clean": "new",
 	} {
 		t.Run(step, func(t *testing.T) {
@@ -50,20 +54,19 @@ func TestS35_CrashAtAnyStep(t *testing.T) {
 			at, stays := local(t), local(t)
 			texts := map[string]string{"old": "one", "new": "two"}
 			b.apply(set(t, service(t, "web", "one", at), service(t, "stays", "stays", stays)))
-			crashed, err := b.applyAndCrash(step, b.delivery(set(t, service(t, "web", "two", at), service(t, "stays", "stays", stays))))
+			crashed, err := b.applyAndCrash(step, b.order(set(t, service(t, "web", "two", at), service(t, "stays", "stays", stays))))
 			if !crashed {
 				t.Fatalf("the step did not come: %v", err)
 			}
 			b.says(at, texts[after]) // nobody has cleaned up yet
 			b.says(stays, "stays")
 
-			b.agent = b.newAgent("")
+			b.take(b.newAgent(""))
 			st := b.status()
-			b.consistent(st.Live)
+			b.consistent(st.generation)
 			b.says(at, texts[after])
 			b.says(stays, "stays")
 
-			b.seq++ // the dead one's
 			b.apply(set(t, service(t, "web", "three", at)))
 			b.says(at, "three")
 		})
@@ -79,14 +82,14 @@ func TestS35_CrashDuringARollback(t *testing.T) {
 			b := newBox(t)
 			at := local(t)
 			b.apply(set(t, service(t, "web", "one", at)))
-			good := b.agent.nginx().runner
-			b.agent.nginx().runner = failsAfterReload(b)
-			crashed, err := b.applyAndCrash(step, b.delivery(set(t, service(t, "web", "two", at))))
+			good := b.nginx().Runner
+			b.nginx().Runner = failsAfterReload(b)
+			crashed, err := b.applyAndCrash(step, b.order(set(t, service(t, "web", "two", at))))
 			if !crashed {
 				t.Fatalf("the step did not come: %v", err)
 			}
-			b.agent = b.newAgent("")
-			b.agent.nginx().runner = good
+			b.take(b.newAgent(""))
+			b.nginx().Runner = good
 			b.consistent(set(t, service(t, "web", after, at)).Digest())
 			b.says(at, after)
 		})
@@ -94,14 +97,14 @@ func TestS35_CrashDuringARollback(t *testing.T) {
 }
 
 // failsAfterReload is a machine whose first reload works and is said to have failed.
-func failsAfterReload(b *box) runner {
+func failsAfterReload(b *box) engine.Runner {
 	failed := false
-	return scripted{machine{}, func(argv []string) (string, error, bool) {
+	return scripted{engine.Machine{}, func(argv []string) (string, error, bool) {
 		if argv[len(argv)-1] != "reload" || failed {
 			return "", nil, false
 		}
 		failed = true
-		if out, err := (machine{}).Run(b.Context(), argv); err != nil {
+		if out, err := (engine.Machine{}).Run(b.Context(), argv); err != nil {
 			return out, err, true
 		}
 		return "nginx: [emerg] no luck", exec.Command("false").Run(), true
@@ -112,8 +115,8 @@ func TestAReloadThatIsNotProvedIsRolledBack(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	b.agent.nginx().runner = failsAfterReload(b)
-	e := b.fails(CodeRolledBack, b.delivery(set(t, service(t, "web", "two", at))))
+	b.nginx().Runner = failsAfterReload(b)
+	e := b.fails(CodeRolledBack, b.order(set(t, service(t, "web", "two", at))))
 	if e.Message != "nginx refuses the configuration: no luck" {
 		t.Errorf("message: %s", e.Message)
 	}
@@ -131,7 +134,7 @@ func TestABrokenConfigurationOfTheOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.write("nginx.conf", append(owners, "mistake;\n"...))
-	e := b.fails(CodeRolledBack, b.delivery(set(t, service(t, "web", "two", at))))
+	e := b.fails(CodeRolledBack, b.order(set(t, service(t, "web", "two", at))))
 	if !strings.Contains(e.Message, `unknown directive "mistake" in `+b.dir+"/nginx.conf:") {
 		t.Errorf("message: %s", e.Message)
 	}
@@ -146,14 +149,13 @@ func TestADeadDaemon(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	d := b.delivery(set(t, service(t, "web", "two", at)))
+	d := b.order(set(t, service(t, "web", "two", at)))
 	b.stop()
 	if e := b.fails(CodeMachine, d); !strings.Contains(e.Message, "nginx does not run: start it") {
 		t.Errorf("message: %s", e.Message)
 	}
 	st := b.status()
-	if st.Running || st.Live != "" || st.Files.Digest() != before.Live || !strings.Contains(st.Message, "nginx does not run") ||
-		!strings.HasPrefix(st.EngineVersion, "nginx/") {
+	if st.running || st.proved || st.generation != "" || !strings.Contains(st.message, "nginx does not run") || !strings.HasPrefix(st.version, "nginx/") {
 		t.Errorf("status: %+v", st)
 	}
 	b.start()
@@ -166,13 +168,13 @@ func TestAKilledDaemonStartsAgain(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	_, workers := b.agent.nginx().workers()
+	_, workers := engine.Children(b.unit.daemon.PIDFile(), "nginx: master", "nginx: worker process")
 	if err := b.daemon.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-b.ended
-	for _, w := range workers {
-		if err := unix.Kill(w.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+	for _, pid := range workers {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			t.Fatal(err)
 		}
 	}
@@ -187,14 +189,14 @@ func TestS35_PowerFailureAfterTheSwap(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
-	crashed, err := b.applyAndCrash("reload", b.delivery(set(t, service(t, "web", "two", at))))
+	crashed, err := b.applyAndCrash("reload", b.order(set(t, service(t, "web", "two", at))))
 	if !crashed {
 		t.Fatal(err)
 	}
 	b.stop()
-	b.agent = b.newAgent("")
-	if st := b.status(); st.Files.Digest() != before.Live {
-		t.Errorf("on disk is %s", st.Files.Digest())
+	b.take(b.newAgent(""))
+	if st := b.status(); st.running || st.proved {
+		t.Errorf("%+v", st)
 	}
 	b.start()
 	b.consistent(before.Live)
@@ -215,8 +217,8 @@ func TestAFullDisk(t *testing.T) {
 	at := local(t)
 	before := b.apply(set(t, service(t, "web", "one", at)))
 	big := fragment(t, "big", "server { listen "+at.String()+"; return x; }"+strings.Repeat("# much\n", 1<<16), at)
-	e := b.fails(CodeMachine, b.delivery(set(t, big)))
-	if !strings.Contains(e.Message, "the disk that holds "+b.agent.dir+" is full") {
+	e := b.fails(CodeMachine, b.order(set(t, big)))
+	if !strings.Contains(e.Message, "the disk that holds "+b.unit.dir+" is full") {
 		t.Errorf("message: %s", e.Message)
 	}
 	b.consistent(before.Live)
@@ -229,7 +231,7 @@ func TestTamperingIsSeenAndUndone(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	want := set(t, service(t, "web", "one", at), service(t, "other", "other", local(t)))
-	live := b.agent.dir + "/live/"
+	live := b.unit.dir + "/live/"
 	for name, tamper := range map[string]func() error{
 		"changed": func() error {
 			return os.WriteFile(live+"services/web.conf", []byte(strings.Replace(string(service(t, "web", "one", at).Data), "one", "two", 1)), 0o644)
@@ -247,8 +249,8 @@ func TestTamperingIsSeenAndUndone(t *testing.T) {
 		if err := tamper(); err != nil {
 			t.Fatal(err)
 		}
-		if st := b.status(); st.Files.Digest() == want.Digest() || st.Live != want.Digest() {
-			t.Errorf("%s: on disk %s, live %s, want only the latter to be %s", name, st.Files.Digest(), st.Live, want.Digest())
+		if st := b.status(); st.proved || st.generation != want.Digest() {
+			t.Errorf("%s: proved %t, live %s, want it to be %s and not proved", name, st.proved, st.generation, want.Digest())
 		}
 		b.apply(want)
 		b.says(at, "one")
@@ -290,9 +292,9 @@ func TestAPortThatIsTaken(t *testing.T) {
 func TestAPortThatIsTakenAtTheLastMoment(t *testing.T) {
 	b := newBox(t)
 	at, fine := local(t), local(t)
-	b.agent.at = func(step string) {
+	b.unit.at = func(step string) {
 		if step == "swap" {
-			b.agent.at = func(string) {}
+			b.unit.at = func(string) {}
 			taken(t, at.String())
 		}
 	}
@@ -327,37 +329,9 @@ func taken(t *testing.T, at string) (release func()) {
 	return release
 }
 
-func TestDeliveriesTakeTurns(t *testing.T) {
-	b := newBox(t)
-	at := local(t)
-	one, two := set(t, service(t, "web", "one", at)), set(t, service(t, "web", "two", at))
-	first, second := b.delivery(one), b.delivery(two)
-	var group sync.WaitGroup
-	results := make([]error, 2)
-	for i, d := range []Delivery{first, second} {
-		agent := b.newAgent("")
-		group.Go(func() { _, results[i] = agent.Apply(t.Context(), d) })
-	}
-	group.Wait()
-	// They start from one base: whichever comes first wins, and the other is told.
-	ok := 0
-	for _, err := range results {
-		var coded *Error
-		if err == nil {
-			ok++
-		} else if !errors.As(err, &coded) || (coded.Code != CodeStaleEpoch && coded.Code != CodeBaseMismatch) {
-			t.Error(err)
-		}
-	}
-	if ok != 1 {
-		t.Errorf("%d of 2 went live: %v", ok, results)
-	}
-	b.consistent(b.status().Live)
-}
-
 func TestWhoeverHangsUpWhileWaitingChangesNothing(t *testing.T) {
 	b := newBox(t)
-	s, err := openStore(b.agent.dir)
+	s, err := openStore(b.unit.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,14 +340,12 @@ func TestWhoeverHangsUpWhileWaitingChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := b.delivery(set(t))
+	o := b.order(set(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := b.agent.Apply(ctx, d); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := b.unit.apply(ctx, o); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error: %v", err)
 	}
 	unlock()
-	if st := b.status(); st.Epoch != (Epoch{}) {
-		t.Errorf("epoch %s was taken", st.Epoch)
-	}
+	b.consistent(fileset.Manifest{}.Digest())
 }

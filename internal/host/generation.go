@@ -16,15 +16,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // What lies in a generation's directory.
 const (
-	filesDir  = "files"
 	asideDir  = "aside" // files that are left out
+	viewsDir  = "views" // what files print, as JSON, for the daemon
 	indexFile = "index.json"
 )
+
+// filePath is where a file of a set lies in its generation, and viewPath what it prints.
+func filePath(p string) string { return engine.FilesDir + "/" + p }
+func viewPath(p string) string { return viewsDir + "/" + p + ".json" }
 
 // syncEach is the number of files up to which each is synced by itself; above,
 // the whole file system is, once.
@@ -36,6 +42,23 @@ type entry struct {
 	Fragment bool
 	Private  bool
 	Listens  []fileset.Socket
+	// Key of the item that the file carries, the sum of the bytes that were sent of it,
+	// and what the file was made of (see render.File).
+	Key  lb.Key
+	Item lb.Sum
+	From lb.Sum
+	// View is the sum of what the file prints, as JSON; zero: that is not kept.
+	View lb.Sum
+	// Problem is why a template of the owner's did not make it, but the built-in one.
+	Problem string
+}
+
+// sum changes with the file, and with what the daemon knows of it.
+func (e entry) sum() fileset.Sum {
+	if e.View == (lb.Sum{}) {
+		return e.Sum
+	}
+	return sha256.Sum256(slices.Concat(e.Sum[:], e.View[:]))
 }
 
 // mode of a file on disk.
@@ -52,7 +75,7 @@ type index map[string]entry
 func (x index) manifest() fileset.Manifest {
 	m := make(fileset.Manifest, len(x))
 	for p, e := range x {
-		m[p] = e.Sum
+		m[p] = e.sum()
 	}
 	return m
 }
@@ -66,121 +89,260 @@ func (x index) listeners() int {
 	return n
 }
 
-// jsonEntry is an entry on disk.
+// contents are what a generation is made of: its files, and what they carry.
+type contents struct {
+	Files index
+	// Items that are carried without a file of their own.
+	Items lb.Manifest
+	// Renderer made the files.
+	Renderer string
+}
+
+// problem is the first of a template of the owner's; "" if there is none.
+func (c *contents) problem() string {
+	for _, p := range slices.Sorted(maps.Keys(c.Files)) {
+		if why := c.Files[p].Problem; why != "" {
+			return p + ": " + why
+		}
+	}
+	return ""
+}
+
+// carries are all Items that a generation carries.
+func (c *contents) carries() lb.Manifest {
+	m := maps.Clone(c.Items)
+	if m == nil {
+		m = lb.Manifest{}
+	}
+	for _, e := range c.Files {
+		if e.Key != "" {
+			m[e.Key] = e.Item
+		}
+	}
+	return m
+}
+
+// jsonContents are contents on disk.
+type jsonContents struct {
+	Renderer string               `json:"renderer,omitempty"`
+	Items    map[lb.Key]string    `json:"items,omitempty"`
+	Files    map[string]jsonEntry `json:"files"`
+}
+
 type jsonEntry struct {
 	Sum      string   `json:"sum"`
 	Fragment bool     `json:"fragment,omitempty"`
 	Private  bool     `json:"private,omitempty"`
 	Listens  []string `json:"listens,omitempty"` // tcp 192.0.2.1:80
+	Key      lb.Key   `json:"key,omitempty"`
+	Item     string   `json:"item,omitempty"`
+	From     string   `json:"from,omitempty"`
+	View     string   `json:"view,omitempty"`
+	Problem  string   `json:"problem,omitempty"`
 }
 
-func (e entry) MarshalJSON() ([]byte, error) {
-	j := jsonEntry{Sum: hex.EncodeToString(e.Sum[:]), Fragment: e.Fragment, Private: e.Private}
-	for _, s := range e.Listens {
-		j.Listens = append(j.Listens, s.String())
+func (c contents) MarshalJSON() ([]byte, error) {
+	j := jsonContents{Renderer: c.Renderer, Items: map[lb.Key]string{}, Files: map[string]jsonEntry{}}
+	for key, sum := range c.Items {
+		j.Items[key] = digits(sum)
+	}
+	for p, e := range c.Files {
+		f := jsonEntry{Sum: digits(lb.Sum(e.Sum)), Fragment: e.Fragment, Private: e.Private, Key: e.Key, Item: digits(e.Item), From: digits(e.From), View: digits(e.View), Problem: e.Problem}
+		for _, s := range e.Listens {
+			f.Listens = append(f.Listens, s.String())
+		}
+		j.Files[p] = f
 	}
 	return json.Marshal(j)
 }
 
-func (e *entry) UnmarshalJSON(data []byte) error {
-	var j jsonEntry
+func (c *contents) UnmarshalJSON(data []byte) error {
+	var j jsonContents
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	e.Fragment, e.Private, e.Listens = j.Fragment, j.Private, nil
-	sum, err := hex.DecodeString(j.Sum)
-	if err != nil || copy(e.Sum[:], sum) != len(e.Sum) {
-		return fmt.Errorf("%q is not a SHA-256", j.Sum)
+	*c = contents{Files: index{}, Items: lb.Manifest{}, Renderer: j.Renderer}
+	var errs []error
+	sum := func(text string) lb.Sum {
+		s, err := parseSum(text)
+		errs = append(errs, err)
+		return s
 	}
-	for _, text := range j.Listens {
-		network, address, _ := strings.Cut(text, " ")
-		parsed, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
+	for key, text := range j.Items {
+		c.Items[key] = sum(text)
+	}
+	for p, f := range j.Files {
+		e := entry{Sum: fileset.Sum(sum(f.Sum)), Fragment: f.Fragment, Private: f.Private, Key: f.Key, Item: sum(f.Item), From: sum(f.From), View: sum(f.View), Problem: f.Problem}
+		for _, text := range f.Listens {
+			network, address, _ := strings.Cut(text, " ")
+			at, err := netip.ParseAddrPort(address)
+			errs = append(errs, err)
+			e.Listens = append(e.Listens, fileset.Socket{Network: network, Address: at})
 		}
-		e.Listens = append(e.Listens, fileset.Socket{Network: network, Address: parsed})
+		c.Files[p] = e
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// digits of a sum; "" for the zero Sum.
+func digits(sum lb.Sum) string {
+	if sum == (lb.Sum{}) {
+		return ""
+	}
+	return hex.EncodeToString(sum[:])
+}
+
+func parseSum(text string) (sum lb.Sum, err error) {
+	if text == "" {
+		return sum, nil
+	}
+	if n, err := hex.Decode(sum[:], []byte(text)[:min(len(text), 2*len(sum))]); err != nil || n != len(sum) || len(text) != 2*len(sum) {
+		return lb.Sum{}, fmt.Errorf("%.70q is not a SHA-256", text)
+	}
+	return sum, nil
 }
 
 // exposed reports whether others may read or change a file of a generation.
 func (s *store) exposed(gen, p string) bool {
-	info, err := s.root.Lstat(path.Join(genDir, gen, filesDir, p))
+	info, err := s.root.Lstat(path.Join(engine.GenerationsDir, gen, engine.FilesDir, p))
 	return err == nil && info.Mode() != privateMode
 }
 
-func (s *store) readIndex(gen string) (index, error) {
-	data, err := s.root.ReadFile(path.Join(genDir, gen, indexFile))
+func (s *store) readContents(gen string) (contents, error) {
+	data, err := s.root.ReadFile(path.Join(engine.GenerationsDir, gen, indexFile))
 	if err != nil {
-		return nil, err
+		return contents{}, err
 	}
-	x := index{}
-	return x, json.Unmarshal(data, &x)
+	var c contents
+	return c, json.Unmarshal(data, &c)
 }
 
-// planned is a file that a generation is to have.
+// planned is a file that a generation is to have. Its Sum, View and Problem are known
+// once it is made.
 type planned struct {
 	entry
-	data []byte // nil: as in the base
+	make func() (made, error)
+}
+
+// made is a file, and what it prints, as JSON.
+type made struct {
+	data, view []byte
+	problem    string
+}
+
+// base is the generation that is live, held against what is on the disk: what a new
+// one can take files of.
+type base struct {
+	contents
+	name    string
+	changed map[string]bool // paths whose files are not as they were made, or are nobody's
+}
+
+// intact reports whether every file is as it was made.
+func (b *base) intact() bool { return len(b.changed) == 0 }
+
+// has reports whether a planned file is there already.
+func (b *base) has(p string, f planned, renderer string) bool {
+	was, ok := b.Files[p]
+	return ok && !b.changed[p] && b.Renderer == renderer && was.From == f.From && was.Private == f.Private
 }
 
 // staged is a generation in the making.
 type staged struct {
-	store *store
-	name  string
-	index index           // of what is not set aside for good
-	fresh map[string]bool // files that came with the delivery
-	out   map[string]bool // files that are aside
-	dirs  map[string]bool // directories that were made
+	contents // of what is not set aside for good
+	store    *store
+	name     string
+	fresh    map[string]bool // files that are new
+	views    map[string]bool // files of which it is new what they print
+	out      map[string]bool // files that are aside
+	dirs     map[string]bool // directories that were made
 }
 
 func (g *staged) path(parts ...string) string {
-	return path.Join(append([]string{genDir, g.name}, parts...)...)
+	return path.Join(append([]string{engine.GenerationsDir, g.name}, parts...)...)
 }
 
-// root is where the files of the set are, for the daemon: it is the same for the
+// Root is where the files of the set are, for the daemon: it is the same for the
 // candidate and for what is live.
-func (g *staged) root() string { return filepath.Join(g.store.dir, g.path(filesDir)) }
+func (g *staged) Root() string { return filepath.Join(g.store.dir, g.path(engine.FilesDir)) }
 
-// digest of the files that are not set aside for good.
-func (g *staged) digest() fileset.Digest { return g.index.manifest().Digest() }
+// Digest of the files that are not set aside for good.
+func (g *staged) Digest() fileset.Digest { return g.Files.manifest().Digest() }
 
-// stage makes a generation: new files are written, those of the base are linked.
-// On an error it leaves what it has made to clean.
-func (s *store) stage(base string, files map[string]planned) (*staged, error) {
+// stage makes a generation: files that are not there yet are made, one at a time;
+// those of the base are linked. On an error it leaves what it has made to clean.
+func (s *store) stage(b *base, files map[string]planned, renderer string) (*staged, error) {
 	name, err := s.nextGeneration()
 	if err != nil {
 		return nil, err
 	}
-	g := &staged{store: s, name: name, index: index{}, fresh: map[string]bool{}, out: map[string]bool{}, dirs: map[string]bool{}}
-	if err := g.mkdir(g.path(filesDir)); err != nil {
+	g := &staged{store: s, name: name, contents: contents{Files: index{}, Renderer: renderer},
+		fresh: map[string]bool{}, views: map[string]bool{}, out: map[string]bool{}, dirs: map[string]bool{}}
+	if err := g.mkdir(g.path(engine.FilesDir)); err != nil {
 		return nil, err
 	}
 	for _, p := range slices.Sorted(maps.Keys(files)) {
-		f := files[p]
-		if err := g.mkdir(path.Dir(g.path(filesDir, p))); err != nil {
+		if err := g.mkdir(path.Dir(g.path(engine.FilesDir, p))); err != nil {
 			return nil, err
 		}
-		if f.data == nil {
-			err = g.take(path.Join(genDir, base, filesDir, p), g.path(filesDir, p), f.mode())
-		} else {
-			g.fresh[p] = true
-			if f.Private { // one that others could read, in the generation that was, too
-				_ = s.root.Chmod(path.Join(genDir, base, filesDir, p), privateMode) // mostly there is none
-			}
-			err = s.write(g.path(filesDir, p), f.data, f.mode(), false)
-		}
-		if err != nil {
+		if err := g.add(b, p, files[p]); err != nil {
 			return nil, err
 		}
-		g.index[p] = f.entry
 	}
 	return g, nil
 }
 
-// take links a file, or copies it where the kernel forbids links to files of
-// another owner.
-func (g *staged) take(from, to string, mode fs.FileMode) error {
+// add a file, made or taken from the base.
+func (g *staged) add(b *base, p string, f planned) error {
+	was, there := b.Files[p]
+	there = there && !b.changed[p]
+	if b.has(p, f, g.Renderer) {
+		f.Sum, f.View, f.Problem = was.Sum, was.View, was.Problem
+		g.Files[p] = f.entry
+		return errors.Join(g.addView(p, was.View, nil, b), g.take(b, filePath(p), f.mode()))
+	}
+	m, err := f.make()
+	if err != nil {
+		return err
+	}
+	f.Sum, f.Problem = sha256.Sum256(m.data), m.problem
+	if m.view != nil {
+		f.View = sha256.Sum256(m.view)
+	}
+	g.Files[p] = f.entry
+	if err := g.addView(p, was.View, m.view, b); err != nil {
+		return err
+	}
+	if there && was.Sum == f.Sum && was.Private == f.Private {
+		return g.take(b, filePath(p), f.mode()) // made anew, and the same
+	}
+	g.fresh[p] = true
+	if f.Private { // one that others could read, in the generation that was, too
+		_ = g.store.root.Chmod(path.Join(engine.GenerationsDir, b.name, engine.FilesDir, p), privateMode) // mostly there is none
+	}
+	return g.store.write(g.path(engine.FilesDir, p), m.data, f.mode(), false)
+}
+
+// addView adds what a file prints, or takes it from the base if that is the same.
+func (g *staged) addView(p string, was lb.Sum, view []byte, b *base) error {
+	e := g.Files[p]
+	if e.View == (lb.Sum{}) {
+		return nil
+	}
+	if err := g.mkdir(path.Dir(g.path(viewPath(p)))); err != nil {
+		return err
+	}
+	if was == e.View && !b.changed[p] {
+		return g.take(b, viewPath(p), e.mode())
+	}
+	g.views[p] = true
+	return g.store.write(g.path(viewPath(p)), view, e.mode(), false)
+}
+
+// take links what lies in the base, or copies it where the kernel forbids links to
+// files of another owner.
+func (g *staged) take(b *base, name string, mode fs.FileMode) error {
+	from, to := path.Join(engine.GenerationsDir, b.name, name), g.path(name)
 	err := g.store.root.Link(from, to)
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EMLINK) {
 		return err
@@ -193,7 +355,7 @@ func (g *staged) take(from, to string, mode fs.FileMode) error {
 }
 
 func (g *staged) mkdir(name string) error {
-	if g.dirs[name] || name == genDir {
+	if g.dirs[name] || name == engine.GenerationsDir {
 		return nil
 	}
 	if err := g.mkdir(path.Dir(name)); err != nil {
@@ -215,7 +377,7 @@ func (g *staged) hide(p string) error {
 		return err
 	}
 	g.out[p] = true
-	return g.store.root.Rename(g.path(filesDir, p), g.path(asideDir, p))
+	return g.store.root.Rename(g.path(engine.FilesDir, p), g.path(asideDir, p))
 }
 
 // show takes a file back.
@@ -224,36 +386,71 @@ func (g *staged) show(p string) error {
 		return nil
 	}
 	delete(g.out, p)
-	return g.store.root.Rename(g.path(asideDir, p), g.path(filesDir, p))
+	return g.store.root.Rename(g.path(asideDir, p), g.path(engine.FilesDir, p))
 }
 
 // drop sets a file aside for good.
 func (g *staged) drop(p string) error {
-	delete(g.index, p)
-	return g.hide(p)
+	kept := g.Files[p].View != lb.Sum{}
+	delete(g.Files, p)
+	if err := g.hide(p); err != nil || !kept {
+		return err
+	}
+	return g.store.root.Remove(g.path(viewPath(p)))
 }
 
-// sources are the files of which a configuration can be put together: those that
+// Write makes a file that is no part of the set, such as the host's own for a check.
+func (g *staged) Write(path string, data []byte) error {
+	return g.store.write(g.path(engine.FilesDir, path), data, publicMode, false)
+}
+
+// Paths are those of the files that are not set aside.
+func (g *staged) Paths() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(g.Files)), func(p string) bool { return g.out[p] })
+}
+
+// Sources are the files of which a configuration can be put together: those that
 // are neither set aside nor private, in the order in which they are read.
-func (g *staged) sources() ([]source, error) {
-	var all []source
-	for _, p := range slices.Sorted(maps.Keys(g.index)) {
-		if g.out[p] || g.index[p].Private {
+func (g *staged) Sources() ([]engine.Source, error) {
+	var all []engine.Source
+	for _, p := range g.Paths() {
+		if g.Files[p].Private {
 			continue
 		}
-		data, err := g.store.root.ReadFile(g.path(filesDir, p))
+		data, err := g.store.root.ReadFile(g.path(engine.FilesDir, p))
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, source{p, data})
+		all = append(all, engine.Source{Path: p, Data: data})
 	}
 	return all, nil
+}
+
+// changes are what files print that is not what they printed before. It reports false
+// where something else is not as before.
+func (g *staged) changes(b *base) (all []engine.Change, ok bool) {
+	for _, p := range g.Paths() {
+		was, now := b.Files[p], g.Files[p]
+		if now.sum() == was.sum() {
+			continue
+		}
+		if now.View == was.View || was.View == (lb.Sum{}) || now.View == (lb.Sum{}) {
+			return nil, false
+		}
+		before, err := g.store.root.ReadFile(path.Join(engine.GenerationsDir, b.name, viewPath(p)))
+		after, afterErr := g.store.root.ReadFile(g.path(viewPath(p)))
+		if err != nil || afterErr != nil {
+			return nil, false
+		}
+		all = append(all, engine.Change{Path: p, Before: before, After: after})
+	}
+	return all, true
 }
 
 // fragments that are not dropped, in the order in which they are read.
 func (g *staged) fragments() []string {
 	var paths []string
-	for p, e := range g.index {
+	for p, e := range g.Files {
 		if e.Fragment {
 			paths = append(paths, p)
 		}
@@ -268,11 +465,12 @@ func (g *staged) seal(ownFile string, own []byte) error {
 		return err
 	}
 	delete(g.dirs, g.path(asideDir))
-	if err := g.store.write(g.path(filesDir, ownFile), own, publicMode, true); err != nil {
+	if err := g.store.write(g.path(engine.FilesDir, ownFile), own, publicMode, true); err != nil {
 		return err
 	}
-	all := maps.Clone(g.index)
-	all[ownFile] = entry{Sum: sha256.Sum256(own)}
+	all := g.contents
+	all.Files = maps.Clone(g.Files)
+	all.Files[ownFile] = entry{Sum: sha256.Sum256(own)}
 	if err := g.store.writeJSON(g.path(indexFile), all); err != nil {
 		return err
 	}
@@ -281,18 +479,24 @@ func (g *staged) seal(ownFile string, own []byte) error {
 
 func (g *staged) sync() error {
 	root := g.store.root
-	if len(g.fresh) > syncEach {
+	if len(g.fresh)+len(g.views) > syncEach {
 		d, err := root.Open(".")
 		if err != nil {
 			return err
 		}
 		return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 	}
-	for p := range g.fresh {
-		if g.out[p] {
-			continue
+	var names []string
+	for _, p := range g.Paths() {
+		if g.fresh[p] {
+			names = append(names, filePath(p))
 		}
-		f, err := root.Open(g.path(filesDir, p))
+		if g.views[p] {
+			names = append(names, viewPath(p))
+		}
+	}
+	for _, name := range names {
+		f, err := root.Open(g.path(name))
 		if err != nil {
 			return err
 		}
@@ -307,5 +511,5 @@ func (g *staged) sync() error {
 			}
 		}
 	}
-	return g.store.syncDir(genDir)
+	return g.store.syncDir(engine.GenerationsDir)
 }

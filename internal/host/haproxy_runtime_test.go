@@ -5,62 +5,98 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// nodes are HTTP servers that say that they are well, and who they are otherwise.
-type nodes struct {
-	health, traffic []netip.AddrPort
+// nodeAt is the i-th node, of which the cluster says that it is well or not.
+func nodeAt(t testing.TB, i int, status string) lb.Node {
+	t.Helper()
+	n := silentNode(i)
+	says(t, netip.AddrPortFrom(n.IPv4, engine.KubeProxyPort), "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+	return n
 }
 
-// well says that a node is.
-func well(t testing.TB) netip.AddrPort {
-	return sayer(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+// silentNode is one that does not answer whether it is well.
+func silentNode(i int) lb.Node {
+	return lb.Node{Name: fmt.Sprint("node", i), IPv4: netip.AddrFrom4([4]byte{198, 51, 100, byte(140 + i)})}
 }
 
-// several nodes are well.
-func several(t testing.TB, count int) (all nodes) {
+// checked are web and api, whose nodes are checked as the cluster says.
+type checked struct {
+	*box
+	web, api *lb.Service
+}
+
+func newChecked(t *testing.T) *checked {
+	t.Helper()
+	b := newHAProxyBox(t)
+	c := &checked{box: b}
+	for name, s := range map[string]**lb.Service{"web": &c.web, "api": &c.api} {
+		id, err := lb.NewID("default", name, "uid-"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := public(t)
+		*s = &lb.Service{
+			ID: id, IPv4: lb.Family{Targets: lb.Targets{All: true}, Clients: lb.Clients{Everybody: true}},
+			Frontends: []lb.Frontend{{
+				Listener: lb.Listener{Address: at.Addr(), Port: at.Port(), Protocol: lb.TCP}, NodePort: uint16(30000 + lastNodePort.Add(1)),
+				Settings: lb.Settings{
+					Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, Retries: 2, ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute,
+					HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Interval: 100 * time.Millisecond, Timeout: time.Second, Rise: 1, Fall: 1},
+				},
+			}},
+		}
+	}
+	c.web.Frontends[0].Settings.Algorithm = lb.SourceHash
+	return c
+}
+
+// answers is a node that says a text at the nodePorts of both.
+func (c *checked) answers(n lb.Node, text string) lb.Node {
+	c.Helper()
+	for _, s := range []*lb.Service{c.web, c.api} {
+		says(c, netip.AddrPortFrom(n.IPv4, s.Frontends[0].NodePort), text)
+	}
+	return n
+}
+
+// several nodes are well, and say who they are.
+func (c *checked) several(count int) (all []lb.Node) {
+	c.Helper()
 	for i := range count {
-		all.health, all.traffic = append(all.health, well(t)), append(all.traffic, sayer(t, fmt.Sprint("node", i)))
+		all = append(all, c.answers(nodeAt(c, i, "200 OK"), fmt.Sprint("node", i)))
 	}
 	return all
 }
 
-// checkedSet carries web and api to some of the nodes, as the renderer would.
-func checkedSet(t testing.TB, web, api netip.AddrPort, all nodes, which ...int) *fileset.Set {
-	t.Helper()
-	main := "defaults external-lb\n    mode tcp\n    timeout connect 1s\n    timeout client 10s\n    timeout server 10s\n" +
-		"backend checks\n    option httpchk\n    http-check send meth GET uri /healthz\n    http-check expect status 200\n    timeout check 1s\n" +
-		"    default-server check inter 100ms rise 1 fall 1\n"
-	servers := ""
+// carry both on some nodes.
+func (c *checked) carry(all []lb.Node, which ...int) Outcome {
+	c.Helper()
+	cfg := &lb.Config{Services: []*lb.Service{c.api, c.web}}
 	for _, i := range which {
-		main += fmt.Sprintf("    server node%d %s\n", i, all.health[i])
-		servers += fmt.Sprintf("    server node%d %s id %d track checks/node%d\n", i, all.traffic[i], 100+i, i)
+		cfg.Nodes = append(cfg.Nodes, all[i])
 	}
-	for i := range 2 {
-		main += fmt.Sprintf("    server spare_%d 0.0.0.0:1 disabled\n", i)
-	}
-	mainFile, err := fileset.NewFile("main.conf", []byte(main))
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := func(name string, at netip.AddrPort) fileset.File {
-		text := fmt.Sprintf("# %[1]s\nlisten %[1]s\n    bind %[2]s\n    balance source\n    hash-type consistent\n%[3]s", name, at, servers)
-		text = strings.Replace(text, "    balance source\n    hash-type consistent\n", "    balance roundrobin\n", strings.Count(name, "api"))
-		return fragment(t, name, text, at)
-	}
-	s, err := fileset.New(mainFile, listen("web", web), listen("api", api))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return c.send(cfg)
 }
 
-// heardAt is who answers there.
+// at is where clients find the api.
+func (c *checked) at() netip.AddrPort {
+	l := c.api.Frontends[0].Listener
+	return netip.AddrPortFrom(l.Address, l.Port)
+}
+
+// heard is who answers there.
+func (c *checked) heard() string { return heardAt(c.at()) }
+
 func heardAt(at netip.AddrPort) string {
 	seen := map[string]bool{}
 	for range 40 {
@@ -70,12 +106,10 @@ func heardAt(at netip.AddrPort) string {
 }
 
 func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
-	b := newHAProxyBox(t)
-	all := several(t, 5)
-	web, api := local(t), local(t)
-	heard := func() string { return heardAt(api) }
-	b.apply(checkedSet(t, web, api, all, 0, 1))
-	said, err := b.agent.haproxy().ask(t.Context())
+	c := newChecked(t)
+	all := c.several(7)
+	c.carry(all, 0, 1)
+	said, err := c.haproxy().Ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,65 +121,51 @@ func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
 		{[]int{0, 1, 2}, false, "node0 node1 node2"}, // by a spare check
 		{[]int{0, 2}, false, "node0 node2"},
 		{[]int{2}, false, "node2"},
-		{[]int{0, 2}, false, "node0 node2"},                   // by the check that it had
-		{[]int{0, 2, 3}, false, "node0 node2 node3"},          // by the second spare one
-		{[]int{0, 2, 3, 4}, true, "node0 node2 node3 node4"},  // no spare check is left
-		{[]int{1, 2, 3, 4}, false, "node1 node2 node3 node4"}, // and now there is
-		{nil, false, ""},
-		{[]int{1}, false, "node1"},
+		{[]int{0, 2}, false, "node0 node2"},                                     // by the check that it had
+		{[]int{0, 2, 3, 4, 5}, false, "node0 node2 node3 node4 node5"},          // by the other spare ones
+		{[]int{0, 2, 3, 4, 5, 6}, true, "node0 node2 node3 node4 node5 node6"},  // no spare check is left
+		{[]int{1, 2, 3, 4, 5, 6}, false, "node1 node2 node3 node4 node5 node6"}, // and now there is
+		{nil, true, ""},
+		{[]int{1}, true, "node1"},
 	} {
-		out := b.apply(checkedSet(t, web, api, all, step.nodes...))
+		out := c.carry(all, step.nodes...)
 		if out.Reloaded != step.reload {
 			t.Errorf("%v: reloaded: %t", step.nodes, out.Reloaded)
 		}
-		b.eventually(fmt.Sprintf("%v carry", step.nodes), func() bool { return heard() == step.want })
-		if now, err := b.agent.haproxy().ask(t.Context()); err != nil || (now.pid == said.pid) == step.reload {
-			t.Errorf("%v: the worker changed: %t, %v", step.nodes, now.pid != said.pid, err)
+		c.eventually(fmt.Sprintf("%v carry", step.nodes), func() bool { return c.heard() == step.want })
+		if now, err := c.haproxy().Ask(t.Context()); err != nil || (now.PID == said.PID) == step.reload {
+			t.Errorf("%v: the worker changed: %t, %v", step.nodes, now.PID != said.PID, err)
 		} else {
 			said = now
 		}
 	}
 	// What is on disk says the same: a restart serves it.
-	b.stop()
-	b.start()
-	if got := heard(); got != "node1" {
-		t.Errorf("after a restart: %q", got)
-	}
+	c.carry(all, 1, 2)
+	c.stop()
+	c.start()
+	c.eventually("after a restart", func() bool { return c.heard() == "node1 node2" })
 }
 
 // A weight changes without a reload, also that of a node that came while HAProxy ran.
 func TestHAProxy_WeightsChangeWithoutAReload(t *testing.T) {
-	b := newHAProxyBox(t)
-	all := several(t, 2)
-	web, api := local(t), local(t)
-	weighed := func(weight string, which ...int) *fileset.Set {
-		set := checkedSet(t, web, api, all, which...)
-		var files []fileset.File
-		for f := range set.All() {
-			if strings.HasSuffix(f.Path, "api.conf") {
-				text := strings.ReplaceAll(string(f.Data), " id 101 track", weight+" track")
-				f = fragment(t, "api", text, api)
-			}
-			files = append(files, f)
-		}
-		out, err := fileset.New(files...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
+	c := newChecked(t)
+	all := c.several(2)
+	weighed := func(targets ...lb.Target) Outcome {
+		c.api = changed(c.api, func(s *lb.Service) { s.IPv4.Targets = lb.Targets{Nodes: targets} })
+		return c.carry(all, 0, 1)
 	}
-	b.apply(weighed("", 0))
+	weighed(lb.Target{Node: "node0"})
 	for _, step := range []struct {
-		weight string
+		weight uint16
 		want   int // of 40 connections on the second node
-	}{{"", 20}, {" weight 3", 30}, {" weight 7", 35}, {"", 20}} {
-		if out := b.apply(weighed(step.weight, 0, 1)); out.Reloaded {
-			t.Errorf("weight %q: reloaded", step.weight)
+	}{{1, 20}, {3, 30}, {7, 35}, {1, 20}} {
+		if out := weighed(lb.Target{Node: "node0"}, lb.Target{Node: "node1", Weight: step.weight}); out.Reloaded {
+			t.Errorf("weight %d: reloaded", step.weight)
 		}
-		b.eventually(fmt.Sprintf("%q spreads", step.weight), func() bool {
+		c.eventually(fmt.Sprintf("%d spreads", step.weight), func() bool {
 			got := 0
 			for range 40 {
-				if hear(api) == "node1" {
+				if hear(c.at()) == "node1" {
 					got++
 				}
 			}
@@ -156,130 +176,117 @@ func TestHAProxy_WeightsChangeWithoutAReload(t *testing.T) {
 
 // A node that is ill gets nothing, also if it came while HAProxy ran.
 func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
-	b := newHAProxyBox(t)
-	ill := sayer(t, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-	all := nodes{health: []netip.AddrPort{well(t), ill}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
-	web, api := local(t), local(t)
-	b.apply(checkedSet(t, web, api, all, 0))
-	if out := b.apply(checkedSet(t, web, api, all, 0, 1)); out.Reloaded {
+	c := newChecked(t)
+	all := append(c.several(1), c.answers(nodeAt(t, 1, "503 Service Unavailable"), "node1"))
+	c.carry(all, 0)
+	if out := c.carry(all, 0, 1); out.Reloaded {
 		t.Error("reloaded")
 	}
-	b.eventually("the node that is ill gets nothing", func() bool {
-		for range 20 {
-			if hear(api) != "node0" {
-				return false
-			}
-		}
-		return true
-	})
+	c.eventually("the node that is ill gets nothing", func() bool { return c.heard() == "node0" })
 }
 
 func TestHAProxy_SaysThatEveryNodeFailsItsCheck(t *testing.T) {
-	b := newHAProxyBox(t)
-	silent := local(t) // nothing listens there, as behind a firewall
-	all := nodes{health: []netip.AddrPort{silent, well(t)}, traffic: []netip.AddrPort{sayer(t, "node0"), sayer(t, "node1")}}
-	web, api := local(t), local(t)
-	b.apply(checkedSet(t, web, api, all, 0))
-	b.eventually("it is told", func() bool {
-		return strings.Contains(b.status().Message, fmt.Sprintf("every node fails its health check on port %d", silent.Port()))
+	c := newChecked(t)
+	all := []lb.Node{c.answers(silentNode(0), "node0"), c.answers(nodeAt(t, 1, "200 OK"), "node1")} // the first as behind a firewall
+	c.carry(all, 0)
+	c.eventually("it is told", func() bool {
+		return strings.Contains(c.status().message, "every node fails its health check on port 10256")
 	})
-	b.apply(checkedSet(t, web, api, all, 0, 1))
-	b.eventually("one node is well", func() bool { return b.status().Message == "" })
+	c.carry(all, 0, 1)
+	c.eventually("one node is well", func() bool { return c.status().message == "" })
 }
 
 // A machine gets another name, and another machine the name of one that left: who asks
 // how they are goes with the address.
 func TestHAProxy_NodesThatAreNotWhoTheyWere(t *testing.T) {
 	t.Run("renamed", func(t *testing.T) {
-		b, all, web, api := newHAProxyBox(t), several(t, 4), local(t), local(t)
-		all.health[3], all.traffic[3] = all.health[1], all.traffic[1]
+		c := newChecked(t)
+		all := c.several(2)
+		all = append(all, lb.Node{Name: "node3", IPv4: all[1].IPv4})
 		for _, step := range []struct {
 			nodes []int
 			want  string
-		}{{[]int{0, 1}, "node0 node1"}, {[]int{0, 3}, "node0 node1"}, {[]int{3}, "node1"}} {
-			b.apply(checkedSet(t, web, api, all, step.nodes...))
-			b.eventually(fmt.Sprint(step.nodes, " carry it"), func() bool { return heardAt(api) == step.want })
+		}{{[]int{0, 1}, "node0 node1"}, {[]int{0, 2}, "node0 node1"}, {[]int{2}, "node1"}} {
+			c.carry(all, step.nodes...)
+			c.eventually(fmt.Sprint(step.nodes, " carry it"), func() bool { return c.heard() == step.want })
 		}
 	})
 	t.Run("back at another address", func(t *testing.T) {
-		b, all, web, api := newHAProxyBox(t), several(t, 2), local(t), local(t)
-		b.apply(checkedSet(t, web, api, all, 0, 1))
-		b.apply(checkedSet(t, web, api, all, 0))
-		all.health[1], all.traffic[1] = well(t), sayer(t, "node1 anew")
-		both := func(webNodes, apiNodes []int) {
-			t.Helper()
-			var files []fileset.File
-			for path, of := range map[string][]int{"main.conf": {0, 1}, "services/web.conf": webNodes, "services/api.conf": apiNodes} {
-				f, ok := checkedSet(t, web, api, all, of...).Get(path)
-				if !ok {
-					t.Fatal(path)
-				}
-				files = append(files, f)
-			}
-			set, err := fileset.New(files...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.apply(set)
+		c := newChecked(t)
+		all := c.several(2)
+		c.carry(all, 0, 1)
+		c.carry(all, 0)
+		all[1] = c.answers(nodeAt(t, 2, "200 OK"), "node1 anew")
+		all[1].Name = "node1"
+		for _, node := range []string{"node0", "node1"} {
+			c.api = changed(c.api, func(s *lb.Service) { s.IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: node}}} })
+			c.carry(all, 0, 1)
 		}
-		both([]int{0, 1}, []int{0})
-		both([]int{0, 1}, []int{1})
-		b.eventually("it carries", func() bool { return heardAt(api) == "node1 anew" })
+		c.eventually("it carries", func() bool { return c.heard() == "node1 anew" })
 	})
 }
 
 // Connections to a node that goes live on; it gets no new ones.
 func TestHAProxy_ANodeThatGoesKeepsItsConnections(t *testing.T) {
-	b := newHAProxyBox(t)
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	c := newChecked(t)
+	silent, err := net.Listen("tcp", netip.AddrPortFrom(silentNode(0).IPv4, c.api.Frontends[0].NodePort).String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	all := nodes{health: []netip.AddrPort{well(t), well(t)}, traffic: []netip.AddrPort{netip.MustParseAddrPort(silent.Addr().String()), sayer(t, "node1")}}
-	web, api := local(t), local(t)
-	b.apply(checkedSet(t, web, api, all, 0))
-	c := standingAt(t, api, silent)
-	if out := b.apply(checkedSet(t, web, api, all, 1)); out.Reloaded {
+	all := []lb.Node{nodeAt(t, 0, "200 OK"), c.answers(nodeAt(t, 1, "200 OK"), "node1")}
+	c.carry(all, 0)
+	stands := standingAt(t, c.at(), silent)
+	if out := c.carry(all, 1); out.Reloaded {
 		t.Error("reloaded")
 	}
-	c.lives(t)
-	b.says(api, "node1")
+	stands.lives(t)
+	c.says(c.at(), "node1")
 	// It comes back while its old server is still there: a reload sorts that out.
-	b.apply(checkedSet(t, web, api, all, 0, 1))
+	c.carry(all, 0, 1)
 }
 
-func TestServerChanges(t *testing.T) {
-	const before = "# a\nlisten a\n    bind 192.0.2.1:80\n    server n1 10.0.0.1:30080 track c/n1\n    server n2 10.0.0.2:30080\n"
-	for name, c := range map[string]struct {
-		after string
-		ok    bool
-		want  string // gone, appeared, and weights that changed
-	}{
-		"same":             {before, true, "0 0"},
-		"one less":         {strings.Replace(before, "    server n2 10.0.0.2:30080\n", "", 1), true, "1 0"},
-		"another weight":   {strings.Replace(before, "10.0.0.1:30080", "10.0.0.1:30080 weight 3", 1), true, "0 0 3"},
-		"another address":  {strings.Replace(before, "10.0.0.2", "10.0.0.3", 1), false, ""},
-		"other parameters": {strings.Replace(before, "10.0.0.2:30080", "10.0.0.2:30080 maxconn 1", 1), false, ""},
-		"another node":     {strings.Replace(before, "n2 10.0.0.2", "n3 10.0.0.3", 1), true, "1 1"},
-		"another port":     {strings.Replace(before, "192.0.2.1:80", "192.0.2.1:81", 1), false, ""},
-		"another proxy":    {before + "listen b\n    bind 192.0.2.1:81\n", false, ""},
-		"a setting":        {before + "    retries 1\n", false, ""},
-	} {
-		changes, err := serverChanges([]byte(before), []byte(c.after))
-		if (err == nil) != c.ok {
-			t.Errorf("%s: %v", name, err)
-			continue
+// What the owner's templates make of a node, nobody knows: HAProxy reads its file.
+func TestHAProxy_TemplatesOfTheOwnersTakeAReload(t *testing.T) {
+	c := newChecked(t)
+	all := c.several(2)
+	c.carry(all, 0)
+	dir := t.TempDir()
+	c.agent.settings.Templates = dir
+	if err := os.Mkdir(filepath.Join(dir, "haproxy"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../templates/haproxy/listen.conf.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "haproxy", "listen.conf.tmpl"), strings.Replace(string(text), "{{$parameters}}", "{{$parameters}} slowstart 1ms", 1))
+	for _, which := range [][]int{{0}, {0, 1}} {
+		if out := c.carry(all, which...); !out.Reloaded {
+			t.Errorf("%v: not reloaded", which)
 		}
-		gone, appeared, weights := 0, 0, ""
-		for _, change := range changes {
-			gone, appeared = gone+len(change.gone), appeared+len(change.appeared)
-			for _, s := range change.weighed {
-				weights += " " + s.weight()
-			}
+		c.eventually(fmt.Sprint(which, " carry"), func() bool { return c.heard() == strings.Repeat("node0", 1)+strings.Repeat(" node1", len(which)-1) })
+	}
+}
+
+// What a daemon goes by is held against what was made, as its files are.
+func TestHAProxy_TamperingWithWhatIsKnownShows(t *testing.T) {
+	c := newChecked(t)
+	all := c.several(1)
+	c.carry(all, 0)
+	kept := func() string {
+		files, err := os.Readlink(filepath.Join(c.unit.dir, engine.LiveLink))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got := fmt.Sprint(gone, " ", appeared, weights); c.ok && got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
+		return filepath.Join(c.unit.dir, filepath.Dir(files), viewPath(engine.MainPath))
+	}
+	put(t, kept(), "null")
+	if c.status().proved {
+		t.Error("it does not show")
+	}
+	c.carry(all, 0)
+	if text, err := os.ReadFile(kept()); err != nil || string(text) == "null" {
+		t.Errorf("%s, %v", text, err)
 	}
 }

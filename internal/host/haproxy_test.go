@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -29,9 +32,9 @@ defaults
 func newHAProxyBox(t *testing.T) *box {
 	t.Helper()
 	b := &box{T: t, dir: t.TempDir(), settings: haproxySettings}
-	b.agent = b.newAgent(t.TempDir())
+	b.take(b.newAgent(t.TempDir()))
 	b.write("haproxy.cfg", []byte(haproxyConf))
-	b.command = []string{"haproxy", "-W", "-f", b.in("haproxy.cfg"), "-f", b.agent.haproxy().live(), "-p", b.in("pid")}
+	b.command = []string{"haproxy", "-W", "-f", b.in("haproxy.cfg"), "-f", b.haproxy().Live(), "-p", b.in("pid")}
 	b.boot()
 	return b
 }
@@ -49,8 +52,7 @@ haproxy:
 `, root, b.in("haproxy.cfg"), b.in("pid"))
 }
 
-// haproxy of an Agent.
-func (a *Agent) haproxy() *haproxy { return a.daemon.(*haproxy) }
+func (b *box) haproxy() *haproxy.Daemon { return b.unit.daemon.(*haproxy.Daemon) }
 
 // carried is a fragment that carries to somebody who says a text.
 func carried(t testing.TB, name, text string, at netip.AddrPort) fileset.File {
@@ -116,7 +118,7 @@ func TestHAProxy_ApplyProvesWhatIsLive(t *testing.T) {
 	}
 	b.says(web, "two")
 	b.says(dns, "")
-	if v := b.status().EngineVersion; !strings.HasPrefix(v, "haproxy/2.") {
+	if v := b.status().version; !strings.HasPrefix(v, "haproxy/2.") {
 		t.Errorf("engine version %q", v)
 	}
 	if out = b.apply(want); out.Reloaded {
@@ -135,11 +137,11 @@ func TestHAProxy_RefusedFragmentsAreLeftOutAndTheOthersGoLive(t *testing.T) {
 		fragment(t, "c-bad", "listen c\n    bind 127.0.0.1:1\n    balance sometimes\n"))
 	for round := range 2 {
 		out := b.apply(all)
-		if diff := cmp.Diff([]string{"services/a-bad.conf", "services/c-bad.conf"}, refusedPaths(out)); diff != "" {
+		if diff := cmp.Diff([]string{"services/a-bad.conf", "services/c-bad.conf"}, out.paths()); diff != "" {
 			t.Fatal(diff)
 		}
 		for i, word := range []string{"lissen", "balance"} {
-			if reason := out.Refused[i].Reason; !strings.Contains(reason, word) || strings.Contains(reason, b.agent.dir) {
+			if reason := out.Refused[i].Reason; !strings.Contains(reason, word) || strings.Contains(reason, b.unit.dir) {
 				t.Errorf("reason %q: want HAProxy's words on %s", reason, word)
 			}
 		}
@@ -158,7 +160,7 @@ func TestHAProxy_WhatCannotBeBoundIsFoundBeforeTheReload(t *testing.T) {
 		carried(t, "here", "here", at),
 		carried(t, "taken", "x", taken),
 		carried(t, "absent", "x", netip.MustParseAddrPort("192.0.2.9:80"))))
-	if diff := cmp.Diff([]string{"services/absent.conf", "services/taken.conf"}, refusedPaths(out)); diff != "" {
+	if diff := cmp.Diff([]string{"services/absent.conf", "services/taken.conf"}, out.paths()); diff != "" {
 		t.Fatal(diff)
 	}
 	if !strings.Contains(out.Refused[0].Reason, "is not on this host") || !strings.Contains(out.Refused[1].Reason, "is taken by host.test") {
@@ -174,7 +176,7 @@ func TestHAProxy_ABrokenConfigurationOfTheOwnersIsNotLoaded(t *testing.T) {
 	at := local(t)
 	before := b.apply(haproxySet(t, carried(t, "web", "one", at)))
 	b.write("haproxy.cfg", []byte(haproxyConf+"nonsense\n"))
-	e := b.fails(CodeRolledBack, b.delivery(haproxySet(t, carried(t, "web", "two", at))))
+	e := b.fails(CodeRolledBack, b.order(haproxySet(t, carried(t, "web", "two", at))))
 	if !strings.Contains(e.Message, "nonsense") || !strings.Contains(e.Message, b.in("haproxy.cfg")) {
 		t.Errorf("message: %s", e.Message)
 	}
@@ -190,14 +192,13 @@ func TestHAProxy_TamperingShows(t *testing.T) {
 	at := local(t)
 	want := haproxySet(t, carried(t, "web", "one", at))
 	b.apply(want)
-	own := b.agent.haproxy().live()
+	own := b.haproxy().Live()
 	text, err := os.ReadFile(own)
 	if err != nil {
 		t.Fatal(err)
 	}
 	put(t, own, strings.Replace(string(text), "mode tcp", "mode http", 1))
-	st := b.status()
-	if st.Files.Digest() == want.Digest() {
+	if b.status().proved {
 		t.Fatal("the status does not tell that HAProxy's file was changed")
 	}
 	b.apply(want)
@@ -243,35 +244,35 @@ func TestHAProxy_OldWorkersAreCounted(t *testing.T) {
 	b.apply(haproxySet(t, fragment(t, "web", carriedText("web", to, at), at)))
 	c := standingAt(t, at, silent)
 	b.apply(haproxySet(t, carried(t, "other", "x", local(t)), fragment(t, "web", carriedText("web", to, at), at)))
-	if n := b.status().OldWorkers; n != 1 {
+	if n := b.status().oldWorkers; n != 1 {
 		t.Errorf("%d old workers, want 1", n)
 	}
 	c.lives(t)
 	c.near.Close()
-	b.eventually("the old worker ends", func() bool { return b.status().OldWorkers == 0 })
+	b.eventually("the old worker ends", func() bool { return b.status().oldWorkers == 0 })
 }
 
 func TestHAProxy_SaysWhyItProvesNothing(t *testing.T) {
 	b := newHAProxyBox(t)
 	b.stop()
-	if m := b.status().Message; !strings.HasPrefix(m, "HAProxy does not run: start it") {
+	if m := b.status().message; !strings.HasPrefix(m, "HAProxy does not run: start it") {
 		t.Errorf("stopped: %q", m)
 	}
 	b.command = append(b.command[:4:4], "-p", b.in("pid")) // without what is delivered
 	b.write("haproxy.cfg", fmt.Appendf([]byte(haproxyConf), "listen own\n    bind %s\n", local(t)))
 	b.startUnasked()
 	b.eventually("it is told apart", func() bool {
-		m := b.status().Message
+		m := b.status().message
 		return strings.Contains(m, "HAProxy runs, but without external-lb's configuration")
 	})
 }
 
 func TestHAProxy_Install(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
-		options := InstallOptions{Engine: EngineHAProxy, AuthorizedKeys: []string{aKey}}
-		want := map[string]StepResult{
-			"packages": StepPresent, "directory": StepDone, "settings": StepDone, "user": StepDone, "first configuration": StepDone,
-			"include": StepDone, "sudo rights": StepDone, "authorized keys": StepDone, "haproxy": StepWarning,
+		options := InstallOptions{Engine: "haproxy", AuthorizedKeys: []string{aKey}}
+		want := map[string]engine.StepResult{
+			"packages": engine.StepPresent, "directory": engine.StepDone, "settings": engine.StepDone, "user": engine.StepDone, "first configuration": engine.StepDone,
+			"include": engine.StepDone, "sudo rights": engine.StepDone, "authorized keys": engine.StepDone, "haproxy": engine.StepWarning, "first model": engine.StepDone, "agent": engine.StepWarning,
 		}
 		if diff := cmp.Diff(want, install(t, options)); diff != "" {
 			t.Error(diff)
@@ -280,7 +281,7 @@ func TestHAProxy_Install(t *testing.T) {
 			haproxy -W -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg $EXTRAOPTS >/dev/null 2>&1 </dev/null`
 		run(t, "sh", "-ec", start)
 		for name, result := range install(t, options) {
-			if result != StepPresent {
+			if result != engine.StepPresent && name != "agent" { // no systemd runs there
 				t.Errorf("a second time: %s is %s", name, result)
 			}
 		}
@@ -288,21 +289,13 @@ func TestHAProxy_Install(t *testing.T) {
 		at := local(t)
 		status := run(t, "su", account, "-c", "sudo -n haproxy -c -f /etc/haproxy/haproxy.cfg -f /var/lib/external-lb/haproxy/live/haproxy.cfg && sudo -n pkill -USR2 -F /run/haproxy.pid && ! sudo -n true 2>/dev/null")
 		t.Log(status)
-		s, err := LoadSettings(SettingsPath)
+		s, err := LoadSettings(SettingsPath, &engines.Table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		agent, err := NewAgent(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		set := haproxySet(t, carried(t, "web", "one", at))
-		_, err = agent.Apply(t.Context(), Delivery{
-			Epoch: Epoch{1, 1, 1}, Base: fileset.Manifest{}.Digest(), Change: fileset.Diff(fileset.Manifest{}, set), Want: set.Digest(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := &box{T: t}
+		b.take(agentOf(t, s))
+		b.apply(haproxySet(t, carried(t, "web", "one", at)))
 		if got := hear(at); got != "one" {
 			t.Errorf("%s says %q", at, got)
 		}
@@ -312,7 +305,7 @@ func TestHAProxy_Install(t *testing.T) {
 func TestHAProxy_InstallKeepsTheOptionsOfItsOwner(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
 		put(t, "/etc/default/haproxy", "CONFIG=/etc/haproxy/haproxy.cfg\nEXTRAOPTS='-de -m 512'\n# the end\n")
-		install(t, InstallOptions{Engine: EngineHAProxy, AuthorizedKeys: []string{aKey}})
+		install(t, InstallOptions{Engine: "haproxy", AuthorizedKeys: []string{aKey}})
 		text, err := os.ReadFile("/etc/default/haproxy")
 		if err != nil {
 			t.Fatal(err)

@@ -12,43 +12,36 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
 // InstallOptions say how a machine is to be prepared.
 type InstallOptions struct {
-	// Engine is nginx, haproxy or lvs; default: what the machine's settings say, or nginx.
+	// Engine is one of the table; default: what the machine's settings say, or the first.
 	Engine string
 	// AuthorizedKeys may deliver: each is a public key, or the name of a file with
 	// public keys, one a line.
 	AuthorizedKeys []string
 	// Command is this program, which the keys run; default /usr/local/bin/external-lb.
 	Command string
-	// VRRP lets keepalived move the addresses between this machine and others.
+	// VRRP lets addresses move between this machine and others.
 	VRRP bool
 	// NonlocalBind lets the daemon listen on addresses that the machine does not have
 	// (yet), with a sysctl. VRRP needs it.
 	NonlocalBind bool
+	// Admit says what a machine that is prepared for the first time may carry. Later, its
+	// settings are the administrator's.
+	Admit admit.Rules
 	// DryRun changes nothing and says what would be done.
 	DryRun bool
 }
 
-// StepResult is what became of a Step.
-type StepResult string
-
-// The results.
-const (
-	StepPresent StepResult = "present" // was there already
-	StepDone    StepResult = "done"
-	StepWould   StepResult = "would do" // in a dry run
-	StepWarning StepResult = "warning"  // nothing done; Detail says what the administrator may want to do
-	StepFailed  StepResult = "failed"   // and the error says why
-)
-
 // Step is one thing that a machine needs.
 type Step struct {
 	Name   string
-	Result StepResult
+	Result engine.StepResult
 	Detail string // what it is, or what to do
 }
 
@@ -57,18 +50,18 @@ const account = "external-lb"
 
 // Install prepares this machine for deliveries; it must run as root. A second
 // time it changes nothing. It returns the steps up to the one that failed.
-func Install(ctx context.Context, o InstallOptions) ([]Step, error) {
+func Install(ctx context.Context, o InstallOptions, t *engine.Table) ([]Step, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("preparing a machine takes root: run it with sudo")
 	}
-	setDefault(&o.Command, "/usr/local/bin/external-lb")
-	if !filepath.IsAbs(o.Command) || !plainPath(o.Command) {
+	engine.SetDefault(&o.Command, "/usr/local/bin/external-lb")
+	if !filepath.IsAbs(o.Command) || !engine.PlainPath(o.Command) {
 		return nil, fmt.Errorf("command %q: want an absolute path of letters, digits and /._-", o.Command)
 	}
-	in := &installer{InstallOptions: o, run: machine{}, settingsPath: SettingsPath}
+	in := &installer{InstallOptions: o, Runner: engine.Machine{}, table: t, settingsPath: SettingsPath}
 	for _, step := range []func(context.Context) error{
 		in.packages, in.settingsFile, in.user, in.directories, in.daemonFiles, in.firstGeneration, in.daemonIncludes,
-		in.sudoers, in.keys, in.sysctl, in.daemonLoads, in.wildcards,
+		in.sudoers, in.keys, in.sysctl, in.daemonLoads, in.agent, in.wildcards,
 	} {
 		if err := step(ctx); err != nil {
 			return in.steps, err
@@ -80,22 +73,33 @@ func Install(ctx context.Context, o InstallOptions) ([]Step, error) {
 // installer prepares a machine step by step; each uses what those before found.
 type installer struct {
 	InstallOptions
-	run          runner
+	engine.Runner
+	table        *engine.Table
 	steps        []Step
 	settingsPath string
 
 	settings Settings // of root
-	parts    []*part  // the daemon that carries the traffic; and keepalived, with VRRP
+	parts    []*part  // a daemon each, in the order of deliveries
 	uid, gid int      // of the account; -1 in a dry run that would create it
 	home     string   // of the account
 }
 
 // part of a machine: a daemon and what is delivered to it.
 type part struct {
-	agent    *Agent // with the settings of root
-	preparer preparer
-	changed  bool // the daemon must load something
+	*installer
+	engine.Installer
+	unit    *unit // with the settings of root
+	changed bool  // the daemon must load something
 }
+
+// Account that deliveries are made by.
+func (p *part) Account() (uid, gid int) { return p.uid, p.gid }
+
+// Change notes that the daemon must load something.
+func (p *part) Change() { p.changed = true }
+
+// Changed reports whether the daemon must load something.
+func (p *part) Changed() bool { return p.changed }
 
 // each part in its turn.
 func (in *installer) each(do func(p *part) error) error {
@@ -107,19 +111,10 @@ func (in *installer) each(do func(p *part) error) error {
 	return nil
 }
 
-// preparer does what differs by engine.
-type preparer interface {
-	programs() []program                                    // that must be installed
-	read(ctx context.Context) (missing []string, err error) // reads the owner's configuration, which must be sound
-	found() string                                          // what programs and read have found, in words
-	settings() string                                       // lines of the machine's settings that are not the defaults
-	files() error                                           // makes those that stand between the daemon and the deliveries
-	include(ctx context.Context) error                      // lets the owner's daemon read what is delivered
-	load(ctx context.Context) error                         // lets the daemon read all that once, if it runs, and wants the proof
+// commonPrograms are needed whatever the daemon is.
+var commonPrograms = []engine.Program{
+	{Path: "sudo", Package: "sudo"}, {Path: "/usr/sbin/visudo", Package: "sudo"}, {Path: "/usr/sbin/sshd", Package: "openssh-server"}, {Path: "/usr/sbin/useradd", Package: "passwd"},
 }
-
-// program that a package brings.
-type program struct{ path, pkg string }
 
 // packages finds what must be installed before, and reads the owner's configuration.
 func (in *installer) packages(ctx context.Context) error {
@@ -128,58 +123,64 @@ func (in *installer) packages(ctx context.Context) error {
 		return in.fail(name, err)
 	}
 	var missing []string
-	needs := []program{{"sudo", "sudo"}, {"/usr/sbin/visudo", "sudo"}, {"/usr/sbin/sshd", "openssh-server"}, {"/usr/sbin/useradd", "passwd"}}
-	var found []string
-	for _, p := range in.parts {
-		needs = append(p.preparer.programs(), needs...)
-		found = append(found, p.preparer.found())
-	}
-	for _, need := range needs {
-		if _, err := exec.LookPath(need.path); err != nil && !slices.Contains(missing, need.pkg) {
-			missing = append(missing, need.pkg)
+	miss := func(programs ...engine.Program) {
+		for _, need := range programs {
+			if _, err := exec.LookPath(need.Path); err != nil && !slices.Contains(missing, need.Package) {
+				missing = append(missing, need.Package)
+			}
 		}
 	}
-	if !slices.Contains(missing, in.settings.Engine) {
-		err := in.each(func(p *part) error {
-			more, err := p.preparer.read(ctx)
-			missing = append(missing, more...)
-			return err
-		})
+	var found []string
+	for _, p := range slices.Backward(in.parts) {
+		miss(p.Programs()...)
+	}
+	miss(commonPrograms...)
+	for _, p := range in.parts {
+		found = append(found, p.Found())
+		if slices.Contains(missing, p.Programs()[0].Package) {
+			continue
+		}
+		more, err := p.Read(ctx)
 		if err != nil {
 			return in.fail(name, err)
 		}
+		missing = append(missing, more...)
 	}
 	if len(missing) > 0 {
 		return in.fail(name, errors.New("missing: apt-get install "+strings.Join(missing, " ")))
 	}
-	in.report(name, StepPresent, strings.Join(append(found, "sudo", "sshd"), ", "))
+	in.Report(name, engine.StepPresent, strings.Join(append(found, "sudo", "sshd"), ", "))
 	return nil
 }
 
 func (in *installer) daemonFiles(context.Context) error {
-	return in.each(func(p *part) error { return p.preparer.files() })
+	return in.each(func(p *part) error { return p.Files() })
 }
 
 func (in *installer) daemonIncludes(ctx context.Context) error {
-	return in.each(func(p *part) error { return p.preparer.include(ctx) })
+	return in.each(func(p *part) error { return p.Include(ctx) })
 }
 
 func (in *installer) daemonLoads(ctx context.Context) error {
-	return in.each(func(p *part) error { return p.preparer.load(ctx) })
+	return in.each(func(p *part) error { return p.Load(ctx) })
 }
 
 func (in *installer) firstGeneration(ctx context.Context) error {
+	a := &Agent{settings: in.settings}
+	if err := in.Step("first model", "empty, in "+in.settings.modelDir(), a.initialised(), a.initialise); err != nil {
+		return err
+	}
 	return in.each(func(p *part) error {
-		present := p.agent.initialised()
+		present := p.unit.initialised()
 		p.changed = p.changed || !present
-		return in.step("first configuration", "empty, in "+p.agent.dir, present, func() error { return p.agent.initialise(ctx) })
+		return in.Step("first configuration", "empty, in "+p.unit.dir, present, func() error { return p.unit.initialise(ctx) })
 	})
 }
 
-// loadStep lets a daemon that runs load what is live, and wants the proof.
-func (in *installer) loadStep(ctx context.Context, name string, p *part) error {
-	return in.step(name, "reload it, and have the configuration proved", false, func() error {
-		s, err := openStore(p.agent.dir)
+// Reload lets a daemon that runs load what is live, and wants the proof.
+func (p *part) Reload(ctx context.Context, name string) error {
+	return p.Step(name, "reload it, and have the configuration proved", false, func() error {
+		s, err := openStore(p.unit.dir)
 		if err != nil {
 			return err
 		}
@@ -188,7 +189,7 @@ func (in *installer) loadStep(ctx context.Context, name string, p *part) error {
 		if err != nil {
 			return err
 		}
-		return p.agent.reloadGood(ctx, s, st.Good)
+		return p.unit.reloadGood(ctx, s, st.Good)
 	})
 }
 
@@ -202,76 +203,51 @@ func (in *installer) wildcards(context.Context) error {
 			continue
 		}
 		seen[port] = true
-		in.report("ports", StepWarning, "no Service can have this port: "+describe(l, fileset.Socket{Network: "tcp", Address: l.Address}, names[l.inode]))
+		in.Report("ports", engine.StepWarning, "no Service can have this port: "+describe(l, fileset.Socket{Network: "tcp", Address: l.Address}, names[l.inode], in.table))
 	}
 	return nil
 }
 
-// step does one thing, unless it is there already.
-func (in *installer) step(name, detail string, present bool, do func() error) error {
-	result := StepPresent
+// Step does one thing, unless it is there already.
+func (in *installer) Step(name, detail string, present bool, do func() error) error {
+	result := engine.StepPresent
 	switch {
 	case present:
 	case in.DryRun:
-		result = StepWould
+		result = engine.StepWould
 	default:
-		result = StepDone
+		result = engine.StepDone
 		if err := do(); err != nil {
-			in.report(name, StepFailed, detail)
+			in.Report(name, engine.StepFailed, detail)
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	in.report(name, result, detail)
+	in.Report(name, result, detail)
 	return nil
 }
 
-func (in *installer) report(name string, result StepResult, detail string) {
+// Report what became of a step.
+func (in *installer) Report(name string, result engine.StepResult, detail string) {
 	in.steps = append(in.steps, Step{name, result, detail})
 }
 
 // fail is a step that nothing can be done about.
 func (in *installer) fail(name string, err error) error {
-	in.report(name, StepFailed, err.Error())
+	in.Report(name, engine.StepFailed, err.Error())
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// command runs a command for its effect.
-func (in *installer) command(ctx context.Context, argv ...string) error {
-	if out, err := in.run.Run(ctx, argv); err != nil {
-		return fmt.Errorf("%s: %w: %s", argv[0], err, oneLine(out))
-	}
-	return nil
-}
-
-// file makes sure that a file has a content, and that root owns it.
-func (in *installer) file(name, path string, data []byte, mode fs.FileMode) error {
+// File makes sure that a file has a content, and that root owns it.
+func (in *installer) File(name, path string, data []byte, mode fs.FileMode) error {
 	have, err := os.ReadFile(path)
-	return in.step(name, path, err == nil && bytes.Equal(have, data), func() error { return replaceFile(path, data, mode) })
+	return in.Step(name, path, err == nil && bytes.Equal(have, data), func() error { return engine.ReplaceFile(path, data, mode) })
 }
 
-// replaceFile writes a file of root's so that it is never seen half written.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
-	dir, base := filepath.Split(path)
-	f, err := os.CreateTemp(dir, "."+base+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// link makes sure that a link leads somewhere. What is there and is no link is
+// Link makes sure that a link leads somewhere. What is there and is no link is
 // somebody else's.
-func (in *installer) link(name, path, target string) error {
+func (in *installer) Link(name, path, target string) error {
 	have, err := os.Readlink(path)
-	return in.step(name, path+" → "+target, err == nil && have == target, func() error {
+	return in.Step(name, path+" → "+target, err == nil && have == target, func() error {
 		if err == nil {
 			if err := os.Remove(path); err != nil {
 				return err
@@ -285,7 +261,7 @@ func (in *installer) link(name, path, target string) error {
 func (in *installer) directory(path string, mode fs.FileMode, uid, gid int) error {
 	info, err := os.Stat(path)
 	present := err == nil && info.IsDir() && info.Mode().Perm() == mode && ownedBy(info, uid, gid)
-	return in.step("directory", path, present, func() error {
+	return in.Step("directory", path, present, func() error {
 		return errors.Join(os.MkdirAll(path, mode), os.Chmod(path, mode), os.Chown(path, uid, gid))
 	})
 }

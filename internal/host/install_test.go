@@ -2,11 +2,14 @@ package host
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -54,13 +59,13 @@ const (
 	otherKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0ewbcqW2ofUMPPIsaKQ3iXUWGy0xsfVJ4mYpMpnuuj"
 )
 
-func install(t *testing.T, o InstallOptions) map[string]StepResult {
+func install(t *testing.T, o InstallOptions) map[string]engine.StepResult {
 	t.Helper()
-	steps, err := Install(t.Context(), o)
-	results := map[string]StepResult{}
+	steps, err := Install(t.Context(), o, &engines.Table)
+	results := map[string]engine.StepResult{}
 	for _, s := range steps {
 		t.Logf("%-10s %-20s %s", s.Result, s.Name, s.Detail)
-		if results[s.Name] != StepDone {
+		if results[s.Name] != engine.StepDone {
 			results[s.Name] = s.Result
 		}
 	}
@@ -102,7 +107,7 @@ func TestInstall(t *testing.T) {
 		startDaemon(t)
 
 		for name, result := range install(t, options) {
-			if result == StepDone || result == StepFailed {
+			if result == engine.StepDone || result == engine.StepFailed {
 				t.Errorf("dry run: %s is %s", name, result)
 			}
 		}
@@ -111,17 +116,17 @@ func TestInstall(t *testing.T) {
 		}
 
 		options.DryRun = false
-		want := map[string]StepResult{
-			"packages": StepPresent, "directory": StepDone, "settings": StepDone, "user": StepDone, "check configuration": StepDone,
-			"include file": StepDone, "certificates": StepDone, "first configuration": StepDone, "include": StepDone, "sudo rights": StepDone,
-			"authorized keys": StepDone, "sysctl": StepDone, "nginx": StepDone, "ports": StepWarning,
+		want := map[string]engine.StepResult{
+			"packages": engine.StepPresent, "directory": engine.StepDone, "settings": engine.StepDone, "user": engine.StepDone, "check configuration": engine.StepDone,
+			"include file": engine.StepDone, "certificates": engine.StepDone, "first configuration": engine.StepDone, "include": engine.StepDone, "sudo rights": engine.StepDone,
+			"authorized keys": engine.StepDone, "sysctl": engine.StepDone, "nginx": engine.StepDone, "ports": engine.StepWarning, "first model": engine.StepDone, "agent": engine.StepWarning,
 		}
 		if diff := cmp.Diff(want, install(t, options)); diff != "" {
 			t.Error(diff)
 		}
 		for name := range want {
-			if name != "ports" {
-				want[name] = StepPresent
+			if name != "ports" && name != "agent" { // no systemd runs there
+				want[name] = engine.StepPresent
 			}
 		}
 		if diff := cmp.Diff(want, install(t, options)); diff != "" {
@@ -184,12 +189,9 @@ func deliverAsAccount(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	// And root looks at what the account has delivered.
-	a, err := NewAgent(DefaultSettings())
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := newAgentOf(t, "")
 	st, err := a.Status(t.Context())
-	if err != nil || st.Live == "" || st.Live != st.Files.Digest() || st.Message != "" {
+	if err != nil || st.Generation == "" || !st.Proved || st.Message != "" {
 		t.Errorf("status: %+v, %v", st, err)
 	}
 }
@@ -200,23 +202,20 @@ func TestAsTheAccount(t *testing.T) {
 	if os.Getenv("EXTERNAL_LB_TEST_ACCOUNT") == "" {
 		return
 	}
-	settings, err := LoadSettings(SettingsPath)
+	settings, err := LoadSettings(SettingsPath, &engines.Table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := NewAgent(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &box{T: t, agent: a}
-	if m := b.status().Message; m != "" {
+	b := &box{T: t}
+	b.take(agentOf(t, settings))
+	if m := b.status().message; m != "" {
 		t.Errorf("message: %s", m)
 	}
 	at := netip.MustParseAddrPort("127.0.0.1:81") // a port for which root is needed
 	all := set(t, service(t, "web", "one", at), broken(t, "bad"), service(t, "site", "x", netip.MustParseAddrPort("127.0.0.1:80")),
 		service(t, "elsewhere", "elsewhere", netip.MustParseAddrPort("192.0.2.77:81")))
 	out := b.apply(all)
-	if diff := cmp.Diff([]string{"services/bad.conf", "services/site.conf"}, refusedPaths(out)); diff != "" {
+	if diff := cmp.Diff([]string{"services/bad.conf", "services/site.conf"}, out.paths()); diff != "" {
 		t.Error(diff)
 	}
 	b.says(at, "one")
@@ -243,7 +242,7 @@ func TestAsTheAccount(t *testing.T) {
 			continue
 		}
 		// Only the error log tells why a reload fails.
-		if e := b.fails(CodeRolledBack, b.delivery(s)); !strings.Contains(e.Message, `while previously it used the "$remote_addr" key`) {
+		if e := b.fails(CodeRolledBack, b.order(s)); !strings.Contains(e.Message, `while previously it used the "$remote_addr" key`) {
 			t.Errorf("message: %s", e.Message)
 		}
 	}
@@ -260,11 +259,43 @@ func logIn(t *testing.T) {
 	run(t, "sh", "-c", "test -e /etc/ssh/ssh_host_ed25519_key || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
 	run(t, "/usr/sbin/sshd", "-p", "2222", "-o", "UsePAM=no", "-E", dir+"/log")
 	install(t, InstallOptions{AuthorizedKeys: []string{dir + "/key.pub"}, Command: "/usr/local/bin/forced"})
-	said := run(t, "ssh", "-q", "-p", "2222", "-i", dir+"/key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "BatchMode=yes", account+"@127.0.0.1", "cat /etc/shadow")
-	if said != "external-lb runs host serve\n" {
-		log, _ := os.ReadFile(dir + "/log")
-		t.Errorf("the host says %q\n%s", said, log)
+	(&box{T: t}).eventually("sshd listens", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:2222")
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	ssh := func(argv ...string) (string, error) {
+		argv = append([]string{"-o", "LogLevel=ERROR", "-p", "2222", "-i", dir + "/key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+			"-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"}, argv...)
+		cmd := exec.CommandContext(t.Context(), "ssh", argv...)
+		var said strings.Builder
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, said.String())
+		}
+		return string(out), err
+	}
+	at := account + "@127.0.0.1"
+	for what, argv := range map[string][]string{
+		"a command": {at, "cat /etc/shadow"}, "a shell": {at}, "files": {"-s", at, "sftp"},
+		"variables": {"-o", "SetEnv=LC_ALL=x PATH=/tmp BASH_ENV=/tmp/x", at}, "the agent and X11": {"-A", "-X", at},
+	} {
+		said, err := ssh(argv...)
+		if said = strings.ReplaceAll(said, "\r", ""); err != nil || said != "external-lb runs host serve\n" {
+			log, _ := os.ReadFile(dir + "/log")
+			t.Errorf("%s: the host says %q, %v\n%s", what, said, err, log)
+		}
+	}
+	for what, argv := range map[string][]string{
+		"a way to a port": {"-W", "127.0.0.1:2222", at}, "a port": {"-R", "127.0.0.1:9998:127.0.0.1:2222", at}, "a socket": {"-R", "/tmp/s:127.0.0.1:2222", at},
+		"a network device": {"-w", "any", at}, "a terminal": {"-tt", at},
+	} {
+		if said, err := ssh(argv...); err == nil {
+			t.Errorf("the key gets %s: %q", what, said)
+		}
 	}
 }
 
@@ -322,14 +353,14 @@ func TestInstallSaysWhatIsMissing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		steps, err := Install(t.Context(), InstallOptions{})
+		steps, err := Install(t.Context(), InstallOptions{}, &engines.Table)
 		if err == nil || err.Error() != "packages: missing: apt-get install sudo libnginx-mod-stream" {
 			t.Errorf("error: %v, steps: %v", err, steps)
 		}
 	})
 }
 
-func TestInstallKeepsSettingsAndUndoesWhatNginxRefuses(t *testing.T) {
+func TestInstallKeepsSettings(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
 		if err := os.MkdirAll("/etc/external-lb", 0o755); err != nil {
 			t.Fatal(err)
@@ -346,19 +377,8 @@ func TestInstallKeepsSettingsAndUndoesWhatNginxRefuses(t *testing.T) {
 		}
 
 		put(t, SettingsPath, "nonsense: true\n")
-		if _, err := Install(t.Context(), InstallOptions{}); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		if _, err := Install(t.Context(), InstallOptions{}, &engines.Table); err == nil || !strings.Contains(err.Error(), "nonsense") {
 			t.Errorf("error: %v", err)
-		}
-
-		in := &nginxPreparer{installer: &installer{run: machine{}}, nginx: &nginx{NginxSettings: DefaultSettings().Nginx}}
-		const path = "/etc/nginx/nginx.conf"
-		before, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = in.edit(t.Context(), path, func(text string) string { return text + "mistake;\n" })
-		if after, readErr := os.ReadFile(path); err == nil || readErr != nil || string(after) != string(before) {
-			t.Errorf("error %v, %v; the file has changed: %t", err, readErr, string(after) != string(before))
 		}
 	})
 }
@@ -366,14 +386,48 @@ func TestInstallKeepsSettingsAndUndoesWhatNginxRefuses(t *testing.T) {
 func TestInstallUnlocksTheAccount(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
 		run(t, "useradd", "--system", "--user-group", "--home-dir", "/var/lib/external-lb", "--shell", "/usr/sbin/nologin", account)
-		if r := install(t, InstallOptions{AuthorizedKeys: []string{aKey}}); r["user"] != StepDone || r["nginx"] != StepWarning {
+		if r := install(t, InstallOptions{AuthorizedKeys: []string{aKey}}); r["user"] != engine.StepDone || r["nginx"] != engine.StepWarning {
 			t.Errorf("results: %v", r)
 		}
 		if shell, password := field("/etc/passwd", 6), field("/etc/shadow", 1); shell != "/bin/sh" || password != "*" {
 			t.Errorf("shell %s, password %s", shell, password)
 		}
-		if r := install(t, InstallOptions{AuthorizedKeys: []string{aKey}}); r["user"] != StepPresent {
+		if r := install(t, InstallOptions{AuthorizedKeys: []string{aKey}}); r["user"] != engine.StepPresent {
 			t.Errorf("results: %v", r)
+		}
+	})
+}
+
+// No rule allows more than its command says: sudo itself is asked.
+func TestRulesOfSudoAreExact(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		run(t, "useradd", "--system", account)
+		odd := []string{"/usr/bin/echo", "a b", "c*", "d?", "[ef]", "!g", "^h$", "i,j:k=l", "m#n", `o\p`}
+		text := ""
+		for _, command := range [][]string{{"/usr/bin/id"}, odd} {
+			text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
+		}
+		put(t, sudoersPath, text)
+		run(t, "/usr/sbin/visudo", "-cqf", sudoersPath)
+		may := func(argv ...string) bool {
+			return exec.CommandContext(t.Context(), "sudo", append([]string{"-n", "-l", "-U", account}, argv...)...).Run() == nil
+		}
+		for _, argv := range [][]string{{"/usr/bin/id"}, odd} {
+			if !may(argv...) {
+				t.Errorf("%q is not allowed:\n%s", argv, text)
+			}
+		}
+		for _, more := range [][]string{{"/usr/bin/id", "-u"}, append(slices.Clone(odd), "more"), odd[:3], {"/usr/bin/echo", "a b", "cc"}, {"/usr/bin/echo"}} {
+			if may(more...) {
+				t.Errorf("%q is allowed, too:\n%s", more, text)
+			}
+		}
+		for i, other := range map[int]string{2: "cx", 3: "dx", 4: "e", 6: "h"} {
+			argv := slices.Clone(odd)
+			argv[i] = other
+			if may(argv...) {
+				t.Errorf("%q is allowed, too:\n%s", argv, text)
+			}
 		}
 	})
 }

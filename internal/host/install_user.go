@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/external-lb/external-lb/internal/engine"
 )
 
 const sudoersPath = "/etc/sudoers.d/external-lb"
@@ -23,41 +25,23 @@ func (in *installer) readSettings() (err error) {
 		data, err = fmt.Appendf(nil, "engine: %s\nvrrp: %t\n", in.Engine, in.VRRP), nil
 	}
 	if err == nil {
-		in.settings, err = ParseSettings(data)
+		in.settings, err = ParseSettings(data, in.table)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w; mend it, or remove it to start from the defaults", in.settingsPath, err)
+		return fmt.Errorf("%s: %w; correct it, or remove it to start from the defaults", in.settingsPath, err)
 	}
 	if in.Engine != "" && in.Engine != in.settings.Engine {
 		return fmt.Errorf("%s says that this machine's engine is %s, not %s: change or remove it first", in.settingsPath, in.settings.Engine, in.Engine)
 	}
 	if in.VRRP && !in.settings.VRRP {
-		return fmt.Errorf("%s does not say that keepalived may move addresses here: add the line `vrrp: true`, and run this again", in.settingsPath)
+		return fmt.Errorf("%s does not say that addresses may move here: add the line `vrrp: true`, and run this again", in.settingsPath)
 	}
-	engine, err := NewAgent(in.settings)
-	if err != nil {
-		return err
-	}
-	agents := []*Agent{engine}
 	if in.settings.VRRP {
 		in.NonlocalBind = true // what listens does so before the addresses arrive
 	}
-	if in.settings.twoDaemons() {
-		agents = append(agents, newVRRPAgent(in.settings))
-	}
-	for _, a := range agents {
-		p := &part{agent: a}
-		switch d := a.daemon.(type) {
-		case *nginx:
-			d.runner = in.run
-			p.preparer = &nginxPreparer{installer: in, part: p, nginx: d}
-		case *haproxy:
-			d.runner = in.run
-			p.preparer = &haproxyPreparer{installer: in, part: p, haproxy: d}
-		case *keepalived:
-			d.runner = in.run
-			p.preparer = &keepalivedPreparer{installer: in, part: p, keepalived: d}
-		}
+	for _, u := range newUnits(in.settings, in.Runner) {
+		p := &part{installer: in, unit: u}
+		p.Installer = u.daemon.Installer(p)
 		in.parts = append(in.parts, p)
 	}
 	return nil
@@ -71,10 +55,20 @@ func (in *installer) settingsFile(context.Context) error {
 	}
 	_, err := os.Stat(in.settingsPath)
 	text := "# How this machine takes deliveries. What is not here has its default.\nengine: " + in.settings.Engine + "\nroot: " + in.settings.Root + "\n"
-	for _, p := range in.parts {
-		text += p.preparer.settings()
+	if in.settings.VRRP {
+		text += "vrrp: true\n"
 	}
-	return in.step("settings", in.settingsPath, err == nil, func() error { return replaceFile(in.settingsPath, []byte(text), 0o644) })
+	for _, p := range in.parts {
+		text += p.Settings()
+	}
+	if err != nil {
+		admission, err := in.admission()
+		if err != nil {
+			return in.fail("settings", err)
+		}
+		text += admission
+	}
+	return in.Step("settings", in.settingsPath, err == nil, func() error { return engine.ReplaceFile(in.settingsPath, []byte(text), 0o644) })
 }
 
 // user is who the controller logs in as. Its password is one that nothing
@@ -83,8 +77,8 @@ func (in *installer) user(ctx context.Context) error {
 	u, err := user.Lookup(account)
 	if err != nil {
 		in.uid, in.gid, in.home = -1, -1, in.settings.Root
-		err := in.step("user", account, false, func() error {
-			return in.command(ctx, "useradd", "--system", "--user-group", "--home-dir", in.settings.Root, "--no-create-home",
+		err := in.Step("user", account, false, func() error {
+			return engine.Do(ctx, in, "useradd", "--system", "--user-group", "--home-dir", in.settings.Root, "--no-create-home",
 				"--shell", "/bin/sh", "--password", "*", account)
 		})
 		if err != nil || in.DryRun {
@@ -101,8 +95,8 @@ func (in *installer) user(ctx context.Context) error {
 	}
 	shell, password := field("/etc/passwd", 6), field("/etc/shadow", 1)
 	usable := shell != "" && !strings.HasSuffix(shell, "/nologin") && !strings.HasSuffix(shell, "/false") && !strings.HasPrefix(password, "!")
-	return in.step("user", account, usable, func() error {
-		return in.command(ctx, "usermod", "--shell", "/bin/sh", "--password", "*", account)
+	return in.Step("user", account, usable, func() error {
+		return engine.Do(ctx, in, "usermod", "--shell", "/bin/sh", "--password", "*", account)
 	})
 }
 
@@ -138,7 +132,10 @@ func (in *installer) directories(context.Context) error {
 	if err := in.directory(filepath.Join(in.home, ".ssh"), 0o755, 0, 0); err != nil {
 		return err
 	}
-	return in.each(func(p *part) error { return in.directory(p.agent.dir, 0o755, in.uid, in.gid) })
+	if err := in.directory(in.settings.modelDir(), 0o700, in.uid, in.gid); err != nil {
+		return err
+	}
+	return in.each(func(p *part) error { return in.directory(p.unit.dir, 0o755, in.uid, in.gid) })
 }
 
 func ownedBy(info fs.FileInfo, uid, gid int) bool {
@@ -154,23 +151,21 @@ func (in *installer) sudoers(ctx context.Context) error {
 		return in.fail(name, err)
 	}
 	text := "# Made by `external-lb host install`: what the account may do as root.\n"
-	commands := newDaemon(s, in.run).commands()
-	if s.twoDaemons() {
-		commands = append(commands, newKeepalived(s, in.run).commands()...)
-	}
-	for _, argv := range commands {
-		if command, viaSudo := withoutSudo(argv); viaSudo {
-			text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
+	for _, u := range newUnits(s, in.Runner) {
+		for _, argv := range u.daemon.Commands() {
+			if command, viaSudo := engine.WithoutSudo(argv); viaSudo {
+				text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
+			}
 		}
 	}
 	have, err := os.ReadFile(sudoersPath)
-	return in.step(name, sudoersPath, err == nil && string(have) == text, func() error {
+	return in.Step(name, sudoersPath, err == nil && string(have) == text, func() error {
 		// sudo ignores names with a dot.
 		draft := filepath.Join(filepath.Dir(sudoersPath), ".external-lb.draft")
-		if err := replaceFile(draft, []byte(text), 0o440); err != nil {
+		if err := engine.ReplaceFile(draft, []byte(text), 0o440); err != nil {
 			return err
 		}
-		if err := in.command(ctx, "/usr/sbin/visudo", "-cqf", draft); err != nil {
+		if err := engine.Do(ctx, in, "/usr/sbin/visudo", "-cqf", draft); err != nil {
 			return errors.Join(err, os.Remove(draft))
 		}
 		return os.Rename(draft, sudoersPath)
@@ -184,15 +179,23 @@ func (in *installer) accountSettings() (Settings, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Settings{}, err
 	}
-	return parseSettings(data, true)
+	return parseSettings(data, in.table, true)
 }
 
-// sudoersCommand quotes what sudoers would take for its own.
+// sudoersCommand quotes what sudoers would take for its own. A command without arguments
+// would be allowed with any: "" allows none.
 func sudoersCommand(argv []string) string {
-	quote := strings.NewReplacer(`\`, `\\`, `,`, `\,`, `:`, `\:`, `=`, `\=`, ` `, `\ `, `*`, `\*`, `?`, `\?`, `[`, `\[`, `"`, `\"`)
+	quote := []string{`\`, `\\\\`} // for sudoers, and for the patterns that its arguments are
+	for _, special := range strings.Split(`, : = # * ? [ ] ! ^ "`, " ") {
+		quote = append(quote, special, `\`+special)
+	}
+	replacer := strings.NewReplacer(append(quote, ` `, `\ `)...)
 	words := slices.Clone(argv)
 	for i := range words {
-		words[i] = quote.Replace(words[i])
+		words[i] = replacer.Replace(words[i])
+	}
+	if len(words) == 1 {
+		words = append(words, `""`)
 	}
 	return strings.Join(words, " ")
 }
@@ -210,9 +213,9 @@ func (in *installer) keys(context.Context) error {
 	}
 	if len(keys) == 0 {
 		if len(have) == 0 {
-			in.report(name, StepWarning, "nobody may deliver yet: give --authorized-key FILE")
+			in.Report(name, engine.StepWarning, "nobody may deliver yet: give --authorized-key FILE")
 		}
 		return nil
 	}
-	return in.file(name, path, []byte(authorize(string(have), keys, in.Command)), 0o644)
+	return in.File(name, path, []byte(authorize(string(have), keys, in.Command)), 0o644)
 }

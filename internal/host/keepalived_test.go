@@ -1,59 +1,34 @@
 package host
 
 import (
-	"fmt"
+	"net"
 	"net/netip"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// routerConf is what a Balancer with VRRP delivers to one of its hosts.
-const routerConf = `# Made by external-lb.
-vrrp_instance external-lb {
-    version 3
-    interface %s
-    virtual_router_id 51
-    priority 250
-    advert_int 0.05
-    virtual_ipaddress {
-        169.254.76.51/32
-    }
-    virtual_ipaddress_excluded {
-        include addresses/*.conf
-    }
-    track_script {
-        external-lb
-    }
-}
-`
-
-func routed(t testing.TB, device string, set *fileset.Set, addresses ...string) *fileset.Set {
+// addressesOf a network device.
+func addressesOf(t *testing.T, device string) map[netip.Addr]bool {
 	t.Helper()
-	main, err := fileset.NewFile(keepalivedMain, fmt.Appendf(nil, routerConf, device))
+	link, err := net.InterfaceByName(device)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := []fileset.File{main}
-	for i, a := range addresses {
-		f, err := fileset.NewFile(fmt.Sprintf("keepalived/addresses/ip-%d.conf", i), []byte(a+"\n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, f)
-	}
-	for f := range set.All() {
-		files = append(files, f)
-	}
-	out, err := fileset.New(files...)
+	all, err := link.Addrs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	have := map[netip.Addr]bool{}
+	for _, a := range all {
+		have[netip.MustParsePrefix(a.String()).Addr().Unmap()] = true
+	}
+	return have
 }
 
 func TestVRRP_Install(t *testing.T) {
@@ -64,130 +39,117 @@ func TestVRRP_Install(t *testing.T) {
 		startDaemon(t)
 		options := InstallOptions{AuthorizedKeys: []string{aKey}, VRRP: true}
 		steps := install(t, options)
-		for name, want := range map[string]StepResult{"include": StepDone, "sysctl": StepDone, "keepalived": StepWarning, "sudo rights": StepDone} {
+		for name, want := range map[string]engine.StepResult{"include": engine.StepDone, "sysctl": engine.StepDone, "keepalived": engine.StepWarning, "sudo rights": engine.StepDone} {
 			if steps[name] != want {
 				t.Errorf("%s is %s, want %s", name, steps[name], want)
 			}
 		}
 		run(t, "sh", "-c", "keepalived >/dev/null 2>&1 </dev/null")
-		run(t, "timeout", "30", "sh", "-c", "until pgrep ^"+processMark+"; do sleep 0.05; done") // it shows what it runs
+		run(t, "timeout", "30", "sh", "-c", "until pgrep ^elb-; do sleep 0.05; done") // it shows what it runs
 		for name, result := range install(t, options) {
-			if result != StepPresent && name != "ports" {
+			if result != engine.StepPresent && name != "ports" && name != "agent" {
 				t.Errorf("a second time: %s is %s", name, result)
 			}
 		}
-		s, err := LoadSettings(SettingsPath)
+		s, err := LoadSettings(SettingsPath, &engines.Table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := New(s)
-		if err != nil {
-			t.Fatal(err)
+		b := &box{T: t}
+		b.take(agentOf(t, s))
+		run(t, "ip", "addr", "add", "198.51.100.128/25", "dev", "lo") // where the node is
+		vip, vip6 := netip.MustParseAddrPort("198.51.100.1:8080"), netip.MustParseAddr("2001:db8::1")
+		web := b.web("web", "one", vip)
+		good := routed(wants(b.node(), web), "eth0", vip.Addr(), vip6)
+		out := b.send(good)
+		if !out.Proved || !out.Active || len(out.Refused) > 0 || out.Live.Digest() != out.Wanted.Digest() {
+			t.Fatalf("%+v", out)
 		}
-		seq := uint64(0)
-		deliver := func(set *fileset.Set) (Outcome, error) {
-			st, err := h.Status(t.Context())
-			if err != nil {
-				t.Fatal(err)
+		b.says(vip, "one")
+		st := b.look()
+		if !st.Proved || !st.Active || st.Message != "" || st.Generation != out.Generation || !strings.Contains(st.EngineVersion, "keepalived/2.") {
+			t.Errorf("%+v", st)
+		}
+		if out = b.send(good); out.Reloaded {
+			t.Errorf("again: %+v", out)
+		}
+		t.Run("an address goes before its traffic", func(t *testing.T) {
+			var order []string
+			for _, u := range b.agent.units {
+				u.at = func(step string) {
+					if step == "swap" {
+						order = append(order, filepath.Base(u.dir))
+					}
+				}
+				defer func() { u.at = func(string) {} }()
 			}
-			seq++
-			return h.Apply(t.Context(), Delivery{Epoch: Epoch{1, 1, seq}, Base: st.Files.Digest(), Change: fileset.Diff(st.Files, set), Want: set.Digest()})
-		}
-		at := local(t)
-		vip := netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), at.Port())
-
-		good := routed(t, "eth0", set(t, service(t, "web", "one", at), service(t, "vip", "vip", vip)), "198.51.100.1/32", "2001:db8::1/128")
-		out, err := deliver(good)
-		if err != nil || out.Live != good.Digest() || !out.Active || len(out.Refused) > 0 {
-			t.Fatalf("%+v, %v", out, err)
-		}
-		if got := hear(vip); got != "vip" {
-			t.Errorf("%s says %q", vip, got)
-		}
-		st, err := h.Status(t.Context())
-		if err != nil || st.Live != good.Digest() || !st.Active || st.Message != "" || !strings.Contains(st.EngineVersion, "keepalived/2.") {
-			t.Errorf("%+v, %v", st, err)
-		}
-		if out, err = deliver(good); err != nil || out.Reloaded {
-			t.Errorf("again: %+v, %v", out, err)
-		}
-
+			b.send(routed(wants(b.node()), "eth0", vip6))
+			if got := strings.Join(order, " "); got != "keepalived nginx" {
+				t.Errorf("the units changed in the order %s", got)
+			}
+			if addressesOf(t, "eth0")[vip.Addr()] {
+				t.Error("the address is still there")
+			}
+			order = nil
+			b.send(good)
+			if got := strings.Join(order, " "); got != "nginx keepalived" {
+				t.Errorf("the units changed in the order %s", got)
+			}
+			b.says(vip, "one")
+		})
+		t.Run("a router of which a newer manager says more", func(t *testing.T) {
+			set := encoded(t, good)
+			out := b.sendItems(set.With(newer(itemAt(t, set, lb.VRRPKey))))
+			if r := b.one(out.Refused, lb.RefusedUnknown, "upgrade it on this host"); !r.OlderStays || !addressesOf(t, "eth0")[vip.Addr()] {
+				t.Errorf("%+v", out)
+			}
+			b.send(good)
+		})
 		t.Run("an interface that is not there", func(t *testing.T) {
-			_, err := deliver(routed(t, "eth9", set(t, service(t, "web", "two", at)), "198.51.100.1/32"))
-			if err == nil || !strings.Contains(err.Error(), "no interface eth9") {
-				t.Errorf("%v", err)
+			if e := b.failsWith(CodeMachine, routed(wants(b.node(), web), "eth9", vip.Addr(), vip6)); !strings.Contains(e.Message, "no interface eth9") {
+				t.Errorf("%v", e)
 			}
-			if got := hear(vip); got != "" { // the other daemon has taken its part
-				t.Errorf("%s says %q", vip, got)
+			b.says(vip, "one")
+			if have := addressesOf(t, "eth0"); !have[vip.Addr()] {
+				t.Errorf("keepalived lost its addresses: %v", have)
 			}
-			if have, err := addressesOf("eth0"); err != nil || !have[vip.Addr()] {
-				t.Errorf("keepalived lost its addresses: %v, %v", have, err)
-			}
-			if out, err := deliver(good); err != nil || out.Live != good.Digest() {
-				t.Errorf("back: %+v, %v", out, err)
+			if out := b.send(good); !out.Proved || out.Live.Digest() != out.Wanted.Digest() {
+				t.Errorf("back: %+v", out)
 			}
 		})
 		t.Run("an address that somebody takes away", func(t *testing.T) {
 			run(t, "ip", "addr", "del", "198.51.100.1/32", "dev", "eth0")
-			(&box{T: t}).eventually("keepalived has put it back", func() bool {
-				have, err := addressesOf("eth0")
-				return err == nil && have[vip.Addr()]
-			})
+			b.eventually("keepalived has put it back", func() bool { return addressesOf(t, "eth0")[vip.Addr()] })
 		})
 		t.Run("keepalived ends", func(t *testing.T) {
 			run(t, "pkill", "-F", "/run/keepalived.pid")
-			(&box{T: t}).eventually("keepalived has ended", func() bool {
-				st, err := h.Status(t.Context())
-				return err == nil && !st.Running
-			})
-			st, err := h.Status(t.Context())
-			if err != nil || st.Live != "" || st.Active || !strings.HasPrefix(st.Message, "keepalived does not run") {
-				t.Errorf("%+v, %v", st, err)
+			b.eventually("keepalived has ended", func() bool { return !b.look().Running })
+			if st := b.look(); st.Proved || st.Generation != "" || st.Active || !strings.HasPrefix(st.Message, "keepalived does not run") {
+				t.Errorf("%+v", st)
 			}
+			// Traffic goes on, and what is new of it goes live.
+			second := netip.AddrPortFrom(vip.Addr(), 81)
+			run(t, "ip", "addr", "add", "198.51.100.1/32", "dev", "eth0")
+			b.failsWith(CodeMachine, routed(wants(b.node(), web, b.web("more", "more", second)), "eth0", vip.Addr(), vip6))
+			b.says(vip, "one")
+			b.says(second, "more")
 		})
 	})
 }
 
+// routed is a model with addresses that move between hosts.
+func routed(cfg *lb.Config, device string, addresses ...netip.Addr) *lb.Config {
+	cfg.VRRP = &lb.VRRP{Interface: device, RouterID: 51, Priority: 250, Interval: 50 * time.Millisecond}
+	cfg.Addresses = addresses
+	return cfg
+}
+
 func TestVRRP_NeedsAPreparedMachine(t *testing.T) {
 	b := newBox(t)
-	e := b.fails(CodeMachine, b.delivery(routed(t, "eth0", set(t))))
-	if !strings.Contains(e.Message, "host install --vrrp") {
-		t.Errorf("message %q", e.Message)
+	at := public(t)
+	out := b.send(routed(wants(b.node(), b.web("web", "one", at)), "eth0", at.Addr()))
+	if len(out.Refused) != 2 || !strings.Contains(out.Refused[0].Message, "host install --vrrp") {
+		t.Errorf("refused: %+v", out.Refused)
 	}
-	b.consistent(fileset.Manifest{}.Digest())
-}
-
-// keepalived runs as root and can be told to run anything: nothing of that kind
-// comes over the wire.
-func TestVRRP_HostileLines(t *testing.T) {
-	for _, line := range []string{
-		"notify_master /bin/sh", "    notify \"/bin/sh -c id\"", "script /bin/sh", "include /etc/shadow", "include ../*.conf",
-		"smtp_server 192.0.2.1", "@lb1 priority 255", "$X=1", "vrrp_instance other {", "vrrp_script external-lb {", "global_defs {",
-		"virtual_server 192.0.2.1 80 {", "192.0.2.1/32 dev eth0 label x", "interface eth0; notify x", "priority 250 notify /bin/sh",
-		"external-lb\x00", "# \x1b[2J", "}}", "~SEQ(x,1,2) y",
-	} {
-		f := source{keepalivedMain, []byte("vrrp_instance external-lb {\n" + line + "\n}\n")}
-		if words := (&keepalived{}).allowed(f); !strings.HasPrefix(words, "(keepalived/main.conf: Line 2) ") {
-			t.Errorf("%q: %q", line, words)
-		}
-	}
-	if words := (&keepalived{}).allowed(source{keepalivedMain, fmt.Appendf(nil, routerConf, "eth0")}); words != "" {
-		t.Error(words)
-	}
-}
-
-func TestVRRP_WhatKeepalivedSays(t *testing.T) {
-	const log = `(/etc/keepalived/keepalived.conf: Line 3) WARNING - the owner's affair
-(keepalived/main.conf: Line 4) WARNING - interface eth9 for vrrp_instance external-lb doesn't exist
-(Line 4) WARNING - interface eth8 for vrrp_instance own doesn't exist
-(keepalived/main.conf: Line 5) Unknown keyword 'lissen'
-Thu Non-existent interface specified in configuration
-`
-	want := "(keepalived/main.conf: Line 4) WARNING - interface eth9 for vrrp_instance external-lb doesn't exist\n(keepalived/main.conf: Line 5) Unknown keyword 'lissen'"
-	if d := cmp.Diff(want, complaints(log)); d != "" {
-		t.Error(d)
-	}
-	if _, err := os.Stat("/usr/sbin/keepalived"); err != nil {
-		t.Error(err)
-	}
+	b.says(at, "one")
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/external-lb/external-lb/internal/engine"
 )
 
 // publicKey is a key that may deliver.
@@ -29,7 +31,7 @@ func parsePublicKey(line string) (publicKey, error) {
 		return publicKey{}, fmt.Errorf("%.40q is not a public key", line)
 	}
 	n := int(binary.BigEndian.Uint32(raw))
-	if n > len(raw)-4 || string(raw[4:4+n]) != k.algorithm || !plainPath(strings.ReplaceAll(k.algorithm, "@", "")) {
+	if n > len(raw)-4 || string(raw[4:4+n]) != k.algorithm || !engine.PlainPath(strings.ReplaceAll(k.algorithm, "@", "")) {
 		return publicKey{}, fmt.Errorf("%.40q is not a public key", line)
 	}
 	return k, nil

@@ -18,6 +18,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -25,7 +28,28 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EXTERNAL_LB_TEST_TAKER") != "" {
 		takePort()
 	}
+	if os.Getenv("EXTERNAL_LB_TEST_NETWORK") == "" {
+		os.Exit(inOwnNetwork())
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// inOwnNetwork runs all tests in a network of their own: there they have addresses
+// that are not loopback ones, which no host admits, and all ports are theirs.
+func inOwnNetwork() (code int) {
+	cmd := exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-ec",
+		`ip link set lo up; ip addr add 198.51.100.1/24 dev lo; exec "$@"`, "sh", os.Args[0]}, os.Args[1:]...)...)
+	cmd.Env = append(os.Environ(), "EXTERNAL_LB_TEST_NETWORK=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return exit.ExitCode()
+		}
+		fmt.Println(err)
+		return 1
+	}
+	return 0
 }
 
 // box is a balancer machine: a real daemon in directories of its own, and an Agent.
@@ -33,8 +57,10 @@ type box struct {
 	*testing.T
 	dir      string
 	settings func(b *box, root string) string // host.yaml
+	more     string                           // of nginx's host.yaml
 	command  []string                         // runs the daemon
 	agent    *Agent
+	unit     *unit // of the daemon, the Agent's
 	daemon   *exec.Cmd
 	ended    chan error
 	seq      uint64
@@ -59,18 +85,23 @@ stream {
 func newBox(t *testing.T) *box { return newBoxIn(t, t.TempDir(), 512) }
 
 func newBoxIn(t *testing.T, root string, connections int) *box {
+	return newBoxOf(t, root, connections, "")
+}
+
+// newBoxOf makes a machine with more settings.
+func newBoxOf(t *testing.T, root string, connections int, more string) *box {
 	t.Helper()
 	dir := t.TempDir()
-	b := &box{T: t, dir: dir, settings: nginxSettings}
+	b := &box{T: t, dir: dir, settings: nginxSettings, more: more}
 	b.command = []string{"nginx", "-c", b.in("nginx.conf"), "-e", b.in("error.log")}
-	b.agent = b.newAgent(root)
+	b.take(b.newAgent(root))
 	if err := os.Mkdir(b.in("check"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	b.write("check/nginx.conf", b.agent.nginx().checkConf([]string{"load_module modules/ngx_stream_module.so;\n"}))
-	b.write("include.conf", b.agent.nginx().includeConf())
+	b.write("check/nginx.conf", b.nginx().CheckText([]string{"load_module modules/ngx_stream_module.so;\n"}))
+	b.write("include.conf", b.nginx().IncludeText())
 	b.write("nginx.conf", fmt.Appendf(nil, conf, dir, connections))
-	for link, to := range b.agent.nginx().links() {
+	for link, to := range b.nginx().Links() {
 		if err := os.Symlink(to, link); err != nil {
 			t.Fatal(err)
 		}
@@ -82,18 +113,13 @@ func newBoxIn(t *testing.T, root string, connections int) *box {
 // boot prepares the machine and starts its daemon.
 func (b *box) boot() {
 	b.Helper()
-	if err := os.MkdirAll(b.agent.dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
-	if err := b.agent.initialise(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	b.initialise()
 	b.start()
 	b.Cleanup(func() {
 		b.stop()
 		if b.Failed() {
 			log, _ := os.ReadFile(b.in("error.log"))
-			b.Logf("%s says:\n%s", b.agent.daemon.name(), log)
+			b.Logf("%s says:\n%s", b.unit.daemon.Name(), log)
 		}
 	})
 }
@@ -101,19 +127,33 @@ func (b *box) boot() {
 // in is a file of the machine's owner.
 func (b *box) in(name string) string { return filepath.Join(b.dir, name) }
 
+// take lets an Agent be the machine's.
+func (b *box) take(a *Agent) { b.agent, b.unit = a, a.units[0] }
+
 // newAgent is another process on the machine.
 func (b *box) newAgent(root string) *Agent {
 	b.Helper()
 	if b.agent != nil {
 		root = b.agent.settings.Root
 	}
-	s, err := ParseSettings([]byte(b.settings(b, root)))
+	return newAgentOf(b, b.settings(b, root))
+}
+
+// newAgentOf is the one of a machine that has one daemon and these settings.
+func newAgentOf(t testing.TB, settings string) *Agent {
+	t.Helper()
+	s, err := ParseSettings([]byte(settings), &engines.Table)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
+	return agentOf(t, s)
+}
+
+func agentOf(t testing.TB, s Settings) *Agent {
+	t.Helper()
 	a, err := NewAgent(s)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return a
 }
@@ -121,7 +161,7 @@ func (b *box) newAgent(root string) *Agent {
 func nginxSettings(b *box, root string) string {
 	proof := fmt.Sprintf("127.0.76.66:%d", freePort(b.T))
 	if b.agent != nil {
-		proof = b.agent.nginx().Proof
+		proof = b.nginx().Proof
 	}
 	return fmt.Sprintf(`
 root: %s
@@ -135,11 +175,11 @@ nginx:
   pidFile: %[7]s
   proof: %[8]s
   proofTimeout: 10s
-`, root, b.in("check/nginx.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof)
+templates: %[9]s
+`+b.more, root, b.in("check/nginx.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof, b.in("templates"))
 }
 
-// nginx of an Agent.
-func (a *Agent) nginx() *nginx { return a.daemon.(*nginx) }
+func (b *box) nginx() *nginx.Daemon { return b.unit.daemon.(*nginx.Daemon) }
 
 func (b *box) write(name string, data []byte) {
 	b.Helper()
@@ -152,7 +192,7 @@ func (b *box) start() {
 	b.Helper()
 	b.startUnasked()
 	b.eventually("the daemon runs", func() bool {
-		_, err := b.agent.daemon.ask(b.Context())
+		_, err := b.unit.daemon.Ask(b.Context())
 		return err == nil
 	})
 }
@@ -170,8 +210,12 @@ func (b *box) startUnasked() {
 	if err := b.daemon.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.ended = make(chan error, 1)
-	go func(cmd *exec.Cmd) { b.ended <- cmd.Wait() }(b.daemon)
+	cmd, ended := b.daemon, make(chan error, 1)
+	b.ended = ended
+	go func() {
+		ended <- cmd.Wait()
+		close(ended) // who waits for the second time does not wait for ever
+	}()
 }
 
 func (b *box) stop() {
@@ -197,58 +241,72 @@ func (b *box) eventually(what string, condition func() bool) {
 	}
 }
 
-func (b *box) status() Status {
+func (b *box) status() condition {
 	b.Helper()
-	st, err := b.agent.Status(b.Context())
+	c, err := b.unit.status(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
-	return st
+	return c
 }
 
-// delivery of a set, with the next epoch.
-func (b *box) delivery(want *fileset.Set) Delivery {
-	b.Helper()
-	have := b.status().Files
-	b.seq++
-	return Delivery{Epoch: Epoch{1, 1, b.seq}, Base: have.Digest(), Change: fileset.Diff(have, want), Want: want.Digest()}
+// order of a set.
+func (b *box) order(want *fileset.Set) *raw { return &raw{set: want, gone: map[string]string{}} }
+
+// outcome of an order.
+type outcome struct {
+	Reloaded bool
+	Live     fileset.Digest
+	Refused  []left
 }
 
-// apply delivers a set and wants it, or what is left of it, to be live.
-func (b *box) apply(want *fileset.Set) Outcome {
+// left is a file that was left out.
+type left struct{ Path, Reason string }
+
+func (o outcome) paths() (all []string) {
+	for _, r := range o.Refused {
+		all = append(all, r.Path)
+	}
+	return all
+}
+
+// apply carries a set and wants it, or what is left of it, to be live.
+func (b *box) apply(want *fileset.Set) outcome {
 	b.Helper()
-	out, err := b.agent.Apply(b.Context(), b.delivery(want))
+	o := b.order(want)
+	reloaded, err := b.unit.apply(b.Context(), o)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.consistent(out.Live)
+	out := outcome{Reloaded: reloaded, Live: b.status().generation, Refused: o.left()}
+	b.consistent(want.Without(out.paths()...).Digest())
 	return out
 }
 
-// consistent holds whenever no delivery is under way: the daemon runs what is on
-// disk, and there is no debris.
+// consistent holds whenever no order is carried: the daemon runs what is on disk,
+// and there is no debris.
 func (b *box) consistent(live fileset.Digest) {
 	b.Helper()
 	st := b.status()
-	if st.Live != live || st.Files.Digest() != live || !st.Running {
-		b.Fatalf("want %s live and on disk, the status is: live %s, on disk %s, running %t, message %q",
-			live.Short(), st.Live.Short(), st.Files.Digest().Short(), st.Running, st.Message)
+	if st.generation != live || !st.proved || !st.running {
+		b.Fatalf("want %s live and on disk, the status is: live %s, proved %t, running %t, message %q",
+			live.Short(), st.generation.Short(), st.proved, st.running, st.message)
 	}
-	names, err := os.ReadDir(b.agent.dir)
+	names, err := os.ReadDir(b.unit.dir)
 	if err != nil {
 		b.Fatal(err)
 	}
 	for _, n := range names {
 		switch n.Name() {
-		case genDir, liveLink, stateFile, lockFile:
+		case engine.GenerationsDir, engine.LiveLink, stateFile, lockFile:
 		default:
 			b.Fatalf("debris: %s", n.Name())
 		}
 	}
-	if gens, err := os.ReadDir(filepath.Join(b.agent.dir, genDir)); err != nil || len(gens) > 2 {
+	if gens, err := os.ReadDir(filepath.Join(b.unit.dir, engine.GenerationsDir)); err != nil || len(gens) > 2 {
 		b.Fatalf("%d generations on disk (%v), want 2 at most", len(gens), err)
 	}
-	err = filepath.WalkDir(b.agent.dir, func(p string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(b.unit.dir, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && (d.Name() == asideDir || strings.HasSuffix(p, tmpSuffix)) {
 			err = errors.New("debris: " + p)
 		}
@@ -259,10 +317,10 @@ func (b *box) consistent(live fileset.Digest) {
 	}
 }
 
-// refused wants a delivery to fail with a code.
-func (b *box) fails(code Code, d Delivery) *Error {
+// fails wants an order to fail with a code.
+func (b *box) fails(code Code, o order) *Error {
 	b.Helper()
-	_, err := b.agent.Apply(b.Context(), d)
+	_, err := b.unit.apply(b.Context(), o)
 	var coded *Error
 	if !errors.As(err, &coded) || coded.Code != code {
 		b.Fatalf("want an error with the code %s, got %v", code, err)
@@ -341,16 +399,9 @@ func broken(t testing.TB, name string) fileset.File {
 	return fragment(t, name, "server { lissen 1; }\n")
 }
 
-func refusedPaths(out Outcome) (paths []string) {
-	for _, r := range out.Refused {
-		paths = append(paths, r.Path)
-	}
-	return paths
-}
-
 // scripted is a machine on which some commands end otherwise.
 type scripted struct {
-	runner
+	engine.Runner
 	run func(argv []string) (out string, err error, handled bool)
 }
 
@@ -358,7 +409,7 @@ func (s scripted) Run(ctx context.Context, argv []string) (string, error) {
 	if out, err, handled := s.run(argv); handled {
 		return out, err
 	}
-	return s.runner.Run(ctx, argv)
+	return s.Runner.Run(ctx, argv)
 }
 
 // takePort is another program that listens on a port until it is ended.

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -37,17 +35,5 @@ func TestAuthorizeReplacesOtherOptionsAndKeepsOtherLines(t *testing.T) {
 	}
 	if again := authorize(got, []publicKey{k}, "/x"); again != got {
 		t.Errorf("again: %s", again)
-	}
-}
-
-func TestReadOwnersConf(t *testing.T) {
-	dump := "# configuration file /etc/nginx/nginx.conf:\n" +
-		"include m/*.conf; # stream {\nerror_log  /var/log/x.log notice;\nhttp { server { return 200 \"stream { ${x} }\"; } set $a '{'; }\n" +
-		"# configuration file /etc/nginx/m/a.conf:\nload_module \"modules/ngx_stream_module.so\";\nload_module modules/ngx_http_x.so;\n" +
-		"# configuration file /etc/nginx/m/b.conf:\nstream {\n"
-	got := readOwnersConf(dump, "/etc/nginx/nginx.conf")
-	if !slices.Equal(got.modules, []string{"load_module modules/ngx_stream_module.so;\n"}) || got.errorLog != "/var/log/x.log" ||
-		!slices.Equal(got.dirs, []string{"m/*.conf"}) || got.stream == nil || *got.stream != (place{"/etc/nginx/m/b.conf", 8}) || len(got.included) != 3 {
-		t.Errorf("%+v %+v", got, fmt.Sprint(got.stream))
 	}
 }

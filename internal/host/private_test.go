@@ -20,11 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
-// certificate is a private file with a certificate for a name and its key.
-func certificate(t testing.TB, name string) fileset.File {
+// certificateFile is a private file with a certificate for a name and its key.
+func certificateFile(t testing.TB, name string) fileset.File {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -59,7 +61,7 @@ func private(t testing.TB, data []byte) fileset.File {
 
 // secure is a fragment that carries, or says, a text over TLS.
 func (b *box) secure(name, text, cert string, at netip.AddrPort) fileset.File {
-	if _, isNginx := b.agent.daemon.(*nginx); isNginx {
+	if _, isNginx := b.unit.daemon.(*nginx.Daemon); isNginx {
 		return fragment(b, name, fmt.Sprintf("server { listen %s ssl; ssl_certificate external-lb/%s; ssl_certificate_key external-lb/%[2]s; return %q; }\n", at, cert, text), at)
 	}
 	return fragment(b, name, fmt.Sprintf("listen %s\n    bind %s ssl crt \"${EXTERNAL_LB_SET}/%s\"\n    server s %s\n", name, at, cert, sayer(b, text)), at)
@@ -67,14 +69,14 @@ func (b *box) secure(name, text, cert string, at netip.AddrPort) fileset.File {
 
 // plain is a fragment that carries, or says, a text as it is.
 func (b *box) plain(name, text string, at netip.AddrPort) fileset.File {
-	if _, isNginx := b.agent.daemon.(*nginx); isNginx {
+	if _, isNginx := b.unit.daemon.(*nginx.Daemon); isNginx {
 		return service(b, name, text, at)
 	}
 	return carried(b, name, text, at)
 }
 
 func (b *box) set(files ...fileset.File) *fileset.Set {
-	if _, isNginx := b.agent.daemon.(*nginx); isNginx {
+	if _, isNginx := b.unit.daemon.(*nginx.Daemon); isNginx {
 		return set(b, files...)
 	}
 	return haproxySet(b, files...)
@@ -96,7 +98,7 @@ func (b *box) served(at netip.AddrPort) (name, text string) {
 // readable by its owner alone, and no key to be anywhere else.
 func (b *box) onlyOwnersRead() (found int) {
 	b.Helper()
-	err := filepath.WalkDir(b.agent.dir, func(p string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(b.agent.settings.Root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -125,10 +127,10 @@ func onBoxes(t *testing.T, test func(b *box)) {
 // Whatever a delivery does, at no step may others read a key.
 func TestPrivateFilesAreReadByNobodyElse(t *testing.T) {
 	onBoxes(t, func(b *box) {
-		old, renewed := certificate(b, "old.example"), certificate(b, "new.example")
+		old, renewed := certificateFile(b, "old.example"), certificateFile(b, "new.example")
 		web, mail := local(b), local(b)
 		seen := 0
-		b.agent.at = func(string) { seen = max(seen, b.onlyOwnersRead()) }
+		b.unit.at = func(string) { seen = max(seen, b.onlyOwnersRead()) }
 		b.apply(b.set(old, b.secure("web", "one", old.Path, web)))
 		if name, text := b.served(web); name != "old.example" || text != "one" {
 			b.Errorf("served %q with the certificate of %q", text, name)
@@ -148,13 +150,13 @@ func TestPrivateFilesAreReadByNobodyElse(t *testing.T) {
 // A key that somebody has made readable for others is delivered again.
 func TestExposedPrivateFileIsReplaced(t *testing.T) {
 	onBoxes(t, func(b *box) {
-		cert, web := certificate(b, "web.example"), local(b)
+		cert, web := certificateFile(b, "web.example"), local(b)
 		want := b.set(cert, b.secure("web", "web", cert.Path, web))
 		b.apply(want)
-		if err := os.Chmod(filepath.Join(b.agent.dir, liveLink, cert.Path), 0o644); err != nil {
+		if err := os.Chmod(filepath.Join(b.unit.dir, engine.LiveLink, cert.Path), 0o644); err != nil {
 			b.Fatal(err)
 		}
-		if st := b.status(); st.Files.Digest() == st.Live {
+		if b.status().proved {
 			b.Error("the status says that all is well")
 		}
 		b.apply(want)
@@ -167,16 +169,16 @@ func TestExposedPrivateFileIsReplaced(t *testing.T) {
 // A certificate that the daemon refuses costs those that name it, and nobody else.
 func TestRefusedCertificate(t *testing.T) {
 	onBoxes(t, func(b *box) {
-		good, bad := certificate(b, "web.example"), private(b, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+		good, bad := certificateFile(b, "web.example"), private(b, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 		web, other, third, plain := local(b), local(b), local(b), local(b)
 		out := b.apply(b.set(good, bad,
 			b.secure("a-bad", "bad", bad.Path, other), b.secure("web", "web", good.Path, web),
 			b.secure("z-bad", "bad", bad.Path, third), b.plain("plain", "plain", plain)))
-		if got := strings.Join(refusedPaths(out), " "); got != "services/a-bad.conf services/z-bad.conf" {
+		if got := strings.Join(out.paths(), " "); got != "services/a-bad.conf services/z-bad.conf" {
 			b.Errorf("refused %q", got)
 		}
 		for _, r := range out.Refused {
-			if strings.Contains(r.Reason, b.agent.dir) || !strings.Contains(strings.ToLower(r.Reason), "certificate") {
+			if strings.Contains(r.Reason, b.unit.dir) || !strings.Contains(strings.ToLower(r.Reason), "certificate") {
 				b.Errorf("%s: %s", r.Path, r.Reason)
 			}
 		}
@@ -190,12 +192,12 @@ func TestRefusedCertificate(t *testing.T) {
 // A host that was prepared before there were certificates says what to do.
 func TestNginxWithoutLinks(t *testing.T) {
 	b := newBox(t)
-	for link := range b.agent.nginx().links() {
+	for link := range b.nginx().Links() {
 		if err := os.Remove(link); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cert, web, plain := certificate(t, "web.example"), local(t), local(t)
+	cert, web, plain := certificateFile(t, "web.example"), local(t), local(t)
 	out := b.apply(b.set(cert, b.secure("web", "web", cert.Path, web), b.plain("plain", "plain", plain)))
 	if len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Reason, "external-lb host install") {
 		t.Errorf("refused: %+v", out.Refused)

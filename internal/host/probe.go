@@ -2,10 +2,10 @@ package host
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -25,32 +26,33 @@ type listener struct {
 	inode string
 }
 
-// probeAll finds the fragments that this machine cannot serve: their addresses
-// are not here, or their ports are taken. It is not asked about ports that are ours.
-func probeAll(files map[string]planned, ours func(fileset.Socket) bool) map[string]string {
-	refused := map[string]string{}
+// probeAll finds the fragments that this machine cannot serve, and which of their
+// sockets: the addresses are not here, or the ports are taken. It is not asked about
+// ports that are ours.
+func (u *unit) probeAll(files map[string]planned, ours func(fileset.Socket) bool) map[string]engine.Culprit {
+	refused := map[string]engine.Culprit{}
 	absent := map[netip.Addr]error{}
 	taken, owners := sync.OnceValue(listeners), sync.OnceValue(processes)
-	for _, p := range slices.Sorted(maps.Keys(files)) {
-		if !files[p].Fragment {
+	for p, f := range files {
+		if !f.Fragment {
 			continue
 		}
-		for _, s := range files[p].Listens {
+		for _, s := range f.Listens {
 			err, known := absent[s.Address.Addr()]
 			if !known {
 				err = bindable(s.Address.Addr())
 				absent[s.Address.Addr()] = err
 			}
+			why := ""
 			if err != nil {
-				refused[p] = err.Error()
-				break
+				why = err.Error()
+			} else if !ours(s) {
+				if l, ok := holder(taken(), s); ok {
+					why = describe(l, s, owners()[l.inode], u.settings.table)
+				}
 			}
-			if ours(s) {
-				continue
-			}
-			if l, ok := holder(taken(), s); ok {
-				refused[p] = describe(l, s, owners()[l.inode])
-				break
+			if why != "" {
+				refused[p] = refused[p].And(s, why)
 			}
 		}
 	}
@@ -99,22 +101,32 @@ func holder(all []listener, s fileset.Socket) (listener, bool) {
 }
 
 // describe says who holds a socket, if his name is known, and what to do.
-func describe(l listener, wanted fileset.Socket, name string) string {
+func describe(l listener, wanted fileset.Socket, name string, t *engine.Table) string {
 	who := "by another program (ss -lnp as root says which)"
 	if name != "" {
 		who = "by " + name
 	}
-	text := fmt.Sprintf("%s is taken %s, which listens on %s", wanted, who, l.Address)
-	if name != "" && name != "nginx" {
-		return text + ": stop it or let it listen elsewhere"
+	advice := "stop it or let it listen elsewhere"
+	for _, e := range t.Engines {
+		if e.Vacate != nil {
+			advice = cmp.Or(e.Vacate(name, l.Socket), advice)
+		}
 	}
-	if l.Address.Addr().IsUnspecified() && wanted.Network == "tcp" && (l.Address.Port() == 80 || l.Address.Port() == 443) {
-		return text + ": if that is nginx's own site (Debian's is /etc/nginx/sites-enabled/default), remove it or give its listen directive an address, and restart nginx"
-	}
-	return text + ": stop it or let it listen elsewhere"
+	return fmt.Sprintf("%s is taken %s, which listens on %s: %s", wanted, who, l.Address, advice)
 }
 
-// listeners of this machine. What cannot be read is left to nginx to find.
+// standsInTheWay says why a socket cannot be opened now; "" if nothing shows.
+func (u *unit) standsInTheWay(s fileset.Socket) string {
+	if err := bindable(s.Address.Addr()); err != nil {
+		return err.Error()
+	}
+	if l, ok := holder(listeners(), s); ok {
+		return describe(l, s, processes()[l.inode], u.settings.table)
+	}
+	return ""
+}
+
+// listeners of this machine. What cannot be read is left to the daemon to find.
 func listeners() []listener {
 	var all []listener
 	for _, table := range []struct{ file, network, state string }{

@@ -6,6 +6,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -14,13 +15,13 @@ const finishWait = time.Second
 
 // recover finishes or undoes what an earlier process began: what the daemon
 // proves decides. The lock is held.
-func (a *Agent) recover(ctx context.Context, s *store) (state, error) {
+func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	st, err := s.readState()
 	if err != nil {
 		return st, err
 	}
-	live, interrupted := s.linked(liveLink), s.exists(nextStateFile)
-	if live != st.Good && live != "" && a.runs(ctx, s, live) {
+	live, interrupted := s.linked(engine.LiveLink), s.exists(nextStateFile)
+	if live != st.Good && live != "" && u.runs(ctx, s, live) {
 		st.Previous, st.Good = st.Good, live
 		if err := s.writeState(st); err != nil {
 			return st, err
@@ -34,8 +35,8 @@ func (a *Agent) recover(ctx context.Context, s *store) (state, error) {
 	}
 	// A reload of what was abandoned may be under way: another one follows it.
 	if live != st.Good || interrupted {
-		if _, err := a.daemon.ask(ctx); err == nil {
-			if err := a.reloadGood(ctx, s, st.Good); err != nil {
+		if _, err := u.daemon.Ask(ctx); err == nil {
+			if err := u.reloadGood(ctx, s, st.Good); err != nil {
 				return st, err
 			}
 		}
@@ -44,38 +45,38 @@ func (a *Agent) recover(ctx context.Context, s *store) (state, error) {
 }
 
 // runs reports whether the daemon runs a generation, or will within a moment.
-func (a *Agent) runs(ctx context.Context, s *store, gen string) bool {
-	digest, ok := a.digest(s, gen)
-	return ok && a.daemon.provesWithin(ctx, digest, finishWait)
+func (u *unit) runs(ctx context.Context, s *store, gen string) bool {
+	digest, ok := u.digest(s, gen)
+	return ok && u.daemon.ProvesWithin(ctx, digest, finishWait)
 }
 
 // reloadGood loads what was proved last. A daemon that refuses that, because of
 // what its owner has changed meanwhile, runs it still.
-func (a *Agent) reloadGood(ctx context.Context, s *store, gen string) error {
-	digest, ok := a.digest(s, gen)
+func (u *unit) reloadGood(ctx context.Context, s *store, gen string) error {
+	digest, ok := u.digest(s, gen)
 	if !ok {
-		return failed("the last good configuration is gone from %s: run `external-lb host install`", a.dir)
+		return failed("the last good configuration is gone from %s: run `external-lb host install`", u.dir)
 	}
-	err := a.daemon.reload(ctx, digest)
-	if err != nil && proves(ctx, a.daemon, digest) {
+	err := u.daemon.Reload(ctx, digest)
+	if err != nil && engine.Proves(ctx, u.daemon, digest) {
 		return nil
 	}
 	return err
 }
 
 // digest that the daemon will say of a generation.
-func (a *Agent) digest(s *store, gen string) (fileset.Digest, bool) {
-	data, err := s.root.ReadFile(path.Join(genDir, gen, filesDir, a.daemon.ownFile()))
+func (u *unit) digest(s *store, gen string) (fileset.Digest, bool) {
+	data, err := s.root.ReadFile(path.Join(engine.GenerationsDir, gen, engine.FilesDir, u.daemon.OwnFile()))
 	if err != nil {
 		return "", false
 	}
-	return a.daemon.announced(data)
+	return u.daemon.Announced(data)
 }
 
 // pointBack makes a generation live. The link for it was made while there was room.
 func (s *store) pointBack(gen string) error {
-	if s.linked(backLink) == gen {
-		return s.rename(backLink, liveLink)
+	if s.linked(engine.BackLink) == gen {
+		return s.rename(engine.BackLink, engine.LiveLink)
 	}
-	return errors.Join(s.link(backLink, gen), s.rename(backLink, liveLink))
+	return errors.Join(s.link(engine.BackLink, gen), s.rename(engine.BackLink, engine.LiveLink))
 }

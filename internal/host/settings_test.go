@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -8,34 +9,45 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
 )
 
 func TestSettingsHaveDefaults(t *testing.T) {
-	s, err := parseSettings([]byte("nginx: {proofTimeout: 1m}\n"), true)
+	for text, want := range map[string][]string{ // engine, root, and the directories of the daemons
+		"": {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx"},
+		"engine: haproxy\nroot: /srv\nnginx: {proofTimeout: 1m}": {"haproxy", "/srv", "/srv/haproxy"},
+		"vrrp: true":                         {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx", "/var/lib/external-lb/keepalived"},
+		"vrrp: true\nengine: lvs":            {"lvs", "/var/lib/external-lb", "/var/lib/external-lb/lvs"},
+		"keepalived: {rules: [nft, -f, /x]}": {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx"},
+	} {
+		s, err := ParseSettings([]byte(text), &engines.Table)
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		got := []string{s.Engine, s.Root}
+		for _, u := range s.uses {
+			got = append(got, u.dir)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	s, err := parseSettings([]byte("nginx: {proofTimeout: 1m, log: [tail, -c, 65536]}\n"), &engines.Table, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Settings{Engine: "nginx", Root: "/var/lib/external-lb", Nginx: NginxSettings{
-		Binary: "/usr/sbin/nginx",
-		Check:  []string{"sudo", "-n", "/usr/sbin/nginx", "-t", "-q", "-c", "/etc/external-lb/nginx-check.conf"},
-		Reload: []string{"sudo", "-n", "/usr/sbin/nginx", "-s", "reload"},
-		Log:    []string{"sudo", "-n", "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log"},
-		Conf:   "/etc/nginx/nginx.conf", CheckConf: "/etc/external-lb/nginx-check.conf", IncludeConf: "/etc/external-lb/nginx-stream.conf",
-		PIDFile: "/run/nginx.pid", Proof: "127.0.76.66:776", ProofTimeout: Duration(time.Minute),
-	}}
-	if diff := cmp.Diff(want, s); diff != "" {
-		t.Error(diff)
-	}
-	asRoot, err := parseSettings(nil, false)
-	if err != nil || asRoot.Nginx.Reload[0] != "/usr/sbin/nginx" {
-		t.Errorf("%+v, %v", asRoot, err)
+	n := s.uses[0].own.(*nginx.Settings)
+	if n.ProofTimeout != engine.Duration(time.Minute) || n.Log[2] != "65536" || n.Reload[0] != "sudo" {
+		t.Errorf("%+v", n)
 	}
 }
 
 func TestBadSettingsAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"engine: apache": `engine "apache"`,
+		"engine: apache":       `engine "apache": want nginx, haproxy or lvs`,
+		"haproxy: {sockt: /x}": "sockt",
 		"engine: haproxy\nhaproxy: {socket: admin.sock}": "haproxy.socket",
 		"rood: /x":                      "rood",
 		"root: var":                     `root: "var"`,
@@ -49,11 +61,11 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"nginx: {reload: nginx reload}": "reload",
 		"root: /a\nroot: /b":            "root",
 	} {
-		if _, err := ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseSettings([]byte(text), &engines.Table); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", text, err, want)
 		}
 	}
-	if _, err := LoadSettings(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "external-lb host install") {
+	if _, err := LoadSettings(filepath.Join(t.TempDir(), "none"), &engines.Table); err == nil || !strings.Contains(err.Error(), "external-lb host install") {
 		t.Errorf("error: %v", err)
 	}
 }
@@ -75,51 +87,18 @@ func TestParseListener(t *testing.T) {
 	}
 }
 
-func TestParseAnswer(t *testing.T) {
-	digest := strings.Repeat("0f", 32)
-	if a, err := parseAnswer("external-lb 1.22.1 42 " + digest); err != nil || a != (answer{"nginx/1.22.1", 42, fileset.Digest(digest)}) {
-		t.Errorf("%+v, %v", a, err)
-	}
-	for _, bad := range []string{"", "SSH-2.0-x", "external-lb 1.22.1 42 " + digest + "\n", "external-lb x 42 " + digest} {
-		if a, err := parseAnswer(bad); err == nil {
-			t.Errorf("%q is read as %+v", bad, a)
-		}
-	}
-}
-
-func TestOldVersionsAreNamed(t *testing.T) {
-	for version, old := range map[string]bool{
-		"nginx/1.18.0": true, "nginx/1.21.3": true, "nginx/1.21.4": false, "nginx/1.22.1": false, "nginx/2.0.0": false, "openresty": false,
-		"haproxy/2.4.22": true, "haproxy/2.6.12-1+deb12u4": false, "haproxy/3.3-dev1": false,
-	} {
-		var d daemon = &nginx{}
-		if strings.HasPrefix(version, "haproxy") {
-			d = &haproxy{}
-		}
-		if got := d.tooOld(version); (got != "") != old {
-			t.Errorf("%s: %q", version, got)
-		}
-	}
-}
-
 func TestStatusOfAMachineThatIsNotPrepared(t *testing.T) {
-	s := DefaultSettings()
-	s.Root = filepath.Join(t.TempDir(), "none")
-	a, err := NewAgent(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := a.Status(t.Context())
+	none := "root: " + filepath.Join(t.TempDir(), "none")
+	st, err := newAgentOf(t, none).Status(t.Context())
 	if err != nil || !strings.Contains(st.Message, "external-lb host install") || st.EngineVersion == "" {
 		t.Errorf("%+v, %v", st, err)
 	}
-	s.Nginx.Binary = "/nonexistent/nginx"
-	if a, err = NewAgent(s); err != nil {
-		t.Fatal(err)
-	}
+	a := newAgentOf(t, none+"\nnginx: {binary: /nonexistent/nginx}")
 	if st, err = a.Status(t.Context()); err != nil || !strings.Contains(st.Message, "apt-get install nginx") {
 		t.Errorf("%+v, %v", st, err)
 	}
-	b := &box{T: t, agent: a}
-	b.fails(CodeMachine, Delivery{Epoch: Epoch{1, 1, 1}})
+	var coded *Error
+	if _, err := a.Apply(t.Context(), Delivery{Epoch: Epoch{1, 1, 1}}); !errors.As(err, &coded) || coded.Code != CodeMachine {
+		t.Errorf("error: %v", err)
+	}
 }

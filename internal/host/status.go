@@ -6,151 +6,144 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// Status looks at the machine now. What is wrong with it is its Message, not an error.
-func (a *Agent) Status(ctx context.Context) (Status, error) {
-	status := Status{Engine: a.settings.Engine}
-	s, err := openStore(a.dir)
+// condition is what a unit runs.
+type condition struct {
+	carries    lb.Manifest // by the generation that is live
+	proved     bool
+	renderer   string         // that made what is live
+	generation fileset.Digest // that the daemon shows
+	version    string
+	running    bool
+	oldWorkers int
+	templates  string // why a template of the owner's is not in force for some file
+	message    string // what is wrong and what to do; "" if nothing
+}
+
+// status looks at a unit now. What is wrong with it is its message, not an error.
+func (u *unit) status(ctx context.Context) (c condition, err error) {
+	s, err := openStore(u.dir)
 	if err != nil {
-		if status.EngineVersion, err = a.daemon.version(ctx); err != nil {
-			status.Message = err.Error() + "; then run `external-lb host install` as root"
-			return status, ctx.Err()
+		if c.version, err = u.daemon.Version(ctx); err != nil {
+			c.message = err.Error() + "; then run `external-lb host install` as root"
+			return c, ctx.Err()
 		}
-		status.Message = a.unprepared()
-		return status, ctx.Err()
+		c.message = unprepared
+		return c, ctx.Err()
 	}
 	defer s.close() // nothing is written to a directory
-	wrong := a.recoverIfIdle(ctx, s)
-	st, err := s.readState()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return status, err
+	wrong := u.recoverIfIdle(ctx, s)
+	if _, err := s.readState(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return c, err
 	}
-	status.Epoch = st.Epoch
-	live, err := a.liveFiles(s)
+	live, err := u.liveFiles(s)
 	if err != nil {
-		return status, err
+		return c, err
 	}
-	status.Files = live.manifest()
-	status.Active = a.active()
-	a.look(ctx, live, &status)
-	if status.Message == "" && wrong != nil {
-		status.Message = wrong.Error()
+	c.carries, c.renderer, c.templates = live.carries(), live.Renderer, live.problem()
+	u.ask(ctx, live, &c)
+	c.proved = c.generation != "" && live.intact() && c.generation == live.Files.manifest().Digest()
+	if c.message == "" && wrong != nil {
+		c.message = wrong.Error()
 	}
-	return status, ctx.Err()
+	if c.message == "" {
+		c.message = u.tampered(live)
+	}
+	return c, ctx.Err()
+}
+
+// tampered says which files somebody else has changed; "" if nobody has.
+func (u *unit) tampered(live *base) string {
+	if live.intact() {
+		return ""
+	}
+	first := slices.Min(slices.Collect(maps.Keys(live.changed)))
+	others := ""
+	if n := len(live.changed); n > 1 {
+		others = fmt.Sprintf(" and %d more files", n-1)
+	}
+	return fmt.Sprintf("somebody else has changed %s%s: the next delivery makes them anew", filepath.Join(u.dir, engine.LiveLink, first), others)
 }
 
 // recoverIfIdle finishes or undoes what an earlier process began, unless one is
 // at work: then its business is not ours.
-func (a *Agent) recoverIfIdle(ctx context.Context, s *store) error {
+func (u *unit) recoverIfIdle(ctx context.Context, s *store) error {
 	unlock, err := s.lock(ctx, false)
 	if err != nil || unlock == nil {
 		return err
 	}
 	defer unlock()
-	_, err = a.recover(ctx, s)
-	if r, ok := a.daemon.(restorer); ok && err == nil {
-		err = r.restore(ctx)
+	_, err = u.recover(ctx, s)
+	if r, ok := u.daemon.(engine.Repairer); ok && err == nil {
+		err = r.Repair(ctx)
 	}
-	return a.explain(err)
+	return u.explain(err)
 }
 
-// restorer is a daemon with something beside it that others may take away.
-type restorer interface {
-	restore(ctx context.Context) error
-}
-
-// liveFiles are those that the daemon includes, also while they are being swapped.
-func (a *Agent) liveFiles(s *store) (index, error) {
-	const swaps = 5
-	for i := 0; ; i++ {
-		gen := s.linked(liveLink)
-		if gen == "" {
-			return index{}, nil
-		}
-		x, err := a.files(s, gen)
-		if s.linked(liveLink) == gen || i == swaps {
-			return x, err
-		}
-	}
-}
-
-// look asks the daemon, and says what is wrong.
-func (a *Agent) look(ctx context.Context, live index, status *Status) {
-	said, err := a.daemon.ask(ctx)
+// ask asks the daemon, and says what is wrong.
+func (u *unit) ask(ctx context.Context, live *base, c *condition) {
+	said, err := u.daemon.Ask(ctx)
 	if err == nil {
-		status.Running, status.Live, status.EngineVersion = true, said.digest, said.version
-		_, status.OldWorkers = a.daemon.processes(said.pid)
-		status.Message = cmp.Or(a.daemon.tooOld(said.version), a.daemon.limits(live.listeners(), said.pid))
-		if status.Message == "" {
-			status.Message = a.rights(ctx)
+		c.running, c.generation, c.version = true, said.Digest, said.Version
+		_, c.oldWorkers = u.daemon.Processes(said.PID)
+		c.message = cmp.Or(u.daemon.TooOld(said.Version), u.daemon.Limits(live.Files.listeners(), said.PID))
+		if c.message == "" {
+			c.message = u.rights(ctx)
 		}
-		if w, ok := a.daemon.(worrier); ok && status.Message == "" {
-			status.Message = w.worry(ctx)
+		if d, ok := u.daemon.(engine.Diagnoser); ok && c.message == "" {
+			c.message = d.Diagnose(ctx)
 		}
 		return
 	}
-	status.Running, status.OldWorkers = a.daemon.processes(0)
-	if status.EngineVersion, err = a.daemon.version(ctx); err != nil {
-		status.Message = err.Error()
+	c.running, c.oldWorkers = u.daemon.Processes(0)
+	if c.version, err = u.daemon.Version(ctx); err != nil {
+		c.message = err.Error()
 		return
 	}
-	status.Message = a.silence(live)
+	c.message = u.silence(live.Files)
 }
 
-// worrier is a daemon that can tell when what it runs cannot work.
-type worrier interface {
-	worry(ctx context.Context) string // "" if nothing
-}
-
-func (a *Agent) unprepared() string {
-	return "this machine is not prepared: run `external-lb host install` on it as root"
-}
+const unprepared = "this machine is not prepared: run `external-lb host install` on it as root"
 
 // silence says why the daemon proves nothing.
-func (a *Agent) silence(live index) string {
-	if running, _ := a.daemon.processes(0); running {
-		return a.daemon.unincluded()
+func (u *unit) silence(live index) string {
+	if running, _ := u.daemon.Processes(0); running {
+		return u.daemon.Unincluded()
 	}
 	files := make(map[string]planned, len(live))
 	for p, e := range live {
 		files[p] = planned{entry: e}
 	}
-	for p, reason := range probeAll(files, nobodys) {
-		return fmt.Sprintf("%[1]s does not run, and cannot start with %[2]s: %[3]s; then start %[1]s", a.daemon.name(), p, reason)
+	for p, culprit := range u.probeAll(files, nobodys) {
+		return fmt.Sprintf("%[1]s does not run, and cannot start with %[2]s: %[3]s; then start %[1]s", u.daemon.Name(), p, culprit.Reason)
 	}
-	return a.daemon.stopped()
+	return u.daemon.Stopped()
 }
-
-// nobodys is right when the daemon does not run: it holds no port.
-func nobodys(fileset.Socket) bool { return false }
 
 // rights says which of the commands sudo does not allow. Once all are allowed,
 // they are not asked for again.
-func (a *Agent) rights(ctx context.Context) string {
-	if a.allowed.Load() {
+func (u *unit) rights(ctx context.Context) string {
+	if u.allowed.Load() {
 		return ""
 	}
-	for _, argv := range a.daemon.commands() {
-		command, viaSudo := withoutSudo(argv)
+	for _, argv := range u.daemon.Commands() {
+		command, viaSudo := engine.WithoutSudo(argv)
 		if !viaSudo {
 			continue
 		}
-		if _, err := a.daemon.Run(ctx, append([]string{argv[0], "-n", "-l"}, command...)); err != nil {
+		if _, err := u.run.Run(ctx, append([]string{argv[0], "-n", "-l"}, command...)); err != nil {
 			return fmt.Sprintf("sudo does not let this user run %q: run `external-lb host install` again", strings.Join(command, " "))
 		}
 	}
-	a.allowed.Store(true)
+	u.allowed.Store(true)
 	return ""
-}
-
-// withoutSudo is the command that runs as root.
-func withoutSudo(argv []string) (command []string, viaSudo bool) {
-	if len(argv) < 3 || (argv[0] != "sudo" && argv[0] != "/usr/bin/sudo") || argv[1] != "-n" {
-		return argv, false
-	}
-	return argv[2:], true
 }

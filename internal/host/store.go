@@ -13,15 +13,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/external-lb/external-lb/internal/engine"
 )
 
-// What lies in the store's directory.
+// What lies in the store's directory beside what daemons see of it.
 const (
-	genDir        = "gen"             // generations: gen/7/files, gen/7/index.json
-	liveLink      = "live"            // → the files that the daemon includes
-	candidateLink = "candidate"       // → the files that the isolated check includes
-	nextLink      = "next"            // becomes liveLink
-	backLink      = "back"            // becomes liveLink, to undo
+	nextLink      = "next"            // becomes the live link
 	stateFile     = "state.json"      // a state
 	nextStateFile = "state.next.json" // becomes stateFile; while it is there, what the daemon runs is in question
 	lockFile      = "lock"
@@ -40,7 +38,6 @@ type store struct {
 
 // state is what must outlive a process.
 type state struct {
-	Epoch    Epoch  `json:"epoch"`
 	Good     string `json:"good"`               // the generation that was proved last
 	Previous string `json:"previous,omitempty"` // the one before
 }
@@ -176,7 +173,7 @@ func (s *store) link(name, gen string) error {
 	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := s.root.Symlink(filepath.Join(genDir, gen, filesDir), name); err != nil {
+	if err := s.root.Symlink(filepath.Join(engine.GenerationsDir, gen, engine.FilesDir), name); err != nil {
 		return err
 	}
 	return s.own(name)
@@ -213,7 +210,7 @@ func (s *store) nextGeneration() (string, error) {
 }
 
 func (s *store) generations() ([]string, error) {
-	entries, err := fs.ReadDir(s.root.FS(), genDir)
+	entries, err := fs.ReadDir(s.root.FS(), engine.GenerationsDir)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +228,7 @@ func (s *store) clean(st state) error {
 		return err
 	}
 	var errs []error
-	for _, name := range []string{candidateLink, nextLink, backLink, stateFile + tmpSuffix, nextStateFile} {
+	for _, name := range []string{engine.CandidateLink, nextLink, engine.BackLink, stateFile + tmpSuffix, nextStateFile} {
 		if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -239,7 +236,7 @@ func (s *store) clean(st state) error {
 	keep := []string{st.Good, st.Previous}
 	for _, name := range names {
 		if !slices.Contains(keep, name) {
-			errs = append(errs, s.root.RemoveAll(filepath.Join(genDir, name)))
+			errs = append(errs, s.root.RemoveAll(filepath.Join(engine.GenerationsDir, name)))
 		}
 	}
 	return errors.Join(errs...)

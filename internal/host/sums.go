@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -33,12 +34,13 @@ type sums struct {
 	known map[string]summed // by path, of the last manifest
 }
 
-// manifest looks at the files of a generation as they are on disk now. What is
-// not a file has a sum that no file has.
+// manifest looks at the files of a generation as they are on disk now, and at what is
+// kept of what they print, by the path in the generation. What is not a file has a sum
+// that no file has.
 func (c *sums) manifest(s *store, gen string) (fileset.Manifest, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	files, err := s.root.OpenRoot(genDir + "/" + gen + "/" + filesDir)
+	files, err := s.root.OpenRoot(engine.GenerationsDir + "/" + gen)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fileset.Manifest{}, nil
 	}
@@ -51,7 +53,7 @@ func (c *sums) manifest(s *store, gen string) (fileset.Manifest, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // somebody removed it meanwhile
 		}
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || p == indexFile || p == indexFile+tmpSuffix { // the latter while it is replaced
 			return err
 		}
 		info, err := d.Info()

@@ -1,0 +1,292 @@
+package host
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
+)
+
+// delivery is a model on its way to the daemons: what of it is admitted, and what
+// they refused so far.
+type delivery struct {
+	rules   *admit.Rules
+	machine admit.Machine
+	parts   map[lb.Key]any           // decoded, by Key; or the error why not
+	sums    lb.Manifest              // of the bytes of which parts were made
+	live    lb.Manifest              // what was carried before
+	older   func(lb.Key, lb.Sum) any // what was sent once; nil if it cannot be read
+
+	refused map[refused]lb.Refusal // by the daemons and the machine
+	stays   map[lb.Key]bool        // an older version is in the place of what is wanted
+
+	config   *lb.Config   // admitted, without what is refused
+	refusals []lb.Refusal // by the owner's rules
+}
+
+// refused is an Item, or one of its listeners.
+type refused struct {
+	key      lb.Key
+	listener lb.Listener
+}
+
+// settle works out what is carried.
+func (d *delivery) settle() {
+	for key, part := range d.parts {
+		// What is newer than this program leaves what it knew in its place.
+		if unknown, ok := part.(error); ok {
+			if e, ok := errors.AsType[*lb.UnknownError](unknown); ok {
+				d.keepOlder(key, e.Known, lb.RefusedUnknown, e.Error())
+			}
+		}
+	}
+	admitted := d.rules.Admit(d.parts, d.machine)
+	d.refusals = admitted.Refused
+	cfg := *admitted.Config
+	cfg.Services = nil
+	for _, s := range admitted.Config.Services {
+		if s = d.left(s); s != nil {
+			cfg.Services = append(cfg.Services, s)
+		}
+	}
+	d.config = &cfg
+	if cfg.VRRP == nil {
+		d.refuseUnmoved()
+	}
+}
+
+// refuseUnmoved refuses the addresses that no virtual router brings: the reason is the
+// router's.
+func (d *delivery) refuseUnmoved() {
+	router := lb.Refusal{Reason: lb.RefusedInvalid, Message: "no virtual router was sent that brings it"}
+	if i := slices.IndexFunc(d.refusals, func(r lb.Refusal) bool { return r.Key == lb.VRRPKey }); i >= 0 {
+		router = d.refusals[i]
+	}
+	for _, a := range d.config.Addresses {
+		d.refusals = append(d.refusals, lb.Refusal{Key: lb.AddressKey(a), Reason: router.Reason, Message: router.Message})
+	}
+	d.config.Addresses = nil
+}
+
+// left is what is left of a Service without what was refused; nil: nothing.
+func (d *delivery) left(s *lb.Service) *lb.Service {
+	key := lb.ServiceKey(s.ID)
+	if _, whole := d.refused[refused{key: key}]; whole && !d.stays[key] {
+		return nil
+	}
+	var front []lb.Frontend
+	for _, f := range s.Frontends {
+		if _, gone := d.refused[refused{key, f.Listener}]; !gone {
+			front = append(front, f)
+		}
+	}
+	switch len(front) {
+	case 0:
+		return nil
+	case len(s.Frontends):
+		return s
+	}
+	part := *s
+	part.Frontends = front
+	return &part
+}
+
+// refuse a Service for good, or let its older version stay: then it reports true.
+func (d *delivery) refuse(key lb.Key, reason lb.RefusalReason, message string) (stays bool) {
+	if d.keepOlder(key, d.parts[key], reason, message) {
+		return true
+	}
+	d.stays[key] = false
+	d.refused[refused{key: key}] = lb.Refusal{Key: key, Reason: reason, Message: message}
+	return false
+}
+
+// keepOlder lets the version of a part that is live stay in the place of what is
+// wanted, once, and only where what is known of both is as alike as it must be.
+func (d *delivery) keepOlder(key lb.Key, wanted any, reason lb.RefusalReason, message string) bool {
+	sum, carried := d.live[key]
+	if _, tried := d.stays[key]; tried || !carried || sum == d.sums[key] {
+		return false
+	}
+	was := d.older(key, sum)
+	if !replaces(was, wanted) {
+		return false
+	}
+	if s, ok := was.(*lb.Service); ok {
+		was = d.complete(s)
+	}
+	d.stays[key], d.parts[key], d.sums[key] = true, was, sum
+	d.refused[refused{key: key}] = lb.Refusal{Key: key, Reason: reason, Message: message, OlderStays: true}
+	return true
+}
+
+// replaces reports whether an older version may stay in the place of what is wanted.
+// Of a Service, listeners and nodePorts must be the same: a nodePort may be somebody
+// else's by now. Of what Services and addresses depend on, all must be.
+func replaces(was, wanted any) bool {
+	switch now := wanted.(type) {
+	case *lb.Service:
+		was, _ := was.(*lb.Service)
+		return now != nil && was != nil && slices.EqualFunc(now.Frontends, was.Frontends, func(a, b lb.Frontend) bool {
+			return a.Listener == b.Listener && a.NodePort == b.NodePort
+		}) && now.Direct == was.Direct && now.HealthCheckNodePort == was.HealthCheckNodePort
+	case *lb.VRRP:
+		was, _ := was.(*lb.VRRP)
+		return now != nil && was != nil && *now == *was
+	case *lb.Certificate:
+		was, _ := was.(*lb.Certificate)
+		return now != nil && was != nil && now.Equal(was)
+	case lb.Node, netip.Addr:
+		return was == wanted
+	}
+	return false
+}
+
+// complete is an older version of a Service without nodes that have gone. The
+// certificates that it shows are still here.
+func (d *delivery) complete(was *lb.Service) *lb.Service {
+	s := *was
+	for _, f := range []*lb.Family{&s.IPv4, &s.IPv6} {
+		f.Targets.Nodes = slices.DeleteFunc(slices.Clone(f.Targets.Nodes), func(t lb.Target) bool {
+			_, there := d.parts[lb.NodeKey(t.Node)]
+			return !there
+		})
+	}
+	for _, f := range s.Frontends {
+		key := lb.CertificateKey(f.Settings.Certificate)
+		if sum, carried := d.live[key]; carried && d.parts[key] == nil {
+			d.parts[key], d.sums[key] = d.older(key, sum), sum
+		}
+	}
+	return &s
+}
+
+// all refusals, sorted.
+func (d *delivery) all() []lb.Refusal {
+	out := slices.Concat(d.refusals, slices.Collect(maps.Values(d.refused)))
+	slices.SortFunc(out, func(a, b lb.Refusal) int {
+		return cmp.Or(cmp.Compare(a.Key, b.Key), a.Listener.Compare(b.Listener))
+	})
+	return out
+}
+
+// unitOrder is a delivery as one unit has to carry it.
+type unitOrder struct {
+	*delivery
+	unit   *unit
+	render *render.Renderer // of Services; nil: it carries none
+	made   string           // what makes the files, see order.renderer
+	only   func(netip.Addr) bool
+	trial  *trial // of new templates; nil: there are none
+}
+
+func (o *unitOrder) renderer() string { return o.made }
+func (o *unitOrder) custom() bool     { return o.render != nil && o.render.Custom() }
+
+func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
+	if err := o.trial.failed(); err != nil {
+		return nil, nil, err
+	}
+	o.settle()
+	files, items := map[string]planned{}, lb.Manifest{}
+	if o.render != nil {
+		all, cannot := o.render.Files(o.config, func(key lb.Key) lb.Sum { return o.sums[key] })
+		older := false
+		for _, r := range cannot {
+			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older
+		}
+		if older {
+			return o.files() // each Service has one older version at most
+		}
+		for _, f := range all {
+			files[f.Path] = o.planned(f)
+		}
+		for _, n := range o.config.Nodes {
+			key := lb.NodeKey(n.Name)
+			items[key] = o.sums[key]
+		}
+		for _, c := range o.config.Certificates {
+			key := lb.CertificateKey(c.Name())
+			items[key] = o.sums[key]
+		}
+	}
+	if o.unit.moves && o.config.VRRP != nil {
+		if err := o.addAddresses(files, items); err != nil {
+			return nil, nil, err
+		}
+	}
+	return files, items, nil
+}
+
+func (o *unitOrder) planned(f render.File) planned {
+	e := entry{Fragment: f.Fragment, Private: f.Private, Listens: f.Listens, Key: f.Key, From: f.From}
+	if f.Key != "" {
+		e.Item = o.sums[f.Key]
+	}
+	return planned{e, func() (made, error) {
+		m, err := f.Make()
+		switch {
+		case err != nil || m.Problem == nil:
+			return made{data: m.Data, view: m.View}, err
+		case o.trial != nil:
+			o.trial.blame(f.Key, m.Problem.Error())
+			return made{}, o.trial.failed()
+		}
+		return made{m.Data, m.View, m.Problem.Error()}, nil
+	}}
+}
+
+// addAddresses adds the files of what agrees on addresses with other hosts.
+func (o *unitOrder) addAddresses(files map[string]planned, items lb.Manifest) error {
+	addresses := slices.DeleteFunc(slices.Clone(o.config.Addresses), func(a netip.Addr) bool { return !o.only(a) })
+	router, each, err := o.unit.settings.table.VRRP.Files(o.config.VRRP, addresses)
+	if err != nil {
+		return err
+	}
+	add := func(f engine.Printed, key lb.Key) {
+		files[f.Path] = planned{entry{Key: key, Item: o.sums[key], From: lb.Sum(f.Sum)}, func() (made, error) {
+			view, err := json.Marshal(f.View)
+			return made{data: f.Data, view: view}, err
+		}}
+	}
+	add(router, lb.VRRPKey)
+	for i, f := range each {
+		add(f, lb.AddressKey(addresses[i]))
+	}
+	return nil
+}
+
+func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
+	for _, p := range slices.Sorted(maps.Keys(culprits)) {
+		c := culprits[p]
+		id, isService := engine.ParsePath(p)
+		if !isService {
+			continue
+		}
+		key := lb.ServiceKey(id)
+		for s, why := range c.Sockets {
+			l := lb.Listener{Address: s.Address.Addr(), Port: s.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(s.Network))}
+			o.refused[refused{key, l}] = lb.Refusal{Key: key, Listener: l, Reason: lb.RefusedUnavailable, Message: why}
+			changed = true
+		}
+		switch {
+		case len(c.Sockets) > 0:
+		case o.trial.blame(key, c.Reason):
+			changed = true
+		default:
+			changed = o.delivery.refuse(key, lb.RefusedByEngine, c.Reason) || changed
+		}
+	}
+	return changed
+}
+
+var errNoVRRP = fmt.Errorf("this machine is not prepared to move addresses by VRRP: run `external-lb host install --vrrp` on it as root")

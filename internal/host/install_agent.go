@@ -1,0 +1,182 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// rules are what a machine that is prepared for the first time admits: what was asked
+// for, and no port that its own daemons hold.
+func (in *installer) rules() (admit.Rules, error) {
+	r := in.Admit
+	if err := r.Validate(); err != nil {
+		return r, err
+	}
+	engines := map[string]bool{"external-lb": true}
+	for _, p := range in.parts {
+		for _, program := range p.Programs() {
+			engines[filepath.Base(program.Path)] = true
+		}
+	}
+	names := processes()
+	for _, l := range listeners() {
+		a := l.Address.Addr()
+		if by := names[l.inode]; !a.IsLoopback() && !engines[by] {
+			held := admit.Held{Address: a, Port: l.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(l.Network)), By: by}
+			if !slices.Contains(r.Held, held) {
+				r.Held = append(r.Held, held)
+			}
+		}
+	}
+	slices.SortFunc(r.Held, func(a, b admit.Held) int {
+		return strings.Compare(fmt.Sprint(a.Protocol, a.Port, a.Address), fmt.Sprint(b.Protocol, b.Port, b.Address))
+	})
+	return r, nil
+}
+
+// admission are the lines of the settings that say what is admitted.
+func (in *installer) admission() (string, error) {
+	r, err := in.rules()
+	if err != nil {
+		return "", err
+	}
+	text, err := yaml.Marshal(map[string]admit.Rules{"admit": r})
+	return "# Which addresses and ports may be listened on, and where traffic may be sent to.\n" + string(text), err
+}
+
+// agentUnit is the agent's service of systemd. It goes through sudo for what takes
+// root, so nothing here may imply NoNewPrivileges, as filters of system calls do, nor
+// keep the daemons' own checks from the owner's files, logs and names of machines.
+// Root by sudo is without the rights that no check and no reload needs. Traffic does
+// not depend on the agent: it is the first to go where memory is short. When it is
+// stopped, it ends the delivery that is under way by itself: a check or a reload that
+// systemd kills looks as if the daemon had refused the configuration. However often it
+// fails, it is started again: who mends host.yaml need not think of it.
+func (in *installer) agentUnit() []byte {
+	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`.
+[Unit]
+Description=external-lb's agent: makes this machine carry what it is sent
+Documentation=https://github.com/external-lb/external-lb
+After=network.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart=%s host agent
+User=%s
+Restart=always
+RestartSec=2
+KillMode=mixed
+WatchdogSec=60
+RuntimeDirectory=external-lb
+RuntimeDirectoryMode=0750
+RuntimeDirectoryPreserve=restart
+MemoryHigh=768M
+MemoryMax=1G
+Environment=GOMEMLIMIT=700MiB
+CPUWeight=50
+TasksMax=256
+LimitNOFILE=1048576
+OOMScoreAdjust=500
+ProtectHome=read-only
+ProtectSystem=full
+PrivateTmp=yes
+ProtectControlGroups=yes
+DevicePolicy=closed
+KeyringMode=private
+CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_PTRACE CAP_SYS_BOOT CAP_SYS_TIME CAP_SYSLOG CAP_MKNOD CAP_LINUX_IMMUTABLE CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_WAKE_ALARM
+
+[Install]
+WantedBy=multi-user.target
+`, in.Command, account)
+}
+
+const agentService = "external-lb-agent.service"
+
+// agent makes the agent a service, and starts it anew where something has changed.
+func (in *installer) agent(ctx context.Context) error {
+	const name = "agent"
+	if err := in.directory(filepath.Dir(in.settings.Socket), 0o750, in.uid, in.gid); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		in.Report(name, engine.StepWarning, fmt.Sprintf("no systemd runs here: start `%s host agent` as %s yourself, and keep it running", in.Command, account))
+		return nil
+	}
+	path := "/etc/systemd/system/" + agentService
+	if err := in.File(name, path, in.agentUnit(), 0o644); err != nil {
+		return err
+	}
+	return in.Step(name, "enable and start "+agentService, in.agentRuns(), func() error {
+		return errors.Join(
+			engine.Do(ctx, in, "systemctl", "daemon-reload"),
+			engine.Do(ctx, in, "systemctl", "enable", agentService),
+			engine.Do(ctx, in, "systemctl", "restart", agentService),
+		)
+	})
+}
+
+// agentRuns reports whether an agent of this very program runs, started after the
+// settings were written.
+func (in *installer) agentRuns() bool {
+	out, err := in.Run(context.Background(), []string{"systemctl", "show", "--property=MainPID", "--value", agentService})
+	pid := strings.TrimSpace(out)
+	if err != nil || pid == "" || pid == "0" {
+		return false
+	}
+	running, err := os.Stat("/proc/" + pid + "/exe")
+	program, programErr := os.Stat(in.Command)
+	started, startedErr := os.Stat("/proc/" + pid)
+	settings, settingsErr := os.Stat(in.settingsPath)
+	return errors.Join(err, programErr, startedErr, settingsErr) == nil && os.SameFile(running, program) &&
+		started.ModTime().After(settings.ModTime().Add(-time.Second))
+}
+
+// ParseNetwork reads 203.0.113.0/24, or an address.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p, nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%.60q is neither an address nor a network: want one such as 203.0.113.0/24", text)
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}
+
+// ParseBackends reads 10.0.0.0/8 or 10.0.0.0/8:30000-32767 or :30000-32767.
+func ParseBackends(text string) (admit.Backends, error) {
+	var b admit.Backends
+	network, ports := text, ""
+	if i := strings.LastIndex(text, ":"); i >= 0 && (strings.Contains(text[:i], "/") || i == 0) {
+		network, ports = text[:i], text[i+1:]
+	}
+	if network != "" {
+		p, err := netip.ParsePrefix(network)
+		if err != nil {
+			return b, fmt.Errorf("%.60q: want NETWORK, NETWORK:PORTS or :PORTS, as in 10.0.0.0/8:30000-32767", text)
+		}
+		b.Networks = []netip.Prefix{p}
+	}
+	if ports != "" {
+		r, err := admit.ParsePortRange(ports)
+		if err != nil {
+			return b, err
+		}
+		b.Ports = []admit.PortRange{r}
+	}
+	return b, nil
+}

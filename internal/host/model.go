@@ -1,0 +1,320 @@
+package host
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// What lies in the directory of the model.
+const (
+	itemsDir      = "items"      // the bytes of an Item, under its sum
+	wantedFile    = "wanted"     // what is wanted: a line "SUM KEY" for each Item
+	modelState    = "state.json" // a modelRecord
+	outcomeFile   = "refused.json"
+	maxWantedFile = lb.MaxItems * 400 // bytes
+)
+
+// modelRecord is what must outlive a process.
+type modelRecord struct {
+	Epoch Epoch `json:"epoch"`
+}
+
+// wanted is a whole model. Its maps are not changed once made.
+type wanted struct {
+	sums  lb.Manifest
+	parts map[lb.Key]any // decoded: or the error why not
+}
+
+// model is what a host keeps of what it was sent: every Item by its sum, as it
+// came, and which of them are wanted. Only the account can read it: Items hold keys.
+type model struct {
+	*store
+	record modelRecord
+	wanted wanted
+	sizes  map[lb.Sum]int // in bytes, of Items on the disk
+
+	file    identity // of what is wanted, on the disk
+	cleaned bool     // no other Items than those of sizes are on the disk
+
+	outcome struct {
+		sync.Mutex
+		file    identity // that was read
+		refused []lb.Refusal
+	}
+}
+
+// openModel reads what is wanted. What cannot be read is not wanted: the next
+// delivery finds another base, and all of it is sent again.
+func openModel(dir string) (*model, error) {
+	s, err := openStore(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &model{store: s, wanted: wanted{lb.Manifest{}, map[lb.Key]any{}}, sizes: map[lb.Sum]int{}}
+	data, err := s.root.ReadFile(modelState)
+	if err == nil {
+		err = json.Unmarshal(data, &m.record)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path.Join(dir, modelState), err), s.close())
+	}
+	if err := m.readWanted(); err != nil {
+		m.wanted = wanted{lb.Manifest{}, map[lb.Key]any{}}
+	}
+	return m, nil
+}
+
+// current reports whether the model on the disk is the one that was read.
+func (m *model) current() bool {
+	var now modelRecord
+	data, err := m.root.ReadFile(modelState)
+	if err == nil {
+		err = json.Unmarshal(data, &now)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return now == m.record && m.wantedOnDisk() == m.file
+}
+
+// wantedOnDisk tells what is wanted from what was before.
+func (m *model) wantedOnDisk() identity {
+	info, err := m.root.Stat(wantedFile)
+	if err != nil {
+		return identity{}
+	}
+	return identify(info)
+}
+
+func (m *model) readWanted() error {
+	m.file = m.wantedOnDisk() // before it is read: one that comes meanwhile is another
+	if m.file.size > maxWantedFile {
+		return errors.New("too large")
+	}
+	text, err := m.root.ReadFile(wantedFile)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		text, key, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		sum, err := parseSum(text)
+		if err != nil {
+			return err
+		}
+		m.wanted.sums[lb.Key(key)] = sum
+	}
+	for key, sum := range m.wanted.sums {
+		it, err := m.item(key, sum)
+		if err != nil {
+			return err
+		}
+		m.wanted.parts[key] = decoded(it)
+	}
+	return nil
+}
+
+// decoded is what an Item says, or the error why it says nothing.
+func decoded(it lb.Item) any {
+	part, err := lb.Decode(it)
+	if err != nil {
+		return err
+	}
+	return part
+}
+
+func itemPath(sum lb.Sum) string { return itemsDir + "/" + hex.EncodeToString(sum[:]) }
+
+// item reads an Item that was sent once, and refuses bytes that are not it.
+func (m *model) item(key lb.Key, sum lb.Sum) (lb.Item, error) {
+	data, err := m.root.ReadFile(itemPath(sum))
+	if err != nil {
+		return lb.Item{}, err
+	}
+	it := lb.NewItem(key, data)
+	if it.Sum != sum {
+		return lb.Item{}, fmt.Errorf("%s: its bytes have changed on the disk", key.Describe())
+	}
+	m.sizes[sum] = len(data)
+	return it, nil
+}
+
+// take writes down the epoch of a delivery before anything is done in its name, and
+// keeps what came with it. What it makes wanted is so once it is carried: see commit.
+func (m *model) take(d Delivery, mu sync.Locker) (*wanted, error) {
+	if d.Epoch.Compare(m.record.Epoch) <= 0 {
+		return nil, &Error{CodeStaleEpoch, "this machine has taken epoch " + m.record.Epoch.String() + ", and " + d.Epoch.String() + " is not newer: somebody else leads"}
+	}
+	next, err := m.changed(d)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.writeItems(d.Change.Put); err != nil {
+		return nil, err
+	}
+	record := modelRecord{Epoch: d.Epoch}
+	if err := m.replaceJSON(modelState, record); err != nil {
+		return nil, err
+	}
+	mu.Lock()
+	m.record = record
+	mu.Unlock()
+	return next, nil
+}
+
+// commit makes something wanted for good.
+func (m *model) commit(next *wanted, mu sync.Locker) error {
+	if !maps.Equal(next.sums, m.wanted.sums) {
+		if err := m.writeWanted(next.sums); err != nil {
+			return err
+		}
+	}
+	mu.Lock()
+	m.wanted, m.file = *next, m.wantedOnDisk()
+	mu.Unlock()
+	return nil
+}
+
+// changed is what would be wanted after a delivery.
+func (m *model) changed(d Delivery) (*wanted, error) {
+	if have := m.wanted.sums.Digest(); have != d.Base {
+		return nil, &Error{CodeBaseMismatch, "this machine has the model " + have.Short() + ", not " + d.Base.Short() + ", from which the change starts"}
+	}
+	next := &wanted{maps.Clone(m.wanted.sums), maps.Clone(m.wanted.parts)}
+	for _, key := range d.Change.Delete {
+		delete(next.sums, key)
+		delete(next.parts, key)
+	}
+	listeners := 0
+	for _, it := range d.Change.Put {
+		if err := lb.CheckKey(it.Key); err != nil {
+			return nil, failed("%v", err)
+		}
+		part := decoded(it)
+		if s, ok := part.(*lb.Service); ok {
+			// Before there is memory for all of them: a listener takes eight times its bytes.
+			if listeners += len(s.Frontends); listeners > admit.MaxListeners {
+				return nil, failed("the delivery has more than %d listeners: spread the Services over more Balancers", admit.MaxListeners)
+			}
+		}
+		next.sums[it.Key], next.parts[it.Key] = it.Sum, part
+	}
+	if len(next.sums) > lb.MaxItems {
+		return nil, failed("the model has %d items, more than %d", len(next.sums), lb.MaxItems)
+	}
+	if size := m.size(next.sums, d.Change.Put); size > lb.MaxSetBytes {
+		return nil, failed("the model has %d bytes, more than %d", size, lb.MaxSetBytes)
+	}
+	if digest := next.sums.Digest(); digest != d.Want {
+		return nil, &Error{CodeBaseMismatch, "the change makes the model " + digest.Short() + ", not " + d.Want.Short() + " as announced"}
+	}
+	return next, nil
+}
+
+// size of a model in bytes, some of whose Items come with a delivery.
+func (m *model) size(wanted lb.Manifest, fresh []lb.Item) (total int) {
+	incoming := make(map[lb.Sum]int, len(fresh))
+	for _, it := range fresh {
+		incoming[it.Sum] = len(it.Data)
+	}
+	for _, sum := range wanted {
+		total += max(m.sizes[sum], incoming[sum])
+	}
+	return total
+}
+
+// writeItems writes those that are not there yet. All are on the disk when it returns.
+func (m *model) writeItems(items []lb.Item) (err error) {
+	defer func() { m.cleaned = m.cleaned && err == nil }() // a part of one may be there
+	fresh := 0
+	for _, it := range items {
+		if _, there := m.sizes[it.Sum]; there {
+			continue
+		}
+		if fresh++; fresh <= syncEach {
+			if err := m.write(itemPath(it.Sum), it.Data, privateMode, true); err != nil {
+				return err
+			}
+		} else if err := m.write(itemPath(it.Sum), it.Data, privateMode, false); err != nil {
+			return err
+		}
+		m.sizes[it.Sum] = len(it.Data)
+	}
+	if fresh == 0 {
+		return nil
+	}
+	if fresh > syncEach {
+		d, err := m.root.Open(".")
+		if err != nil {
+			return err
+		}
+		return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+	}
+	return m.syncDir(itemsDir)
+}
+
+func (m *model) writeWanted(wanted lb.Manifest) error {
+	var out bytes.Buffer
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		sum := wanted[key]
+		fmt.Fprintf(&out, "%x %s\n", sum[:], key)
+	}
+	return m.replace(wantedFile, out.Bytes())
+}
+
+func (m *model) replaceJSON(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return m.replace(name, data)
+}
+
+// replace a file so that it holds after a power failure, one or the other.
+func (m *model) replace(name string, data []byte) error {
+	if err := m.write(name+tmpSuffix, data, privateMode, true); err != nil {
+		return err
+	}
+	return m.rename(name+tmpSuffix, name)
+}
+
+// clean removes the Items that are neither wanted nor live.
+func (m *model) clean(live ...lb.Manifest) error {
+	needed := map[string]bool{}
+	for _, manifest := range append(live, m.wanted.sums) {
+		for _, sum := range manifest {
+			needed[hex.EncodeToString(sum[:])] = true
+		}
+	}
+	known := len(m.sizes)
+	maps.DeleteFunc(m.sizes, func(sum lb.Sum, _ int) bool { return !needed[hex.EncodeToString(sum[:])] })
+	if m.cleaned && len(m.sizes) == known {
+		return nil
+	}
+	entries, err := fs.ReadDir(m.root.FS(), itemsDir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if needed[e.Name()] {
+			continue
+		}
+		errs = append(errs, m.root.Remove(itemsDir+"/"+e.Name()))
+	}
+	m.cleaned = len(errs) == 0
+	return errors.Join(errs...)
+}

@@ -1,0 +1,126 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// live are the Items that the daemons carry.
+func (a *Agent) live() (lb.Manifest, error) {
+	all := lb.Manifest{}
+	for _, u := range a.units {
+		s, err := openStore(u.dir)
+		if err != nil {
+			return nil, u.explain(err)
+		}
+		b, err := u.liveFiles(s)
+		s.close() // nothing is written to a directory
+		if err != nil {
+			return nil, u.explain(err)
+		}
+		maps.Copy(all, b.carries())
+	}
+	return all, nil
+}
+
+// report says what is wanted, and what the daemons prove now.
+func (a *Agent) report(ctx context.Context) (Report, error) {
+	var shown []condition
+	for _, u := range a.units {
+		s, err := openStore(u.dir)
+		if err != nil {
+			return Report{}, u.explain(err)
+		}
+		b, err := u.liveFiles(s)
+		c := condition{}
+		if err == nil && u.proves(ctx, s, b) {
+			c.proved, c.generation = true, b.Files.manifest().Digest()
+		}
+		s.close() // nothing is written to a directory
+		if err != nil {
+			return Report{}, u.explain(err)
+		}
+		c.carries, c.renderer = b.carries(), b.Renderer
+		shown = append(shown, c)
+	}
+	return a.reportOf(a.model, shown, a.choose(a.model)), nil
+}
+
+// reportOf puts together what the units show.
+func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
+	a.mu.Lock()
+	out := Report{Wanted: m.wanted.sums, Live: lb.Manifest{}, Proved: true, Renderer: a.made(c.Renderer)}
+	a.mu.Unlock()
+	out.Refused = m.refusals()
+	var digests []byte
+	for _, c := range shown {
+		maps.Copy(out.Live, c.carries)
+		out.Proved = out.Proved && c.proved
+		out.Outdated = out.Outdated || c.renderer != out.Renderer
+		digests = append(digests, c.generation...)
+	}
+	if !slices.ContainsFunc(shown, func(c condition) bool { return c.generation == "" }) {
+		sum := sha256.Sum256(digests)
+		out.Generation = hex.EncodeToString(sum[:])
+	}
+	return out
+}
+
+// refusals of the last delivery. All who ask share them.
+func (m *model) refusals() []lb.Refusal {
+	info, err := m.root.Stat(outcomeFile)
+	if err != nil {
+		return nil
+	}
+	m.outcome.Lock()
+	defer m.outcome.Unlock()
+	if now := identify(info); now != m.outcome.file {
+		var all []lb.Refusal
+		data, err := m.root.ReadFile(outcomeFile)
+		if err != nil || json.Unmarshal(data, &all) != nil {
+			return nil
+		}
+		m.outcome.file, m.outcome.refused = now, all
+	}
+	return m.outcome.refused
+}
+
+// Status looks at the machine now. What is wrong with it is its Message, not an error.
+func (a *Agent) Status(ctx context.Context) (Status, error) {
+	out := Status{Engine: a.settings.Engine}
+	var conditions []condition
+	for i, u := range a.units {
+		c, err := u.status(ctx)
+		if err != nil {
+			return out, err
+		}
+		conditions = append(conditions, c)
+		out.Running = c.running && (i == 0 || out.Running)
+		out.Active = out.Active || u.active()
+		out.EngineVersion = strings.TrimSpace(out.EngineVersion + " " + c.version)
+		out.OldWorkers += c.oldWorkers
+		out.Message = cmp.Or(out.Message, c.message)
+	}
+	m, err := a.latest()
+	if err != nil {
+		out.Message = cmp.Or(out.Message, a.units[0].explain(err).Error())
+		return out, ctx.Err()
+	}
+	chosen := a.choose(m)
+	out.Report, out.Templates = a.reportOf(m, conditions, chosen), chosen.problem
+	a.mu.Lock()
+	out.Epoch = m.record.Epoch
+	a.mu.Unlock()
+	for _, c := range conditions {
+		out.Templates = cmp.Or(out.Templates, c.templates)
+	}
+	return out, nil
+}

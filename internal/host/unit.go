@@ -1,0 +1,106 @@
+package host
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// unit is one daemon of this machine, with the store of the files that it reads. What
+// an earlier process left unfinished is finished or undone first.
+type unit struct {
+	use
+	settings Settings
+	run      engine.Runner
+	daemon   engine.Daemon
+	sums     sums
+	at       func(step string) // hears of each step before it is done
+	allowed  atomic.Bool       // sudo lets this user run every command
+}
+
+// newUnits makes one for each daemon, in the order in which traffic comes to them.
+func newUnits(s Settings, r engine.Runner) []*unit {
+	var all []*unit
+	carrier := ""
+	for _, u := range s.uses {
+		sets := &sets{dir: u.dir}
+		d := u.Open(engine.Place{Dir: u.dir, Settings: u.own, Runner: r, Carrier: carrier, Set: sets.at})
+		sets.ownFile = d.OwnFile()
+		if carrier == "" {
+			carrier = d.PIDFile()
+		}
+		all = append(all, &unit{settings: s, use: u, run: r, daemon: d, at: func(string) {}})
+	}
+	return all
+}
+
+// active reports whether this machine has the addresses that move.
+func (u *unit) active() bool {
+	m, ok := u.daemon.(engine.Mover)
+	return ok && m.Active()
+}
+
+// look holds a generation against its files as they are on disk now: those that
+// differ from what was made, that are missing or are nobody's, and private ones that
+// others may read, are changed.
+func (u *unit) look(s *store, gen string) (*base, error) {
+	m, err := u.sums.manifest(s, gen)
+	if err != nil {
+		return nil, err
+	}
+	b := &base{name: gen, changed: map[string]bool{}}
+	if b.contents, err = s.readContents(gen); err != nil {
+		b.contents = contents{} // tampered with: all is made anew
+	}
+	expected := map[string]bool{}
+	for p, e := range b.Files {
+		expected[filePath(p)] = true
+		if e.View != (lb.Sum{}) {
+			expected[viewPath(p)] = true
+		}
+		file, there := m[filePath(p)]
+		if !there || file != e.Sum || lb.Sum(m[viewPath(p)]) != e.View || e.Private && s.exposed(gen, p) {
+			b.changed[p] = true
+		}
+	}
+	for name := range m {
+		if !expected[name] {
+			b.changed[strings.TrimPrefix(name, filePath(""))] = true
+		}
+	}
+	// The host's own file is no part of what is carried.
+	delete(b.Files, u.daemon.OwnFile())
+	return b, nil
+}
+
+// liveFiles are those that the daemon includes, also while they are being swapped.
+func (u *unit) liveFiles(s *store) (*base, error) {
+	const swaps = 5
+	for i := 0; ; i++ {
+		gen := s.linked(engine.LiveLink)
+		if gen == "" {
+			return &base{}, nil
+		}
+		b, err := u.look(s, gen)
+		if s.linked(engine.LiveLink) == gen || i == swaps {
+			return b, err
+		}
+	}
+}
+
+// proves reports whether the daemon runs what was proved last, as it was made.
+func (u *unit) proves(ctx context.Context, s *store, b *base) bool {
+	if !b.intact() || s.linked(engine.LiveLink) != b.name {
+		return false
+	}
+	digest := b.Files.manifest().Digest()
+	own, ok := u.digest(s, b.name)
+	return ok && own == digest && engine.Proves(ctx, u.daemon, digest)
+}
+
+// nobodys is right when the daemon does not run: it holds no port.
+func nobodys(fileset.Socket) bool { return false }
