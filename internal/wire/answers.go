@@ -4,77 +4,76 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
 )
 
-func sendStatus(st host.Status, send func(*wirepb.StatusResponse) error) error {
+// errAnswer is an answer that is not in the protocol.
+var errAnswer = errors.New("the host's answer is none that this version knows")
+
+// sendStatus sends a status; of its report what differs from base, the one that the
+// other end has; nil: none.
+func sendStatus(st host.Status, base *host.Report, send func(*wirepb.StatusResponse) error) error {
 	summary := &wirepb.StatusSummary{
-		Engine: bounded(st.Engine), EngineVersion: bounded(st.EngineVersion), Running: st.Running,
-		Epoch: fromEpoch(st.Epoch), Live: string(st.Live), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message),
-		Active: st.Active,
+		Engine: bounded(st.Engine, nameMax), EngineVersion: bounded(st.EngineVersion, nameMax), Running: st.Running,
+		Epoch: fromEpoch(st.Epoch), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message, textMax),
+		Active: st.Active, Report: fromReport(st.Report, base), Templates: bounded(st.Templates, textMax),
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
 	}
-	for part := range manifestParts(st.Files) {
-		if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Files{Files: part}}); err != nil {
+	for part := range entryParts(st.Report, base) {
+		if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Entries{Entries: part}}); err != nil {
+			return err
+		}
+	}
+	if summary.Report.SameRefusals {
+		return nil
+	}
+	for part := range refusalParts(st.Refused) {
+		if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Refused{Refused: part}}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func receiveStatus(recv func() (*wirepb.StatusResponse, error)) (host.Status, error) {
+// receiveStatus reads a status. base is the report whose Digest was sent; nil: none.
+func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error)) (host.Status, error) {
 	first, err := recv()
 	if err != nil {
 		return host.Status{}, unanswered(err)
 	}
 	s := first.GetSummary()
 	if s == nil {
-		return host.Status{}, errors.New("the host's answer does not begin with its summary")
-	}
-	live, err := toDigest(s.GetLive())
-	if err != nil {
-		return host.Status{}, err
+		return host.Status{}, errAnswer
 	}
 	st := host.Status{
-		Engine: s.GetEngine(), EngineVersion: s.GetEngineVersion(), Running: s.GetRunning(),
-		Epoch: toEpoch(s.GetEpoch()), Live: live, Files: fileset.Manifest{},
-		OldWorkers: int(s.GetOldWorkers()), Message: s.GetMessage(), Active: s.GetActive(),
+		Engine: bounded(s.GetEngine(), nameMax), EngineVersion: bounded(s.GetEngineVersion(), nameMax), Running: s.GetRunning(),
+		Epoch: toEpoch(s.GetEpoch()), OldWorkers: int(max(0, s.GetOldWorkers())), Message: bounded(s.GetMessage(), textMax),
+		Active: s.GetActive(), Templates: bounded(s.GetTemplates(), textMax),
 	}
-	for {
-		m, err := recv()
-		if errors.Is(err, io.EOF) {
-			return st, nil
-		}
-		if err == nil {
-			err = addEntries(st.Files, m.GetFiles())
-		}
-		if err != nil {
-			return host.Status{}, err
-		}
+	if st.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
+		return host.Status{}, err
 	}
+	return st, nil
 }
 
-func sendOutcome(out host.Outcome, send func(*wirepb.ApplyResponse) error) error {
-	summary := &wirepb.OutcomeSummary{Live: string(out.Live), Reloaded: out.Reloaded, Active: out.Active}
+func sendOutcome(out host.Outcome, base *host.Report, send func(*wirepb.ApplyResponse) error) error {
+	summary := &wirepb.OutcomeSummary{Report: fromReport(out.Report, base), Reloaded: out.Reloaded, Active: out.Active}
 	if err := send(&wirepb.ApplyResponse{Part: &wirepb.ApplyResponse_Summary{Summary: summary}}); err != nil {
 		return err
 	}
-	for part := range manifestParts(out.Files) {
-		if err := send(&wirepb.ApplyResponse{Part: &wirepb.ApplyResponse_Files{Files: part}}); err != nil {
+	for part := range entryParts(out.Report, base) {
+		if err := send(&wirepb.ApplyResponse{Part: &wirepb.ApplyResponse_Entries{Entries: part}}); err != nil {
 			return err
 		}
 	}
-	for batch := range slices.Chunk(out.Refused, batchSize) {
-		part := &wirepb.Refusals{}
-		for _, r := range batch {
-			part.Refusals = append(part.Refusals, &wirepb.Refusal{Path: r.Path, Reason: bounded(r.Reason)})
-		}
+	if summary.Report.SameRefusals {
+		return nil
+	}
+	for part := range refusalParts(out.Refused) {
 		if err := send(&wirepb.ApplyResponse{Part: &wirepb.ApplyResponse_Refused{Refused: part}}); err != nil {
 			return err
 		}
@@ -82,35 +81,20 @@ func sendOutcome(out host.Outcome, send func(*wirepb.ApplyResponse) error) error
 	return nil
 }
 
-func receiveOutcome(recv func() (*wirepb.ApplyResponse, error)) (host.Outcome, error) {
+func receiveOutcome(base *host.Report, recv func() (*wirepb.ApplyResponse, error)) (host.Outcome, error) {
 	first, err := recv()
 	if err != nil {
 		return host.Outcome{}, unanswered(err)
 	}
 	s := first.GetSummary()
 	if s == nil {
-		return host.Outcome{}, errors.New("the host's answer does not begin with its summary")
+		return host.Outcome{}, errAnswer
 	}
-	live, err := toDigest(s.GetLive())
-	if err != nil {
+	out := host.Outcome{Reloaded: s.GetReloaded(), Active: s.GetActive()}
+	if out.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
 		return host.Outcome{}, err
 	}
-	out := host.Outcome{Live: live, Reloaded: s.GetReloaded(), Active: s.GetActive(), Files: fileset.Manifest{}}
-	for {
-		m, err := recv()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err == nil {
-			err = addEntries(out.Files, m.GetFiles())
-		}
-		if err != nil {
-			return host.Outcome{}, err
-		}
-		for _, r := range m.GetRefused().GetRefusals() {
-			out.Refused = append(out.Refused, host.Refusal{Path: r.GetPath(), Reason: r.GetReason()})
-		}
-	}
+	return out, nil
 }
 
 // unanswered is what an end before the first part means.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,6 +29,7 @@ type Client struct {
 	conn *conn
 	grpc *grpc.ClientConn
 	rpc  wirepb.HostServiceClient
+	told told
 }
 
 // NewClient takes over rw, which a host serves. It fails with a *HelloError
@@ -46,6 +48,8 @@ func NewClient(ctx context.Context, rw io.ReadWriteCloser) (*Client, error) {
 		grpc.WithIdleTimeout(0),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax)),
+		grpc.WithMaxHeaderListSize(headersMax),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: 2 * pingAfter, Timeout: pingWait, PermitWithoutStream: true, // gRPC allows no less than 10 s
 		}),
@@ -97,15 +101,23 @@ func (c *Client) Close() error { return errors.Join(c.grpc.Close(), c.conn.Close
 // Done is closed when the stream has ended.
 func (c *Client) Done() <-chan struct{} { return c.conn.done }
 
-// Status asks the host what it runs.
+// Version of external-lb on the host.
+func (c *Client) Version() string { return c.Peer.Version }
+
+// Status asks the host what it runs. What its report has in common with the last one
+// on this stream is not sent again, and is shared.
 func (c *Client) Status(ctx context.Context) (host.Status, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream if an answer cannot be read
-	stream, err := c.rpc.Status(ctx, &wirepb.StatusRequest{})
+	known, digest := c.known()
+	stream, err := c.rpc.Status(ctx, &wirepb.StatusRequest{Known: digest})
 	if err != nil {
 		return host.Status{}, trouble(err)
 	}
-	st, err := receiveStatus(stream.Recv)
+	st, err := receiveStatus(known, stream.Recv)
+	if err == nil {
+		c.told.keep(st.Report)
+	}
 	return st, trouble(err)
 }
 
@@ -114,19 +126,56 @@ func (c *Client) Status(ctx context.Context) (host.Status, error) {
 func (c *Client) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	known, digest := c.known()
 	stream, err := c.rpc.Apply(ctx)
 	if err != nil {
 		return host.Outcome{}, trouble(err)
 	}
-	err = sendDelivery(d, stream.Send)
+	if err := request(d, digest, stream.Send, stream.CloseSend); err != nil {
+		return host.Outcome{}, err
+	}
+	out, err := receiveOutcome(known, stream.Recv)
 	if err == nil {
-		err = stream.CloseSend()
+		c.told.keep(out.Report)
 	}
-	if err != nil && !errors.Is(err, io.EOF) { // EOF: the host has ended it, and Recv says why
-		return host.Outcome{}, trouble(err)
-	}
-	out, err := receiveOutcome(stream.Recv)
 	return out, trouble(err)
+}
+
+// Render asks the host what it would make of a delivery.
+func (c *Client) Render(ctx context.Context, d host.Delivery) (host.Rendering, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.rpc.Render(ctx)
+	if err != nil {
+		return host.Rendering{}, trouble(err)
+	}
+	send := func(part *wirepb.ApplyRequest) error { return stream.Send(&wirepb.RenderRequest{Part: part}) }
+	if err := request(d, "", send, stream.CloseSend); err != nil {
+		return host.Rendering{}, err
+	}
+	out, err := receiveRendering(stream.Recv)
+	return out, trouble(err)
+}
+
+// request sends a delivery as a whole request.
+func request(d host.Delivery, known string, send func(*wirepb.ApplyRequest) error, end func() error) error {
+	err := sendDelivery(d, known, send)
+	if err == nil {
+		err = end()
+	}
+	if errors.Is(err, io.EOF) {
+		return nil // the host has ended it, and its answer says why
+	}
+	return trouble(err)
+}
+
+// known is the last report of the host, and its Digest; nil: there is none.
+func (c *Client) known() (*host.Report, string) {
+	last := c.told.last()
+	if last == nil {
+		return nil, ""
+	}
+	return last, last.Digest()
 }
 
 // trouble turns what gRPC says into a *host.Error, ErrLost or the error it is.
@@ -139,20 +188,23 @@ func trouble(err error) error {
 		return err
 	}
 	for _, detail := range st.Details() {
-		if f, ok := detail.(*wirepb.Failure); ok {
-			return &host.Error{Code: host.Code(f.GetCode()), Message: f.GetMessage()}
+		// A code that is not known does not tell what runs now.
+		if f, ok := detail.(*wirepb.Failure); ok && slices.Contains(codesOfHosts, host.Code(f.GetCode())) {
+			return &host.Error{Code: host.Code(f.GetCode()), Message: bounded(f.GetMessage(), textMax)}
 		}
 	}
 	switch st.Code() {
 	case codes.Unavailable:
-		return fmt.Errorf("%w: %s", ErrLost, st.Message())
+		return fmt.Errorf("%w: %s", ErrLost, bounded(st.Message(), textMax))
 	case codes.Canceled:
-		return fmt.Errorf("%w: %s", context.Canceled, st.Message())
+		return fmt.Errorf("%w: %s", context.Canceled, bounded(st.Message(), textMax))
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%w: no answer within the time for it", context.DeadlineExceeded)
 	}
-	return errors.New(st.Message())
+	return errors.New(bounded(st.Message(), textMax))
 }
+
+var codesOfHosts = []host.Code{host.CodeStaleEpoch, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine}
 
 var _ interface {
 	host.Host

@@ -2,12 +2,17 @@ package wire
 
 import (
 	"bytes"
-	"io"
+	"crypto/sha256"
+	"net/netip"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
 )
 
@@ -30,48 +35,101 @@ func FuzzHello(f *testing.F) {
 	})
 }
 
-// FuzzDelivery: what a host takes for a delivery, it takes for the same after
-// another journey.
-func FuzzDelivery(f *testing.F) {
-	var seed bytes.Buffer
-	_ = sendDelivery(host.Delivery{}, func(m *wirepb.ApplyRequest) error {
-		_, err := protodelim.MarshalTo(&seed, m)
+// replay receives what is in a stream.
+func replay[M any, P interface {
+	*M
+	proto.Message
+}](stream []byte) func() (P, error) {
+	r := bytes.NewReader(stream)
+	return func() (P, error) {
+		m := P(new(M))
+		return m, protodelim.UnmarshalFrom(r, m)
+	}
+}
+
+// record keeps what is sent as a stream.
+func record[P proto.Message](to *bytes.Buffer) func(P) error {
+	return func(m P) error {
+		_, err := protodelim.MarshalTo(to, m)
 		return err
-	})
-	f.Add(seed.Bytes())
+	}
+}
+
+// plenty of room.
+func plenty(int) error { return nil }
+
+// FuzzDelivery: what a host takes for a delivery is in bounds, and it takes it for
+// the same after another journey.
+func FuzzDelivery(f *testing.F) {
+	digest := lb.NewSet().Digest()
+	header := &wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Header{Header: &wirepb.DeliveryHeader{Base: string(digest), Want: string(digest)}}}
+	put := func(items ...*wirepb.Item) *wirepb.ApplyRequest {
+		return &wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Put{Put: &wirepb.Items{Items: items}}}
+	}
+	var seed bytes.Buffer
 	for _, part := range []*wirepb.ApplyRequest{
-		{Part: &wirepb.ApplyRequest_Delete{Delete: &wirepb.Deletes{Paths: [][]byte{[]byte("a/../b")}}}},
-		{Part: &wirepb.ApplyRequest_File{File: &wirepb.FileHeader{Path: "a.conf", Size: 3, Fragment: true,
-			Listens: []*wirepb.Socket{{Network: "tcp", Address: "192.0.2.1:80"}}}}},
-		{Part: &wirepb.ApplyRequest_Chunk{Chunk: []byte("abc")}},
+		header,
+		{Part: &wirepb.ApplyRequest_Delete{Delete: &wirepb.Keys{Keys: []string{"node/a", "node/b"}}}},
+		put(&wirepb.Item{Key: "node/c"}, &wirepb.Item{Key: "node/d", Data: []byte("abc")}),
+		{Part: &wirepb.ApplyRequest_Chunk{Chunk: []byte("def")}},
+		put(&wirepb.Item{Key: "../x"}),
 	} {
 		_, _ = protodelim.MarshalTo(&seed, part)
 		f.Add(seed.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		r := bytes.NewReader(stream)
-		d, err := receiveDelivery(func() (*wirepb.ApplyRequest, error) {
-			m := &wirepb.ApplyRequest{}
-			return m, protodelim.UnmarshalFrom(r, m)
-		})
+		d, _, err := receiveDelivery(replay[wirepb.ApplyRequest](stream), plenty)
 		if err != nil {
 			return
 		}
-		var parts []*wirepb.ApplyRequest
-		if err := sendDelivery(d, func(m *wirepb.ApplyRequest) error { parts = append(parts, m); return nil }); err != nil {
+		size := 0
+		for _, it := range d.Change.Put {
+			size += len(it.Data)
+			if it.Sum != sha256.Sum256(it.Data) || lb.CheckKey(it.Key) != nil {
+				t.Errorf("%q with the sum %x", it.Key, it.Sum)
+			}
+		}
+		if size > len(stream) {
+			t.Errorf("%d bytes out of %d", size, len(stream))
+		}
+		var again bytes.Buffer
+		if err := sendDelivery(d, "known", record[*wirepb.ApplyRequest](&again)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := receiveDelivery(func() (*wirepb.ApplyRequest, error) {
-			if len(parts) == 0 {
-				return nil, io.EOF
+		got, known, err := receiveDelivery(replay[wirepb.ApplyRequest](again.Bytes()), plenty)
+		if diff := cmp.Diff(d, got, cmpopts.EquateEmpty()); err != nil || diff != "" || known != "known" {
+			t.Errorf("error %v, (-first +second):\n%s", err, diff)
+		}
+	})
+}
+
+// FuzzStatus: the same of what a controller takes for a status.
+func FuzzStatus(f *testing.F) {
+	first := host.Status{Message: "disk full", Report: host.Report{
+		Wanted: lb.Manifest{"node/a": {1}}, Live: lb.Manifest{"node/a": {2}, "node/b": {}},
+		Refused: []lb.Refusal{{Key: "node/a", Reason: lb.RefusedInvalid, Message: "no"},
+			{Key: "service/a/b/c", Reason: lb.RefusedOtherwise, Listener: lb.Listener{Address: netip.MustParseAddr("2001:db8::1"), Port: 80, Protocol: lb.TCP}}},
+	}}
+	var seed bytes.Buffer
+	_ = sendStatus(first, nil, record[*wirepb.StatusResponse](&seed))
+	f.Add(seed.Bytes())
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		st, err := receiveStatus(nil, replay[wirepb.StatusResponse](stream))
+		if err != nil {
+			return
+		}
+		for what, base := range map[string]*host.Report{"all": nil, "changes": &first.Report, "nothing": &st.Report} {
+			var again bytes.Buffer
+			if err := sendStatus(st, base, record[*wirepb.StatusResponse](&again)); err != nil {
+				t.Fatal(err)
 			}
-			m := parts[0]
-			parts = parts[1:]
-			return m, nil
-		})
-		if err != nil || again.Epoch != d.Epoch || again.Want != d.Want || len(again.Change.Put) != len(d.Change.Put) ||
-			len(again.Change.Delete) != len(d.Change.Delete) {
-			t.Errorf("%+v became %+v, %v", d, again, err)
+			got, err := receiveStatus(base, replay[wirepb.StatusResponse](again.Bytes()))
+			if diff := cmp.Diff(st, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); err != nil || diff != "" {
+				t.Errorf("%s: error %v, (-first +second):\n%s", what, err, diff)
+			}
+			if what == "nothing" && again.Len() > 8*textMax+4*nameMax {
+				t.Errorf("%d bytes of a status that is known", again.Len())
+			}
 		}
 	})
 }

@@ -4,16 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"github.com/external-lb/external-lb/internal/host"
 )
 
 // Protocol is the number of what this package speaks. It changes only when an
-// older peer would misunderstand: since 2, files can be private, which a host that
-// does not know it would show to everybody, and deliveries whole, of which it would
-// leave out one fragment after the other.
-const Protocol = 2
+// older peer would misunderstand.
+const Protocol = 3
 
 const (
 	magic    = "external-lb-host"
@@ -27,13 +26,7 @@ type Hello struct {
 	Version  string // of external-lb
 }
 
-func ours() Hello {
-	h := Hello{Protocol: Protocol, Version: "(devel)"}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		h.Version = info.Main.Version
-	}
-	return h
-}
+func ours() Hello { return Hello{Protocol: Protocol, Version: host.Version()} }
 
 func (h Hello) line() string { return fmt.Sprintf("%s %d %s\n", magic, h.Protocol, h.Version) }
 

@@ -1,236 +1,81 @@
 package wire
 
 import (
-	"errors"
-	"fmt"
-	"io"
 	"iter"
-	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
 )
 
-// Bounds that keep each message far below gRPC's 4 MB, and a delivery within
-// what a host can hold.
+// Bounds of messages. Those of what they make up together are lb.MaxItems and
+// lb.MaxSetBytes.
 const (
-	chunkSize   = 128 << 10 // bytes of content in a message
-	batchSize   = 512       // paths, entries or refusals in a message
-	textMax     = 4 << 10   // bytes of a message for people
-	contentMax  = 1 << 30   // bytes of content in a delivery
-	filesMax    = 1 << 20   // files in a delivery or a manifest
-	listensMax  = 8192      // sockets of one file
-	digestBytes = 64
+	messageMax   = 1 << 20   // bytes of a message; what is larger is not read
+	headersMax   = 32 << 10  // bytes around messages: an error's words, twice and encoded
+	chunkSize    = 128 << 10 // bytes of content in a message
+	batchSize    = 512       // keys or entries in a message
+	refusalBatch = 128       // refusals in a message
+	nameMax      = 256       // bytes of an engine's name, a version, a generation
+	textMax      = 4 << 10   // bytes of a message for people
+	digestBytes  = 64
 )
 
-func bounded(text string) string {
-	if len(text) > textMax {
-		text = text[:textMax] + " …"
+// more ends a text that was cut.
+const more = " …"
+
+// bounded makes a text of whoever wrote it one that can be shown: so long at most, in
+// UTF-8, without control characters. What it returns it leaves as it is.
+func bounded(text string, limit int) string {
+	end := ""
+	if len(text) > limit {
+		text, end = text[:limit-len(more)], more
 	}
-	return strings.ToValidUTF8(text, "?")
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsGraphic(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?")) + end
 }
 
 func invalid(format string, args ...any) error {
 	return status.Errorf(codes.InvalidArgument, format, args...)
 }
 
-// sendAll sends, and stops at the first error.
-func sendAll[M any](send func(M) error, messages iter.Seq[M]) error {
-	for m := range messages {
-		if err := send(m); err != nil {
-			return err
-		}
+// ascending checks keys: each is one, and none comes twice.
+type ascending struct {
+	last lb.Key
+	n    int
+}
+
+func (a *ascending) next(key lb.Key) error {
+	if err := lb.CheckKey(key); err != nil {
+		return invalid("%v", err)
 	}
+	switch {
+	case key <= a.last:
+		return invalid("%q after %q: keys are to be in order, each once", key, a.last)
+	case a.n == lb.MaxItems:
+		return invalid("more than %d items", lb.MaxItems)
+	}
+	a.last = key
+	a.n++
 	return nil
 }
 
-// sendDelivery sends a delivery in parts.
-func sendDelivery(d host.Delivery, send func(*wirepb.ApplyRequest) error) error {
-	header := &wirepb.DeliveryHeader{Epoch: fromEpoch(d.Epoch), Base: string(d.Base), Want: string(d.Want), Whole: d.Whole}
-	if err := send(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Header{Header: header}}); err != nil {
-		return err
+func toDigest(s string) (lb.Digest, error) {
+	if len(s) != digestBytes || strings.Trim(s, "0123456789abcdef") != "" {
+		return "", invalid("not a digest: %.80q", s)
 	}
-	for paths := range slices.Chunk(d.Change.Delete, batchSize) {
-		part := &wirepb.ApplyRequest_Delete{Delete: &wirepb.Deletes{Paths: fromPaths(paths)}}
-		if err := send(&wirepb.ApplyRequest{Part: part}); err != nil {
-			return err
-		}
-	}
-	for paths := range slices.Chunk(d.Spared, batchSize) {
-		part := &wirepb.ApplyRequest_Spared{Spared: &wirepb.Spared{Paths: fromPaths(paths)}}
-		if err := send(&wirepb.ApplyRequest{Part: part}); err != nil {
-			return err
-		}
-	}
-	for _, f := range d.Change.Put {
-		if err := sendAll(send, fileParts(f)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func fromPaths(paths []string) [][]byte {
-	out := make([][]byte, len(paths))
-	for i, path := range paths {
-		out[i] = []byte(path)
-	}
-	return out
-}
-
-func fileParts(f fileset.File) iter.Seq[*wirepb.ApplyRequest] {
-	return func(yield func(*wirepb.ApplyRequest) bool) {
-		header := &wirepb.FileHeader{Path: f.Path, Fragment: f.Fragment, Private: f.Private, Size: uint64(len(f.Data))}
-		for _, l := range f.Listens {
-			header.Listens = append(header.Listens, &wirepb.Socket{Network: l.Network, Address: l.Address.String()})
-		}
-		if !yield(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_File{File: header}}) {
-			return
-		}
-		for data := range slices.Chunk(f.Data, chunkSize) {
-			if !yield(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Chunk{Chunk: data}}) {
-				return
-			}
-		}
-	}
-}
-
-// receiveDelivery parses a whole delivery, or says what is wrong with it.
-func receiveDelivery(recv func() (*wirepb.ApplyRequest, error)) (host.Delivery, error) {
-	first, err := recv()
-	if err != nil {
-		return host.Delivery{}, err
-	}
-	header := first.GetHeader()
-	if header == nil {
-		return host.Delivery{}, invalid("a delivery begins with its header")
-	}
-	r := &receiver{recv: recv}
-	r.d.Whole = header.GetWhole()
-	r.d.Epoch = toEpoch(header.GetEpoch())
-	if r.d.Base, err = toDigest(header.GetBase()); err != nil {
-		return host.Delivery{}, err
-	}
-	if r.d.Want, err = toDigest(header.GetWant()); err != nil {
-		return host.Delivery{}, err
-	}
-	for {
-		m, err := recv()
-		if errors.Is(err, io.EOF) {
-			return r.d, nil
-		}
-		if err == nil {
-			err = r.part(m)
-		}
-		if err != nil {
-			return host.Delivery{}, err
-		}
-	}
-}
-
-// receiver puts a delivery together.
-type receiver struct {
-	recv func() (*wirepb.ApplyRequest, error)
-	d    host.Delivery
-	size uint64 // of the content announced so far
-}
-
-func (r *receiver) part(m *wirepb.ApplyRequest) error {
-	if len(r.d.Change.Put)+len(r.d.Change.Delete)+len(r.d.Spared) >= filesMax {
-		return invalid("more than %d files", filesMax)
-	}
-	switch p := m.GetPart().(type) {
-	case *wirepb.ApplyRequest_Delete:
-		return addPaths(&r.d.Change.Delete, p.Delete.GetPaths())
-	case *wirepb.ApplyRequest_Spared:
-		return addPaths(&r.d.Spared, p.Spared.GetPaths())
-	case *wirepb.ApplyRequest_File:
-		f, err := r.file(p.File)
-		if err != nil {
-			return err
-		}
-		r.d.Change.Put = append(r.d.Change.Put, f)
-		return nil
-	default:
-		return invalid("unexpected part %T of a delivery", p)
-	}
-}
-
-func addPaths(to *[]string, paths [][]byte) error {
-	for _, path := range paths {
-		if !filepath.IsLocal(string(path)) {
-			return invalid("not a path below the root: %q", path)
-		}
-		*to = append(*to, string(path))
-	}
-	return nil
-}
-
-func (r *receiver) file(header *wirepb.FileHeader) (fileset.File, error) {
-	r.size += header.GetSize()
-	if header.GetSize() > contentMax || r.size > contentMax {
-		return fileset.File{}, invalid("a delivery of more than %d bytes", contentMax)
-	}
-	listens, err := toSockets(header.GetListens())
-	if err != nil {
-		return fileset.File{}, err
-	}
-	var data []byte // grows with what arrives, not with what is promised
-	for uint64(len(data)) < header.GetSize() {
-		m, err := r.recv()
-		if err != nil {
-			return fileset.File{}, cutOff(err)
-		}
-		chunk := m.GetChunk()
-		if len(chunk) == 0 || uint64(len(data)+len(chunk)) > header.GetSize() {
-			return fileset.File{}, invalid("the content of %q is not of the size announced", header.GetPath())
-		}
-		data = append(data, chunk...)
-	}
-	f, err := fileset.NewFile(header.GetPath(), data)
-	if err != nil {
-		return fileset.File{}, invalid("%v", err)
-	}
-	f.Fragment, f.Private, f.Listens = header.GetFragment(), header.GetPrivate(), listens
-	return f, nil
-}
-
-// cutOff is what an end in the middle means.
-func cutOff(err error) error {
-	if errors.Is(err, io.EOF) {
-		return invalid("the delivery ends in the middle of a file")
-	}
-	return err
-}
-
-func toSockets(in []*wirepb.Socket) ([]fileset.Socket, error) {
-	if len(in) > listensMax {
-		return nil, invalid("more than %d sockets in one file", listensMax)
-	}
-	var out []fileset.Socket
-	for _, s := range in {
-		address, err := netip.ParseAddrPort(s.GetAddress())
-		if err != nil || !slices.Contains(fileset.Networks, s.GetNetwork()) {
-			return nil, invalid("not a socket: %q %q", s.GetNetwork(), s.GetAddress())
-		}
-		out = append(out, fileset.Socket{Network: s.GetNetwork(), Address: address})
-	}
-	return out, nil
-}
-
-func toDigest(s string) (fileset.Digest, error) {
-	if s != "" && (len(s) != digestBytes || strings.Trim(s, "0123456789abcdef") != "") {
-		return "", invalid("not a digest: %q", bounded(s))
-	}
-	return fileset.Digest(s), nil
+	return lb.Digest(s), nil
 }
 
 func fromEpoch(e host.Epoch) *wirepb.Epoch {
@@ -241,14 +86,61 @@ func toEpoch(e *wirepb.Epoch) host.Epoch {
 	return host.Epoch{Lease: e.GetLease(), Term: e.GetTerm(), Seq: e.GetSeq()}
 }
 
-// manifestParts cuts a manifest into messages.
-func manifestParts(m fileset.Manifest) iter.Seq[*wirepb.Manifest] {
-	return func(yield func(*wirepb.Manifest) bool) {
-		for paths := range slices.Chunk(slices.Sorted(maps.Keys(m)), batchSize) {
-			part := &wirepb.Manifest{}
-			for _, path := range paths {
-				sum := m[path]
-				part.Entries = append(part.Entries, &wirepb.Entry{Path: []byte(path), Sum: sum[:]})
+// reasons pairs why something is refused with its numbers. Another number, of a newer
+// peer, is lb.RefusedOtherwise.
+var reasons = map[lb.RefusalReason]wirepb.RefusalReason{
+	lb.RefusedUnknown:     wirepb.RefusalReason_REFUSAL_REASON_UNKNOWN,
+	lb.RefusedInvalid:     wirepb.RefusalReason_REFUSAL_REASON_INVALID,
+	lb.RefusedNotAdmitted: wirepb.RefusalReason_REFUSAL_REASON_NOT_ADMITTED,
+	lb.RefusedUnavailable: wirepb.RefusalReason_REFUSAL_REASON_UNAVAILABLE,
+	lb.RefusedByEngine:    wirepb.RefusalReason_REFUSAL_REASON_ENGINE,
+}
+
+func toReason(n wirepb.RefusalReason) lb.RefusalReason {
+	for reason, number := range reasons {
+		if number == n {
+			return reason
+		}
+	}
+	return lb.RefusedOtherwise
+}
+
+// refusalText is all the room there is for the words of refusals: some for each of as
+// many as there can be, and more for each of a few.
+const refusalText = 256 * lb.MaxItems
+
+// legible makes refusals ones that the other end takes, and digests as it does. Those
+// that are so already are shared, not copied: there may be many, and many who ask.
+func legible(refused []lb.Refusal) []lb.Refusal {
+	out, copied := refused, false
+	for i, r := range refused {
+		if _, known := reasons[r.Reason]; !known {
+			r.Reason = lb.RefusedOtherwise
+		}
+		r.Message = bounded(r.Message, min(textMax, refusalText/len(refused)))
+		if r == refused[i] {
+			continue
+		}
+		if !copied {
+			out, copied = slices.Clone(refused), true
+		}
+		out[i] = r
+	}
+	return out
+}
+
+// refusalParts cuts refusals into messages.
+func refusalParts(refused []lb.Refusal) iter.Seq[*wirepb.Refusals] {
+	return func(yield func(*wirepb.Refusals) bool) {
+		for batch := range slices.Chunk(refused, refusalBatch) {
+			part := &wirepb.Refusals{}
+			for _, r := range batch {
+				m := &wirepb.Refusal{Key: string(r.Key), Reason: reasons[r.Reason], Message: r.Message, OlderStays: r.OlderStays}
+				if !r.OfItem() {
+					at := netip.AddrPortFrom(r.Listener.Address, r.Listener.Port)
+					m.Listener = &wirepb.Listener{Address: at.String(), Protocol: string(r.Listener.Protocol)}
+				}
+				part.Refusals = append(part.Refusals, m)
 			}
 			if !yield(part) {
 				return
@@ -257,17 +149,39 @@ func manifestParts(m fileset.Manifest) iter.Seq[*wirepb.Manifest] {
 	}
 }
 
-// addEntries parses a part of a manifest. The paths are what is on a host's disk,
-// whatever that is.
-func addEntries(m fileset.Manifest, part *wirepb.Manifest) error {
-	for _, e := range part.GetEntries() {
-		if len(e.GetSum()) != len(fileset.Sum{}) {
-			return fmt.Errorf("the host sent a checksum of %d bytes", len(e.GetSum()))
+// refusals collects those that arrive.
+type refusals struct {
+	got  []lb.Refusal
+	text int // bytes of all messages
+}
+
+func (r *refusals) add(part *wirepb.Refusals) error {
+	for _, m := range part.GetRefusals() {
+		refusal := lb.Refusal{Key: lb.Key(m.GetKey()), Reason: toReason(m.GetReason()), OlderStays: m.GetOlderStays(),
+			Message: bounded(m.GetMessage(), textMax)}
+		if err := lb.CheckKey(refusal.Key); err != nil {
+			return invalid("%v", err)
 		}
-		m[string(e.GetPath())] = fileset.Sum(e.GetSum())
-	}
-	if len(m) > filesMax {
-		return fmt.Errorf("the host sent more than %d files", filesMax)
+		var err error
+		if m.GetListener() != nil {
+			if refusal.Listener, err = toListener(m.GetListener()); err != nil {
+				return err
+			}
+		}
+		r.text += len(refusal.Message)
+		if r.text > refusalText || len(r.got) == lb.MaxItems {
+			return invalid("more than %d refusals or %d bytes of messages for them", lb.MaxItems, refusalText)
+		}
+		r.got = append(r.got, refusal)
 	}
 	return nil
+}
+
+func toListener(m *wirepb.Listener) (lb.Listener, error) {
+	at, err := netip.ParseAddrPort(m.GetAddress())
+	l := lb.Listener{Address: at.Addr(), Port: at.Port(), Protocol: lb.Protocol(m.GetProtocol())}
+	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" || !slices.Contains([]lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}, l.Protocol) {
+		return lb.Listener{}, invalid("not a listener: %.80q %.80q", m.GetAddress(), m.GetProtocol())
+	}
+	return l, nil
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -19,8 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
@@ -30,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type machine struct {
 	status  func(context.Context) (host.Status, error)
 	apply   func(context.Context, host.Delivery) (host.Outcome, error)
+	render  func(host.Delivery) (host.Rendering, error)
 	applied chan host.Delivery
 }
 
@@ -40,6 +40,10 @@ func (m *machine) Apply(ctx context.Context, d host.Delivery) (host.Outcome, err
 		m.applied <- d
 	}
 	return m.apply(ctx, d)
+}
+
+func (m *machine) Render(_ context.Context, d host.Delivery) (host.Rendering, error) {
+	return m.render(d)
 }
 
 // connect serves a host and returns its client, and what Serve returned.
@@ -56,31 +60,18 @@ func connect(t *testing.T, h host.Host) (*wire.Client, <-chan error) {
 	return c, served
 }
 
-func sums(n int) fileset.Manifest {
-	m := fileset.Manifest{}
+// manifest of n items with long keys.
+func manifest(n int) lb.Manifest {
+	m := lb.Manifest{}
 	for i := range n {
-		m[fmt.Sprintf("%s/service-%d.conf", strings.Repeat("n", 200), i)] = fileset.Sum{byte(i), byte(i >> 8)}
+		m[lb.Key(fmt.Sprintf("service/%s/web-%d/uid", strings.Repeat("n", 200), i))] = lb.Sum{byte(i), byte(i >> 8)}
 	}
 	return m
 }
 
-func TestStatusRoundTrip(t *testing.T) {
-	for _, files := range []int{0, 1, 511, 512, 513, 20_000} { // 20,000 are more than 4 MB
-		t.Run(fmt.Sprint(files), func(t *testing.T) {
-			m := sums(files)
-			m["\xff not UTF-8"] = fileset.Sum{1}
-			want := host.Status{
-				Engine: "nginx", EngineVersion: "nginx/1.22.1", Running: true,
-				Epoch: host.Epoch{Lease: 1, Term: 2, Seq: 3}, Live: m.Digest(), Files: m,
-				OldWorkers: 4, Message: "disk almost full",
-			}
-			c, _ := connect(t, &machine{status: func(context.Context) (host.Status, error) { return want, nil }})
-			got, err := c.Status(t.Context())
-			if diff := cmp.Diff(want, got); err != nil || diff != "" {
-				t.Errorf("error %v, (-want +got):\n%s", err, diff)
-			}
-		})
-	}
+// nothing is a delivery that changes nothing.
+func nothing() host.Delivery {
+	return host.Delivery{Base: lb.NewSet().Digest(), Want: lb.NewSet().Digest()}
 }
 
 func delivery(t *testing.T) host.Delivery {
@@ -90,61 +81,43 @@ func delivery(t *testing.T) host.Delivery {
 	for i := range big {
 		big[i] = byte(random.Uint32())
 	}
-	var put []fileset.File
-	for i, data := range [][]byte{big, nil, []byte("x"), make([]byte, 128<<10), make([]byte, 128<<10+1)} {
-		f, err := fileset.NewFile(fmt.Sprintf("f%d.conf", i), data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		put = append(put, f)
-	}
-	fragment, err := fileset.NewFragment("services/a.conf", []byte("server {}"), []fileset.Socket{
-		{Network: "tcp", Address: netip.MustParseAddrPort("[2001:db8::1]:80")},
-		{Network: "udp", Address: netip.MustParseAddrPort("192.0.2.1:53")},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := fileset.NewPrivate("certs/a.pem", []byte("a key"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	d := host.Delivery{
-		Epoch:  host.Epoch{Lease: 1_800_000_000, Term: 7, Seq: 1 << 63},
-		Base:   sums(1).Digest(),
-		Want:   sums(2).Digest(),
-		Change: fileset.Change{Put: append(put, fragment, private)},
-		Whole:  true,
+		Epoch: host.Epoch{Lease: 1_800_000_000, Term: 7, Seq: 1 << 63},
+		Base:  manifest(1).Digest(),
+		Want:  manifest(2).Digest(),
+	}
+	for i, data := range [][]byte{big, nil, []byte("x"), make([]byte, 128<<10), make([]byte, 128<<10+1)} {
+		d.Change.Put = append(d.Change.Put, lb.NewItem(lb.NodeKey(fmt.Sprint(i)), data))
 	}
 	for i := range 30_000 { // more than 4 MB
-		d.Change.Delete = append(d.Change.Delete, fmt.Sprintf("%s/%05d.conf", strings.Repeat("d", 200), i))
-		d.Spared = append(d.Spared, fmt.Sprintf("spared/%05d.conf", i))
+		name := fmt.Sprintf("%s%05d", strings.Repeat("d", 200), i)
+		d.Change.Delete = append(d.Change.Delete, lb.NodeKey(name))
+		d.Change.Put = append(d.Change.Put, lb.NewItem(lb.CertificateKey(name), []byte(name)))
 	}
+	slices.SortFunc(d.Change.Put, func(a, b lb.Item) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return d
 }
 
-// sameFile, because go-cmp takes minutes for megabytes.
-func sameFile(a, b fileset.File) bool {
-	return a.Path == b.Path && a.Sum == b.Sum && bytes.Equal(a.Data, b.Data) &&
-		a.Fragment == b.Fragment && a.Private == b.Private && slices.Equal(a.Listens, b.Listens)
+// sameItem, because go-cmp takes minutes for megabytes.
+func sameItem(a, b lb.Item) bool {
+	return a.Key == b.Key && a.Sum == b.Sum && bytes.Equal(a.Data, b.Data)
 }
 
 func TestApplyRoundTrip(t *testing.T) {
-	want := host.Outcome{Live: sums(3).Digest(), Files: sums(3), Reloaded: true}
+	want := host.Outcome{Report: report(3), Reloaded: true, Active: true}
 	for i := range 2000 {
-		want.Refused = append(want.Refused, host.Refusal{Path: fmt.Sprint(i), Reason: strings.Repeat("r", 4000)})
+		want.Refused = append(want.Refused, lb.Refusal{Key: lb.NodeKey(fmt.Sprint(i)), Reason: lb.RefusedByEngine, Message: strings.Repeat("r", 4000)})
 	}
 	m := &machine{applied: make(chan host.Delivery, 1)}
 	m.apply = func(context.Context, host.Delivery) (host.Outcome, error) { return want, nil }
 	c, _ := connect(t, m)
-	for _, d := range []host.Delivery{delivery(t), {}} {
+	for _, d := range []host.Delivery{delivery(t), nothing()} {
 		got, err := c.Apply(t.Context(), d)
-		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		if diff := cmp.Diff(want, got, same); err != nil || diff != "" {
 			t.Errorf("error %v, outcome (-want +got):\n%s", err, diff)
 		}
 		arrived := <-m.applied
-		opts := cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(sameFile)}
-		if diff := cmp.Diff(d, arrived, opts); diff != "" {
+		if diff := cmp.Diff(d, arrived, cmpopts.EquateEmpty(), cmp.Comparer(sameItem)); diff != "" {
 			t.Errorf("delivery (-sent +arrived):\n%s", diff)
 		}
 	}
@@ -152,19 +125,25 @@ func TestApplyRoundTrip(t *testing.T) {
 
 func TestErrorsTravel(t *testing.T) {
 	var rolledBack error = &host.Error{Code: host.CodeRolledBack, Message: "nginx: [emerg] \xff unknown directive"}
-	answers := []error{rolledBack, errors.New("no such luck")}
+	answers := []error{rolledBack, errors.New("no such luck"), &host.Error{Code: "Weather", Message: "it rains"}}
 	m := &machine{}
 	m.apply = func(context.Context, host.Delivery) (host.Outcome, error) { return host.Outcome{}, answers[0] }
 	m.status = func(context.Context) (host.Status, error) { return host.Status{}, answers[1] }
 	c, _ := connect(t, m)
 
-	_, err := c.Apply(t.Context(), host.Delivery{})
+	_, err := c.Apply(t.Context(), nothing())
 	he, ok := errors.AsType[*host.Error](err)
 	if !ok || he.Code != host.CodeRolledBack || he.Message != "nginx: [emerg] ? unknown directive" {
 		t.Errorf("got %#v", err)
 	}
 	_, err = c.Status(t.Context())
 	if err == nil || err.Error() != "no such luck" || errors.Is(err, wire.ErrLost) {
+		t.Errorf("got %#v", err)
+	}
+	// A code that is not known tells nothing of what runs.
+	answers[0] = answers[2]
+	_, err = c.Apply(t.Context(), nothing())
+	if _, ok := errors.AsType[*host.Error](err); ok || err == nil || err.Error() != "it rains" {
 		t.Errorf("got %#v", err)
 	}
 }
@@ -174,19 +153,29 @@ func TestHostRefusesWhatIsNotADelivery(t *testing.T) {
 		t.Error("applied")
 		return host.Outcome{}, nil
 	}})
-	bad := map[string]host.Delivery{
-		"base":           {Base: "../../etc/passwd"},
-		"want":           {Want: fileset.Digest(strings.Repeat("G", 64))},
-		"path up":        {Change: fileset.Change{Put: []fileset.File{{Path: "../authorized_keys"}}}},
-		"absolute path":  {Change: fileset.Change{Put: []fileset.File{{Path: "/etc/passwd"}}}},
-		"delete up":      {Change: fileset.Change{Delete: []string{"a/../../b"}}},
-		"delete root":    {Change: fileset.Change{Delete: []string{"/etc/passwd"}}},
-		"spared up":      {Spared: []string{"../b"}},
-		"delete nothing": {Change: fileset.Change{Delete: []string{""}}},
-		"network":        {Change: fileset.Change{Put: []fileset.File{{Path: "a", Listens: []fileset.Socket{{Network: "unix", Address: netip.MustParseAddrPort("192.0.2.1:1")}}}}}},
-		"address":        {Change: fileset.Change{Put: []fileset.File{{Path: "a", Listens: []fileset.Socket{{Network: "tcp"}}}}}},
+	puts := func(keys ...lb.Key) func(*host.Delivery) {
+		return func(d *host.Delivery) {
+			for _, key := range keys {
+				d.Change.Put = append(d.Change.Put, lb.NewItem(key, nil))
+			}
+		}
 	}
-	for name, d := range bad {
+	bad := map[string]func(*host.Delivery){
+		"no base":     func(d *host.Delivery) { d.Base = "" },
+		"base":        func(d *host.Delivery) { d.Base = "../../etc/passwd" },
+		"want":        func(d *host.Delivery) { d.Want = lb.Digest(strings.Repeat("G", 64)) },
+		"no key":      puts(""),
+		"capitals":    puts("node/A"),
+		"a line":      puts("node/a\nb"),
+		"too long":    puts(lb.Key("node/" + strings.Repeat("a", 400))),
+		"twice":       puts("node/a", "node/a"),
+		"not sorted":  puts("node/b", "node/a"),
+		"delete":      func(d *host.Delivery) { d.Change.Delete = []lb.Key{"node/a b"} },
+		"delete none": func(d *host.Delivery) { d.Change.Delete = []lb.Key{""} },
+	}
+	for name, spoil := range bad {
+		d := nothing()
+		spoil(&d)
 		if _, err := c.Apply(t.Context(), d); err == nil || errors.Is(err, wire.ErrLost) {
 			t.Errorf("%s: error %v", name, err)
 		}
@@ -213,7 +202,7 @@ func TestConnectionLostWhileApplying(t *testing.T) {
 		<-entered
 		ours.Close()
 	}()
-	if _, err := c.Apply(t.Context(), host.Delivery{}); !errors.Is(err, wire.ErrLost) {
+	if _, err := c.Apply(t.Context(), nothing()); !errors.Is(err, wire.ErrLost) {
 		t.Errorf("got %v, want ErrLost", err)
 	}
 	<-c.Done()
@@ -313,14 +302,14 @@ func TestPeersOfAnotherKind(t *testing.T) {
 	tests := map[string]struct {
 		says, want string
 	}{
-		"older":         {"external-lb-host 0 v0.0.1\n", `the other end is not external-lb: it says "external-lb-host 0 v0.0.1\n"`},
-		"newer":         {"external-lb-host 3 v0.3.0\n", "the host runs external-lb v0.3.0, protocol 3; the controller is (devel), protocol 2: update the controller"},
-		"without keys":  {"external-lb-host 1 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 1; the controller is (devel), protocol 2: update external-lb on the host"},
-		"login message": {"Welcome to Debian\n", `the other end is not external-lb: it says "Welcome to Debian\n"`},
-		"nothing":       {"", "the other end said nothing: EOF"},
-		"cut short":     {"external-lb-host 1", `the other end is not external-lb: it says "external-lb-host 1"`},
-		"no version":    {"external-lb-host 1\n", `the other end is not external-lb: it says "external-lb-host 1\n"`},
-		"endless":       {strings.Repeat("y", 300), `the other end is not external-lb: it says "` + strings.Repeat("y", 256) + `"`},
+		"older":          {"external-lb-host 0 v0.0.1\n", `the other end is not external-lb: it says "external-lb-host 0 v0.0.1\n"`},
+		"newer":          {"external-lb-host 4 v0.4.0\n", "the host runs external-lb v0.4.0, protocol 4; the controller is devel, protocol 3: update the controller"},
+		"older protocol": {"external-lb-host 2 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 2; the controller is devel, protocol 3: update external-lb on the host"},
+		"login message":  {"Welcome to Debian\n", `the other end is not external-lb: it says "Welcome to Debian\n"`},
+		"nothing":        {"", "the other end said nothing: EOF"},
+		"cut short":      {"external-lb-host 1", `the other end is not external-lb: it says "external-lb-host 1"`},
+		"no version":     {"external-lb-host 1\n", `the other end is not external-lb: it says "external-lb-host 1\n"`},
+		"endless":        {strings.Repeat("y", 300), `the other end is not external-lb: it says "` + strings.Repeat("y", 256) + `"`},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -6,16 +6,19 @@
 
 // What a controller and a balancer host say to each other on one byte stream,
 // after the hello lines in which they agreed on the protocol's number. A change
-// that an older peer would misread needs a new number.
+// that an older peer would misread needs a new number; a field that it may leave
+// aside does not, and neither does a new kind of item or a new field in one, which
+// a host that does not know it refuses by the item's key.
 
 package wirepb
 
 import (
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -24,6 +27,70 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Why an item was refused.
+type RefusalReason int32
+
+const (
+	RefusalReason_REFUSAL_REASON_UNSPECIFIED RefusalReason = 0
+	// A field or a value is not known to this version of the host's end.
+	RefusalReason_REFUSAL_REASON_UNKNOWN RefusalReason = 1
+	// It is out of the bounds of the model, or refers to what is not there.
+	RefusalReason_REFUSAL_REASON_INVALID RefusalReason = 2
+	// The host's owner does not admit it.
+	RefusalReason_REFUSAL_REASON_NOT_ADMITTED RefusalReason = 3
+	// The machine lacks its address, or something else holds its port.
+	RefusalReason_REFUSAL_REASON_UNAVAILABLE RefusalReason = 4
+	// The engine cannot do it, or the daemon refuses it.
+	RefusalReason_REFUSAL_REASON_ENGINE RefusalReason = 5
+)
+
+// Enum value maps for RefusalReason.
+var (
+	RefusalReason_name = map[int32]string{
+		0: "REFUSAL_REASON_UNSPECIFIED",
+		1: "REFUSAL_REASON_UNKNOWN",
+		2: "REFUSAL_REASON_INVALID",
+		3: "REFUSAL_REASON_NOT_ADMITTED",
+		4: "REFUSAL_REASON_UNAVAILABLE",
+		5: "REFUSAL_REASON_ENGINE",
+	}
+	RefusalReason_value = map[string]int32{
+		"REFUSAL_REASON_UNSPECIFIED":  0,
+		"REFUSAL_REASON_UNKNOWN":      1,
+		"REFUSAL_REASON_INVALID":      2,
+		"REFUSAL_REASON_NOT_ADMITTED": 3,
+		"REFUSAL_REASON_UNAVAILABLE":  4,
+		"REFUSAL_REASON_ENGINE":       5,
+	}
+)
+
+func (x RefusalReason) Enum() *RefusalReason {
+	p := new(RefusalReason)
+	*p = x
+	return p
+}
+
+func (x RefusalReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RefusalReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_wirepb_wire_proto_enumTypes[0].Descriptor()
+}
+
+func (RefusalReason) Type() protoreflect.EnumType {
+	return &file_wirepb_wire_proto_enumTypes[0]
+}
+
+func (x RefusalReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RefusalReason.Descriptor instead.
+func (RefusalReason) EnumDescriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{0}
+}
 
 // Epoch orders deliveries.
 type Epoch struct {
@@ -86,31 +153,29 @@ func (x *Epoch) GetSeq() uint64 {
 	return 0
 }
 
-// Entry is one file of a manifest.
-type Entry struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// path as it is on the host's disk, whatever that is.
-	Path []byte `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// SHA-256 of the content.
-	Sum           []byte `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`
+// Item is a part of the model: see lb.proto. Its digest is the SHA-256 of data.
+type Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Entry) Reset() {
-	*x = Entry{}
+func (x *Item) Reset() {
+	*x = Item{}
 	mi := &file_wirepb_wire_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Entry) String() string {
+func (x *Item) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Entry) ProtoMessage() {}
+func (*Item) ProtoMessage() {}
 
-func (x *Entry) ProtoReflect() protoreflect.Message {
+func (x *Item) ProtoReflect() protoreflect.Message {
 	mi := &file_wirepb_wire_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -122,34 +187,355 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Entry.ProtoReflect.Descriptor instead.
-func (*Entry) Descriptor() ([]byte, []int) {
+// Deprecated: Use Item.ProtoReflect.Descriptor instead.
+func (*Item) Descriptor() ([]byte, []int) {
 	return file_wirepb_wire_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *Entry) GetPath() []byte {
+func (x *Item) GetKey() string {
 	if x != nil {
-		return x.Path
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Item) GetData() []byte {
+	if x != nil {
+		return x.Data
 	}
 	return nil
 }
 
-func (x *Entry) GetSum() []byte {
+// ApplyRequest is a part of a delivery: the header first, then what changes.
+type ApplyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ApplyRequest_Header
+	//	*ApplyRequest_Put
+	//	*ApplyRequest_Delete
+	//	*ApplyRequest_Chunk
+	Part          isApplyRequest_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyRequest) Reset() {
+	*x = ApplyRequest{}
+	mi := &file_wirepb_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyRequest) ProtoMessage() {}
+
+func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[2]
 	if x != nil {
-		return x.Sum
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
+func (*ApplyRequest) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ApplyRequest) GetPart() isApplyRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ApplyRequest) GetHeader() *DeliveryHeader {
+	if x != nil {
+		if x, ok := x.Part.(*ApplyRequest_Header); ok {
+			return x.Header
+		}
+	}
+	return nil
+}
+
+func (x *ApplyRequest) GetPut() *Items {
+	if x != nil {
+		if x, ok := x.Part.(*ApplyRequest_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *ApplyRequest) GetDelete() *Keys {
+	if x != nil {
+		if x, ok := x.Part.(*ApplyRequest_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *ApplyRequest) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*ApplyRequest_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+type isApplyRequest_Part interface {
+	isApplyRequest_Part()
+}
+
+type ApplyRequest_Header struct {
+	Header *DeliveryHeader `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
+}
+
+type ApplyRequest_Put struct {
+	Put *Items `protobuf:"bytes,2,opt,name=put,proto3,oneof"`
+}
+
+type ApplyRequest_Delete struct {
+	Delete *Keys `protobuf:"bytes,3,opt,name=delete,proto3,oneof"`
+}
+
+type ApplyRequest_Chunk struct {
+	// chunk continues the data of the last item put.
+	Chunk []byte `protobuf:"bytes,4,opt,name=chunk,proto3,oneof"`
+}
+
+func (*ApplyRequest_Header) isApplyRequest_Part() {}
+
+func (*ApplyRequest_Put) isApplyRequest_Part() {}
+
+func (*ApplyRequest_Delete) isApplyRequest_Part() {}
+
+func (*ApplyRequest_Chunk) isApplyRequest_Part() {}
+
+// RenderRequest is a part of a delivery that is not made.
+type RenderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          *ApplyRequest          `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenderRequest) Reset() {
+	*x = RenderRequest{}
+	mi := &file_wirepb_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenderRequest) ProtoMessage() {}
+
+func (x *RenderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenderRequest.ProtoReflect.Descriptor instead.
+func (*RenderRequest) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenderRequest) GetPart() *ApplyRequest {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+type DeliveryHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Epoch *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Digests of the whole set of items before and after the change.
+	Base string `protobuf:"bytes,2,opt,name=base,proto3" json:"base,omitempty"`
+	Want string `protobuf:"bytes,3,opt,name=want,proto3" json:"want,omitempty"`
+	// Digest of the report that the controller has; empty: it has none.
+	Known         string `protobuf:"bytes,4,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryHeader) Reset() {
+	*x = DeliveryHeader{}
+	mi := &file_wirepb_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryHeader) ProtoMessage() {}
+
+func (x *DeliveryHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryHeader.ProtoReflect.Descriptor instead.
+func (*DeliveryHeader) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DeliveryHeader) GetEpoch() *Epoch {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *DeliveryHeader) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *DeliveryHeader) GetWant() string {
+	if x != nil {
+		return x.Want
+	}
+	return ""
+}
+
+func (x *DeliveryHeader) GetKnown() string {
+	if x != nil {
+		return x.Known
+	}
+	return ""
+}
+
+type Items struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*Item                `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Items) Reset() {
+	*x = Items{}
+	mi := &file_wirepb_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Items) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Items) ProtoMessage() {}
+
+func (x *Items) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Items.ProtoReflect.Descriptor instead.
+func (*Items) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Items) GetItems() []*Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type Keys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []string               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Keys) Reset() {
+	*x = Keys{}
+	mi := &file_wirepb_wire_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Keys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Keys) ProtoMessage() {}
+
+func (x *Keys) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Keys.ProtoReflect.Descriptor instead.
+func (*Keys) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Keys) GetKeys() []string {
+	if x != nil {
+		return x.Keys
 	}
 	return nil
 }
 
 type StatusRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the report that the controller has; empty: it has none.
+	Known         string `protobuf:"bytes,1,opt,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wirepb_wire_proto_msgTypes[2]
+	mi := &file_wirepb_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -161,7 +547,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[2]
+	mi := &file_wirepb_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -174,7 +560,14 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{2}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StatusRequest) GetKnown() string {
+	if x != nil {
+		return x.Known
+	}
+	return ""
 }
 
 // StatusResponse is a part of the answer: the summary comes first, alone.
@@ -183,7 +576,8 @@ type StatusResponse struct {
 	// Types that are valid to be assigned to Part:
 	//
 	//	*StatusResponse_Summary
-	//	*StatusResponse_Files
+	//	*StatusResponse_Entries
+	//	*StatusResponse_Refused
 	Part          isStatusResponse_Part `protobuf_oneof:"part"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -191,7 +585,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wirepb_wire_proto_msgTypes[3]
+	mi := &file_wirepb_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +597,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[3]
+	mi := &file_wirepb_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +610,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{3}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StatusResponse) GetPart() isStatusResponse_Part {
@@ -235,10 +629,19 @@ func (x *StatusResponse) GetSummary() *StatusSummary {
 	return nil
 }
 
-func (x *StatusResponse) GetFiles() *Manifest {
+func (x *StatusResponse) GetEntries() *Entries {
 	if x != nil {
-		if x, ok := x.Part.(*StatusResponse_Files); ok {
-			return x.Files
+		if x, ok := x.Part.(*StatusResponse_Entries); ok {
+			return x.Entries
+		}
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetRefused() *Refusals {
+	if x != nil {
+		if x, ok := x.Part.(*StatusResponse_Refused); ok {
+			return x.Refused
 		}
 	}
 	return nil
@@ -252,33 +655,42 @@ type StatusResponse_Summary struct {
 	Summary *StatusSummary `protobuf:"bytes,1,opt,name=summary,proto3,oneof"`
 }
 
-type StatusResponse_Files struct {
-	Files *Manifest `protobuf:"bytes,2,opt,name=files,proto3,oneof"`
+type StatusResponse_Entries struct {
+	Entries *Entries `protobuf:"bytes,2,opt,name=entries,proto3,oneof"`
+}
+
+type StatusResponse_Refused struct {
+	Refused *Refusals `protobuf:"bytes,3,opt,name=refused,proto3,oneof"`
 }
 
 func (*StatusResponse_Summary) isStatusResponse_Part() {}
 
-func (*StatusResponse_Files) isStatusResponse_Part() {}
+func (*StatusResponse_Entries) isStatusResponse_Part() {}
 
-// StatusSummary is all of a status but its files.
+func (*StatusResponse_Refused) isStatusResponse_Part() {}
+
+// StatusSummary is all of a status that does not grow.
 type StatusSummary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Engine        string                 `protobuf:"bytes,1,opt,name=engine,proto3" json:"engine,omitempty"`
 	EngineVersion string                 `protobuf:"bytes,2,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
 	Running       bool                   `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
 	Epoch         *Epoch                 `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Live          string                 `protobuf:"bytes,5,opt,name=live,proto3" json:"live,omitempty"`
-	OldWorkers    int64                  `protobuf:"varint,6,opt,name=old_workers,json=oldWorkers,proto3" json:"old_workers,omitempty"`
-	Message       string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	OldWorkers    int64                  `protobuf:"varint,5,opt,name=old_workers,json=oldWorkers,proto3" json:"old_workers,omitempty"`
+	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
 	// active: the host has the addresses that move between hosts.
-	Active        bool `protobuf:"varint,8,opt,name=active,proto3" json:"active,omitempty"`
+	Active bool           `protobuf:"varint,7,opt,name=active,proto3" json:"active,omitempty"`
+	Report *ReportSummary `protobuf:"bytes,8,opt,name=report,proto3" json:"report,omitempty"`
+	// Why templates of the host's owner are not in force; empty: they are, or there
+	// are none.
+	Templates     string `protobuf:"bytes,9,opt,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusSummary) Reset() {
 	*x = StatusSummary{}
-	mi := &file_wirepb_wire_proto_msgTypes[4]
+	mi := &file_wirepb_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +702,7 @@ func (x *StatusSummary) String() string {
 func (*StatusSummary) ProtoMessage() {}
 
 func (x *StatusSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[4]
+	mi := &file_wirepb_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +715,7 @@ func (x *StatusSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusSummary.ProtoReflect.Descriptor instead.
 func (*StatusSummary) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{4}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusSummary) GetEngine() string {
@@ -334,13 +746,6 @@ func (x *StatusSummary) GetEpoch() *Epoch {
 	return nil
 }
 
-func (x *StatusSummary) GetLive() string {
-	if x != nil {
-		return x.Live
-	}
-	return ""
-}
-
 func (x *StatusSummary) GetOldWorkers() int64 {
 	if x != nil {
 		return x.OldWorkers
@@ -362,29 +767,138 @@ func (x *StatusSummary) GetActive() bool {
 	return false
 }
 
-// Manifest is a part of a manifest: its entries add to those before.
-type Manifest struct {
+func (x *StatusSummary) GetReport() *ReportSummary {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *StatusSummary) GetTemplates() string {
+	if x != nil {
+		return x.Templates
+	}
+	return ""
+}
+
+// ReportSummary is all of a report but its entries and refusals.
+type ReportSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Generation that the daemon proved to run; empty: it proves none.
+	Generation string `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// proved: the live items are. The daemon runs the generation, and its files are
+	// as they were made.
+	Proved bool `protobuf:"varint,2,opt,name=proved,proto3" json:"proved,omitempty"`
+	// outdated: what is live was made by another version, other templates or other settings of
+	// the host: a delivery makes it anew.
+	Outdated bool `protobuf:"varint,3,opt,name=outdated,proto3" json:"outdated,omitempty"`
+	// What makes files of the model: engine, version, templates and settings.
+	Renderer string `protobuf:"bytes,4,opt,name=renderer,proto3" json:"renderer,omitempty"`
+	// changes: the entries that follow are those that differ from the report that the
+	// controller has; not set: they are all.
+	Changes bool `protobuf:"varint,5,opt,name=changes,proto3" json:"changes,omitempty"`
+	// same_refusals: the refusals are those of the report that the controller has, and
+	// do not follow.
+	SameRefusals  bool `protobuf:"varint,6,opt,name=same_refusals,json=sameRefusals,proto3" json:"same_refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportSummary) Reset() {
+	*x = ReportSummary{}
+	mi := &file_wirepb_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportSummary) ProtoMessage() {}
+
+func (x *ReportSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportSummary.ProtoReflect.Descriptor instead.
+func (*ReportSummary) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReportSummary) GetGeneration() string {
+	if x != nil {
+		return x.Generation
+	}
+	return ""
+}
+
+func (x *ReportSummary) GetProved() bool {
+	if x != nil {
+		return x.Proved
+	}
+	return false
+}
+
+func (x *ReportSummary) GetOutdated() bool {
+	if x != nil {
+		return x.Outdated
+	}
+	return false
+}
+
+func (x *ReportSummary) GetRenderer() string {
+	if x != nil {
+		return x.Renderer
+	}
+	return ""
+}
+
+func (x *ReportSummary) GetChanges() bool {
+	if x != nil {
+		return x.Changes
+	}
+	return false
+}
+
+func (x *ReportSummary) GetSameRefusals() bool {
+	if x != nil {
+		return x.SameRefusals
+	}
+	return false
+}
+
+// Entries are parts of the host's model.
+type Entries struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Manifest) Reset() {
-	*x = Manifest{}
-	mi := &file_wirepb_wire_proto_msgTypes[5]
+func (x *Entries) Reset() {
+	*x = Entries{}
+	mi := &file_wirepb_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Manifest) String() string {
+func (x *Entries) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Manifest) ProtoMessage() {}
+func (*Entries) ProtoMessage() {}
 
-func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[5]
+func (x *Entries) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,50 +909,46 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
-func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{5}
+// Deprecated: Use Entries.ProtoReflect.Descriptor instead.
+func (*Entries) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *Manifest) GetEntries() []*Entry {
+func (x *Entries) GetEntries() []*Entry {
 	if x != nil {
 		return x.Entries
 	}
 	return nil
 }
 
-// ApplyRequest is a part of a delivery: the header first, then paths to delete,
-// paths that are spared, and files, each file followed by the chunks of its
-// content.
-type ApplyRequest struct {
+// Entry is an item that a host keeps as wanted, carries, or both; among changes also
+// one of which it does neither any more.
+type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Part:
-	//
-	//	*ApplyRequest_Header
-	//	*ApplyRequest_Delete
-	//	*ApplyRequest_File
-	//	*ApplyRequest_Chunk
-	//	*ApplyRequest_Spared
-	Part          isApplyRequest_Part `protobuf_oneof:"part"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// SHA-256 of the bytes that are wanted; empty: it is not wanted.
+	Wanted []byte `protobuf:"bytes,2,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// SHA-256 of the bytes that are live; empty: it is not.
+	Live          []byte `protobuf:"bytes,3,opt,name=live,proto3" json:"live,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ApplyRequest) Reset() {
-	*x = ApplyRequest{}
-	mi := &file_wirepb_wire_proto_msgTypes[6]
+func (x *Entry) Reset() {
+	*x = Entry{}
+	mi := &file_wirepb_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ApplyRequest) String() string {
+func (x *Entry) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ApplyRequest) ProtoMessage() {}
+func (*Entry) ProtoMessage() {}
 
-func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[6]
+func (x *Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,388 +959,30 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
-func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{6}
+// Deprecated: Use Entry.ProtoReflect.Descriptor instead.
+func (*Entry) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *ApplyRequest) GetPart() isApplyRequest_Part {
+func (x *Entry) GetKey() string {
 	if x != nil {
-		return x.Part
-	}
-	return nil
-}
-
-func (x *ApplyRequest) GetHeader() *DeliveryHeader {
-	if x != nil {
-		if x, ok := x.Part.(*ApplyRequest_Header); ok {
-			return x.Header
-		}
-	}
-	return nil
-}
-
-func (x *ApplyRequest) GetDelete() *Deletes {
-	if x != nil {
-		if x, ok := x.Part.(*ApplyRequest_Delete); ok {
-			return x.Delete
-		}
-	}
-	return nil
-}
-
-func (x *ApplyRequest) GetFile() *FileHeader {
-	if x != nil {
-		if x, ok := x.Part.(*ApplyRequest_File); ok {
-			return x.File
-		}
-	}
-	return nil
-}
-
-func (x *ApplyRequest) GetChunk() []byte {
-	if x != nil {
-		if x, ok := x.Part.(*ApplyRequest_Chunk); ok {
-			return x.Chunk
-		}
-	}
-	return nil
-}
-
-func (x *ApplyRequest) GetSpared() *Spared {
-	if x != nil {
-		if x, ok := x.Part.(*ApplyRequest_Spared); ok {
-			return x.Spared
-		}
-	}
-	return nil
-}
-
-type isApplyRequest_Part interface {
-	isApplyRequest_Part()
-}
-
-type ApplyRequest_Header struct {
-	Header *DeliveryHeader `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
-}
-
-type ApplyRequest_Delete struct {
-	Delete *Deletes `protobuf:"bytes,2,opt,name=delete,proto3,oneof"`
-}
-
-type ApplyRequest_File struct {
-	File *FileHeader `protobuf:"bytes,3,opt,name=file,proto3,oneof"`
-}
-
-type ApplyRequest_Chunk struct {
-	Chunk []byte `protobuf:"bytes,4,opt,name=chunk,proto3,oneof"`
-}
-
-type ApplyRequest_Spared struct {
-	Spared *Spared `protobuf:"bytes,5,opt,name=spared,proto3,oneof"`
-}
-
-func (*ApplyRequest_Header) isApplyRequest_Part() {}
-
-func (*ApplyRequest_Delete) isApplyRequest_Part() {}
-
-func (*ApplyRequest_File) isApplyRequest_Part() {}
-
-func (*ApplyRequest_Chunk) isApplyRequest_Part() {}
-
-func (*ApplyRequest_Spared) isApplyRequest_Part() {}
-
-type DeliveryHeader struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Epoch *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Base  string                 `protobuf:"bytes,2,opt,name=base,proto3" json:"base,omitempty"`
-	Want  string                 `protobuf:"bytes,3,opt,name=want,proto3" json:"want,omitempty"`
-	// whole: a fragment that the daemon refuses makes the delivery fail, unless it
-	// is spared.
-	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DeliveryHeader) Reset() {
-	*x = DeliveryHeader{}
-	mi := &file_wirepb_wire_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DeliveryHeader) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DeliveryHeader) ProtoMessage() {}
-
-func (x *DeliveryHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DeliveryHeader.ProtoReflect.Descriptor instead.
-func (*DeliveryHeader) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *DeliveryHeader) GetEpoch() *Epoch {
-	if x != nil {
-		return x.Epoch
-	}
-	return nil
-}
-
-func (x *DeliveryHeader) GetBase() string {
-	if x != nil {
-		return x.Base
+		return x.Key
 	}
 	return ""
 }
 
-func (x *DeliveryHeader) GetWant() string {
+func (x *Entry) GetWanted() []byte {
 	if x != nil {
-		return x.Want
-	}
-	return ""
-}
-
-func (x *DeliveryHeader) GetWhole() bool {
-	if x != nil {
-		return x.Whole
-	}
-	return false
-}
-
-type Deletes struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// paths as in a manifest.
-	Paths         [][]byte `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Deletes) Reset() {
-	*x = Deletes{}
-	mi := &file_wirepb_wire_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Deletes) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Deletes) ProtoMessage() {}
-
-func (x *Deletes) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Deletes.ProtoReflect.Descriptor instead.
-func (*Deletes) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *Deletes) GetPaths() [][]byte {
-	if x != nil {
-		return x.Paths
+		return x.Wanted
 	}
 	return nil
 }
 
-type Spared struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// paths of fragments that may be left out of a delivery that is whole.
-	Paths         [][]byte `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Spared) Reset() {
-	*x = Spared{}
-	mi := &file_wirepb_wire_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Spared) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Spared) ProtoMessage() {}
-
-func (x *Spared) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[9]
+func (x *Entry) GetLive() []byte {
 	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Spared.ProtoReflect.Descriptor instead.
-func (*Spared) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *Spared) GetPaths() [][]byte {
-	if x != nil {
-		return x.Paths
+		return x.Live
 	}
 	return nil
-}
-
-type FileHeader struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Path     string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Fragment bool                   `protobuf:"varint,2,opt,name=fragment,proto3" json:"fragment,omitempty"`
-	Listens  []*Socket              `protobuf:"bytes,3,rep,name=listens,proto3" json:"listens,omitempty"`
-	// size of the content in bytes.
-	Size uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	// private: nobody but the account may read the file.
-	Private       bool `protobuf:"varint,5,opt,name=private,proto3" json:"private,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *FileHeader) Reset() {
-	*x = FileHeader{}
-	mi := &file_wirepb_wire_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FileHeader) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FileHeader) ProtoMessage() {}
-
-func (x *FileHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FileHeader.ProtoReflect.Descriptor instead.
-func (*FileHeader) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *FileHeader) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *FileHeader) GetFragment() bool {
-	if x != nil {
-		return x.Fragment
-	}
-	return false
-}
-
-func (x *FileHeader) GetListens() []*Socket {
-	if x != nil {
-		return x.Listens
-	}
-	return nil
-}
-
-func (x *FileHeader) GetSize() uint64 {
-	if x != nil {
-		return x.Size
-	}
-	return 0
-}
-
-func (x *FileHeader) GetPrivate() bool {
-	if x != nil {
-		return x.Private
-	}
-	return false
-}
-
-// Socket is an address that the daemon opens for a file.
-type Socket struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// network is tcp or udp.
-	Network string `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	// address and port, as 192.0.2.1:80 or [2001:db8::1]:80.
-	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Socket) Reset() {
-	*x = Socket{}
-	mi := &file_wirepb_wire_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Socket) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Socket) ProtoMessage() {}
-
-func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Socket.ProtoReflect.Descriptor instead.
-func (*Socket) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *Socket) GetNetwork() string {
-	if x != nil {
-		return x.Network
-	}
-	return ""
-}
-
-func (x *Socket) GetAddress() string {
-	if x != nil {
-		return x.Address
-	}
-	return ""
 }
 
 // ApplyResponse is a part of an outcome: the summary comes first, alone.
@@ -839,7 +991,7 @@ type ApplyResponse struct {
 	// Types that are valid to be assigned to Part:
 	//
 	//	*ApplyResponse_Summary
-	//	*ApplyResponse_Files
+	//	*ApplyResponse_Entries
 	//	*ApplyResponse_Refused
 	Part          isApplyResponse_Part `protobuf_oneof:"part"`
 	unknownFields protoimpl.UnknownFields
@@ -848,7 +1000,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wirepb_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1012,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wirepb_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1025,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{12}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApplyResponse) GetPart() isApplyResponse_Part {
@@ -892,10 +1044,10 @@ func (x *ApplyResponse) GetSummary() *OutcomeSummary {
 	return nil
 }
 
-func (x *ApplyResponse) GetFiles() *Manifest {
+func (x *ApplyResponse) GetEntries() *Entries {
 	if x != nil {
-		if x, ok := x.Part.(*ApplyResponse_Files); ok {
-			return x.Files
+		if x, ok := x.Part.(*ApplyResponse_Entries); ok {
+			return x.Entries
 		}
 	}
 	return nil
@@ -918,8 +1070,8 @@ type ApplyResponse_Summary struct {
 	Summary *OutcomeSummary `protobuf:"bytes,1,opt,name=summary,proto3,oneof"`
 }
 
-type ApplyResponse_Files struct {
-	Files *Manifest `protobuf:"bytes,2,opt,name=files,proto3,oneof"`
+type ApplyResponse_Entries struct {
+	Entries *Entries `protobuf:"bytes,2,opt,name=entries,proto3,oneof"`
 }
 
 type ApplyResponse_Refused struct {
@@ -928,13 +1080,13 @@ type ApplyResponse_Refused struct {
 
 func (*ApplyResponse_Summary) isApplyResponse_Part() {}
 
-func (*ApplyResponse_Files) isApplyResponse_Part() {}
+func (*ApplyResponse_Entries) isApplyResponse_Part() {}
 
 func (*ApplyResponse_Refused) isApplyResponse_Part() {}
 
 type OutcomeSummary struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
-	Live     string                 `protobuf:"bytes,1,opt,name=live,proto3" json:"live,omitempty"`
+	Report   *ReportSummary         `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
 	Reloaded bool                   `protobuf:"varint,2,opt,name=reloaded,proto3" json:"reloaded,omitempty"`
 	// active: the host has the addresses that move between hosts.
 	Active        bool `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
@@ -944,7 +1096,7 @@ type OutcomeSummary struct {
 
 func (x *OutcomeSummary) Reset() {
 	*x = OutcomeSummary{}
-	mi := &file_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wirepb_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1108,7 @@ func (x *OutcomeSummary) String() string {
 func (*OutcomeSummary) ProtoMessage() {}
 
 func (x *OutcomeSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wirepb_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,14 +1121,14 @@ func (x *OutcomeSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeSummary.ProtoReflect.Descriptor instead.
 func (*OutcomeSummary) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{13}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *OutcomeSummary) GetLive() string {
+func (x *OutcomeSummary) GetReport() *ReportSummary {
 	if x != nil {
-		return x.Live
+		return x.Report
 	}
-	return ""
+	return nil
 }
 
 func (x *OutcomeSummary) GetReloaded() bool {
@@ -1002,7 +1154,7 @@ type Refusals struct {
 
 func (x *Refusals) Reset() {
 	*x = Refusals{}
-	mi := &file_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wirepb_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1166,7 @@ func (x *Refusals) String() string {
 func (*Refusals) ProtoMessage() {}
 
 func (x *Refusals) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wirepb_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1179,7 @@ func (x *Refusals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusals.ProtoReflect.Descriptor instead.
 func (*Refusals) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{14}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Refusals) GetRefusals() []*Refusal {
@@ -1037,18 +1189,24 @@ func (x *Refusals) GetRefusals() []*Refusal {
 	return nil
 }
 
-// Refusal is a fragment that was left out.
+// Refusal is an item, or one listener of a Service, that is left out.
 type Refusal struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The one listener that is refused; not set: the whole item.
+	Listener *Listener     `protobuf:"bytes,2,opt,name=listener,proto3" json:"listener,omitempty"`
+	Reason   RefusalReason `protobuf:"varint,3,opt,name=reason,proto3,enum=externallb.wire.v1.RefusalReason" json:"reason,omitempty"`
+	// In words, with what to do.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// An older version of the item stays live in its place.
+	OlderStays    bool `protobuf:"varint,5,opt,name=older_stays,json=olderStays,proto3" json:"older_stays,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wirepb_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1218,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wirepb_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,21 +1231,258 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{15}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{16}
 }
 
-func (x *Refusal) GetPath() string {
+func (x *Refusal) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Refusal) GetListener() *Listener {
+	if x != nil {
+		return x.Listener
+	}
+	return nil
+}
+
+func (x *Refusal) GetReason() RefusalReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RefusalReason_REFUSAL_REASON_UNSPECIFIED
+}
+
+func (x *Refusal) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Refusal) GetOlderStays() bool {
+	if x != nil {
+		return x.OlderStays
+	}
+	return false
+}
+
+type Listener struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As 192.0.2.1:80 or [2001:db8::1]:80.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// TCP, UDP or SCTP.
+	Protocol      string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_wirepb_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Listener) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Listener) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+// RenderResponse is a part of the files that a host would have: a header, then
+// chunks of its content. Keys are not in them.
+type RenderResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*RenderResponse_File
+	//	*RenderResponse_Chunk
+	//	*RenderResponse_Refused
+	Part          isRenderResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenderResponse) Reset() {
+	*x = RenderResponse{}
+	mi := &file_wirepb_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenderResponse) ProtoMessage() {}
+
+func (x *RenderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenderResponse.ProtoReflect.Descriptor instead.
+func (*RenderResponse) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RenderResponse) GetPart() isRenderResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *RenderResponse) GetFile() *FileHeader {
+	if x != nil {
+		if x, ok := x.Part.(*RenderResponse_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
+func (x *RenderResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*RenderResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *RenderResponse) GetRefused() *Refusals {
+	if x != nil {
+		if x, ok := x.Part.(*RenderResponse_Refused); ok {
+			return x.Refused
+		}
+	}
+	return nil
+}
+
+type isRenderResponse_Part interface {
+	isRenderResponse_Part()
+}
+
+type RenderResponse_File struct {
+	File *FileHeader `protobuf:"bytes,1,opt,name=file,proto3,oneof"`
+}
+
+type RenderResponse_Chunk struct {
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+type RenderResponse_Refused struct {
+	Refused *Refusals `protobuf:"bytes,3,opt,name=refused,proto3,oneof"`
+}
+
+func (*RenderResponse_File) isRenderResponse_Part() {}
+
+func (*RenderResponse_Chunk) isRenderResponse_Part() {}
+
+func (*RenderResponse_Refused) isRenderResponse_Part() {}
+
+type FileHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Not shown: it holds a key.
+	Private bool `protobuf:"varint,2,opt,name=private,proto3" json:"private,omitempty"`
+	// SHA-256 of the content.
+	Sum           []byte `protobuf:"bytes,3,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileHeader) Reset() {
+	*x = FileHeader{}
+	mi := &file_wirepb_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileHeader) ProtoMessage() {}
+
+func (x *FileHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileHeader.ProtoReflect.Descriptor instead.
+func (*FileHeader) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *FileHeader) GetPath() string {
 	if x != nil {
 		return x.Path
 	}
 	return ""
 }
 
-func (x *Refusal) GetReason() string {
+func (x *FileHeader) GetPrivate() bool {
 	if x != nil {
-		return x.Reason
+		return x.Private
 	}
-	return ""
+	return false
+}
+
+func (x *FileHeader) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
 }
 
 // Failure is the detail of a gRPC status: a delivery that failed as a whole.
@@ -1101,7 +1496,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wirepb_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1508,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wirepb_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1521,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{16}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetCode() string {
@@ -1151,73 +1546,105 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x05Epoch\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\x03R\x05lease\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x03R\x04term\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"-\n" +
-	"\x05Entry\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
-	"\x03sum\x18\x02 \x01(\fR\x03sum\"\x0f\n" +
-	"\rStatusRequest\"\x8d\x01\n" +
-	"\x0eStatusResponse\x12=\n" +
-	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x124\n" +
-	"\x05files\x18\x02 \x01(\v2\x1c.externallb.wire.v1.ManifestH\x00R\x05filesB\x06\n" +
-	"\x04part\"\x80\x02\n" +
-	"\rStatusSummary\x12\x16\n" +
-	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
-	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
-	"\arunning\x18\x03 \x01(\bR\arunning\x12/\n" +
-	"\x05epoch\x18\x04 \x01(\v2\x19.externallb.wire.v1.EpochR\x05epoch\x12\x12\n" +
-	"\x04live\x18\x05 \x01(\tR\x04live\x12\x1f\n" +
-	"\vold_workers\x18\x06 \x01(\x03R\n" +
-	"oldWorkers\x12\x18\n" +
-	"\amessage\x18\a \x01(\tR\amessage\x12\x16\n" +
-	"\x06active\x18\b \x01(\bR\x06active\"?\n" +
-	"\bManifest\x123\n" +
-	"\aentries\x18\x01 \x03(\v2\x19.externallb.wire.v1.EntryR\aentries\"\x8f\x02\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\",\n" +
+	"\x04Item\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xcf\x01\n" +
 	"\fApplyRequest\x12<\n" +
-	"\x06header\x18\x01 \x01(\v2\".externallb.wire.v1.DeliveryHeaderH\x00R\x06header\x125\n" +
-	"\x06delete\x18\x02 \x01(\v2\x1b.externallb.wire.v1.DeletesH\x00R\x06delete\x124\n" +
-	"\x04file\x18\x03 \x01(\v2\x1e.externallb.wire.v1.FileHeaderH\x00R\x04file\x12\x16\n" +
-	"\x05chunk\x18\x04 \x01(\fH\x00R\x05chunk\x124\n" +
-	"\x06spared\x18\x05 \x01(\v2\x1a.externallb.wire.v1.SparedH\x00R\x06sparedB\x06\n" +
-	"\x04part\"\x7f\n" +
+	"\x06header\x18\x01 \x01(\v2\".externallb.wire.v1.DeliveryHeaderH\x00R\x06header\x12-\n" +
+	"\x03put\x18\x02 \x01(\v2\x19.externallb.wire.v1.ItemsH\x00R\x03put\x122\n" +
+	"\x06delete\x18\x03 \x01(\v2\x18.externallb.wire.v1.KeysH\x00R\x06delete\x12\x16\n" +
+	"\x05chunk\x18\x04 \x01(\fH\x00R\x05chunkB\x06\n" +
+	"\x04part\"E\n" +
+	"\rRenderRequest\x124\n" +
+	"\x04part\x18\x01 \x01(\v2 .externallb.wire.v1.ApplyRequestR\x04part\"\x7f\n" +
 	"\x0eDeliveryHeader\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.externallb.wire.v1.EpochR\x05epoch\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x12\n" +
 	"\x04want\x18\x03 \x01(\tR\x04want\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"\x1f\n" +
-	"\aDeletes\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\fR\x05paths\"\x1e\n" +
-	"\x06Spared\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\fR\x05paths\"\xa0\x01\n" +
-	"\n" +
-	"FileHeader\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
-	"\bfragment\x18\x02 \x01(\bR\bfragment\x124\n" +
-	"\alistens\x18\x03 \x03(\v2\x1a.externallb.wire.v1.SocketR\alistens\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
-	"\aprivate\x18\x05 \x01(\bR\aprivate\"<\n" +
-	"\x06Socket\x12\x18\n" +
-	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xc7\x01\n" +
-	"\rApplyResponse\x12>\n" +
-	"\asummary\x18\x01 \x01(\v2\".externallb.wire.v1.OutcomeSummaryH\x00R\asummary\x124\n" +
-	"\x05files\x18\x02 \x01(\v2\x1c.externallb.wire.v1.ManifestH\x00R\x05files\x128\n" +
+	"\x05known\x18\x04 \x01(\tR\x05known\"7\n" +
+	"\x05Items\x12.\n" +
+	"\x05items\x18\x01 \x03(\v2\x18.externallb.wire.v1.ItemR\x05items\"\x1a\n" +
+	"\x04Keys\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys\"%\n" +
+	"\rStatusRequest\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\tR\x05known\"\xca\x01\n" +
+	"\x0eStatusResponse\x12=\n" +
+	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x127\n" +
+	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"X\n" +
-	"\x0eOutcomeSummary\x12\x12\n" +
-	"\x04live\x18\x01 \x01(\tR\x04live\x12\x1a\n" +
+	"\x04part\"\xc5\x02\n" +
+	"\rStatusSummary\x12\x16\n" +
+	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
+	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
+	"\arunning\x18\x03 \x01(\bR\arunning\x12/\n" +
+	"\x05epoch\x18\x04 \x01(\v2\x19.externallb.wire.v1.EpochR\x05epoch\x12\x1f\n" +
+	"\vold_workers\x18\x05 \x01(\x03R\n" +
+	"oldWorkers\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12\x16\n" +
+	"\x06active\x18\a \x01(\bR\x06active\x129\n" +
+	"\x06report\x18\b \x01(\v2!.externallb.wire.v1.ReportSummaryR\x06report\x12\x1c\n" +
+	"\ttemplates\x18\t \x01(\tR\ttemplates\"\xbe\x01\n" +
+	"\rReportSummary\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\tR\n" +
+	"generation\x12\x16\n" +
+	"\x06proved\x18\x02 \x01(\bR\x06proved\x12\x1a\n" +
+	"\boutdated\x18\x03 \x01(\bR\boutdated\x12\x1a\n" +
+	"\brenderer\x18\x04 \x01(\tR\brenderer\x12\x18\n" +
+	"\achanges\x18\x05 \x01(\bR\achanges\x12#\n" +
+	"\rsame_refusals\x18\x06 \x01(\bR\fsameRefusals\">\n" +
+	"\aEntries\x123\n" +
+	"\aentries\x18\x01 \x03(\v2\x19.externallb.wire.v1.EntryR\aentries\"E\n" +
+	"\x05Entry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
+	"\x06wanted\x18\x02 \x01(\fR\x06wanted\x12\x12\n" +
+	"\x04live\x18\x03 \x01(\fR\x04live\"\xca\x01\n" +
+	"\rApplyResponse\x12>\n" +
+	"\asummary\x18\x01 \x01(\v2\".externallb.wire.v1.OutcomeSummaryH\x00R\asummary\x127\n" +
+	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
+	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
+	"\x04part\"\x7f\n" +
+	"\x0eOutcomeSummary\x129\n" +
+	"\x06report\x18\x01 \x01(\v2!.externallb.wire.v1.ReportSummaryR\x06report\x12\x1a\n" +
 	"\breloaded\x18\x02 \x01(\bR\breloaded\x12\x16\n" +
 	"\x06active\x18\x03 \x01(\bR\x06active\"C\n" +
 	"\bRefusals\x127\n" +
-	"\brefusals\x18\x01 \x03(\v2\x1b.externallb.wire.v1.RefusalR\brefusals\"5\n" +
-	"\aRefusal\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"7\n" +
+	"\brefusals\x18\x01 \x03(\v2\x1b.externallb.wire.v1.RefusalR\brefusals\"\xcb\x01\n" +
+	"\aRefusal\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
+	"\blistener\x18\x02 \x01(\v2\x1c.externallb.wire.v1.ListenerR\blistener\x129\n" +
+	"\x06reason\x18\x03 \x01(\x0e2!.externallb.wire.v1.RefusalReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1f\n" +
+	"\volder_stays\x18\x05 \x01(\bR\n" +
+	"olderStays\"@\n" +
+	"\bListener\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\"\xa0\x01\n" +
+	"\x0eRenderResponse\x124\n" +
+	"\x04file\x18\x01 \x01(\v2\x1e.externallb.wire.v1.FileHeaderH\x00R\x04file\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x128\n" +
+	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
+	"\x04part\"L\n" +
+	"\n" +
+	"FileHeader\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
+	"\aprivate\x18\x02 \x01(\bR\aprivate\x12\x10\n" +
+	"\x03sum\x18\x03 \x01(\fR\x03sum\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xb2\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage*\xc3\x01\n" +
+	"\rRefusalReason\x12\x1e\n" +
+	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16REFUSAL_REASON_UNKNOWN\x10\x01\x12\x1a\n" +
+	"\x16REFUSAL_REASON_INVALID\x10\x02\x12\x1f\n" +
+	"\x1bREFUSAL_REASON_NOT_ADMITTED\x10\x03\x12\x1e\n" +
+	"\x1aREFUSAL_REASON_UNAVAILABLE\x10\x04\x12\x19\n" +
+	"\x15REFUSAL_REASON_ENGINE\x10\x052\x87\x02\n" +
 	"\vHostService\x12Q\n" +
 	"\x06Status\x12!.externallb.wire.v1.StatusRequest\x1a\".externallb.wire.v1.StatusResponse0\x01\x12P\n" +
-	"\x05Apply\x12 .externallb.wire.v1.ApplyRequest\x1a!.externallb.wire.v1.ApplyResponse(\x010\x01B9Z7github.com/external-lb/external-lb/internal/wire/wirepbb\x06proto3"
+	"\x05Apply\x12 .externallb.wire.v1.ApplyRequest\x1a!.externallb.wire.v1.ApplyResponse(\x010\x01\x12S\n" +
+	"\x06Render\x12!.externallb.wire.v1.RenderRequest\x1a\".externallb.wire.v1.RenderResponse(\x010\x01B9Z7github.com/external-lb/external-lb/internal/wire/wirepbb\x06proto3"
 
 var (
 	file_wirepb_wire_proto_rawDescOnce sync.Once
@@ -1231,50 +1658,65 @@ func file_wirepb_wire_proto_rawDescGZIP() []byte {
 	return file_wirepb_wire_proto_rawDescData
 }
 
-var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_wirepb_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_wirepb_wire_proto_goTypes = []any{
-	(*Epoch)(nil),          // 0: externallb.wire.v1.Epoch
-	(*Entry)(nil),          // 1: externallb.wire.v1.Entry
-	(*StatusRequest)(nil),  // 2: externallb.wire.v1.StatusRequest
-	(*StatusResponse)(nil), // 3: externallb.wire.v1.StatusResponse
-	(*StatusSummary)(nil),  // 4: externallb.wire.v1.StatusSummary
-	(*Manifest)(nil),       // 5: externallb.wire.v1.Manifest
-	(*ApplyRequest)(nil),   // 6: externallb.wire.v1.ApplyRequest
-	(*DeliveryHeader)(nil), // 7: externallb.wire.v1.DeliveryHeader
-	(*Deletes)(nil),        // 8: externallb.wire.v1.Deletes
-	(*Spared)(nil),         // 9: externallb.wire.v1.Spared
-	(*FileHeader)(nil),     // 10: externallb.wire.v1.FileHeader
-	(*Socket)(nil),         // 11: externallb.wire.v1.Socket
-	(*ApplyResponse)(nil),  // 12: externallb.wire.v1.ApplyResponse
-	(*OutcomeSummary)(nil), // 13: externallb.wire.v1.OutcomeSummary
-	(*Refusals)(nil),       // 14: externallb.wire.v1.Refusals
-	(*Refusal)(nil),        // 15: externallb.wire.v1.Refusal
-	(*Failure)(nil),        // 16: externallb.wire.v1.Failure
+	(RefusalReason)(0),     // 0: externallb.wire.v1.RefusalReason
+	(*Epoch)(nil),          // 1: externallb.wire.v1.Epoch
+	(*Item)(nil),           // 2: externallb.wire.v1.Item
+	(*ApplyRequest)(nil),   // 3: externallb.wire.v1.ApplyRequest
+	(*RenderRequest)(nil),  // 4: externallb.wire.v1.RenderRequest
+	(*DeliveryHeader)(nil), // 5: externallb.wire.v1.DeliveryHeader
+	(*Items)(nil),          // 6: externallb.wire.v1.Items
+	(*Keys)(nil),           // 7: externallb.wire.v1.Keys
+	(*StatusRequest)(nil),  // 8: externallb.wire.v1.StatusRequest
+	(*StatusResponse)(nil), // 9: externallb.wire.v1.StatusResponse
+	(*StatusSummary)(nil),  // 10: externallb.wire.v1.StatusSummary
+	(*ReportSummary)(nil),  // 11: externallb.wire.v1.ReportSummary
+	(*Entries)(nil),        // 12: externallb.wire.v1.Entries
+	(*Entry)(nil),          // 13: externallb.wire.v1.Entry
+	(*ApplyResponse)(nil),  // 14: externallb.wire.v1.ApplyResponse
+	(*OutcomeSummary)(nil), // 15: externallb.wire.v1.OutcomeSummary
+	(*Refusals)(nil),       // 16: externallb.wire.v1.Refusals
+	(*Refusal)(nil),        // 17: externallb.wire.v1.Refusal
+	(*Listener)(nil),       // 18: externallb.wire.v1.Listener
+	(*RenderResponse)(nil), // 19: externallb.wire.v1.RenderResponse
+	(*FileHeader)(nil),     // 20: externallb.wire.v1.FileHeader
+	(*Failure)(nil),        // 21: externallb.wire.v1.Failure
 }
 var file_wirepb_wire_proto_depIdxs = []int32{
-	4,  // 0: externallb.wire.v1.StatusResponse.summary:type_name -> externallb.wire.v1.StatusSummary
-	5,  // 1: externallb.wire.v1.StatusResponse.files:type_name -> externallb.wire.v1.Manifest
-	0,  // 2: externallb.wire.v1.StatusSummary.epoch:type_name -> externallb.wire.v1.Epoch
-	1,  // 3: externallb.wire.v1.Manifest.entries:type_name -> externallb.wire.v1.Entry
-	7,  // 4: externallb.wire.v1.ApplyRequest.header:type_name -> externallb.wire.v1.DeliveryHeader
-	8,  // 5: externallb.wire.v1.ApplyRequest.delete:type_name -> externallb.wire.v1.Deletes
-	10, // 6: externallb.wire.v1.ApplyRequest.file:type_name -> externallb.wire.v1.FileHeader
-	9,  // 7: externallb.wire.v1.ApplyRequest.spared:type_name -> externallb.wire.v1.Spared
-	0,  // 8: externallb.wire.v1.DeliveryHeader.epoch:type_name -> externallb.wire.v1.Epoch
-	11, // 9: externallb.wire.v1.FileHeader.listens:type_name -> externallb.wire.v1.Socket
-	13, // 10: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
-	5,  // 11: externallb.wire.v1.ApplyResponse.files:type_name -> externallb.wire.v1.Manifest
-	14, // 12: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
-	15, // 13: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
-	2,  // 14: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
-	6,  // 15: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
-	3,  // 16: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
-	12, // 17: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 0: externallb.wire.v1.ApplyRequest.header:type_name -> externallb.wire.v1.DeliveryHeader
+	6,  // 1: externallb.wire.v1.ApplyRequest.put:type_name -> externallb.wire.v1.Items
+	7,  // 2: externallb.wire.v1.ApplyRequest.delete:type_name -> externallb.wire.v1.Keys
+	3,  // 3: externallb.wire.v1.RenderRequest.part:type_name -> externallb.wire.v1.ApplyRequest
+	1,  // 4: externallb.wire.v1.DeliveryHeader.epoch:type_name -> externallb.wire.v1.Epoch
+	2,  // 5: externallb.wire.v1.Items.items:type_name -> externallb.wire.v1.Item
+	10, // 6: externallb.wire.v1.StatusResponse.summary:type_name -> externallb.wire.v1.StatusSummary
+	12, // 7: externallb.wire.v1.StatusResponse.entries:type_name -> externallb.wire.v1.Entries
+	16, // 8: externallb.wire.v1.StatusResponse.refused:type_name -> externallb.wire.v1.Refusals
+	1,  // 9: externallb.wire.v1.StatusSummary.epoch:type_name -> externallb.wire.v1.Epoch
+	11, // 10: externallb.wire.v1.StatusSummary.report:type_name -> externallb.wire.v1.ReportSummary
+	13, // 11: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
+	15, // 12: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
+	12, // 13: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
+	16, // 14: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
+	11, // 15: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
+	17, // 16: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
+	18, // 17: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
+	0,  // 18: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
+	20, // 19: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
+	16, // 20: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
+	8,  // 21: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
+	3,  // 22: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
+	4,  // 23: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
+	9,  // 24: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
+	14, // 25: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
+	19, // 26: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
+	24, // [24:27] is the sub-list for method output_type
+	21, // [21:24] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_wirepb_wire_proto_init() }
@@ -1282,34 +1724,40 @@ func file_wirepb_wire_proto_init() {
 	if File_wirepb_wire_proto != nil {
 		return
 	}
-	file_wirepb_wire_proto_msgTypes[3].OneofWrappers = []any{
-		(*StatusResponse_Summary)(nil),
-		(*StatusResponse_Files)(nil),
-	}
-	file_wirepb_wire_proto_msgTypes[6].OneofWrappers = []any{
+	file_wirepb_wire_proto_msgTypes[2].OneofWrappers = []any{
 		(*ApplyRequest_Header)(nil),
+		(*ApplyRequest_Put)(nil),
 		(*ApplyRequest_Delete)(nil),
-		(*ApplyRequest_File)(nil),
 		(*ApplyRequest_Chunk)(nil),
-		(*ApplyRequest_Spared)(nil),
 	}
-	file_wirepb_wire_proto_msgTypes[12].OneofWrappers = []any{
+	file_wirepb_wire_proto_msgTypes[8].OneofWrappers = []any{
+		(*StatusResponse_Summary)(nil),
+		(*StatusResponse_Entries)(nil),
+		(*StatusResponse_Refused)(nil),
+	}
+	file_wirepb_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*ApplyResponse_Summary)(nil),
-		(*ApplyResponse_Files)(nil),
+		(*ApplyResponse_Entries)(nil),
 		(*ApplyResponse_Refused)(nil),
+	}
+	file_wirepb_wire_proto_msgTypes[18].OneofWrappers = []any{
+		(*RenderResponse_File)(nil),
+		(*RenderResponse_Chunk)(nil),
+		(*RenderResponse_Refused)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wirepb_wire_proto_rawDesc), len(file_wirepb_wire_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   17,
+			NumEnums:      1,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_wirepb_wire_proto_goTypes,
 		DependencyIndexes: file_wirepb_wire_proto_depIdxs,
+		EnumInfos:         file_wirepb_wire_proto_enumTypes,
 		MessageInfos:      file_wirepb_wire_proto_msgTypes,
 	}.Build()
 	File_wirepb_wire_proto = out.File

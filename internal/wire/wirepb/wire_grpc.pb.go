@@ -6,12 +6,15 @@
 
 // What a controller and a balancer host say to each other on one byte stream,
 // after the hello lines in which they agreed on the protocol's number. A change
-// that an older peer would misread needs a new number.
+// that an older peer would misread needs a new number; a field that it may leave
+// aside does not, and neither does a new kind of item or a new field in one, which
+// a host that does not know it refuses by the item's key.
 
 package wirepb
 
 import (
 	context "context"
+
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -25,6 +28,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	HostService_Status_FullMethodName = "/externallb.wire.v1.HostService/Status"
 	HostService_Apply_FullMethodName  = "/externallb.wire.v1.HostService/Apply"
+	HostService_Render_FullMethodName = "/externallb.wire.v1.HostService/Render"
 )
 
 // HostServiceClient is the client API for HostService service.
@@ -36,9 +40,11 @@ const (
 type HostServiceClient interface {
 	// Status looks at the machine now.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StatusResponse], error)
-	// Apply makes a configuration live and proves it, or leaves the one that was.
-	// The host starts when the request has ended.
+	// Apply makes a model live and proves it, or leaves what was. The host starts
+	// when the request has ended.
 	Apply(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ApplyRequest, ApplyResponse], error)
+	// Render tells what the host would make of what it is to carry, without doing it.
+	Render(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RenderRequest, RenderResponse], error)
 }
 
 type hostServiceClient struct {
@@ -81,6 +87,19 @@ func (c *hostServiceClient) Apply(ctx context.Context, opts ...grpc.CallOption) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_ApplyClient = grpc.BidiStreamingClient[ApplyRequest, ApplyResponse]
 
+func (c *hostServiceClient) Render(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RenderRequest, RenderResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HostService_ServiceDesc.Streams[2], HostService_Render_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RenderRequest, RenderResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_RenderClient = grpc.BidiStreamingClient[RenderRequest, RenderResponse]
+
 // HostServiceServer is the server API for HostService service.
 // All implementations must embed UnimplementedHostServiceServer
 // for forward compatibility.
@@ -90,9 +109,11 @@ type HostService_ApplyClient = grpc.BidiStreamingClient[ApplyRequest, ApplyRespo
 type HostServiceServer interface {
 	// Status looks at the machine now.
 	Status(*StatusRequest, grpc.ServerStreamingServer[StatusResponse]) error
-	// Apply makes a configuration live and proves it, or leaves the one that was.
-	// The host starts when the request has ended.
+	// Apply makes a model live and proves it, or leaves what was. The host starts
+	// when the request has ended.
 	Apply(grpc.BidiStreamingServer[ApplyRequest, ApplyResponse]) error
+	// Render tells what the host would make of what it is to carry, without doing it.
+	Render(grpc.BidiStreamingServer[RenderRequest, RenderResponse]) error
 	mustEmbedUnimplementedHostServiceServer()
 }
 
@@ -108,6 +129,9 @@ func (UnimplementedHostServiceServer) Status(*StatusRequest, grpc.ServerStreamin
 }
 func (UnimplementedHostServiceServer) Apply(grpc.BidiStreamingServer[ApplyRequest, ApplyResponse]) error {
 	return status.Error(codes.Unimplemented, "method Apply not implemented")
+}
+func (UnimplementedHostServiceServer) Render(grpc.BidiStreamingServer[RenderRequest, RenderResponse]) error {
+	return status.Error(codes.Unimplemented, "method Render not implemented")
 }
 func (UnimplementedHostServiceServer) mustEmbedUnimplementedHostServiceServer() {}
 func (UnimplementedHostServiceServer) testEmbeddedByValue()                     {}
@@ -148,6 +172,13 @@ func _HostService_Apply_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_ApplyServer = grpc.BidiStreamingServer[ApplyRequest, ApplyResponse]
 
+func _HostService_Render_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(HostServiceServer).Render(&grpc.GenericServerStream[RenderRequest, RenderResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_RenderServer = grpc.BidiStreamingServer[RenderRequest, RenderResponse]
+
 // HostService_ServiceDesc is the grpc.ServiceDesc for HostService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +195,12 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Apply",
 			Handler:       _HostService_Apply_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Render",
+			Handler:       _HostService_Render_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -1,0 +1,102 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/host"
+)
+
+// maxConns is how many peers an agent serves at once: the controller, one that takes
+// over, and a few people with `external-lb diff`.
+const maxConns = 16
+
+// Listen serves a Host to all who connect, until ctx is done or accepting fails.
+// Whoever can connect has been let in by the listener's owner.
+func Listen(ctx context.Context, l net.Listener, h host.Host) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	places := make(chan struct{}, maxConns)
+	shared := &room{}
+	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accepting connections: %w", err)
+		}
+		serving.Go(func() {
+			defer func() { <-places }()
+			_ = serveOne(ctx, c, h, shared) // what is wrong with a peer, the peer is told
+		})
+	}
+}
+
+// answerWait is how long an agent may take for its first byte. It is less than a
+// controller waits, so that the controller is told what is wrong.
+const answerWait = 3 * time.Second
+
+// Pipe joins a stream with the agent that listens on a socket, until either ends.
+func Pipe(ctx context.Context, stream io.ReadWriteCloser, socket string) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		stream.Close()
+		return fmt.Errorf("external-lb's agent does not run on this host (%w): start it (systemctl start external-lb-agent); `journalctl -u external-lb-agent` says what it may lack", err)
+	}
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	go func() {
+		_, _ = io.Copy(c, stream) // the stream has ended, or the agent has
+		c.Close()
+	}()
+	err = answer(c, stream)
+	return errors.Join(err, stream.Close(), closed(c.Close()))
+}
+
+// answer copies what the agent says, and tells if it says nothing.
+func answer(c net.Conn, to io.Writer) error {
+	first := make([]byte, 4096)
+	if err := c.SetReadDeadline(time.Now().Add(answerWait)); err != nil {
+		return err
+	}
+	n, err := c.Read(first)
+	if n == 0 && isTimeout(err) {
+		return fmt.Errorf("external-lb's agent on this host has not answered within %s: restart it (systemctl restart external-lb-agent); what is live goes on", answerWait)
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if n > 0 {
+		if _, err := to.Write(first[:n]); err != nil {
+			return nil // who asked has gone
+		}
+	}
+	_, _ = io.Copy(to, c) // either has gone
+	return nil
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
+
+// closed is what is wrong with a Close, unless somebody else closed it before.
+func closed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
