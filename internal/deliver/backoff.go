@@ -8,9 +8,10 @@ import (
 // How often things are looked at and tried again.
 const (
 	retryFirst   = time.Second
-	retryMax     = 30 * time.Second // what somebody has to repair
-	reconnectMax = 5 * time.Second  // a network heals by itself
-	statusEvery  = 30 * time.Second // also for fragments that were refused
+	retryMax     = 30 * time.Second    // what somebody has to repair
+	reconnectMax = 5 * time.Second     // a network heals by itself
+	statusEvery  = 30 * time.Second    // also for what was refused
+	statusLast   = statusEvery * 6 / 5 // after this long every host has been asked
 
 	statusTimeout = 30 * time.Second
 	applyTimeout  = 5 * time.Minute

@@ -8,27 +8,42 @@ import (
 
 // A change goes to one host first, the canary: to one that is not active if that
 // is known, else to the last. The others get it once the canary has proved it, and
-// are left alone while it fails there.
+// are left alone while it fails there. What a host makes of the model anew, since it
+// has other templates, settings or another version, is such a change, too, and not the
+// same on any two hosts: they do it one after the other.
 
 // advance gives the workers what they may have by now. The Fleet's mu is held.
 func (b *balancer) advance() {
 	canary := b.canary()
+	next := b.first(func(w *worker) bool { return w.state.renews })
 	for _, w := range b.workers {
 		goal := b.want[w.host]
 		if goal.set != nil && w.want != goal && (w == canary || canary == nil || canary.proved(b.want[canary.host])) {
 			w.desire(goal)
 		}
+		w.allow(w.state.renews && (w == next || next == nil))
 	}
 }
 
 // canary is the worker that gets a change first; nil if no host can tell anything.
-func (b *balancer) canary() (canary *worker) {
+func (b *balancer) canary() *worker { return b.first(func(*worker) bool { return true }) }
+
+// first of some workers; nil if none of their hosts can tell anything.
+func (b *balancer) first(of func(*worker) bool) (first *worker) {
 	for _, w := range b.workers {
-		if w.judges() && (canary == nil || !w.state.Active || canary.state.Active) {
-			canary = w
+		if of(w) && w.judges() && (first == nil || !w.state.Active || first.state.Active) {
+			first = w
 		}
 	}
-	return canary
+	return first
+}
+
+// allow says whether the host may make anew what it runs. The Fleet's mu is held.
+func (w *worker) allow(renewal bool) {
+	if renewal && !w.renewal {
+		w.nudge()
+	}
+	w.renewal = renewal
 }
 
 // judges reports whether what becomes of a change on this host says something of
@@ -38,7 +53,7 @@ func (w *worker) judges() bool {
 	case v1alpha1.HostUnreachable:
 		return false
 	case v1alpha1.HostFailed:
-		return !w.target.Host.Drain && (w.state.Reason == ReasonRolledBack || w.state.Reason == ReasonUnproven || w.state.Reason == ReasonWhole)
+		return !w.target.Host.Drain && (w.state.Reason == ReasonRolledBack || w.state.Reason == ReasonUnproven)
 	}
 	return true
 }

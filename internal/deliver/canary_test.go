@@ -28,7 +28,7 @@ func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 3)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
 		var order []string
 		for i, m := range fx.machines {
@@ -36,7 +36,7 @@ func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
 				m.takes = 100 * time.Millisecond
 				m.before = func(context.Context) error {
 					if i < 2 {
-						if live := fx.machines[2].runs().Digest(); live != set(t, "a=2").Digest() {
+						if live := fx.machines[2].runs().Digest(); live != set("a=2").Digest() {
 							t.Errorf("host %d gets the change while the last one runs %s", i, live.Short())
 						}
 					}
@@ -47,9 +47,9 @@ func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
 				}
 			})
 		}
-		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.Deliver("edge", set("a=2"), "service")
 		synctest.Wait()
-		if s := fx.state(); s.State != v1alpha1.HostDelivering || s.Desired != set(t, "a=2").Digest() || s.Live != set(t, "a=1").Digest() {
+		if s := fx.state(); s.State != v1alpha1.HostDelivering || s.Desired != set("a=2").Digest() || s.Live != set("a=1").Digest() {
 			t.Errorf("the first host meanwhile: %+v", s)
 		}
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
@@ -64,17 +64,17 @@ func TestADrainedHostHoldsNobodyBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 2)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
 		fx.targets[1].Host.Drain = true
 		fx.Set("edge", fx.targets)
 		fx.machines[1].do(func() {
 			fx.machines[1].fail = &host.Error{Code: host.CodeRolledBack, Message: "unknown directive in /etc/nginx/nginx.conf:3"}
 		})
-		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.Deliver("edge", set("a=2"), "service")
 		fx.wait(t, time.Minute, "the other has the change", func() bool {
 			s := fx.States("edge")
-			return s[0].State == v1alpha1.HostInSync && s[0].Live == set(t, "a=2").Digest() && s[1].State == v1alpha1.HostFailed
+			return s[0].State == v1alpha1.HostInSync && s[0].Live == set("a=2").Digest() && s[1].State == v1alpha1.HostFailed
 		})
 	})
 }
@@ -83,12 +83,12 @@ func TestTheOthersAreLeftAloneWhenAChangeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 3)
 		fx.Set("edge", fx.targets)
-		good := set(t, "a=1")
+		good := set("a=1")
 		fx.Deliver("edge", good, "service")
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
 		last := fx.machines[2]
 		last.do(func() { last.fail = &host.Error{Code: host.CodeRolledBack, Message: "nginx refuses the configuration"} })
-		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.Deliver("edge", set("a=2"), "service")
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		states := fx.States("edge")
@@ -107,10 +107,10 @@ func TestTheOthersAreLeftAloneWhenAChangeFails(t *testing.T) {
 		fx.Deliver("edge", good, "service")
 		last.do(func() { last.fail = nil })
 		fx.all(t, time.Minute, v1alpha1.HostInSync)
-		fx.Deliver("edge", set(t, "a=3"), "service")
+		fx.Deliver("edge", set("a=3"), "service")
 		fx.all(t, time.Minute, v1alpha1.HostInSync)
 		for i, m := range fx.machines {
-			if m.runs().Digest() != set(t, "a=3").Digest() {
+			if m.runs().Digest() != set("a=3").Digest() {
 				t.Errorf("host %d runs something else", i)
 			}
 		}
@@ -130,12 +130,12 @@ func TestTroubleWithAMachineHoldsNobodyBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fx := newFixture(t, 2)
 				fx.Set("edge", fx.targets)
-				fx.Deliver("edge", set(t, "a=1"), "service")
+				fx.Deliver("edge", set("a=1"), "service")
 				fx.all(t, 5*time.Second, v1alpha1.HostInSync)
 				trouble(fx)
-				fx.Deliver("edge", set(t, "a=2"), "service")
+				fx.Deliver("edge", set("a=2"), "service")
 				fx.wait(t, 10*time.Second, "the first host has it", func() bool {
-					return fx.machines[0].runs().Digest() == set(t, "a=2").Digest()
+					return fx.machines[0].runs().Digest() == set("a=2").Digest()
 				})
 			})
 		})
@@ -149,11 +149,11 @@ func TestTheActiveHostIsNotTheFirst(t *testing.T) {
 		last := fx.machines[1]
 		last.do(func() { last.active = true })
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
 		first := fx.machines[0]
 		first.do(func() { first.takes = time.Second })
-		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.Deliver("edge", set("a=2"), "service")
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
 		if first.asked() != 2 || last.asked() != 1 {

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
@@ -30,7 +30,7 @@ func (d *dice) n(n int) int {
 func (d *dice) oneIn(n int) bool { return d.n(n) == 0 }
 
 // Every tenth call fails, before or after it did its work, and connections are
-// cut under deliveries that go on. Whatever is claimed is true at every moment,
+// cut under deliveries that go on; hosts refuse items and are upgraded. Whatever is claimed is true at every moment,
 // and in the end every host runs what is desired, faults and all.
 func TestS08_ClaimsAreTrueUnderFaults(t *testing.T) {
 	for seed := range uint64(20) {
@@ -48,8 +48,11 @@ func TestS08_ClaimsAreTrueUnderFaults(t *testing.T) {
 						for i := range 3 {
 							fx.net.cut(fmt.Sprintf("lb%d", i+1), nil)
 						}
+					case d.oneIn(20):
+						m := fx.machines[d.n(3)]
+						m.do(func() { m.renderer = fmt.Sprint(d.n(3)) })
 					default:
-						fx.Deliver("edge", anySet(t, d), "service")
+						fx.Deliver("edge", anySet(d), "service")
 					}
 					time.Sleep(time.Duration(d.n(1500)) * time.Millisecond)
 					checkClaims(t, fx)
@@ -57,7 +60,7 @@ func TestS08_ClaimsAreTrueUnderFaults(t *testing.T) {
 				for i := range 3 {
 					fx.net.cut(fmt.Sprintf("lb%d", i+1), nil)
 				}
-				last := set(t, "last=1")
+				last := set("last=1")
 				fx.Deliver("edge", last, "service")
 				fx.wait(t, 10*time.Minute, "all run the last set", func() bool {
 					for i, s := range fx.States("edge") {
@@ -87,6 +90,9 @@ func spread(fx *fixture, d *dice) {
 	}
 	for _, m := range fx.machines {
 		m.takes = 300 * time.Millisecond
+		m.only = map[lb.Key]lb.Sum{"b": sum("2"), "c": sum("2")}
+		m.refuses("b", "no such address")
+		m.refuse["c"] = lb.Refusal{Key: "c", Reason: lb.RefusedByEngine, Message: "no", OlderStays: true}
 		m.before = func(context.Context) error {
 			time.Sleep(time.Duration(d.n(800)) * time.Millisecond) // of the bubble's clock
 			if d.oneIn(10) {
@@ -97,14 +103,14 @@ func spread(fx *fixture, d *dice) {
 	}
 }
 
-func anySet(t *testing.T, d *dice) *fileset.Set {
-	var files []string
-	for _, path := range []string{"a", "b", "c", "d", "e"} {
+func anySet(d *dice) *lb.Set {
+	var items []string
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
 		if !d.oneIn(3) {
-			files = append(files, fmt.Sprintf("%s=%d", path, d.n(3)))
+			items = append(items, fmt.Sprintf("%s=%d", key, d.n(3)))
 		}
 	}
-	return set(t, files...)
+	return set(items...)
 }
 
 // checkClaims compares what States say with what the machines run, while nothing moves.
@@ -113,15 +119,15 @@ func checkClaims(t *testing.T, fx *fixture) {
 	synctest.Wait()
 	for i, s := range fx.States("edge") {
 		live := fx.machines[i].runs()
-		for _, path := range []string{"a", "b", "c", "d", "e", "last"} {
-			got, ok := live[path]
-			if ok && !s.MayServe(path) {
-				t.Fatalf("%s serves %s and is said not to: %+v", s.Host, path, s)
+		for _, key := range []lb.Key{"a", "b", "c", "d", "e", "last"} {
+			got, ok := live[key]
+			if ok && !s.MayServe(key) {
+				t.Fatalf("%s serves %s and is said not to: %+v", s.Host, key, s)
 			}
 			for content := range 3 {
-				want := sum(t, fmt.Sprint(content))
-				if s.Serves(path, want) && (!ok || got != want) {
-					t.Fatalf("%s is said to serve %s=%d and does not: %+v", s.Host, path, content, s)
+				want := sum(fmt.Sprint(content))
+				if s.Serves(key, want) && (!ok || got != want) {
+					t.Fatalf("%s is said to serve %s=%d and does not: %+v", s.Host, key, content, s)
 				}
 			}
 		}

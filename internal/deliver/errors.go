@@ -14,25 +14,24 @@ type Reason string
 
 // The reasons.
 const (
-	ReasonUnreachable    Reason = "Unreachable"     // no answer at its address: network, firewall, sshd not running
-	ReasonLost           Reason = "ConnectionLost"  // it answered, and the connection broke
-	ReasonSecret         Reason = "Secret"          // the Secret is missing, lacks a key or cannot be parsed
-	ReasonTaken          Reason = "Taken"           // another host, mostly of another Balancer, is the same machine
-	ReasonKeyRefused     Reason = "KeyRefused"      // sshd refuses the user or the key
-	ReasonHostKeyUnknown Reason = "HostKeyUnknown"  // known_hosts has no key for the address
-	ReasonHostKeyChanged Reason = "HostKeyChanged"  // known_hosts has another key for the address
-	ReasonCommand        Reason = "Command"         // the forced command is missing or is another program
-	ReasonProtocol       Reason = "Protocol"        // controller and host are of versions that do not understand each other
-	ReasonLocal          Reason = "Local"           // the host's end in this process cannot start
-	ReasonStaleEpoch     Reason = "StaleEpoch"      // the host has taken the delivery of a newer leader
-	ReasonBaseMismatch   Reason = "BaseMismatch"    // the host's files change under our hands
-	ReasonRolledBack     Reason = "RolledBack"      // the daemon did not take or not prove the configuration
-	ReasonWhole          Reason = "RefusedAsAWhole" // fragments of what is on trial were refused
-	ReasonMachine        Reason = "Machine"         // the machine could not do it: disk full, daemon not running
-	ReasonRefused        Reason = "Refused"         // fragments were left out
-	ReasonUnproven       Reason = "Unproven"        // a delivery ended well, and something else is live
-	ReasonHeldBack       Reason = "HeldBack"        // the host that gets each change first did not prove it
-	ReasonEngine         Reason = "WrongEngine"     // the host is prepared for another engine
+	ReasonUnreachable    Reason = "Unreachable"    // no answer at its address: network, firewall, sshd not running
+	ReasonLost           Reason = "ConnectionLost" // it answered, and the connection broke
+	ReasonSecret         Reason = "Secret"         // the Secret is missing, lacks a key or cannot be parsed
+	ReasonTaken          Reason = "Taken"          // another host, mostly of another Balancer, is the same machine
+	ReasonKeyRefused     Reason = "KeyRefused"     // sshd refuses the user or the key
+	ReasonHostKeyUnknown Reason = "HostKeyUnknown" // known_hosts has no key for the address
+	ReasonHostKeyChanged Reason = "HostKeyChanged" // known_hosts has another key for the address
+	ReasonCommand        Reason = "Command"        // the forced command is missing or is another program
+	ReasonProtocol       Reason = "Protocol"       // controller and host are of versions that do not understand each other
+	ReasonLocal          Reason = "Local"          // the agent on the controller's own machine cannot be reached
+	ReasonStaleEpoch     Reason = "StaleEpoch"     // the host has taken the delivery of a newer leader
+	ReasonBaseMismatch   Reason = "BaseMismatch"   // what the host wants changes under our hands
+	ReasonRolledBack     Reason = "RolledBack"     // the daemon did not take or not prove the configuration
+	ReasonMachine        Reason = "Machine"        // the machine could not do it: disk full, daemon not running
+	ReasonRefused        Reason = "Refused"        // items or ports were left out
+	ReasonUnproven       Reason = "Unproven"       // a delivery ended well, and something else is live
+	ReasonHeldBack       Reason = "HeldBack"       // the host that gets each change first did not prove it
+	ReasonEngine         Reason = "WrongEngine"    // the host is prepared for another engine
 )
 
 // Error says why a host does not run what is desired, and what to do.
@@ -72,7 +71,7 @@ func explain(err error, t Target) *Error {
 	}
 	message := "the connection to " + t.Endpoint() + " broke: " + err.Error()
 	if t.Host.Local != nil {
-		message = "the host's end in this process broke off: " + err.Error()
+		message = "the agent on this machine broke off: " + err.Error()
 	}
 	return &Error{Reason: ReasonLost, Message: message, Err: err}
 }
@@ -94,7 +93,7 @@ func broken(err error) bool {
 func reasonOf(err error) Reason {
 	if he, ok := errors.AsType[*host.Error](err); ok {
 		switch he.Code {
-		case host.CodeStaleEpoch, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeWhole, host.CodeMachine:
+		case host.CodeStaleEpoch, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine:
 			return Reason(he.Code)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,129 +14,10 @@ import (
 	"github.com/go-logr/logr/testr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire"
 )
-
-// machine is a balancer host in memory. It behaves as host.Host promises.
-type machine struct {
-	turn chan struct{} // one delivery at a time, whoever makes it
-
-	mu      sync.Mutex
-	epoch   host.Epoch
-	disk    fileset.Manifest
-	live    fileset.Manifest
-	refuse  map[string]string // path: reason
-	applies []host.Delivery
-	reloads int
-	before  func(context.Context) error // of each delivery, before it does anything
-	after   func() error                // of each delivery, after it did everything
-	fail    error                       // of each delivery, once the epoch is taken
-	status  error
-	takes   time.Duration // a reload
-	active  bool
-}
-
-func newMachine() *machine {
-	return &machine{turn: make(chan struct{}, 1), disk: fileset.Manifest{}, refuse: map[string]string{}}
-}
-
-func (m *machine) do(f func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f()
-}
-
-// runs returns what is live.
-func (m *machine) runs() fileset.Manifest {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return maps.Clone(m.live)
-}
-
-// asked returns the number of deliveries so far.
-func (m *machine) asked() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.applies)
-}
-
-func (m *machine) Status(context.Context) (host.Status, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	st := host.Status{Engine: "nginx", EngineVersion: "nginx/1.22.1", Epoch: m.epoch, Files: maps.Clone(m.disk), Active: m.active}
-	if m.live != nil {
-		st.Running, st.Live = true, m.live.Digest()
-	}
-	return st, m.status
-}
-
-func (m *machine) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
-	m.turn <- struct{}{}
-	defer func() { <-m.turn }()
-	m.mu.Lock()
-	before, after := m.before, m.after
-	m.applies = append(m.applies, d)
-	m.mu.Unlock()
-	if before != nil {
-		if err := before(ctx); err != nil {
-			return host.Outcome{}, err
-		}
-	}
-	out, err := m.make(d)
-	if err == nil && after != nil {
-		err = after()
-	}
-	return out, err
-}
-
-func (m *machine) make(d host.Delivery) (host.Outcome, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if d.Epoch.Compare(m.epoch) <= 0 {
-		return host.Outcome{}, &host.Error{Code: host.CodeStaleEpoch, Message: "a newer leader delivers here: " + m.epoch.String()}
-	}
-	if d.Base != m.disk.Digest() {
-		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
-	}
-	m.epoch = d.Epoch
-	if m.fail != nil {
-		return host.Outcome{}, m.fail
-	}
-	next := maps.Clone(m.disk)
-	for _, path := range d.Change.Delete {
-		delete(next, path)
-	}
-	for _, f := range d.Change.Put {
-		next[f.Path] = f.Sum
-	}
-	if next.Digest() != d.Want {
-		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
-	}
-	out := host.Outcome{Active: m.active}
-	for _, path := range slices.Sorted(maps.Keys(m.refuse)) {
-		if _, has := next[path]; has {
-			if d.Whole && !slices.Contains(d.Spared, path) {
-				return host.Outcome{}, &host.Error{Code: host.CodeWhole, Message: path + ": " + m.refuse[path]}
-			}
-			delete(next, path)
-			out.Refused = append(out.Refused, host.Refusal{Path: path, Reason: m.refuse[path]})
-		}
-	}
-	if m.live == nil || next.Digest() != m.live.Digest() {
-		m.reloads++
-		out.Reloaded = true
-		if m.takes > 0 {
-			m.mu.Unlock()
-			time.Sleep(m.takes) // of the bubble's clock
-			m.mu.Lock()
-		}
-	}
-	m.disk, m.live = next, maps.Clone(next)
-	out.Live, out.Files = next.Digest(), maps.Clone(next)
-	return out, nil
-}
 
 // network connects to machines by the name of the host.
 type network struct {
@@ -212,6 +91,7 @@ type link struct {
 
 func (l *link) Done() <-chan struct{} { return l.done }
 func (l *link) Close() error          { l.cut(); return nil }
+func (l *link) Version() string       { return "v0.3.0" }
 
 func (l *link) Status(ctx context.Context) (host.Status, error) {
 	return call(ctx, l, "status", func() (host.Status, error) { return l.machine.Status(ctx) })
@@ -219,6 +99,10 @@ func (l *link) Status(ctx context.Context) (host.Status, error) {
 
 func (l *link) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
 	return call(ctx, l, "apply", func() (host.Outcome, error) { return l.machine.Apply(context.WithoutCancel(ctx), d) })
+}
+
+func (l *link) Render(ctx context.Context, d host.Delivery) (host.Rendering, error) {
+	return call(ctx, l, "render", func() (host.Rendering, error) { return l.machine.Render(ctx, d) })
 }
 
 func call[T any](ctx context.Context, l *link, op string, f func() (T, error)) (T, error) {
@@ -345,33 +229,17 @@ func quiet(t *testing.T) logr.Logger {
 	return logr.Discard()
 }
 
-// set makes a set of fragments: "a=1" is the fragment a with the content 1.
-func set(t *testing.T, files ...string) *fileset.Set {
-	t.Helper()
-	var out []fileset.File
-	for _, s := range files {
-		path, content, _ := strings.Cut(s, "=")
-		f, err := fileset.NewFragment(path, []byte(content), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, f)
+// set makes a set of items: "a=1" is the item a with the content 1.
+func set(items ...string) *lb.Set {
+	var out []lb.Item
+	for _, s := range items {
+		key, content, _ := strings.Cut(s, "=")
+		out = append(out, lb.NewItem(lb.Key(key), []byte(content)))
 	}
-	s, err := fileset.New(out...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return lb.NewSet(out...)
 }
 
-func sum(t *testing.T, content string) fileset.Sum {
-	t.Helper()
-	f, err := fileset.NewFile("x", []byte(content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f.Sum
-}
+func sum(content string) lb.Sum { return lb.NewItem("x", []byte(content)).Sum }
 
 // state of the first host, once nothing moves.
 func (fx *fixture) state() State {
@@ -380,13 +248,13 @@ func (fx *fixture) state() State {
 }
 
 // onLB1 is what one host of that name should run.
-func onLB1(want *fileset.Set) map[string]*fileset.Set {
-	return map[string]*fileset.Set{"lb1": want}
+func onLB1(want *lb.Set) map[string]*lb.Set {
+	return map[string]*lb.Set{"lb1": want}
 }
 
 // Deliver one set to all hosts.
-func (fx *fixture) Deliver(name string, want *fileset.Set, cause string) {
-	sets := map[string]*fileset.Set{}
+func (fx *fixture) Deliver(name string, want *lb.Set, cause string) {
+	sets := map[string]*lb.Set{}
 	for _, t := range fx.targets {
 		sets[t.Host.Name] = want
 	}

@@ -9,15 +9,15 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Causes of deliveries that this package starts by itself.
 const (
-	CauseStart = "start" // the first since the process started
-	CauseDrift = "drift" // the host no longer runs what it had proved
-	CauseRetry = "retry" // the last one failed, or fragments were refused
+	CauseDrift   = "drift"   // the host no longer runs what it had proved
+	CauseRenewal = "renewal" // what the host runs was made by other templates, settings or another version
+	CauseRetry   = "retry"   // something was refused
 )
 
 // Conn is a connection to a host.
@@ -26,6 +26,8 @@ type Conn interface {
 	io.Closer
 	// Done is closed when the connection has ended; nil if it never does.
 	Done() <-chan struct{}
+	// Version of external-lb at the other end.
+	Version() string
 }
 
 // Dialer connects to hosts. Its errors are of type *Error where the cause is known.
@@ -52,7 +54,7 @@ const (
 // Options of a Fleet.
 type Options struct {
 	Epoch   func() (lease, term int64) // of the leader: see host.Epoch
-	Local   func() (host.Host, error)  // the host's end in this process, for local targets
+	Local   func() (host.Host, error)  // the agent of this machine, for local targets
 	Dialer  Dialer                     // for all others; nil: SSH{}
 	Log     logr.Logger
 	Metrics Metrics // may be nil
@@ -77,28 +79,19 @@ type Fleet struct {
 type balancer struct {
 	want    map[string]desire // by host
 	workers []*worker         // in the order of Set
-	trial   string            // on which what is wanted is; "": none
 }
 
-// desire is what hosts should run, and why.
+// desire is what hosts should carry, and why.
 type desire struct {
-	set   *fileset.Set // nil before the first Deliver
+	set   *lb.Set // nil before the first Deliver
 	cause string
-	trial string // on which the set is; "": none
 }
 
-func (d desire) digest() fileset.Digest {
+func (d desire) digest() lb.Digest {
 	if d.set == nil {
 		return ""
 	}
 	return d.set.Digest()
-}
-
-func (d desire) manifest() fileset.Manifest {
-	if d.set == nil {
-		return nil
-	}
-	return d.set.Manifest()
 }
 
 // NewFleet makes a Fleet without hosts.
@@ -159,11 +152,23 @@ func (f *Fleet) balancer(name string) *balancer {
 	return b
 }
 
-// Deliver says what each host of a Balancer should run, by its name, and why.
+// Deliver says what each host of a Balancer should carry, by its name, and why.
 // One host gets it first, the others once that one has proved it. The newest wins;
 // one under way is not interrupted. It does not block.
-func (f *Fleet) Deliver(name string, want map[string]*fileset.Set, cause string) {
-	f.Try(name, want, cause, "")
+func (f *Fleet) Deliver(name string, want map[string]*lb.Set, cause string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.balancer(name)
+	former := b.want
+	b.want = make(map[string]desire, len(want))
+	for host, set := range want {
+		goal := desire{set, cause}
+		if was := former[host]; was.set != nil && was.digest() == set.Digest() {
+			goal = was
+		}
+		b.want[host] = goal
+	}
+	b.advance()
 }
 
 // States of a Balancer's hosts, in the order of Set.

@@ -12,26 +12,26 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 func TestS15_ProofComesBeforeInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		fx.machines[0].takes = 400 * time.Millisecond
-		want := set(t, "a=1", "b=1")
+		want := set("a=1", "b=1")
 		fx.Deliver("edge", want, "service") // before Set: what is wanted waits for hosts
 		fx.Set("edge", fx.targets)
-		if s := fx.States("edge")[0]; s.State != v1alpha1.HostConnecting || !s.MayServe("a") || s.Serves("a", sum(t, "1")) {
+		if s := fx.States("edge")[0]; s.State != v1alpha1.HostConnecting || !s.MayServe("a") || s.Serves("a", sum("1")) {
 			t.Errorf("at first: %+v", s)
 		}
-		if s := fx.state(); s.State != v1alpha1.HostDelivering || s.Serves("a", sum(t, "1")) || !s.MayServe("a") {
+		if s := fx.state(); s.State != v1alpha1.HostDelivering || s.Serves("a", sum("1")) || !s.MayServe("a") {
 			t.Errorf("under way: %+v", s)
 		}
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		s := fx.state()
-		if !s.Serves("a", sum(t, "1")) || s.Serves("a", sum(t, "2")) || s.Serves("c", sum(t, "1")) || s.MayServe("c") || !s.MayServe("b") {
+		if !s.Serves("a", sum("1")) || s.Serves("a", sum("2")) || s.Serves("c", sum("1")) || s.MayServe("c") || !s.MayServe("b") {
 			t.Errorf("proved: %+v", s)
 		}
 		if s.Live != want.Digest() || s.Desired != want.Digest() || s.Reloads != 1 || s.EngineVersion != "nginx/1.22.1" || s.LastApplied.IsZero() {
@@ -50,12 +50,12 @@ func TestOnlyChangesTravel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1", "b=1", "c=1"), "start")
+		fx.Deliver("edge", set("a=1", "b=1", "c=1"), "start")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
-		fx.Deliver("edge", set(t, "a=1", "b=2"), "change")
+		fx.Deliver("edge", set("a=1", "b=2"), "change")
 		fx.waitState(t, 2*time.Second, v1alpha1.HostInSync)
 		last := fx.machines[0].applies[1]
-		if len(last.Change.Put) != 1 || last.Change.Put[0].Path != "b" || len(last.Change.Delete) != 1 || last.Change.Delete[0] != "c" {
+		if len(last.Change.Put) != 1 || last.Change.Put[0].Key != "b" || len(last.Change.Delete) != 1 || last.Change.Delete[0] != "c" {
 			t.Errorf("change %+v", last.Change)
 		}
 		if last.Epoch.Compare(fx.machines[0].applies[0].Epoch) <= 0 {
@@ -68,16 +68,16 @@ func TestS35_ARestartLearnsWhatRunsAndReloadsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		fx.Fleet.Close()
 
 		fx.Fleet = fx.newFleet(t, 2)
 		fx.Set("edge", fx.targets)
-		if s := fx.state(); !s.Serves("a", sum(t, "1")) || s.State != v1alpha1.HostConnecting {
+		if s := fx.state(); !s.Serves("a", sum("1")) || s.State != v1alpha1.HostConnecting {
 			t.Errorf("before the first Deliver: %+v", s)
 		}
-		fx.Deliver("edge", set(t, "a=1"), "start")
+		fx.Deliver("edge", set("a=1"), "start")
 		if s := fx.state(); s.State != v1alpha1.HostInSync || s.Reloads != 0 || fx.machines[0].reloads != 1 {
 			t.Errorf("after it: %+v, %d reloads", s, fx.machines[0].reloads)
 		}
@@ -88,19 +88,19 @@ func TestS03_AFormerLeadersDeliveryMayStillCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
-		m.do(func() { m.disk = set(t, "a=1").Manifest(); m.live = m.disk })
+		m.do(func() { m.wanted = set("a=1").Manifest(); m.live = m.wanted })
 		// The former leader's delivery of b has reached the host and waits there.
-		former := set(t, "a=1", "b=1")
+		former := set("a=1", "b=1")
 		late := make(chan struct{})
 		m.before = func(context.Context) error { <-late; return nil }
 		go m.Apply(context.Background(), host.Delivery{
-			Epoch: host.Epoch{Lease: 1_700_000_000, Term: 0, Seq: 9}, Base: m.disk.Digest(),
-			Want: former.Digest(), Change: fileset.Diff(m.disk, former),
+			Epoch: host.Epoch{Lease: 1_700_000_000, Term: 0, Seq: 9}, Base: m.wanted.Digest(),
+			Want: former.Digest(), Change: lb.Diff(m.wanted, former),
 		})
 		synctest.Wait()
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "start")
-		if s := fx.state(); !s.MayServe("b") || !s.Serves("a", sum(t, "1")) {
+		fx.Deliver("edge", set("a=1"), "start")
+		if s := fx.state(); !s.MayServe("b") || !s.Serves("a", sum("1")) {
 			t.Errorf("while it may come: %+v", s)
 		}
 		close(late)
@@ -122,7 +122,7 @@ func TestAStormCostsAFewReloads(t *testing.T) {
 		}
 		fx.Set("edge", fx.targets)
 		for i := range 1000 {
-			fx.Deliver("edge", set(t, fmt.Sprintf("a=%d", i)), "storm")
+			fx.Deliver("edge", set(fmt.Sprintf("a=%d", i)), "storm")
 			time.Sleep(2 * time.Millisecond) // 2 s in all
 		}
 		fx.wait(t, 3*time.Second, "all in sync", func() bool {
@@ -137,7 +137,7 @@ func TestAStormCostsAFewReloads(t *testing.T) {
 			if n := m.asked(); n > 4 {
 				t.Errorf("host %d: %d deliveries", i, n)
 			}
-			if _, ok := m.live["a"]; !ok || m.live["a"] != sum(t, "999") {
+			if _, ok := m.live["a"]; !ok || m.live["a"] != sum("999") {
 				t.Errorf("host %d does not run the newest", i)
 			}
 		}
@@ -150,16 +150,16 @@ func TestMinIntervalHoldsFromTheStartOfAReload(t *testing.T) {
 		fx.machines[0].takes = 300 * time.Millisecond
 		fx.targets[0].MinInterval = 5 * time.Second
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "first")
+		fx.Deliver("edge", set("a=1"), "first")
 		start := time.Now()
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
-		fx.Deliver("edge", set(t, "a=2"), "second")
+		fx.Deliver("edge", set("a=2"), "second")
 		fx.waitState(t, 10*time.Second, v1alpha1.HostInSync)
 		if d := time.Since(start); d < 5300*time.Millisecond || d > 5350*time.Millisecond {
 			t.Errorf("the second was live after %v", d)
 		}
 		// A shorter interval counts at once, without a new connection.
-		fx.Deliver("edge", set(t, "a=3"), "third")
+		fx.Deliver("edge", set("a=3"), "third")
 		fx.targets[0].MinInterval = 0
 		fx.Set("edge", fx.targets)
 		if d := fx.waitState(t, 10*time.Second, v1alpha1.HostInSync); d > 350*time.Millisecond {
@@ -175,18 +175,18 @@ func TestS08_AnUnreachableHostMayServeWhatItHad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 2)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
+		fx.Deliver("edge", set("a=1", "b=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		fx.net.cut("lb1", errDown)
 		if s := fx.state(); s.State != v1alpha1.HostUnreachable || s.Reason != ReasonLost {
 			t.Errorf("cut: %+v", s)
 		}
 		fx.wait(t, 5*time.Second, "says why", func() bool { return fx.States("edge")[0].Reason == ReasonUnreachable })
-		fx.Deliver("edge", set(t, "a=1"), "withdrawal")
+		fx.Deliver("edge", set("a=1"), "withdrawal")
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		states := fx.States("edge")
-		if !states[0].MayServe("b") || !states[0].Serves("a", sum(t, "1")) || states[1].MayServe("b") {
+		if !states[0].MayServe("b") || !states[0].Serves("a", sum("1")) || states[1].MayServe("b") {
 			t.Errorf("%+v", states)
 		}
 		fx.net.cut("lb1", nil)
@@ -206,7 +206,7 @@ func TestS03_ConnectionLostWhileDelivering(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fx := newFixture(t, 1)
 				fx.Set("edge", fx.targets)
-				fx.Deliver("edge", set(t, "keep=1", "change=1", "gone=1"), "service")
+				fx.Deliver("edge", set("keep=1", "change=1", "gone=1"), "service")
 				fx.waitState(t, time.Second, v1alpha1.HostInSync)
 
 				m := fx.machines[0]
@@ -220,11 +220,11 @@ func TestS03_ConnectionLostWhileDelivering(t *testing.T) {
 						return nil
 					}
 				})
-				fx.Deliver("edge", set(t, "keep=1", "change=2", "new=1"), "service")
+				fx.Deliver("edge", set("keep=1", "change=2", "new=1"), "service")
 				fx.wait(t, 2*time.Second, "under way", func() bool { return len(m.turn) == 1 })
 				fx.net.cut("lb1", errDown)
 				s := fx.state()
-				if s.Serves("change", sum(t, "1")) || s.Serves("change", sum(t, "2")) || s.Serves("gone", sum(t, "1")) || !s.Serves("keep", sum(t, "1")) {
+				if s.Serves("change", sum("1")) || s.Serves("change", sum("2")) || s.Serves("gone", sum("1")) || !s.Serves("keep", sum("1")) {
 					t.Errorf("claims what may have changed: %+v", s)
 				}
 				if !s.MayServe("gone") || !s.MayServe("new") || s.MayServe("other") {
@@ -232,16 +232,16 @@ func TestS03_ConnectionLostWhileDelivering(t *testing.T) {
 				}
 				// Meanwhile, the new one is wanted no more. The host comes back before the
 				// delivery that was cut off has ended: its Status is no proof against it.
-				fx.Deliver("edge", set(t, "keep=1", "change=1", "gone=1"), "service")
+				fx.Deliver("edge", set("keep=1", "change=1", "gone=1"), "service")
 				fx.net.cut("lb1", nil)
 				time.Sleep(time.Minute)
-				if s := fx.state(); !s.MayServe("new") || s.Serves("change", sum(t, "1")) {
+				if s := fx.state(); !s.MayServe("new") || s.Serves("change", sum("1")) {
 					t.Errorf("back, and the lost delivery may still come: %+v", s)
 				}
 				m.do(func() { m.before = nil })
 				close(goOn)
 				fx.waitState(t, time.Minute, v1alpha1.HostInSync)
-				if s := fx.state(); s.MayServe("new") || !s.Serves("gone", sum(t, "1")) || !s.Serves("change", sum(t, "1")) {
+				if s := fx.state(); s.MayServe("new") || !s.Serves("gone", sum("1")) || !s.Serves("change", sum("1")) {
 					t.Errorf("after the fence: %+v", s)
 				}
 			})
@@ -254,7 +254,7 @@ func TestARepairedSecretCountsAtOnce(t *testing.T) {
 		fx := newFixture(t, 1)
 		fx.targets[0].Problem = errors.New("the Secret edge-ssh does not exist: create it")
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		if s := fx.state(); s.State != v1alpha1.HostUnreachable || s.Reason != ReasonSecret || s.Message != fx.targets[0].Problem.Error() {
 			t.Errorf("%+v", s)
 		}
@@ -284,7 +284,7 @@ func TestAnotherMachineUnderTheSameNameProvesAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		fx.net.machines["lb1"] = newMachine()
 		fx.net.down["lb1"] = errDown
@@ -306,7 +306,7 @@ func TestSetIsIdempotentAndForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 3)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		for range 10 {
 			fx.Set("edge", fx.targets)

@@ -3,14 +3,12 @@ package deliver
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // status asks the host what it runs. An error ends the connection.
@@ -39,32 +37,51 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 
 // observe takes a host's word for what it runs.
 func (w *worker) observe(st host.Status) {
-	w.have = known(st.Files)
+	w.take(st.Report)
 	w.statusAt = time.Now().Add(jitter(statusEvery))
 	if w.fence != (host.Epoch{}) && st.Epoch.Compare(w.fence) >= 0 {
 		w.settled, w.lost = true, false
 	}
-	w.drifted = w.done != "" && !w.lost && (st.Live != w.doneLive || w.have.Digest() != w.doneLive)
+	_, want := w.now()
+	w.drifted = w.done != "" && !w.lost && (!proves(st.Report) || st.Generation != w.generation || w.base != w.done ||
+		w.done == want.digest() && shortfall(want.set, st.Report, w.base) != "")
 	back := w.mute
 	w.mute = false
-	_, want := w.now()
 	w.update(func(s *State) {
-		s.Proven, s.Live = s.proof(st.Live, w.have, want.manifest()), st.Live
-		s.EngineVersion, s.OldWorkers, s.Active = st.EngineVersion, st.OldWorkers, st.Active
-		s.settled = w.settled
+		s.take(st.Report, w.base)
+		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
+		s.settled, s.renews = w.settled, w.renews()
 		if !w.lost {
 			s.pending = nil
 		}
-		switch {
-		case w.drifted && s.State != v1alpha1.HostFailed:
+		if w.drifted && s.State != v1alpha1.HostFailed {
 			s.State, s.Reason = v1alpha1.HostDelivering, ""
 			s.Message = "the host no longer runs what it had proved: delivering it again"
-		case s.State == v1alpha1.HostInSync:
-			s.Message = st.Message
-		case back || s.State == v1alpha1.HostUnreachable || s.State == v1alpha1.HostConnecting:
+			return
+		}
+		switch s.State {
+		case v1alpha1.HostInSync, v1alpha1.HostPartial, v1alpha1.HostUnreachable, v1alpha1.HostConnecting:
 			w.restore(s, want, st.Message)
+		default:
+			if back {
+				w.restore(s, want, st.Message)
+			}
 		}
 	})
+}
+
+// take keeps what the host reports.
+func (w *worker) take(r host.Report) {
+	w.have, w.base = &r, r.Wanted.Digest()
+	if !r.Outdated {
+		w.renewed = ""
+	}
+	switch {
+	case !w.renews():
+		w.renewAt = time.Time{}
+	case w.renewAt.IsZero():
+		w.renewAt = time.Now().Add(statusLast)
+	}
 }
 
 // rest notes that the host runs what is desired, where that is so without a
@@ -73,24 +90,19 @@ func (w *worker) rest(want desire) {
 	if w.have == nil || want.set == nil || w.done != want.digest() || w.lost || w.drifted {
 		return
 	}
+	if w.failedWant == want.digest() && (w.renews() || !w.refuseAt.IsZero()) {
+		return // it was to be made anew, or what was refused to be tried again, and that failed
+	}
 	w.failedWant = ""
 	w.update(func(s *State) {
 		if w.want.digest() != want.digest() {
 			return
 		}
 		w.since = time.Time{}
-		w.pass(s, want)
 		if s.State == v1alpha1.HostDelivering || s.State == v1alpha1.HostFailed {
 			w.restore(s, want, "")
 		}
 	})
-}
-
-func known(m fileset.Manifest) fileset.Manifest {
-	if m == nil {
-		return fileset.Manifest{}
-	}
-	return m
 }
 
 // restore is the state of a host that answers again.
@@ -108,13 +120,6 @@ func (w *worker) restore(s *State, want desire, message string) {
 	}
 }
 
-// partial is the state of a host that runs all but some fragments.
-func (s *State) partial() {
-	s.State, s.Reason = v1alpha1.HostPartial, ReasonRefused
-	s.Message = fmt.Sprintf("%d of its files are left out; the first is %s: %s",
-		len(s.Refused), s.Refused[0].Path, s.Refused[0].Reason)
-}
-
 // apply delivers. An error ends the connection.
 func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string) error {
 	since, ok := w.begin(want)
@@ -122,10 +127,9 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		return nil // something newer is wanted by now
 	}
 	d := host.Delivery{
-		Epoch: w.fleet.nextEpoch(), Base: w.have.Digest(),
-		Change: fileset.Diff(w.have, want.set), Want: want.digest(),
+		Epoch: w.fleet.nextEpoch(), Base: w.base,
+		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
-	d.Whole, d.Spared = w.whole(want)
 	if w.fence == (host.Epoch{}) {
 		w.fence = d.Epoch
 	}
@@ -135,7 +139,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	out, err := conn.Apply(call, d)
 	if err != nil {
 		w.fleet.opts.Metrics.Delivered(w.balancer, w.host, string(reasonOf(err)), time.Since(start))
-		return w.failed(want, start, since, d.Whole, err)
+		return w.failed(want, start, since, err)
 	}
 	result := ResultUnchanged
 	if out.Reloaded {
@@ -145,7 +149,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
 	if unproven := w.applied(want, since, out); unproven != nil {
-		w.retryLater(want, since, d.Whole, unproven)
+		w.retryLater(want, since, unproven)
 	}
 	return nil
 }
@@ -164,9 +168,8 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 	}
 	w.update(func(s *State) {
 		s.Deliveries++
-		m := want.manifest()
-		if !slices.ContainsFunc(s.pending, func(p fileset.Manifest) bool { return maps.Equal(p, m) }) {
-			s.pending = append(slices.Clip(s.pending), m)
+		if !slices.ContainsFunc(s.pending, func(p *lb.Set) bool { return p.Digest() == want.digest() }) {
+			s.pending = append(slices.Clip(s.pending), want.set)
 		}
 		again := w.failedWant == want.digest() && s.State == v1alpha1.HostFailed
 		if !again && w.done != want.digest() {
@@ -178,28 +181,30 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 
 // applied takes an outcome, or says why it is no good one.
 func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error {
-	w.have, w.lost, w.drifted, w.settled, w.mismatches = known(out.Files), false, false, true, 0
-	var unproven *Error
+	before := w.have.Generation
+	w.take(out.Report)
+	w.lost, w.drifted, w.settled, w.mismatches = false, false, true, 0
+	if out.Outdated {
+		w.renewed = out.Renderer // a delivery does not help
+	}
+	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
-		proven := s.proof(out.Live, w.have, want.manifest())
+		s.take(out.Report, w.base)
+		s.settled, s.pending, s.Active, s.renews = true, nil, out.Active, false
 		if out.Reloaded {
 			s.Reloads++
 		}
-		if out.Live != s.Live && out.Live != "" {
+		if proves(out.Report) && out.Generation != before {
 			s.LastApplied = time.Now()
 		}
-		s.Proven, s.Live, s.Refused, s.settled, s.pending, s.Active = proven, out.Live, out.Refused, true, nil, out.Active
-		if proven == nil || out.Live != want.digest() && len(out.Refused) == 0 {
-			unproven = &Error{Reason: ReasonUnproven, Message: fmt.Sprintf(
-				"the host took %s and proves %q: look at the daemon's log there", want.digest().Short(), out.Live.Short())}
-			return
+		if wrong == "" {
+			w.complete(s, want, out)
 		}
-		w.complete(s, want, out)
 	})
-	if unproven != nil {
-		return unproven
+	if wrong != "" {
+		return &Error{Reason: ReasonUnproven, Message: wrong}
 	}
-	if out.Live == want.digest() && !since.IsZero() {
+	if len(out.Refused) == 0 && !since.IsZero() {
 		w.fleet.opts.Metrics.Proved(w.balancer, w.host, time.Since(since))
 	}
 	return nil
@@ -207,11 +212,9 @@ func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error 
 
 // complete notes that a delivery has ended well. The Fleet's mu is held.
 func (w *worker) complete(s *State, want desire, out host.Outcome) {
-	w.done, w.doneLive, w.failedWant = want.digest(), out.Live, ""
+	w.done, w.generation, w.failedWant = want.digest(), out.Generation, ""
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
-	w.ailing = false
-	w.pass(s, want)
 	if len(out.Refused) > 0 {
 		w.refuseAt = time.Now().Add(jitter(statusEvery))
 	}
@@ -226,7 +229,7 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 }
 
 // failed takes the failure of a delivery. An error ends the connection.
-func (w *worker) failed(want desire, start, since time.Time, whole bool, err error) error {
+func (w *worker) failed(want desire, start, since time.Time, err error) error {
 	he, told := errors.AsType[*host.Error](err)
 	if !told {
 		w.lost, w.fence = true, host.Epoch{} // it may still come: only what is newer than all so far is a fence
@@ -245,12 +248,12 @@ func (w *worker) failed(want desire, start, since time.Time, whole bool, err err
 			return nil
 		}
 	}
-	w.retryLater(want, since, whole, &Error{Reason: reasonOf(err), Message: err.Error(), Err: err})
+	w.retryLater(want, since, &Error{Reason: reasonOf(err), Message: err.Error(), Err: err})
 	return nil
 }
 
 // retryLater says what is wrong and when to try again.
-func (w *worker) retryLater(want desire, since time.Time, whole bool, e *Error) {
+func (w *worker) retryLater(want desire, since time.Time, e *Error) {
 	w.overdue(since)
 	w.statusAt = time.Time{}
 	if w.failedWant != want.digest() {
@@ -261,14 +264,7 @@ func (w *worker) retryLater(want desire, since time.Time, whole bool, e *Error) 
 	if e.Reason == ReasonStaleEpoch {
 		w.holdAt = time.Now().Add(jitter(retryMax)) // another set would be as stale
 	}
-	verdict := whole && w.tells(e) && !w.target.Host.Drain
-	w.ailing = e.Reason == ReasonMachine
-	w.update(func(s *State) {
-		w.failure(s, e)
-		if verdict {
-			s.Trial = Trial{Name: want.trial, Refused: e.Message}
-		}
-	})
+	w.fail(e)
 }
 
 // overdue notes that something is desired since then, still.
@@ -281,9 +277,7 @@ func (w *worker) overdue(since time.Time) {
 }
 
 func (w *worker) fail(e *Error) {
-	w.update(func(s *State) { w.failure(s, e) })
-}
-
-func (w *worker) failure(s *State, e *Error) {
-	s.State, s.Reason, s.Message, s.judged = v1alpha1.HostFailed, e.Reason, e.Message, w.failedWant
+	w.update(func(s *State) {
+		s.State, s.Reason, s.Message, s.judged = v1alpha1.HostFailed, e.Reason, e.Message, w.failedWant
+	})
 }

@@ -41,11 +41,27 @@ func (w *worker) due(want desire) (string, time.Time) {
 		return CauseDrift, w.after(want)
 	case w.done != want.digest() || w.lost:
 		return want.cause, w.after(want)
+	case w.renews() && !w.mayRenew():
+		return "", time.Time{} // other hosts come first
+	case w.renews():
+		return CauseRenewal, latest(w.renewAt, w.after(want))
 	case !w.refuseAt.IsZero():
 		return CauseRetry, latest(w.refuseAt, w.after(want))
 	default:
 		return "", time.Time{}
 	}
+}
+
+// renews reports whether what the host runs is to be made anew: not if a delivery of
+// the same by the same Renderer has not helped.
+func (w *worker) renews() bool {
+	return w.have != nil && w.have.Outdated && w.renewed != w.have.Renderer
+}
+
+func (w *worker) mayRenew() bool {
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
+	return w.renewal
 }
 
 // after is when a delivery may be tried: what failed waits, something else does not.

@@ -188,16 +188,22 @@ type sshConn struct {
 // Status asks the host what it runs.
 func (c *sshConn) Status(ctx context.Context) (host.Status, error) {
 	st, err := c.Client.Status(ctx)
-	return st, c.lastWords(err)
+	return st, c.withOutput(err)
 }
 
 // Apply delivers.
 func (c *sshConn) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
 	out, err := c.Client.Apply(ctx, d)
-	return out, c.lastWords(err)
+	return out, c.withOutput(err)
 }
 
-func (c *sshConn) lastWords(err error) error {
+// Render asks the host what it would make of a delivery.
+func (c *sshConn) Render(ctx context.Context, d host.Delivery) (host.Rendering, error) {
+	out, err := c.Client.Render(ctx, d)
+	return out, c.withOutput(err)
+}
+
+func (c *sshConn) withOutput(err error) error {
 	if said := c.stderr.String(); errors.Is(err, wire.ErrLost) && said != "" {
 		return fmt.Errorf("%w; the host said: %s", err, said)
 	}

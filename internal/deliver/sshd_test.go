@@ -40,12 +40,12 @@ func servedHost() bool {
 			io.WriteCloser
 		}{os.Stdin, os.Stdout}
 		m := newMachine()
-		m.refuse["whoami"] = strconv.Itoa(os.Getuid())
+		m.refuses("whoami", strconv.Itoa(os.Getuid()))
 		if err := wire.Serve(context.Background(), stdio, m); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	case "die":
-		fmt.Fprintln(os.Stderr, "external-lb: /etc/external-lb/host.yaml: permission denied")
+		fmt.Fprintln(os.Stderr, "error: /etc/external-lb/host.yaml: permission denied")
 		os.Exit(1)
 	case "newer":
 		fmt.Println("external-lb-host 99 v9.0.0")

@@ -110,8 +110,8 @@ func commandError(t Target, said string, err error) *Error {
 	switch {
 	case hello != nil && len(hello.Got) > 0:
 		what = strings.Join(slices.DeleteFunc([]string{fmt.Sprintf("it says %q", hello.Got), said}, func(s string) bool { return s == "" }), ", ")
-	case strings.Contains(said, "external-lb: ") && !strings.HasSuffix(said, "exit status 127"):
-		what, hint = said, "`external-lb host status` on the host says more" // it is ours, and has said why
+	case strings.HasPrefix(said, "error: "):
+		what, hint = strings.TrimPrefix(said, "error: "), "`external-lb host status` on the host says more" // it is ours, and has said why
 	case said != "":
 		what = said
 	case errors.Is(err, context.DeadlineExceeded):

@@ -1,12 +1,14 @@
 package deliver
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // State is what is known of one host.
@@ -18,77 +20,156 @@ type State struct {
 	Reason  Reason
 	Message string
 
-	// Proven is the set that the host was last proved to run; nil: unknown.
+	// Proven are the items that the host was last proved to carry; nil: unknown.
 	// While a delivery is under way something else may be live already: ask
 	// Serves and MayServe.
-	Proven  fileset.Manifest
-	Live    fileset.Digest // that the host proved; "" if it proved none
-	Desired fileset.Digest // that it should run; "" before the first Deliver
-	Refused []host.Refusal // fragments left out of Desired
-	Trial   Trial          // how the host took what is on trial
+	Proven  lb.Manifest
+	Live    lb.Digest    // of Proven; "" if it is unknown
+	Desired lb.Digest    // of what it should carry; "" before the first Deliver
+	Refused []lb.Refusal // what is left out of what it was sent last
 
-	Active        bool // it has the addresses that move between hosts, as it said last
+	Active        bool   // it has the addresses that move between hosts, as it said last
+	Version       string // of external-lb there; "" if it was not reached yet
 	EngineVersion string
+	Renderer      string    // what makes files of the model there: see host.Report
+	Templates     string    // why templates of the host's owner are not in force; "" if they are, or there are none
 	LastApplied   time.Time // when the host last proved a new configuration; zero: not since start
 	Reloads       int       // since start
 	Deliveries    int       // since start, of whatever result
 	OldWorkers    int       // processes of earlier configurations that still carry connections
 
-	// pending are sets under way, or whose outcome is not known: their files may
+	// pending are sets under way, or whose outcome is not known: their items may
 	// be live, and what they lack may be gone.
-	pending []fileset.Manifest
+	pending []*lb.Set
 	// judged is the set that failed last.
-	judged fileset.Digest
+	judged lb.Digest
 	// settled is true once no delivery of a former leader can change the host.
 	settled bool
+	// renews is true while what the host runs is to be made anew.
+	renews bool
 }
 
-// Serves reports whether the file with this content is proved to be live on the
-// host, and no delivery under way changes it.
-func (s State) Serves(path string, sum fileset.Sum) bool {
-	if proven, ok := s.Proven[path]; !ok || proven != sum {
+// Differs reports whether two hosts make different files of one model.
+func (s State) Differs(o State) bool {
+	return s.Version != o.Version || host.Alike(s.Renderer) != host.Alike(o.Renderer)
+}
+
+// Serves reports whether the item with these bytes is proved to be live on the host,
+// and no delivery under way changes it.
+func (s State) Serves(key lb.Key, sum lb.Sum) bool {
+	if proven, ok := s.Proven[key]; !ok || proven != sum {
 		return false
 	}
-	return !slices.ContainsFunc(s.pending, func(m fileset.Manifest) bool {
-		got, ok := m[path]
+	return !slices.ContainsFunc(s.pending, func(set *lb.Set) bool {
+		got, ok := set.Sum(key)
 		return !ok || got != sum
 	})
 }
 
-// MayServe is false only if a file with this path is certainly not live on the
+// MayServe is false only if an item with this key is certainly not live on the
 // host, nor will be by a delivery that began before now.
-func (s State) MayServe(path string) bool {
+func (s State) MayServe(key lb.Key) bool {
 	if !s.settled || s.Proven == nil {
 		return true
 	}
-	if _, proven := s.Proven[path]; proven {
+	if _, proven := s.Proven[key]; proven {
 		return true
 	}
-	return slices.ContainsFunc(s.pending, func(m fileset.Manifest) bool {
-		_, ok := m[path]
+	return slices.ContainsFunc(s.pending, func(set *lb.Set) bool {
+		_, ok := set.Sum(key)
 		return ok
 	})
 }
 
-// proof finds the set that has the digest which a host proved: what it has on
-// disk, what was proved before, or what was under way; nil if it is none of them.
-func (s State) proof(live fileset.Digest, candidates ...fileset.Manifest) fileset.Manifest {
-	if live == "" {
-		return nil
-	}
-	for _, m := range slices.Concat(candidates, []fileset.Manifest{s.Proven}, s.pending) {
-		if m != nil && m.Digest() == live {
-			return m
+// proves reports whether a report's Live is what the daemon carries.
+func proves(r host.Report) bool { return r.Proved && r.Generation != "" }
+
+// take notes what a host reports; wanted is the Digest of what it wants.
+func (s *State) take(r host.Report, wanted lb.Digest) {
+	s.Proven, s.Live = nil, ""
+	if proves(r) {
+		s.Proven, s.Live = r.Live, wanted
+		if !maps.Equal(r.Live, r.Wanted) {
+			s.Live = r.Live.Digest()
+		}
+		if s.Proven == nil {
+			s.Proven = lb.Manifest{}
 		}
 	}
-	return nil
+	s.Refused, s.Renderer = r.Refused, r.Renderer
+}
+
+// partial is the state of a host that carries all but what it refused.
+func (s *State) partial() {
+	s.State, s.Reason = v1alpha1.HostPartial, ReasonRefused
+	unknown := slices.IndexFunc(s.Refused, func(r lb.Refusal) bool { return r.Reason == lb.RefusedUnknown })
+	switch {
+	case unknown >= 0:
+		s.Message = fmt.Sprintf("%s runs external-lb %s, which cannot carry %s: upgrade it", s.Host, s.Version, s.Refused[unknown].Key.Describe())
+	case len(s.Refused) == 1:
+		s.Message = "left out: " + describe(s.Refused[0])
+	default:
+		s.Message = fmt.Sprintf("%d items or ports are left out; the first is %s", len(s.Refused), describe(s.Refused[0]))
+	}
+}
+
+func describe(r lb.Refusal) string {
+	if r.OfItem() {
+		return r.Key.Describe() + ": " + r.Message
+	}
+	return fmt.Sprintf("%s, %s: %s", r.Key.Describe(), r.Listener, r.Message)
+}
+
+// shortfall says why an outcome is not a good one: every item that is desired is to be
+// proved as it was sent, or refused, and nothing else is to be there. wanted is the
+// Digest of what the host wants. "": it is good.
+func shortfall(want *lb.Set, r host.Report, wanted lb.Digest) string {
+	took := "the host took " + want.Digest().Short()
+	switch {
+	case !proves(r):
+		return took + " and proves nothing: look at the daemon's log there"
+	case wanted != want.Digest():
+		return fmt.Sprintf("%s and keeps %s: does somebody else deliver to it?", took, wanted.Short())
+	}
+	refused, older := make(map[lb.Key]bool, len(r.Refused)), false
+	for _, f := range r.Refused {
+		refused[f.Key], older = true, older || f.OlderStays
+	}
+	live := 0
+	for it := range want.All() {
+		sum, ok := r.Live[it.Key]
+		if ok {
+			live++
+		}
+		if (!ok || sum != it.Sum) && !refused[it.Key] {
+			return fmt.Sprintf("%s and neither carries nor refuses %s: look at the daemon's log there", took, it.Key.Describe())
+		}
+	}
+	if live == len(r.Live) {
+		return ""
+	}
+	if n := beside(want, r.Live, older); n > 0 {
+		return fmt.Sprintf("%s and still carries %d items that are not in it: look at the daemon's log there", took, n)
+	}
+	return ""
+}
+
+// beside counts what is live and not wanted. An older version of a Service that stays
+// goes on with the certificate that it shows.
+func beside(want *lb.Set, live lb.Manifest, older bool) (n int) {
+	for key := range live {
+		if _, wanted := want.Sum(key); !wanted && !(older && key.IsCertificate()) {
+			n++
+		}
+	}
+	return n
 }
 
 // same reports whether two states tell a reader the same.
 func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
-		s.Live == o.Live && s.Desired == o.Desired && (s.Proven == nil) == (o.Proven == nil) &&
-		slices.Equal(s.Refused, o.Refused) && s.Trial == o.Trial && s.EngineVersion == o.EngineVersion &&
+		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
+		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates &&
 		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

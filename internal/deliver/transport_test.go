@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
@@ -33,7 +33,7 @@ func TestLocalHost(t *testing.T) {
 		defer f.Close()
 		target := Target{Balancer: "edge", Host: v1alpha1.Host{Name: "here", Local: &v1alpha1.LocalHost{}}}
 		f.Set("edge", []Target{target})
-		f.Deliver("edge", map[string]*fileset.Set{"here": set(t, "a=1")}, "service")
+		f.Deliver("edge", map[string]*lb.Set{"here": set("a=1")}, "service")
 		synctest.Wait()
 		if s := f.States("edge")[0]; s.State != v1alpha1.HostFailed || s.Reason != ReasonLocal {
 			t.Errorf("%+v", s)
@@ -41,7 +41,7 @@ func TestLocalHost(t *testing.T) {
 		repaired.Store(true)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if s := f.States("edge")[0]; s.State != v1alpha1.HostInSync || !s.Serves("a", sum(t, "1")) {
+		if s := f.States("edge")[0]; s.State != v1alpha1.HostInSync || !s.Serves("a", sum("1")) {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -59,14 +59,14 @@ func (p pipes) Dial(ctx context.Context, _ Target) (Conn, error) {
 func TestThroughTheWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
-		m.refuse["c"] = "no such address"
+		m.refuses("c", "no such address")
 		f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Dialer: pipes{m}, Log: quiet(t)})
 		f.Set("edge", []Target{{Host: v1alpha1.Host{Name: "lb1", Address: "192.0.2.1"}}})
 		for i := range 10 {
-			f.Deliver("edge", onLB1(set(t, fmt.Sprintf("a=%d", i), "b=1", "c=1")), "service")
+			f.Deliver("edge", onLB1(set(fmt.Sprintf("a=%d", i), "b=1", "c=1")), "service")
 			synctest.Wait()
 			s := f.States("edge")[0]
-			if s.State != v1alpha1.HostPartial || !s.Serves("a", sum(t, fmt.Sprint(i))) || s.MayServe("c") {
+			if s.State != v1alpha1.HostPartial || !s.Serves("a", sum(fmt.Sprint(i))) || s.MayServe("c") {
 				t.Fatalf("%+v", s)
 			}
 			time.Sleep(time.Minute)
@@ -75,7 +75,7 @@ func TestThroughTheWire(t *testing.T) {
 	})
 }
 
-// A change of one file of many, and all of them, to a real sshd.
+// A change of one item of many, and all of them, to a real sshd.
 func BenchmarkSSH(b *testing.B) {
 	s := startSSHD(b, forcedServe)
 	conn, err := SSH{}.Dial(b.Context(), s.target)
@@ -83,49 +83,38 @@ func BenchmarkSSH(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	const n = 5000
-	var files []fileset.File
-	for i := range n {
-		f, err := fileset.NewFragment(fmt.Sprintf("services/%d.conf", i), bytes.Repeat([]byte("x"), 2048), nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		files = append(files, f)
+	var items []lb.Item
+	for i := range 5000 {
+		key := lb.ServiceKey(lb.ID{Namespace: "default", Name: fmt.Sprintf("web-%d", i), UID: "6f1c0a52-1111-4222-8333-944455566677"})
+		items = append(items, lb.NewItem(key, bytes.Repeat([]byte("x"), 512)))
 	}
-	all, err := fileset.New(files...)
-	if err != nil {
-		b.Fatal(err)
-	}
-	have, seq := fileset.Manifest{}, uint64(0)
-	deliver := func(b *testing.B, want *fileset.Set) {
+	all, none := lb.NewSet(items...), lb.NewSet()
+	have, seq := lb.Manifest{}, uint64(0)
+	deliver := func(b *testing.B, want *lb.Set) {
 		seq++
 		out, err := conn.Apply(b.Context(), host.Delivery{
-			Epoch: host.Epoch{Seq: seq}, Base: have.Digest(), Change: fileset.Diff(have, want), Want: want.Digest(),
+			Epoch: host.Epoch{Seq: seq}, Base: have.Digest(), Change: lb.Diff(have, want), Want: want.Digest(),
 		})
 		if err != nil {
 			b.Fatal(err)
 		}
-		have = out.Files
+		have = out.Wanted
 	}
-	none, err := fileset.New()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("all of 5000 files and none again", func(b *testing.B) {
+	b.Run("all of 5000 items and none again", func(b *testing.B) {
 		for b.Loop() {
 			deliver(b, all)
 			deliver(b, none)
 		}
 	})
 	deliver(b, all)
-	fewer := all.Without("services/7.conf")
-	b.Run("one of 5000 files", func(b *testing.B) {
+	fewer := lb.NewSet(items[1:]...)
+	b.Run("one of 5000 items", func(b *testing.B) {
 		for b.Loop() {
 			deliver(b, fewer)
 			fewer, all = all, fewer
 		}
 	})
-	b.Run("status of 5000 files", func(b *testing.B) {
+	b.Run("status of 5000 items", func(b *testing.B) {
 		for b.Loop() {
 			if _, err := conn.Status(b.Context()); err != nil {
 				b.Fatal(err)

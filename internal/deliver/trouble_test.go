@@ -8,57 +8,33 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
-func TestRefusedFragmentsAreTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fx := newFixture(t, 1)
-		m := fx.machines[0]
-		m.refuse["b"] = "192.0.2.9 is not on this host"
-		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
-		fx.waitState(t, time.Second, v1alpha1.HostPartial)
-		s := fx.state()
-		if s.Reason != ReasonRefused || s.Message != "1 of its files are left out; the first is b: 192.0.2.9 is not on this host" ||
-			!s.Serves("a", sum(t, "1")) || s.Serves("b", sum(t, "1")) || s.MayServe("b") {
-			t.Errorf("refused: %+v", s)
-		}
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		if n := m.asked(); n < 8 || n > 14 || m.reloads != 1 {
-			t.Errorf("%d deliveries and %d reloads in 5 minutes", n, m.reloads)
-		}
-		m.do(func() { clear(m.refuse) })
-		fx.waitState(t, 40*time.Second, v1alpha1.HostInSync)
-		if s := fx.state(); !s.Serves("b", sum(t, "1")) || s.Refused != nil || fx.counts.reloaded[CauseRetry] != 1 {
-			t.Errorf("repaired: %+v", s)
-		}
-	})
-}
-
 func TestDriftIsRepaired(t *testing.T) {
-	drifts := map[string]func(t *testing.T, m *machine){
-		"tampered on disk": func(t *testing.T, m *machine) { m.disk["a"] = sum(t, "x") },
-		"removed on disk":  func(t *testing.T, m *machine) { clear(m.disk) },
-		"another is live":  func(t *testing.T, m *machine) { m.live = set(t, "x=1").Manifest() },
-		"installed anew":   func(t *testing.T, m *machine) { m.disk, m.live, m.epoch = fileset.Manifest{}, nil, host.Epoch{} },
+	drifts := map[string]func(m *machine){
+		"tampered on disk": func(m *machine) { m.tampered = true },
+		"another is live":  func(m *machine) { m.live = set("x=1").Manifest() },
+		"made by another":  func(m *machine) { m.madeBy = "two" },
+		"wants another":    func(m *machine) { m.wanted = set("x=1").Manifest() },
+		"does not run":     func(m *machine) { m.live = nil },
+		"installed anew":   func(m *machine) { m.wanted, m.live, m.epoch = lb.Manifest{}, nil, host.Epoch{} },
 	}
 	for name, drift := range drifts {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fx := newFixture(t, 1)
 				fx.Set("edge", fx.targets)
-				fx.Deliver("edge", set(t, "a=1"), "service")
+				fx.Deliver("edge", set("a=1"), "service")
 				fx.waitState(t, time.Second, v1alpha1.HostInSync)
 				m := fx.machines[0]
-				m.do(func() { drift(t, m) })
-				want := set(t, "a=1").Digest()
+				m.do(func() { drift(m) })
+				want := set("a=1").Digest()
 				fx.wait(t, 40*time.Second, "repaired", func() bool {
 					m.mu.Lock()
 					defer m.mu.Unlock()
-					return m.disk.Digest() == want && m.live.Digest() == want
+					return m.wanted.Digest() == want && m.live.Digest() == want && m.report().Proved && !m.report().Outdated
 				})
 				fx.waitState(t, time.Second, v1alpha1.HostInSync)
 				if n := m.asked(); n != 2 {
@@ -69,13 +45,13 @@ func TestDriftIsRepaired(t *testing.T) {
 	}
 }
 
-func TestWhatAHostProvesWithoutShowingIsNotClaimed(t *testing.T) {
+func TestWhatAHostDoesNotProveIsNotClaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
-		m.disk, m.live = set(t, "a=1").Manifest(), set(t, "b=1").Manifest()
+		m.wanted, m.live, m.tampered = set("a=1").Manifest(), set("a=1").Manifest(), true
 		fx.Set("edge", fx.targets)
-		if s := fx.state(); s.Proven != nil || s.Live != m.live.Digest() || !s.MayServe("c") || s.Serves("a", sum(t, "1")) {
+		if s := fx.state(); s.Proven != nil || s.Live != "" || !s.MayServe("c") || s.Serves("a", sum("1")) {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -87,9 +63,9 @@ func TestAFullDiskIsReportedAndRetried(t *testing.T) {
 		m := fx.machines[0]
 		m.fail = &host.Error{Code: host.CodeMachine, Message: "no space left on /var/lib/external-lb: free some"}
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostFailed)
-		if s := fx.state(); s.Reason != ReasonMachine || s.Message != m.fail.Error() || s.Serves("a", sum(t, "1")) {
+		if s := fx.state(); s.Reason != ReasonMachine || s.Message != m.fail.Error() || s.Serves("a", sum("1")) {
 			t.Errorf("%+v", s)
 		}
 		time.Sleep(10 * time.Minute)
@@ -99,7 +75,7 @@ func TestAFullDiskIsReportedAndRetried(t *testing.T) {
 		}
 		// Something else is tried at once, and the repair is noticed.
 		n := m.asked()
-		fx.Deliver("edge", set(t, "a=2"), "service")
+		fx.Deliver("edge", set("a=2"), "service")
 		fx.wait(t, time.Second, "another set is tried at once", func() bool { return m.asked() == n+1 })
 		m.do(func() { m.fail = nil })
 		fx.waitState(t, 5*time.Second, v1alpha1.HostInSync)
@@ -114,12 +90,12 @@ func TestARolledBackWithdrawalIsNone(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1", "b=1"), "service")
+		fx.Deliver("edge", set("a=1", "b=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "nginx did not take it"} })
-		fx.Deliver("edge", set(t, "a=1", "c=1"), "service")
+		fx.Deliver("edge", set("a=1", "c=1"), "service")
 		fx.waitState(t, 2*time.Second, v1alpha1.HostFailed)
-		if s := fx.state(); !s.MayServe("b") || s.MayServe("c") || !s.Serves("b", sum(t, "1")) || s.Reason != ReasonRolledBack {
+		if s := fx.state(); !s.MayServe("b") || s.MayServe("c") || !s.Serves("b", sum("1")) || s.Reason != ReasonRolledBack {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -131,21 +107,21 @@ func TestWhatIsDesiredAgainNeedsNoDelivery(t *testing.T) {
 		m := fx.machines[0]
 		fx.targets[0].MinInterval = time.Minute
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
-		fx.Deliver("edge", set(t, "a=2"), "service") // waits for the interval
+		fx.Deliver("edge", set("a=2"), "service") // waits for the interval
 		if s := fx.state(); s.State != v1alpha1.HostDelivering {
 			t.Errorf("%+v", s)
 		}
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		if s := fx.state(); s.State != v1alpha1.HostInSync || m.asked() != 1 {
 			t.Errorf("%d deliveries, %+v", m.asked(), s)
 		}
 		// The same after a set that failed.
 		m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "nginx did not take it"} })
-		fx.Deliver("edge", set(t, "a=3"), "service")
+		fx.Deliver("edge", set("a=3"), "service")
 		fx.waitState(t, 2*time.Minute, v1alpha1.HostFailed)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		if s := fx.state(); s.State != v1alpha1.HostInSync || s.Message != "" || m.asked() != 2 {
 			t.Errorf("%d deliveries, %+v", m.asked(), s)
 		}
@@ -159,7 +135,7 @@ func TestAStaleLeaderSaysSoAndTriesSlowly(t *testing.T) {
 		m.epoch = host.Epoch{Lease: 1_700_000_000, Term: 2}
 		fx.Set("edge", fx.targets)
 		for i := range 600 {
-			fx.Deliver("edge", set(t, fmt.Sprintf("a=%d", i)), "service")
+			fx.Deliver("edge", set(fmt.Sprintf("a=%d", i)), "service")
 			time.Sleep(time.Second)
 		}
 		if s := fx.state(); s.State != v1alpha1.HostFailed || s.Reason != ReasonStaleEpoch || !s.MayServe("a") {
@@ -175,12 +151,12 @@ func TestAnotherBaseIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		m := fx.machines[0]
 		time.Sleep(time.Second)
-		m.do(func() { m.disk["x"] = fileset.Sum{} }) // between two looks
-		fx.Deliver("edge", set(t, "a=2"), "service")
+		m.do(func() { m.wanted["x"] = lb.Sum{} }) // between two looks
+		fx.Deliver("edge", set("a=2"), "service")
 		if s := fx.state(); s.State != v1alpha1.HostInSync {
 			t.Errorf("%+v", s)
 		}
@@ -198,7 +174,7 @@ func TestABaseThatKeepsChangingIsReported(t *testing.T) {
 			return &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
 		}
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostFailed)
 		time.Sleep(time.Minute)
 		if s := fx.state(); s.Reason != ReasonBaseMismatch || m.asked() > 12 {
@@ -213,7 +189,7 @@ func TestAHostThatCannotSayWhatItRuns(t *testing.T) {
 		m := fx.machines[0]
 		m.status = &host.Error{Code: host.CodeMachine, Message: "cannot read /var/lib/external-lb"}
 		fx.Set("edge", fx.targets)
-		fx.Deliver("edge", set(t, "a=1"), "service")
+		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostFailed)
 		time.Sleep(time.Minute)
 		if s := fx.state(); s.Message != "the host cannot say what it runs: cannot read /var/lib/external-lb" || m.asked() != 0 {

@@ -3,13 +3,14 @@ package deliver
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/go-logr/logr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // worker delivers to one host.
@@ -27,24 +28,28 @@ type worker struct {
 	want   desire
 	since  time.Time // when something was desired that is not proved yet; zero: nothing
 	state  State
+	// renewal: the host may make anew what it runs.
+	renewal bool
 
 	// Of the goroutine alone.
-	have       fileset.Manifest // on the host's disk: what a change starts from; nil: ask
-	done       fileset.Digest   // the last desired set whose delivery has ended well
-	doneLive   fileset.Digest   // what it made live
-	drifted    bool             // the host no longer runs that
-	settled    bool             // no delivery of a former leader can follow
-	lost       bool             // the outcome of a delivery is not known, and it may still follow
-	fence      host.Epoch       // once the host has taken it, neither can
-	mute       bool             // the host could not say what it runs
-	failedWant fileset.Digest   // the desired set whose delivery failed last
-	ailing     bool             // the machine could not do the last delivery
-	mismatches int              // bases in a row that were not the host's
+	have       *host.Report // of the host, as it said last; nil: ask
+	base       lb.Digest    // of what it wants: what a change starts from
+	done       lb.Digest    // the last desired set whose delivery has ended well
+	generation string       // that it made live
+	drifted    bool         // the host no longer runs that
+	renewed    string       // the Renderer that a delivery has left outdated; "": none
+	settled    bool         // no delivery of a former leader can follow
+	lost       bool         // the outcome of a delivery is not known, and it may still follow
+	fence      host.Epoch   // once the host has taken it, neither can
+	mute       bool         // the host could not say what it runs
+	failedWant lb.Digest    // the desired set whose delivery failed last
+	mismatches int          // bases in a row that were not the host's
 	retries    backoff
 	statusAt   time.Time // when to ask what the host runs
 	retryAt    time.Time // when to deliver failedWant again
 	holdAt     time.Time // when to deliver anything again
-	refuseAt   time.Time // when to try refused fragments again; zero: there are none
+	refuseAt   time.Time // when to try again what was refused; zero: nothing was
+	renewAt    time.Time // when to make anew what the host runs, once all hosts have been asked
 	reloadAt   time.Time // the start of the last reload
 }
 
@@ -76,15 +81,13 @@ func (w *worker) desire(want desire) {
 	}
 	was := w.want
 	w.want, w.state.Desired = want, want.digest()
-	if was.set != nil && was.digest() == want.digest() {
-		w.nudge() // a trial begins or ends
+	if was.digest() == want.digest() {
 		return
 	}
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
-	over := was.trial != "" && want.trial == "" && w.state.State == v1alpha1.HostFailed && w.state.judged == was.digest()
-	if s := w.state.State; s == v1alpha1.HostInSync || s == v1alpha1.HostPartial || over {
+	if s := w.state.State; s == v1alpha1.HostInSync || s == v1alpha1.HostPartial {
 		w.state.State, w.state.Reason, w.state.Message = v1alpha1.HostDelivering, "", ""
 	}
 	w.nudge()
@@ -150,6 +153,7 @@ func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff)
 		return err
 	}
 	defer conn.Close()
+	w.update(func(s *State) { s.Version = conn.Version() })
 	w.have, w.statusAt, w.retryAt, w.holdAt = nil, time.Time{}, time.Time{}, time.Time{}
 	w.retries.reset()
 	return w.session(ctx, target, conn, reconnect.reset)
@@ -163,20 +167,38 @@ func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
 		return w.fleet.opts.Dialer.Dial(ctx, target)
 	}
 	if w.fleet.opts.Local == nil {
-		return nil, &Error{Reason: ReasonLocal, Message: "this process has no host's end for local: {}"}
+		return nil, &Error{Reason: ReasonLocal, Message: "this controller cannot reach an agent on its own machine (local: {}): give the host an address"}
 	}
 	h, err := w.fleet.opts.Local()
 	if err != nil {
-		return nil, &Error{Reason: ReasonLocal, Message: "the host's end in this process cannot start: " + err.Error(), Err: err}
+		return nil, &Error{Reason: ReasonLocal, Message: "the agent on this machine cannot be reached: " + err.Error(), Err: err}
 	}
 	return local{h}, nil
 }
 
-// local is a connection to the host's end in this process.
+// local is a connection to the host's end on this machine.
 type local struct{ host.Host }
 
-func (local) Close() error          { return nil }
-func (local) Done() <-chan struct{} { return nil }
+func (l local) Close() error {
+	if c, ok := l.Host.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func (l local) Done() <-chan struct{} {
+	if c, ok := l.Host.(Conn); ok {
+		return c.Done()
+	}
+	return nil
+}
+
+func (l local) Version() string {
+	if c, ok := l.Host.(Conn); ok {
+		return c.Version()
+	}
+	return host.Version()
+}
 
 // pause waits. It returns false as soon as the target is reached in another way.
 func (w *worker) pause(ctx context.Context, target Target, d time.Duration) bool {
