@@ -25,8 +25,8 @@ type Request struct {
 	Families []corev1.IPFamily // as in spec.ipFamilies, in that order
 	// RequireAll: an address of every family or nothing new (RequireDualStack).
 	RequireAll bool
-	// Wanted are the addresses that the user names, at most one per family.
-	Wanted []netip.Addr
+	// Requested are the addresses that the user names, at most one per family.
+	Requested []netip.Addr
 	// Pool is the one that the user names. "": any that assigns automatically.
 	Pool            string
 	Ports           []Port

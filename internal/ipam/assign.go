@@ -13,7 +13,7 @@ import (
 // published comes first, then what is on record as assigned, then what is there as
 // being left, then the rest; in each the older Service before the younger. The
 // result depends on neither the order of pools nor that of requests. Every pool but
-// guests has an entry in the usage.
+// foreign ones has an entry in the usage.
 func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
 	services := make([]*service, len(requests))
 	listeners := 0
@@ -102,7 +102,7 @@ func (l *ledger) entitled(a netip.Addr, s *service) bool {
 // none). As with what is published, listeners that another holds are no reason
 // to move, as long as one is left.
 func (l *ledger) hasRoom(a netip.Addr, p *Pool, s *service) bool {
-	if sl := l.slots[a]; s.Withdrawing && p != nil && p.Guest && sl != nil && sl.whole != nil && sl.whole != s {
+	if sl := l.slots[a]; s.Withdrawing && p != nil && p.Foreign && sl != nil && sl.whole != nil && sl.whole != s {
 		return false // who has it is on other hosts
 	}
 	if p == nil || !p.SharePorts {
@@ -141,7 +141,7 @@ func (c *chooser) settle(s *service) Assignment {
 	var out Assignment
 	var notices []string
 	for _, f := range s.families {
-		switch a := s.kept[f]; {
+		switch a := s.current[f]; {
 		case chosen[f].IsValid():
 			c.ledger.claim(chosen[f], s)
 			out.Addresses = append(out.Addresses, chosen[f])

@@ -145,14 +145,14 @@ func (c *cluster) wantAddresses(r *Request, addresses ...string) {
 }
 
 // wantProblem checks what a Service is told.
-func (c *cluster) wantProblem(r *Request, reason string, words ...string) {
+func (c *cluster) wantProblem(r *Request, reason string, texts ...string) {
 	c.t.Helper()
 	p := c.got[r.UID].Problem
 	if p == nil || p.Reason != reason {
 		c.t.Errorf("%s has problem %v, want %s", r.Name, p, reason)
 		return
 	}
-	for _, w := range words {
+	for _, w := range texts {
 		if !strings.Contains(p.Message, w) {
 			c.t.Errorf("%s is told %q, want it to say %q", r.Name, p.Message, w)
 		}

@@ -208,7 +208,7 @@ func TestHugeRanges(t *testing.T) {
 	}
 }
 
-func TestSpansAreFilledInOrder(t *testing.T) {
+func TestRangesAreFilledInOrder(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.9", "255.255.255.254", "192.0.2.1-192.0.2.2"))
 	for _, want := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.9", "255.255.255.254"} {
 		s := c.add("s" + want)

@@ -8,25 +8,25 @@ import (
 
 // chooser gives new addresses.
 type chooser struct {
-	ledger  *ledger
-	byName  map[string]*Pool
-	pools   []*Pool // in the order of their use
-	shelves map[*Pool]*[families]*shelf
+	ledger    *ledger
+	byName    map[string]*Pool
+	pools     []*Pool // in the order of their use
+	freeLists map[*Pool]*[families]*freeList
 }
 
 func newChooser(pools []*Pool, l *ledger) *chooser {
 	c := &chooser{
-		ledger:  l,
-		byName:  make(map[string]*Pool, len(pools)),
-		pools:   slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.Guest }),
-		shelves: make(map[*Pool]*[families]*shelf, len(pools)),
+		ledger:    l,
+		byName:    make(map[string]*Pool, len(pools)),
+		pools:     slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.Foreign }),
+		freeLists: make(map[*Pool]*[families]*freeList, len(pools)),
 	}
 	slices.SortFunc(c.pools, func(a, b *Pool) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Name, b.Name))
 	})
 	for _, p := range c.pools {
 		c.byName[p.Name] = p
-		c.shelves[p] = &[families]*shelf{newShelf(p.spans[ipv4]), newShelf(p.spans[ipv6])}
+		c.freeLists[p] = &[families]*freeList{newFreeList(p.ranges[ipv4]), newFreeList(p.ranges[ipv6])}
 	}
 	return c
 }
@@ -34,7 +34,7 @@ func newChooser(pools []*Pool, l *ledger) *chooser {
 // choose finds what a Service lacks and what it wants to move to, by family. No
 // choice of one family depends on another's, so nothing is claimed yet.
 func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Addr) {
-	wanted, problem := s.wanted()
+	requested, problem := s.requested()
 	if problem != nil {
 		told.add(problem)
 		return chosen
@@ -44,14 +44,14 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 	var asked bool
 	missing := false
 	for _, f := range s.families {
-		have := s.kept[f]
+		have := s.current[f]
 		var problem *Problem
 		switch {
-		case wanted[f].IsValid() && wanted[f] != have:
-			if problem = c.refuses(wanted[f], s); problem == nil {
-				chosen[f] = wanted[f]
+		case requested[f].IsValid() && requested[f] != have:
+			if problem = c.refuses(requested[f], s); problem == nil {
+				chosen[f] = requested[f]
 			} else if have.IsValid() {
-				problem.Message += "; the Service keeps " + have.String() + " meanwhile"
+				problem.Message += "; until then the Service keeps " + have.String()
 			}
 		case !have.IsValid():
 			if !asked {
@@ -73,31 +73,31 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 	return chosen
 }
 
-// wanted are the addresses that the user names, by family.
-func (s *service) wanted() (wanted [families]netip.Addr, problem *Problem) {
+// requested are the addresses that the user names, by family.
+func (s *service) requested() (requested [families]netip.Addr, problem *Problem) {
 	if len(s.families) == 0 {
-		return wanted, noFamilies()
+		return requested, noFamilies()
 	}
-	for _, a := range s.Wanted {
+	for _, a := range s.Requested {
 		f := familyOf(a)
 		switch {
 		case !plain(a):
-			return wanted, notReal(a)
+			return requested, notReal(a)
 		case !slices.Contains(s.families, f):
-			return wanted, otherFamily(a, f)
-		case wanted[f].IsValid() && wanted[f] != a:
-			return wanted, twoOfFamily(wanted[f], a, f)
+			return requested, otherFamily(a, f)
+		case requested[f].IsValid() && requested[f] != a:
+			return requested, twoOfFamily(requested[f], a, f)
 		}
-		wanted[f] = a
+		requested[f] = a
 	}
-	return wanted, nil
+	return requested, nil
 }
 
 // refuses says why a Service cannot have an address that its user names, nil if
 // it can.
 func (c *chooser) refuses(a netip.Addr, s *service) *Problem {
 	p := c.ledger.pools.find(a)
-	if p == nil || p.Guest {
+	if p == nil || p.Foreign {
 		return inNoPool(a)
 	}
 	if s.Pool != "" && s.Pool != p.Name {
@@ -156,14 +156,14 @@ func (c *chooser) candidates(s *service) ([]*Pool, *Problem) {
 // collide.
 func (c *chooser) lowest(f family, candidates []*Pool, s *service) (netip.Addr, *Problem) {
 	for _, p := range candidates {
-		shelf := c.shelves[p][f]
-		if a := shelf.lowestFree(c.ledger); a.IsValid() {
+		list := c.freeLists[p][f]
+		if a := list.lowestFree(c.ledger); a.IsValid() {
 			return a, nil
 		}
 		if !p.SharePorts {
 			continue
 		}
-		if a := shelf.lowestShared(c.ledger, s); a.IsValid() {
+		if a := list.lowestShared(c.ledger, s); a.IsValid() {
 			return a, nil
 		}
 	}
@@ -172,7 +172,7 @@ func (c *chooser) lowest(f family, candidates []*Pool, s *service) (netip.Addr, 
 
 // exhausted says what is wrong where no candidate has an address.
 func (c *chooser) exhausted(f family, candidates []*Pool, s *service) *Problem {
-	candidates = slices.DeleteFunc(slices.Clone(candidates), func(p *Pool) bool { return len(p.spans[f]) == 0 })
+	candidates = slices.DeleteFunc(slices.Clone(candidates), func(p *Pool) bool { return len(p.ranges[f]) == 0 })
 	if len(candidates) == 0 {
 		return noneOfFamily(f, s.Pool)
 	}
@@ -180,7 +180,7 @@ func (c *chooser) exhausted(f family, candidates []*Pool, s *service) *Problem {
 	for _, p := range candidates {
 		size = min(size+p.capacity(f), maxCapacity)
 	}
-	first := candidates[0].spans[f][0].first
+	first := candidates[0].ranges[f][0].first
 	problem := c.taken(first, candidates[0], s)
 	if size > 1 || problem == nil {
 		return allHeld(f, candidates, problem)

@@ -8,8 +8,8 @@ func (p *Pool) Fits(r *Request) bool {
 	switch {
 	case p.forbids(r) != "", r.Pool != "" && r.Pool != p.Name:
 		return false
-	case len(r.Wanted) > 0:
-		return slices.ContainsFunc(r.Wanted, p.Contains)
+	case len(r.Requested) > 0:
+		return slices.ContainsFunc(r.Requested, p.Contains)
 	default:
 		return p.AutoAssign || r.Pool == p.Name
 	}

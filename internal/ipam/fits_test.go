@@ -16,10 +16,10 @@ func TestFits(t *testing.T) {
 		request Request
 		want    [2]bool
 	}{
-		"no wish":           {Request{NamespaceLabels: labels.Set{"team": "red"}}, [2]bool{true, false}},
+		"nothing requested": {Request{NamespaceLabels: labels.Set{"team": "red"}}, [2]bool{true, false}},
 		"another namespace": {Request{}, [2]bool{false, false}},
 		"a pool":            {Request{Pool: "manual"}, [2]bool{false, true}},
-		"an address":        {Request{Wanted: []netip.Addr{netip.MustParseAddr("198.51.100.3")}}, [2]bool{false, true}},
+		"an address":        {Request{Requested: []netip.Addr{netip.MustParseAddr("198.51.100.3")}}, [2]bool{false, true}},
 	} {
 		if got := [2]bool{pools[0].Fits(&c.request), pools[1].Fits(&c.request)}; got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
@@ -29,16 +29,16 @@ func TestFits(t *testing.T) {
 
 // Of a pool that is another Balancer's by now, who has an address keeps it,
 // published or not, and nobody gets one, by name or without.
-func TestGuestPool(t *testing.T) {
+func TestForeignPool(t *testing.T) {
 	c := newCluster(t, makePool("gone", "192.0.2.0/30"), makePool("here", "198.51.100.0/30"))
 	s1 := c.add("s1")
 	s1.Pool = "gone"
 	c.publish()
 	c.want(s1, "192.0.2.0")
 	s1.Published = nil // as of an exposed NodePort Service
-	c.pools[0].Guest = true
+	c.pools[0].Foreign = true
 	anywhere, address, named := c.add("anywhere"), c.add("address"), c.add("named")
-	address.Wanted, named.Pool = addrs("192.0.2.1"), "gone"
+	address.Requested, named.Pool = addrs("192.0.2.1"), "gone"
 	c.assign()
 	c.want(s1, "192.0.2.0")
 	c.wantNotice(s1, "no AddressPool of this Balancer has 192.0.2.0 any more")

@@ -8,7 +8,7 @@ import (
 )
 
 // ledger knows who holds what. Claims are only ever added, which is what lets
-// shelves remember how far they are taken.
+// free lists remember how far they are taken.
 type ledger struct {
 	pools     index
 	slots     map[netip.Addr]*slot
@@ -75,7 +75,7 @@ func (p Port) at(a netip.Addr) lb.Listener {
 	return lb.Listener{Address: a, Port: p.Port, Protocol: p.Protocol}
 }
 
-// usage counts what is held in each pool, but for guests.
+// usage counts what is held in each pool, but for foreign ones.
 func (l *ledger) usage(pools []*Pool) map[string]Usage {
 	assigned := map[*Pool]*[families]int64{}
 	for a := range l.slots {
@@ -90,7 +90,7 @@ func (l *ledger) usage(pools []*Pool) map[string]Usage {
 	}
 	out := make(map[string]Usage, len(pools))
 	for _, p := range pools {
-		if p.Guest {
+		if p.Foreign {
 			continue
 		}
 		n := assigned[p]

@@ -22,24 +22,24 @@ type Pool struct {
 	Priority   int32
 	SharePorts bool
 	KeepOn     []string // Balancers that go on carrying Services which move away from them
-	// Guest: it is another Balancer's by now, or not in force. Who has an address of
+	// Foreign: it is another Balancer's by now, or not in force. Who has an address of
 	// it keeps that, nobody gets one.
-	Guest bool
+	Foreign bool
 
 	services, namespaces labels.Selector
-	spans                [families][]span // sorted, apart from each other
+	ranges               [families][]addrRange // sorted, apart from each other
 }
 
 // Contains reports whether an address is one of the pool's.
 func (p *Pool) Contains(a netip.Addr) bool {
-	spans := p.spans[familyOf(a)]
-	i := sort.Search(len(spans), func(i int) bool { return !spans[i].last.Less(a) })
-	return i < len(spans) && spans[i].contains(a)
+	ranges := p.ranges[familyOf(a)]
+	i := sort.Search(len(ranges), func(i int) bool { return !ranges[i].last.Less(a) })
+	return i < len(ranges) && ranges[i].contains(a)
 }
 
 func (p *Pool) capacity(f family) int64 {
 	var n int64
-	for _, s := range p.spans[f] {
+	for _, s := range p.ranges[f] {
 		n = min(n+s.size(), maxCapacity)
 	}
 	return n
@@ -59,7 +59,7 @@ func (p *Pool) forbids(r *Request) string {
 // ParsePools parses all AddressPools of the cluster. One that is bad, or that
 // overlaps an older one (by creationTimestamp, then name), is not in force as a
 // whole and has a problem, by its name. Accepted pools are sorted by name. Rejected
-// are what could be read of the others and is in no accepted one, as guests.
+// are what could be read of the others and is in no accepted one, as foreign ones.
 func ParsePools(pools []v1alpha1.AddressPool) (accepted, rejected []*Pool, problems map[string]*Problem) {
 	byAge := make([]*v1alpha1.AddressPool, len(pools))
 	for i := range pools {
@@ -86,11 +86,11 @@ func ParsePools(pools []v1alpha1.AddressPool) (accepted, rejected []*Pool, probl
 		accepted = append(accepted, p)
 	}
 	for _, p := range rejected {
-		p.Guest = true
-		for f, spans := range p.spans {
-			p.spans[f] = nil
-			for _, s := range spans {
-				p.spans[f] = append(p.spans[f], taken.gaps(s)...)
+		p.Foreign = true
+		for f, ranges := range p.ranges {
+			p.ranges[f] = nil
+			for _, s := range ranges {
+				p.ranges[f] = append(p.ranges[f], taken.gaps(s)...)
 			}
 		}
 		taken.add(p)
@@ -138,17 +138,17 @@ func (p *Pool) parseAddresses(entries []v1alpha1.AddressRange) error {
 	const listed = 5
 	var bad []string
 	for _, entry := range entries {
-		s, err := parseSpan(string(entry))
+		s, err := parseRange(string(entry))
 		switch {
 		case err == nil:
 			f := familyOf(s.first)
-			p.spans[f] = append(p.spans[f], s)
+			p.ranges[f] = append(p.ranges[f], s)
 		case len(bad) < listed:
 			bad = append(bad, fmt.Sprintf("spec.addresses: %q %v", entry, err))
 		}
 	}
-	for f := range p.spans {
-		p.spans[f] = merge(p.spans[f])
+	for f := range p.ranges {
+		p.ranges[f] = merge(p.ranges[f])
 	}
 	if bad != nil {
 		return fmt.Errorf("%s", strings.Join(bad, "; "))
@@ -160,15 +160,15 @@ func (p *Pool) parseAddresses(entries []v1alpha1.AddressRange) error {
 type index []indexed // sorted, apart from each other
 
 type indexed struct {
-	span
+	addrRange
 	pool *Pool
 }
 
 func newIndex(pools []*Pool) index {
 	var x index
 	for _, p := range pools {
-		for _, spans := range p.spans {
-			for _, s := range spans {
+		for _, ranges := range p.ranges {
+			for _, s := range ranges {
 				x = append(x, indexed{s, p})
 			}
 		}
@@ -177,7 +177,7 @@ func newIndex(pools []*Pool) index {
 	return x
 }
 
-// from is the place of the first span that does not end before an address.
+// from is the place of the first range that does not end before an address.
 func (x index) from(a netip.Addr) int {
 	return sort.Search(len(x), func(i int) bool { return !x[i].last.Less(a) })
 }
@@ -191,13 +191,13 @@ func (x index) find(a netip.Addr) *Pool {
 }
 
 func (x index) overlap(p *Pool) *Problem {
-	for _, spans := range p.spans {
-		for _, s := range spans {
+	for _, ranges := range p.ranges {
+		for _, s := range ranges {
 			if i := x.from(s.first); i < len(x) && x[i].overlaps(s) {
 				return &Problem{
 					Reason: v1alpha1.ReasonOverlap,
 					Message: fmt.Sprintf("AddressPool %s, which is older, has addresses of %s (%s): take them out of one of the two",
-						x[i].pool.Name, s, x[i].span),
+						x[i].pool.Name, s, x[i].addrRange),
 				}
 			}
 		}
@@ -205,11 +205,11 @@ func (x index) overlap(p *Pool) *Problem {
 	return nil
 }
 
-// gaps are the parts of a span that no pool has.
-func (x index) gaps(s span) (out []span) {
+// gaps are the parts of a range that no pool has.
+func (x index) gaps(s addrRange) (out []addrRange) {
 	for i := x.from(s.first); i < len(x) && x[i].overlaps(s); i++ {
 		if s.first.Less(x[i].first) {
-			out = append(out, span{s.first, x[i].first.Prev()})
+			out = append(out, addrRange{s.first, x[i].first.Prev()})
 		}
 		if !x[i].last.Less(s.last) {
 			return out
@@ -220,8 +220,8 @@ func (x index) gaps(s span) (out []span) {
 }
 
 func (x *index) add(p *Pool) {
-	for _, spans := range p.spans {
-		for _, s := range spans {
+	for _, ranges := range p.ranges {
+		for _, s := range ranges {
 			*x = slices.Insert(*x, x.from(s.first), indexed{s, p})
 		}
 	}

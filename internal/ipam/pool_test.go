@@ -22,7 +22,7 @@ func TestParsePools(t *testing.T) {
 		t.Fatalf("%d pools, problems %v", len(pools), problems)
 	}
 	a, b := pools[0], pools[1]
-	if a.Name != "a" || !a.AutoAssign || a.SharePorts || a.Balancer != "edge" || fmt.Sprint(a.spans) != "[[192.0.2.0-192.0.2.15] []]" {
+	if a.Name != "a" || !a.AutoAssign || a.SharePorts || a.Balancer != "edge" || fmt.Sprint(a.ranges) != "[[192.0.2.0-192.0.2.15] []]" {
 		t.Errorf("a is %+v", a)
 	}
 	if b.Name != "b" || b.AutoAssign || !b.SharePorts || b.Priority != 7 || b.capacity(ipv4) != 16 || b.capacity(ipv6) != 256 {
@@ -82,8 +82,8 @@ func TestParsePools_whatIsLeftOfThoseThatAreNotInForce(t *testing.T) {
 	}
 	var got []string
 	for _, p := range rejected {
-		got = append(got, fmt.Sprint(p.Name, " ", p.spans))
-		if !p.Guest {
+		got = append(got, fmt.Sprint(p.Name, " ", p.ranges))
+		if !p.Foreign {
 			t.Errorf("%s would give addresses", p.Name)
 		}
 	}

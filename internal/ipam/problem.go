@@ -57,7 +57,7 @@ func unavailable(format string, args ...any) *Problem {
 	return &Problem{Reason: v1alpha1.ReasonAddressUnavailable, Message: fmt.Sprintf(format, args...)}
 }
 
-// What is wrong with a wish as such.
+// What is wrong with what is requested.
 
 func noFamilies() *Problem {
 	return &Problem{Reason: v1alpha1.ReasonInvalidSpec, Message: "spec.ipFamilies has neither IPv4 nor IPv6: name at least one"}
@@ -91,7 +91,7 @@ func inOtherPool(a netip.Addr, p *Pool, named string) *Problem {
 }
 
 func forbidden(a netip.Addr, why string) *Problem {
-	return unavailable("%s cannot be had: %s", a, why)
+	return unavailable("%s is not available to this Service: %s", a, why)
 }
 
 func heldBy(a netip.Addr, p *Pool, holder *service) *Problem {
@@ -165,7 +165,7 @@ func allHeld(f family, pools []*Pool, example *Problem) *Problem {
 func (c *chooser) notice(a netip.Addr, s *service) []string {
 	p := c.ledger.pools.find(a)
 	switch {
-	case p == nil, p.Guest:
+	case p == nil, p.Foreign:
 		return []string{fmt.Sprintf("no AddressPool of this Balancer has %s any more; the Service keeps it until it asks for another or is deleted", a)}
 	case s.Pool != "" && s.Pool != p.Name:
 		return []string{fmt.Sprintf("the Service keeps %s of AddressPool %s, as an address in use does not change by itself; to move it to AddressPool %s, name an address of that in the annotation %s",

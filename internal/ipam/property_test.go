@@ -69,7 +69,7 @@ func (w *world) drawSpec(t *rapid.T, r *Request) {
 	r.Ports = rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Port {
 		return Port{rapid.SampledFrom([]lb.Protocol{lb.TCP, lb.UDP}).Draw(t, "protocol"), rapid.Uint16Range(80, 82).Draw(t, "port")}
 	}), 1, 3, rapid.ID[Port]).Draw(t, "ports")
-	r.Wanted = rapid.SliceOfNDistinct(rapid.SampledFrom(worldAddrs), 0, 2, rapid.ID[netip.Addr]).Draw(t, "wanted")
+	r.Requested = rapid.SliceOfNDistinct(rapid.SampledFrom(worldAddrs), 0, 2, rapid.ID[netip.Addr]).Draw(t, "requested")
 	r.Pool = rapid.SampledFrom([]string{"", "", "", "none", "one", "manual", "nowhere"}).Draw(t, "pool")
 	r.Labels = rapid.SampledFrom([]labels.Set{{}, {"tier": "gold"}}).Draw(t, "labels")
 }
@@ -159,7 +159,7 @@ func (w *world) log(t *rapid.T) {
 	for _, r := range w.requests {
 		got := w.got[r.UID]
 		t.Logf("%s %v %v wants %v of %q, published %v, recorded %v, withdrawing %t: %v, leaving %v, conflicts %v, %v",
-			r.Name, r.Families, r.Ports, r.Wanted, r.Pool, r.Published, r.Recorded, r.Withdrawing, got.Addresses, got.Leaving, got.Conflicts, got.Problem)
+			r.Name, r.Families, r.Ports, r.Requested, r.Pool, r.Published, r.Recorded, r.Withdrawing, got.Addresses, got.Leaving, got.Conflicts, got.Problem)
 	}
 }
 
@@ -213,7 +213,7 @@ func (w *world) checkUnshared(t *rapid.T) {
 	}
 }
 
-// checkPublishedStays: S10, S35, only its user's wish moves a Service.
+// checkPublishedStays: S10, S35, only its user's request moves a Service.
 func (w *world) checkPublishedStays(t *rapid.T) {
 	for _, r := range w.requests {
 		got := w.got[r.UID].Addresses
@@ -223,8 +223,8 @@ func (w *world) checkPublishedStays(t *rapid.T) {
 			i := slices.IndexFunc(got, sameFamily)
 			switch {
 			case !asked || tampered(r) || slices.Contains(got, a):
-			case i >= 0 && slices.Contains(r.Wanted, got[i]) && !r.Withdrawing:
-			case i >= 0 && got[i] == assigned(r.Recorded, sameFamily): // its wish of an earlier step
+			case i >= 0 && slices.Contains(r.Requested, got[i]) && !r.Withdrawing:
+			case i >= 0 && got[i] == assigned(r.Recorded, sameFamily): // its request of an earlier step
 			default:
 				t.Fatalf("%s had published %s and has %v now", r.Name, a, got)
 			}
@@ -325,9 +325,9 @@ func (w *world) checkForgery(t *rapid.T) {
 func (w *world) checkBadPools(t *rapid.T) {
 	var pools []*Pool
 	for _, p := range w.pools {
-		guest := *p
-		guest.Guest = true
-		pools = append(pools, &guest)
+		foreign := *p
+		foreign.Foreign = true
+		pools = append(pools, &foreign)
 	}
 	got, _ := Assign(pools, w.copies())
 	w.checkRecordedStays(t, got, "")
@@ -341,7 +341,7 @@ func (w *world) checkBadPools(t *rapid.T) {
 }
 
 // checkRecordedStays: who had what was on record as assigned, and nothing else, has
-// it still, or what their user wishes.
+// it still, or what their user requests.
 func (w *world) checkRecordedStays(t *rapid.T, got map[types.UID]Assignment, but types.UID) {
 	for _, r := range w.requests {
 		s := newService(r)
@@ -351,7 +351,7 @@ func (w *world) checkRecordedStays(t *rapid.T, got map[types.UID]Assignment, but
 		}
 		for _, a := range had {
 			if now := got[r.UID].Addresses; !slices.ContainsFunc(now, func(b netip.Addr) bool {
-				return a == b || a.Is4() == b.Is4() && slices.Contains(r.Wanted, b)
+				return a == b || a.Is4() == b.Is4() && slices.Contains(r.Requested, b)
 			}) {
 				t.Fatalf("%s had %v on record and has %v now", r.Name, had, now)
 			}
@@ -382,7 +382,7 @@ func FuzzParsePools(f *testing.F) {
 		x := newIndex(pools)
 		for i := 1; i < len(x); i++ {
 			if !x[i-1].last.Less(x[i].first) {
-				t.Fatalf("%s of %s overlaps %s of %s", x[i-1].span, x[i-1].pool.Name, x[i].span, x[i].pool.Name)
+				t.Fatalf("%s of %s overlaps %s of %s", x[i-1].addrRange, x[i-1].pool.Name, x[i].addrRange, x[i].pool.Name)
 			}
 		}
 	})

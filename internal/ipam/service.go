@@ -17,7 +17,7 @@ type service struct {
 	families []family             // asked for, in order, each once
 	recorded []netip.Addr         // what is believed of Request.Recorded, each once
 	held     []netip.Addr         // claimed, in that order
-	kept     [families]netip.Addr // held, and the one of its family; the zero Addr: none
+	current  [families]netip.Addr // held, and the one of its family; the zero Addr: none
 }
 
 func newService(r *Request) *service {
@@ -65,18 +65,18 @@ func (s *service) leaves(a netip.Addr) bool {
 // family and has none yet.
 func (s *service) keep(a netip.Addr) {
 	f := familyOf(a)
-	if !s.kept[f].IsValid() && slices.Contains(s.families, f) {
-		s.kept[f] = a
+	if !s.current[f].IsValid() && slices.Contains(s.families, f) {
+		s.current[f] = a
 	}
 }
 
 // keepPublished leaves only what was published, nothing that is merely on record.
 func (s *service) keepPublished() {
-	for f, a := range s.kept {
+	for f, a := range s.current {
 		if slices.Contains(s.Published, a) {
 			continue
 		}
-		s.kept[f] = netip.Addr{}
+		s.current[f] = netip.Addr{}
 		for _, p := range s.Published {
 			if familyOf(p) == family(f) && slices.Contains(s.held, p) {
 				s.keep(p)

@@ -294,7 +294,7 @@ func TestS33_usageCountsWhatIsHeld(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/30", "2001:db8::/64").shared(), makePool("q", "198.51.100.1"))
 	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
 	s1.Families = dual(v4, v6)
-	s2.Wanted, s2.Ports = addrs("192.0.2.0"), ports(81)
+	s2.Requested, s2.Ports = addrs("192.0.2.0"), ports(81)
 	s3.Published, s3.Withdrawing = addrs("192.0.2.2"), true
 	c.assign()
 	want := map[string]Usage{

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestParseSpan(t *testing.T) {
+func TestParseRange(t *testing.T) {
 	for entry, want := range map[string]string{
 		"198.51.100.7":                "198.51.100.7",
 		" 198.51.100.7 ":              "198.51.100.7",
@@ -23,14 +23,14 @@ func TestParseSpan(t *testing.T) {
 		"fd00::/8":                    "fd00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 		"240.0.0.1":                   "240.0.0.1",
 	} {
-		s, err := parseSpan(entry)
+		s, err := parseRange(entry)
 		if err != nil || s.String() != want {
-			t.Errorf("parseSpan(%q) = %s, %v; want %s", entry, s, err, want)
+			t.Errorf("parseRange(%q) = %s, %v; want %s", entry, s, err, want)
 		}
 	}
 }
 
-func TestParseSpan_refuses(t *testing.T) {
+func TestParseRange_refuses(t *testing.T) {
 	for entry, want := range map[string]string{
 		"":                                  "is no address",
 		"-":                                 "is no address",
@@ -63,13 +63,13 @@ func TestParseSpan_refuses(t *testing.T) {
 		"ff02::1":                           "multicast",
 		"255.255.255.255":                   "broadcast",
 	} {
-		if s, err := parseSpan(entry); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("parseSpan(%q) = %s, %v; want an error with %q", entry, s, err, want)
+		if s, err := parseRange(entry); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("parseRange(%q) = %s, %v; want an error with %q", entry, s, err, want)
 		}
 	}
 }
 
-func TestSpanSize(t *testing.T) {
+func TestRangeSize(t *testing.T) {
 	for entry, want := range map[string]int64{
 		"192.0.2.1":                    1,
 		"192.0.2.0/28":                 16,
@@ -81,7 +81,7 @@ func TestSpanSize(t *testing.T) {
 		"2001:db8::ffff-2001:db8::1:0": 2,
 		"2001:db8:0:0:ffff:ffff:ffff:ffff-2001:db8:0:1::": 2,
 	} {
-		s, err := parseSpan(entry)
+		s, err := parseRange(entry)
 		if err != nil || s.size() != want {
 			t.Errorf("%s has %d addresses (%v), want %d", entry, s.size(), err, want)
 		}
@@ -96,16 +96,16 @@ func TestMerge(t *testing.T) {
 		"255.255.255.254,2001:db8::1":             "255.255.255.254,2001:db8::1",
 		"192.0.2.1-192.0.2.5,192.0.2.3-192.0.2.9": "192.0.2.1-192.0.2.9",
 	} {
-		var spans []span
+		var ranges []addrRange
 		for entry := range strings.SplitSeq(in, ",") {
-			s, err := parseSpan(entry)
+			s, err := parseRange(entry)
 			if err != nil {
 				t.Fatal(err)
 			}
-			spans = append(spans, s)
+			ranges = append(ranges, s)
 		}
 		var got []string
-		for _, s := range merge(spans) {
+		for _, s := range merge(ranges) {
 			got = append(got, s.String())
 		}
 		if strings.Join(got, ",") != want {
@@ -114,25 +114,25 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func FuzzParseSpan(f *testing.F) {
+func FuzzParseRange(f *testing.F) {
 	for _, seed := range []string{"192.0.2.0/28", "192.0.2.64-192.0.2.80", "2001:db8::/64", "::ffff:1.2.3.4", "fe80::1%a", "::/0", "1-2"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, entry string) {
-		s, err := parseSpan(entry)
+		s, err := parseRange(entry)
 		if err != nil {
 			return
 		}
 		if s.first.Is4() != s.last.Is4() || s.last.Less(s.first) || s.size() < 1 || s.size() > maxCapacity {
-			t.Fatalf("parseSpan(%q) = %s of size %d", entry, s, s.size())
+			t.Fatalf("parseRange(%q) = %s of size %d", entry, s, s.size())
 		}
 		for _, a := range []netip.Addr{s.first, s.last} {
 			if !plain(a) || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() {
-				t.Fatalf("parseSpan(%q) has %s", entry, a)
+				t.Fatalf("parseRange(%q) has %s", entry, a)
 			}
 		}
-		if again, err := parseSpan(s.String()); err != nil || again != s {
-			t.Fatalf("parseSpan(%q) = %s, read again %s, %v", entry, s, again, err)
+		if again, err := parseRange(s.String()); err != nil || again != s {
+			t.Fatalf("parseRange(%q) = %s, read again %s, %v", entry, s, again, err)
 		}
 	})
 }

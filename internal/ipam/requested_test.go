@@ -6,62 +6,62 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-func TestS30_aWantedAddressIsHonoured(t *testing.T) {
+func TestS30_aRequestedAddressIsHonoured(t *testing.T) {
 	c := newCluster(t, makePool("auto", "192.0.2.0/28"), makePool("manual", "198.51.100.0/28").manual())
 	s1, s2 := c.add("s1"), c.add("s2")
-	s1.Wanted = addrs("192.0.2.9")
-	s2.Wanted = addrs("198.51.100.3")
+	s1.Requested = addrs("192.0.2.9")
+	s2.Requested = addrs("198.51.100.3")
 	c.publish()
 	c.want(s1, "192.0.2.9")
 	c.want(s2, "198.51.100.3")
-	// the wish goes, the address stays
-	s1.Wanted, s2.Wanted = nil, nil
+	// the request goes, the address stays
+	s1.Requested, s2.Requested = nil, nil
 	c.publish()
 	c.want(s1, "192.0.2.9")
 	c.want(s2, "198.51.100.3")
 	c.wantNotice(s2, "")
 }
 
-func TestS30_aWantedAddressIsRefusedNeverReplaced(t *testing.T) {
+func TestS30_aRequestedAddressIsRefusedNeverReplaced(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*Request)
 		reason string
-		words  []string
+		texts  []string
 	}{
 		"in no pool": {
-			func(r *Request) { r.Wanted = addrs("203.0.113.1") },
+			func(r *Request) { r.Requested = addrs("203.0.113.1") },
 			v1alpha1.ReasonAddressUnavailable, []string{"no AddressPool of this Balancer has 203.0.113.1"},
 		},
 		"held, and not shared": {
-			func(r *Request) { r.Wanted, r.Ports = addrs("192.0.2.0"), ports(81) },
+			func(r *Request) { r.Requested, r.Ports = addrs("192.0.2.0"), ports(81) },
 			v1alpha1.ReasonAddressUnavailable, []string{"192.0.2.0 is held by Service default/holder", "sharing None"},
 		},
 		"its port is held": {
-			func(r *Request) { r.Wanted, r.Ports = addrs("192.0.2.32"), ports(443, 80) },
+			func(r *Request) { r.Requested, r.Ports = addrs("192.0.2.32"), ports(443, 80) },
 			v1alpha1.ReasonPortConflict, []string{"192.0.2.32:80/TCP is held by Service default/sharer"},
 		},
 		"the labels forbid it": {
-			func(r *Request) { r.Wanted = addrs("192.0.2.64") },
+			func(r *Request) { r.Requested = addrs("192.0.2.64") },
 			v1alpha1.ReasonAddressUnavailable, []string{"192.0.2.64", "serviceSelector of AddressPool gold"},
 		},
 		"the namespace forbids it": {
-			func(r *Request) { r.Wanted = addrs("192.0.2.96") },
+			func(r *Request) { r.Requested = addrs("192.0.2.96") },
 			v1alpha1.ReasonAddressUnavailable, []string{"192.0.2.96", "namespaceSelector of AddressPool team"},
 		},
 		"another pool is named": {
-			func(r *Request) { r.Wanted, r.Pool = addrs("192.0.2.5"), "shared" },
+			func(r *Request) { r.Requested, r.Pool = addrs("192.0.2.5"), "shared" },
 			v1alpha1.ReasonAddressUnavailable, []string{"192.0.2.5 is in AddressPool plain", "names shared"},
 		},
 		"of a family that the Service has not": {
-			func(r *Request) { r.Wanted = addrs("192.0.2.5", "2001:db8::1") },
+			func(r *Request) { r.Requested = addrs("192.0.2.5", "2001:db8::1") },
 			v1alpha1.ReasonAddressUnavailable, []string{"2001:db8::1", "spec.ipFamilies has no IPv6"},
 		},
 		"two of a family": {
-			func(r *Request) { r.Wanted = addrs("192.0.2.5", "192.0.2.6") },
+			func(r *Request) { r.Requested = addrs("192.0.2.5", "192.0.2.6") },
 			v1alpha1.ReasonInvalidAnnotation, []string{"192.0.2.5 and 192.0.2.6 are both IPv4"},
 		},
 		"with a zone": {
-			func(r *Request) { r.Wanted = addrs("fe80::1%eth0") },
+			func(r *Request) { r.Requested = addrs("fe80::1%eth0") },
 			v1alpha1.ReasonAddressUnavailable, []string{"fe80::1%eth0"},
 		},
 		"no family": {
@@ -75,11 +75,11 @@ func TestS30_aWantedAddressIsRefusedNeverReplaced(t *testing.T) {
 				makePool("gold", "192.0.2.64/28").services("tier", "gold"),
 				makePool("team", "192.0.2.96/28").namespaces("team", "a"))
 			holder, sharer, s := c.add("holder"), c.add("sharer"), c.add("s")
-			holder.Wanted, sharer.Wanted = addrs("192.0.2.0"), addrs("192.0.2.32")
+			holder.Requested, sharer.Requested = addrs("192.0.2.0"), addrs("192.0.2.32")
 			test.change(s)
 			c.publish()
 			c.wantAddresses(s)
-			c.wantProblem(s, test.reason, test.words...)
+			c.wantProblem(s, test.reason, test.texts...)
 			if test.reason == v1alpha1.ReasonInvalidSpec {
 				return
 			}
@@ -88,7 +88,7 @@ func TestS30_aWantedAddressIsRefusedNeverReplaced(t *testing.T) {
 			s.Recorded, s.Published = addrs("192.0.2.15"), addrs("192.0.2.15")
 			c.publish()
 			c.wantAddresses(s, "192.0.2.15")
-			c.wantProblem(s, test.reason, test.words...)
+			c.wantProblem(s, test.reason, test.texts...)
 		})
 	}
 }
@@ -101,7 +101,7 @@ func TestS30_aServiceMovesToTheAddressItsUserNames(t *testing.T) {
 	c.want(s2, "192.0.2.2")
 
 	// s1 wants s2's: keeps its own, and is told
-	s1.Wanted = addrs("192.0.2.2")
+	s1.Requested = addrs("192.0.2.2")
 	c.publish()
 	c.wantAddresses(s1, "192.0.2.1")
 	c.wantProblem(s1, v1alpha1.ReasonAddressUnavailable, "192.0.2.2 is held by Service default/s2", "keeps 192.0.2.1")
@@ -124,8 +124,8 @@ func TestS30_aServiceMovesToTheAddressItsUserNames(t *testing.T) {
 	c.want(s1, "192.0.2.2")
 	c.wantAddresses(s3)
 
-	// the wish goes while the move is on record: it is finished
-	s1.Wanted = nil
+	// the request goes while the move is on record: it is finished
+	s1.Requested = nil
 	c.assign()
 	c.want(s1, "192.0.2.2")
 	c.wantAddresses(s3)
@@ -140,7 +140,7 @@ func TestS30_twoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	c.publish()
-	s1.Wanted, s2.Wanted = addrs("192.0.2.2"), addrs("192.0.2.1")
+	s1.Requested, s2.Requested = addrs("192.0.2.2"), addrs("192.0.2.1")
 	c.publish()
 	c.wantAddresses(s1, "192.0.2.1")
 	c.wantAddresses(s2, "192.0.2.2")
@@ -148,10 +148,10 @@ func TestS30_twoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
 	c.wantProblem(s2, v1alpha1.ReasonAddressUnavailable, "default/s1")
 }
 
-func TestS30_aWishHeldBeforeItIsPublishedIsNotTakenByOthers(t *testing.T) {
+func TestS30_aRequestedAddressHeldBeforeItIsPublishedIsNotTakenByOthers(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
-	s2.Published, s2.Recorded, s2.Wanted = addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2"), addrs("192.0.2.2")
+	s2.Published, s2.Recorded, s2.Requested = addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2"), addrs("192.0.2.2")
 	c.assign()
 	c.wantAddresses(s1)
 	c.want(s2, "192.0.2.2")
@@ -161,7 +161,7 @@ func TestS10_aWithdrawingServiceGetsNothingNew(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
 	s := c.add("s")
 	c.publish()
-	s.Withdrawing, s.Families, s.Wanted = true, dual(v4, v6), addrs("192.0.2.7")
+	s.Withdrawing, s.Families, s.Requested = true, dual(v4, v6), addrs("192.0.2.7")
 	c.assign()
 	c.want(s, "192.0.2.0")
 	fresh := c.add("fresh")
