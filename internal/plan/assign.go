@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -24,7 +26,7 @@ type Assignments struct {
 	Usage                                map[string]ipam.Usage // by pool
 
 	balancer string
-	known    map[string]bool // Balancers that exist
+	claims   Claims
 	roles    map[types.UID]role
 	invalid  map[types.UID]*translate.Problem
 }
@@ -33,7 +35,7 @@ type Assignments struct {
 func Assign(s *Snapshot) *Assignments {
 	a := &Assignments{
 		balancer: s.Balancer.Name,
-		known:    s.KnownBalancers,
+		claims:   s.Claims,
 		roles:    make(map[types.UID]role, len(s.Services)),
 		invalid:  map[types.UID]*translate.Problem{},
 	}
@@ -53,15 +55,18 @@ func Assign(s *Snapshot) *Assignments {
 			continue
 		}
 		a.roles[svc.UID] = role
-		wanted, problem := translate.WantedAddresses(svc)
+		requested, problem := translate.RequestedAddresses(svc)
+		if problem == nil {
+			problem = translate.CheckPorts(svc)
+		}
 		if problem != nil {
 			a.invalid[svc.UID] = problem
 		}
-		request := s.request(svc, wanted, problem != nil || frozen(role, svc))
+		request := s.request(svc, requested, problem != nil || frozen(role, svc))
 		request.Apart = role == arriving || role == waiting || role == elsewhere
 		requests = append(requests, request)
 	}
-	a.ByService, a.Usage = ipam.Assign(slices.Concat(s.Pools, s.guests), requests)
+	a.ByService, a.Usage = ipam.Assign(slices.Concat(s.Pools, s.foreign), requests)
 	return a
 }
 
@@ -70,29 +75,29 @@ func Assign(s *Snapshot) *Assignments {
 // first and gets what it wants then; but where nobody was told of an address,
 // another one will do.
 func frozen(r role, svc *corev1.Service) bool {
-	return r != carried && (r != arriving || len(Published(svc)) > 0)
+	return r != carried && (r != arriving || len(record.Published(svc)) > 0)
 }
 
 // request is what a Service asks of the pools. Frozen, it keeps what it has and
 // gets nothing new.
-func (s *Snapshot) request(svc *corev1.Service, wanted []netip.Addr, frozen bool) ipam.Request {
+func (s *Snapshot) request(svc *corev1.Service, requested []netip.Addr, frozen bool) ipam.Request {
 	r := ipam.Request{
 		UID:             svc.UID,
 		Name:            svc.Namespace + "/" + svc.Name,
 		Created:         svc.CreationTimestamp.Time,
 		Families:        svc.Spec.IPFamilies,
 		RequireAll:      svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack,
-		Wanted:          wanted,
+		Requested:       requested,
 		Pool:            svc.Annotations[v1alpha1.AddressPoolAnnotation],
 		Labels:          svc.Labels,
 		NamespaceLabels: s.Namespaces[svc.Namespace],
-		Recorded:        HeldAddresses(svc),
+		Recorded:        record.Addresses(svc),
 		Withdrawing:     frozen,
 	}
-	published := Published(svc)
-	// Only what we published is a fact. Everything else is a wish at best: an
+	published := record.Published(svc)
+	// Only what we published is a fact. Everything else is a request at best: an
 	// annotation is the user's to write, a status may be another provider's.
-	if Held(svc) && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+	if record.Held(svc) && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		r.Published = published
 	} else {
 		r.Recorded = append(r.Recorded, published...)
@@ -103,7 +108,9 @@ func (s *Snapshot) request(svc *corev1.Service, wanted []netip.Addr, frozen bool
 		return s.elsewhere[a] && !slices.Contains(r.Published, a) && poolOf(a, s.Pools) == nil
 	})
 	for _, p := range svc.Spec.Ports {
-		r.Ports = append(r.Ports, ipam.Port{Protocol: lb.Protocol(p.Protocol), Port: uint16(p.Port)})
+		if p.Port > 0 && p.Port <= math.MaxUint16 { // others are told: see translate.CheckPorts
+			r.Ports = append(r.Ports, ipam.Port{Protocol: lb.Protocol(p.Protocol), Port: uint16(p.Port)})
+		}
 	}
 	return r
 }

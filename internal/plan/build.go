@@ -1,9 +1,9 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,123 +12,122 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/render"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // Plan makes the plan for what Assign settled. Services whose record is not
-// written yet are told about, but not on the hosts.
+// written yet are told about, but not on the hosts. An error is a fault of this
+// program.
 func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
-	in := translate.Input{Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates}
 	programmed := make(map[types.UID][]netip.Addr, len(a.Carried))
 	for _, svc := range a.Carried {
-		assigned := a.ByService[svc.UID]
-		if on := programmable(svc, s.Balancer.Name, assigned); len(on) > 0 {
+		if on := programmable(svc, s.Balancer.Name, a.ByService[svc.UID]); len(on) > 0 {
 			programmed[svc.UID] = on
-			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: on, Withheld: withheld(assigned)})
 		}
 	}
-	translated := p.translator.Translate(in)
-	set, err := p.renderer.Render(translated.Config)
-	unrendered, unfit, err := renderErrors(err)
-	if err != nil {
-		return nil, err
-	}
-	if parked := a.parked(); translated.Config.VRRP != nil && len(parked) > 0 {
-		set = set.Without(parked...)
-	}
-	sets, err := forHosts(set, translated.Config.VRRP, s.Balancer)
-	if err != nil {
+	translated := p.translator.Translate(input(s, a, programmed))
+	if err := p.encode(s.Balancer, translated); err != nil {
 		return nil, err
 	}
 	out := &Plan{
-		Set:          set,
-		Sets:         sets,
-		Nodes:        translated.Nodes,
+		Set:          p.set,
+		Sets:         maps.Clone(p.sets),
+		Nodes:        translated.Config.Nodes,
 		NodesProblem: translated.NodesProblem,
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
-		Unfit:        unfit,
 	}
 	out.PoolNotes = s.poolNotes(out.Elsewhere)
-	shapes := make(map[types.UID]string, len(translated.Config.Services))
-	for _, svc := range translated.Config.Services {
-		shapes[types.UID(svc.ID.UID)] = shape(svc)
-	}
+	made := p.made(translated.Config.Services)
 	for _, svc := range a.Carried {
-		addresses, on := programmed[svc.UID]
-		if !on {
-			addresses = a.ByService[svc.UID].Addresses
+		view := &Service{Object: svc, Addresses: programmed[svc.UID], Direct: s.Balancer.Spec.Direct()}
+		if view.Addresses == nil {
+			view.Addresses = a.ByService[svc.UID].Addresses
 		}
-		view := &Service{Object: svc, Addresses: addresses, Shape: shapes[svc.UID], Direct: s.Balancer.Spec.Direct()}
-		view.Path, _ = Path(svc)
-		if translated.Config.VRRP != nil && !a.waitsForAddress(svc) {
+		view.Key, _ = Key(svc)
+		if m, ok := made[svc.UID]; ok {
+			view.Shape, view.Listeners = m.shape, len(m.Frontends)
+			view.Targets = []lb.Targets{m.IPv4.Targets, m.IPv6.Targets}
+		}
+		if translated.VRRP != nil && !a.waitsForAddress(svc) {
 			for _, a := range view.Addresses {
-				view.Addressed = append(view.Addressed, AddressPath(a))
+				view.Addressed = append(view.Addressed, lb.AddressKey(a))
 			}
 		}
-		if result := translated.Services[svc.UID]; result != nil {
-			view.PortErrors = result.PortErrors
-		}
-		s.addMove(view, a)
-		view.Problems = problems(a, translated.Services[svc.UID], svc, unrendered[svc.UID])
-		if a.ByService[svc.UID].Notice != "" && a.roles[svc.UID] == carried {
-			if why := s.strayed(svc); why != "" {
-				view.Problems = append(view.Problems, Problem{v1alpha1.ReasonAddressUnavailable, why, false})
-			}
-		}
+		s.addProblems(view, a, translated.Services[svc.UID])
+		s.addMove(view, a) // which ports are carried counts there
 		out.Services = append(out.Services, view)
 	}
 	for _, svc := range a.Waiting {
 		out.Services = append(out.Services, &Service{Object: svc, Problems: []Problem{{
 			Reason: v1alpha1.ReasonWithdrawing, Fatal: true,
-			Message: fmt.Sprintf("%s has not confirmed yet that it no longer carries this Service", InWords(a.holders(svc))),
+			Message: fmt.Sprintf("%s has not confirmed yet that it no longer carries this Service", NameBalancers(a.holders(svc))),
 		}}})
 	}
 	return out, nil
 }
 
-// forHosts is what each host of a Balancer runs.
-func forHosts(shared *fileset.Set, vrrp *lb.VRRP, b *v1alpha1.Balancer) (map[string]*fileset.Set, error) {
-	if vrrp != nil {
-		return render.ForHosts(shared, vrrp)
+// input of the translation: the Services that may be programmed, where they may.
+func input(s *Snapshot, a *Assignments, programmed map[types.UID][]netip.Addr) translate.Input {
+	in := translate.Input{
+		Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates,
+		Elsewhere: a.elsewhere(),
 	}
-	sets := make(map[string]*fileset.Set, len(b.Spec.Hosts))
-	for _, h := range b.Spec.Hosts {
-		sets[h.Name] = shared
+	for _, svc := range a.Carried {
+		if on := programmed[svc.UID]; on != nil {
+			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: on, Withheld: withheld(a.ByService[svc.UID])})
+		}
 	}
-	return sets, nil
+	return in
 }
 
-// renderErrors sorts out Services that could not be rendered, or not by custom
-// templates, from a renderer that could not work. The second result has what is
-// wrong with the templates.
-func renderErrors(err error) (unrendered map[types.UID]error, unfit []string, _ error) {
-	unrendered = map[types.UID]error{}
-	if err == nil {
-		return unrendered, nil, nil
+// encode makes the Sets of the hosts. One that says the same stays the same.
+func (p *Planner) encode(b *v1alpha1.Balancer, translated translate.Output) error {
+	set, err := p.encoder.Encode(translated.Config)
+	if err != nil {
+		return fmt.Errorf("Balancer %s: %w", b.Name, err)
 	}
-	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
+	if p.set == nil || p.set.Digest() != set.Digest() {
+		p.set = set
 	}
-	for _, e := range all {
-		_, template := errors.AsType[*render.TemplateError](e)
-		one, service := errors.AsType[*render.ServiceError](e)
-		if !template && !service {
-			return nil, nil, err
+	sets := make(map[string]*lb.Set, len(b.Spec.Hosts))
+	for _, h := range b.Spec.Hosts {
+		sets[h.Name] = p.set
+		if v := translated.VRRP[h.Name]; v != nil {
+			item, err := lb.EncodeVRRP(v)
+			if err != nil {
+				return fmt.Errorf("Balancer %s: %w", b.Name, err)
+			}
+			sets[h.Name] = p.set.With(item)
 		}
-		if template {
-			unfit = append(unfit, e.Error())
-		}
-		if service {
-			unrendered[types.UID(one.ID.UID)] = one.Err
+		if was := p.sets[h.Name]; was != nil && was.Digest() == sets[h.Name].Digest() {
+			sets[h.Name] = was
 		}
 	}
-	return unrendered, unfit, nil
+	p.sets = sets
+	return nil
+}
+
+// shaped is a Service of the model and its shape.
+type shaped struct {
+	*lb.Service
+	shape string
+}
+
+// made finds what became of Services, with their shapes.
+func (p *Planner) made(services []*lb.Service) map[types.UID]shaped {
+	out, next := make(map[types.UID]shaped, len(services)), make(map[*lb.Service]string, len(services))
+	for _, svc := range services {
+		known, ok := p.shapes[svc]
+		if !ok {
+			known = shape(svc)
+		}
+		next[svc], out[types.UID(svc.ID.UID)] = known, shaped{svc, known}
+	}
+	p.shapes = next
+	return out
 }
 
 func withheld(a ipam.Assignment) []lb.Listener {
@@ -139,63 +138,58 @@ func withheld(a ipam.Assignment) []lb.Listener {
 	return out
 }
 
-// problems collects what a Service's owner should know, the fatal ones first.
-func problems(a *Assignments, result *translate.ServiceResult, svc *corev1.Service, unrendered error) []Problem {
-	var fatal, rest []Problem
-	add := func(p Problem) {
-		if p.Fatal {
-			fatal = append(fatal, p)
-		} else {
-			rest = append(rest, p)
-		}
-	}
+// addProblems adds what became of a Service, and what its owner should know of that,
+// the fatal problems first.
+func (s *Snapshot) addProblems(view *Service, a *Assignments, result *translate.ServiceResult) {
+	svc := view.Object
+	var all []Problem
 	assigned := a.ByService[svc.UID]
 	nowhere := len(assigned.Addresses) == 0
 	if p := a.invalid[svc.UID]; p != nil {
-		add(Problem{p.Reason, p.Message, nowhere})
+		all = append(all, Problem{p.Reason, p.Message, nowhere})
 	} else if p := assigned.Problem; p != nil {
-		add(Problem{p.Reason, p.Message, nowhere})
+		all = append(all, Problem{p.Reason, p.Message, nowhere})
 	}
 	if assigned.Notice != "" {
-		add(Problem{v1alpha1.ReasonAddressUnavailable, assigned.Notice, false})
-	}
-	if _, template := errors.AsType[*render.TemplateError](unrendered); template {
-		add(Problem{v1alpha1.ReasonTemplatesInvalid, "carried with the built-in templates: " + unrendered.Error(), false})
-	} else if unrendered != nil {
-		add(Problem{v1alpha1.ReasonInvalidSpec, unrendered.Error(), true})
+		all = append(all, Problem{v1alpha1.ReasonAddressUnavailable, assigned.Notice, false})
 	}
 	if result != nil {
+		view.PortErrors = result.PortErrors
 		for _, p := range result.Problems {
-			add(Problem(p))
+			all = append(all, Problem(p))
 		}
 	}
-	return append(fatal, rest...)
+	if assigned.Notice != "" && a.roles[svc.UID] == carried {
+		if why := s.servedElsewhere(svc); why != "" {
+			all = append(all, Problem{v1alpha1.ReasonAddressUnavailable, why, false})
+		}
+	}
+	var fatal, rest []Problem
+	for i, p := range all {
+		switch {
+		case p.Fatal:
+			fatal = append(fatal, p)
+		case !slices.ContainsFunc(all[i+1:], func(o Problem) bool { return o.Message == p.Message }): // else it is told there
+			rest = append(rest, p)
+		}
+	}
+	view.Problems = append(fatal, rest...)
 }
 
 // shape changes with what a Service's owner changed, and not with nodes.
 func shape(svc *lb.Service) string {
 	h := fnv.New128a()
+	fmt.Fprintf(h, "%v %v %s %t|", svc.IPv4.Clients, svc.IPv6.Clients, svc.Affinity, svc.Direct)
 	for _, f := range svc.Frontends {
-		fmt.Fprintf(h, "%s %d %t %v %s %v|", f.Listener, f.NodePort, f.Direct, f.Allow, f.Affinity, f.Settings)
+		fmt.Fprintf(h, "%s %d %v|", f.Listener, f.NodePort, f.Settings)
 	}
 	return string(h.Sum(nil))
 }
 
-// Path of the fragment that carries a Service, if it can have one.
-func Path(svc *corev1.Service) (string, bool) {
+// Key of the item that carries a Service, if it can have one.
+func Key(svc *corev1.Service) (lb.Key, bool) {
 	id, err := lb.NewID(svc.Namespace, svc.Name, string(svc.UID))
-	return render.Path(id), err == nil
-}
-
-// AddressPath is the path of what brings an address to a host.
-func AddressPath(a netip.Addr) string { return render.AddressPath(a) }
-
-// NameOf is the Service that a fragment carries, as namespace/name.
-func NameOf(path string) string {
-	if id, ok := render.ParsePath(path); ok {
-		return id.String()
-	}
-	return path
+	return lb.ServiceKey(id), err == nil
 }
 
 // Fatal is the problem that keeps the Service off the hosts, nil if none does.
@@ -206,13 +200,13 @@ func (s *Service) Fatal() *Problem {
 	return nil
 }
 
-// ProblemsInWords joins the messages of all problems.
-func (s *Service) ProblemsInWords() string {
-	words := make([]string, len(s.Problems))
+// ProblemMessages joins the messages of all problems.
+func (s *Service) ProblemMessages() string {
+	messages := make([]string, len(s.Problems))
 	for i, p := range s.Problems {
-		words[i] = p.Message
+		messages[i] = p.Message
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(messages, "; ")
 }
 
 // PortsProblem is why some ports are not carried, nil if all are.

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
 // Class is the loadBalancerClass that a Balancer serves.
@@ -62,6 +62,9 @@ func (c Claims) OfClass(class string) []*v1alpha1.Balancer { return c.byClass[cl
 
 // Defaults are the Balancers that serve Services without a class, the oldest first.
 func (c Claims) Defaults() []*v1alpha1.Balancer { return c.byDefault }
+
+// exists reports whether there is a Balancer of a name, also one that is being deleted.
+func (c Claims) exists(name string) bool { return c.all[name] != nil }
 
 // Named is the Balancer of a name, nil if it serves nothing.
 func (c Claims) Named(name string) *v1alpha1.Balancer { return named(c.byAge, name) }
@@ -117,14 +120,14 @@ func (c Claims) Of(svc *corev1.Service) *v1alpha1.Balancer {
 	if len(may) < 2 {
 		return first(may)
 	}
-	for _, name := range []string{c.owner(svc), Carrier(Holders(svc), svc)} {
+	for _, name := range []string{c.owner(svc), record.Carrier(record.Holders(svc), svc)} {
 		if b := named(may, name); b != nil {
 			return b
 		}
 	}
-	wish := c.wish(svc)
+	requested := c.requested(svc)
 	fitting := slices.IndexFunc(may, func(b *v1alpha1.Balancer) bool {
-		return slices.ContainsFunc(c.pools, func(p *ipam.Pool) bool { return p.Balancer == b.Name && p.Fits(wish) })
+		return slices.ContainsFunc(c.pools, func(p *ipam.Pool) bool { return p.Balancer == b.Name && p.Fits(requested) })
 	})
 	return may[max(0, fitting)]
 }
@@ -150,56 +153,4 @@ func AsksFor(svc *corev1.Service) string {
 	default:
 		return ""
 	}
-}
-
-// Held reports whether a Service may be live on some Balancer's hosts: it has
-// our finalizer from before anything was programmed until it was withdrawn.
-func Held(svc *corev1.Service) bool {
-	return slices.Contains(svc.Finalizers, v1alpha1.CleanupFinalizer)
-}
-
-// HeldAddresses are the addresses on record for a Service. What does not parse
-// is somebody else's writing and is left out.
-func HeldAddresses(svc *corev1.Service) []netip.Addr {
-	if !Held(svc) {
-		return nil
-	}
-	return ParseAddresses(svc.Annotations[v1alpha1.HeldAddressesAnnotation])
-}
-
-// Published are the addresses that users of a Service were told.
-func Published(svc *corev1.Service) []netip.Addr {
-	if svc.Spec.Type == corev1.ServiceTypeNodePort {
-		if !Held(svc) {
-			return nil
-		}
-		return ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])
-	}
-	var out []netip.Addr
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err == nil {
-			out = append(out, a.Unmap())
-		}
-	}
-	return out
-}
-
-// ParseAddresses reads a comma separated list and leaves out what is no address.
-func ParseAddresses(list string) []netip.Addr {
-	var out []netip.Addr
-	for s := range strings.SplitSeq(list, ",") {
-		if a, err := netip.ParseAddr(strings.TrimSpace(s)); err == nil && a.Zone() == "" {
-			out = append(out, a.Unmap())
-		}
-	}
-	return out
-}
-
-// FormatAddresses is the inverse of ParseAddresses.
-func FormatAddresses(addresses []netip.Addr) string {
-	s := make([]string, len(addresses))
-	for i, a := range addresses {
-		s[i] = a.String()
-	}
-	return strings.Join(s, ",")
 }

@@ -1,5 +1,5 @@
-// Package plan turns a snapshot of Kubernetes objects into what the hosts of one
-// Balancer should run and what its users should be told: snapshot → ipam →
-// translate → render, in one pure step that the controller and `external-lb
-// render` share.
+// Package plan turns Kubernetes objects into what the hosts of one Balancer should
+// carry and what its users should be told: snapshot → assign → translate → encode,
+// in pure steps that the controller and the commands share. Between assign and
+// translate the controller writes down who holds what.
 package plan

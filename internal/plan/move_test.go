@@ -12,7 +12,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
 // move is a cluster of several Balancers, each of which looks at it when it is
@@ -62,21 +63,7 @@ func onPort(port int32) func(*corev1.Service) {
 }
 
 func (m *move) snapshot(name string) *Snapshot {
-	m.t.Helper()
-	pools, rejected, _ := ipam.ParsePools(m.pools)
-	known := map[string]bool{}
-	for _, b := range m.balancers {
-		known[b.Name] = true
-	}
-	s := &Snapshot{
-		Balancer: named(m.balancers, name), Claims: NewClaims(m.balancers, pools, nil),
-		Pools:          slices.DeleteFunc(slices.Clone(pools), func(p *ipam.Pool) bool { return p.Balancer != name }),
-		Rejected:       rejected,
-		KnownBalancers: known,
-		Policies:       m.policies,
-	}
-	s.Add(m.services)
-	return s
+	return NewSnapshot(named(m.balancers, name), Objects{Balancers: m.balancers, Pools: ParsePools(m.pools), Policies: m.policies, Services: m.services})
 }
 
 // looks is one reconcile of a Balancer up to its plan. What is withdrawn is
@@ -90,11 +77,7 @@ func (m *move) looks(name string, confirmed bool) *Plan {
 			write(svc, a.Record(svc))
 		}
 	}
-	planner, err := NewPlanner(s.Balancer.Spec.Engine)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	p, err := planner.Plan(s, a)
+	p, err := NewPlanner(s.Balancer.Spec.Engine).Plan(s, a)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -118,28 +101,20 @@ func (m *move) proves(name string) map[types.UID]string {
 	ready, blocked := p.Ready(func(*Service) bool { return true })
 	for svc := range ready {
 		a := Assign(m.snapshot(name))
-		record := a.Record(svc.Object)
-		record.Carrier = name
-		write(svc.Object, record)
+		r := a.Record(svc.Object)
+		r.Carrier = name
+		write(svc.Object, r)
 	}
 	return blocked
 }
 
-func write(svc *corev1.Service, r Record) {
-	svc.Finalizers = []string{v1alpha1.CleanupFinalizer}
-	if svc.Annotations == nil {
-		svc.Annotations = map[string]string{}
-	}
-	svc.Annotations[v1alpha1.HeldByAnnotation] = strings.Join(r.Holders, ",")
-	svc.Annotations[v1alpha1.CarriedByAnnotation] = r.Carrier
-	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = FormatAddresses(r.Addresses)
-}
+func write(svc *corev1.Service, r record.Record) { *svc = *r.Write(svc) }
 
-// record checks who holds a Service; the carrier has a star.
-func (m *move) record(svc *corev1.Service, want string) {
+// isHeldBy checks who holds a Service; the carrier has a star.
+func (m *move) isHeldBy(svc *corev1.Service, want string) {
 	m.t.Helper()
-	holders := Holders(svc)
-	carrier := Carrier(holders, svc)
+	holders := record.Holders(svc)
+	carrier := record.Carrier(holders, svc)
 	for i, name := range holders {
 		if name == carrier {
 			holders[i] += "*"
@@ -153,11 +128,9 @@ func (m *move) record(svc *corev1.Service, want string) {
 // carries checks on which address a plan has a Service, "" for none.
 func (m *move) carries(p *Plan, svc *corev1.Service, want string) {
 	m.t.Helper()
-	path, _ := Path(svc)
-	file, ok := p.Set.Get(path)
 	var got string
-	if ok {
-		got = file.Listens[0].Address.Addr().String()
+	if listeners := listeners(m.t, p, svc); len(listeners) > 0 {
+		got = listeners[0].Address.String()
 	}
 	if got != want {
 		m.t.Errorf("%s is carried on %q, want %q", svc.Name, got, want)
@@ -169,30 +142,30 @@ func TestMove(t *testing.T) {
 	m := newMove(t, svc)
 	m.carries(m.looks("edge", true), svc, "192.0.2.1")
 	m.carries(m.looks("next", true), svc, "")
-	m.record(svc, "edge*")
+	m.isHeldBy(svc, "edge*")
 
 	// The pool moves. Both have it, on the address that it had.
 	m.pools[0].Spec.Balancer = "next"
 	m.carries(m.looks("next", true), svc, "192.0.2.1")
-	m.record(svc, "edge* next")
+	m.isHeldBy(svc, "edge* next")
 	// The old one goes on, with what changes meanwhile (S18).
 	svc.Spec.Ports[0].Port = 81
 	old := m.looks("edge", true)
 	m.carries(old, svc, "192.0.2.1")
-	if path, _ := Path(svc); !old.Services[0].Staying || old.Services[0].Shape == "" {
-		t.Errorf("%s: %+v", path, old.Services[0])
+	if key, _ := Key(svc); !old.Services[0].Staying || old.Services[0].Shape == "" {
+		t.Errorf("%s: %+v", key, old.Services[0])
 	}
-	m.record(svc, "edge* next")
+	m.isHeldBy(svc, "edge* next")
 
 	// The new one proves it. Only then is it withdrawn from the old one, and the
 	// old one is on record until its hosts confirm.
 	m.proves("next")
-	m.record(svc, "edge next*")
+	m.isHeldBy(svc, "edge next*")
 	m.carries(m.looks("edge", false), svc, "")
 	m.carries(m.looks("next", true), svc, "192.0.2.1")
-	m.record(svc, "edge next*")
+	m.isHeldBy(svc, "edge next*")
 	m.looks("edge", true)
-	m.record(svc, "next*")
+	m.isHeldBy(svc, "next*")
 	if got := svc.Annotations[v1alpha1.HeldAddressesAnnotation]; got != "192.0.2.1" {
 		t.Errorf("addresses on record: %s", got)
 	}
@@ -215,10 +188,10 @@ func TestMoveBack(t *testing.T) {
 			m.pools[0].Spec.Balancer = "edge"
 			m.carries(m.looks("edge", true), svc, "192.0.2.1")
 			m.looks("next", true)
-			m.record(svc, c.then)
+			m.isHeldBy(svc, c.then)
 			m.proves("edge")
 			m.looks("next", true)
-			m.record(svc, "edge*")
+			m.isHeldBy(svc, "edge*")
 		})
 	}
 }
@@ -241,7 +214,7 @@ func TestS33_AddressesOfAMovedPool(t *testing.T) {
 			if got := has(fresh); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("192.0.2.1")}) {
 				t.Errorf("a new Service got %v", got)
 			}
-			m.record(fresh, "next*") // the oldest of its class has no pool
+			m.isHeldBy(fresh, "next*") // the oldest of its class has no pool
 		})
 		// Where Services share, another port is no way to it either.
 		t.Run(name+", one address for all", func(t *testing.T) {
@@ -267,14 +240,14 @@ func TestMoveToAnotherClass(t *testing.T) {
 	p := m.looks("edge", true)
 	m.carries(p, svc, "192.0.2.1")
 	const says = "AddressPool public, which has 192.0.2.1, is now of Balancer next, which does not serve the class external-lb.dev/edge"
-	if words := p.Services[0].ProblemsInWords(); !strings.Contains(words, says) || p.Services[0].Fatal() != nil {
-		t.Errorf("the Service is told %q", words)
+	if told := p.Services[0].ProblemMessages(); !strings.Contains(told, says) || p.Services[0].Fatal() != nil {
+		t.Errorf("the Service is told %q", told)
 	}
 	note := m.looks("next", true).PoolNotes["public"]
-	if note == nil || note.Reason != v1alpha1.ReasonHeldElsewhere || !strings.Contains(note.Message, "(default/web) keep addresses of it on Balancer edge") {
+	if note == nil || note.Reason != v1alpha1.ReasonHeldElsewhere || !strings.Contains(note.Message, "(default/web) keep addresses of this pool on Balancer edge") {
 		t.Errorf("the pool is told %+v", note)
 	}
-	m.record(svc, "edge*")
+	m.isHeldBy(svc, "edge*")
 }
 
 // What keeps a Service where it is although the new Balancer proved it.
@@ -289,17 +262,17 @@ func TestMoveIsKept(t *testing.T) {
 		for _, names := range [][]string{{"edge"}, {"egde"}} { // a slip holds it, too
 			m.pools[0].Spec.KeepOn = names
 			if why := m.proves("next")[svc.UID]; !strings.Contains(why, names[0]) {
-				t.Errorf("kept because of %q", why)
+				t.Errorf("retained because of %q", why)
 			}
 			m.carries(m.looks("edge", true), svc, "192.0.2.1")
-			m.record(svc, "edge* next")
+			m.isHeldBy(svc, "edge* next")
 		}
 		if note := m.looks("next", true).PoolNotes["public"]; note == nil || !strings.Contains(note.Message, "egde") {
 			t.Errorf("the pool is told %+v", note)
 		}
 		m.pools[0].Spec.KeepOn = nil
 		m.proves("next")
-		m.record(svc, "edge next*")
+		m.isHeldBy(svc, "edge next*")
 	})
 	t.Run("by one that shares its address", func(t *testing.T) {
 		web, other := at("web", 80), at("other", 81)
@@ -309,12 +282,12 @@ func TestMoveIsKept(t *testing.T) {
 		m.balancers = append(m.balancers, balancer("other", 5))
 		m.pools[0].Spec.Balancer = "next"
 		if why := m.proves("next")[web.UID]; !strings.Contains(why, "default/other") {
-			t.Errorf("kept because of %q", why)
+			t.Errorf("retained because of %q", why)
 		}
-		m.record(web, "edge* next")
+		m.isHeldBy(web, "edge* next")
 		other.DeletionTimestamp = ptr.To(metav1.Now())
 		m.proves("next")
-		m.record(web, "edge next*")
+		m.isHeldBy(web, "edge next*")
 	})
 	t.Run("by a port that would be lost", func(t *testing.T) {
 		svc := at("dns", 53)
@@ -322,8 +295,8 @@ func TestMoveIsKept(t *testing.T) {
 		m := newMove(t, svc)
 		m.pools[0].Spec.Balancer = "next"
 		m.looks("next", true)
-		if kept := m.looks("next", true).Services[0].Kept; !strings.Contains(kept, "53/SCTP") {
-			t.Errorf("kept because of %q", kept)
+		if why := m.looks("next", true).Services[0].Retained; !strings.Contains(why, "53/SCTP") {
+			t.Errorf("retained because of %q", why)
 		}
 	})
 }
@@ -358,8 +331,8 @@ func TestMoveOfAnExposedServiceIsKept(t *testing.T) {
 			m.balancers[0].DeletionTimestamp = ptr.To(metav1.Now()) // it waits for what moves
 			m.policies, m.pools[0].Spec.Balancer = c.policies, "next"
 			m.looks("next", true)
-			if kept := m.looks("next", true).Services[0].Kept; (kept == "") != (c.want == "") || !strings.Contains(kept, c.want) {
-				t.Errorf("kept because of %q", kept)
+			if why := m.looks("next", true).Services[0].Retained; (why == "") != (c.want == "") || !strings.Contains(why, c.want) {
+				t.Errorf("retained because of %q", why)
 			}
 			m.proves("next")
 			m.carries(m.looks("edge", false), svc, map[bool]string{true: "192.0.2.1"}[c.want != ""])
@@ -379,13 +352,13 @@ func TestMoveOfTwoFamilies(t *testing.T) {
 	m.looks("next", true)
 	p := m.looks("edge", true)
 	m.carries(p, svc, "192.0.2.1")
-	if words := p.Services[0].ProblemsInWords(); !strings.Contains(words, "move their pool, too") {
-		t.Errorf("told %q", words)
+	if told := p.Services[0].ProblemMessages(); !strings.Contains(told, "move their pool, too") {
+		t.Errorf("told %q", told)
 	}
-	m.record(svc, "edge*")
+	m.isHeldBy(svc, "edge*")
 	m.pools[1].Spec.Balancer = "next"
 	m.proves("next")
-	m.record(svc, "edge next*")
+	m.isHeldBy(svc, "edge next*")
 	m.carries(m.looks("next", true), svc, "192.0.2.1")
 }
 
@@ -398,7 +371,7 @@ func TestMoveOfWhatWasNeverPublished(t *testing.T) {
 	m.carries(m.looks("edge", true), svc, "192.0.2.1")
 	m.proves("next")
 	m.carries(m.looks("next", true), svc, "192.0.2.1")
-	m.record(svc, "edge next*")
+	m.isHeldBy(svc, "edge next*")
 }
 
 // An exposed NodePort Service names its Balancer: it comes when it names the
@@ -412,13 +385,13 @@ func TestMoveOfAnExposedService(t *testing.T) {
 	m := newMove(t, svc)
 	m.pools[0].Spec.Balancer = "next"
 	m.looks("next", true)
-	if words := m.looks("edge", true).Services[0].ProblemsInWords(); !strings.Contains(words, v1alpha1.BalancerAnnotation) {
-		t.Errorf("told %q", words)
+	if told := m.looks("edge", true).Services[0].ProblemMessages(); !strings.Contains(told, v1alpha1.BalancerAnnotation) {
+		t.Errorf("told %q", told)
 	}
-	m.record(svc, "edge*")
+	m.isHeldBy(svc, "edge*")
 	svc.Annotations[v1alpha1.BalancerAnnotation] = "next"
 	m.proves("next")
-	m.record(svc, "edge next*")
+	m.isHeldBy(svc, "edge next*")
 	m.carries(m.looks("next", true), svc, "192.0.2.1")
 }
 
@@ -430,12 +403,12 @@ func TestS03_DeletedOnItsWay(t *testing.T) {
 	m.looks("next", true)
 	svc.DeletionTimestamp = ptr.To(metav1.Now())
 	m.carries(m.looks("edge", true), svc, "")
-	m.record(svc, "next*")
-	if !Held(svc) {
+	m.isHeldBy(svc, "next*")
+	if !record.Held(svc) {
 		t.Fatal("the finalizer went before the other Balancer confirmed")
 	}
 	m.looks("next", true)
-	if Held(svc) {
+	if record.Held(svc) {
 		t.Error("the finalizer stays")
 	}
 }
@@ -449,7 +422,7 @@ func TestMoveFromABalancerThatIsDeleted(t *testing.T) {
 	m.carries(m.looks("edge", true), svc, "192.0.2.1")
 	m.proves("next")
 	m.carries(m.looks("edge", true), svc, "")
-	m.record(svc, "next*")
+	m.isHeldBy(svc, "next*")
 }
 
 // Where hosts bring the addresses themselves, an address comes to the new ones
@@ -459,7 +432,7 @@ func TestMoveWithVRRP(t *testing.T) {
 	m := newMove(t, svc)
 	withVRRP(m.balancers[0])
 	withVRRP(m.balancers[1])
-	address := AddressPath(netip.MustParseAddr("192.0.2.1"))
+	address := lb.AddressKey(netip.MustParseAddr("192.0.2.1"))
 	onlyOn := func(name string) {
 		t.Helper()
 		for _, b := range []string{"edge", "next"} {

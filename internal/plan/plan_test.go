@@ -14,7 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 func balancer(name string, age int, change ...func(*v1alpha1.Balancer)) *v1alpha1.Balancer {
@@ -79,56 +79,61 @@ func TestS01_WhoServesWhat(t *testing.T) {
 	}
 }
 
-// snapshot of one Balancer, edge, with one pool and one node.
+// snapshot of one Balancer, edge, with one pool and one node; there is another, other.
 func snapshot(t *testing.T, services ...*corev1.Service) *Snapshot {
 	t.Helper()
 	edge := balancer("edge", 1)
-	pools, _, problems := ipam.ParsePools([]v1alpha1.AddressPool{{
+	edge.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: "lb2"}}
+	pools := ParsePools([]v1alpha1.AddressPool{{
 		ObjectMeta: metav1.ObjectMeta{Name: "pool"},
 		Spec:       v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{"192.0.2.0/29"}},
 	}})
-	if len(problems) > 0 {
-		t.Fatal(problems)
+	if len(pools.Problems) > 0 {
+		t.Fatal(pools.Problems)
 	}
-	return &Snapshot{
-		Balancer: edge, Claims: NewClaims([]*v1alpha1.Balancer{edge}, pools, nil), Pools: pools, Services: services,
-		KnownBalancers: map[string]bool{"edge": true, "other": true},
+	return NewSnapshot(edge, Objects{
+		Balancers: []*v1alpha1.Balancer{edge, balancer("other", 9)}, Pools: pools, Services: services,
 		Nodes: []*corev1.Node{{
 			ObjectMeta: metav1.ObjectMeta{Name: "n1"},
 			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}},
 		}},
-	}
+	})
 }
 
-// planned is what nginx should run.
+// planned is what a Planner makes that has seen nothing.
 func planned(t *testing.T, s *Snapshot) *Plan {
 	t.Helper()
-	planner, err := NewPlanner(v1alpha1.EngineNginx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := planner.Plan(s, Assign(s))
+	p, err := NewPlanner(v1alpha1.EngineNginx).Plan(s, Assign(s))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
+// listeners of a Service in a plan, none if it is not in it.
+func listeners(t *testing.T, p *Plan, svc *corev1.Service) (out []lb.Listener) {
+	t.Helper()
+	key, _ := Key(svc)
+	item, ok := p.Set.Get(key)
+	if !ok {
+		return nil
+	}
+	part, err := lb.Decode(item)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range part.(*lb.Service).Frontends {
+		out = append(out, f.Listener)
+	}
+	return out
+}
+
 func TestS03_NothingIsProgrammedBeforeItIsOnRecord(t *testing.T) {
 	fresh, recorded := service("fresh"), service("recorded", held("edge", "192.0.2.5"))
 	s := snapshot(t, fresh, recorded)
-	planner, err := NewPlanner(v1alpha1.EngineNginx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := Assign(s)
-	p, err := planner.Plan(s, a)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, a := planned(t, s), Assign(s)
 	for _, svc := range []*corev1.Service{fresh, recorded} {
-		path, _ := Path(svc)
-		_, programmed := p.Set.Get(path)
+		programmed := listeners(t, p, svc) != nil
 		if want := svc == recorded; programmed != want {
 			t.Errorf("%s is programmed: %t, want %t", svc.Name, programmed, want)
 		}
@@ -194,5 +199,68 @@ func TestShapeIgnoresNodes(t *testing.T) {
 	other := plan(service("web", held("edge", "192.0.2.1"), func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), 0)
 	if one.Shape == "" || one.Shape != more.Shape || one.Shape == other.Shape {
 		t.Errorf("shapes %x, with more nodes %x, with another port %x", one.Shape, more.Shape, other.Shape)
+	}
+}
+
+// A node that comes or goes is one item, and touches no Service that does not name it.
+func TestANodeIsOneItem(t *testing.T) {
+	s := snapshot(t, service("web", held("edge", "192.0.2.1")), service("other", held("edge", "192.0.2.2")))
+	planner := NewPlanner(v1alpha1.EngineNginx)
+	plan := func() *Plan {
+		t.Helper()
+		p, err := planner.Plan(s, Assign(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	before := plan()
+	if again := plan(); again.Set != before.Set || again.Sets["lb1"] != before.Sets["lb1"] {
+		t.Error("what says the same is made anew")
+	}
+	n := s.Nodes[0].DeepCopy()
+	n.Name, n.Status.Addresses[0].Address = "n2", "10.0.0.2"
+	s.Nodes = append(s.Nodes, n)
+	change := lb.Diff(before.Set.Manifest(), plan().Set)
+	if len(change.Put) != 1 || change.Put[0].Key != lb.NodeKey("n2") || len(change.Delete) > 0 {
+		t.Errorf("put %d items, delete %v", len(change.Put), change.Delete)
+	}
+}
+
+// With VRRP each host has its own item, and all have the addresses.
+func TestEachHostHasItsSet(t *testing.T) {
+	s := snapshot(t, service("web", held("edge", "192.0.2.1")))
+	if p := planned(t, s); p.Sets["lb1"] != p.Set || p.Sets["lb2"] != p.Set || len(p.Services[0].Addressed) > 0 {
+		t.Errorf("without VRRP: %v", p.Sets)
+	}
+	hosts := s.Balancer.Spec.Hosts
+	withVRRP(s.Balancer)
+	s.Balancer.Spec.Hosts = hosts
+	p := planned(t, s)
+	one, _ := p.Sets["lb1"].Sum(lb.VRRPKey)
+	two, ok := p.Sets["lb2"].Sum(lb.VRRPKey)
+	if !ok || one == two || p.Sets["lb1"].Len() != p.Set.Len()+1 {
+		t.Errorf("hosts have %d and %d items, all of them %d", p.Sets["lb1"].Len(), p.Sets["lb2"].Len(), p.Set.Len())
+	}
+	address := lb.AddressKey(netip.MustParseAddr("192.0.2.1"))
+	if _, ok := p.Set.Get(address); !ok || !slices.Equal(p.Services[0].Addressed, []lb.Key{address}) {
+		t.Errorf("the address is in the Set: %t; the Service needs %v", ok, p.Services[0].Addressed)
+	}
+}
+
+// A manifest that no API server has checked takes nothing of its neighbour's.
+func TestPortsOutOfRangeTakeNothing(t *testing.T) {
+	bad := service("bad", held("edge", "192.0.2.1"), func(s *corev1.Service) { s.Spec.Ports[0].Port = 65616 }) // 80 in 16 bits
+	bad.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
+	good := service("good", held("edge", "192.0.2.1"))
+	good.CreationTimestamp = metav1.NewTime(time.Unix(2, 0))
+	fresh := service("fresh", func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 95616 })
+	m := newMove(t, bad, good, fresh)
+	p := m.looks("edge", true)
+	m.carries(p, good, "192.0.2.1")
+	for _, view := range p.Services {
+		if wrong := view.Object != good; wrong != (view.Fatal() != nil) || wrong && (len(view.Problems) != 1 || view.Problems[0].Reason != v1alpha1.ReasonInvalidSpec) {
+			t.Errorf("%s: %+v", view.Object.Name, view.Problems)
+		}
 	}
 }

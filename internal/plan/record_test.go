@@ -10,7 +10,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
 func exposedAt(address string) func(*corev1.Service) {
@@ -31,8 +32,8 @@ func (m *move) isBroughtBy(want string, forged *corev1.Service) {
 	}
 	for range 3 {
 		for _, name := range []string{"edge", "internal"} {
-			if _, has := m.looks(name, false).Set.Get(AddressPath(netip.MustParseAddr("192.0.2.1"))); has != (name == want) {
-				m.t.Errorf("%s brings 192.0.2.1: %t; the forged Service is held by %v on %v", name, has, Holders(forged), HeldAddresses(forged))
+			if _, has := m.looks(name, false).Set.Get(lb.AddressKey(netip.MustParseAddr("192.0.2.1"))); has != (name == want) {
+				m.t.Errorf("%s brings 192.0.2.1: %t; the forged Service is held by %v on %v", name, has, record.Holders(forged), record.Addresses(forged))
 			}
 		}
 	}
@@ -80,7 +81,7 @@ func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 				m.carries(m.looks("edge", true), exposed, "192.0.2.2")
 				m.looks("next", true)
 			}
-			m.record(exposed, "edge*")
+			m.isHeldBy(exposed, "edge*")
 			if got := has(fresh); len(got) > 0 && m.snapshot("edge").Claims.poolOf(got[0]) == nil {
 				t.Errorf("a new Service got %v", got)
 			}
@@ -118,20 +119,16 @@ func TestForgedRecordTakesNoAddressOfAnotherBalancer(t *testing.T) {
 // The API server, or somebody's webhook, takes no record of a new address: until it
 // does, the Service stays on the address that it has.
 func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
-	wish := service("wish", held("edge", "192.0.2.1"), published("192.0.2.1"))
-	wish.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.5"
+	requesting := service("requesting", held("edge", "192.0.2.1"), published("192.0.2.1"))
+	requesting.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.5"
 	dual := service("dual", held("edge", "192.0.2.2"), published("192.0.2.2"))
 	dual.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-	s := snapshot(t, wish, dual)
-	pools, _, problems := ipam.ParsePools([]v1alpha1.AddressPool{pool("pool", "edge", "192.0.2.0/29", "2001:db8::/120")})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	s.Pools, s.Claims = pools, NewClaims([]*v1alpha1.Balancer{s.Balancer}, pools, nil)
-	p := planned(t, s)
+	m := newMove(t, requesting, dual)
+	m.pools[0].Spec.Addresses = []v1alpha1.AddressRange{"192.0.2.0/29", "2001:db8::/120"}
+	p := planned(t, m.snapshot("edge"))
 	for _, view := range p.Services {
-		want := Published(view.Object)
-		if _, on := p.Set.Get(view.Path); !on || !slices.Equal(view.Addresses, want) {
+		want := record.Published(view.Object)
+		if _, on := p.Set.Get(view.Key); !on || !slices.Equal(view.Addresses, want) {
 			t.Errorf("%s is on the hosts: %t, on %v; want %v", view.Object.Name, on, view.Addresses, want)
 		}
 	}

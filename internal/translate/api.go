@@ -30,6 +30,9 @@ type Input struct {
 	Policies []*v1alpha1.UpstreamPolicy
 	// Certificates that Policies name.
 	Certificates Certificates
+	// Elsewhere are addresses that another Balancer's hosts may still have: the hosts
+	// listen there, and do not bring them yet.
+	Elsewhere map[netip.Addr]bool
 }
 
 // Problem is something that a user should know.
@@ -53,15 +56,15 @@ type ServiceResult struct {
 	// PortErrors are v1alpha1.PortError* of ports that are not carried.
 	PortErrors map[PortKey]string
 	Problems   []Problem // the fatal one first
-	Backends   int       // nodes that carry it
 }
 
 // Output is what the hosts should carry and what users should know. It shares
 // memory with later Outputs of its Translator: it is only read.
 type Output struct {
-	Config   *lb.Config
+	Config *lb.Config // without VRRP
+	// VRRP by host; nil: the hosts do not agree on addresses.
+	VRRP     map[string]*lb.VRRP
 	Services map[types.UID]*ServiceResult
-	Nodes    []string // that may be backends, sorted
 	// NodesProblem is set where no node may be a backend.
 	NodesProblem *Problem
 	// Unsupported are the settings of the Balancer's defaults that its engine

@@ -259,25 +259,42 @@ func (b *inputBuilder) Only(t *testing.T) translated {
 	return one
 }
 
-// lines prints the Frontends with their Backends.
+// lines prints the Frontends with their nodes, and the nodePort where it is asked.
 func (s translated) lines() []string {
 	var out []string
 	if s.Service == nil {
 		return nil
 	}
 	for _, f := range s.Frontends {
-		line := f.Listener.String() + " ->"
-		for _, b := range f.Backends {
-			if line += " " + b.Address.String(); b.Weight != 1 {
-				line += fmt.Sprintf("*%d", b.Weight)
+		targets := s.Family(f.Listener.Address.Is4()).Targets
+		line := fmt.Sprintf("%s -> %d on", f.Listener, f.NodePort)
+		switch {
+		case targets.All && targets.Limit > 0:
+			line += fmt.Sprintf(" %d of all", targets.Limit)
+		case targets.All:
+			line += " all"
+		case len(targets.Nodes) == 0:
+			line += " none"
+		}
+		for _, n := range targets.Nodes {
+			if line += " " + n.Node; n.Weight != 1 {
+				line += fmt.Sprintf("*%d", n.Weight)
 			}
-			if b.Draining {
+			if n.Draining {
 				line += " (draining)"
 			}
 		}
 		out = append(out, line)
 	}
 	return out
+}
+
+// names of the nodes that may be backends.
+func names(out Output) (names []string) {
+	for _, n := range out.Config.Nodes {
+		names = append(names, n.Name)
+	}
+	return names
 }
 
 func (s translated) want(t *testing.T, lines ...string) {

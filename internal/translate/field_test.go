@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -35,7 +37,6 @@ var examples = map[string][3]string{
 	"maxConnectionsPerNode":   {`7`, `0`, `9`},
 	"maxConnectionsPerClient": {`7`, `0`, `9`},
 	"retries":                 {`7`, `0`, `9`},
-	"drain":                   {`"3s"`, `"4s"`, `"5s"`},
 }
 
 // setting is a field alone, from JSON.
@@ -81,7 +82,7 @@ func TestPrecedenceOfEveryField(t *testing.T) {
 					in.Spec(func(b *v1alpha1.BalancerSpec) { b.Defaults = s })
 				}
 			}
-			want := builtIn(lb.HAProxy, lb.TCP)
+			want := builtIn(engines.Named("haproxy"), lb.TCP)
 			if strongest >= 0 {
 				s := setting(t, f.name, values[strongest])
 				apply(t, &want, &s)
@@ -98,7 +99,7 @@ func apply(t *testing.T, into *lb.Settings, s *v1alpha1.UpstreamSettings) {
 	t.Helper()
 	for _, f := range fields { // what an HTTP check asks for also says that it is one
 		value := f.get(s)
-		if value == "" || lb.HAProxy.Unsupported(f.capability(value), lb.TCP) != "" {
+		if value == "" || engines.Named("haproxy").Unsupported(f.capability(value), lb.TCP) != "" {
 			continue
 		}
 		if err := f.set(into, value); err != nil {
@@ -114,9 +115,9 @@ func TestNothingIsSupported(t *testing.T) {
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
 	}
-	for _, engine := range lb.Engines {
-		if got := unsupported(engine, &s, []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}); len(got) > 0 {
-			t.Errorf("%s: %q", engine, got)
+	for _, e := range engines.Table.Engines {
+		if got := unsupported(e, &s, []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}); len(got) > 0 {
+			t.Errorf("%s: %q", e, got)
 		}
 	}
 }
@@ -162,7 +163,7 @@ func TestEveryFieldOfTheKindIsRead(t *testing.T) {
 }
 
 // example is a setting that the table has a line for.
-func example(t *testing.T, field lb.Field) v1alpha1.UpstreamSettings {
+func example(t *testing.T, field engine.Field) v1alpha1.UpstreamSettings {
 	t.Helper()
 	name, value, byValue := strings.Cut(string(field), "=")
 	if byValue {
@@ -178,27 +179,27 @@ func example(t *testing.T, field lb.Field) v1alpha1.UpstreamSettings {
 // What the table says of an engine, a field and a protocol is what the status of a
 // policy says, and of the defaults that of the Balancer.
 func TestStatusesFollowTheTable(t *testing.T) {
-	for _, engine := range lb.Engines {
-		for _, c := range lb.Capabilities {
-			if c.Field == tlsField {
+	for _, e := range engines.Table.Engines {
+		for _, c := range engine.Fields {
+			if c == tlsField {
 				continue // no field of the settings: TestCertificateStatus holds its status
 			}
-			s := example(t, c.Field)
+			s := example(t, c)
 			for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
 				service := MakeService("web").PortOf(corev1.Protocol(protocol), 80, 30080)
 				p := MakePolicy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
-				carrier := func(*corev1.Service) (Carrier, bool) { return Carrier{"edge", engine}, true }
+				carrier := func(*corev1.Service) (Carrier, bool) { return Carrier{"edge", e}, true }
 				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{service.Obj()}, carrier, nil, time.Time{})["p"][0]
 				condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionUnsupported)
-				want := engine.Unsupported(c.Field, protocol)
-				said := string(c.Field) + ": " + want // without a reason: the beginning of one
+				want := e.Unsupported(c, protocol)
+				said := string(c) + ": " + want // without a reason: the beginning of one
 				if told := strings.Contains(condition.Message, said); told != (want != "") {
-					t.Errorf("%s over %s on %s: %+v, want %q", c.Field, protocol, engine, condition, want)
+					t.Errorf("%s over %s on %s: %+v, want %q", c, protocol, e, condition, want)
 				}
-				in := MakeInput(service.On("192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(engine), s })
+				in := MakeInput(service.On("192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(e.Name), s })
 				defaults := strings.Join(New().Translate(in.Input).Unsupported, "; ")
-				if told := strings.Contains(defaults, said); told != (want != "") && engine.Carries(protocol) {
-					t.Errorf("%s over %s in the defaults on %s: %q, want %q", c.Field, protocol, engine, defaults, want)
+				if told := strings.Contains(defaults, said); told != (want != "") && e.Carries(protocol) {
+					t.Errorf("%s over %s in the defaults on %s: %q, want %q", c, protocol, e, defaults, want)
 				}
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-func TestWhatIsKept(t *testing.T) {
+func TestWhatIsRemembered(t *testing.T) {
 	service := func(version string, change func(*corev1.Service)) func(*Input) {
 		return func(in *Input) {
 			svc := in.Services[0].Object.DeepCopy()
@@ -54,15 +54,15 @@ func TestWhatIsKept(t *testing.T) {
 		"a listener that is taken": {func(in *Input) {
 			in.Services[0].Withheld = []lb.Listener{{Address: in.Services[0].Addresses[0], Port: 80, Protocol: lb.TCP}}
 		}, false, false},
-		"a ready endpoint":        {slice("2", "n1"), false, false},
-		"one more on a node":      {slice("2", "n1", "n1", "n2", "n4"), false, false},
-		"one on another node":     {slice("2", "n1", "n2", "n4", "n4"), true, false},
-		"an old slice, no memory": {slice("", "n1"), false, false},
-		"slices in another order": {func(in *Input) { in.Slices = reversed(in.Slices) }, true, true},
-		"nodes per Service":       {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Spec.Nodes.MaxPerService = 1 }, false, false},
-		"a policy's status":       {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
-		"a policy's spec":         {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
-		"the Balancer's hosts":    {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
+		"a ready endpoint":                   {slice("2", "n1"), false, false},
+		"one more on a node":                 {slice("2", "n1", "n1", "n2", "n4"), false, false},
+		"one on a node that is none of ours": {slice("2", "n1", "n2", "n4", "n4"), true, false},
+		"an old slice, no memory":            {slice("", "n1"), false, false},
+		"slices in another order":            {func(in *Input) { in.Slices = reversed(in.Slices) }, true, true},
+		"nodes per Service":                  {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Spec.Nodes.MaxPerService = 1 }, false, false},
+		"a policy's status":                  {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
+		"a policy's spec":                    {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
+		"the Balancer's hosts":               {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
 		"the Balancer's defaults": {func(in *Input) {
 			in.Balancer = in.Balancer.DeepCopy()
 			in.Balancer.Spec.Defaults.MaxConnections = new(int32(1))
@@ -72,14 +72,14 @@ func TestWhatIsKept(t *testing.T) {
 		"a node that is not ready":    {func(in *Input) { in.Nodes[0] = MakeNode("n1").IP("10.0.0.1", "fd00::1").NotReady().Obj() }, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			kept := New()
+			remembers := New()
 			in := MakeInput(MakeService("web").Local().Port(80).On("192.0.2.1")).
 				Slices("web", MakeSlice("a", "IPv4").Ready("n1", "n2", "n4"), MakeSlice("b", "IPv4")).
 				Policies(MakePolicy("p").For("web").Retries(1)).Input
-			before := kept.Translate(in)
+			before := remembers.Translate(in)
 			in.Services, in.Nodes = slices.Clone(in.Services), slices.Clone(in.Nodes)
 			tc.change(&in)
-			after := kept.Translate(in)
+			after := remembers.Translate(in)
 			if same := slices.Equal(before.Config.Services, after.Config.Services); same != tc.same {
 				t.Errorf("the same Service: %v, want %v", same, tc.same)
 			}
@@ -111,13 +111,13 @@ func TestObjectsWithoutVersionsAreReadAgain(t *testing.T) {
 				Slices("web", MakeSlice("a", "IPv4").Ready("n1")).
 				Policies(MakePolicy("p").For("web").Retries(1)).Input
 			without(&in)
-			kept := New()
-			kept.Translate(in)
+			remembers := New()
+			remembers.Translate(in)
 			in.Services[0].Object.Spec.Ports[0].NodePort++
 			in.Slices[nameOf(&in)][0].Endpoints[0].NodeName = new("n2")
 			in.Policies[0].Spec.Retries = new(int32(5))
-			if diff := cmp.Diff(New().Translate(in), kept.Translate(in), compare); diff != "" {
-				t.Errorf("(-new +kept):\n%s", diff)
+			if diff := cmp.Diff(New().Translate(in), remembers.Translate(in), compare); diff != "" {
+				t.Errorf("(-new +remembers):\n%s", diff)
 			}
 		})
 	}
@@ -127,11 +127,11 @@ func nameOf(in *Input) types.NamespacedName {
 	return types.NamespacedName{Namespace: "default", Name: in.Services[0].Object.Name}
 }
 
-// The words about nodes are part of what is kept.
+// Why there are no nodes is part of what is remembered.
 func TestWhyThereAreNoNodesIsNotRemembered(t *testing.T) {
-	kept, in := New(), MakeInput(web()).Nodes()
-	kept.Translate(in.Input)
-	out := kept.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1").Label(exclude, "")).Input)
+	remembers, in := New(), MakeInput(web()).Nodes()
+	remembers.Translate(in.Input)
+	out := remembers.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1").Label(exclude, "")).Input)
 	if got := out.Services["web-uid"].Problems[0].Message; got != out.NodesProblem.Message {
 		t.Errorf("told %q, and the Balancer %q", got, out.NodesProblem.Message)
 	}
@@ -174,12 +174,12 @@ func BenchmarkTranslate(b *testing.B) {
 			{"oneNode", func(i int) { in.Nodes[0] = MakeNode("node-0").IP(fmt.Sprintf("10.1.0.%d", i%250+1)).Obj() }},
 		} {
 			b.Run(fmt.Sprintf("%dx%d/%s", size[0], size[1], bench.name), func(b *testing.B) {
-				kept := New()
-				kept.Translate(in)
+				remembers := New()
+				remembers.Translate(in)
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
 					bench.change(i)
-					kept.Translate(in)
+					remembers.Translate(in)
 				}
 			})
 		}

@@ -7,13 +7,13 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // toBeDeleted is the cluster autoscaler's taint on a node that it removes.
@@ -21,26 +21,17 @@ const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
 // nodes are those that may be backends.
 type nodes struct {
-	names  []string // sorted
-	v4, v6 []node   // by family, sorted by address and name
+	all        []lb.Node // sorted by name, each once
+	ipv4, ipv6 bool      // some have an address of the family
 	// none says why there are none, nil if there are some.
 	none *Problem
 }
 
-// node is one that may be a backend, by its address of one family.
-type node struct {
-	name    string
-	address netip.Addr
-	// For one Service:
-	weight   uint16
-	draining bool
-}
-
-func (ns *nodes) of(ipv4 bool) []node {
+func (ns *nodes) of(ipv4 bool) bool {
 	if ipv4 {
-		return ns.v4
+		return ns.ipv4
 	}
-	return ns.v6
+	return ns.ipv6
 }
 
 // eligible finds the nodes that may be backends.
@@ -58,7 +49,7 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 	out := &nodes{}
 	labelled, addressless := 0, 0
 	for _, n := range all {
-		if n.DeletionTimestamp != nil || !safeName(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
+		if n.DeletionTimestamp != nil || !lb.SafeNode(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
 			continue
 		}
 		if excluded(n) && !b.Spec.Nodes.IgnoreExcludeLabel {
@@ -66,29 +57,21 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 			continue
 		}
 		v4, v6 := addresses(n)
-		if v4.IsValid() {
-			out.v4 = append(out.v4, node{name: n.Name, address: v4})
-		}
-		if v6.IsValid() {
-			out.v6 = append(out.v6, node{name: n.Name, address: v6})
-		}
 		if !v4.IsValid() && !v6.IsValid() {
 			addressless++
 			continue
 		}
-		out.names = append(out.names, n.Name)
+		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6})
+		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
 	}
-	slices.Sort(out.names)
-	slices.SortFunc(out.v4, compareNodes)
-	slices.SortFunc(out.v6, compareNodes)
-	if len(out.names) == 0 {
+	slices.SortFunc(out.all, func(a, b lb.Node) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.IPv4.Compare(b.IPv4), a.IPv6.Compare(b.IPv6))
+	})
+	out.all = slices.CompactFunc(out.all, func(a, b lb.Node) bool { return a.Name == b.Name }) // in files
+	if len(out.all) == 0 {
 		out.none = &Problem{Reason: v1alpha1.ReasonNoEligibleNodes, Message: whyNone(b.Name, labelled, addressless)}
 	}
 	return out
-}
-
-func compareNodes(a, b node) int {
-	return cmp.Or(a.address.Compare(b.address), cmp.Compare(a.name, b.name))
 }
 
 func whyNone(balancer string, labelled, addressless int) string {
@@ -101,14 +84,6 @@ func whyNone(balancer string, labelled, addressless int) string {
 	default:
 		return "no node of the cluster may be a backend: see spec.nodes of Balancer " + balancer
 	}
-}
-
-// safeName reports whether a node's name is in the alphabet of the model. The
-// API server guarantees it; manifests read from files need it.
-func safeName(name string) bool {
-	return name != "" && len(name) <= 253 && !strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-'
-	})
 }
 
 func tainted(n *corev1.Node) bool {

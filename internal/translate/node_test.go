@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -41,7 +42,7 @@ func TestS23_EligibleNodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := New().Translate(MakeInput().Nodes(tc.node.IP("10.0.0.1")).Input)
-			if got := len(out.Nodes) == 1; got != tc.want {
+			if got := len(out.Config.Nodes) == 1; got != tc.want {
 				t.Errorf("eligible: %v, want %v", got, tc.want)
 			}
 			if (out.NodesProblem == nil) != tc.want {
@@ -62,8 +63,8 @@ func TestS23_NodeSelector(t *testing.T) {
 			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "gpu", Operator: metav1.LabelSelectorOpDoesNotExist}},
 		}
 	})
-	if out := New().Translate(in.Input); !slices.Equal(out.Nodes, []string{"a"}) {
-		t.Errorf("nodes %v, want a", out.Nodes)
+	if out := New().Translate(in.Input); !slices.Equal(names(out), []string{"a"}) {
+		t.Errorf("nodes %v, want a", names(out))
 	}
 	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.Selector.MatchExpressions[0].Operator = "Near" })
 	out := New().Translate(in.Input)
@@ -124,16 +125,30 @@ func TestS25_BackendAddresses(t *testing.T) {
 	}
 }
 
+// The table follows, and no Service has to.
 func TestS25_AddressesAreFollowed(t *testing.T) {
-	kept, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("n1").IP("10.0.0.1"))
-	kept.Translate(in.Input)
-	in.Nodes(MakeNode("n1").IP("10.0.0.7"))
-	translated{Service: kept.Translate(in.Input).Config.Services[0]}.want(t, "192.0.2.1:80/TCP -> 10.0.0.7:30080")
+	remembers, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("n1").IP("10.0.0.1"))
+	before := remembers.Translate(in.Input).Config
+	after := remembers.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.7")).Input).Config
+	if got := after.Nodes[0].IPv4.String(); got != "10.0.0.7" || before.Services[0] != after.Services[0] {
+		t.Errorf("n1 has %s, the same Service: %t", got, before.Services[0] == after.Services[0])
+	}
 }
 
-func TestTwoNodesWithOneAddressAreOneBackend(t *testing.T) {
+// They stay two in the table; the host makes one backend of them.
+func TestTwoNodesWithOneAddressAreInTheTable(t *testing.T) {
 	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("new").IP("10.0.0.1"), MakeNode("ghost").IP("10.0.0.1"))
-	in.Only(t).want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+	if got := names(New().Translate(in.Input)); !slices.Equal(got, []string{"ghost", "new"}) {
+		t.Errorf("nodes %v", got)
+	}
+}
+
+// Files may name a node twice; a table does not.
+func TestANodeIsInTheTableOnce(t *testing.T) {
+	in := MakeInput(web()).Nodes(MakeNode("n").IP("10.0.0.2"), MakeNode("n").IP("10.0.0.1"))
+	if got := New().Translate(in.Input).Config.Nodes; len(got) != 1 || got[0].IPv4.String() != "10.0.0.1" {
+		t.Errorf("nodes %v", got)
+	}
 }
 
 func TestS26_EveryNodeIsExcludedByLabel(t *testing.T) {
@@ -144,31 +159,31 @@ func TestS26_EveryNodeIsExcludedByLabel(t *testing.T) {
 		t.Errorf("problem: %+v", p)
 	}
 	got := translated{out.Config.Services[0], out.Services["web-uid"]}
-	got.want(t, "192.0.2.1:80/TCP ->")
+	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
 	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.IgnoreExcludeLabel = true })
 	got = in.Only(t)
-	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t)
 }
 
 func TestS27_TheListenerStaysWithoutNodes(t *testing.T) {
-	kept, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes()
-	out := kept.Translate(in.Input)
+	remembers, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes()
+	out := remembers.Translate(in.Input)
 	got := translated{out.Config.Services[0], out.Services["web-uid"]}
-	got.want(t, "192.0.2.1:80/TCP ->")
+	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
-	out = kept.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1")).Input)
+	out = remembers.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1")).Input)
 	got = translated{out.Config.Services[0], out.Services["web-uid"]}
-	got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080")
+	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t)
 }
 
 func TestS27_NoNodeOfOneFamily(t *testing.T) {
 	got := MakeInput(MakeService("web").Port(80).Port(443).On("192.0.2.1", "2001:db8::1")).Nodes(MakeNode("n1").IP("10.0.0.1")).Only(t)
 	got.want(t,
-		"192.0.2.1:80/TCP -> 10.0.0.1:30080", "192.0.2.1:443/TCP -> 10.0.0.1:30443",
-		"[2001:db8::1]:80/TCP ->", "[2001:db8::1]:443/TCP ->")
+		"192.0.2.1:80/TCP -> 30080 on all", "192.0.2.1:443/TCP -> 30443 on all",
+		"[2001:db8::1]:80/TCP -> 30080 on all", "[2001:db8::1]:443/TCP -> 30443 on all")
 	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
 	if m := got.Problems[0].Message; !strings.Contains(m, "2001:db8::1") || !strings.Contains(m, "IPv6") {
 		t.Errorf("message: %s", m)
@@ -191,12 +206,13 @@ func manyNodes(count int) []*nodeBuilder {
 	return nodes
 }
 
+// nodesOf are the nodes that Local Services name.
 func nodesOf(t *testing.T, in *inputBuilder) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
 	for _, s := range New().Translate(in.Input).Config.Services {
-		for _, b := range s.Frontends[0].Backends {
-			out[s.ID.Name] = append(out[s.ID.Name], b.Node)
+		for _, n := range s.IPv4.Targets.Nodes {
+			out[s.ID.Name] = append(out[s.ID.Name], n.Node)
 		}
 	}
 	return out
@@ -206,9 +222,16 @@ func TestMaxPerServiceMovesLittle(t *testing.T) {
 	const services, count, k = 200, 20, 3
 	var list []Service
 	for i := range services {
-		list = append(list, MakeService(fmt.Sprintf("s%03d", i)).Port(80).On(fmt.Sprintf("192.0.2.%d", i)))
+		list = append(list, MakeService(fmt.Sprintf("s%03d", i)).Port(80).Local().On(fmt.Sprintf("192.0.2.%d", i)))
 	}
 	in := MakeInput(list...).Nodes(manyNodes(count)...).Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = k })
+	for i := range services {
+		slice := MakeSlice("a", discoveryv1.AddressTypeIPv4)
+		for n := range count {
+			slice.Ready(fmt.Sprintf("n%02d", n))
+		}
+		in.Slices(fmt.Sprintf("s%03d", i), slice)
+	}
 	before := nodesOf(t, in)
 	load := map[string]int{}
 	for name, nodes := range before {
@@ -241,14 +264,11 @@ func TestMaxPerServiceMovesLittle(t *testing.T) {
 	}
 }
 
-func TestMaxPerServiceOfBothFamiliesIsTheSame(t *testing.T) {
+// The host chooses of the nodes of a Service that names none.
+func TestMaxPerServiceOfAllNodesIsARule(t *testing.T) {
 	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1", "2001:db8::1")).Nodes(manyNodes(20)...)
-	got := in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = 3 }).Only(t)
-	if got.Backends != 3 {
-		t.Errorf("%d nodes carry it, want 3", got.Backends)
-	}
-	negative := in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = -1 }).Only(t) // from a file
-	if negative.Backends != 20 {
-		t.Errorf("%d nodes carry it, want all", negative.Backends)
-	}
+	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = 3 }).Only(t).
+		want(t, "192.0.2.1:80/TCP -> 30080 on 3 of all", "[2001:db8::1]:80/TCP -> 30080 on 3 of all")
+	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = -1 }).Only(t). // from a file
+											want(t, "192.0.2.1:80/TCP -> 30080 on all", "[2001:db8::1]:80/TCP -> 30080 on all")
 }

@@ -10,13 +10,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Carrier is the Balancer that carries a Service.
 type Carrier struct {
 	Balancer string
-	Engine   lb.Engine
+	Engine   *engine.Engine
 }
 
 // PolicyStatus says what each policy of one namespace does for each of its
@@ -147,7 +148,7 @@ func conflicts(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, o
 }
 
 // Wrong reports whether a condition of a target says something that its owner
-// should mend.
+// should correct.
 func Wrong(c metav1.Condition) bool {
 	switch c.Type {
 	case v1alpha1.ConditionAccepted, v1alpha1.ConditionCertificateReady:

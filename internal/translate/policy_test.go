@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -81,7 +83,7 @@ func TestUnsupportedSettingsFallBack(t *testing.T) {
 		}))
 	for _, f := range in.Only(t).Frontends {
 		isTCP := f.Listener.Protocol == lb.TCP
-		want := builtIn(lb.Nginx, f.Listener.Protocol)
+		want := builtIn(engines.Named("nginx"), f.Listener.Protocol)
 		if isTCP {
 			want.Algorithm, want.SendProxy, want.AcceptProxy = lb.LeastConnections, lb.ProxyV1, true
 		}
@@ -102,7 +104,7 @@ func TestUnsupportedDefaults(t *testing.T) {
 		"never":                 {web(), v1alpha1.UpstreamSettings{Mode: v1alpha1.ModeHTTP}, []string{"mode=HTTP: nginx"}},
 		"only with UDP":         {dns, v1alpha1.UpstreamSettings{Retries: new(int32(1))}, []string{"retries: nginx"}},
 		"and there is no UDP":   {web(), v1alpha1.UpstreamSettings{Retries: new(int32(1))}, nil},
-		"what cannot be read":   {web(), v1alpha1.UpstreamSettings{Drain: "soon", Retries: new(int32(-1))}, []string{`retries: -1`, `drain: "soon"`}},
+		"what cannot be read":   {web(), v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Idle: "soon"}, Retries: new(int32(-1))}, []string{`timeouts.idle: "soon"`, `retries: -1`}},
 		"what there is not":     {web(), v1alpha1.UpstreamSettings{Algorithm: "Best"}, []string{`algorithm: there is no "Best"`}},
 		"with session affinity": {MakeService("web").Sticky().Port(80).On("192.0.2.1"), v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random}, nil},
 	} {
@@ -124,18 +126,20 @@ func TestUnsupportedDefaults(t *testing.T) {
 // What the schema refuses can come from files. It costs nobody else anything.
 func TestPoliciesThatCannotBeRead(t *testing.T) {
 	for name, change := range map[string]func(*v1alpha1.UpstreamSettings){
-		"duration":           func(s *v1alpha1.UpstreamSettings) { s.Drain = "10s; }" },
+		"duration":           func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Idle: "10s; }"} },
 		"duration too long":  func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Connect: "25h"} },
 		"duration too short": func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Idle: "0s"} },
 		"negative duration":  func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Interval: "-1s"} },
-		"endless text":       func(s *v1alpha1.UpstreamSettings) { s.Drain = v1alpha1.Duration(strings.Repeat("9", 100_000)) },
-		"algorithm":          func(s *v1alpha1.UpstreamSettings) { s.Algorithm = "least_conn; }" },
-		"mode":               func(s *v1alpha1.UpstreamSettings) { s.Mode = "UDP" },
-		"proxy protocol":     func(s *v1alpha1.UpstreamSettings) { s.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: "V3"} },
-		"health check":       func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Type: "Exec"} },
-		"retries":            func(s *v1alpha1.UpstreamSettings) { s.Retries = new(int32(-1)) },
-		"connections":        func(s *v1alpha1.UpstreamSettings) { s.MaxConnections = new(int32(10_000_001)) },
-		"fall":               func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Fall: new(int32(0))} },
+		"endless text": func(s *v1alpha1.UpstreamSettings) {
+			s.Timeouts = &v1alpha1.Timeouts{Idle: v1alpha1.Duration(strings.Repeat("9", 100_000))}
+		},
+		"algorithm":      func(s *v1alpha1.UpstreamSettings) { s.Algorithm = "least_conn; }" },
+		"mode":           func(s *v1alpha1.UpstreamSettings) { s.Mode = "UDP" },
+		"proxy protocol": func(s *v1alpha1.UpstreamSettings) { s.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: "V3"} },
+		"health check":   func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Type: "Exec"} },
+		"retries":        func(s *v1alpha1.UpstreamSettings) { s.Retries = new(int32(-1)) },
+		"connections":    func(s *v1alpha1.UpstreamSettings) { s.MaxConnections = new(int32(10_000_001)) },
+		"fall":           func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Fall: new(int32(0))} },
 		"path": func(s *v1alpha1.UpstreamSettings) {
 			s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/a\nb"}}
 		},
@@ -195,21 +199,21 @@ func TestHTTPHealthChecksAreRead(t *testing.T) {
 }
 
 func edge(svc *corev1.Service) (Carrier, bool) {
-	return Carrier{Balancer: "edge", Engine: lb.Nginx}, svc.Spec.Type == corev1.ServiceTypeLoadBalancer
+	return Carrier{Balancer: "edge", Engine: engines.Named("nginx")}, svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
 // summary prints the conditions that are true, and the reason of a refusal.
 func summary(s v1alpha1.PolicyTargetStatus) string {
-	var words []string
+	var texts []string
 	for _, c := range s.Conditions {
 		switch {
 		case c.Status == metav1.ConditionTrue:
-			words = append(words, c.Type)
+			texts = append(texts, c.Type)
 		case c.Type == v1alpha1.ConditionAccepted:
-			words = append(words, c.Reason)
+			texts = append(texts, c.Reason)
 		}
 	}
-	return strings.Join(words, " ")
+	return strings.Join(texts, " ")
 }
 
 func TestPolicyStatus(t *testing.T) {
@@ -224,7 +228,7 @@ func TestPolicyStatus(t *testing.T) {
 		policy *policyBuilder
 		older  *policyBuilder
 		want   string
-		words  string // in some message
+		texts  string // in some message
 	}{
 		"in force":                   {MakePolicy("p").For("web").Retries(1), nil, "Accepted", "in force"},
 		"no such Service":            {MakePolicy("p").For("wbe"), nil, v1alpha1.ReasonTargetNotFound, "wbe"},
@@ -265,8 +269,8 @@ func TestPolicyStatus(t *testing.T) {
 					t.Errorf("%s observed generation %d", c.Type, c.ObservedGeneration)
 				}
 			}
-			if all := strings.Join(messages, "\n"); !strings.Contains(all, tc.words) {
-				t.Errorf("messages %q, want %q in them", all, tc.words)
+			if all := strings.Join(messages, "\n"); !strings.Contains(all, tc.texts) {
+				t.Errorf("messages %q, want %q in them", all, tc.texts)
 			}
 		})
 	}
@@ -290,7 +294,7 @@ func TestFieldsAndCapabilitiesAgree(t *testing.T) {
 		"proxyProtocol.send": {"None", "V1", "V2"},
 		"healthCheck.type":   {"Auto", "TCP", "HTTP", "None"},
 	}
-	named := map[lb.Field]bool{tlsField: true}
+	named := map[engine.Field]bool{tlsField: true}
 	for _, f := range fields {
 		if !f.byValue {
 			named[f.capability("")] = true
@@ -299,12 +303,12 @@ func TestFieldsAndCapabilitiesAgree(t *testing.T) {
 			named[f.capability(v)] = true
 		}
 	}
-	listed := map[lb.Field]bool{}
-	for _, c := range lb.Capabilities {
-		if listed[c.Field] {
-			t.Errorf("%s is listed twice", c.Field)
+	listed := map[engine.Field]bool{}
+	for _, c := range engine.Fields {
+		if listed[c] {
+			t.Errorf("%s is listed twice", c)
 		}
-		listed[c.Field] = true
+		listed[c] = true
 	}
 	if diff := cmp.Diff(named, listed); diff != "" {
 		t.Errorf("(-fields +capabilities):\n%s", diff)
@@ -313,10 +317,10 @@ func TestFieldsAndCapabilitiesAgree(t *testing.T) {
 
 // Whatever is built in can be done by every engine, for whatever it carries.
 func TestBuiltInSettingsAreSupported(t *testing.T) {
-	for _, e := range lb.Engines {
+	for _, e := range engines.Table.Engines {
 		for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
 			s := builtIn(e, p)
-			for _, f := range []lb.Field{"algorithm=" + lb.Field(s.Algorithm), "mode=" + lb.Field(s.Mode), "proxyProtocol.send=" + lb.Field(s.SendProxy), "healthCheck.type=" + lb.Field(s.HealthCheck.Type)} {
+			for _, f := range []engine.Field{"algorithm=" + engine.Field(s.Algorithm), "mode=" + engine.Field(s.Mode), "proxyProtocol.send=" + engine.Field(s.SendProxy), "healthCheck.type=" + engine.Field(s.HealthCheck.Type)} {
 				if reason := e.Unsupported(f, p); e.Carries(p) && reason != "" {
 					t.Errorf("%s over %s on %s: %s", f, p, e, reason)
 				}

@@ -162,12 +162,12 @@ func (w *world) step(t *rapid.T) {
 // A Translator that remembers gives what one gives that has seen nothing.
 func TestMemoryIsTransparent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w, kept := newWorld(t), New()
+		w, remembers := newWorld(t), New()
 		var before *lb.Config
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
-			got := kept.Translate(w.Input)
+			got := remembers.Translate(w.Input)
 			if diff := cmp.Diff(New().Translate(w.Input), got, compare); diff != "" {
-				t.Fatalf("(-new +kept):\n%s", diff)
+				t.Fatalf("(-new +remembers):\n%s", diff)
 			}
 			wantSamePointers(t, before, got.Config)
 			before = got.Config
@@ -197,8 +197,8 @@ func TestOrderIsTransparent(t *testing.T) {
 		for range rapid.IntRange(0, 12).Draw(t, "steps") {
 			w.step(t)
 		}
-		kept := New()
-		want := kept.Translate(w.Input)
+		remembers := New()
+		want := remembers.Translate(w.Input)
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		shuffled := w.Input
 		shuffled.Services = shuffle(random, w.Services)
@@ -212,8 +212,8 @@ func TestOrderIsTransparent(t *testing.T) {
 		if diff := cmp.Diff(want, New().Translate(shuffled), compare); diff != "" {
 			t.Fatalf("in another order (-want +got):\n%s", diff)
 		}
-		if !slices.Equal(want.Config.Services, kept.Translate(shuffled).Config.Services) {
-			t.Fatal("in another order, what is kept is not found")
+		if !slices.Equal(want.Config.Services, remembers.Translate(shuffled).Config.Services) {
+			t.Fatal("in another order, what is remembers is not found")
 		}
 		if now := fmt.Sprintf("%+v", shuffled); now != untouched {
 			t.Fatalf("the input was %s and is %s", untouched, now)
@@ -242,32 +242,40 @@ func TestModelKeepsItsPromises(t *testing.T) {
 			if !slices.IsSortedFunc(s.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) }) {
 				t.Fatalf("%s: Frontends are not sorted", s.ID)
 			}
-			for _, f := range s.Frontends {
-				wantGoodFrontend(t, out.Nodes, int(w.Balancer.Spec.Nodes.MaxPerService), f)
-			}
+			wantGoodService(t, out, int(w.Balancer.Spec.Nodes.MaxPerService), s)
+		}
+		if set, err := new(lb.Encoder).Encode(out.Config); err != nil {
+			t.Fatal(err)
+		} else {
+			wantDecodable(t, set)
 		}
 	})
 }
 
-func wantGoodFrontend(t *rapid.T, nodes []string, limit int, f lb.Frontend) {
-	if limit > 0 && len(f.Backends) > limit {
-		t.Fatalf("%s: %d backends, at most %d", f.Listener, len(f.Backends), limit)
-	}
-	for i, b := range f.Backends {
-		switch {
-		case b.Address.Port() == 0:
-			t.Fatalf("%s: a backend with port 0", f.Listener)
-		case b.Address.Addr().Is4() != f.Listener.Address.Is4():
-			t.Fatalf("%s: a backend of the other family, %s", f.Listener, b.Address)
-		case i > 0 && f.Backends[i-1].Address.Compare(b.Address) >= 0:
-			t.Fatalf("%s: backends are not sorted", f.Listener)
-		case !slices.Contains(nodes, b.Node):
-			t.Fatalf("%s: the node %s is not eligible", f.Listener, b.Node)
+func wantDecodable(t *rapid.T, set *lb.Set) {
+	for item := range set.All() {
+		if _, err := lb.Decode(item); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for _, p := range f.Allow.Sources {
-		if f.Allow.Everybody || p != p.Masked() || p.Addr().Is4() != f.Listener.Address.Is4() {
-			t.Fatalf("%s: allows %+v", f.Listener, f.Allow)
+}
+
+func wantGoodService(t *rapid.T, out Output, limit int, s *lb.Service) {
+	for _, ipv4 := range []bool{true, false} {
+		f := s.Family(ipv4)
+		if f.Targets.All && (len(f.Targets.Nodes) > 0 || f.Targets.Limit != limit) || limit > 0 && len(f.Targets.Nodes) > limit {
+			t.Fatalf("%s: targets %+v, at most %d", s.ID, f.Targets, limit)
+		}
+		for i, n := range f.Targets.Nodes {
+			at := slices.IndexFunc(out.Config.Nodes, func(o lb.Node) bool { return o.Name == n.Node && o.Address(ipv4).IsValid() })
+			if at < 0 || i > 0 && f.Targets.Nodes[i-1].Node >= n.Node {
+				t.Fatalf("%s: the node %s of %+v is not eligible, or not in its place", s.ID, n.Node, f.Targets)
+			}
+		}
+		for _, p := range f.Clients.Sources {
+			if f.Clients.Everybody || p != p.Masked() || p.Addr().Is4() != ipv4 {
+				t.Fatalf("%s: admits %+v", s.ID, f.Clients)
+			}
 		}
 	}
 }

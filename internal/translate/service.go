@@ -11,25 +11,27 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // translation makes one Service of the model.
 type translation struct {
-	engine lb.Engine
-	in     Service
-	nodes  *nodes // before the traffic policy
-	slices []*discoveryv1.EndpointSlice
-	layers layers
-	limit  int  // nodes per Service
-	direct bool // to the Service's port on the nodes
+	engine     *engine.Engine
+	in         Service
+	nodes      *nodes
+	slices     []*discoveryv1.EndpointSlice
+	precedence precedence
+	limit      int  // nodes per Service; 0: none
+	direct     bool // to the Service's port on the nodes
 
 	certificates Certificates
 
 	result *ServiceResult
 }
 
-// run returns no lb.Service where nothing of the Service can be carried.
+// run returns no lb.Service where nothing of the Service can be carried. What nodes
+// there are is not in the result: see withNodes.
 func (t *translation) run() (*lb.Service, *ServiceResult) {
 	t.result = &ServiceResult{PortErrors: map[PortKey]string{}}
 	svc := t.in.Object
@@ -41,16 +43,48 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if problem != nil {
 		return t.fatal(problem.Reason, problem.Message)
 	}
-	if wrong := wrongPort(svc.Spec.Ports); wrong != "" {
-		return t.fatal(v1alpha1.ReasonInvalidSpec, wrong)
+	if problem := CheckPorts(svc); problem != nil {
+		return t.fatal(problem.Reason, problem.Message)
 	}
-	out := &lb.Service{ID: id, Frontends: t.frontends(sources)}
+	out := &lb.Service{
+		ID: id, Frontends: t.frontends(),
+		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct,
+	}
 	if len(out.Frontends) == 0 {
 		return nil, t.result
 	}
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
-	t.judgeBackends(out)
+	for _, f := range out.Frontends {
+		ipv4 := f.Listener.Address.Is4()
+		if family := out.Family(ipv4); !family.Targets.All && family.Targets.Nodes == nil {
+			*family = lb.Family{Targets: t.targets(ipv4), Clients: sources.of(ipv4)}
+		}
+	}
+	if err := fits(out); err != nil {
+		return t.fatal(v1alpha1.ReasonInvalidSpec, err.Error())
+	}
 	return out, t.result
+}
+
+// fits reports whether hosts take as much as a Service says. Only what is large can
+// be too large.
+func fits(s *lb.Service) error {
+	const large = 500
+	size := len(s.Frontends)
+	for _, f := range []lb.Family{s.IPv4, s.IPv6} {
+		size = max(size, len(f.Targets.Nodes), len(f.Clients.Sources))
+	}
+	if size < large {
+		return nil
+	}
+	set, err := new(lb.Encoder).Encode(&lb.Config{Services: []*lb.Service{s}})
+	if err != nil {
+		return err
+	}
+	for item := range set.All() {
+		_, err = lb.Decode(item)
+	}
+	return err
 }
 
 func (t *translation) fatal(reason, message string) (*lb.Service, *ServiceResult) {
@@ -62,8 +96,15 @@ func (t *translation) problem(reason, format string, args ...any) {
 	t.result.Problems = append(t.result.Problems, Problem{Reason: reason, Message: fmt.Sprintf(format, args...)})
 }
 
-// wrongPort says which port is none. The API server refuses them, but manifests
-// can come from files.
+// CheckPorts says which port or nodePort of a Service is none, nil if they all are
+// good. The API server refuses such, but manifests can come from files.
+func CheckPorts(svc *corev1.Service) *Problem {
+	if wrong := wrongPort(svc.Spec.Ports); wrong != "" {
+		return &Problem{Reason: v1alpha1.ReasonInvalidSpec, Message: wrong, Fatal: true}
+	}
+	return nil
+}
+
 func wrongPort(ports []corev1.ServicePort) string {
 	seen := map[PortKey]bool{}
 	for _, p := range ports {
@@ -86,42 +127,27 @@ func wrongPort(ports []corev1.ServicePort) string {
 
 // frontends are one for each port that can be carried, on each address that the
 // Service has it on.
-func (t *translation) frontends(sources sources) []lb.Frontend {
-	svc := t.in.Object
+func (t *translation) frontends() []lb.Frontend {
 	ports, certificates := t.carriedPorts()
 	out := make([]lb.Frontend, 0, len(ports)*len(t.in.Addresses))
 	for _, a := range t.in.Addresses {
 		a = a.Unmap()
-		carriers := t.carriers(a.Is4())
 		for i, port := range ports {
 			l := lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}
 			if slices.Contains(t.in.Withheld, l) {
 				continue
 			}
-			settings := t.layers.resolve(t.engine, port.Name, l.Protocol)
+			settings := t.precedence.resolve(t.engine, port.Name, l.Protocol)
 			settings.Certificate = certificates[i]
-			f := lb.Frontend{
-				Listener:            l,
-				Backends:            backends(carriers, t.target(port)),
-				Allow:               sources.of(a.Is4()),
-				Affinity:            affinity(svc),
-				HealthCheckNodePort: healthCheckNodePort(svc),
-				Direct:              t.direct,
-				NodePort:            uint16(port.NodePort),
-				Settings:            settings,
-			}
-			if returns(&f) {
-				equalize(f.Backends)
-			}
-			out = append(out, f)
+			out = append(out, lb.Frontend{Listener: l, NodePort: uint16(port.NodePort), Settings: settings})
 		}
 	}
 	return out
 }
 
-// carriedPorts are the ports that the engine can carry, each with the certificate
-// for its TLS, if it has any; the others get an error.
-func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates []*lb.Certificate) {
+// carriedPorts are the ports that the engine can carry, each with the name of the
+// certificate for its TLS, if it has any; the others get an error.
+func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates []string) {
 	var cannot, lacking []string
 	var open notTerminated
 	for _, port := range t.in.Object.Spec.Ports {
@@ -157,83 +183,51 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 	return carried, certificates
 }
 
-// carriers are the nodes that carry the Service for one family, sorted by
-// address. Two Node objects with one address are one.
-func (t *translation) carriers(ipv4 bool) []node {
-	all := t.nodes.of(ipv4)
-	isLocal := local(t.in.Object)
-	var ready, leaving map[string]int
-	if isLocal {
-		ready, leaving = countEndpoints(t.slices, ipv4)
+// targets are the nodes that answer for one family: by rule, or of a Local Service
+// by name, since it matters where its endpoints are.
+func (t *translation) targets(ipv4 bool) lb.Targets {
+	if !local(t.in.Object) {
+		return lb.Targets{All: true, Limit: t.limit}
 	}
-	out, draining := make([]node, 0, len(all)), []node(nil)
-	for _, n := range all {
+	ready, leaving := countEndpoints(t.slices, ipv4)
+	serving, draining := []lb.Target{}, []lb.Target(nil)
+	for _, n := range t.nodes.all {
 		switch {
-		case len(out) > 0 && out[len(out)-1].address == n.address:
-		case !isLocal || ready[n.name] > 0:
-			n.weight = uint16(min(max(ready[n.name], 1), lb.MaxWeight))
-			out = append(out, n)
-		case leaving[n.name] > 0 && !t.engine.KeepsConnections():
-			n.weight, n.draining = 1, true
-			draining = append(draining, n)
+		case !n.Address(ipv4).IsValid():
+		case ready[n.Name] > 0:
+			serving = append(serving, lb.Target{Node: n.Name, Weight: uint16(min(ready[n.Name], lb.MaxWeight))})
+		case leaving[n.Name] > 0 && !t.engine.KeepsConnections:
+			draining = append(draining, lb.Target{Node: n.Name, Weight: 1, Draining: true})
 		}
 	}
-	out = append(subset(out, string(t.in.Object.UID), t.limit), draining...)
-	slices.SortStableFunc(out, func(a, b node) int { return a.address.Compare(b.address) })
-	return slices.CompactFunc(out, func(a, b node) bool { return a.address == b.address })
+	name := func(n lb.Target) string { return n.Node }
+	serving = append(lb.Choose(serving, name, string(t.in.Object.UID), t.limit), draining...)
+	slices.SortFunc(serving, func(a, b lb.Target) int { return strings.Compare(a.Node, b.Node) })
+	return lb.Targets{Nodes: serving}
 }
 
-// target is the port of the nodes.
-func (t *translation) target(port corev1.ServicePort) uint16 {
-	if t.direct {
-		return uint16(port.Port)
+// withNodes tells also of nodes that there are not. A Local Service without
+// endpoints is as its owner made it, so nobody is told.
+func withNodes(result *ServiceResult, s *lb.Service, ns *nodes) *ServiceResult {
+	if s == nil {
+		return result
 	}
-	return uint16(port.NodePort)
-}
-
-func backends(carriers []node, port uint16) []lb.Backend {
-	out := make([]lb.Backend, len(carriers))
-	for i, n := range carriers {
-		out[i] = lb.Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port), Weight: n.weight, Draining: n.draining}
-	}
-	return out
-}
-
-// returns reports whether clients come back to their node: then a weight that
-// changes, as it does whenever an endpoint comes or goes, would move them.
-func returns(f *lb.Frontend) bool {
-	return f.Affinity > 0 || f.Settings.Algorithm == lb.SourceHash || f.Settings.Algorithm == lb.DestinationHash
-}
-
-func equalize(backends []lb.Backend) {
-	for i := range backends {
-		backends[i].Weight = 1
-	}
-}
-
-// judgeBackends counts the nodes, and tells where there are none. A Local Service
-// without endpoints is as its owner made it, so nobody is told.
-func (t *translation) judgeBackends(out *lb.Service) {
-	nodes := map[string]bool{}
+	var lacking []Problem
 	var silent []netip.Addr
-	for _, f := range out.Frontends {
-		for _, b := range f.Backends {
-			if !b.Draining {
-				nodes[b.Node] = true
-			}
-		}
-		if len(t.nodes.of(f.Listener.Address.Is4())) == 0 && !slices.Contains(silent, f.Listener.Address) {
-			silent = append(silent, f.Listener.Address)
+	for _, f := range s.Frontends {
+		if a := f.Listener.Address; ns.none == nil && !ns.of(a.Is4()) && !slices.Contains(silent, a) {
+			silent = append(silent, a)
+			lacking = append(lacking, Problem{Reason: v1alpha1.ReasonNoEligibleNodes, Message: fmt.Sprintf(
+				"nothing answers at %s: no node that may be a backend has an %s address", a, family(a))})
 		}
 	}
-	t.result.Backends = len(nodes)
-	if t.nodes.none != nil {
-		t.problem(v1alpha1.ReasonNoEligibleNodes, "%s", t.nodes.none.Message)
-		return
+	if ns.none != nil {
+		lacking = []Problem{{Reason: v1alpha1.ReasonNoEligibleNodes, Message: ns.none.Message}}
 	}
-	for _, a := range silent {
-		t.problem(v1alpha1.ReasonNoEligibleNodes, "nothing answers at %s: no node that may be a backend has an %s address", a, family(a))
+	if lacking == nil {
+		return result
 	}
+	return &ServiceResult{PortErrors: result.PortErrors, Problems: slices.Concat(result.Problems, lacking)}
 }
 
 func family(a netip.Addr) corev1.IPFamily {

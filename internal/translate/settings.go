@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -20,12 +21,12 @@ type field struct {
 	set     func(*lb.Settings, string) error
 }
 
-// capability is the name of a field in lb.Capabilities.
-func (f field) capability(value string) lb.Field {
+// capability is the name of a field in engine.Fields.
+func (f field) capability(value string) engine.Field {
 	if f.byValue {
-		return lb.Field(f.name + "=" + value)
+		return engine.Field(f.name + "=" + value)
 	}
-	return lb.Field(f.name)
+	return engine.Field(f.name)
 }
 
 // nothing holds the values that ask for nothing.
@@ -33,11 +34,11 @@ var nothing = map[string]string{"proxyProtocol.accept": "false", "maxConnections
 
 // unsupported says why an engine cannot do the field with a value, "" if it can.
 // Nothing can be done by each.
-func (f field) unsupported(engine lb.Engine, value string, p lb.Protocol) string {
+func (f field) unsupported(e *engine.Engine, value string, p lb.Protocol) string {
 	if value == nothing[f.name] {
 		return ""
 	}
-	return engine.Unsupported(f.capability(value), p)
+	return e.Unsupported(f.capability(value), p)
 }
 
 // fields are all settings that an UpstreamPolicy has.
@@ -95,9 +96,6 @@ var fields = []field{
 	{"retries", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.Retries) },
 		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0, maxRetries) }},
-	{"drain", false,
-		func(s *v1alpha1.UpstreamSettings) string { return string(s.Drain) },
-		func(s *lb.Settings, v string) error { return duration(&s.Drain, v) }},
 }
 
 // checkType is HTTP also where it is only said what such a check asks for.
@@ -109,7 +107,7 @@ func checkType(h v1alpha1.HealthCheck) v1alpha1.HealthCheckType {
 }
 
 // builtIn is below every other level.
-func builtIn(engine lb.Engine, p lb.Protocol) lb.Settings {
+func builtIn(e *engine.Engine, p lb.Protocol) lb.Settings {
 	s := lb.Settings{
 		Algorithm:      lb.RoundRobin,
 		Mode:           lb.ModeTCP,
@@ -119,7 +117,7 @@ func builtIn(engine lb.Engine, p lb.Protocol) lb.Settings {
 		HealthCheck:    lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
 		Retries:        2,
 	}
-	if engine == lb.Nginx {
+	if e.PassiveChecks {
 		// With passive checks, a Service that had no endpoints fails on every node, and
 		// clients are refused after it got some until its nodes are tried again.
 		s.HealthCheck.Rise, s.HealthCheck.Fall = 1, 1
@@ -133,7 +131,7 @@ func builtIn(engine lb.Engine, p lb.Protocol) lb.Settings {
 // check finds a value that cannot be read. The API server's schema refuses those,
 // but manifests can come from files.
 func (f field) check(value string) error {
-	if f.byValue && !lb.Known(f.capability(value)) {
+	if f.byValue && !engine.Known(f.capability(value)) {
 		return fmt.Errorf("%s: there is no %s", f.name, quoted(value))
 	}
 	var into lb.Settings

@@ -19,16 +19,16 @@ type sources struct {
 }
 
 // of is what they mean for one family. Ranges of the other only: closed.
-func (s sources) of(ipv4 bool) lb.Allow {
+func (s sources) of(ipv4 bool) lb.Clients {
 	ranges := s.v6
 	if ipv4 {
 		ranges = s.v4
 	}
 	all := func(p netip.Prefix) bool { return p.Bits() == 0 }
 	if s.everybody || slices.ContainsFunc(ranges, all) {
-		return lb.Allow{Everybody: true}
+		return lb.Clients{Everybody: true}
 	}
-	return lb.Allow{Sources: ranges}
+	return lb.Clients{Sources: ranges}
 }
 
 // parseSources reads a Service's source ranges, or those of the older annotation.

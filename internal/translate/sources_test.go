@@ -12,8 +12,8 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-func allow(prefixes ...string) lb.Allow {
-	var a lb.Allow
+func allow(prefixes ...string) lb.Clients {
+	var a lb.Clients
 	for _, p := range prefixes {
 		a.Sources = append(a.Sources, netip.MustParsePrefix(p))
 	}
@@ -21,13 +21,13 @@ func allow(prefixes ...string) lb.Allow {
 }
 
 func TestS28_SourceRanges(t *testing.T) {
-	everybody, closed := lb.Allow{Everybody: true}, lb.Allow{}
+	everybody, closed := lb.Clients{Everybody: true}, lb.Clients{}
 	annotated := func(text string) *serviceBuilder {
 		return MakeService("web").Annotate(v1alpha1.SourceRangesAnnotation, text)
 	}
 	for name, tc := range map[string]struct {
 		svc    *serviceBuilder
-		v4, v6 lb.Allow
+		v4, v6 lb.Clients
 	}{
 		"none":                        {MakeService("web"), everybody, everybody},
 		"one family only":             {MakeService("web").Ranges("192.0.2.0/24"), allow("192.0.2.0/24"), closed},
@@ -49,7 +49,7 @@ func TestS28_SourceRanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := MakeInput(tc.svc.Port(80).On("192.0.2.1", "2001:db8::1")).Only(t)
 			got.wantProblems(t)
-			if diff := cmp.Diff([]lb.Allow{tc.v4, tc.v6}, []lb.Allow{got.Frontends[0].Allow, got.Frontends[1].Allow}, compare); diff != "" {
+			if diff := cmp.Diff([]lb.Clients{tc.v4, tc.v6}, []lb.Clients{got.IPv4.Clients, got.IPv6.Clients}, compare); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/certificate"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -31,7 +33,7 @@ func ReadCertificate(secret *corev1.Secret) Certificate {
 		return unusable(v1alpha1.ReasonCertificateInvalid, "the Secret %s is of type %s, want %s: create it with `kubectl create secret tls`",
 			clip(secret.Name), quoted(string(secret.Type)), corev1.SecretTypeTLS)
 	}
-	c, err := lb.ParseCertificate(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	c, err := certificate.Parse(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
 		return unusable(v1alpha1.ReasonCertificateInvalid, "the Secret %s: %v", clip(secret.Name), err)
 	}
@@ -56,18 +58,18 @@ func (all Certificates) of(namespace, secret string) Certificate {
 		clip(secret), corev1.SecretTypeTLS, namespace)
 }
 
-// tlsField is the setting's name in lb.Capabilities. It is no field of
+// tlsField is the setting's name in engine.Fields. It is no field of
 // UpstreamSettings: a Balancer has no certificate for all its Services.
-const tlsField lb.Field = "tls.secretRef"
+const tlsField engine.Field = "tls.secretRef"
 
 // tlsAt is the policy that says with which certificate a port's TLS is terminated:
 // one for the port before one for the Service, and of several the oldest. nil: it
 // is not.
-func (l layers) tlsAt(port string) *v1alpha1.UpstreamPolicy {
+func (p precedence) tlsAt(port string) *v1alpha1.UpstreamPolicy {
 	for _, section := range slices.Compact([]string{port, ""}) {
-		for _, p := range l.policies {
-			if p.Spec.TLS != nil && targets(p, l.service, section) {
-				return p
+		for _, policy := range p.policies {
+			if policy.Spec.TLS != nil && targets(policy, p.service, section) {
+				return policy
 			}
 		}
 	}
@@ -76,15 +78,15 @@ func (l layers) tlsAt(port string) *v1alpha1.UpstreamPolicy {
 
 // tlsPort is what becomes of a port because of TLS.
 type tlsPort struct {
-	certificate *lb.Certificate // nil: it is carried as it is
-	portError   string          // "": it is carried
-	problem     Problem         // why not
+	certificate string  // its name; "": the port is carried as it is
+	portError   string  // "": it is carried
+	problem     Problem // why not
 }
 
 // tlsOf settles TLS for a port. Where it cannot be terminated, the port is not
 // carried: never is anybody served in plain text who was promised TLS.
 func (t *translation) tlsOf(port corev1.ServicePort) tlsPort {
-	policy := t.layers.tlsAt(port.Name)
+	policy := t.precedence.tlsAt(port.Name)
 	if policy == nil || lb.Protocol(port.Protocol) != lb.TCP {
 		return tlsPort{}
 	}
@@ -95,12 +97,12 @@ func (t *translation) tlsOf(port corev1.ServicePort) tlsPort {
 	if c.Served == nil {
 		return tlsPort{portError: v1alpha1.PortErrorCertificate, problem: Problem{Reason: v1alpha1.ReasonNoCertificate, Message: c.Problem.Message}}
 	}
-	return tlsPort{certificate: c.Served}
+	return tlsPort{certificate: c.Served.Name()}
 }
 
 // appendCertificates appends what changes with the certificates of a Service's policies.
 func (t *translation) appendCertificates(b []byte) []byte {
-	for _, p := range t.layers.policies {
+	for _, p := range t.precedence.policies {
 		if p.Spec.TLS == nil {
 			continue
 		}

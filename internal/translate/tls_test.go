@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -65,7 +66,7 @@ func served(t *testing.T, in *inputBuilder) map[uint16]string {
 	for port, s := range settings(t, in) {
 		out[port] = ""
 		for name, c := range in.Certificates {
-			if s.Certificate != nil && s.Certificate.Equal(c.Served) {
+			if c.Served != nil && s.Certificate == c.Served.Name() {
 				out[port] = name.Name
 			}
 		}
@@ -104,7 +105,7 @@ func TestPortsAreNotCarriedWithoutTheirTLS(t *testing.T) {
 		policy *policyBuilder
 		engine v1alpha1.Engine
 		want   string // port error
-		words  string // in the problem
+		texts  string // in the problem
 	}{
 		"no Secret":                   {MakePolicy("p").For("web", "p443").TLS("none"), "", v1alpha1.PortErrorCertificate, "TLS cannot be terminated for 443/TCP: there is no Secret none"},
 		"a Secret elsewhere":          {MakePolicy("p").For("web", "p443").TLS("elsewhere"), "", v1alpha1.PortErrorCertificate, "in the namespace default"},
@@ -126,9 +127,9 @@ func TestPortsAreNotCarriedWithoutTheirTLS(t *testing.T) {
 			if tc.want == "" {
 				return
 			}
-			got.want(t, "192.0.2.1:80/TCP -> 10.0.0.1:30080 10.0.0.2:30080")
-			if len(got.Problems) != 1 || got.Problems[0].Fatal || !strings.Contains(got.Problems[0].Message, tc.words) {
-				t.Errorf("problems %+v, want one with %q", got.Problems, tc.words)
+			got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
+			if len(got.Problems) != 1 || got.Problems[0].Fatal || !strings.Contains(got.Problems[0].Message, tc.texts) {
+				t.Errorf("problems %+v, want one with %q", got.Problems, tc.texts)
 			}
 			wantTellable(t, &got.Problems[0])
 		})
@@ -149,21 +150,21 @@ func TestTLSLeavesUDPAlone(t *testing.T) {
 	for engine, udpIsCarried := range map[v1alpha1.Engine]bool{v1alpha1.EngineNginx: true, v1alpha1.EngineHAProxy: false, v1alpha1.EngineLVS: true} {
 		in := MakeInput(quic).Secrets(MakeSecret("a", 1)).Policies(MakePolicy("p").For("web").TLS("a"))
 		in.Balancer.Spec.Engine = engine
-		carried := map[lb.Protocol]*lb.Certificate{}
+		carried := map[lb.Protocol]string{}
 		for _, f := range in.Only(t).Frontends {
 			carried[f.Listener.Protocol] = f.Settings.Certificate
 		}
 		c, ok := carried[lb.UDP]
-		if ok != udpIsCarried || c != nil {
+		if ok != udpIsCarried || c != "" {
 			t.Errorf("%s: UDP is carried: %t, with %v", engine, ok, c)
 		}
-		if c, ok := carried[lb.TCP]; ok != (engine != v1alpha1.EngineLVS) || ok && c == nil {
+		if c, ok := carried[lb.TCP]; ok != (engine != v1alpha1.EngineLVS) || ok && c == "" {
 			t.Errorf("%s: TCP is carried: %t, with %v", engine, ok, c)
 		}
 	}
 }
 
-// What was kept of a Service is not used once its certificate is another one.
+// What is remembered of a Service is not used once its certificate is another one.
 func TestCertificatesAreNotForgotten(t *testing.T) {
 	in := MakeInput(web()).Policies(MakePolicy("p").For("web", "p443").TLS("a"))
 	translator := New()
@@ -174,7 +175,7 @@ func TestCertificatesAreNotForgotten(t *testing.T) {
 		{nil, true}, {[]*corev1.Secret{MakeSecret("a", 1)}, true}, {[]*corev1.Secret{MakeSecret("a", 1), MakeSecret("b", 3)}, false},
 		{[]*corev1.Secret{MakeSecret("a", 2)}, true}, {nil, true},
 	} {
-		before := translator.kept[in.Services[0].Object.UID].service
+		before := translator.known[in.Services[0].Object.UID].service
 		out := translator.Translate(in.Secrets(step.secrets...).Input)
 		if (out.Config.Services[0] != before) != step.changed {
 			t.Errorf("with %d Secrets: changed %t, want %t", len(step.secrets), !step.changed, step.changed)
@@ -182,8 +183,23 @@ func TestCertificatesAreNotForgotten(t *testing.T) {
 	}
 }
 
+// A certificate is in the Config once, however many name it, and only if somebody does.
+func TestCertificatesOfAConfig(t *testing.T) {
+	other := MakeService("other").Port(443).On("192.0.2.2")
+	a, b := MakeSecret("a", 1), MakeSecret("b", 2)
+	same := a.DeepCopy()
+	same.Name = "same"
+	in := MakeInput(web(), other).Secrets(a, b, same).Policies(MakePolicy("p").For("web").TLS("a"), MakePolicy("o").For("other").TLS("same"))
+	got := New().Translate(in.Input).Config.Certificates
+	if len(got) != 1 || !got[0].Equal(ReadCertificate(a).Served) {
+		t.Errorf("certificates %v", got)
+	}
+}
+
 func TestCertificateStatus(t *testing.T) {
-	lvs := func(*corev1.Service) (Carrier, bool) { return Carrier{Balancer: "edge", Engine: lb.LVS}, true }
+	lvs := func(*corev1.Service) (Carrier, bool) {
+		return Carrier{Balancer: "edge", Engine: engines.Named("lvs")}, true
+	}
 	dns := MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
 	services := []*corev1.Service{web().Object, dns}
 	certificates := MakeInput().Secrets(MakeSecret("a", 1), &corev1.Secret{}).Certificates
@@ -194,7 +210,7 @@ func TestCertificateStatus(t *testing.T) {
 		now           time.Time
 		want          string // summary
 		reason        string // of CertificateReady
-		words         string
+		texts         string
 	}{
 		"valid":           {MakePolicy("p").For("web").TLS("a"), nil, edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, "valid until 2027-01-01T00:00:00Z"},
 		"expired":         {MakePolicy("p").For("web").TLS("a"), nil, edge, validUntil.Add(time.Hour), "Accepted", v1alpha1.ReasonCertificateExpired, "is served still"},
@@ -226,8 +242,8 @@ func TestCertificateStatus(t *testing.T) {
 					}
 				}
 			}
-			if reason != tc.reason || !strings.Contains(said, tc.words) {
-				t.Errorf("reason %q, want %q; said\n%swant %q", reason, tc.reason, said, tc.words)
+			if reason != tc.reason || !strings.Contains(said, tc.texts) {
+				t.Errorf("reason %q, want %q; said\n%swant %q", reason, tc.reason, said, tc.texts)
 			}
 		})
 	}

@@ -2,6 +2,8 @@ package translate
 
 import (
 	"cmp"
+	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -11,57 +13,59 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Translator translates the Inputs of one Balancer, one after the other. What a
-// Service became is kept while nothing that it depends on changes, and it stays
+// Service became is remembered while nothing that it depends on changes, and it stays
 // the same pointer while it says the same: a later stage may remember by it. Not
 // for concurrent use.
 type Translator struct {
-	kept   map[types.UID]kept
+	known  map[types.UID]known
 	common string // of the last Input
+	nodes  *nodes // of the last Input
 	turn   int    // counts the changes of common
+	round  int    // counts the changes of nodes
 	buf    []byte // for keys
 }
 
-// kept is what a Service became, and key is what it depended on.
-type kept struct {
-	turn    int
-	key     string
-	service *lb.Service
-	result  *ServiceResult
+// known is what a Service became, and key is what it depended on.
+type known struct {
+	turn, round int
+	key         string
+	service     *lb.Service
+	own         *ServiceResult // but for nodes that there are not
+	result      *ServiceResult
 }
 
 // New makes a Translator that has seen nothing.
-func New() *Translator { return &Translator{} }
+func New() *Translator { return &Translator{nodes: &nodes{}} }
 
 // Translate makes a Balancer's Config.
 func (t *Translator) Translate(in Input) Output {
 	ns := eligible(in.Balancer, in.Nodes)
 	out := Output{
-		Config:       &lb.Config{Services: make([]*lb.Service, 0, len(in.Services)), VRRP: virtualRouter(in.Balancer)},
+		Config:       &lb.Config{Nodes: ns.all, Services: make([]*lb.Service, 0, len(in.Services))},
+		VRRP:         virtualRouter(in.Balancer),
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
-		Nodes:        ns.names,
 		NodesProblem: ns.none,
-		Unsupported:  unsupported(lb.Engine(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, protocols(in.Services)),
+		Unsupported:  unsupported(engines.Named(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, protocols(in.Services)),
 	}
-	if common := commonKey(in, ns); common != t.common {
-		t.common = common
-		t.turn++
-	}
+	t.look(in, ns)
 	policies := indexPolicies(in.Policies)
-	next := make(map[types.UID]kept, len(in.Services))
+	next := make(map[types.UID]known, len(in.Services))
 	for _, svc := range in.Services {
 		name := types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}
 		k := t.one(translation{
-			engine: lb.Engine(in.Balancer.Spec.Engine),
-			in:     svc,
-			nodes:  ns,
-			slices: in.Slices[name],
-			layers: layers{policies[name], svc.Object.Name, &in.Balancer.Spec.Defaults},
-			limit:  int(in.Balancer.Spec.Nodes.MaxPerService),
-			direct: in.Balancer.Spec.Direct(),
+			engine:     engines.Named(in.Balancer.Spec.Engine),
+			in:         svc,
+			nodes:      ns,
+			slices:     in.Slices[name],
+			precedence: precedence{policies[name], svc.Object.Name, &in.Balancer.Spec.Defaults},
+			limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
+			direct:     in.Balancer.Spec.Direct(),
 
 			certificates: in.Certificates,
 		})
@@ -71,40 +75,91 @@ func (t *Translator) Translate(in Input) Output {
 			out.Config.Services = append(out.Config.Services, k.service)
 		}
 	}
-	t.kept = next
+	t.known = next
 	slices.SortFunc(out.Config.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) })
+	out.Config.Certificates = certificates(out.Config.Services, in.Certificates)
+	if out.VRRP != nil {
+		out.Config.Addresses = brought(out.Config.Services, in.Elsewhere)
+	}
 	return out
 }
 
-// one translates a Service, or remembers what became of it.
-func (t *Translator) one(job translation) kept {
-	was := t.kept[job.in.Object.UID]
-	var keeps bool
-	t.buf, keeps = job.appendKey(t.buf[:0])
-	if keeps && was.turn == t.turn && was.key == string(t.buf) {
-		return was
+// look notes whether something changed that many Services depend on.
+func (t *Translator) look(in Input, ns *nodes) {
+	if common := commonKey(in.Balancer); common != t.common {
+		t.common = common
+		t.turn++
 	}
-	now := kept{turn: t.turn}
-	if keeps {
+	why := func(ns *nodes) string { return deref(ns.none).Message }
+	if why(ns) != why(t.nodes) || !slices.Equal(ns.all, t.nodes.all) {
+		t.round++
+	}
+	t.nodes = ns
+}
+
+// one translates a Service, or remembers what became of it.
+func (t *Translator) one(job translation) known {
+	was := t.known[job.in.Object.UID]
+	var remembers bool
+	t.buf, remembers = job.appendKey(t.buf[:0])
+	now := known{turn: t.turn, round: t.round}
+	if remembers && was.turn == t.turn && was.key == string(t.buf) {
+		if was.round == t.round {
+			return was
+		}
+		if !local(job.in.Object) { // it names no nodes
+			now.key, now.service, now.own = was.key, was.service, was.own
+			now.result = withNodes(now.own, now.service, job.nodes)
+			return now
+		}
+	}
+	if remembers {
 		now.key = string(t.buf)
 	}
-	now.service, now.result = job.run()
-	if now.service != nil && was.service != nil && same(now.service, was.service) {
+	now.service, now.own = job.run()
+	now.result = withNodes(now.own, now.service, job.nodes)
+	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
 		now.service = was.service
 	}
 	return now
 }
 
-// same reports whether two Services say the same. Nearly all that they say is
-// Backends, which are compared without reflection.
-func same(a, b *lb.Service) bool {
-	return a.ID == b.ID && slices.EqualFunc(a.Frontends, b.Frontends, func(a, b lb.Frontend) bool {
-		if !slices.Equal(a.Backends, b.Backends) {
-			return false
+// certificates are those that Services name, each once, sorted by name.
+func certificates(services []*lb.Service, all Certificates) []*lb.Certificate {
+	named := map[string]bool{}
+	for _, s := range services {
+		for i := range s.Frontends {
+			if name := s.Frontends[i].Settings.Certificate; name != "" {
+				named[name] = true
+			}
 		}
-		a.Backends, b.Backends = nil, nil
-		return reflect.DeepEqual(a, b)
-	})
+	}
+	var out []*lb.Certificate
+	for _, c := range all {
+		if c.Served != nil && named[c.Served.Name()] {
+			delete(named, c.Served.Name())
+			out = append(out, c.Served)
+		}
+	}
+	slices.SortFunc(out, func(a, b *lb.Certificate) int { return cmp.Compare(a.Name(), b.Name()) })
+	return out
+}
+
+// brought are the addresses that hosts bring: where they listen, but for those that
+// another Balancer's hosts may still have.
+func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	var out []netip.Addr
+	for _, s := range services {
+		for i := range s.Frontends {
+			if a := s.Frontends[i].Listener.Address; !seen[a] && !elsewhere[a] {
+				seen[a] = true
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
 }
 
 // protocols are those of all Services.
@@ -118,30 +173,17 @@ func protocols(services []Service) []lb.Protocol {
 	return out
 }
 
-// commonKey changes with what all Services of a Balancer depend on.
-func commonKey(in Input, ns *nodes) string {
-	var b []byte
-	add := func(parts ...string) {
-		for _, p := range parts {
-			b = strconv.AppendQuote(b, p)
-		}
-	}
-	spec := &in.Balancer.Spec
-	add(string(spec.Engine), strconv.FormatBool(spec.Direct()), strconv.Itoa(int(spec.Nodes.MaxPerService)))
+// commonKey changes with what all Services of a Balancer depend on, but for nodes.
+func commonKey(b *v1alpha1.Balancer) string {
+	parts := []string{string(b.Spec.Engine), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	for _, f := range fields {
-		add(f.get(&spec.Defaults))
+		parts = append(parts, f.get(&b.Spec.Defaults))
 	}
-	for _, n := range slices.Concat(ns.v4, ns.v6) {
-		add(n.name, n.address.String())
-	}
-	if ns.none != nil {
-		add(ns.none.Message)
-	}
-	return string(b)
+	return fmt.Sprintf("%q", parts)
 }
 
 // appendKey appends what changes with what only this Service depends on. Objects
-// that were never in an API server have no version: then nothing can be kept.
+// that were never in an API server have no version: then nothing can be remembered.
 func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 	ok = t.in.Object.ResourceVersion != ""
 	b = appendVersion(b, &t.in.Object.ObjectMeta, t.in.Object.ResourceVersion)
@@ -155,7 +197,7 @@ func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 		b = append(b, ' ')
 	}
 	b = append(b, 0)
-	for _, p := range t.layers.policies {
+	for _, p := range t.precedence.policies {
 		ok = ok && p.ResourceVersion != ""
 		// Our own writing of its status changes its version, and means nothing here.
 		version := p.ResourceVersion

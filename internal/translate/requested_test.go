@@ -10,7 +10,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-func wishing(annotation, older string) *serviceBuilder {
+func requesting(annotation, older string) *serviceBuilder {
 	b := MakeService("web")
 	if annotation != "" {
 		b.Annotate(v1alpha1.AddressesAnnotation, annotation)
@@ -19,7 +19,7 @@ func wishing(annotation, older string) *serviceBuilder {
 	return b
 }
 
-func TestS30_WantedAddresses(t *testing.T) {
+func TestS30_RequestedAddresses(t *testing.T) {
 	const invalid, invalidSpec = v1alpha1.ReasonInvalidAnnotation, v1alpha1.ReasonInvalidSpec
 	for name, tc := range map[string]struct {
 		annotation, older string
@@ -55,12 +55,12 @@ func TestS30_WantedAddresses(t *testing.T) {
 		"hostile":                  {"192.0.2.1\n} server { listen 80;", "", "", invalid},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, problem := WantedAddresses(wishing(tc.annotation, tc.older).Obj())
-			var words []string
+			got, problem := RequestedAddresses(requesting(tc.annotation, tc.older).Obj())
+			var texts []string
 			for _, a := range got {
-				words = append(words, a.String())
+				texts = append(texts, a.String())
 			}
-			if diff := cmp.Diff(tc.want, strings.Join(words, ",")); diff != "" {
+			if diff := cmp.Diff(tc.want, strings.Join(texts, ",")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if reason := deref(problem).Reason; reason != tc.reason {
@@ -70,14 +70,14 @@ func TestS30_WantedAddresses(t *testing.T) {
 	}
 }
 
-func FuzzWantedAddresses(f *testing.F) {
+func FuzzRequestedAddresses(f *testing.F) {
 	for _, s := range []string{"192.0.2.1", "2001:db8::1,192.0.2.1", "a,b", "::ffff:1.2.3.4", "192.0.2.1\n}", "unix:/var/run/docker.sock", "${VAR}", strings.Repeat("9", 300)} {
 		f.Add(s, "")
 		f.Add("", s)
 		f.Add("192.0.2.1", s)
 	}
 	f.Fuzz(func(t *testing.T, annotation, older string) {
-		got, problem := WantedAddresses(wishing(annotation, older).Obj())
+		got, problem := RequestedAddresses(requesting(annotation, older).Obj())
 		if problem != nil {
 			wantTellable(t, problem)
 			if got != nil {

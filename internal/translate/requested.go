@@ -11,29 +11,29 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-// WantedAddresses are the addresses that a Service asks for by annotation or, in
+// RequestedAddresses are the addresses that a Service asks for by annotation or, in
 // the older way, by spec.loadBalancerIP, at most one of each family. Both may be
 // set if the annotation names the older one, too.
-func WantedAddresses(svc *corev1.Service) ([]netip.Addr, *Problem) {
+func RequestedAddresses(svc *corev1.Service) ([]netip.Addr, *Problem) {
 	const annotation, field = "the annotation " + v1alpha1.AddressesAnnotation, "spec.loadBalancerIP"
 	text, older := strings.TrimSpace(svc.Annotations[v1alpha1.AddressesAnnotation]), strings.TrimSpace(svc.Spec.LoadBalancerIP)
 	if text == "" && older == "" {
 		return nil, nil
 	}
 	if text == "" {
-		return parseWish(older, field, v1alpha1.ReasonInvalidSpec)
+		return parseRequested(older, field, v1alpha1.ReasonInvalidSpec)
 	}
-	wanted, problem := parseWish(text, annotation, v1alpha1.ReasonInvalidAnnotation)
+	requested, problem := parseRequested(text, annotation, v1alpha1.ReasonInvalidAnnotation)
 	if problem != nil || older == "" {
-		return wanted, problem
+		return requested, problem
 	}
-	if a, ok := unicast(older); !ok || !slices.Contains(wanted, a) {
+	if a, ok := unicast(older); !ok || !slices.Contains(requested, a) {
 		return nil, &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Message: fmt.Sprintf("%s and %s ask for different addresses: remove one of them", annotation, field)}
 	}
-	return wanted, nil
+	return requested, nil
 }
 
-func parseWish(text, where, reason string) ([]netip.Addr, *Problem) {
+func parseRequested(text, where, reason string) ([]netip.Addr, *Problem) {
 	var out []netip.Addr
 	for part := range strings.SplitSeq(text, ",") {
 		a, ok := unicast(strings.TrimSpace(part))

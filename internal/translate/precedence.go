@@ -8,11 +8,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// layers are the settings that apply to one Service, by precedence.
-type layers struct {
+// precedence has the settings that apply to one Service.
+type precedence struct {
 	policies []*v1alpha1.UpstreamPolicy // that target it, valid, the oldest first
 	service  string
 	defaults *v1alpha1.UpstreamSettings
@@ -20,33 +21,33 @@ type layers struct {
 
 // at lists the settings for a port, the strongest first: policies for the port,
 // policies for the Service, the Balancer's defaults.
-func (l layers) at(port string) []*v1alpha1.UpstreamSettings {
+func (p precedence) at(port string) []*v1alpha1.UpstreamSettings {
 	var out []*v1alpha1.UpstreamSettings
-	for _, p := range l.policies {
-		if port != "" && targets(p, l.service, port) {
-			out = append(out, &p.Spec.UpstreamSettings)
+	for _, policy := range p.policies {
+		if port != "" && targets(policy, p.service, port) {
+			out = append(out, &policy.Spec.UpstreamSettings)
 		}
 	}
-	for _, p := range l.policies {
-		if targets(p, l.service, "") {
-			out = append(out, &p.Spec.UpstreamSettings)
+	for _, policy := range p.policies {
+		if targets(policy, p.service, "") {
+			out = append(out, &policy.Spec.UpstreamSettings)
 		}
 	}
-	if l.defaults != nil {
-		out = append(out, l.defaults)
+	if p.defaults != nil {
+		out = append(out, p.defaults)
 	}
 	return out
 }
 
 // resolve settles every field: the strongest level that sets it to something
 // that the engine can do.
-func (l layers) resolve(engine lb.Engine, port string, p lb.Protocol) lb.Settings {
-	out := builtIn(engine, p)
-	levels := l.at(port)
+func (p precedence) resolve(engine *engine.Engine, port string, protocol lb.Protocol) lb.Settings {
+	out := builtIn(engine, protocol)
+	levels := p.at(port)
 	for _, f := range fields {
 		for _, level := range levels {
 			value := f.get(level)
-			if value == "" || f.unsupported(engine, value, p) != "" {
+			if value == "" || f.unsupported(engine, value, protocol) != "" {
 				continue
 			}
 			if f.set(&out, value) == nil {
@@ -100,7 +101,7 @@ func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {
 
 // unsupported lists the settings that an engine cannot do for some protocol, or
 // that cannot be read.
-func unsupported(engine lb.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.Protocol) []string {
+func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.Protocol) []string {
 	var out []string
 	for _, f := range fields {
 		value := f.get(s)
@@ -122,7 +123,7 @@ func unsupported(engine lb.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.
 }
 
 // overruled lists the settings that a Service's session affinity decides instead.
-func overruled(engine lb.Engine, s *v1alpha1.UpstreamSettings) []string {
+func overruled(engine *engine.Engine, s *v1alpha1.UpstreamSettings) []string {
 	var out []string
 	for _, f := range fields {
 		if value := f.get(s); value != "" {

@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// Pools is every AddressPool of the cluster, as ParsePools read them: whether one is
+// good depends on the others.
+type Pools struct {
+	Accepted, Rejected []*ipam.Pool
+	Problems           map[string]*ipam.Problem // by pool, of those that are not in force
+}
+
+// ParsePools reads every AddressPool of the cluster.
+func ParsePools(objects []v1alpha1.AddressPool) Pools {
+	var p Pools
+	p.Accepted, p.Rejected, p.Problems = ipam.ParsePools(objects)
+	return p
+}
+
+// Objects are what plans depend on, of a cluster or of files, in any order. They may
+// be shared with a cache: nothing changes them.
+type Objects struct {
+	Balancers []*v1alpha1.Balancer // all that there are
+	Pools     Pools
+	// Services at least those that a Balancer may serve or holds, and all that any
+	// holds; one may be there twice.
+	Services []*corev1.Service
+	Nodes    []*corev1.Node
+	// Slices by Service, of those with externalTrafficPolicy: Local.
+	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	Namespaces map[string]labels.Set
+	Policies   []*v1alpha1.UpstreamPolicy
+	// Certificates that Policies name.
+	Certificates translate.Certificates
+}
+
+// Snapshot is everything that a Balancer's plan depends on.
+type Snapshot struct {
+	Balancer *v1alpha1.Balancer
+	Claims   Claims
+	Pools    []*ipam.Pool // of this Balancer
+	Rejected []*ipam.Pool // of every Balancer, not in force
+	// Services that this Balancer serves or holds, or that have addresses of its
+	// pools.
+	Services     []*corev1.Service
+	Nodes        []*corev1.Node
+	Slices       map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	Namespaces   map[string]labels.Set
+	Policies     []*v1alpha1.UpstreamPolicy
+	Certificates translate.Certificates
+
+	foreign []*ipam.Pool // rejected or of other Balancers, with addresses of Services that this one holds
+	// elsewhere are addresses on which Services that this Balancer does not hold are published.
+	elsewhere map[netip.Addr]bool
+}
+
+// NewSnapshot finds what the plan of one Balancer depends on.
+func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
+	s := &Snapshot{
+		Balancer: b, Claims: NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces), Rejected: o.Pools.Rejected,
+		Nodes: o.Nodes, Slices: o.Slices, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
+	}
+	for _, p := range o.Pools.Accepted {
+		if p.Balancer == b.Name {
+			s.Pools = append(s.Pools, p)
+		}
+	}
+	s.add(o.Services)
+	return s
+}
+
+// add adds those of some Services on which the plan depends, each once.
+func (s *Snapshot) add(services []*corev1.Service) {
+	for _, svc := range services {
+		if slices.Contains(record.Holders(svc), s.Balancer.Name) {
+			s.addForeign(svc)
+		}
+	}
+	s.elsewhere = map[netip.Addr]bool{}
+	for _, svc := range services {
+		if len(s.foreign) > 0 && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && record.Held(svc) && !slices.Contains(record.Holders(svc), s.Balancer.Name) {
+			for _, a := range record.Published(svc) {
+				s.elsewhere[a] = true
+			}
+		}
+	}
+	seen := make(map[types.UID]bool, len(services))
+	for _, svc := range services {
+		if !seen[svc.UID] && s.role(svc) != nobody {
+			seen[svc.UID] = true
+			s.Services = append(s.Services, svc)
+		}
+	}
+}
+
+// addForeign adds the pools that have left this Balancer, or are in force no more,
+// and have addresses of a Service which has not: it keeps them as if the pools were
+// still here.
+func (s *Snapshot) addForeign(svc *corev1.Service) {
+	for _, a := range record.Occupied(svc) {
+		if p := cmp.Or(s.Claims.poolOf(a), poolOf(a, s.Rejected)); p != nil && !s.inPools(a) {
+			foreign := *p
+			foreign.Foreign = true
+			s.foreign = append(s.foreign, &foreign)
+		}
+	}
+}
