@@ -3,11 +3,10 @@ package controllers
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 )
 
@@ -30,23 +30,32 @@ type balancerReconciler struct {
 	certs     *certificates
 	metrics   *metrics
 	pace      *pace
-	namespace string // of the Secrets with the hosts' keys, and of ConfigMaps with templates
+	namespace string // of the Secrets with the hosts' keys
 
-	memory map[string]*memory            // by Balancer; one reconcile runs at a time
-	strays map[string]map[types.UID]bool // told that nobody serves them, by the name of whom they ask for
+	memory    map[string]*memory            // by Balancer; one reconcile runs at a time
+	unclaimed map[string]map[types.UID]bool // Services told that nobody serves them, by the name of whom they ask for
 }
 
 // memory is what a Balancer's reconciles keep from one to the next. Losing it
 // costs work and repeated events, never correctness.
 type memory struct {
 	planner *plan.Planner
-	nodes   []string             // that were backends, to tell why a delivery is made
+	planned bool
+	nodes   []lb.Node            // of the last plan, to tell why a delivery is made
 	told    map[types.UID]string // the last failure told of a Service's withdrawal
 	proven  map[types.UID]string // what of a Service was proved last, to tell of updates
 	hosts   []string             // names, to tell of removals
+}
 
-	templates templates
-	delivered string // the name of the templates with which the last delivery was made
+// scope is what one reconcile of a Balancer knows.
+type scope struct {
+	balancer *v1alpha1.Balancer
+	memory   *memory
+	objects  objects
+	snapshot *plan.Snapshot
+	assigned *plan.Assignments
+	plan     *plan.Plan
+	states   []deliver.State // as they were after Plan was handed to the hosts
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -58,100 +67,77 @@ func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err := r.epoch.acquire(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
-	balancers, err := r.reader.balancers(ctx)
+	seen, err := r.reader.claimants(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	var balancer *v1alpha1.Balancer
-	for _, b := range balancers {
-		if b.Name == req.Name {
-			balancer = b
-		}
-	}
-	claims, err := r.reader.claims(ctx, balancers)
-	if err != nil {
+	if err := r.tellUnclaimed(ctx, req.Name, seen.claims()); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.tellStrays(ctx, req.Name, claims); err != nil {
-		return ctrl.Result{}, err
-	}
-	if balancer == nil {
+	i := slices.IndexFunc(seen.Balancers, func(b *v1alpha1.Balancer) bool { return b.Name == req.Name })
+	if i < 0 {
 		r.fleet.Set(req.Name, nil)
 		delete(r.memory, req.Name)
 		r.metrics.forget(req.Name)
-		return ctrl.Result{}, errors.Join(r.releaseOrphans(ctx, balancers, claims), r.reportOrphanPools(ctx, req.Name))
+		return ctrl.Result{}, errors.Join(r.releaseOrphans(ctx, seen), r.reportOrphanPools(ctx, seen, req.Name))
 	}
-	if err := r.holdBalancer(ctx, balancer); err != nil {
+	s := &scope{balancer: seen.Balancers[i], objects: seen}
+	if err := r.holdBalancer(ctx, s.balancer); err != nil {
 		return ctrl.Result{}, err
 	}
-	return r.reconcile(ctx, balancer, balancers)
+	s.memory = r.remember(s.balancer)
+	return r.reconcile(ctx, s)
 }
 
 // reconcile is the operator's one line: snapshot, assign, plan, deliver, report.
-func (r *balancerReconciler) reconcile(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer) (ctrl.Result, error) {
-	kept, err := r.remember(b)
-	if err != nil {
+func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Result, error) {
+	if err := r.reader.complete(ctx, s.balancer, &s.objects); err != nil {
 		return ctrl.Result{}, err
 	}
-	pools, err := r.reader.pools(ctx)
-	if err != nil {
+	var err error
+	if s.objects.Certificates, err = r.certs.of(ctx, s.objects.Policies); err != nil {
 		return ctrl.Result{}, err
 	}
-	snap, err := r.reader.snapshot(ctx, b, all, pools)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if snap.Certificates, err = r.certs.of(ctx, snap.Policies); err != nil {
-		return ctrl.Result{}, err
-	}
+	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)
 	r.events.busy.RLock()
 	defer r.events.busy.RUnlock()
-	assigned := plan.Assign(snap)
-	failed := r.hold(ctx, b, assigned)
-
-	desired, err := r.plan(ctx, b, kept, snap, assigned)
-	if err != nil {
-		return ctrl.Result{}, err
+	s.assigned = plan.Assign(s.snapshot)
+	failed := r.record(ctx, s)
+	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {
+		return ctrl.Result{}, errors.Join(failed, err)
 	}
-	if p := desired.NodesProblem; p != nil && p.Fatal {
+	if p := s.plan.NodesProblem; p != nil && p.Fatal {
 		// Who may be a backend is not known: what runs is better than nothing.
-		return ctrl.Result{}, r.reportBalancer(ctx, b, snap, desired, r.fleet.States(b.Name))
+		s.states = r.fleet.States(s.balancer.Name)
+		return ctrl.Result{}, errors.Join(failed, r.reportBalancer(ctx, s, false))
 	}
-	r.tellRemovedHosts(ctx, b, kept)
-	r.fleet.Set(b.Name, Targets(ctx, r.reader, r.namespace, b, all))
-	r.fleet.Try(b.Name, desired.Sets, kept.cause(desired), desired.Trial)
-	states := r.fleet.States(b.Name)
-	if refusedMeanwhile(desired.Trial, states) {
-		return ctrl.Result{}, failed
+	r.deliver(ctx, s)
+	failed = errors.Join(failed, r.publish(ctx, s), r.release(ctx, s), r.reportPools(ctx, s))
+	if failed == nil && s.balancer.DeletionTimestamp != nil && len(s.assigned.Leaving)+len(s.assigned.Carried) == 0 {
+		return ctrl.Result{}, r.releaseBalancer(ctx, s.balancer)
 	}
-
-	failed = errors.Join(failed,
-		r.recordTemplates(ctx, b, kept.templates.good),
-		r.publish(ctx, b, kept, assigned, desired, states),
-		r.release(ctx, b, kept, assigned, desired.Set, states),
-		r.reportPools(ctx, b, desired, pools, assigned.Usage),
-	)
-	if failed == nil && b.DeletionTimestamp != nil && len(assigned.Leaving)+len(assigned.Carried) == 0 {
-		return ctrl.Result{}, r.releaseBalancer(ctx, b)
-	}
-	again := ctrl.Result{RequeueAfter: kept.templates.tryAgain(time.Now())}
-	if waitsForOthers(b, desired) && (again.RequeueAfter == 0 || again.RequeueAfter > lookAgain) {
+	var again ctrl.Result
+	if s.waitsForOthers() {
 		again.RequeueAfter = lookAgain
 	}
-	return again, errors.Join(failed, r.reportBalancer(ctx, b, snap, desired, states))
+	return again, errors.Join(failed, r.reportBalancer(ctx, s, true))
 }
 
-func (r *balancerReconciler) remember(b *v1alpha1.Balancer) (*memory, error) {
-	if kept, ok := r.memory[b.Name]; ok && kept.planner.Engine == b.Spec.Engine {
-		return kept, nil // else it was deleted and made again
+// deliver hands the plan to the hosts, and looks what they say.
+func (r *balancerReconciler) deliver(ctx context.Context, s *scope) {
+	r.tellRemovedHosts(ctx, s)
+	r.fleet.Set(s.balancer.Name, Targets(ctx, r.reader, r.namespace, s.balancer, s.objects.Balancers))
+	r.fleet.Deliver(s.balancer.Name, s.plan.Sets, s.memory.cause(s.plan))
+	s.states = r.fleet.States(s.balancer.Name)
+}
+
+func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
+	if known, ok := r.memory[b.Name]; ok && known.planner.Engine == b.Spec.Engine {
+		return known // else it was deleted and made again
 	}
-	planner, err := plan.NewPlanner(b.Spec.Engine)
-	if err != nil {
-		return nil, err
-	}
-	kept := &memory{planner: planner, told: map[types.UID]string{}, proven: map[types.UID]string{}}
-	r.memory[b.Name] = kept
-	return kept, nil
+	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]string{}, proven: map[types.UID]string{}}
+	r.memory[b.Name] = m
+	return m
 }
 
 // holdBalancer keeps a Balancer from going away before its Services are withdrawn.
@@ -181,26 +167,26 @@ func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Bal
 
 // tellRemovedHosts makes it visible that an operator took the one way out of a
 // withdrawal that cannot be confirmed.
-func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, b *v1alpha1.Balancer, kept *memory) {
+func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, s *scope) {
 	present := map[string]bool{}
 	var names []string
-	for _, h := range b.Spec.Hosts {
+	for _, h := range s.balancer.Spec.Hosts {
 		present[h.Name] = true
 		names = append(names, h.Name)
 	}
-	for _, was := range kept.hosts {
+	for _, was := range s.memory.hosts {
 		if !present[was] {
-			r.events.warning(ctx, b, "HostRemoved",
-				"host %s is no longer managed and keeps what it runs: nobody waits for its confirmation any more, so stop its balancer or take its addresses away", was)
+			r.events.warning(ctx, s.balancer, "HostRemoved",
+				"host %s is no longer managed and keeps what it runs: nobody waits for its confirmation any more, so stop its daemon or take its addresses away", was)
 		}
 	}
-	kept.hosts = names
+	s.memory.hosts = names
 }
 
-// tellStrays tells the Services that ask for a Balancer by name, and that none
+// tellUnclaimed tells the Services that ask for a Balancer by name, and that none
 // serves, once each. Only by an event: they are not ours.
-func (r *balancerReconciler) tellStrays(ctx context.Context, name string, claims plan.Claims) error {
-	var strays []*corev1.Service
+func (r *balancerReconciler) tellUnclaimed(ctx context.Context, name string, claims plan.Claims) error {
+	var unclaimed []*corev1.Service
 	for _, key := range []string{keyClass + v1alpha1.DefaultClassPrefix + name, keyExposed + name} {
 		if key == keyExposed+name && claims.Named(name) != nil || len(claims.OfClass(strings.TrimPrefix(key, keyClass))) > 0 {
 			continue
@@ -209,36 +195,32 @@ func (r *balancerReconciler) tellStrays(ctx context.Context, name string, claims
 		if err != nil {
 			return err
 		}
-		strays = append(strays, services...)
+		unclaimed = append(unclaimed, services...)
 	}
 	told := map[types.UID]bool{}
-	for _, svc := range strays {
+	for _, svc := range unclaimed {
 		if svc.DeletionTimestamp != nil {
 			continue
 		}
 		told[svc.UID] = true
-		if !r.strays[name][svc.UID] {
+		if !r.unclaimed[name][svc.UID] {
 			r.events.warning(ctx, svc, v1alpha1.EventSyncFailed,
 				"no Balancer serves this Service: there is none that is called %q and takes it. Create it, or correct the Service; `kubectl get balancers` lists them with their classes", name)
 		}
 	}
-	delete(r.strays, name)
+	delete(r.unclaimed, name)
 	if len(told) > 0 {
-		r.strays[name] = told
+		r.unclaimed[name] = told
 	}
 	return nil
 }
 
 // cause says what made a delivery necessary, for metrics.
-func (kept *memory) cause(p *plan.Plan) string {
-	defer func() { kept.nodes, kept.delivered = p.Nodes, kept.templates.used }()
-	switch {
-	case kept.nodes == nil: // the first since the start
+func (m *memory) cause(p *plan.Plan) string {
+	first, same := !m.planned, slices.Equal(m.nodes, p.Nodes)
+	m.planned, m.nodes = true, p.Nodes
+	if first || same {
 		return "services"
-	case kept.delivered != kept.templates.used:
-		return "templates"
-	case !equality.Semantic.DeepEqual(kept.nodes, p.Nodes):
-		return "nodes"
 	}
-	return "services"
+	return "nodes"
 }

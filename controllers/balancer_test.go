@@ -40,7 +40,7 @@ func TestServiceLife(t *testing.T) {
 }
 
 // What one host refuses is told to its Service and costs nobody else anything.
-func TestRefusedFragment(t *testing.T) {
+func TestRefusedService(t *testing.T) {
 	w := newWorld(t)
 	w.host.set(func(h *fakeHost) { h.refuse = map[string]string{"bad": "unknown directive \"pwn\""} })
 	bad, good := w.service("bad"), w.service("good")
@@ -63,6 +63,60 @@ func TestRefusedFragment(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A port that a host refuses costs the Service's other ports nothing, and is told
+// where users look.
+func TestRefusedPort(t *testing.T) {
+	w := newWorld(t)
+	w.host.set(func(h *fakeHost) { h.closed = map[string]string{"web": "host.yaml admits no listener on 443"} })
+	svc := w.service("web", func(s *corev1.Service) {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "https", Port: closedPort})
+	})
+	w.published(svc)
+	fresh := w.until(svc, "told of its port", func(s *corev1.Service) bool {
+		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionPortsError)
+		return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonRefused && strings.Contains(c.Message, "host.yaml admits no listener")
+	})
+	for _, p := range fresh.Status.LoadBalancer.Ingress[0].Ports {
+		if refused := p.Error != nil && *p.Error == v1alpha1.PortErrorRefused; refused != (p.Port == closedPort) {
+			t.Errorf("port %d: refused %t", p.Port, refused)
+		}
+	}
+	if !meta.IsStatusConditionTrue(fresh.Status.Conditions, v1alpha1.ConditionServiceProgrammed) {
+		t.Errorf("not programmed: %+v", fresh.Status.Conditions)
+	}
+	w.event(svc, v1alpha1.EventSyncFailed, "host.yaml admits no listener on 443")
+}
+
+// What tools look at that know nothing of our kinds.
+func TestEveryKindIsReady(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "policy"}}
+	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Name: "web"}}
+	w.create(policy)
+	b, p := &v1alpha1.Balancer{}, &v1alpha1.AddressPool{}
+	ready := func(obj client.Object, generation int64, c []metav1.Condition) error {
+		is := meta.FindStatusCondition(c, v1alpha1.ConditionReady)
+		if is == nil || is.Status != metav1.ConditionTrue || is.ObservedGeneration != obj.GetGeneration() || generation != obj.GetGeneration() {
+			return fmt.Errorf("%T of generation %d, status of %d: %+v", obj, obj.GetGeneration(), generation, c)
+		}
+		return nil
+	}
+	all := func(ctx context.Context) error {
+		key := client.ObjectKey{Name: w.balancer}
+		if err := errors.Join(kube.Get(ctx, key, b), kube.Get(ctx, key, p), kube.Get(ctx, client.ObjectKeyFromObject(policy), policy)); err != nil {
+			return err
+		}
+		return errors.Join(ready(b, b.Status.ObservedGeneration, b.Status.Conditions), ready(p, p.Status.ObservedGeneration, p.Status.Conditions),
+			ready(policy, policy.Status.ObservedGeneration, policy.Status.Conditions))
+	}
+	w.eventually("all are ready", all)
+	before := b.DeepCopy()
+	b.Spec.Nodes.MaxPerService = 3
+	w.check(kube.Patch(t.Context(), b, client.MergeFrom(before)))
+	w.eventually("all are ready again, with the new generation", all)
 }
 
 func (w *world) event(svc *corev1.Service, reason, part string) {

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/tools/reference"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/external-lb/external-lb/internal/conditions"
 )
 
 // events writes what happened to whom, behind the writes that users wait for and
@@ -131,9 +133,6 @@ func (e *events) write(ctx context.Context, obj client.Object, kind, reason, mes
 		return
 	}
 	ref.ResourceVersion = ""
-	if len(message) > maxEventMessage {
-		message = message[:maxEventMessage-3] + "..."
-	}
 	namespace := obj.GetNamespace()
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
@@ -145,7 +144,7 @@ func (e *events) write(ctx context.Context, obj client.Object, kind, reason, mes
 		InvolvedObject:      *ref,
 		Type:                kind,
 		Reason:              reason,
-		Message:             message,
+		Message:             conditions.Cut(message, maxEventMessage),
 		Source:              corev1.EventSource{Component: eventSource},
 		FirstTimestamp:      now,
 		LastTimestamp:       now,

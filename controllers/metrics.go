@@ -74,7 +74,7 @@ func newMetrics() *metrics {
 		hostState:  gauge("host_state", "1 for the state that a host is in, 0 for the others.", "balancer", "host", "state"),
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
-		refused:    gauge("refused_services", "Services that a host refused.", "balancer", "host"),
+		refused:    gauge("refusals", "Items, and ports of Services, that a host refuses.", "balancer", "host"),
 		poolSize:   gauge("pool_addresses", "Addresses of a pool.", "balancer", "pool", "family"),
 		poolInUse:  gauge("pool_addresses_assigned", "Addresses of a pool that Services have.", "balancer", "pool", "family"),
 	}

@@ -14,14 +14,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
 // partner makes a second Balancer with a class and a fake host of its own.
 func (w *world) partner(class string) *v1alpha1.Balancer {
 	w.t.Helper()
-	w.second = &fakeHost{files: fileset.Manifest{}}
+	w.second = newFakeHost()
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: w.balancer},
 		Data:       map[string][]byte{corev1.SSHAuthPrivateKey: []byte("key"), knownHostsKey: []byte("hosts")},
@@ -37,7 +38,7 @@ func (w *world) partner(class string) *v1alpha1.Balancer {
 	}
 	w.create(b)
 	w.t.Cleanup(func() {
-		w.second.set(func(h *fakeHost) { h.down, h.refuse = false, nil })
+		w.second.set(func(h *fakeHost) { h.down, h.refuse, h.closed = false, nil, nil })
 		w.check(kube.Delete(context.Background(), b))
 	})
 	return b
@@ -54,7 +55,7 @@ func (w *world) movePool(to string, keepOn ...string) {
 }
 
 func heldBy(names ...string) func(*corev1.Service) bool {
-	return func(svc *corev1.Service) bool { return slices.Equal(plan.Holders(svc), names) }
+	return func(svc *corev1.Service) bool { return slices.Equal(record.Holders(svc), names) }
 }
 
 func moving(reason, part string) func(*corev1.Service) bool {
@@ -67,12 +68,12 @@ func moving(reason, part string) func(*corev1.Service) bool {
 	}
 }
 
-// file is what a host has of a Service, "" for nothing.
-func (h *fakeHost) file(svc *corev1.Service) fileset.Sum {
+// item is what a host carries of a Service, the zero Sum for nothing.
+func (h *fakeHost) item(svc *corev1.Service) lb.Sum {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	path, _ := plan.Path(svc)
-	return h.files[path]
+	key, _ := plan.Key(svc)
+	return h.live[key]
 }
 
 // A pool moves to a Balancer that cannot prove anything, then can; and back to
@@ -83,7 +84,7 @@ func TestMove(t *testing.T) {
 	address := w.published(svc)
 	next := w.partner(v1alpha1.DefaultClassPrefix + w.balancer)
 	w.second.set(func(h *fakeHost) { h.down = true })
-	kept := func(s *corev1.Service) bool {
+	stays := func(s *corev1.Service) bool {
 		return len(s.Status.LoadBalancer.Ingress) == 1 && s.Status.LoadBalancer.Ingress[0].IP == address
 	}
 
@@ -92,7 +93,7 @@ func TestMove(t *testing.T) {
 	w.until(svc, "told that the new hosts are down", moving(v1alpha1.ReasonHostsUnreachable, "lb2"))
 	w.event(svc, v1alpha1.EventUpdateFailed, "lb2")
 	w.until(svc, "held by both", heldBy(w.balancer, next.Name))
-	was := w.host.file(svc)
+	was := w.host.item(svc)
 	w.eventually("the old Balancer goes on with what changes", func(ctx context.Context) error {
 		fresh := &corev1.Service{}
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh))
@@ -100,7 +101,7 @@ func TestMove(t *testing.T) {
 		return kube.Update(ctx, fresh)
 	})
 	w.eventually("the change is on the old host", func(context.Context) error {
-		if now := w.host.file(svc); now == was || now == (fileset.Sum{}) {
+		if now := w.host.item(svc); now == was || now == (lb.Sum{}) {
 			return fmt.Errorf("it has %v", now)
 		}
 		return nil
@@ -108,10 +109,10 @@ func TestMove(t *testing.T) {
 
 	w.second.set(func(h *fakeHost) { h.down = false })
 	fresh := w.until(svc, "moved", func(s *corev1.Service) bool { return heldBy(next.Name)(s) && moving("", "")(s) })
-	if !kept(fresh) || fresh.Annotations[v1alpha1.CarriedByAnnotation] != "" {
+	if !stays(fresh) || fresh.Annotations[v1alpha1.CarriedByAnnotation] != "" {
 		t.Errorf("after the move: %v %+v", fresh.Annotations, fresh.Status)
 	}
-	if w.host.file(svc) != (fileset.Sum{}) || w.second.file(svc) == (fileset.Sum{}) {
+	if w.host.item(svc) != (lb.Sum{}) || w.second.item(svc) == (lb.Sum{}) {
 		t.Error("the old host has it still, or the new one has not")
 	}
 	w.event(svc, v1alpha1.EventMoving, "proved on Balancer "+next.Name)
@@ -122,7 +123,7 @@ func TestMove(t *testing.T) {
 	w.until(svc, "told that the other host refuses it", moving(v1alpha1.ReasonRefused, "unknown directive"))
 	w.movePool(next.Name)
 	fresh = w.until(svc, "where it was", func(s *corev1.Service) bool { return heldBy(next.Name)(s) && moving("", "")(s) })
-	if !kept(fresh) || w.second.file(svc) == (fileset.Sum{}) {
+	if !stays(fresh) || w.second.item(svc) == (lb.Sum{}) {
 		t.Errorf("after the move that was not: %+v", fresh.Status)
 	}
 	if got := w.published(w.service("new")); got == address {
@@ -138,7 +139,7 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 	next := w.partner(v1alpha1.DefaultClassPrefix + w.balancer)
 	w.movePool(next.Name, w.balancer)
 	w.until(svc, "proved on both", moving(v1alpha1.ReasonKept, "spec.keepOn"))
-	if w.host.file(svc) == (fileset.Sum{}) || w.second.file(svc) == (fileset.Sum{}) {
+	if w.host.item(svc) == (lb.Sum{}) || w.second.item(svc) == (lb.Sum{}) {
 		t.Error("not on both hosts")
 	}
 	// A Balancer that is deleted waits, too.
@@ -151,7 +152,7 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 		}
 		return nil
 	})
-	if w.host.file(svc) == (fileset.Sum{}) {
+	if w.host.item(svc) == (lb.Sum{}) {
 		t.Error("a Balancer that is deleted has withdrawn what it should keep")
 	}
 	w.movePool(next.Name)
@@ -191,7 +192,7 @@ func TestMoveToABalancerOfAnotherClass(t *testing.T) {
 		t.Errorf("two Services have %s", got)
 	}
 	fresh := w.until(svc, "where it was", heldBy(w.balancer))
-	if len(fresh.Status.LoadBalancer.Ingress) != 1 || fresh.Status.LoadBalancer.Ingress[0].IP != address || w.host.file(svc) == (fileset.Sum{}) {
+	if len(fresh.Status.LoadBalancer.Ingress) != 1 || fresh.Status.LoadBalancer.Ingress[0].IP != address || w.host.item(svc) == (lb.Sum{}) {
 		t.Errorf("%+v", fresh.Status)
 	}
 }

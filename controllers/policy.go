@@ -15,7 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -38,20 +39,17 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	if err := r.reader.list(ctx, &services, client.InNamespace(req.Name)); err != nil {
 		return ctrl.Result{}, err
 	}
-	balancers, err := r.reader.balancers(ctx)
+	seen, err := r.reader.claimants(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	claims, err := r.reader.claims(ctx, balancers)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
+	claims := seen.claims()
 	carrier := func(svc *corev1.Service) (translate.Carrier, bool) {
 		b := claims.Of(svc)
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: lb.Engine(b.Spec.Engine)}, true
+		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine)}, true
 	}
 	certs, err := r.certs.of(ctx, pointers(policies.Items))
 	if err != nil {
@@ -67,18 +65,11 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 // report writes a policy's status where it differs.
 func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) error {
 	changed := p.DeepCopy()
-	changed.Status = v1alpha1.UpstreamPolicyStatus{Targets: targets, Accepted: string(metav1.ConditionTrue)}
+	changed.Status = conditions.Policy(p, targets)
 	for i := range targets {
-		keepTransitions(&targets[i], p.Status.Targets)
-		for _, c := range targets[i].Conditions {
-			if c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse {
-				changed.Status.Accepted = string(metav1.ConditionFalse)
-			}
-			if changed.Status.Message == "" && translate.Wrong(c) {
-				changed.Status.Message = c.Message
-			}
-		}
+		keepTransitions(targets[i].Conditions, conditionsOf(p, targets[i].TargetRef))
 	}
+	keepTransitions(changed.Status.Conditions, p.Status.Conditions)
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
 		return nil
 	}
@@ -111,19 +102,22 @@ func certificateReady(s v1alpha1.UpstreamPolicyStatus) *metav1.Condition {
 	return nil
 }
 
-// keepTransitions dates the conditions of a target: those that said the same
-// before keep their time.
-func keepTransitions(target *v1alpha1.PolicyTargetStatus, before []v1alpha1.PolicyTargetStatus) {
-	var old []metav1.Condition
-	for _, b := range before {
-		if b.TargetRef == target.TargetRef {
-			old = b.Conditions
+// conditionsOf are what a policy said of a target before.
+func conditionsOf(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference) []metav1.Condition {
+	for _, t := range p.Status.Targets {
+		if t.TargetRef == ref {
+			return t.Conditions
 		}
 	}
-	for i := range target.Conditions {
-		c := &target.Conditions[i]
+	return nil
+}
+
+// keepTransitions dates conditions: those that said the same before keep their time.
+func keepTransitions(now, before []metav1.Condition) {
+	for i := range now {
+		c := &now[i]
 		c.LastTransitionTime = metav1.Now()
-		if was := meta.FindStatusCondition(old, c.Type); was != nil && was.Status == c.Status {
+		if was := meta.FindStatusCondition(before, c.Type); was != nil && was.Status == c.Status {
 			c.LastTransitionTime = was.LastTransitionTime
 		}
 	}

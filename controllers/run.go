@@ -31,8 +31,7 @@ import (
 
 // Options of a controller.
 type Options struct {
-	// Namespace in which the Secrets with the hosts' keys, the ConfigMaps with
-	// templates and the Lease are.
+	// Namespace in which the Secrets with the hosts' keys and the Lease are.
 	Namespace string
 	// LeaderElection lets one of several replicas work.
 	LeaderElection bool
@@ -41,7 +40,7 @@ type Options struct {
 	TLSSecrets bool
 	// MetricsAddress and HealthAddress to serve on; "0" for none.
 	MetricsAddress, HealthAddress string
-	// Local opens the host's end in this process.
+	// Local connects to the agent of this machine, for hosts that are local: {}.
 	Local func() (host.Host, error)
 	// Dialer connects to all other hosts; nil: over SSH.
 	Dialer deliver.Dialer
@@ -125,7 +124,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		Log:     o.Log.WithName("deliver"),
 		Metrics: metrics,
 	})
-	read := reader{mgr.GetCache(), seen}
+	read := reader{mgr.GetCache(), seen, &parsedPools{}}
 	certs := &certificates{reader: read, allowed: o.TLSSecrets}
 	balancers := &balancerReconciler{
 		client:    mgr.GetClient(),
@@ -139,7 +138,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		pace:      newPace(),
 		namespace: o.Namespace,
 		memory:    map[string]*memory{},
-		strays:    map[string]map[types.UID]bool{},
+		unclaimed: map[string]map[types.UID]bool{},
 	}
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err
@@ -166,9 +165,8 @@ func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface,
 	return &epoch{lease: client.ObjectKey{Namespace: o.Namespace, Name: leaseName}, identity: identity}, lock, nil
 }
 
-// cacheOptions keep in memory only what is read: Secrets and ConfigMaps of our
-// namespace, of other Secrets those with certificates where that is wanted, and
-// nothing of who wrote which field.
+// cacheOptions keep in memory only what is read: Secrets of our namespace, of others
+// those with certificates where that is wanted, and nothing of who wrote which field.
 func cacheOptions(o Options) cache.Options {
 	secrets := map[string]cache.Config{o.Namespace: {}}
 	if o.TLSSecrets {
@@ -182,8 +180,7 @@ func cacheOptions(o Options) cache.Options {
 			return obj, nil
 		},
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}:    {Namespaces: secrets},
-			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{o.Namespace: {}}},
+			&corev1.Secret{}: {Namespaces: secrets},
 		},
 	}
 }

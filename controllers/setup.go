@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -38,10 +40,12 @@ type pace struct {
 
 func newPace() *pace { return &pace{last: map[string]time.Time{}} }
 
-// looked notes that a key was looked at.
+// looked notes that a key was looked at. Those for which nothing waits any more are
+// forgotten: Services name Balancers that there are not.
 func (p *pace) looked(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	maps.DeleteFunc(p.last, func(_ string, at time.Time) bool { return time.Since(at) > batch })
 	p.last[name] = time.Now()
 }
 
@@ -116,13 +120,14 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	if name := plan.AsksFor(svc); len(names) == 0 && name != "" {
 		names = append(names, name)
 	}
-	if !plan.Held(svc) {
+	if !record.Held(svc) {
 		return names
 	}
-	if pools, err := c.reader.pools(ctx); err == nil {
-		names = append(names, plan.WithAddressesOf(svc, pools.accepted)...) // others may wait for them
+	var pools v1alpha1.AddressPoolList
+	if err := c.reader.list(ctx, &pools); err == nil {
+		names = append(names, plan.WithAddressesOf(svc, c.reader.parsed.pools(pools.Items).Accepted)...) // others may wait for them
 	}
-	holders := plan.Holders(svc)
+	holders := record.Holders(svc)
 	if len(holders) == 0 {
 		return append(names, "") // nobody of that name: whose record was removed is let go
 	}
@@ -154,21 +159,6 @@ func (c concerns) secret(namespace string) func(context.Context, client.Object) 
 		}
 		return c.all(ctx, obj)
 	}
-}
-
-// configMap concerns who takes templates from it, or keeps them in it.
-func (c concerns) configMap(ctx context.Context, obj client.Object) []string {
-	balancers, err := c.reader.balancers(ctx)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, b := range balancers {
-		if t := b.Spec.Templates; t != nil && t.ConfigMapRef.Name == obj.GetName() || b.Name+recordSuffix == obj.GetName() {
-			names = append(names, b.Name)
-		}
-	}
-	return names
 }
 
 // reporting is who writes an object's status: a status that is not as it should
@@ -236,7 +226,6 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 		Watches(&discoveryv1.EndpointSlice{}, watch(c.slice)).
 		Watches(&corev1.Namespace{}, watch(c.all), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.Secret{}, watch(c.secret(r.namespace))).
-		Watches(&corev1.ConfigMap{}, watch(c.configMap)).
 		WatchesRawSource(source.Func(hosts.start)).
 		Complete(r)
 }

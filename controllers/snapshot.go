@@ -1,9 +1,11 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -12,8 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
 // Keys of the index over Services: what a Service says of who serves or holds it.
@@ -40,7 +42,7 @@ func serviceKeys(svc *corev1.Service) []string {
 			keys = append(keys, keyExposed+b)
 		}
 	}
-	if plan.Held(svc) {
+	if record.Held(svc) {
 		keys = append(keys, keyHeld)
 	}
 	return keys
@@ -63,6 +65,7 @@ func indexFields(ctx context.Context, indexer client.FieldIndexer) error {
 type reader struct {
 	client.Reader
 	written *written
+	parsed  *parsedPools
 }
 
 func (r reader) list(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
@@ -92,44 +95,58 @@ func (r reader) services(ctx context.Context, key string) ([]*corev1.Service, er
 	return services, nil
 }
 
-// snapshot reads what the plan of one Balancer depends on, but for certificates.
-func (r reader) snapshot(ctx context.Context, b *v1alpha1.Balancer, all []*v1alpha1.Balancer, pools poolSet) (*plan.Snapshot, error) {
-	s := &plan.Snapshot{
-		Balancer:       b,
-		Rejected:       pools.rejected,
-		KnownBalancers: map[string]bool{},
-		Slices:         map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
+// objects are what a reconcile read, from the cache.
+type objects struct {
+	plan.Objects
+	pools []v1alpha1.AddressPool
+}
+
+// claims settle who serves what.
+func (o objects) claims() plan.Claims {
+	return plan.NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces)
+}
+
+// claimants reads what says who serves what: Balancers, pools, labels of namespaces.
+func (r reader) claimants(ctx context.Context) (o objects, err error) {
+	if o.Balancers, err = r.balancers(ctx); err != nil {
+		return o, err
+	}
+	var pools v1alpha1.AddressPoolList
+	if err := r.list(ctx, &pools); err != nil {
+		return o, err
+	}
+	o.pools, o.Pools = pools.Items, r.parsed.pools(pools.Items)
+	o.Namespaces, err = r.namespaces(ctx)
+	return o, err
+}
+
+// complete reads the rest of what the plan of one Balancer depends on, but for
+// certificates.
+func (r reader) complete(ctx context.Context, b *v1alpha1.Balancer, o *objects) error {
+	// The Services that name the Balancer in any way, and those that have addresses
+	// which are now of its pools.
+	for _, key := range []string{keyClass + plan.Class(b), keyClass, keyExposed + b.Name, keyHeld} {
+		services, err := r.services(ctx, key)
+		if err != nil {
+			return err
+		}
+		o.Services = append(o.Services, services...)
 	}
 	var err error
-	if s.Namespaces, err = r.namespaces(ctx); err != nil {
-		return nil, err
-	}
-	s.Claims = plan.NewClaims(all, pools.accepted, s.Namespaces)
-	for _, other := range all {
-		s.KnownBalancers[other.Name] = true
-	}
-	for _, p := range pools.accepted {
-		if p.Balancer == b.Name {
-			s.Pools = append(s.Pools, p)
-		}
-	}
-	if err := r.addServices(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := r.addSlices(ctx, s); err != nil {
-		return nil, err
+	if o.Slices, err = r.slices(ctx, o.Services); err != nil {
+		return err
 	}
 	var nodes corev1.NodeList
 	if err := r.list(ctx, &nodes); err != nil {
-		return nil, err
+		return err
 	}
-	s.Nodes = pointers(nodes.Items)
+	o.Nodes = pointers(nodes.Items)
 	var policies v1alpha1.UpstreamPolicyList
 	if err := r.list(ctx, &policies); err != nil {
-		return nil, err
+		return err
 	}
-	s.Policies = pointers(policies.Items)
-	return s, nil
+	o.Policies = pointers(policies.Items)
+	return nil
 }
 
 // namespaces are the labels of each.
@@ -145,62 +162,51 @@ func (r reader) namespaces(ctx context.Context) (map[string]labels.Set, error) {
 	return out, nil
 }
 
-// claims settles who serves what, as snapshot does.
-func (r reader) claims(ctx context.Context, all []*v1alpha1.Balancer) (plan.Claims, error) {
-	pools, err := r.pools(ctx)
-	if err != nil {
-		return plan.Claims{}, err
-	}
-	namespaces, err := r.namespaces(ctx)
-	return plan.NewClaims(all, pools.accepted, namespaces), err
-}
-
-// addServices reads the Services that name the Balancer in any way, and those
-// that have addresses which are now of its pools, each once.
-func (r reader) addServices(ctx context.Context, s *plan.Snapshot) error {
-	var all []*corev1.Service
-	for _, key := range []string{keyClass + plan.Class(s.Balancer), keyClass, keyExposed + s.Balancer.Name, keyHeld} {
-		services, err := r.services(ctx, key)
-		if err != nil {
-			return err
-		}
-		all = append(all, services...)
-	}
-	s.Add(all)
-	return nil
-}
-
-// addSlices reads the endpoints of the Services for which it matters where they are.
-func (r reader) addSlices(ctx context.Context, s *plan.Snapshot) error {
-	for _, svc := range s.Services {
-		if svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+// slices of the Services for which it matters where their endpoints are.
+func (r reader) slices(ctx context.Context, services []*corev1.Service) (map[types.NamespacedName][]*discoveryv1.EndpointSlice, error) {
+	out := map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
+	for _, svc := range services {
+		name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+		if _, read := out[name]; read || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
 			continue
 		}
-		var slices discoveryv1.EndpointSliceList
-		err := r.list(ctx, &slices, client.InNamespace(svc.Namespace), client.MatchingFields{indexSlices: svc.Name})
+		var list discoveryv1.EndpointSliceList
+		err := r.list(ctx, &list, client.InNamespace(svc.Namespace), client.MatchingFields{indexSlices: svc.Name})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s.Slices[types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}] = pointers(slices.Items)
+		out[name] = pointers(list.Items)
 	}
-	return nil
+	return out, nil
 }
 
-// poolSet is every AddressPool, and what was read from them.
-type poolSet struct {
-	objects            []v1alpha1.AddressPool
-	accepted, rejected []*ipam.Pool
-	problems           map[string]*ipam.Problem
+// parsedPools remembers what was read from the pools: each event of a held Service
+// asks, and pools change rarely.
+type parsedPools struct {
+	mu   sync.Mutex
+	of   []poolVersion
+	last plan.Pools
 }
 
-// pools parses every AddressPool: whether one is good depends on the others.
-func (r reader) pools(ctx context.Context) (poolSet, error) {
-	var list v1alpha1.AddressPoolList
-	if err := r.list(ctx, &list); err != nil {
-		return poolSet{}, err
+// poolVersion changes with everything of a pool that is parsed.
+type poolVersion struct {
+	uid        types.UID
+	generation int64
+}
+
+// pools parses every AddressPool, if any is another than last time.
+func (p *parsedPools) pools(objects []v1alpha1.AddressPool) plan.Pools {
+	versions := make([]poolVersion, len(objects))
+	for i := range objects {
+		versions[i] = poolVersion{objects[i].UID, objects[i].Generation}
 	}
-	accepted, rejected, problems := ipam.ParsePools(list.Items)
-	return poolSet{list.Items, accepted, rejected, problems}, nil
+	slices.SortFunc(versions, func(a, b poolVersion) int { return cmp.Compare(a.uid, b.uid) })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of == nil || !slices.Equal(p.of, versions) {
+		p.of, p.last = versions, plan.ParsePools(objects)
+	}
+	return p.last
 }
 
 func pointers[T any](items []T) []*T {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,8 +22,8 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
 )
 
@@ -64,14 +63,22 @@ func run(m *testing.M) int {
 
 // fakeHost takes every delivery, but for the faults that a test asks for.
 type fakeHost struct {
-	mu      sync.Mutex
-	files   fileset.Manifest
-	epoch   host.Epoch
-	refuse  map[string]string // reason by Service name
-	unknown string            // a directive that the daemon does not know; "": none
-	texts   map[string]string // what it was delivered last, by path
-	down    bool
-	applied int
+	mu     sync.Mutex
+	wanted *lb.Set
+	live   lb.Manifest
+	epoch  host.Epoch
+	refuse map[string]string // reason by Service name
+	closed map[string]string // reason by Service name, for its listeners on closedPort
+	down   bool
+}
+
+// closedPort is the one that a fakeHost refuses of Services that are closed.
+const closedPort = 443
+
+func newFakeHost() *fakeHost { return &fakeHost{wanted: lb.NewSet(), live: lb.Manifest{}} }
+
+func (h *fakeHost) report() host.Report {
+	return host.Report{Wanted: h.wanted.Manifest(), Live: maps.Clone(h.live), Proved: true, Generation: "g", Renderer: "fake"}
 }
 
 func (h *fakeHost) Status(context.Context) (host.Status, error) {
@@ -80,7 +87,11 @@ func (h *fakeHost) Status(context.Context) (host.Status, error) {
 	if h.down {
 		return host.Status{}, errors.New("the host is down")
 	}
-	return host.Status{Engine: "nginx", EngineVersion: "fake/1", Running: true, Epoch: h.epoch, Live: h.files.Digest(), Files: maps.Clone(h.files)}, nil
+	return host.Status{Report: h.report(), Engine: "nginx", EngineVersion: "fake/1", Running: true, Epoch: h.epoch}, nil
+}
+
+func (h *fakeHost) Render(context.Context, host.Delivery) (host.Rendering, error) {
+	return host.Rendering{}, nil
 }
 
 func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, error) {
@@ -91,46 +102,43 @@ func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, erro
 		return host.Outcome{}, errors.New("the host is down")
 	case d.Epoch.Compare(h.epoch) <= 0:
 		return host.Outcome{}, &host.Error{Code: host.CodeStaleEpoch, Message: fmt.Sprintf("has taken the newer epoch %s", h.epoch)}
-	case d.Base != h.files.Digest():
+	case d.Base != h.wanted.Digest():
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
 	}
-	h.epoch = d.Epoch
-	for _, f := range d.Change.Put {
-		if reason := h.refusal(f); reason != "" && d.Whole && !slices.Contains(d.Spared, f.Path) {
-			return host.Outcome{}, &host.Error{Code: host.CodeWhole, Message: f.Path + ": " + reason}
+	h.epoch, h.wanted = d.Epoch, h.wanted.Apply(d.Change)
+	h.live = lb.Manifest{}
+	out := host.Outcome{Reloaded: !d.Change.Empty()}
+	var refused []lb.Refusal
+	for item := range h.wanted.All() {
+		refusals := h.refusals(item)
+		refused = append(refused, refusals...)
+		if !slices.ContainsFunc(refusals, lb.Refusal.OfItem) {
+			h.live[item.Key] = item.Sum
 		}
 	}
-	out := host.Outcome{Reloaded: len(d.Change.Delete)+len(d.Change.Put) > 0}
-	for _, path := range d.Change.Delete {
-		delete(h.files, path)
-	}
-	for _, f := range d.Change.Put {
-		if reason := h.refusal(f); reason != "" {
-			out.Refused = append(out.Refused, host.Refusal{Path: f.Path, Reason: reason})
-			delete(h.files, f.Path)
-			continue
-		}
-		h.files[f.Path] = f.Sum
-		if h.texts == nil {
-			h.texts = map[string]string{}
-		}
-		h.texts[f.Path] = string(f.Data)
-	}
-	h.applied++
-	out.Files, out.Live = maps.Clone(h.files), h.files.Digest()
+	out.Report = h.report()
+	out.Refused = refused
 	return out, nil
 }
 
-func (h *fakeHost) refusal(f fileset.File) string {
-	if h.unknown != "" && strings.Contains(string(f.Data), h.unknown) {
-		return fmt.Sprintf("unknown directive %q", h.unknown)
+func (h *fakeHost) refusals(item lb.Item) (out []lb.Refusal) {
+	part, err := lb.Decode(item)
+	if err != nil {
+		return []lb.Refusal{{Key: item.Key, Reason: lb.RefusedInvalid, Message: err.Error()}}
 	}
-	for name, reason := range h.refuse {
-		if match, _ := filepath.Match("services/*."+name+".*", f.Path); match {
-			return reason
+	svc, ok := part.(*lb.Service)
+	if !ok {
+		return nil
+	}
+	if reason := h.refuse[svc.ID.Name]; reason != "" {
+		return []lb.Refusal{{Key: item.Key, Reason: lb.RefusedByEngine, Message: reason}}
+	}
+	for _, f := range svc.Frontends {
+		if reason := h.closed[svc.ID.Name]; reason != "" && f.Listener.Port == closedPort {
+			out = append(out, lb.Refusal{Key: item.Key, Listener: f.Listener, Reason: lb.RefusedNotAdmitted, Message: reason})
 		}
 	}
-	return ""
+	return out
 }
 
 // taken is the epoch of the last delivery.
@@ -176,7 +184,7 @@ var worlds int
 func newWorld(t *testing.T, addresses ...v1alpha1.AddressRange) *world {
 	t.Helper()
 	worlds++
-	w := &world{t: t, host: &fakeHost{files: fileset.Manifest{}}, balancer: fmt.Sprintf("b%d", worlds)}
+	w := &world{t: t, host: newFakeHost(), balancer: fmt.Sprintf("b%d", worlds)}
 	if addresses == nil {
 		addresses = []v1alpha1.AddressRange{v1alpha1.AddressRange(fmt.Sprintf("203.0.%d.0/24", worlds))}
 	}
@@ -233,6 +241,7 @@ type conn struct{ host.Host }
 
 func (conn) Close() error          { return nil }
 func (conn) Done() <-chan struct{} { return nil }
+func (conn) Version() string       { return "fake" }
 
 // restart ends the manager and starts another.
 func (w *world) restart() {
@@ -243,7 +252,7 @@ func (w *world) restart() {
 
 // clean deletes the world while a manager still answers for it.
 func (w *world) clean() {
-	w.host.set(func(h *fakeHost) { h.down, h.refuse = false, nil })
+	w.host.set(func(h *fakeHost) { h.down, h.refuse, h.closed = false, nil, nil })
 	ctx := context.Background()
 	w.check(kube.DeleteAllOf(ctx, &corev1.Service{}, client.InNamespace(w.namespace)))
 	w.eventually("the Services are gone", func(ctx context.Context) error {

@@ -2,20 +2,25 @@ package controllers
 
 import (
 	"context"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
-	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
-// hold puts on record what each carried Service holds, before any host hears of
+// record puts on record what each carried Service holds, before any host hears of
 // it, and gives the plan the Services as they are then.
-func (r *balancerReconciler) hold(ctx context.Context, b *v1alpha1.Balancer, a *plan.Assignments) error {
+func (r *balancerReconciler) record(ctx context.Context, s *scope) error {
+	a := s.assigned
 	indexes := make([]int, len(a.Carried))
 	for i := range indexes {
 		indexes[i] = i
@@ -26,7 +31,7 @@ func (r *balancerReconciler) hold(ctx context.Context, b *v1alpha1.Balancer, a *
 		if len(addresses) == 0 {
 			return nil
 		}
-		patch := holdPatch(svc, a.Record(svc))
+		patch := a.Record(svc).Patch(svc)
 		if patch == nil {
 			return nil
 		}
@@ -36,11 +41,11 @@ func (r *balancerReconciler) hold(ctx context.Context, b *v1alpha1.Balancer, a *
 		now := r.patch.written.newest(svc)
 		a.Carried[i] = now
 		switch {
-		case !plan.Held(svc):
-			r.events.normal(ctx, svc, v1alpha1.EventEnsuring, "Balancer %s carries this Service on %s", b.Name, plan.FormatAddresses(addresses))
-		case len(plan.Holders(now)) > len(plan.Holders(svc)):
+		case !record.Held(svc):
+			r.events.normal(ctx, svc, v1alpha1.EventEnsuring, "Balancer %s carries this Service on %s", s.balancer.Name, record.FormatAddresses(addresses))
+		case len(record.Holders(now)) > len(record.Holders(svc)):
 			r.events.normal(ctx, svc, v1alpha1.EventMoving, "to Balancer %s; Balancer %s carries %s until it is proved there",
-				b.Name, plan.Carrier(plan.Holders(now), now), plan.FormatAddresses(addresses))
+				s.balancer.Name, record.Carrier(record.Holders(now), now), record.FormatAddresses(addresses))
 		}
 		return nil
 	})
@@ -48,57 +53,53 @@ func (r *balancerReconciler) hold(ctx context.Context, b *v1alpha1.Balancer, a *
 
 // release lets Services go whose withdrawal every host has confirmed, and tells
 // why of those that it cannot.
-func (r *balancerReconciler) release(ctx context.Context, b *v1alpha1.Balancer, kept *memory, a *plan.Assignments, desired *fileset.Set, states []deliver.State) error {
+func (r *balancerReconciler) release(ctx context.Context, s *scope) error {
 	type verdict struct {
 		svc   *corev1.Service
 		where []string // hosts on which it may still be live
 	}
 	var verdicts []verdict
-	leaving := map[string]bool{}
-	for _, svc := range a.Leaving {
-		leaving[string(svc.UID)] = true
-		needs := desired
-		if a.Without(svc) != nil {
+	leaving := map[types.UID]bool{}
+	for _, svc := range s.assigned.Leaving {
+		leaving[svc.UID] = true
+		needs := s.plan.Set
+		if s.assigned.Without(svc) != nil {
 			needs = nil // it moved: whoever has it now brings its addresses, so nobody here may
 		}
-		verdicts = append(verdicts, verdict{svc, mayServe(svc, needs, states)})
+		verdicts = append(verdicts, verdict{svc, mayServe(svc, needs, s.states)})
 	}
-	for uid := range kept.told {
-		if !leaving[string(uid)] {
-			delete(kept.told, uid)
-		}
-	}
+	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ string) bool { return !leaving[uid] })
 	for _, v := range verdicts {
-		r.tellWithdrawal(ctx, b, kept, v.svc, v.where)
+		r.tellWithdrawal(ctx, s, v.svc, v.where)
 	}
 	verdicts = slices.DeleteFunc(verdicts, func(v verdict) bool { return len(v.where) > 0 })
 	return each(ctx, verdicts, func(ctx context.Context, v verdict) error {
-		if left := a.Without(v.svc); left != nil {
-			return r.leaveService(ctx, b, v.svc, *left)
+		if left := s.assigned.Without(v.svc); left != nil {
+			return r.leaveService(ctx, s.balancer, v.svc, *left)
 		}
-		return r.releaseService(ctx, b, v.svc)
+		return r.releaseService(ctx, s.balancer, v.svc)
 	})
 }
 
 // mayServe lists the hosts, with what is wrong with them, on which a Service may
-// still be live.
-func mayServe(svc *corev1.Service, desired *fileset.Set, states []deliver.State) []string {
-	path, ok := plan.Path(svc)
+// still be live, or have an address that nothing desired needs.
+func mayServe(svc *corev1.Service, desired *lb.Set, states []deliver.State) []string {
+	key, ok := plan.Key(svc)
 	if !ok {
-		return nil // it could never be rendered
+		return nil // it could never be programmed
 	}
 	var where []string
 	add := func(s deliver.State) {
-		if words := strings.TrimSuffix(s.Host+": "+s.Message, ": "); !slices.Contains(where, words) {
-			where = append(where, words)
+		if host := strings.TrimSuffix(s.Host+": "+s.Message, ": "); !slices.Contains(where, host) {
+			where = append(where, host)
 		}
 	}
 	for _, s := range states {
-		if s.MayServe(path) {
+		if s.MayServe(key) {
 			add(s)
 		}
 	}
-	for _, a := range plan.HeldAddresses(svc) {
+	for _, a := range record.Addresses(svc) {
 		for _, s := range mayHave(a, desired, states) {
 			add(s)
 		}
@@ -106,23 +107,35 @@ func mayServe(svc *corev1.Service, desired *fileset.Set, states []deliver.State)
 	return where
 }
 
+// mayHave lists the hosts on which an address may still be that nothing there
+// needs any more.
+func mayHave(a netip.Addr, desired *lb.Set, states []deliver.State) []deliver.State {
+	key := lb.AddressKey(a)
+	if desired != nil {
+		if _, needed := desired.Get(key); needed {
+			return nil
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool { return !s.MayServe(key) })
+}
+
 // tellWithdrawal writes one event when a withdrawal begins and one whenever the
 // reason why it does not end changes. Of several Balancers that withdraw a
 // Service, the one that carried it tells the beginning. Where it moved, that is
 // told already.
-func (r *balancerReconciler) tellWithdrawal(ctx context.Context, b *v1alpha1.Balancer, kept *memory, svc *corev1.Service, where []string) {
-	told, begun := kept.told[svc.UID]
+func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *corev1.Service, where []string) {
+	told, begun := s.memory.told[svc.UID]
 	if !begun {
-		if plan.Carrier(plan.Holders(svc), svc) == b.Name {
-			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", plan.FormatAddresses(plan.HeldAddresses(svc)))
+		if record.Carrier(record.Holders(svc), svc) == s.balancer.Name {
+			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", record.FormatAddresses(record.Addresses(svc)))
 		}
-		kept.told[svc.UID] = ""
+		s.memory.told[svc.UID] = ""
 	}
 	stuck := slices.DeleteFunc(slices.Clone(where), func(w string) bool { return !strings.Contains(w, ": ") })
 	if now := strings.Join(stuck, "; "); now != "" && now != told {
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"not withdrawn from %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer %s", now, b.Name)
-		kept.told[svc.UID] = now
+			"not withdrawn from %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer %s", now, s.balancer.Name)
+		s.memory.told[svc.UID] = now
 	}
 }
 
@@ -137,8 +150,8 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 			}
 		}
 	}
-	addresses := plan.FormatAddresses(plan.HeldAddresses(svc))
-	if err := r.patch.metadata(ctx, svc, releasePatch(svc, isLoadBalancer && !ourClass)); err != nil {
+	addresses := record.FormatAddresses(record.Addresses(svc))
+	if err := r.patch.metadata(ctx, svc, record.ReleasePatch(svc, isLoadBalancer && !ourClass)); err != nil {
 		return err
 	}
 	r.patch.written.forget(svc.UID)
@@ -148,22 +161,23 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 
 // releaseOrphans lets Services go that a Balancer holds which no longer exists:
 // somebody removed its finalizer, and with it the hosts to ask.
-func (r *balancerReconciler) releaseOrphans(ctx context.Context, balancers []*v1alpha1.Balancer, claims plan.Claims) error {
+func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) error {
 	exists := map[string]bool{}
-	for _, b := range balancers {
+	for _, b := range seen.Balancers {
 		exists[b.Name] = true
 	}
+	claims := seen.claims()
 	held, err := r.reader.services(ctx, keyHeld)
 	if err != nil {
 		return err
 	}
 	orphans := slices.DeleteFunc(held, func(svc *corev1.Service) bool {
-		holds := slices.ContainsFunc(plan.Holders(svc), func(name string) bool { return exists[name] })
-		return holds || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, balancers)
+		holds := slices.ContainsFunc(record.Holders(svc), func(name string) bool { return exists[name] })
+		return holds || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, seen.Balancers)
 	})
 	return each(ctx, orphans, func(ctx context.Context, svc *corev1.Service) error {
 		gone := &v1alpha1.Balancer{}
-		gone.Name = plan.Carrier(plan.Holders(svc), svc)
+		gone.Name = record.Carrier(record.Holders(svc), svc)
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
 			"Balancer %q, which held this Service, no longer exists: its hosts were not asked to withdraw it", gone.Name)
 		return r.releaseService(ctx, gone, svc)

@@ -1,0 +1,187 @@
+package conditions
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
+)
+
+// facts of a Balancer of generation 7, with some hosts.
+func facts(states ...deliver.State) Balancer {
+	b := &v1alpha1.Balancer{}
+	b.Name, b.Generation = "edge", 7
+	return Balancer{Object: b, Claims: plan.NewClaims([]*v1alpha1.Balancer{b}, nil, nil), Plan: &plan.Plan{}, Delivered: true, States: states}
+}
+
+// said before, of generation 6: everything was well.
+func (b Balancer) said() Balancer {
+	for _, c := range []metav1.Condition{
+		{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonProgrammed, Message: "before"},
+		{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonHealthy, Message: "before"},
+	} {
+		c.ObservedGeneration = 6
+		meta.SetStatusCondition(&b.Object.Status.Conditions, c)
+	}
+	return b
+}
+
+func (b Balancer) with(change func(*Balancer)) Balancer { change(&b); return b }
+
+func TestBalancerConditions(t *testing.T) {
+	well := deliver.State{Host: "lb1", State: v1alpha1.HostInSync}
+	on := func(state v1alpha1.HostState, message string) deliver.State {
+		return deliver.State{Host: "lb2", State: state, Message: message}
+	}
+	refuses := func(key lb.Key, words string) deliver.State {
+		return deliver.State{Host: "lb2", State: v1alpha1.HostPartial, Refused: []lb.Refusal{{Key: key, Message: words}}}
+	}
+	renders := func(name, version, renderer string) deliver.State {
+		return deliver.State{Host: name, State: v1alpha1.HostInSync, Version: version, Renderer: renderer}
+	}
+	broken := well
+	broken.Templates = "service.conf.tmpl:3: unexpected {{end}}"
+	nodes := &translate.Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector", Fatal: true}
+	const accepted, programmed, degraded = v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed, v1alpha1.ConditionDegraded
+	for name, c := range map[string]struct {
+		facts Balancer
+		kind  string
+		// want is the status, the reason and the generation that it is about.
+		status     metav1.ConditionStatus
+		reason     string
+		generation int64
+		words      string
+		ready      metav1.ConditionStatus
+	}{
+		"all is well":           {facts(well), programmed, "True", v1alpha1.ReasonProgrammed, 7, "", "True"},
+		"and not degraded":      {facts(well), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"first delivery":        {facts(on(v1alpha1.HostDelivering, "")), programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
+		"another delivery":      {facts(on(v1alpha1.HostDelivering, "")).said(), programmed, "True", v1alpha1.ReasonProgrammed, 6, "before", "True"},
+		"and no news":           {facts(on(v1alpha1.HostDelivering, "")).said(), degraded, "False", v1alpha1.ReasonHealthy, 6, "before", "True"},
+		"failed":                {facts(on(v1alpha1.HostFailed, "disk full")), programmed, "False", v1alpha1.ReasonHostsFailed, 7, "disk full", "False"},
+		"out of reach":          {facts(on(v1alpha1.HostUnreachable, "no route")), programmed, "False", v1alpha1.ReasonHostsUnreachable, 7, "no route", "False"},
+		"one is out of reach":   {facts(well, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route", "True"},
+		"a Service is refused":  {facts(well, refuses(web, "bad")), degraded, "True", v1alpha1.ReasonServicesRefused, 7, "default/web", "True"},
+		"an address is refused": {facts(well, refuses(lb.AddressKey(address), "not admitted")), degraded, "True", v1alpha1.ReasonItemsRefused, 7, "lb2: address 192.0.2.1: not admitted", "True"},
+		"a node is refused":     {facts(well, refuses(lb.NodeKey("n1"), "loopback")), degraded, "True", v1alpha1.ReasonItemsRefused, 7, "lb2: node n1: loopback", "True"},
+		"broken templates":      {facts(broken), degraded, "True", v1alpha1.ReasonTemplatesInvalid, 7, "lb1: service.conf.tmpl:3: unexpected {{end}}", "True"},
+		"versions differ":       {facts(renders("lb1", "v1", "a"), renders("lb2", "v2", "a")), degraded, "True", v1alpha1.ReasonHostsDiffer, 7, "lb2 has external-lb v2", "True"},
+		"ports are held":        {facts(renders("lb1", "v1", "a.1"), renders("lb2", "v1", "a.2")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"templates differ":      {facts(renders("lb1", "v1", "a"), renders("lb2", "v1", "b")), degraded, "True", v1alpha1.ReasonHostsDiffer, 7, "renders with b", "True"},
+		"one did not tell yet":  {facts(renders("lb1", "v1", ""), renders("lb2", "v1", "a")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"hosts are alike":       {facts(renders("lb1", "v1", "a"), renders("lb2", "v1", "a"), on(v1alpha1.HostInSync, "")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"two things are wrong":  {facts(broken, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route; lb1: service.conf", "True"},
+		"which nodes, unknown": {facts(well).said().with(func(b *Balancer) { b.Plan.NodesProblem, b.Delivered = nodes, false }),
+			accepted, "False", v1alpha1.ReasonInvalid, 7, "what is live on the hosts goes on", "False"},
+		"so nothing was delivered": {facts(well).said().with(func(b *Balancer) { b.Plan.NodesProblem, b.Delivered = nodes, false }),
+			programmed, "True", v1alpha1.ReasonProgrammed, 6, "before", "False"},
+		"nor ever": {facts(well).with(func(b *Balancer) { b.Plan.NodesProblem, b.Delivered = nodes, false }),
+			programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
+		"settings that are not in force": {facts(well).with(func(b *Balancer) { b.Plan.Unsupported = []string{"mode=HTTP: no"} }),
+			accepted, "True", v1alpha1.ReasonUnsupported, 7, "without these settings of spec.defaults: mode=HTTP: no", "True"},
+		"being deleted": {facts(well).with(func(b *Balancer) { b.Object.DeletionTimestamp = new(metav1.Now()) }),
+			accepted, "False", v1alpha1.ReasonWithdrawing, 7, "being deleted", "False"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := c.facts.Conditions()
+			got := meta.FindStatusCondition(all, c.kind)
+			if got == nil || got.Status != c.status || got.Reason != c.reason || got.ObservedGeneration != c.generation || !strings.Contains(got.Message, c.words) {
+				t.Errorf("%+v", got)
+			}
+			if ready := meta.FindStatusCondition(all, v1alpha1.ConditionReady); ready.Status != c.ready || ready.Reason == "" {
+				t.Errorf("%+v", ready)
+			}
+		})
+	}
+}
+
+// Ready never says of a generation what was seen of another.
+func TestReadyIsAboutTheOldest(t *testing.T) {
+	at := func(generation int64, status metav1.ConditionStatus) metav1.Condition {
+		return metav1.Condition{Status: status, Reason: "R", ObservedGeneration: generation}
+	}
+	for want, c := range map[int64]metav1.Condition{
+		6: ready(at(7, "True"), at(6, "True")),
+		7: ready(at(7, "False"), at(6, "True")),
+		5: ready(at(7, "True"), at(5, "False")),
+	} {
+		if c.ObservedGeneration != want {
+			t.Errorf("%+v, want generation %d", c, want)
+		}
+	}
+}
+
+// What was said of a host stays while nothing else is known.
+func TestHostsAfterARestart(t *testing.T) {
+	b := facts().Object
+	b.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: "lb2", Drain: true}}
+	b.Status.Hosts = []v1alpha1.HostStatus{{Name: "lb1", State: v1alpha1.HostInSync, DesiredDigest: "0123456789ab", LastAppliedTime: &metav1.Time{}}}
+	got := Hosts(b, []deliver.State{
+		{Host: "lb1", State: v1alpha1.HostConnecting, Desired: "0123456789abcdef"},
+		{Host: "lb2", State: v1alpha1.HostConnecting},
+	})
+	if got[0].State != v1alpha1.HostInSync || got[1].State != v1alpha1.HostConnecting || !got[1].Draining {
+		t.Errorf("%+v", got)
+	}
+	got = Hosts(b, []deliver.State{{Host: "lb1", State: v1alpha1.HostDelivering, Desired: "another"}})
+	if got[0].State != v1alpha1.HostDelivering || got[0].LastAppliedTime == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestPoolConditions(t *testing.T) {
+	p := &v1alpha1.AddressPool{}
+	p.Generation = 3
+	note, problem := &ipam.Problem{Reason: v1alpha1.ReasonHeldElsewhere, Message: "note"}, &ipam.Problem{Reason: v1alpha1.ReasonOverlap, Message: "problem"}
+	for name, c := range map[string]struct {
+		pool   Pool
+		status metav1.ConditionStatus
+		reason string
+	}{
+		"in force":      {Pool{Object: p}, "True", v1alpha1.ReasonAccepted},
+		"with a note":   {Pool{Object: p, Note: note}, "True", v1alpha1.ReasonHeldElsewhere},
+		"not in force":  {Pool{Object: p, Problem: problem}, "False", v1alpha1.ReasonOverlap},
+		"both of these": {Pool{Object: p, Problem: problem, Note: note}, "False", v1alpha1.ReasonOverlap},
+	} {
+		for _, got := range c.pool.Conditions() {
+			if got.Status != c.status || got.Reason != c.reason || got.ObservedGeneration != 3 {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+	}
+}
+
+func TestPolicySumsUpItsTargets(t *testing.T) {
+	p := &v1alpha1.UpstreamPolicy{}
+	p.Generation = 4
+	target := func(kind string, status metav1.ConditionStatus, message string) v1alpha1.PolicyTargetStatus {
+		return v1alpha1.PolicyTargetStatus{Conditions: []metav1.Condition{{Type: kind, Status: status, Reason: "R", Message: message, ObservedGeneration: 4}}}
+	}
+	good, bad := target(v1alpha1.ConditionAccepted, "True", "in force"), target(v1alpha1.ConditionAccepted, "False", "no such Service")
+	conflicted := target(v1alpha1.ConditionConflicted, "True", "an older policy decides")
+	for name, c := range map[string]struct {
+		targets []v1alpha1.PolicyTargetStatus
+		ready   metav1.ConditionStatus
+		message string
+	}{
+		"all in force":   {[]v1alpha1.PolicyTargetStatus{good, good}, "True", ""},
+		"one is not":     {[]v1alpha1.PolicyTargetStatus{good, bad, good}, "False", "no such Service"},
+		"one conflicted": {[]v1alpha1.PolicyTargetStatus{good, conflicted}, "True", "an older policy decides"},
+	} {
+		got := Policy(p, c.targets)
+		if got.Message != c.message || got.Accepted != string(c.ready) || got.ObservedGeneration != 4 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if is := got.Conditions[0]; is.Type != v1alpha1.ConditionReady || is.Status != c.ready || is.ObservedGeneration != 4 || is.Reason == "" {
+			t.Errorf("%s: %+v", name, is)
+		}
+	}
+}

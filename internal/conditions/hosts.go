@@ -1,0 +1,84 @@
+package conditions
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// serving are the hosts that are not taken out for maintenance, in order.
+func serving(b *v1alpha1.Balancer, states []deliver.State) []deliver.State {
+	drained := map[string]bool{}
+	for _, h := range b.Spec.Hosts {
+		drained[h.Name] = h.Drain
+	}
+	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool { return drained[s.Host] })
+}
+
+// needed is how many of the serving hosts must prove what is desired.
+func needed(b *v1alpha1.Balancer, serving int) int {
+	return max(1, min(int(b.Spec.Publish.MinHosts), serving))
+}
+
+// activeProved reports whether the host that has the addresses is among those
+// that proved something. Without VRRP, all have them.
+func activeProved(b *v1alpha1.Balancer, states []deliver.State, proved func(deliver.State) bool) bool {
+	return b.Spec.VirtualAddresses.Mode != v1alpha1.VRRP ||
+		slices.ContainsFunc(states, func(s deliver.State) bool { return s.Active && proved(s) })
+}
+
+// pending reports whether what a host carries is about to be known.
+func pending(s deliver.State) bool {
+	return s.State == v1alpha1.HostConnecting || s.State == v1alpha1.HostDelivering
+}
+
+// WhyUnproved says why hosts do not prove what they should, "" if nothing is wrong.
+func WhyUnproved(b *v1alpha1.Balancer, states []deliver.State) string {
+	trouble := hostTrouble(states)
+	if trouble == "" && !activeProved(b, states, func(deliver.State) bool { return true }) {
+		return "no host has the addresses: see " + engines.Table.VRRP.Name + " on the hosts"
+	}
+	return trouble
+}
+
+// hostTrouble says what is wrong with which host, "" if nothing is.
+func hostTrouble(states []deliver.State) string {
+	var out []string
+	for _, s := range states {
+		if s.State != v1alpha1.HostInSync {
+			out = append(out, strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", s.Host, s.State, s.Message), ": "))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// refusal is what one host refuses, and why.
+func refusal(s deliver.State, r lb.Refusal) string {
+	what := s.Host + ": "
+	if !r.OfItem() {
+		what += r.Listener.String() + ": "
+	} else if _, service := r.Key.ServiceID(); !service {
+		what += r.Key.Describe() + ": "
+	}
+	if what += r.Message; r.OlderStays {
+		what += " (the older version stays)"
+	}
+	return what
+}
+
+// listed bounds how many objects a message names.
+const listed = 5
+
+// list joins the first of some texts, and counts the others.
+func list(texts []string) string {
+	out := strings.Join(texts[:min(listed, len(texts))], "; ")
+	if more := len(texts) - listed; more > 0 {
+		out += fmt.Sprintf("; and %d more", more)
+	}
+	return out
+}

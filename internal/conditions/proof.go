@@ -1,0 +1,141 @@
+package conditions
+
+import (
+	"slices"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// Proof is what the hosts say of one Service.
+type Proof struct {
+	Enough  bool // hosts proved exactly what is desired, but for RefusedPorts
+	All     bool // hosts proved exactly what is desired, but for RefusedPorts
+	Settled bool // no host has anything on its way that could change this
+	// Refused is why hosts leave the Service out as a whole, and RefusedPorts why some
+	// of its ports: "host: reason".
+	Refused, RefusedPorts []string
+	// Closed are listeners that a host which serves refuses.
+	Closed map[lb.Listener]bool
+}
+
+// Prover holds Services against what hosts proved.
+type Prover struct {
+	balancer *v1alpha1.Balancer
+	plan     *plan.Plan
+	states   []deliver.State
+	serving  []deliver.State
+	refused  map[string]map[lb.Key][]lb.Refusal // by host
+}
+
+// NewProver takes what the hosts of a Balancer proved of its plan.
+func NewProver(b *v1alpha1.Balancer, p *plan.Plan, states []deliver.State) *Prover {
+	out := &Prover{b, p, states, serving(b, states), map[string]map[lb.Key][]lb.Refusal{}}
+	for _, s := range states {
+		byKey := map[lb.Key][]lb.Refusal{}
+		for _, r := range s.Refused {
+			byKey[r.Key] = append(byKey[r.Key], r)
+		}
+		out.refused[s.Host] = byKey
+	}
+	return out
+}
+
+// Prove says what the hosts proved of a Service.
+func (p *Prover) Prove(svc *plan.Service) Proof {
+	out := Proof{Settled: !slices.ContainsFunc(p.states, pending), Closed: map[lb.Listener]bool{}}
+	keys := append([]lb.Key{svc.Key}, svc.Addressed...)
+	for _, s := range p.states {
+		for _, key := range keys {
+			for _, r := range p.refused[s.Host][key] {
+				if r.OfItem() {
+					out.Refused = append(out.Refused, refusal(s, r))
+				} else {
+					out.RefusedPorts = append(out.RefusedPorts, refusal(s, r))
+				}
+			}
+		}
+		if r, nowhere := p.sendsNowhere(s, svc); nowhere {
+			out.Refused = append(out.Refused, s.Host+": it takes none of its nodes; "+r.Key.Describe()+": "+r.Message)
+		}
+	}
+	for _, s := range p.serving {
+		for _, r := range p.refused[s.Host][svc.Key] {
+			if !r.OfItem() {
+				out.Closed[r.Listener] = true
+			}
+		}
+	}
+	proved := func(s deliver.State) bool { return p.proved(s, svc, keys) }
+	out.Enough = count(p.serving, proved) >= needed(p.balancer, len(p.serving)) && activeProved(p.balancer, p.states, proved) &&
+		!slices.ContainsFunc(p.serving, func(s deliver.State) bool { return !proved(s) && p.mayStillProve(s, svc, keys) })
+	out.All = count(p.states, proved) == len(p.states)
+	return out
+}
+
+// proved reports whether a host serves all that it should of a Service, or all but
+// some ports that it refuses.
+func (p *Prover) proved(s deliver.State, svc *plan.Service, keys []lb.Key) bool {
+	set := p.plan.Sets[s.Host]
+	if _, nowhere := p.sendsNowhere(s, svc); nowhere || set == nil {
+		return false
+	}
+	for _, key := range keys {
+		if sum, desired := set.Sum(key); !desired || !s.Serves(key, sum) {
+			return false
+		}
+	}
+	closed := map[lb.Listener]bool{}
+	for _, r := range p.refused[s.Host][svc.Key] {
+		if !r.OfItem() {
+			closed[r.Listener] = true
+		}
+	}
+	return len(closed) == 0 || len(closed) < svc.Listeners
+}
+
+// sendsNowhere reports whether a host refuses every node that would carry a Service,
+// and the first of these refusals: it listens then, and nobody answers.
+func (p *Prover) sendsNowhere(s deliver.State, svc *plan.Service) (first lb.Refusal, nowhere bool) {
+	carries := func(node string) bool {
+		for _, r := range p.refused[s.Host][lb.NodeKey(node)] {
+			if r.OfItem() && !r.OlderStays {
+				if !nowhere {
+					first, nowhere = r, true
+				}
+				return false
+			}
+		}
+		return true
+	}
+	for _, t := range svc.Targets {
+		if t.All && slices.ContainsFunc(p.plan.Nodes, func(n lb.Node) bool { return carries(n.Name) }) ||
+			slices.ContainsFunc(t.Nodes, func(t lb.Target) bool { return carries(t.Node) }) {
+			return lb.Refusal{}, false
+		}
+	}
+	return first, nowhere
+}
+
+// mayStillProve reports whether a host that has not proved a Service yet is about to:
+// where clients may reach any host, none of them should refuse what is published.
+// Hosts that cannot be reached, fail or refuse one of its items are not waited for.
+func (p *Prover) mayStillProve(s deliver.State, svc *plan.Service, keys []lb.Key) bool {
+	if s.State == v1alpha1.HostUnreachable || s.State == v1alpha1.HostFailed ||
+		slices.ContainsFunc(keys, func(key lb.Key) bool { return len(p.refused[s.Host][key]) > 0 }) {
+		return false
+	}
+	_, nowhere := p.sendsNowhere(s, svc)
+	return !nowhere
+}
+
+func count(states []deliver.State, which func(deliver.State) bool) (n int) {
+	for _, s := range states {
+		if which(s) {
+			n++
+		}
+	}
+	return n
+}
