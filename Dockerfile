@@ -5,7 +5,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=devel
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/external-lb/external-lb/internal/cli.version=${VERSION}" -o /external-lb .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/external-lb/external-lb/internal/host.version=${VERSION}" -o /external-lb .
 
 FROM gcr.io/distroless/static:nonroot
 COPY --from=build /external-lb /external-lb

@@ -4,48 +4,186 @@ package archtest
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"io/fs"
+	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-const module = "github.com/external-lb/external-lb/"
+const module = "github.com/external-lb/external-lb"
 
-// rule forbids imports of a package. Names are relative to the module, or whole
-// import paths; a trailing slash means everything below.
+// rooms of engines: their folders.
+var rooms = findRooms()
+
+// may says which packages of the module each may import: imports go down. A package
+// that is not here is a fault, and so is a row of which nothing is true any more. What is
+// below test/ and docs/ may import all.
+var may = with(map[string][]string{
+	"":             {"internal/cli"},
+	"api/v1alpha1": nil,
+	"templates":    nil,
+	"internal/cli": slices.Concat(lower, []string{"controllers"}), // an exception: it runs them, and takes their scheme and targets
+	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
+
+	// From what the API server says to what hosts are to carry, and back: pure.
+	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
+	"internal/plan":       {"api/v1alpha1", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/record", "internal/translate"},
+	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},
+	"internal/ipam":       {"api/v1alpha1", "internal/lb"},
+	"internal/record":     {"api/v1alpha1"},
+
+	// Between the two ends. Of host they know the contract.
+	"internal/deliver":     {"api/v1alpha1", "internal/host", "internal/lb", "internal/wire"},
+	"internal/wire":        {"internal/host", "internal/lb", "internal/wire/wirepb"},
+	"internal/wire/wirepb": nil,
+
+	// The host's end.
+	"internal/host":              {"internal/admit", "internal/engine", "internal/fileset", "internal/lb", "internal/render"},
+	"internal/admit":             {"internal/lb"},
+	"internal/render":            {"internal/engine", "internal/fileset", "internal/lb"},
+	"internal/fileset":           nil,
+	"internal/render/rendertest": nil,
+
+	// Who is handed the table does not import it; nobody imports an engine but the table.
+	"internal/engine":         {"internal/fileset", "internal/lb"},
+	"internal/engine/engines": slices.Concat(rooms, []string{"internal/engine"}),
+	"internal/engine/lvs":     slices.Concat(ofARoom, []string{"internal/engine/keepalived"}), // which checks and fills the kernel's table
+
+	// The model.
+	"internal/lb":          {"internal/certificate", "internal/lb/lbpb"},
+	"internal/lb/lbpb":     nil,
+	"internal/lb/lbtest":   {"internal/certificate", "internal/lb"},
+	"internal/certificate": nil,
+	"internal/archtest":    nil,
+}, rooms, ofARoom)
+
+// ofARoom is what an engine may import.
+var ofARoom = []string{"internal/engine", "internal/fileset", "internal/lb", "templates"}
+
+// lower is all that commands put together.
+var lower = []string{"api/v1alpha1", "internal/admit", "internal/deliver", "internal/engine", "internal/engine/engines", "internal/fileset", "internal/host",
+	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate", "internal/wire"}
+
+// with adds rows for packages that have none.
+func with(all map[string][]string, more []string, row []string) map[string][]string {
+	for _, name := range more {
+		if _, there := all[name]; !there {
+			all[name] = row
+		}
+	}
+	return all
+}
+
+// rule forbids imports from outside of the module. A trailing slash means everything
+// below.
 type rule struct {
 	why  string
 	from []string
 	not  []string
 }
 
+var (
+	kubernetes = []string{"k8s.io/", "sigs.k8s.io/controller-runtime/"}
+	clients    = []string{"k8s.io/client-go/", "sigs.k8s.io/controller-runtime/"}
+	// impure is what a function of its arguments alone has no use for.
+	impure = slices.Concat(clients, []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "github.com/go-logr/logr", "github.com/prometheus/", "go.opentelemetry.io/"})
+)
+
+// pure are functions of their arguments.
+var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/conditions", "internal/fileset", "internal/ipam",
+	"internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate"}
+
 var rules = []rule{
-	{"the model and file sets know nothing but themselves",
-		[]string{"internal/lb", "internal/fileset", "templates"}, []string{"internal/", "controllers", "api/", "k8s.io/", "sigs.k8s.io/"}},
-	{"the kinds know nothing of what is done with them", []string{"api/v1alpha1"}, []string{"internal/", "controllers"}},
-	{"siblings do not know each other",
-		[]string{"internal/ipam"}, []string{"internal/translate", "internal/render", "internal/host", "internal/plan", "internal/deliver"}},
-	{"siblings do not know each other",
-		[]string{"internal/translate"}, []string{"internal/ipam", "internal/render", "internal/host", "internal/plan", "internal/deliver"}},
-	{"render never sees Kubernetes", []string{"internal/render"},
-		[]string{"k8s.io/", "sigs.k8s.io/", "api/", "internal/ipam", "internal/translate", "internal/host"}},
-	{"the host's end never sees the model or Kubernetes", []string{"internal/host"},
-		[]string{"internal/lb", "internal/ipam", "internal/translate", "internal/render", "api/", "k8s.io/", "sigs.k8s.io/controller-runtime"}},
-	{"imports go down", []string{"internal/ipam", "internal/translate", "internal/render", "internal/host", "internal/plan", "internal/deliver", "internal/wire"},
-		[]string{"controllers", "internal/cli"}},
-	{"imports go down", []string{"controllers"}, []string{"internal/cli"}},
-	{"what is pure takes no context, clock, logger or client",
-		[]string{"internal/lb", "internal/fileset", "internal/ipam", "internal/translate", "internal/render", "internal/plan"},
-		[]string{"context", "os", "net/http", "log/slog", "github.com/go-logr/logr", "sigs.k8s.io/controller-runtime/", "k8s.io/client-go/"}},
+	{"what is pure takes no context, logger or client", pure, impure},
+	{"a host knows nothing of Kubernetes", slices.Concat(rooms, []string{"internal/admit", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/fileset",
+		"internal/host", "internal/lb", "internal/render", "internal/wire", "templates"}), kubernetes},
+	{"deliveries know what the worker says, and ask no API server", []string{"internal/deliver"}, clients},
+}
+
+// findRooms lists the folders below internal/engine, but for the table.
+func findRooms() (found []string) {
+	entries, err := os.ReadDir("../engine")
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != "engines" {
+			found = append(found, "internal/engine/"+e.Name())
+		}
+	}
+	return found
+}
+
+// How the model becomes files is pure, also beside the daemon that reads them.
+func TestRenderingIsPure(t *testing.T) {
+	for _, room := range rooms {
+		files, err := filepath.Glob(filepath.Join("../..", room, "render*.go"))
+		if err != nil || len(files) == 0 {
+			t.Errorf("%s has no render.go: %v", room, err)
+		}
+		for _, path := range append(files, filepath.Join("../..", room, "capabilities.go")) {
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // what moves addresses has no settings
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range file.Imports {
+				imported, err := strconv.Unquote(i.Path.Value)
+				if err != nil || slices.ContainsFunc(impure, func(not string) bool { return matches(imported, not) }) {
+					t.Errorf("%s imports %s, and is no function of its arguments then", path, i.Path.Value)
+				}
+			}
+		}
+	}
 }
 
 func TestImportsGoDown(t *testing.T) {
+	rows := maps.Clone(may)
+	for name, imports := range list(t) {
+		name = strings.TrimPrefix(strings.TrimPrefix(name, module), "/")
+		if strings.HasPrefix(name, "test/") || strings.HasPrefix(name, "docs/") {
+			continue
+		}
+		allowed, known := rows[name]
+		if !known {
+			t.Errorf("%s is new: say here what it may import", name)
+		}
+		delete(rows, name)
+		used := map[string]bool{}
+		for _, imported := range imports {
+			if own, ok := strings.CutPrefix(imported, module+"/"); ok {
+				if used[own] = true; !slices.Contains(allowed, own) {
+					t.Errorf("%s imports %s, which is not below it", name, own)
+				}
+			}
+		}
+		for _, own := range allowed {
+			if !used[own] && !slices.Contains(rooms, name) {
+				t.Errorf("%s no longer imports %s: forbid it", name, own)
+			}
+		}
+	}
+	for name := range rows {
+		t.Errorf("there is no package %s", name)
+	}
+}
+
+func TestWhoKnowsWhatIsOutside(t *testing.T) {
 	imports := list(t)
 	for _, r := range rules {
 		for _, from := range r.from {
-			direct, ok := imports[module+from]
+			direct, ok := imports[module+"/"+from]
 			if !ok {
 				t.Errorf("there is no package %s", from)
 			}
@@ -58,19 +196,45 @@ func TestImportsGoDown(t *testing.T) {
 	}
 }
 
-func matches(imported, not string) bool {
-	for _, name := range []string{not, module + not} {
-		if imported == name || strings.HasSuffix(name, "/") && strings.HasPrefix(imported, name) {
-			return true
+// A clock is not seen in the imports.
+func TestWhatIsPureHasNoClock(t *testing.T) {
+	for _, name := range pure {
+		files, err := filepath.Glob(filepath.Join("../..", name, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				call, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				of, ok := call.X.(*ast.Ident)
+				if ok && of.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "After", "Sleep", "NewTimer", "NewTicker"}, call.Sel.Name) {
+					t.Errorf("%s asks a clock", set.Position(call.Pos()))
+				}
+				return true
+			})
 		}
 	}
-	return false
+}
+
+func matches(imported, not string) bool {
+	return imported == not || strings.HasSuffix(not, "/") && strings.HasPrefix(imported, not)
 }
 
 // list finds the direct imports of every package of the module, without tests.
 func list(t *testing.T) map[string][]string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"/...")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

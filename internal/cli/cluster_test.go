@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -17,8 +18,8 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
 	"github.com/external-lb/external-lb/internal/deliver"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // inCluster is an API server with the objects of manifests.
@@ -180,9 +181,9 @@ type machine struct {
 func (m machine) Status(context.Context) (host.Status, error) { return m.status, nil }
 func (m machine) Close() error                                { return nil }
 
-// running is what a host answers that has these files, and runs those.
-func running(files fileset.Manifest, live fileset.Digest) machine {
-	return machine{status: host.Status{Running: true, Files: files, Live: live}}
+// carrying is what a host answers that carries these items, and proves it or does not.
+func carrying(items lb.Manifest, proved bool) machine {
+	return machine{status: host.Status{Running: true, Report: host.Report{Live: items, Wanted: items, Proved: proved, Generation: "g"}}}
 }
 
 func TestDiff(t *testing.T) {
@@ -202,13 +203,19 @@ func TestDiff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := o.plan(b, nil)
+	p, err := o.plan(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := p.Set.Digest()
-	other := fileset.Manifest{"main.conf": {1}, "services/default.old.1.conf": {2}}
-	same := running(p.Set.Manifest(), want)
+	other := lb.Manifest{"node/node1": {1}, "service/default/old/1": {2}}
+	same := carrying(p.Set.Manifest(), true)
+	refusing := carrying(p.Set.Manifest(), true)
+	refusing.status.Refused = []lb.Refusal{{Key: "service/default/web/1", Listener: lb.Listener{Address: netip.MustParseAddr("203.0.113.4"), Port: 22, Protocol: lb.TCP}, Message: "sshd has it"}}
+	tampered := carrying(p.Set.Manifest(), false)
+	tampered.status.Message = "somebody has changed web.conf"
+	silent := carrying(p.Set.Manifest(), false)
+	silent.status.Generation = ""
 	for name, test := range map[string]struct {
 		lb2  machine
 		err  error
@@ -216,20 +223,21 @@ func TestDiff(t *testing.T) {
 		want string
 	}{
 		"no difference": {lb2: same, want: "lb2 (192.0.2.6): no difference, W\n"},
-		"other files": {lb2: running(other, other.Digest()), code: 1, want: `lb2 (192.0.2.6): runs L, should run W
-  ~ main.conf
-  + services/default.late.UID.conf  (Service default/late)
-  + services/default.web.UID.conf  (Service default/web)
-  - services/default.old.1.conf  (Service default/old)
+		"other items": {lb2: carrying(other, true), code: 1, want: `lb2 (192.0.2.6): carries L, should carry W
+  ~ node node1
+  + Service default/late
+  + Service default/web
+  - Service default/old
 
 + to be added  ~ to be changed  - to be removed
 `},
-		"tampered with": {lb2: running(other, want), code: 1, want: "  ! the files on its disk are L, which is not what runs: they were changed by somebody else\n"},
-		"not running":   {lb2: running(p.Set.Manifest(), ""), code: 1, want: "runs nothing that it can prove, should run W\n"},
-		"unreachable":   {err: errors.New("no route"), code: 2, want: "lb2 (192.0.2.6): cannot be asked: no route\n"},
+		"a port refused": {lb2: refusing, code: 1, want: "  ! Service default/web lacks 203.0.113.4:22/TCP: sshd has it\n"},
+		"tampered with":  {lb2: tampered, code: 1, want: "  ! somebody has changed web.conf\n"},
+		"not running":    {lb2: silent, code: 1, want: "carries nothing that it can prove, should carry W\n"},
+		"unreachable":    {err: errors.New("no route"), code: 2, want: "lb2 (192.0.2.6): cannot be asked: no route\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hosts, err := compare(t.Context(), kube, "system", "edge", func(_ context.Context, target deliver.Target) (deliver.Conn, error) {
+			hosts, err := compare(t.Context(), kube, "system", "edge", asking{dial: func(_ context.Context, target deliver.Target) (deliver.Conn, error) {
 				if target.Problem != nil || string(target.PrivateKey) != "k" {
 					t.Errorf("the key of %s: %v", target.Host.Name, target.Problem)
 				}
@@ -237,7 +245,7 @@ func TestDiff(t *testing.T) {
 					return same, nil
 				}
 				return test.lb2, test.err
-			})
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +276,7 @@ func TestDiffOfHostsThatCannotBeReached(t *testing.T) {
 		"edge": "there is no Secret system/edge-ssh: create it",
 		"bare": "ask there, with external-lb host status",
 	} {
-		hosts, err := compare(t.Context(), kube, "system", balancer, dialHost)
+		hosts, err := compare(t.Context(), kube, "system", balancer, asking{dial: dialHost})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +286,7 @@ func TestDiffOfHostsThatCannotBeReached(t *testing.T) {
 			}
 		}
 	}
-	if _, err := compare(t.Context(), kube, "system", "nobody", dialHost); err == nil {
+	if _, err := compare(t.Context(), kube, "system", "nobody", asking{dial: dialHost}); err == nil {
 		t.Error("no error for a Balancer that is not there")
 	}
 }

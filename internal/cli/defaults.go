@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 )
 
 // setDefaults fills in what an API server would, where plans depend on it. It
@@ -19,15 +20,13 @@ func setDefaults(obj runtime.Object, namespace string) bool {
 	switch o := obj.(type) {
 	case *v1alpha1.Balancer:
 		if o.Spec.Engine == "" {
-			o.Spec.Engine = v1alpha1.EngineNginx
+			o.Spec.Engine = v1alpha1.Engine(engines.Table.Default())
 		}
 	case *v1alpha1.UpstreamPolicy:
 		setDefault(&o.Namespace, namespace)
 	case *corev1.Service:
 		setDefault(&o.Namespace, namespace)
 		setServiceDefaults(o)
-	case *corev1.ConfigMap:
-		setDefault(&o.Namespace, namespace)
 	case *discoveryv1.EndpointSlice:
 		setDefault(&o.Namespace, namespace)
 	case *corev1.Secret:

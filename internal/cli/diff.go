@@ -14,24 +14,27 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
 	"github.com/external-lb/external-lb/internal/deliver"
-	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
-	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 func newDiff() *cobra.Command {
 	var server apiServer
 	var namespace string
+	var text bool
 	cmd := &cobra.Command{
 		Use:   "diff BALANCER",
-		Short: "What the hosts of a Balancer run against what they should",
-		Long: `Compare what the hosts of a Balancer run with what the objects of the cluster ask
-for. It logs in to the hosts as the controller does, from this machine and with
-the key of the controller's Secret, and changes nothing.
+		Short: "Compare what the hosts of a Balancer carry with what they should",
+		Long: `Compare what the hosts of a Balancer carry with what the objects of the cluster ask
+for, item by item. It logs in to the hosts as the controller does, from this machine
+and with the key of the controller's Secret, and changes nothing. With --text it asks
+each host for the files that it would make of what it should carry, with its own
+templates; keys are not shown.
 
 The exit code is 0 if there is no difference, 1 if there is one, and 2 if it could
 not be found out.`,
 		Example: `  external-lb diff edge
+  external-lb diff edge --text
   external-lb diff edge --namespace external-lb-system`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -44,7 +47,7 @@ not be found out.`,
 			if err != nil {
 				return exit{2, err}
 			}
-			hosts, err := compare(cmd.Context(), kube, namespace, args[0], dialHost)
+			hosts, err := compare(cmd.Context(), kube, namespace, args[0], asking{dialHost, text})
 			if err != nil {
 				return exit{2, err}
 			}
@@ -56,11 +59,15 @@ not be found out.`,
 	})
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "external-lb-system", "namespace of the Secrets with the hosts' keys")
+	cmd.Flags().BoolVar(&text, "text", false, "ask each host for the files that it would make of what it should carry")
 	return cmd
 }
 
-// dialer connects to a host.
-type dialer func(context.Context, deliver.Target) (deliver.Conn, error)
+// asking is how hosts are asked.
+type asking struct {
+	dial func(context.Context, deliver.Target) (deliver.Conn, error)
+	text bool // for files, too
+}
 
 func dialHost(ctx context.Context, t deliver.Target) (deliver.Conn, error) {
 	switch {
@@ -73,17 +80,17 @@ func dialHost(ctx context.Context, t deliver.Target) (deliver.Conn, error) {
 	}
 }
 
-// hostDifference is what one host runs against what it should.
+// hostDifference is what one host carries against what it should.
 type hostDifference struct {
 	host   v1alpha1.Host
-	want   *fileset.Set
+	want   *lb.Set
 	status host.Status
-	change fileset.Change
-	err    error // it could not be asked
+	files  *host.Rendering // that it would make; nil: not asked for
+	err    error           // it could not be asked
 }
 
 // compare asks every host of a Balancer.
-func compare(ctx context.Context, kube client.Reader, namespace, balancer string, dial dialer) ([]hostDifference, error) {
+func compare(ctx context.Context, kube client.Reader, namespace, balancer string, asks asking) ([]hostDifference, error) {
 	o, err := readCluster(ctx, kube)
 	if err != nil {
 		return nil, err
@@ -95,11 +102,7 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	if err := o.readSecrets(ctx, kube); err != nil {
 		return nil, err
 	}
-	templates, err := controllers.LastGoodTemplates(ctx, kube, namespace, b)
-	if err != nil {
-		return nil, err
-	}
-	p, err := o.plan(b, templates)
+	p, err := o.plan(b)
 	if err != nil {
 		return nil, err
 	}
@@ -109,31 +112,65 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	for i, t := range targets {
 		asked.Go(func() {
 			out[i] = hostDifference{host: t.Host, want: p.Sets[t.Host.Name]}
-			out[i].status, out[i].err = ask(ctx, t, dial)
-			out[i].change = fileset.Diff(out[i].status.Files, out[i].want)
+			out[i].err = out[i].ask(ctx, t, asks)
 		})
 	}
 	asked.Wait()
 	return out, nil
 }
 
-func ask(ctx context.Context, t deliver.Target, dial dialer) (host.Status, error) {
+func (d *hostDifference) ask(ctx context.Context, t deliver.Target, asks asking) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	conn, err := dial(ctx, t)
+	conn, err := asks.dial(ctx, t)
 	if err != nil {
-		return host.Status{}, err
+		return err
 	}
 	defer conn.Close()
-	return conn.Status(ctx)
+	if d.status, err = conn.Status(ctx); err != nil || !asks.text {
+		return err
+	}
+	files, err := conn.Render(ctx, host.Delivery{
+		Base: d.status.Wanted.Digest(), Change: lb.Diff(d.status.Wanted, d.want), Want: d.want.Digest(),
+	})
+	d.files = &files
+	return err
 }
 
-// same reports whether the daemon runs, and the disk holds, what is wanted.
-func (d hostDifference) same() bool {
-	return d.err == nil && d.change.Empty() && d.status.Live == d.want.Digest()
+// changes are what a host does not carry as it should, a line each.
+func (d *hostDifference) changes() []string {
+	refused := map[lb.Key]string{}
+	for _, r := range d.status.Refused {
+		refused[r.Key] = strings.TrimPrefix(r.Listener.String()+": ", lb.Listener{}.String()+": ") + r.Message
+	}
+	var out []string
+	change := lb.Diff(d.status.Live, d.want)
+	for _, it := range change.Put {
+		sign := "+"
+		if _, there := d.status.Live[it.Key]; there {
+			sign = "~"
+		}
+		line := "  " + sign + " " + it.Key.Describe()
+		if why, ok := refused[it.Key]; ok {
+			line += "  (refused: " + why + ")"
+		}
+		out = append(out, line)
+	}
+	for _, key := range change.Delete {
+		out = append(out, "  - "+key.Describe())
+	}
+	for _, r := range d.status.Refused {
+		if !r.OfItem() {
+			out = append(out, fmt.Sprintf("  ! %s lacks %s: %s", r.Key.Describe(), r.Listener, r.Message))
+		}
+	}
+	return out
 }
 
-func (d hostDifference) lines() []string {
+// same reports whether the daemons run, and the disk holds, what is wanted.
+func (d *hostDifference) same() bool { return d.err == nil && d.status.Proved && len(d.changes()) == 0 }
+
+func (d *hostDifference) lines() []string {
 	name := d.host.Name
 	if d.host.Address != "" {
 		name += " (" + d.host.Address + ")"
@@ -142,44 +179,42 @@ func (d hostDifference) lines() []string {
 	case d.err != nil:
 		return []string{name + ": cannot be asked: " + d.err.Error()}
 	case d.same():
-		return []string{fmt.Sprintf("%s: no difference, %s", name, d.want.Digest().Short())}
+		return append([]string{fmt.Sprintf("%s: no difference, %s", name, d.want.Digest().Short())}, d.text()...)
 	}
-	live := d.status.Live.Short()
-	if live == "" {
-		live = "nothing that it can prove"
+	live := "nothing that it can prove"
+	if d.status.Proved {
+		live = d.status.Live.Digest().Short()
 	}
-	out := []string{fmt.Sprintf("%s: runs %s, should run %s", name, live, d.want.Digest().Short())}
-	for _, f := range d.change.Put {
-		sign := "+"
-		if _, there := d.status.Files[f.Path]; there {
-			sign = "~"
+	out := []string{fmt.Sprintf("%s: carries %s, should carry %s", name, live, d.want.Digest().Short())}
+	out = append(out, d.changes()...)
+	for _, problem := range []string{d.status.Message, d.status.Templates} {
+		if problem != "" {
+			out = append(out, "  ! "+problem)
 		}
-		out = append(out, "  "+sign+" "+described(f.Path))
 	}
-	for _, path := range d.change.Delete {
-		out = append(out, "  - "+described(path))
-	}
-	if d.status.Live != d.status.Files.Digest() {
-		out = append(out, fmt.Sprintf("  ! the files on its disk are %s, which is not what runs: they were changed by somebody else", d.status.Files.Digest().Short()))
-	}
-	if d.status.Message != "" {
-		out = append(out, "  ! "+d.status.Message)
-	}
-	return out
+	return append(out, d.text()...)
 }
 
-// described is a file and the Service that it is for.
-func described(path string) string {
-	if service := plan.NameOf(path); service != path {
-		return path + "  (Service " + service + ")"
+// text of the files that the host would make.
+func (d *hostDifference) text() []string {
+	if d.files == nil {
+		return nil
 	}
-	return path
+	var out []string
+	for _, f := range d.files.Files {
+		content := string(f.Data)
+		if f.Data == nil {
+			content = fmt.Sprintf("# Not shown: it holds a key. Its SHA-256 is %x.\n", f.Sum)
+		}
+		out = append(out, fmt.Sprintf("==> %s:%s <==", d.host.Name, f.Path), strings.TrimSuffix(content, "\n"))
+	}
+	return out
 }
 
 // printDifferences of hosts, and say by the exit code whether there are any.
 func printDifferences(w io.Writer, hosts []hostDifference) error {
 	p := newPaint(w)
-	code, paths := 0, 0
+	code, items := 0, 0
 	for _, d := range hosts {
 		lines := d.lines()
 		switch {
@@ -189,13 +224,13 @@ func printDifferences(w io.Writer, hosts []hostDifference) error {
 			lines[0] = p.good(lines[0])
 		default:
 			lines[0], code = p.middle(lines[0]), max(code, 1)
-			paths += len(d.change.Put) + len(d.change.Delete)
+			items += len(d.changes())
 		}
 		if _, err := fmt.Fprintln(w, strings.Join(lines, "\n")); err != nil {
 			return exit{2, err}
 		}
 	}
-	if paths > 0 {
+	if items > 0 {
 		fmt.Fprintln(w, "\n+ to be added  ~ to be changed  - to be removed")
 	}
 	switch code {

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -42,9 +42,6 @@ func (o *objects) findings(p *planned) findings {
 	if n := p.NodesProblem; n != nil {
 		out = append(out, finding{"Balancer " + p.balancer.Name, n.Reason, n.Message, n.Fatal})
 	}
-	if t := p.Templates; t != nil {
-		out = append(out, finding{"Balancer " + p.balancer.Name, t.Reason, t.Message + "; rendered with the built-in templates", true})
-	}
 	for _, u := range p.Unsupported {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})
 	}
@@ -61,7 +58,7 @@ func (o *objects) policyFindings() findings {
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: lb.Engine(b.Spec.Engine)}, true
+		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine)}, true
 	}
 	policies := map[string][]*v1alpha1.UpstreamPolicy{}
 	for _, p := range o.policies {

@@ -1,36 +1,48 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/host"
-	"github.com/external-lb/external-lb/internal/render"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
 func newHostServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
-		Short: "The host's end of a delivery, on stdin and stdout",
-		Long: `Speak with the controller on stdin and stdout. sshd runs it for the key that
+		Short: "Join stdin and stdout with this machine's agent, for the controller",
+		Long: `Join stdin and stdout with the agent of this machine. sshd runs it for the key that
 "external-lb host install" authorizes; there is no need to run it by hand.`,
 		Example: `  # in authorized_keys
   restrict,command="external-lb host serve" ssh-ed25519 AAAA…`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := localHost()
+			settings, err := hostSettings()
 			if err != nil {
 				return err
 			}
-			return wire.Serve(cmd.Context(), stdio{cmd.InOrStdin(), cmd.OutOrStdout()}, h)
+			// Whoever logs in again and again takes memory from nobody who carries traffic.
+			_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0) // where it cannot be said, it goes without
+			return wire.Pipe(cmd.Context(), stdio{cmd.InOrStdin(), cmd.OutOrStdout()}, settings.Socket)
 		},
 	}
+}
+
+// hostSettings are those of this machine.
+func hostSettings() (host.Settings, error) {
+	return host.LoadSettings(host.SettingsPath, &engines.Table)
 }
 
 // stdio is the two streams that sshd gives a command, as one.
@@ -57,16 +69,21 @@ func newHostInstall() *cobra.Command {
 		Short: "Prepare this machine for deliveries",
 		Long: `Prepare this machine for deliveries: a user, directories, the settings in
 /etc/external-lb/host.yaml, one include for nginx or keepalived or one more file for HAProxy, the
-rights to check and reload it, and the key that may deliver. What is there already
-is left as it is, so it can be run again at any time. Run it as root.`,
+rights to check and reload it, the agent as a service, and the key that may deliver.
+What is there already is left as it is, so it can be run again at any time. Run it as
+root.
+
+What the key may make this machine carry is said by --addresses, --ports and
+--backends, or later under admit in the settings.`,
 		Example: `  external-lb host install --authorized-key external-lb.pub --dry-run
   external-lb host install --authorized-key external-lb.pub
+  external-lb host install --authorized-key external-lb.pub --addresses 203.0.113.0/24 --backends 10.0.0.0/8
   external-lb host install --authorized-key external-lb.pub --engine haproxy
   external-lb host install --authorized-key external-lb.pub --engine lvs
   external-lb host install --authorized-key external-lb.pub --vrrp`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			steps, err := host.Install(cmd.Context(), o)
+			steps, err := host.Install(cmd.Context(), o, &engines.Table)
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, s := range steps {
 				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Result, s.Name, s.Detail)
@@ -75,10 +92,25 @@ is left as it is, so it can be run again at any time. Run it as root.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Engine, "engine", "", "what carries the traffic: nginx, haproxy or lvs (default: as in host.yaml, or nginx)")
+	flags.StringVar(&o.Engine, "engine", "", fmt.Sprintf("what carries the traffic: %s (default: as in host.yaml, or %s)", engines.Table.List(), engines.Table.Default()))
 	flags.StringArrayVar(&o.AuthorizedKeys, "authorized-key", nil, "public key that may deliver, or a file of such; may be repeated")
 	flags.BoolVar(&o.VRRP, "vrrp", false, "let keepalived move the addresses between this machine and others: for a Balancer with virtualAddresses.mode VRRP")
 	flags.BoolVar(&o.NonlocalBind, "nonlocal-bind", false, "let the daemon listen on addresses that the machine does not have yet")
+	flags.Func("addresses", "`network` that may be listened on, as 203.0.113.0/24; may be repeated (default: every one)", func(text string) error {
+		p, err := host.ParseNetwork(text)
+		o.Admit.Addresses = append(o.Admit.Addresses, p)
+		return err
+	})
+	flags.Func("ports", "`ports` that may be listened on, as 80 or 8000-8999; may be repeated (default: all that this host's own daemons do not hold)", func(text string) error {
+		r, err := admit.ParsePortRange(text)
+		o.Admit.Ports = append(o.Admit.Ports, r)
+		return err
+	})
+	flags.Func("backends", "`networks` that traffic may be sent to, with a colon before their ports, as 10.0.0.0/8:30000-32767; may be repeated (default: 30000-32767 of every network)", func(text string) error {
+		b, err := host.ParseBackends(text)
+		o.Admit.Backends = append(o.Admit.Backends, b)
+		return err
+	})
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
 }
@@ -87,8 +119,8 @@ func newHostStatus() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "What is live on this machine",
-		Long: `Ask this machine's daemon which configuration it runs, and compare it with the
+		Short: "Show what is live on this machine",
+		Long: `Ask this machine's daemons which configuration they run, and compare it with the
 files. Run it as root or as the user that deliveries log in as.`,
 		Example: `  external-lb host status
   external-lb host status --output json`,
@@ -97,7 +129,11 @@ files. Run it as root or as the user that deliveries log in as.`,
 			if output != "text" && output != "json" {
 				return fmt.Errorf("--output %q: want text or json", output)
 			}
-			h, err := localHost()
+			settings, err := hostSettings()
+			if err != nil {
+				return err
+			}
+			h, err := host.NewAgent(settings)
 			if err != nil {
 				return err
 			}
@@ -105,6 +141,10 @@ files. Run it as root or as the user that deliveries log in as.`,
 			if err != nil {
 				return err
 			}
+			if settings.Admit.Open() {
+				status.Message = cmp.Or(status.Message, openMessage)
+			}
+			status.Message = cmp.Or(agentMessage(settings.Socket), status.Message)
 			if output == "json" {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(status)
 			}
@@ -115,27 +155,57 @@ files. Run it as root or as the user that deliveries log in as.`,
 	return cmd
 }
 
+// openMessage is for a machine whose owner has not said what it may carry.
+const openMessage = "every address and port may be listened on but those of this host's own daemons: say admit.addresses and admit.ports in " + host.SettingsPath
+
+// agentWait is longer than an agent takes for its first word.
+const agentWait = 3 * time.Second
+
+// agentMessage says what is wrong with the agent; "" if it answers.
+func agentMessage(socket string) string {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return "the agent does not run, so nothing new is taken; what is live goes on: systemctl start external-lb-agent"
+	}
+	defer c.Close()
+	err = c.SetReadDeadline(time.Now().Add(agentWait))
+	if err == nil {
+		_, err = c.Read(make([]byte, 1))
+	}
+	if err != nil {
+		return "the agent does not answer, so nothing new is taken; what is live goes on: systemctl restart external-lb-agent"
+	}
+	return ""
+}
+
 func printHostStatus(out io.Writer, s host.Status) error {
 	services := 0
-	for path := range s.Files {
-		if _, ok := render.ParsePath(path); ok {
+	for key := range s.Live {
+		if _, ok := key.ServiceID(); ok {
 			services++
 		}
 	}
-	live := s.Live.Short()
+	live := s.Live.Digest().Short()
 	switch {
-	case live == "":
+	case s.Generation == "":
 		live = "nothing is proved to be live"
-	case s.Live == s.Files.Digest():
-		live += " (as on disk)"
-	default:
-		live += " (on disk: " + s.Files.Digest().Short() + ")"
+	case !s.Proved:
+		live += " (not as on disk)"
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "engine\t%s\nrunning\t%t\nlive\t%s\nServices\t%d\nold workers\t%d\nlast epoch\t%s\n",
 		s.EngineVersion, s.Running, live, services, s.OldWorkers, s.Epoch)
-	if s.Message != "" {
-		fmt.Fprintf(w, "problem\t%s\n", s.Message)
+	for _, r := range s.Refused {
+		what := r.Key.Describe()
+		if !r.OfItem() {
+			what += " " + r.Listener.String()
+		}
+		fmt.Fprintf(w, "refused\t%s: %s\n", what, r.Message)
+	}
+	for _, problem := range []string{s.Message, s.Templates} {
+		if problem != "" {
+			fmt.Fprintf(w, "problem\t%s\n", problem)
+		}
 	}
 	return w.Flush()
 }

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -11,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/controllers"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/wire"
 )
 
 func newManager() *cobra.Command {
@@ -43,13 +47,13 @@ Several replicas can run; one of them works.`,
 				}
 			}
 			o.Log, o.Local = log, localHost
-			log.Info("Starting", "version", version, "namespace", o.Namespace)
+			log.Info("Starting", "version", host.Version(), "namespace", o.Namespace)
 			return controllers.Run(cmd.Context(), config, o)
 		},
 	}
 	flags := cmd.Flags()
 	server.flags(cmd)
-	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys, of custom templates and of the Lease (default: the pod's own)")
+	flags.StringVar(&o.Namespace, "namespace", "", "namespace of the Secrets with the hosts' keys and of the Lease (default: the pod's own)")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work")
 	flags.BoolVar(&o.TLSSecrets, "tls-secrets", false, "read the certificates that UpstreamPolicies name, from Secrets of type kubernetes.io/tls in any namespace: it takes the rights of config/components/tls")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address to serve metrics on; 0 for none")
@@ -69,11 +73,17 @@ func ownNamespace() (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// localHost opens the host's end on this machine.
+// localHost connects to the agent of this machine.
 func localHost() (host.Host, error) {
-	settings, err := host.LoadSettings(host.SettingsPath)
+	settings, err := hostSettings()
 	if err != nil {
 		return nil, err
 	}
-	return host.New(settings)
+	c, err := net.Dial("unix", settings.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("%w: start it (systemctl start external-lb-agent)", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	return wire.NewClient(ctx, c)
 }

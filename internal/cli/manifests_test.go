@@ -30,7 +30,7 @@ func FuzzManifests(f *testing.F) {
 			return
 		}
 		for _, b := range o.balancers {
-			if _, err := o.plan(b, nil); err != nil {
+			if _, err := o.plan(b); err != nil {
 				return
 			}
 		}

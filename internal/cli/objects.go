@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -15,6 +14,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -27,7 +27,6 @@ type objects struct {
 	nodes      []*corev1.Node
 	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	namespaces map[string]labels.Set
-	configMaps []*corev1.ConfigMap
 	// certificates of Secrets.
 	certificates translate.Certificates
 }
@@ -60,8 +59,6 @@ func (o *objects) add(obj runtime.Object) {
 		o.namespaces[x.Name] = x.Labels
 	case *corev1.Secret:
 		o.certificates[types.NamespacedName{Namespace: x.Namespace, Name: x.Name}] = translate.ReadCertificate(x)
-	case *corev1.ConfigMap:
-		o.configMaps = append(o.configMaps, x)
 	}
 }
 
@@ -92,68 +89,36 @@ type planned struct {
 	pools    map[string]*ipam.Problem // by name, of every Balancer
 }
 
-// plan with custom templates, by name. If they cannot be used, that is in the plan,
-// which is made with the built-in ones.
-func (o *objects) plan(b *v1alpha1.Balancer, templates map[string]string) (*planned, error) {
-	snap := &plan.Snapshot{
-		Balancer: b, Claims: o.claims(),
-		Nodes: o.nodes, Slices: o.slices, Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
-		KnownBalancers: map[string]bool{},
-	}
-	for _, other := range o.balancers {
-		snap.KnownBalancers[other.Name] = true
-	}
-	pools, rejected, problems := ipam.ParsePools(o.pools)
-	snap.Rejected = rejected
-	snap.Pools = slices.DeleteFunc(pools, func(p *ipam.Pool) bool { return p.Balancer != b.Name })
-	snap.Add(o.services)
+// plan for a Balancer.
+func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
+	pools := plan.ParsePools(o.pools)
+	snap := plan.NewSnapshot(b, plan.Objects{
+		Balancers: o.balancers, Pools: pools, Services: o.services, Nodes: o.nodes, Slices: o.slices,
+		Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
+	})
 	assigned := plan.Assign(snap)
-	for i, svc := range assigned.Carried {
-		assigned.Carried[i] = onRecord(svc, assigned)
+	for i, svc := range assigned.Carried { // as the controller leaves it before it programs it
+		assigned.Carried[i] = assigned.Record(svc).Write(svc)
 	}
-	planner, err := plan.NewPlanner(b.Spec.Engine)
+	p, err := plan.NewPlanner(b.Spec.Engine).Plan(snap, assigned)
 	if err != nil {
-		return nil, fmt.Errorf("Balancer %s: %w", b.Name, err)
+		return nil, err
 	}
-	unusable := planner.Use(templates)
-	p, err := planner.Plan(snap, assigned)
-	if err != nil {
-		return nil, fmt.Errorf("Balancer %s: %w", b.Name, err)
-	}
-	if unusable != nil {
-		p.Templates = &plan.Problem{Reason: v1alpha1.ReasonTemplatesInvalid, Message: strings.ReplaceAll(unusable.Error(), "\n", "; ")}
-	}
-	return &planned{Plan: p, balancer: b, pools: problems}, nil
+	return &planned{Plan: p, balancer: b, pools: pools.Problems}, nil
 }
 
 // claims settle who serves what.
 func (o *objects) claims() plan.Claims {
-	pools, _, _ := ipam.ParsePools(o.pools)
-	return plan.NewClaims(o.balancers, pools, o.namespaces)
+	return plan.NewClaims(o.balancers, plan.ParsePools(o.pools).Accepted, o.namespaces)
 }
 
 // servicesOf a Balancer: those that it serves or holds.
 func (o *objects) servicesOf(b *v1alpha1.Balancer, claims plan.Claims) []*corev1.Service {
 	var out []*corev1.Service
 	for _, svc := range o.services {
-		if claims.Of(svc) == b || slices.Contains(plan.Holders(svc), b.Name) {
+		if claims.Of(svc) == b || slices.Contains(record.Holders(svc), b.Name) {
 			out = append(out, svc)
 		}
 	}
 	return out
-}
-
-// onRecord is a Service as the controller leaves it before it programs it.
-func onRecord(svc *corev1.Service, a *plan.Assignments) *corev1.Service {
-	record := a.Record(svc)
-	svc = svc.DeepCopy()
-	if !plan.Held(svc) {
-		svc.Finalizers = append(svc.Finalizers, v1alpha1.CleanupFinalizer)
-	}
-	if svc.Annotations == nil {
-		svc.Annotations = map[string]string{}
-	}
-	svc.Annotations[v1alpha1.HeldByAnnotation] = strings.Join(record.Holders, ",")
-	svc.Annotations[v1alpha1.HeldAddressesAnnotation] = plan.FormatAddresses(record.Addresses)
-	return svc
 }

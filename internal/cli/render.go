@@ -10,13 +10,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/render"
 )
@@ -25,25 +30,27 @@ import (
 type rendering struct {
 	files                             []string
 	dir, balancer, service, namespace string
+	host, templates                   string
 }
 
 func newRender() *cobra.Command {
 	var r rendering
 	cmd := &cobra.Command{
 		Use:   "render -f FILE…",
-		Short: "Manifests in, the exact files of the hosts out: no cluster needed",
-		Long: `Render what the hosts of a Balancer would run, from manifests: Balancers,
-AddressPools, UpstreamPolicies, Services with nodePorts, Nodes, the ConfigMap of
-custom templates, and where it matters EndpointSlices, Namespaces and Secrets with
-certificates. Other kinds are passed over. It is the code of the controller: what
-it prints is what would be delivered, but for certificates with their keys. Of
-those it says which they are.
+		Short: "Print the exact files of a host, from manifests: no cluster needed",
+		Long: `Render what a host of a Balancer would run, from manifests: Balancers, AddressPools,
+UpstreamPolicies, Services with nodePorts, Nodes, and where it matters EndpointSlices,
+Namespaces and Secrets with certificates. Other kinds are passed over. It runs the code
+of the controller and of the host's end, so it prints what a host makes of a delivery.
+Of a certificate with its key it prints only the fingerprint. A host whose owner admits
+less, or has templates of his own (--templates), makes other files.
 
 What users would be told is printed on stderr. The exit code is 1 if a manifest
-cannot be read, or if a Service, a pool, a policy or the templates are refused.`,
+cannot be read, or if a Service, a pool, a policy or a template is refused.`,
 		Example: `  external-lb render -f balancer.yaml -f services.yaml -f nodes.yaml
   external-lb render -f manifests/ -o out/
   external-lb render -f manifests/ --service default/web
+  external-lb render -f manifests/ --host lb2 --templates /etc/external-lb/templates/nginx
   kubectl get balancers,pools,upol,svc,nodes,endpointslices,ns -A -o yaml | external-lb render -f -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,6 +68,8 @@ cannot be read, or if a Service, a pool, a policy or the templates are refused.`
 	flags.StringArrayVarP(&r.files, "filename", "f", nil, "file or directory of manifests, - for stdin; may be repeated")
 	flags.StringVarP(&r.dir, "output", "o", "", "directory to write the files to, without those of an earlier rendering (default: print them)")
 	flags.StringVar(&r.balancer, "balancer", "", "the Balancer to render, if there are several")
+	flags.StringVar(&r.host, "host", "", "the host to render for (default: the first of the Balancer; they differ only with VRRP)")
+	flags.StringVar(&r.templates, "templates", "", "directory of templates that replace built-in ones of the same name")
 	flags.StringVar(&r.service, "service", "", "only the file of one Service, as namespace/name or a name in --namespace")
 	flags.StringVarP(&r.namespace, "namespace", "n", corev1.NamespaceDefault, "namespace of objects that name none")
 	return cmd
@@ -71,20 +80,24 @@ func (r *rendering) run(o *objects, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w (--balancer NAME)", err)
 	}
-	templates, problem := o.templates(b)
-	p, err := o.plan(b, templates)
+	p, err := o.plan(b)
 	if err != nil {
 		return err
 	}
-	if problem != nil {
-		p.Templates = problem
+	wanted, err := r.wanted(p)
+	if err != nil {
+		return err
 	}
-	set, findings := p.Set, o.findings(p)
+	findings := o.findings(p)
+	set, err := r.filesOf(wanted, string(b.Spec.Engine), &findings)
+	if err != nil {
+		return err
+	}
 	if service := r.service; service != "" {
 		if !strings.Contains(service, "/") {
 			service = r.namespace + "/" + service
 		}
-		if set, err = o.only(service, p); err != nil {
+		if set, err = o.only(service, p, set); err != nil {
 			return err
 		}
 		findings = findings.about("Service " + service)
@@ -100,12 +113,101 @@ func (r *rendering) run(o *objects, stdout, stderr io.Writer) error {
 	return findings.print(stderr)
 }
 
+// wanted is what a host should carry.
+func (r *rendering) wanted(p *planned) (*lb.Set, error) {
+	if r.host != "" {
+		if set := p.Sets[r.host]; set != nil {
+			return set, nil
+		}
+		var names []string
+		for _, h := range p.balancer.Spec.Hosts {
+			names = append(names, h.Name)
+		}
+		return nil, fmt.Errorf("Balancer %s has no host %q, only %s", p.balancer.Name, r.host, strings.Join(names, ", "))
+	}
+	if len(p.balancer.Spec.Hosts) > 0 {
+		return p.Sets[p.balancer.Spec.Hosts[0].Name], nil
+	}
+	return p.Set, nil
+}
+
+// filesOf makes the files as a host does whose owner admits everything, and adds what
+// it would refuse.
+func (r *rendering) filesOf(wanted *lb.Set, engine string, found *findings) (*fileset.Set, error) {
+	renderer, err := render.New(engines.Table.Find(engine))
+	if err != nil {
+		return nil, err
+	}
+	if r.templates != "" {
+		custom, err := readTemplateFiles(r.templates)
+		if err != nil {
+			return nil, err
+		}
+		if renderer, err = renderer.With(custom); err != nil {
+			return nil, err
+		}
+	}
+	parts := map[lb.Key]any{}
+	for it := range wanted.All() {
+		part, err := lb.Decode(it)
+		if err != nil {
+			part = err
+		}
+		parts[it.Key] = part
+	}
+	admitted := (&admit.Rules{Backends: []admit.Backends{{Ports: []admit.PortRange{{First: 1, Last: 65535}}}}}).Admit(parts, admit.Machine{})
+	set, refused, problems, err := renderer.Set(admitted.Config)
+	if err != nil {
+		return nil, err
+	}
+	for _, refusal := range append(admitted.Refused, refused...) {
+		*found = append(*found, finding{refusal.Key.Describe(), string(refusal.Reason), refusal.Message, true})
+	}
+	for _, problem := range problems {
+		*found = append(*found, finding{"Template", v1alpha1.ReasonTemplatesInvalid, problem.Error() + "; made with the built-in one", true})
+	}
+	if v := admitted.Config.VRRP; v != nil {
+		router, each, err := engines.Table.VRRP.Files(v, admitted.Config.Addresses)
+		if err != nil {
+			return nil, err
+		}
+		files := slices.Collect(set.All())
+		for _, f := range append(each, router) {
+			files = append(files, f.File)
+		}
+		return fileset.New(files...)
+	}
+	return set, nil
+}
+
+// readTemplateFiles reads those of a directory, by name.
+func readTemplateFiles(dir string) (map[string]string, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.tmpl"))
+	if err == nil && len(paths) == 0 {
+		err = fmt.Errorf("there are no templates (*.tmpl) in %s", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		all[filepath.Base(path)] = string(text)
+	}
+	return all, nil
+}
+
 // only the fragment of one Service; empty if it is left out, which is a finding.
-func (o *objects) only(service string, p *planned) (*fileset.Set, error) {
+func (o *objects) only(service string, p *planned, all *fileset.Set) (*fileset.Set, error) {
 	for _, svc := range p.Services {
 		if name(svc.Object) == service {
-			if file, ok := p.Set.Get(svc.Path); ok {
-				return fileset.New(file)
+			if id, ok := svc.Key.ServiceID(); ok {
+				if file, ok := all.Get(engine.Path(id)); ok {
+					return fileset.New(file)
+				}
 			}
 			return fileset.New()
 		}
@@ -164,7 +266,7 @@ func writeFiles(dir string, set *fileset.Set, all bool) error {
 			return err
 		}
 		relative = filepath.ToSlash(relative)
-		if _, wanted := set.Get(relative); wanted || !render.Ours(relative) {
+		if _, wanted := set.Get(relative); wanted || !engine.Ours(relative) {
 			return nil
 		}
 		return os.Remove(path)

@@ -69,9 +69,9 @@ func newRoot(name string) *cobra.Command {
 		Use:   "external-lb",
 		Short: "type: LoadBalancer with the balancers that you already trust",
 		Long: `external-lb makes Services of type LoadBalancer work on bare metal, with nginx,
-HAProxy or LVS on hosts outside the cluster. It renders their configuration with
-every NodeIP:NodePort, delivers it over SSH, proves that it is live, and then
-writes the address into the Service's status.
+HAProxy or LVS on hosts outside the cluster. It tells the hosts over SSH what to
+carry. Each makes its daemon's configuration of that, with every NodeIP:NodePort, and
+proves that it is live. Then the address is written into the Service's status.
 
 Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.`,
 		Example: `  external-lb status
@@ -89,7 +89,7 @@ Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newManager(), newHost(), newRender(), newTemplates(), newDiff(), newStatus(), newVersion())
+	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newStatus(), newVersion())
 	return root
 }
 
@@ -104,7 +104,7 @@ func newHost() *cobra.Command {
 		Args: noSuchCommand,
 		RunE: showHelp,
 	}
-	host.AddCommand(newHostServe(), newHostInstall(), newHostStatus())
+	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostAgent(), newHostServe())
 	return host
 }
 

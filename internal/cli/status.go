@@ -15,7 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 )
 
 func newStatus() *cobra.Command {
@@ -23,7 +25,7 @@ func newStatus() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Balancers, hosts, nodes, pools and Services as one tree",
+		Short: "Show Balancers, hosts, nodes, pools and Services as one tree",
 		Long: `Print what the API server knows of Balancers: their hosts, the nodes that may
 carry traffic, the pools, and the Services with their addresses. What is wrong is
 told where it is.`,
@@ -83,7 +85,7 @@ func (o *objects) views() ([]balancerView, error) {
 	out := []balancerView{}
 	claims := o.claims()
 	for _, b := range o.balancers {
-		p, err := o.plan(b, nil)
+		p, err := o.plan(b)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +93,7 @@ func (o *objects) views() ([]balancerView, error) {
 			Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: b.Spec.Default,
 			Problem: balancerProblem(b),
 			Hosts:   hostViews(b),
-			Nodes:   append([]string{}, p.Nodes...),
+			Nodes:   nodeNames(p.Nodes),
 			Pools:   []poolView{}, Services: []serviceView{},
 		}
 		for _, pool := range o.pools {
@@ -112,6 +114,14 @@ func (o *objects) views() ([]balancerView, error) {
 	return out, nil
 }
 
+func nodeNames(nodes []lb.Node) []string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	return names
+}
+
 // hostViews are the hosts of the spec, also those of which nothing is known yet.
 func hostViews(b *v1alpha1.Balancer) []v1alpha1.HostStatus {
 	out := []v1alpha1.HostStatus{}
@@ -127,7 +137,7 @@ func hostViews(b *v1alpha1.Balancer) []v1alpha1.HostStatus {
 }
 
 func viewService(svc *corev1.Service) serviceView {
-	view := serviceView{Namespace: svc.Namespace, Name: svc.Name, Addresses: append([]netip.Addr{}, plan.Published(svc)...), Ports: []string{}}
+	view := serviceView{Namespace: svc.Namespace, Name: svc.Name, Addresses: append([]netip.Addr{}, record.Published(svc)...), Ports: []string{}}
 	for _, p := range svc.Spec.Ports {
 		view.Ports = append(view.Ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
 	}

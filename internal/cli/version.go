@@ -5,11 +5,9 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/external-lb/external-lb/internal/host"
 	"github.com/spf13/cobra"
 )
-
-// version is set by the linker: make build.
-var version = "devel"
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{
@@ -26,7 +24,7 @@ func newVersion() *cobra.Command {
 					}
 				}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "external-lb %s%s %s\n", version, revision, runtime.Version())
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "external-lb %s%s %s\n", host.Version(), revision, runtime.Version())
 			return err
 		},
 	}
