@@ -8,26 +8,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// version is the release of Kubernetes in kube/go.mod, for `kubectl version`.
+// version is the release of Kubernetes in kube/go.mod.
 const version = "v1.37.2"
 
-// programs are what kube/go.mod builds, in the order in which a start needs them.
-var programs = []struct{ name, pkg string }{
-	{"etcd", "go.etcd.io/etcd/server/v3"},
-	{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
-	{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
-	{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"},
-	{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
+// program is a main package of kube/go.mod, which runs as one program or as several, told apart by name.
+type program struct {
+	pkg   string
+	names []string
+}
+
+var programs = []program{
+	{"./apiserver", []string{"etcd", "kube-apiserver"}},
+	{"./controllers", []string{"kube-controller-manager", "kube-proxy"}},
+	{"k8s.io/kubernetes/cmd/kubectl", []string{"kubectl"}},
 }
 
 //go:embed helper/*.go
@@ -42,19 +46,45 @@ func cacheRoot() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// Binaries returns the directory that holds etcd, kube-apiserver, kube-controller-manager, kube-proxy
-// and kubectl, and builds what is missing: minutes the first time, with progress on log. Callers in
-// other processes wait for the one that builds.
-func Binaries(ctx context.Context, log io.Writer) (string, error) {
+// binaries returns the directory that holds etcd, kube-apiserver, kube-controller-manager, kube-proxy
+// and kubectl, the two in the middle only if there are to be nodes. What is missing is taken from this
+// machine, if it has the version, or built: minutes the first time, with progress on log. Callers in
+// other processes wait for the one that builds, if they lack something.
+func binaries(ctx context.Context, o Options) (string, error) {
+	_, self, _, _ := runtime.Caller(0)
+	module := filepath.Join(filepath.Dir(self), "kube")
+	dir, err := binariesOf(module)
+	if err != nil {
+		return "", err
+	}
+	lacking := func(p program) bool {
+		return !p.in(dir) && !(o.ControlPlaneOnly && p.pkg == "./controllers")
+	}
+	if !slices.ContainsFunc(programs, lacking) {
+		return dir, nil
+	}
+	unlock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	missing := slices.DeleteFunc(slices.Clone(programs), func(p program) bool { return !lacking(p) || p.borrow(ctx, dir) })
+	if len(missing) == 0 {
+		return dir, nil
+	}
+	return dir, buildPrograms(ctx, module, dir, missing, o.Log)
+}
+
+// binariesOf is the directory for what a module builds, made if it is not there. Another version of the
+// module, or of Go, has another.
+func binariesOf(module string) (string, error) {
 	root, err := cacheRoot()
 	if err != nil {
 		return "", err
 	}
-	_, self, _, _ := runtime.Caller(0)
-	module := filepath.Join(filepath.Dir(self), "kube")
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH)
-	for _, name := range []string{"go.mod", "go.sum"} {
+	for _, name := range []string{"go.mod", "go.sum", "apiserver/main.go", "controllers/main.go"} {
 		data, err := os.ReadFile(filepath.Join(module, name))
 		if err != nil {
 			return "", fmt.Errorf("the sources of this package must be where it was compiled, without -trimpath: %w", err)
@@ -62,32 +92,67 @@ func Binaries(ctx context.Context, log io.Writer) (string, error) {
 		hash.Write(data)
 	}
 	dir := filepath.Join(root, hex.EncodeToString(hash.Sum(nil))[:16])
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := lockFile(filepath.Join(dir, "lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// in reports whether a directory has the program under all of its names.
+func (p program) in(dir string) bool {
+	return !slices.ContainsFunc(p.names, func(name string) bool { return !exists(filepath.Join(dir, name)) })
+}
+
+// buildPrograms builds all at once, for the sake of idle CPUs while one of them is linked.
+func buildPrograms(ctx context.Context, module, dir string, missing []program, log io.Writer) error {
 	const pkg = "k8s.io/component-base/version."
 	major, minor, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ = strings.Cut(minor, ".")
 	ldflags := fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=%[3]s -X %[1]sgitMinor=%[4]s -X %[1]sgitTreeState=clean",
 		pkg, version, major, minor)
-	for i, p := range programs {
-		target := filepath.Join(dir, p.name)
-		if _, err := os.Stat(target); err == nil {
-			continue
-		}
-		fmt.Fprintf(log, "building %s (%d of %d), once, into %s …\n", p.name, i+1, len(programs), dir)
-		start := time.Now()
-		if err := goBuild(ctx, module, target, "-ldflags", ldflags, p.pkg); err != nil {
-			return "", err
-		}
-		fmt.Fprintf(log, "built %s in %s\n", p.name, time.Since(start).Round(time.Second))
+	built, err := emptied(dir, "built")
+	if err != nil {
+		return err
 	}
-	return dir, nil
+	defer os.RemoveAll(built)
+	m := mains{module: module, dir: built, ldflags: ldflags}
+	for _, p := range missing {
+		m.packages = append(m.packages, p.pkg)
+	}
+	start := time.Now()
+	if err := m.build(ctx, log); err != nil {
+		return err
+	}
+	for _, p := range missing {
+		if err := p.install(filepath.Join(built, filepath.Base(p.pkg)), dir); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(log, "built Kubernetes %s in %s, into %s\n", version, time.Since(start).Round(time.Second), dir)
+	return nil
+}
+
+// emptied makes a directory anew, without what a process that was killed left there.
+func emptied(dir, name string) (string, error) {
+	path := filepath.Join(dir, name)
+	if err := os.RemoveAll(path); err != nil {
+		return "", err
+	}
+	return path, os.Mkdir(path, 0o755)
+}
+
+// install gives a program its names.
+func (p program) install(file, dir string) error {
+	for _, name := range p.names {
+		part := filepath.Join(dir, name+".part")
+		if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Link(file, part); err != nil {
+			return err
+		}
+		if err := os.Rename(part, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // helper returns the path of the helper program, built from the source embedded here.
@@ -131,19 +196,7 @@ func helper(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return target, goBuild(ctx, src, target, ".")
-}
-
-// goBuild builds into a temporary name and renames, so that a program in the cache is always complete.
-func goBuild(ctx context.Context, dir, target string, args ...string) error {
-	part := target + ".part"
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-buildvcs=false", "-o", part}, args...)...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build for %s: %w\n%s", filepath.Base(target), err, out)
-	}
-	return os.Rename(part, target)
+	return target, goBuild(ctx, src, target)
 }
 
 // lockFile waits for an exclusive lock, which the kernel frees when the holder ends.
@@ -173,7 +226,9 @@ var needs = []struct{ program, pkg string }{
 }
 
 // needsVirtual are what virtual machines need beside that.
-var needsVirtual = []struct{ program, pkg string }{{"qemu-system-x86_64", "qemu-system-x86"}, {"mkfs.ext4", "e2fsprogs"}}
+var needsVirtual = []struct{ program, pkg string }{
+	{"mkfs.ext4", "e2fsprogs"}, {"gcc", "gcc libc6-dev"}, {"make", "make"}, {"flex", "flex"}, {"bison", "bison"}, {"bc", "bc"}, {"xz", "xz-utils"},
+}
 
 // checkMachine says what this machine lacks, and how to get it.
 func checkMachine(o Options) error {

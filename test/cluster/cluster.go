@@ -99,8 +99,10 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.ID = hex.EncodeToString(id)
-	if s.Bin, err = Binaries(ctx, o.Log); err != nil {
-		return err
+	if !o.NetworkOnly {
+		if s.Bin, err = binaries(ctx, o); err != nil {
+			return err
+		}
 	}
 	if s.Helper, err = helper(ctx); err != nil {
 		return err
@@ -121,9 +123,21 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 	if err := c.buildRouter(ctx); err != nil {
 		return err
 	}
-	if err := c.startControlPlane(ctx); err != nil {
+	if !o.NetworkOnly {
+		if err := c.startControlPlane(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.startAround(ctx, step); err != nil {
 		return err
 	}
+	step("the cluster is up")
+	return nil
+}
+
+// startAround starts what stands around the control plane, while that gets ready.
+func (c *Cluster) startAround(ctx context.Context, step func(string)) error {
+	o := c.now().Options
 	group, gctx := errgroup.WithContext(ctx)
 	if !o.ControlPlaneOnly {
 		for i := range o.Hosts {
@@ -136,40 +150,45 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 		group.Go(func() error { return c.AddClient(gctx, "client") })
 	}
 	group.Go(func() error {
-		if err := c.waitReady(gctx); err != nil {
-			return err
+		if !o.NetworkOnly {
+			if err := c.waitReady(gctx); err != nil {
+				return err
+			}
+			step("the API server is ready: " + c.APIServer())
 		}
-		step("the API server is ready: " + c.APIServer())
 		if o.ControlPlaneOnly {
 			return nil
 		}
-		if err := c.startControllerManager(gctx); err != nil {
-			return err
-		}
-		nodes, nctx := errgroup.WithContext(gctx)
-		for i := range o.Nodes {
-			spec := NodeSpec{Name: fmt.Sprintf("node%d", i+1)}
-			at, err := c.reserve(spec.Name, "node")
-			if err != nil {
-				return err
-			}
-			nodes.Go(func() error { return c.buildNode(nctx, spec, at) })
-		}
-		if err := nodes.Wait(); err != nil {
-			return err
-		}
-		step(fmt.Sprintf("%d nodes are ready", o.Nodes))
-		return nil
+		return c.startNodes(gctx, step)
 	})
-	if err := group.Wait(); err != nil {
+	if err := group.Wait(); err != nil || o.ControlPlaneOnly {
 		return err
 	}
-	if !o.ControlPlaneOnly {
-		if err := c.RouteVia(ctx, c.Hosts()...); err != nil {
+	return c.RouteVia(ctx, c.Hosts()...)
+}
+
+func (c *Cluster) startNodes(ctx context.Context, step func(string)) error {
+	o, build := c.now().Options, c.buildNode
+	if o.NetworkOnly {
+		build = func(ctx context.Context, spec NodeSpec, at int) error {
+			return c.addBox(ctx, spec.Name, at, forwardSettings...)
+		}
+	} else if err := c.startControllerManager(ctx); err != nil {
+		return err
+	}
+	nodes, nctx := errgroup.WithContext(ctx)
+	for i := range o.Nodes {
+		spec := NodeSpec{Name: fmt.Sprintf("node%d", i+1)}
+		at, err := c.reserve(spec.Name, "node")
+		if err != nil {
 			return err
 		}
+		nodes.Go(func() error { return build(nctx, spec, at) })
 	}
-	step("the cluster is up")
+	if err := nodes.Wait(); err != nil {
+		return err
+	}
+	step(fmt.Sprintf("%d nodes are ready", o.Nodes))
 	return nil
 }
 
@@ -205,6 +224,9 @@ func Open(dir string) (*Cluster, error) {
 		return nil, err
 	}
 	c.cur.Store(s)
+	if s.Options.NetworkOnly {
+		return c, nil
+	}
 	return c, c.connect()
 }
 

@@ -131,10 +131,13 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	})
 }
 
-// await tries until there is no error. It gives up when the context ends, after a minute, or when the
+// patience is for a machine that is busy with much else. One that is not needs seconds.
+const patience = 5 * time.Minute
+
+// await tries until there is no error. It gives up when the context ends, after a while, or when the
 // daemon that it depends on has ended, and then says what that wrote last.
 func (c *Cluster) await(ctx context.Context, daemon, what string, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		err := try()

@@ -17,6 +17,8 @@
 //
 // Nodes, pods and clients are network namespaces. A balancer host also has processes, a host name and a
 // filesystem of its own: this machine's root seen through an overlay that keeps what the host writes.
+// Hosts of the engine lvs, and nodes whose kube-proxy is in mode ipvs, are virtual machines of User-Mode
+// Linux, since not every kernel has IPVS.
 //
 // A pod is a Pod object bound to a node, whose status this package writes in place of a kubelet, and a
 // small server that says who it is (Answer).
@@ -29,7 +31,8 @@
 //
 // Linux, root, Go, and on Debian:
 //
-//	apt-get install iproute2 nftables iptables conntrack openssh-server openssh-client sudo nginx libnginx-mod-stream haproxy keepalived
+//	make deps
 //
-// The programs of etcd and Kubernetes are built from the module in kube/ once, into the user's cache.
+// The programs of etcd and Kubernetes are built from the module in kube/ once, and the kernel of virtual
+// machines from Debian's sources, into the user's cache.
 package cluster

@@ -6,7 +6,8 @@ import (
 	"net/http"
 )
 
-// Cut pulls the cable of a host, node or client: its link loses the carrier, both directions stop.
+// Cut pulls the cable of a host, node or client: both directions stop, and the link loses the carrier, but
+// for that of a virtual machine.
 func (c *Cluster) Cut(ctx context.Context, name string) error { return c.link(ctx, name, true) }
 
 // Heal plugs the cable in again.
@@ -17,9 +18,9 @@ func (c *Cluster) link(ctx context.Context, name string, cut bool) error {
 	if err != nil {
 		return err
 	}
-	to := "up"
-	if cut {
-		to = "down"
+	to := map[bool]string{true: "down", false: "up"}[cut]
+	if b.Virtual { // whose end would stop for good when its packets are refused
+		to = map[bool]string{true: "nomaster", false: "master br0"}[cut]
 	}
 	if err := ip(ctx, c.router(), fmt.Sprintf("link set p%d %s", b.At, to)); err != nil {
 		return err

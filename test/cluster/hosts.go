@@ -112,7 +112,7 @@ mkdir -p /var/log/nginx
 // daemon and /etc/rc.local follow. Each of them daemonizes.
 const everyBoot = `
 sysctl -q -e --system --pattern '^net' >/var/log/sysctl.log 2>&1 || true
-/usr/sbin/sshd -E /var/log/sshd.log
+/usr/sbin/sshd -E /var/log/sshd.log || { cat /var/log/sshd.log >&2; exit 1; }
 `
 
 var startEngine = map[string]string{
@@ -128,6 +128,17 @@ haproxy -W -D -p /run/haproxy.pid -f $CONFIG $EXTRAOPTS >/var/log/haproxy.boot.l
 
 // startKeepalived, where it has something to do.
 const startKeepalived = "if [ -s /etc/keepalived/keepalived.conf ] && ! pgrep -x keepalived >/dev/null; then keepalived; fi\n"
+
+// startAgent starts external-lb's agent on a host that is prepared, as systemd does where it runs: by
+// the account of deliveries, and again when it ends.
+const startAgent = `if [ -f /etc/external-lb/host.yaml ] && id external-lb >/dev/null 2>&1 && ! pgrep -f '^/bin/sh /run/external-lb-agent.sh' >/dev/null; then
+install -d -m 750 -o external-lb -g external-lb /run/external-lb
+echo 'while :; do runuser -u external-lb -- /usr/local/bin/external-lb host agent; sleep 0.2; done' >/run/external-lb-agent.sh
+setsid /bin/sh /run/external-lb-agent.sh >>/var/log/external-lb-agent.log 2>&1 </dev/null &
+i=0
+until [ -S /run/external-lb/agent.sock ]; do i=$((i+1)); [ $i -lt 600 ] || { cat /var/log/external-lb-agent.log >&2; exit 1; }; sleep 0.05; done
+fi
+`
 
 // rcLocal is for whatever a test wants started.
 const rcLocal = "if [ -x /etc/rc.local ]; then /etc/rc.local; fi\n"
@@ -151,7 +162,7 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	if err := c.connectHost(ctx, h); err != nil {
 		return fmt.Errorf("host %s: %w", name, err)
 	}
-	script := everyBoot + startEngine[s.Options.Engine] + startKeepalived + rcLocal
+	script := everyBoot + startEngine[s.Options.Engine] + startKeepalived + startAgent + rcLocal
 	if first {
 		prepare := firstBoot
 		if !s.Options.KeepDefaultSite {
@@ -159,7 +170,7 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 		}
 		script = prepare + script
 	} else {
-		script = everyBoot + "(" + startEngine[s.Options.Engine] + ") >/var/log/boot.log 2>&1 || true\n" + startKeepalived + rcLocal
+		script = everyBoot + "(" + startEngine[s.Options.Engine] + ") >/var/log/boot.log 2>&1 || true\n" + startKeepalived + startAgent + rcLocal
 	}
 	if _, err := h.Shell(ctx, script); err != nil {
 		return fmt.Errorf("boot: %w", err)
@@ -205,6 +216,12 @@ func (h *Host) StartEngine(ctx context.Context) error {
 // StartKeepalived starts keepalived as the machine's boot does.
 func (h *Host) StartKeepalived(ctx context.Context) error {
 	_, err := h.Shell(ctx, startKeepalived)
+	return err
+}
+
+// StartAgent starts external-lb's agent on a host that was prepared since it booted.
+func (h *Host) StartAgent(ctx context.Context) error {
+	_, err := h.Shell(ctx, startAgent)
 	return err
 }
 

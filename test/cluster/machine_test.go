@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,6 +30,14 @@ func TestVirtualMachine(t *testing.T) {
 	if _, err := h.Exec(t.Context(), "sh", "-c", "echo said >&2; exit 3"); err == nil || !strings.Contains(err.Error(), "said") || !strings.Contains(err.Error(), "3") {
 		t.Errorf("a command that fails: %v", err)
 	}
+	much := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	if err := h.WriteFile(t.Context(), "/var/much", much); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := h.ReadFile(t.Context(), "/var/much"); err != nil || !bytes.Equal(data, much) {
+		t.Errorf("of %d bytes, %d came back: %v", len(much), len(data), err)
+	}
+	endsWithItsClient(t, h)
 	known, err := h.KnownHosts(t.Context())
 	if err != nil || strings.Count(known, "\n") != 2 {
 		t.Errorf("known hosts %q, %v", known, err)
@@ -36,7 +46,14 @@ func TestVirtualMachine(t *testing.T) {
 	if err := c.Cut(t.Context(), "lb1"); err != nil {
 		t.Fatal(err)
 	}
+	if err := answers(t.Context(), h.Addr(), 22); err == nil {
+		t.Error("it answers without a cable")
+	}
 	shell(t, h, "true") // by the console
+	if err := c.Heal(t.Context(), "lb1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "sshd", func() error { return answers(t.Context(), h.Addr(), 22) })
 	if err := h.Reboot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +63,32 @@ func TestVirtualMachine(t *testing.T) {
 	if data, err := h.ReadFile(t.Context(), "/etc/only/here"); err != nil || string(data) != "it's \"kept\" $HOME\n" {
 		t.Errorf("after the reboot %q, %v", data, err)
 	}
+}
+
+// endsWithItsClient: nothing of a command goes on when the test is no longer interested.
+func endsWithItsClient(t *testing.T, h *Host) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd, err := h.Command(ctx, "sh", "-c", "sleep 54321; true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the command to run", func() error {
+		_, err := h.Exec(t.Context(), "pgrep", "-xf", "sleep 54321")
+		return err
+	})
+	cancel()
+	_ = cmd.Wait() // killed
+	eventually(t, "the command to end", func() error {
+		if out, err := h.Exec(t.Context(), "pgrep", "-xf", "sleep 54321"); err == nil {
+			return fmt.Errorf("it runs as %s", out)
+		}
+		return nil
+	})
 }
 
 // A node may be a virtual machine, whose kube-proxy balances with its kernel's IPVS.

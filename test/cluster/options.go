@@ -19,6 +19,9 @@ type Options struct {
 	DualStack bool `json:"dualStack"`
 	// ControlPlaneOnly starts etcd and kube-apiserver and nothing else: for tests of controllers.
 	ControlPlaneOnly bool `json:"controlPlaneOnly"`
+	// NetworkOnly starts nodes, hosts and a client without Kubernetes: nodes are machines on which Serve
+	// starts servers.
+	NetworkOnly bool `json:"networkOnly,omitempty"`
 	// Binary is the external-lb to show in each host as /usr/local/bin/external-lb.
 	Binary string `json:"binary,omitempty"`
 	// Engine is the daemon that a host starts at boot: nginx (default), or haproxy, or none. With lvs,

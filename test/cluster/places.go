@@ -77,7 +77,7 @@ func (c *Cluster) Command(ctx context.Context, where string, argv ...string) (*C
 		return nil, err
 	}
 	if b := c.now().Boxes[where]; b.Virtual {
-		return c.inMachine(ctx, where, b.At, argv...), nil
+		return c.inMachine(ctx, b.At, argv...), nil
 	}
 	return p.command(ctx, argv...), nil
 }

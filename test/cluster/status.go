@@ -28,9 +28,11 @@ func (c *Cluster) Status() []StatusLine {
 		lines = append(lines, StatusLine{depth, name, state, detail})
 	}
 	daemon := func(name string) bool { return s.Daemons[name].alive() }
-	add(1, "kube-apiserver", daemon("kube-apiserver"), c.APIServer())
-	add(1, "etcd", daemon("etcd"), "")
-	if !s.Options.ControlPlaneOnly {
+	if !s.Options.NetworkOnly {
+		add(1, "kube-apiserver", daemon("kube-apiserver"), c.APIServer())
+		add(1, "etcd", daemon("etcd"), "")
+	}
+	if !s.Options.NetworkOnly && !s.Options.ControlPlaneOnly {
 		add(1, "kube-controller-manager", daemon("kube-controller-manager"), "")
 	}
 	for _, name := range c.Hosts() {
@@ -40,7 +42,7 @@ func (c *Cluster) Status() []StatusLine {
 		add(1, name, true, c.addrList(name))
 	}
 	for _, name := range c.Nodes() {
-		add(1, name, daemon(proxyOf(name)), c.addrList(name))
+		add(1, name, s.Options.NetworkOnly || daemon(proxyOf(name)), c.addrList(name))
 		for _, key := range slices.Sorted(maps.Keys(s.Pods)) {
 			if s.Pods[key].Node == name {
 				add(2, key, s.Pods[key].Echo.alive(), c.addrList(key))

@@ -195,9 +195,11 @@ func (l *Lab) InstallHost(ctx context.Context, name string) error {
 		}
 	}
 	if vrrp || l.engine() == v1alpha1.EngineLVS {
-		return h.StartKeepalived(ctx)
+		if err := h.StartKeepalived(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	return h.StartAgent(ctx)
 }
 
 // engine of every host.

@@ -127,7 +127,7 @@ func (l *Lab) managerKubeconfig(ctx context.Context) (string, error) {
 	kc.AuthInfos["manager"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
 	kc.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "manager", Namespace: Namespace}
 	kc.CurrentContext = "test"
-	path := filepath.Join(filepath.Dir(l.Kubeconfig()), "manager.kubeconfig")
+	path := filepath.Join(filepath.Dir(l.Kubeconfig()), "pki", "manager.kubeconfig")
 	return path, clientcmd.WriteToFile(*kc, path)
 }
 

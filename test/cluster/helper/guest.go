@@ -8,44 +8,46 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"unsafe"
 )
 
 // guest is process 1 of a virtual machine: a balancer host that needs more of its kernel than this
 // machine's has. Its filesystem is this machine's root, too, read-only and below an overlay; what it
-// writes lands on /dev/vda. The kernel's command line names the machine (guest.name=), the directory
-// with the keys of its console (guest.console=) and the program to show as external-lb (guest.binary=).
+// writes lands on /dev/ubda. The kernel's command line names the machine (guest.name=) and the program
+// to show as external-lb (guest.binary=).
 //
-// The console is a second network link with a sshd of its own, so that a command gets in whatever
-// happens to the first link and to the machine's own sshd.
-func guest() error {
-	if err := mountAll([]mount{{source: "dev", target: "/dev", fstype: "devtmpfs"}}); err != nil {
-		return err
-	}
-	if err := loadModules(); err != nil {
-		return err
-	}
-	for _, dir := range []string{"/proc", "/lower", "/disk", "/root"} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-	}
+// Commands come in by a second network link, whatever happens to the first one and to the machine's own
+// sshd: see guestConsole. It only ends with an error, and the machine with it.
+func guest([]string) error {
+	fmt.Println("guest:", beGuest())
+	return syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+func beGuest() error {
+	// The root is this machine's and read-only, so that what comes first needs places that are there.
 	if err := mountAll([]mount{
+		{source: "tmpfs", target: "/mnt", fstype: "tmpfs", data: "mode=755"},
 		{source: "proc", target: "/proc", fstype: "proc"},
-		{source: "root", target: "/lower", fstype: "virtiofs", flags: syscall.MS_RDONLY},
-		{source: "/dev/vda", target: "/disk", fstype: "ext4"},
+		{source: "dev", target: "/dev", fstype: "devtmpfs"},
 	}); err != nil {
 		return err
 	}
 	flags := guestFlags()
-	for _, dir := range []string{"/disk/upper", "/disk/work"} {
+	const disk, root = "/mnt/disk", "/mnt/root"
+	upper, work := filepath.Join(disk, "upper"), filepath.Join(disk, "work")
+	if err := errors.Join(os.Mkdir(disk, 0o755), os.Mkdir(root, 0o755)); err != nil {
+		return err
+	}
+	if err := mountAll([]mount{{source: "/dev/ubda", target: disk, fstype: "ext4"}}); err != nil {
+		return err
+	}
+	for _, dir := range []string{upper, work} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
-	in := func(path string) string { return filepath.Join("/root", path) }
+	in := func(path string) string { return filepath.Join(root, path) }
 	if err := mountAll([]mount{
-		{source: "overlay", target: "/root", fstype: "overlay", data: "lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work"},
+		{source: "overlay", target: root, fstype: "overlay", data: fmt.Sprintf("lowerdir=/,upperdir=%s,workdir=%s", upper, work)},
 		{source: "proc", target: in("proc"), fstype: "proc"},
 		{source: "sysfs", target: in("sys"), fstype: "sysfs"},
 		{source: "dev", target: in("dev"), fstype: "devtmpfs"},
@@ -54,7 +56,7 @@ func guest() error {
 	}); err != nil {
 		return err
 	}
-	for _, dir := range []string{"run/sshd", "run/lock", "run/console", "dev/pts"} {
+	for _, dir := range []string{"run/sshd", "run/lock", "dev/pts"} {
 		if err := os.MkdirAll(in(dir), 0o755); err != nil {
 			return err
 		}
@@ -63,23 +65,14 @@ func guest() error {
 		return err
 	}
 	if binary := flags["binary"]; binary != "" {
-		if err := bind(filepath.Join("/lower", binary), in("usr/local/bin/external-lb")); err != nil {
+		if err := bind(binary, in("usr/local/bin/external-lb")); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{"key", "key.pub"} {
-		data, err := os.ReadFile(filepath.Join("/lower", flags["console"], name))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(in("run/console/"+name), data, 0o600); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(syscall.Sethostname([]byte(flags["name"])), os.Chdir("/root"), syscall.Chroot("."), os.Chdir("/")); err != nil {
+	if err := errors.Join(syscall.Sethostname([]byte(flags["name"])), os.Chdir(root), syscall.Chroot("."), os.Chdir("/")); err != nil {
 		return err
 	}
-	if err := console(); err != nil {
+	if err := startConsole(); err != nil {
 		return err
 	}
 	reap()
@@ -98,42 +91,17 @@ func guestFlags() map[string]string {
 	return flags
 }
 
-// loadModules loads what lies beside this program, in the order of the list.
-func loadModules() error {
-	list, err := os.ReadFile("/modules/list")
-	if err != nil {
-		return err
+// startConsole names the links, and starts a process that takes commands: this one reaps whatever ends.
+func startConsole() error {
+	for key, value := range map[string]string{"HOME": "/root", "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} {
+		os.Setenv(key, value)
 	}
-	parameters := []byte{0}
-	for _, name := range strings.Fields(string(list)) {
-		data, err := os.ReadFile("/modules/" + name)
-		if err != nil {
-			return err
-		}
-		_, _, errno := syscall.Syscall(syscall.SYS_INIT_MODULE, uintptr(unsafe.Pointer(&data[0])), uintptr(len(data)), uintptr(unsafe.Pointer(&parameters[0])))
-		if errno != 0 && errno != syscall.EEXIST {
-			return fmt.Errorf("load %s: %w", name, errno)
-		}
+	ip := exec.Command("ip", "-batch", "-")
+	ip.Stdin = strings.NewReader("link set lo up\nlink set vec0 name eth0\nlink set vec1 name console\nlink set console up\naddr add fe80::2/64 dev console nodad\n")
+	if out, err := ip.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip: %w: %s", err, out)
 	}
-	return nil
-}
-
-// console starts the way in. Its sshd has another name, so that nobody mistakes it for the machine's own,
-// and a home of its own, so that a shell reads nobody's profile.
-func console() error {
-	os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-	out, err := exec.Command("/bin/sh", "-ec", `
-ip link set lo up
-ip link set eth1 down name console
-echo 0 > /proc/sys/net/ipv6/conf/console/accept_dad
-ip link set console up
-ip addr add fe80::2/64 dev console nodad
-cp /usr/sbin/sshd /run/console/console
-/run/console/console -f /dev/null -h /run/console/key -o AuthorizedKeysFile=/run/console/key.pub -o StrictModes=no \
-  -o ListenAddress='[fe80::2%console]:22' -o SetEnv=HOME=/run/console -o PidFile=none -o UsePAM=no -o UseDNS=no -o MaxSessions=1000 -E /run/console/log
-`).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("console: %w: %s", err, out)
-	}
-	return nil
+	server := exec.Command("/proc/self/exe", "guest-console")
+	server.Stdout, server.Stderr = os.Stdout, os.Stderr
+	return server.Start()
 }

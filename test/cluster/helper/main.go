@@ -12,13 +12,10 @@ import (
 )
 
 func main() {
-	if os.Args[0] == "/init" {
-		fmt.Println("guest:", guest()) // it only ends with an error, and the machine with it
-		_ = syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
-	}
-	run := map[string]func([]string) error{"init": clusterInit, "host": host, "host-init": hostInit, "echo": echo, "ask-sctp": askSCTP}
+	run := map[string]func([]string) error{"init": clusterInit, "host": host, "host-init": hostInit, "guest": guest,
+		"guest-console": guestConsole, "in-guest": inGuest, "echo": echo, "ask-sctp": askSCTP}
 	if len(os.Args) < 2 || run[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: helper init|host|echo|ask-sctp [flags]")
+		fmt.Fprintln(os.Stderr, "usage: helper init|host|guest|in-guest|echo|ask-sctp [flags]")
 		os.Exit(2)
 	}
 	if err := run[os.Args[1]](os.Args[2:]); err != nil {
