@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -76,7 +74,7 @@ func (d *demo) expose(ctx context.Context) error {
 	if _, err := d.KubectlInput(ctx, pool+"---\n"+service, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	err := d.until(ctx, "the Service has an address", func() (bool, error) {
+	err := until(ctx, "the Service has an address", func() (bool, error) {
 		var svc corev1.Service
 		if err := d.Kube.Get(ctx, client.ObjectKey{Namespace: "default", Name: "web"}, &svc); err != nil {
 			return false, err
@@ -97,42 +95,21 @@ func (d *demo) expose(ctx context.Context) error {
 	return d.show(ctx, "events", "--for", "service/web")
 }
 
-// get asks the Service once, over a connection of its own.
+// get asks the Service once.
 func (d *demo) get(ctx context.Context) (cluster.Answer, error) {
-	var answer cluster.Answer
-	httpClient := d.HTTPClientFrom("client")
-	httpClient.Timeout = 5 * time.Second
-	defer httpClient.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.address+"/", nil)
-	if err != nil {
-		return answer, err
-	}
-	response, err := httpClient.Do(request)
-	if err != nil {
-		return answer, err
-	}
-	defer response.Body.Close()
-	return answer, json.NewDecoder(response.Body).Decode(&answer)
+	return get(ctx, d.Cluster, d.address)
 }
 
 func (d *demo) ask(ctx context.Context) error {
 	title("Requests from a client's machine, through the balancer")
-	command("curl http://" + d.address + "/")
-	for i := range 6 {
-		answer, err := d.get(ctx)
-		if err != nil {
-			return fmt.Errorf("request %d: %w", i+1, err)
-		}
-		say("request %d answered by %s on %s", i+1, paint(bold, answer.Pod), paint(bold, answer.Node))
-	}
-	return nil
+	return askSome(ctx, d.get, d.address)
 }
 
 // loseNode drains a node as an operator would, then takes it away, under load.
 func (d *demo) loseNode(ctx context.Context) error {
 	last := fmt.Sprintf("node%d", d.nodes)
 	title("%s goes away, under load", last)
-	load := startLoad(ctx, d)
+	load := startLoad(ctx, d.get)
 	if err := load.reach(ctx, 200); err != nil {
 		return err
 	}
@@ -144,7 +121,7 @@ func (d *demo) loseNode(ctx context.Context) error {
 			if _, err := d.Kubectl(ctx, "label", "node", last, corev1.LabelNodeExcludeBalancers+"="); err != nil {
 				return err
 			}
-			return d.until(ctx, "the balancer carries one node less", func() (bool, error) {
+			return until(ctx, "the balancer carries one node less", func() (bool, error) {
 				var b v1alpha1.Balancer
 				err := d.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &b)
 				inSync := len(b.Status.Hosts) > 0 && b.Status.Hosts[0].State == v1alpha1.HostInSync
@@ -163,14 +140,9 @@ func (d *demo) loseNode(ctx context.Context) error {
 	if err := load.reach(ctx, 400); err != nil {
 		return err
 	}
-	sent, failed, answers := load.stop()
-	for _, node := range answers {
-		say("%s", node)
+	if err := load.sumUp(); err != nil {
+		return err
 	}
-	if len(failed) > 0 {
-		return fmt.Errorf("%d of %d requests failed while %s went away; the first: %w", len(failed), sent, last, failed[0])
-	}
-	good("%d requests while the node went away, 0 failed", sent)
 	return d.show(ctx, "get", "balancers")
 }
 
@@ -180,7 +152,7 @@ func (d *demo) drain(ctx context.Context, pod string) error {
 		return err
 	}
 	count := 0
-	err := d.until(ctx, pod+" gets no requests any more", func() (bool, error) {
+	err := until(ctx, pod+" gets no requests any more", func() (bool, error) {
 		answer, err := d.get(ctx)
 		if answer.Pod == pod {
 			count = 0
@@ -201,7 +173,7 @@ func (d *demo) refuse(ctx context.Context) error {
 		return err
 	}
 	var out string
-	err := d.until(ctx, "an event says why it has no address", func() (ok bool, err error) {
+	err := until(ctx, "an event says why it has no address", func() (ok bool, err error) {
 		out, err = d.Kubectl(ctx, "events", "--for", "service/wishful")
 		return strings.Contains(out, "198.51.100.7"), err
 	})
@@ -235,23 +207,4 @@ func (d *demo) show(ctx context.Context, args ...string) error {
 	command("kubectl " + strings.Join(args, " "))
 	block(out)
 	return nil
-}
-
-// until waits for a condition that a user waits for, too.
-func (d *demo) until(ctx context.Context, what string, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		done, err := ok()
-		if done && err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited a minute until %s: %w (last error: %v)", what, ctx.Err(), err)
-		case <-ticker.C:
-		}
-	}
 }

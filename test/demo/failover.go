@@ -55,7 +55,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 	if err := h.PowerOn(ctx); err != nil {
 		return err
 	}
-	err = d.until(ctx, active+" has the address again", func() (bool, error) { return d.holder(ctx) == active, nil })
+	err = until(ctx, active+" has the address again", func() (bool, error) { return d.holder(ctx) == active, nil })
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 		return err
 	}
 	good("%s is the active host again, with what it ran before", active)
-	err = d.until(ctx, "both run what is desired", func() (bool, error) {
+	err = until(ctx, "both run what is desired", func() (bool, error) {
 		var b v1alpha1.Balancer
 		err := d.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &b)
 		return b.Status.HostsInSync == fmt.Sprintf("%[1]d/%[1]d", len(b.Spec.Hosts)), err
@@ -76,7 +76,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 
 // untilAnswered asks with a short patience, as a client that reconnects.
 func (d *demo) untilAnswered(ctx context.Context) error {
-	return d.until(ctx, d.address+" answers", func() (bool, error) {
+	return until(ctx, d.address+" answers", func() (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
 		_, err := d.get(ctx)

@@ -27,7 +27,7 @@ const (
 	pause   = 20 * time.Millisecond
 )
 
-func startLoad(ctx context.Context, d *demo) *load {
+func startLoad(ctx context.Context, ask asking) *load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{cancel: cancel, byNode: map[string]int{}}
 	for range clients {
@@ -35,7 +35,7 @@ func startLoad(ctx context.Context, d *demo) *load {
 			ticker := time.NewTicker(pause)
 			defer ticker.Stop()
 			for {
-				answer, err := d.get(context.WithoutCancel(ctx))
+				answer, err := ask(context.WithoutCancel(ctx))
 				l.count(answer.Node, err)
 				select {
 				case <-ctx.Done():
@@ -81,12 +81,16 @@ func (l *load) reach(ctx context.Context, more int) error {
 	}
 }
 
-// stop ends the load and sums it up: requests, failures, and a line for each node.
-func (l *load) stop() (sent int, failed []error, answers []string) {
+// sumUp ends the load and says what became of it; a request that failed is an error.
+func (l *load) sumUp() error {
 	l.cancel()
 	l.done.Wait()
 	for _, node := range slices.Sorted(maps.Keys(l.byNode)) {
-		answers = append(answers, fmt.Sprintf("%s answered %d requests", node, l.byNode[node]))
+		say("%s answered %d requests", node, l.byNode[node])
 	}
-	return l.sent, l.failed, answers
+	if len(l.failed) > 0 {
+		return fmt.Errorf("%d of %d requests failed; the first: %w", len(l.failed), l.sent, l.failed[0])
+	}
+	good("%d requests meanwhile, 0 failed", l.sent)
+	return nil
 }

@@ -1,5 +1,6 @@
-// Command demo shows external-lb at work on a test cluster: a Service gets an
-// address that answers, keeps it while a node goes away under load, and one that
+// Command demo shows external-lb at work: first with manifests as files on one
+// balancer host, while Kubernetes is built if need be, then on a test cluster. A
+// Service gets an address that answers, keeps it while a node goes away under load, and one that
 // cannot be satisfied is told why; with several hosts, its address moves when the
 // active one is switched off. It ends with a failure if any of that fails.
 package main
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -49,25 +51,77 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	log := &gate{to: indent{os.Stdout}}
+	kubernetes := startLab(ctx, o, binary, log)
+	if err := playFirst(ctx, binary, o.dir+"-first"); err != nil {
+		err = orInterrupted(ctx, err)
+		cancel()
+		return errors.Join(err, (<-kubernetes).stop())
+	}
 	title("A real Kubernetes, %d nodes and %d balancer host(s) with %s, on this machine", o.nodes, o.hosts, o.engine)
+	if err := log.lift(); err != nil {
+		return err
+	}
+	started := <-kubernetes
+	if started.err != nil {
+		return orInterrupted(ctx, started.err)
+	}
+	defer func() {
+		say("stopping the cluster; nothing of it is left behind")
+		err = errors.Join(err, started.stop())
+	}()
+	err = play(ctx, o, started.lab)
+	if err != nil && ctx.Err() == nil {
+		started.lab.Keep(err)
+		return err // though Ctrl-C ended the looking
+	}
+	return orInterrupted(ctx, err)
+}
+
+// orInterrupted is why something failed: that Ctrl-C ended a program says less than that it was pressed.
+func orInterrupted(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// starting is a lab, or why there is none.
+type starting struct {
+	lab *lab.Lab
+	err error
+}
+
+func (s starting) stop() error {
+	if s.lab == nil {
+		return nil
+	}
+	return s.lab.Stop()
+}
+
+// startLab builds what is missing of Kubernetes and starts it, in the background.
+func startLab(ctx context.Context, o options, binary string, log io.Writer) <-chan starting {
 	options := lab.Options{
 		Cluster:  cluster.Options{Dir: o.dir, Nodes: o.nodes, Hosts: o.hosts, Binary: binary, Engine: o.engine},
 		Root:     ".",
 		Balancer: "edge",
-		Log:      indent{os.Stdout},
+		Log:      log,
 	}
 	if o.hosts > 1 {
 		options.Cluster.Addresses = "vrrp"
 		options.Change = moveAddresses
 	}
-	l, err := lab.Start(ctx, options)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		say("stopping the cluster; nothing of it is left behind")
-		err = errors.Join(err, l.Stop())
+	started := make(chan starting, 1)
+	go func() {
+		l, err := lab.Start(ctx, options)
+		started <- starting{l, err}
 	}()
+	return started
+}
+
+func play(ctx context.Context, o options, l *lab.Lab) error {
 	d := &demo{Lab: l, nodes: o.nodes}
 	acts := []func(context.Context) error{d.deploy, d.expose, d.ask, d.loseNode, d.refuse}
 	if o.hosts > 1 {
