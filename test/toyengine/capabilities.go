@@ -1,0 +1,50 @@
+package toyengine
+
+import (
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+const (
+	oneAfterAnother = "toyd takes one node after another"
+	noChecks        = "toyd checks no nodes by itself"
+	noLimits        = "toyd counts no connections"
+)
+
+var capabilities = engine.Capabilities{
+	Protocols:        []lb.Protocol{lb.TCP},
+	Direct:           false,
+	PassiveChecks:    true,
+	KeepsConnections: true,
+	Fields: map[engine.Field]engine.Support{
+		"algorithm=RoundRobin":            engine.Able,
+		"algorithm=LeastConnections":      {Missing: oneAfterAnother},
+		"algorithm=SourceHash":            {Missing: oneAfterAnother},
+		"algorithm=Random":                {Missing: oneAfterAnother},
+		"algorithm=DestinationHash":       {Missing: oneAfterAnother},
+		"algorithm=ShortestExpectedDelay": {Missing: oneAfterAnother},
+		"algorithm=NeverQueue":            {Missing: oneAfterAnother},
+		"mode=TCP":                        engine.Able,
+		"mode=HTTP":                       {Missing: "toyd does not know HTTP"},
+		"proxyProtocol.send=None":         engine.Able,
+		"proxyProtocol.send=V1":           {Missing: "toyd has no PROXY protocol"},
+		"proxyProtocol.send=V2":           {Missing: "toyd has no PROXY protocol"},
+		"proxyProtocol.accept":            {Missing: "toyd has no PROXY protocol"},
+		"timeouts.connect":                engine.Able,
+		"timeouts.idle":                   {Missing: "toyd keeps a connection for as long as both ends do"},
+		"healthCheck.type=Auto":           {Note: "a node that does not answer is passed over by that connection"},
+		"healthCheck.type=None":           engine.Able,
+		"healthCheck.type=TCP":            {Missing: noChecks},
+		"healthCheck.type=HTTP":           {Missing: noChecks},
+		"healthCheck.http":                {Missing: noChecks},
+		"healthCheck.interval":            {Missing: noChecks},
+		"healthCheck.timeout":             {Missing: noChecks},
+		"healthCheck.rise":                {Missing: noChecks},
+		"healthCheck.fall":                {Missing: noChecks},
+		"maxConnections":                  {Missing: noLimits},
+		"maxConnectionsPerNode":           {Missing: noLimits},
+		"maxConnectionsPerClient":         {Missing: noLimits},
+		"retries":                         engine.Able,
+		"tls.secretRef":                   {Missing: "toyd does not know TLS"},
+	},
+}
