@@ -129,7 +129,7 @@ end=$(date +%s.%N)
 echo "$end $begin" | awk '{print $1-$2}'`,
 	},
 	"lvs": {
-		floorIs: "its check of the same files by hand (when a reload has ended, keepalived does not say), on an emulated machine; spec.nodes.maxPerService is 3",
+		floorIs: "its check of the same files by hand (when a reload has ended, keepalived does not say), in User-Mode Linux; spec.nodes.maxPerService is 3",
 		tune:    "true",
 		floor: `
 begin=$(date +%s.%N)

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.services, "services", 0, "Services to create (default 1000; on lvs, whose host is an emulated machine, 200)")
+	flag.IntVar(&o.services, "services", 0, "Services to create (default 1000; on lvs, whose host is User-Mode Linux, 200)")
 	flag.IntVar(&o.creators, "creators", 20, "creators at a time")
 	flag.IntVar(&o.nodes, "nodes", 100, "nodes in the second half")
 	flag.StringVar(&o.engine, "engine", "nginx", "engine of the host: nginx, haproxy or lvs")

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 )
 
 func TestJudge(t *testing.T) {
-	const engine = lb.HAProxy
+	const engine = v1alpha1.EngineHAProxy
 	type test struct {
 		name string
 		o    Outcome
@@ -98,9 +99,9 @@ func TestRowsAreTested(t *testing.T) {
 // Each engine is one that there is, and a row is excepted or kept in part, not both.
 func TestTable(t *testing.T) {
 	for _, row := range Rows {
-		for _, reasons := range []map[lb.Engine]string{row.Except, row.But} {
+		for _, reasons := range []map[v1alpha1.Engine]string{row.Except, row.But} {
 			for e := range reasons {
-				if !slices.Contains(lb.Engines, e) {
+				if engines.Table.Find(string(e)) == nil {
 					t.Errorf("%s: no engine is called %q", row.Number, e)
 				}
 			}

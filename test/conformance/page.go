@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 )
 
 // Page is docs/reference/conformance.md. It says "passed" because the end-to-end
@@ -15,17 +16,17 @@ func Page() string {
 		"What Kubernetes expects of a LoadBalancer provider is in [semantics.md](semantics.md). Each row is one or more end-to-end tests on\n" +
 		"real traffic, which bear its number. The suite fails unless every row is as in this table, on every engine; to see it:\n\n" +
 		"```sh\nmake conformance ENGINE=nginx\n```\n\n| row | what |")
-	for _, e := range lb.Engines {
+	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", e)
 	}
-	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(lb.Engines)) + "\n")
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(engines.Table.Engines)) + "\n")
 	var notes []string
 	for _, row := range Rows {
 		fmt.Fprintf(&b, "| %s | %s |", row.Number, row.Title)
-		for _, e := range lb.Engines {
-			what, why := Passed, row.But[e]
-			if row.Except[e] != "" {
-				what, why = NotApplicable, row.Except[e]
+		for _, e := range engines.Table.Engines {
+			what, why := Passed, row.But[v1alpha1.Engine(e.Name)]
+			if row.Except[v1alpha1.Engine(e.Name)] != "" {
+				what, why = NotApplicable, row.Except[v1alpha1.Engine(e.Name)]
 			} else if why != "" {
 				why = "without " + why
 			}

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
 // Outcome is what became of a test or a row.
@@ -25,7 +25,7 @@ const (
 
 // Record is what became of the tests of one engine. It is for concurrent use.
 type Record struct {
-	engine lb.Engine
+	engine v1alpha1.Engine
 	mu     sync.Mutex
 	rows   map[string]*tally
 }
@@ -38,7 +38,7 @@ type tally struct {
 }
 
 // NewRecord begins without tests.
-func NewRecord(engine lb.Engine) *Record {
+func NewRecord(engine v1alpha1.Engine) *Record {
 	return &Record{engine: engine, rows: map[string]*tally{}}
 }
 
@@ -98,7 +98,7 @@ func (r *Record) Results() []Result {
 	return out
 }
 
-func judge(row Row, engine lb.Engine, t *tally) (o Outcome, why string) {
+func judge(row Row, engine v1alpha1.Engine, t *tally) (o Outcome, why string) {
 	except, but := row.Except[engine], row.But[engine]
 	switch {
 	case len(t.failed) > 0:

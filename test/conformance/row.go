@@ -4,7 +4,7 @@ import (
 	"regexp"
 	"slices"
 
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
 // Row is one expectation.
@@ -12,10 +12,10 @@ type Row struct {
 	Number string // S01 to S36, E01 to E21
 	Title  string
 	// Except has the engines for which the row means nothing, and why.
-	Except map[lb.Engine]string
+	Except map[v1alpha1.Engine]string
 	// But has the engines that keep only a part of the row, and what is missing of it:
 	// the tests of that part are skipped.
-	But map[lb.Engine]string
+	But map[v1alpha1.Engine]string
 }
 
 // numbered finds the number in the name of a test, as in TestS10_DualStack.

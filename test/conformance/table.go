@@ -1,6 +1,6 @@
 package conformance
 
-import "github.com/external-lb/external-lb/internal/lb"
+import "github.com/external-lb/external-lb/api/v1alpha1"
 
 const (
 	noUDP      = "HAProxy does not carry UDP: the port gets an error in the Service's status"
@@ -8,7 +8,7 @@ const (
 	proxies    = "is a proxy: packets never reach a node as they came"
 )
 
-var tcpAlone = map[lb.Engine]string{lb.HAProxy: noUDP}
+var tcpAlone = map[v1alpha1.Engine]string{v1alpha1.EngineHAProxy: noUDP}
 
 // Rows are all, in the order of docs/reference/semantics.md.
 var Rows = []Row{
@@ -22,10 +22,10 @@ var Rows = []Row{
 	{Number: "S08", Title: "a host out of reach holds a deletion, and there is a way out"},
 	{Number: "S09", Title: "the status is written when it differs, and repaired"},
 	{Number: "S10", Title: "one address for each family, the first one stays"},
-	{Number: "S11", Title: "ipMode", But: map[lb.Engine]string{
-		lb.Nginx: "VIP: nginx " + proxies, lb.HAProxy: "VIP: HAProxy " + proxies}},
+	{Number: "S11", Title: "ipMode", But: map[v1alpha1.Engine]string{
+		v1alpha1.EngineNginx: "VIP: nginx " + proxies, v1alpha1.EngineHAProxy: "VIP: HAProxy " + proxies}},
 	{Number: "S12", Title: "a status for each port"},
-	{Number: "S13", Title: "protocols that the engine cannot carry", Except: map[lb.Engine]string{lb.LVS: everything}},
+	{Number: "S13", Title: "protocols that the engine cannot carry", Except: map[v1alpha1.Engine]string{v1alpha1.EngineLVS: everything}},
 	{Number: "S14", Title: "the type changes, and NodePort Services that are exposed"},
 	{Number: "S15", Title: "published when it answers, and from then on"},
 	{Number: "S16", Title: "TCP and UDP on one port", Except: tcpAlone},
@@ -42,7 +42,7 @@ var Rows = []Row{
 	{Number: "S27", Title: "no eligible node"},
 	{Number: "S28", Title: "source ranges"},
 	{Number: "S29", Title: "session affinity"},
-	{Number: "S30", Title: "wanted addresses"},
+	{Number: "S30", Title: "requested addresses"},
 	{Number: "S31", Title: "fields that are not ours"},
 	{Number: "S32", Title: "events tell the story"},
 	{Number: "S33", Title: "the same name again, and addresses that others hold"},
@@ -61,8 +61,8 @@ var Rows = []Row{
 	{Number: "E09", Title: "create without a nodePort and change it"},
 	{Number: "E10", Title: "UDP traffic when the pod cycles to another node", Except: tcpAlone},
 	{Number: "E11", Title: "UDP traffic when the pod cycles on its node", Except: tcpAlone},
-	{Number: "E12", Title: "no disruption during a rolling update, Cluster", But: map[lb.Engine]string{
-		lb.LVS: "a node that is deleted meanwhile: LVS ends the connections that it carries"}},
+	{Number: "E12", Title: "no disruption during a rolling update, Cluster", But: map[v1alpha1.Engine]string{
+		v1alpha1.EngineLVS: "a node that is deleted meanwhile: LVS ends the connections that it carries"}},
 	{Number: "E13", Title: "no disruption during a rolling update, Local"},
 	{Number: "E15", Title: "Local: only nodes with endpoints"},
 	{Number: "E16", Title: "Local: all nodes that have endpoints"},

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/test/cluster"
 )
 
@@ -86,6 +88,25 @@ func TestManifestsAreTaken(t *testing.T) {
 	}
 	if count < 5 {
 		t.Errorf("only %d manifests were tried", count)
+	}
+}
+
+// A host takes every block of settings.
+func TestHostSettingsAreTaken(t *testing.T) {
+	count := 0
+	for _, page := range pages(t) {
+		for _, block := range blocks(t, page, "yaml") {
+			if !strings.HasPrefix(block, "admit:") {
+				continue
+			}
+			count++
+			if _, err := host.ParseSettings([]byte(block), &engines.Table); err != nil {
+				t.Errorf("%s: %v\n%s", page, err, block)
+			}
+		}
+	}
+	if count == 0 {
+		t.Error("no page has settings of a host")
 	}
 }
 
@@ -174,7 +195,7 @@ var (
 )
 
 func TestLinksLeadSomewhere(t *testing.T) {
-	for _, page := range pages(t) {
+	for _, page := range append(pages(t), filepath.Join(root, "test", "README.md")) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

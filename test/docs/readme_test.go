@@ -109,6 +109,9 @@ func onHost(t *testing.T, h *cluster.Host, dir, script string) {
 	if out, err := h.Shell(t.Context(), "set -ex; cd /root; umount /usr/local/bin/external-lb # the test cluster's own\n"+script); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	if err := h.StartAgent(t.Context()); err != nil { // systemd does it where it runs
+		t.Fatal(err)
+	}
 }
 
 func atHome(t *testing.T, env *lab.Lab, dir, script string) {

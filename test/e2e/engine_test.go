@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/conformance"
 )
@@ -70,7 +71,7 @@ func applies(t *testing.T, can bool) {
 	if can {
 		return
 	}
-	name := lb.Engine(engine.name)
+	name := engine.name
 	row := conformance.Of(t.Name())
 	if row == nil || row.Except[name] == "" && row.But[name] == "" {
 		t.Fatalf("cannot be tested on %s, and no row of test/conformance says why", name)
@@ -86,7 +87,7 @@ func carries(t *testing.T, protocol corev1.Protocol) {
 }
 
 func carried(protocol corev1.Protocol) bool {
-	return lb.Engine(engine.name).Carries(lb.Protocol(protocol))
+	return table.Named(engine.name).Carries(lb.Protocol(protocol))
 }
 
 // isRecorded has the tests that are recorded.

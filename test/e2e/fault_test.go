@@ -324,7 +324,7 @@ func TestFault_WhatCannotBeBound(t *testing.T) {
 }
 
 // What somebody changes on a host is mended.
-func TestFault_DriftIsMended(t *testing.T) {
+func TestFault_DriftIsRepaired(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")

@@ -10,19 +10,19 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
+	contract "github.com/external-lb/external-lb/internal/engine"
 )
 
 // fieldProofs are the proofs of all fields, with what a policy says. canary is a
 // port that answers on node1 and node3 alone.
-func fieldProofs(canary int32) map[lb.Field]fieldProof {
+func fieldProofs(canary int32) map[contract.Field]fieldProof {
 	const quick = "interval: 500ms, timeout: 2s, rise: 1, fall: 1"
 	// Together they take longer than what is built in, however slow the machine.
 	every, many := "100ms", 30
-	if engine.name == v1alpha1.EngineLVS { // asks every node for every Service, on an emulated machine
+	if engine.name == v1alpha1.EngineLVS { // asks every node for every Service
 		every, many = "500ms", 6
 	}
-	all := map[lb.Field]fieldProof{
+	all := map[contract.Field]fieldProof{
 		"algorithm=RoundRobin":            {settings: "algorithm: RoundRobin", shows: spreadsEvenly},
 		"algorithm=LeastConnections":      {settings: "algorithm: LeastConnections", shows: prefersTheIdleNode},
 		"algorithm=ShortestExpectedDelay": {settings: "algorithm: ShortestExpectedDelay", shows: prefersTheIdleNode},
@@ -52,7 +52,6 @@ func fieldProofs(canary int32) map[lb.Field]fieldProof {
 		"maxConnectionsPerNode":   {settings: "maxConnectionsPerNode: 1", shows: limitsEachNode},
 		"maxConnectionsPerClient": {settings: "maxConnectionsPerClient: 2", shows: limitsEachClient},
 		"retries":                 {settings: "{retries: 1, healthCheck: {type: None}}", otherwise: "{retries: 0, healthCheck: {type: None}}", shows: triesAnotherNode},
-		"drain":                   {settings: "drain: 30s"}, // which no engine can do
 	}
 	if engine.name == v1alpha1.EngineNginx { // which judges by connections
 		all["healthCheck.interval"] = fieldProof{settings: "healthCheck: {interval: 8s}", shows: triesAgainLate}

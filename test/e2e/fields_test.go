@@ -22,6 +22,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	contract "github.com/external-lb/external-lb/internal/engine"
+	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
 )
@@ -37,7 +39,7 @@ type fieldProof struct {
 // field is one field of the table under test, with a Service for it.
 type field struct {
 	*scene
-	name      lb.Field
+	name      contract.Field
 	proof     *fieldProof // nil: nobody wrote one
 	policy    *v1alpha1.UpstreamPolicy
 	service   *corev1.Service
@@ -66,8 +68,8 @@ func TestPolicy_EveryField(t *testing.T) {
 	t.Cleanup(func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) })
 	proofs := fieldProofs(s.canary())
 	for name := range proofs {
-		if !lb.Known(name) {
-			t.Errorf("%s is proved, and is no field of lb.Capabilities", name)
+		if !contract.Known(name) {
+			t.Errorf("%s is proved, and is none of engine.Fields", name)
 		}
 	}
 	fields := s.makeFields(proofs)
@@ -81,7 +83,7 @@ func TestPolicy_EveryField(t *testing.T) {
 			}
 			t.Parallel()
 			f.scene = &scene{t, s.namespace}
-			if lb.Engine(engine.name).Unsupported(f.name, lb.TCP) != "" {
+			if table.Named(engine.name).Unsupported(f.name, lb.TCP) != "" {
 				f.policySays(f.policy, v1alpha1.ConditionUnsupported, string(f.name)+": ")
 				f.carried()
 				return
@@ -103,8 +105,8 @@ func TestPolicy_DefaultsThatTheEngineCannotDo(t *testing.T) {
 	svc := s.service("web")
 	address := s.published(svc)[0]
 	proofs := fieldProofs(s.canary())
-	i := slices.IndexFunc(lb.Capabilities, func(c lb.Support) bool { return c.Missing[lb.Engine(engine.name)] != "" })
-	cannot := lb.Capabilities[i].Field // each engine has some
+	i := slices.IndexFunc(contract.Fields, func(f contract.Field) bool { return table.Named(engine.name).Fields[f].Missing != "" })
+	cannot := contract.Fields[i] // each engine has some
 	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) {
 		must(t, yaml.UnmarshalStrict([]byte(proofs[cannot].settings), &b.Spec.Defaults))
 	})
@@ -130,15 +132,15 @@ func (s *scene) canary() (nodePort int32) {
 
 // makeFields makes a policy and a Service for each field of the table, or two,
 // and waits until they are live.
-func (s *scene) makeFields(proofs map[lb.Field]fieldProof) []*field {
+func (s *scene) makeFields(proofs map[contract.Field]fieldProof) []*field {
 	var all []*field
-	for _, c := range lb.Capabilities {
-		if c.Field == "tls.secretRef" {
+	for _, name := range contract.Fields {
+		if name == "tls.secretRef" {
 			continue // no field of the settings: the tests of TLS show what it does
 		}
-		f := &field{scene: s, name: c.Field}
+		f := &field{scene: s, name: name}
 		all = append(all, f)
-		proof, ok := proofs[c.Field]
+		proof, ok := proofs[name]
 		if !ok {
 			continue
 		}

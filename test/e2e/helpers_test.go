@@ -91,12 +91,13 @@ func newScene(t *testing.T) *scene {
 // clean deletes what the test made and waits for the Services: the next test
 // may want their addresses.
 func (s *scene) clean() {
+	if s.t.Failed() {
+		out, _ := env.Kubectl(context.Background(), "-n", s.namespace, "get", "events,services", "-o", "wide")
+		s.t.Log(out)
+		env.Keep(fmt.Errorf("%s has failed", s.t.Name()))
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if s.t.Failed() {
-		out, _ := env.Kubectl(ctx, "-n", s.namespace, "get", "events,services", "-o", "wide")
-		s.t.Log(out)
-	}
 	s.removeServices(ctx)
 	var pods corev1.PodList
 	if err := env.Kube.List(ctx, &pods, client.InNamespace(s.namespace)); err != nil {

@@ -22,7 +22,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/conformance"
 	"github.com/external-lb/external-lb/test/lab"
@@ -56,26 +55,23 @@ func TestMain(m *testing.M) {
 		os.Exit(2)
 	}
 	engine = engines[at]
-	record = conformance.NewRecord(lb.Engine(engine.name))
+	record = conformance.NewRecord(engine.name)
 	os.Exit(max(run(m), conforms()))
 }
 
-// onEveryEngine runs this program for each engine, two at a time: the suite waits
-// more than it works. The last, LVS, whose hosts are emulated, has the machine for
-// itself.
+// onEveryEngine runs this program for each engine, all at a time: the suite waits
+// more than it works.
 func onEveryEngine() int {
 	var failed atomic.Bool
-	for together := range slices.Chunk(engines, 2) {
-		var running sync.WaitGroup
-		for _, e := range together {
-			running.Go(func() {
-				if !passes(e) {
-					failed.Store(true)
-				}
-			})
-		}
-		running.Wait()
+	var running sync.WaitGroup
+	for _, e := range engines {
+		running.Go(func() {
+			if !passes(e) {
+				failed.Store(true)
+			}
+		})
 	}
+	running.Wait()
 	if failed.Load() {
 		return 1
 	}

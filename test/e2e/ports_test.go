@@ -376,7 +376,7 @@ func TestS34_TheOlderKeepsTheAddress(t *testing.T) {
 	s.answers("younger", wanted, 80)
 }
 
-func TestS30_WantedAddresses(t *testing.T) {
+func TestS30_RequestedAddresses(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	for name, c := range map[string]struct {

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the expected outputs in testdata 
 
 func TestS01_Scenario(t *testing.T) { scenario(t, "s01-classes") }
 func TestS14_Scenario(t *testing.T) { scenario(t, "s14-nodeport") }
-func TestS30_Scenario(t *testing.T) { scenario(t, "s30-wanted-addresses") }
+func TestS30_Scenario(t *testing.T) { scenario(t, "s30-requested-addresses") }
 func TestS34_Scenario(t *testing.T) { scenario(t, "s34-one-port-two-services") }
 
 // scenario runs a script of testdata: manifests, what users type, and what they see.

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
 )
@@ -32,7 +33,7 @@ import (
 // instead is another test's matter.
 func terminates(t *testing.T) {
 	t.Helper()
-	if reason := lb.Engine(engine.name).Unsupported("tls.secretRef", lb.TCP); reason != "" {
+	if reason := table.Named(engine.name).Unsupported("tls.secretRef", lb.TCP); reason != "" {
 		t.Skipf("not applicable: %s", reason)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -186,7 +187,7 @@ func TestTLS_WithoutACertificateAPortIsClosed(t *testing.T) {
 
 // An engine that cannot terminate TLS says so, and serves nobody without it.
 func TestTLS_WhereItCannotBeTerminated(t *testing.T) {
-	if lb.Engine(engine.name).Unsupported("tls.secretRef", lb.TCP) == "" {
+	if table.Named(engine.name).Unsupported("tls.secretRef", lb.TCP) == "" {
 		t.Skipf("not applicable: %s terminates TLS", engine.daemon)
 	}
 	s := newScene(t)
@@ -216,7 +217,7 @@ func TestTLS_WhereItCannotBeTerminated(t *testing.T) {
 // With HTTP understood, pods are told that the client came over TLS.
 func TestTLS_InHTTPMode(t *testing.T) {
 	terminates(t)
-	if reason := lb.Engine(engine.name).Unsupported("mode=HTTP", lb.TCP); reason != "" {
+	if reason := table.Named(engine.name).Unsupported("mode=HTTP", lb.TCP); reason != "" {
 		t.Skipf("not applicable: %s", reason)
 	}
 	s := newScene(t)

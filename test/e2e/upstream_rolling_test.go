@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
+	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/test/cluster"
 )
 
@@ -119,7 +119,7 @@ func rollingUpdate(t *testing.T, policy corev1.ServiceExternalTrafficPolicy, cas
 	for _, name := range cases {
 		t.Run(name, func(t *testing.T) {
 			if name == "a node is deleted" && policy == corev1.ServiceExternalTrafficPolicyCluster {
-				applies(t, lb.Engine(engine.name).KeepsConnections()) // with Local it has none left
+				applies(t, table.Named(engine.name).KeepsConnections) // with Local it has none left
 			}
 			d := newScene(t).deploy(policy)
 			switch name {

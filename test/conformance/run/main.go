@@ -13,29 +13,29 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/test/conformance"
 )
 
 func main() {
-	engine := flag.String("engine", string(lb.Nginx), "nginx, haproxy or lvs")
+	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, lb.Engine(*engine)); err != nil {
+	if err := run(ctx, v1alpha1.Engine(*engine)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, engine lb.Engine) error {
-	if !slices.Contains(lb.Engines, engine) {
-		return fmt.Errorf("engine %q: want one of %s", engine, lb.Engines)
+func run(ctx context.Context, engine v1alpha1.Engine) error {
+	if engines.Table.Find(string(engine)) == nil {
+		return fmt.Errorf("engine %q: want one of %s", engine, engines.Table.Names())
 	}
 	record := conformance.NewRecord(engine)
 	// That a test fails is in the table; that one has not run is, too.
@@ -48,7 +48,7 @@ func run(ctx context.Context, engine lb.Engine) error {
 }
 
 // suite runs the tests and follows them.
-func suite(ctx context.Context, record *conformance.Record, engine lb.Engine) error {
+func suite(ctx context.Context, record *conformance.Record, engine v1alpha1.Engine) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=60m", "-run", `^Test[SE][0-9][0-9]_`, "./test/e2e", "-engine", string(engine))
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
