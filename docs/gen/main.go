@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/external-lb/external-lb/internal/cli"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/conformance"
 )
@@ -25,32 +27,32 @@ func main() {
 	}
 }
 
-// capabilities is the table of lb.Capabilities.
+// capabilities is the table of what every engine states.
 func capabilities() string {
 	var b strings.Builder
 	b.WriteString("# What the engines can do\n\nThe settings of an UpstreamPolicy, and what becomes of them. What an engine cannot do is never silently\n" +
 		"replaced: the policy's status says so in its condition `Unsupported`, by field. The end-to-end test `TestPolicy_EveryField` holds\n" +
 		"every line: on each engine it shows the effect on traffic, or the condition. Where a Service has `sessionAffinity: ClientIP`, that\n" +
 		"decides the node, and every `algorithm` but `SourceHash` is reported as unsupported.\n\n| setting |")
-	for _, e := range lb.Engines {
+	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", e)
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(lb.Engines)) + "\n")
-	for _, s := range lb.Capabilities {
-		fmt.Fprintf(&b, "| `%s` |", s.Field)
-		for _, e := range lb.Engines {
-			fmt.Fprintf(&b, " %s |", support(s, e))
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(engines.Table.Engines)) + "\n")
+	for _, f := range engine.Fields {
+		fmt.Fprintf(&b, "| `%s` |", f)
+		for _, e := range engines.Table.Engines {
+			fmt.Fprintf(&b, " %s |", support(e.Fields[f]))
 		}
 		b.WriteString("\n")
 	}
 	b.WriteString("\n| protocol |")
-	for _, e := range lb.Engines {
+	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", e)
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(lb.Engines)) + "\n")
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(engines.Table.Engines)) + "\n")
 	for _, p := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
 		fmt.Fprintf(&b, "| %s |", p)
-		for _, e := range lb.Engines {
+		for _, e := range engines.Table.Engines {
 			if e.Carries(p) {
 				b.WriteString(" yes |")
 			} else {
@@ -62,18 +64,18 @@ func capabilities() string {
 	return b.String()
 }
 
-func support(s lb.Support, e lb.Engine) string {
+func support(s engine.Support) string {
 	var out []string
 	switch {
-	case s.Missing[e] != "":
-		return "no: " + s.Missing[e]
-	case s.UDP[e] != "":
-		out = append(out, "with TCP; with UDP not: "+s.UDP[e])
+	case s.Missing != "":
+		return "no: " + s.Missing
+	case s.UDP != "":
+		out = append(out, "with TCP; with UDP not: "+s.UDP)
 	default:
 		out = append(out, "yes")
 	}
-	if s.Note[e] != "" {
-		out = append(out, s.Note[e])
+	if s.Note != "" {
+		out = append(out, s.Note)
 	}
 	return strings.Join(out, ". ")
 }
@@ -82,7 +84,7 @@ func support(s lb.Support, e lb.Engine) string {
 func commands() string {
 	var b strings.Builder
 	b.WriteString("# The commands\n")
-	for _, path := range []string{"", "manager", "host install", "host status", "host serve", "render", "templates", "diff", "status", "version"} {
+	for _, path := range []string{"", "manager", "host install", "host apply", "host status", "host templates print", "host templates check", "host templates diff", "host agent", "host serve", "render", "diff", "status", "version"} {
 		var out bytes.Buffer
 		args := append([]string{"external-lb"}, strings.Fields(path)...)
 		cli.Main(context.Background(), append(args, "--help"), strings.NewReader(""), &out, &out)
