@@ -167,18 +167,33 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if a, err := h.Ask(ctx); err == nil {
 		old[a.PID] = true
 	}
-	for _, argv := range [][]string{h.CheckAll, h.Settings.Reload} {
-		words, err := h.verdict(ctx, argv)
-		if err != nil {
+	if err := h.run(ctx, h.CheckAll); err != nil {
+		return err
+	}
+	// A master that is about to begin anew loses the signal for the next reload: it is
+	// told once more, long before the time is over.
+	first := h.proof(want, time.Duration(h.ProofTimeout)/3)
+	rest := h.proof(want, time.Duration(h.ProofTimeout)-first.Within)
+	var err error
+	for _, p := range []engine.Proof{first, rest} {
+		if err := h.run(ctx, h.Settings.Reload); err != nil {
 			return err
 		}
-		if words != "" {
-			return &engine.Refusal{Daemon: h.Name(), Message: words}
+		p.Old = old
+		if err = p.Wait(ctx); err == nil || ctx.Err() != nil {
+			return err
 		}
 	}
-	p := h.proof(want, time.Duration(h.ProofTimeout))
-	p.Old = old
-	return p.Wait(ctx)
+	return err
+}
+
+// run a command of HAProxy's, which may refuse.
+func (h *Daemon) run(ctx context.Context, argv []string) error {
+	words, err := h.verdict(ctx, argv)
+	if err == nil && words != "" {
+		return &engine.Refusal{Daemon: h.Name(), Message: words}
+	}
+	return err
 }
 
 func (h *Daemon) proof(want fileset.Digest, within time.Duration) engine.Proof {
@@ -186,7 +201,7 @@ func (h *Daemon) proof(want fileset.Digest, within time.Duration) engine.Proof {
 		if !late {
 			return ""
 		}
-		return fmt.Sprintf("it has not proved to run it within %s; `journalctl -u haproxy` on the host says why", within)
+		return fmt.Sprintf("it has not proved to run it within %s; `journalctl -u haproxy` on the host says why", time.Duration(h.ProofTimeout))
 	}}
 }
 
