@@ -40,6 +40,7 @@ func usesTwoNodes(f *field) {
 }
 
 func goesOnWithANodeThatFails(f *field) {
+	f.on(env.Nodes()...)
 	f.bar("node2", f.nodePort(), reset)
 	if got := f.spread(f.address, 15); failures(got) != 5 {
 		f.t.Errorf("answered by %q, want every third connection to fail", got)
@@ -116,6 +117,7 @@ func countsConnectionsThatFail(f *field) {
 }
 
 func goesLate(f *field) {
+	f.on(env.Nodes()...)
 	start := time.Now()
 	f.bar("node2", f.checkedPort(), reset)
 	f.on("node1", "node3")

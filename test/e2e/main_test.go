@@ -59,19 +59,22 @@ func TestMain(m *testing.M) {
 	os.Exit(max(run(m), conforms()))
 }
 
-// onEveryEngine runs this program for each engine, all at a time: the suite waits
-// more than it works.
+// onEveryEngine runs this program for each engine, two at a time: the suite waits more
+// than it works. The last, LVS, whose hosts are virtual machines, has the machine for
+// itself.
 func onEveryEngine() int {
 	var failed atomic.Bool
-	var running sync.WaitGroup
-	for _, e := range engines {
-		running.Go(func() {
-			if !passes(e) {
-				failed.Store(true)
-			}
-		})
+	for together := range slices.Chunk(engines, 2) {
+		var running sync.WaitGroup
+		for _, e := range together {
+			running.Go(func() {
+				if !passes(e) {
+					failed.Store(true)
+				}
+			})
+		}
+		running.Wait()
 	}
-	running.Wait()
 	if failed.Load() {
 		return 1
 	}
