@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -256,7 +255,7 @@ func ownAddresses(live lb.Manifest) (map[netip.Addr]bool, error) {
 	return own, nil
 }
 
-// applyAll makes each unit applyAll its part: traffic first, so that nothing is at an address
+// applyAll makes each unit apply its part: traffic first, so that nothing is at an address
 // that is not answered there; and an address that goes, before its traffic.
 func (a *Agent) applyAll(ctx context.Context, on *delivery, c chosen, t *trial) (reloaded bool, err error) {
 	if a.moves() == nil {
@@ -334,7 +333,7 @@ func (a *Agent) leaving(on *delivery) bool {
 		}
 	}
 	for key := range on.live {
-		if strings.HasPrefix(string(key), "address/") && !brings[key] {
+		if key.IsAddress() && !brings[key] {
 			return true
 		}
 	}

@@ -86,8 +86,8 @@ func (r Report) Digest() string {
 // Status is what a machine runs.
 type Status struct {
 	Report
-	Engine        string // as in the machine's settings: "nginx"
-	EngineVersion string // as the daemon says: "nginx/1.22.1"
+	Engine        string // as the machine's settings name it
+	EngineVersion string // the daemon and its version, as it says
 	Running       bool   // the daemon answers
 	Active        bool   // the machine has the addresses that move between machines
 	Epoch         Epoch  // of the last delivery taken

@@ -53,6 +53,9 @@ func (k Key) ServiceID() (ID, bool) {
 // IsCertificate reports whether a Key names a Certificate.
 func (k Key) IsCertificate() bool { return k.kind() == kindCertificate }
 
+// IsAddress reports whether a Key names an address that hosts bring.
+func (k Key) IsAddress() bool { return k.kind() == kindAddress }
+
 // kind of the Item that a Key names.
 func (k Key) kind() string {
 	kind, _, _ := strings.Cut(string(k), "/")
