@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func TestServiceLife(t *testing.T) {
@@ -27,7 +28,7 @@ func TestServiceLife(t *testing.T) {
 		t.Errorf("address %s", address)
 	}
 	w.check(kube.Delete(t.Context(), svc))
-	w.eventually("it is gone", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		if err := kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{}); client.IgnoreNotFound(err) == nil && err != nil {
 			return nil
 		}
@@ -53,7 +54,7 @@ func TestRefusedService(t *testing.T) {
 		t.Error("a refused Service is published")
 	}
 	w.event(bad, v1alpha1.EventSyncFailed, "pwn")
-	w.eventually("the Balancer is told", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		var b v1alpha1.Balancer
 		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, &b); err != nil {
 			return err
@@ -112,16 +113,16 @@ func TestEveryKindIsReady(t *testing.T) {
 		return errors.Join(ready(b, b.Status.ObservedGeneration, b.Status.Conditions), ready(p, p.Status.ObservedGeneration, p.Status.Conditions),
 			ready(policy, policy.Status.ObservedGeneration, policy.Status.Conditions))
 	}
-	w.eventually("all are ready", all)
+	wait.For(w.t, all)
 	before := b.DeepCopy()
 	b.Spec.Nodes.MaxPerService = 3
 	w.check(kube.Patch(t.Context(), b, client.MergeFrom(before)))
-	w.eventually("all are ready again, with the new generation", all)
+	wait.For(w.t, all)
 }
 
 func (w *world) event(svc *corev1.Service, reason, part string) {
 	w.t.Helper()
-	w.eventually("there is an event "+reason, func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		var list corev1.EventList
 		if err := kube.List(ctx, &list, client.InNamespace(svc.Namespace)); err != nil {
 			return err
@@ -144,7 +145,7 @@ func TestS35_RestartWritesNothing(t *testing.T) {
 	for i := range 20 {
 		w.published(w.service(fmt.Sprintf("web-%d", i)))
 	}
-	w.eventually("all is told", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		var b v1alpha1.Balancer
 		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, &b); err != nil || b.Status.Services == 20 && b.Status.HostsInSync == "1/1" {
 			return err
@@ -161,7 +162,7 @@ func TestS35_RestartWritesNothing(t *testing.T) {
 	w.check(kube.Get(t.Context(), client.ObjectKey{Name: w.balancer}, &before))
 	epoch := w.host.taken()
 	w.start()
-	w.eventually("the host has taken a newer epoch", func(context.Context) error {
+	wait.For(w.t, func(context.Context) error {
 		if now := w.host.taken(); now.Compare(epoch) <= 0 {
 			return fmt.Errorf("epoch %s", now)
 		}
@@ -214,7 +215,7 @@ func TestS33_TypeFlipKeepsTheAddressUntilConfirmed(t *testing.T) {
 	w.published(first)
 	w.host.set(func(h *fakeHost) { h.down = true })
 	w.restart()
-	w.eventually("it is a ClusterIP", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(first), first))
 		first.Spec.Type, first.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
 		return kube.Update(ctx, first)
@@ -240,7 +241,7 @@ func TestBadPools(t *testing.T) {
 		bad("reversed", w.balancer, "198.51.100.9-198.51.100.1"): v1alpha1.ReasonInvalid,
 		bad("lost", "nobody", "198.51.100.64/30"):                v1alpha1.ReasonUnknownBalancer,
 	} {
-		w.eventually(pool.Name+" is told", func(ctx context.Context) error {
+		wait.For(w.t, func(ctx context.Context) error {
 			if err := kube.Get(ctx, client.ObjectKeyFromObject(pool), pool); err != nil {
 				return err
 			}
@@ -307,7 +308,7 @@ func TestS34_PublishedServiceTakesATakenPort(t *testing.T) {
 	w.published(first)
 	second := w.service("second")
 	w.published(second)
-	w.eventually("it wants the port of the older one", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(second), second))
 		second.Spec.Ports[0].Port = 443
 		return kube.Update(ctx, second)
@@ -337,7 +338,7 @@ func TestTwoBalancersWithOneMachine(t *testing.T) {
 	}
 	w.create(other)
 	t.Cleanup(func() { w.check(kube.Delete(context.Background(), other)) })
-	w.eventually("the younger one says who has it", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(other), other))
 		c := meta.FindStatusCondition(other.Status.Conditions, v1alpha1.ConditionProgrammed)
 		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "Balancer "+w.balancer+", which is older, has this machine") {
@@ -347,7 +348,7 @@ func TestTwoBalancersWithOneMachine(t *testing.T) {
 	})
 	w.check(kube.DeleteAllOf(t.Context(), &corev1.Service{}, client.InNamespace(w.namespace)))
 	w.check(kube.Delete(t.Context(), &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}))
-	w.eventually("the younger one has it", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(other), other))
 		if other.Status.HostsInSync != "1/1" {
 			return fmt.Errorf("%+v", other.Status)
@@ -406,10 +407,10 @@ func TestStatusIsRepaired(t *testing.T) {
 		}
 		return nil
 	}
-	w.eventually("the statuses are there", truth)
+	wait.For(w.t, truth)
 	bare, barePool := b.DeepCopy(), p.DeepCopy()
 	b.Status.HostsInSync, p.Status.IPv4.Assigned = "7/7", 77
 	w.check(kube.Status().Patch(t.Context(), &b, client.MergeFrom(bare)))
 	w.check(kube.Status().Patch(t.Context(), &p, client.MergeFrom(barePool)))
-	w.eventually("the statuses are true again", truth)
+	wait.For(w.t, truth)
 }

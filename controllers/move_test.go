@@ -17,6 +17,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // partner makes a second Balancer with a class and a fake host of its own.
@@ -94,13 +95,13 @@ func TestMove(t *testing.T) {
 	w.event(svc, v1alpha1.EventUpdateFailed, "lb2")
 	w.until(svc, "held by both", heldBy(w.balancer, next.Name))
 	was := w.host.item(svc)
-	w.eventually("the old Balancer goes on with what changes", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		fresh := &corev1.Service{}
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh))
 		fresh.Spec.Ports[0].Port = 81
 		return kube.Update(ctx, fresh)
 	})
-	w.eventually("the change is on the old host", func(context.Context) error {
+	wait.For(w.t, func(context.Context) error {
 		if now := w.host.item(svc); now == was || now == (lb.Sum{}) {
 			return fmt.Errorf("it has %v", now)
 		}
@@ -145,7 +146,7 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 	// A Balancer that is deleted waits, too.
 	old := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}
 	w.check(kube.Delete(t.Context(), old))
-	w.eventually("it says that it is being deleted", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(old), old))
 		if c := meta.FindStatusCondition(old.Status.Conditions, v1alpha1.ConditionAccepted); c == nil || c.Reason != v1alpha1.ReasonWithdrawing {
 			return fmt.Errorf("%+v", old.Status)
@@ -157,7 +158,7 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 	}
 	w.movePool(next.Name)
 	w.until(svc, "moved", func(s *corev1.Service) bool { return heldBy(next.Name)(s) && moving("", "")(s) })
-	w.eventually("the old Balancer is gone", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		if err := kube.Get(ctx, client.ObjectKeyFromObject(old), old); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %v", err)
 		}
@@ -178,7 +179,7 @@ func TestMoveToABalancerOfAnotherClass(t *testing.T) {
 		return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonAddressUnavailable &&
 			strings.Contains(c.Message, "does not serve the class "+v1alpha1.DefaultClassPrefix+w.balancer)
 	})
-	w.eventually("the pool is told", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		p := &v1alpha1.AddressPool{}
 		w.check(kube.Get(ctx, client.ObjectKey{Name: w.balancer}, p))
 		if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted); c == nil || c.Reason != v1alpha1.ReasonHeldElsewhere ||

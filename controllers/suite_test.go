@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +24,7 @@ import (
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // One real API server for this package, without nodes: the hosts are fakes in
@@ -255,7 +255,7 @@ func (w *world) clean() {
 	w.host.set(func(h *fakeHost) { h.down, h.refuse, h.closed = false, nil, nil })
 	ctx := context.Background()
 	w.check(kube.DeleteAllOf(ctx, &corev1.Service{}, client.InNamespace(w.namespace)))
-	w.eventually("the Services are gone", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		var left corev1.ServiceList
 		if err := kube.List(ctx, &left, client.InNamespace(w.namespace)); err != nil || len(left.Items) == 0 {
 			return err
@@ -263,7 +263,7 @@ func (w *world) clean() {
 		return fmt.Errorf("%d left", len(left.Items))
 	})
 	w.check(client.IgnoreNotFound(kube.Delete(ctx, &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}})))
-	w.eventually("the Balancer is gone", func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		var left v1alpha1.BalancerList
 		if err := kube.List(ctx, &left); err != nil || len(left.Items) == 0 {
 			return err
@@ -301,26 +301,6 @@ func (w *world) node(name, address string) {
 	w.check(kube.Status().Update(context.Background(), node))
 }
 
-// eventually waits for a condition, and fails the test after a minute.
-func (w *world) eventually(what string, check func(context.Context) error) {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			w.t.Fatalf("waited for a minute until %s: %v", what, err)
-		case <-ticker.C:
-		}
-	}
-}
-
 // service creates a Service of the world's class.
 func (w *world) service(name string, change ...func(*corev1.Service)) *corev1.Service {
 	w.t.Helper()
@@ -343,12 +323,12 @@ func (w *world) service(name string, change ...func(*corev1.Service)) *corev1.Se
 func (w *world) until(svc *corev1.Service, what string, ok func(*corev1.Service) bool) *corev1.Service {
 	w.t.Helper()
 	fresh := &corev1.Service{}
-	w.eventually(what, func(ctx context.Context) error {
+	wait.For(w.t, func(ctx context.Context) error {
 		if err := kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh); err != nil {
 			return err
 		}
 		if !ok(fresh) {
-			return fmt.Errorf("%+v %+v", fresh.ObjectMeta, fresh.Status)
+			return fmt.Errorf("not so: %s: %+v %+v", what, fresh.ObjectMeta, fresh.Status)
 		}
 		return nil
 	})

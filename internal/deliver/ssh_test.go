@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 const forcedServe = served + "=serve /run/external-lb"
@@ -29,7 +30,7 @@ func TestSSHDelivers(t *testing.T) {
 	f.Set("edge", []Target{s.target})
 	want := set("a=1", "whoami=1")
 	f.Deliver("edge", onLB1(want), "service")
-	eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostPartial })
+	wait.True(t, "Partial", func() bool { return f.States("edge")[0].State == v1alpha1.HostPartial })
 	st := f.States("edge")[0]
 	if !st.Serves("a", sum("1")) || st.Live != set("a=1").Digest() {
 		t.Errorf("%+v", st)
@@ -208,15 +209,15 @@ func TestSSHConnectionIsCut(t *testing.T) {
 			defer f.Close()
 			f.Set("edge", []Target{target})
 			f.Deliver("edge", onLB1(set("a=1")), "service")
-			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
+			wait.True(t, "InSync", func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
 			accepts := p.accepts.Load()
 			cut(p)
-			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostUnreachable })
+			wait.True(t, "Unreachable", func() bool { return f.States("edge")[0].State == v1alpha1.HostUnreachable })
 			if st := f.States("edge")[0]; !st.Serves("a", sum("1")) || st.Message == "" {
 				t.Errorf("%+v", st)
 			}
 			p.silent.Store(false)
-			eventually(t, func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
+			wait.True(t, "InSync", func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
 			if p.accepts.Load() == accepts {
 				t.Error("no new connection")
 			}

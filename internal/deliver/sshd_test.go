@@ -17,13 +17,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/wire"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // served names the environment variable that makes the test binary the host's end.
@@ -133,7 +133,7 @@ func startSSHD(t testing.TB, forced string) sshd {
 		Host: v1alpha1.Host{Name: "lb1", Address: "127.0.0.1", Port: int32(port), User: name},
 	}}
 	s.target.KnownHosts = []byte(knownhosts.Line([]string{s.target.Endpoint()}, hostPub))
-	eventually(t, func() bool {
+	wait.True(t, "sshd answers", func() bool {
 		c, err := net.Dial("tcp", s.target.Endpoint())
 		if err == nil {
 			c.Close()
@@ -174,22 +174,6 @@ func freePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// eventually waits for a condition of the outside world.
-func eventually(t testing.TB, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("not within 30 s")
-		case <-tick.C:
-		}
-	}
 }
 
 // lines is a buffer for several writers.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func TestTheModelOutlivesTheAgent(t *testing.T) {
@@ -146,7 +147,7 @@ func TestWatchFinishesWhatACrashHasLeft(t *testing.T) {
 	var watching sync.WaitGroup
 	watching.Go(func() { b.agent.Watch(ctx) })
 	link := filepath.Join(b.unit.dir, engine.CandidateLink)
-	b.eventually("the debris is gone", func() bool {
+	wait.True(b, "the debris is gone", func() bool {
 		_, err := os.Lstat(link)
 		return errors.Is(err, os.ErrNotExist)
 	})
@@ -540,9 +541,9 @@ func TestHAProxy_ANodeMoreNeedsNoReload(t *testing.T) {
 	if out.Reloaded || out.Live.Digest() != out.Wanted.Digest() {
 		t.Errorf("%+v", out)
 	}
-	b.eventually("both answer", func() bool { return heardAt(at) == "one two" })
+	wait.True(b, "both answer", func() bool { return heardAt(at) == "one two" })
 	if out := b.send(wants(lb.Node{Name: "n1", IPv4: n2.IPv4}, web)); out.Reloaded {
 		t.Logf("a node that is not who it was takes a reload")
 	}
-	b.eventually("the other answers", func() bool { return heardAt(at) == "two" })
+	wait.True(b, "the other answers", func() bool { return heardAt(at) == "two" })
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // crash is what a process does at a step.
@@ -178,7 +179,7 @@ func TestAKilledDaemonStartsAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.eventually("the port is free", func() bool { return hear(at) == "" })
+	wait.True(b, "the port is free", func() bool { return hear(at) == "" })
 	b.start()
 	b.consistent(before.Live)
 	b.says(at, "one")

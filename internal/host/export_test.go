@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/external-lb/external-lb/internal/engine/keepalived"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // Victim is a machine with its daemons, for tests that come in over the wire.
@@ -106,6 +107,6 @@ keepalived:
 		}
 	})
 	d := b.agent.units[1].daemon.(*keepalived.Daemon)
-	b.eventually("keepalived runs", func() bool { _, err := d.Ask(t.Context()); return err == nil })
+	wait.True(b, "keepalived runs", func() bool { _, err := d.Ask(t.Context()); return err == nil })
 	return b
 }

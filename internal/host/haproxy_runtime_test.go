@@ -14,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // nodeAt is the i-th node, of which the cluster says that it is well or not.
@@ -132,7 +133,7 @@ func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
 		if out.Reloaded != step.reload {
 			t.Errorf("%v: reloaded: %t", step.nodes, out.Reloaded)
 		}
-		c.eventually(fmt.Sprintf("%v carry", step.nodes), func() bool { return c.heard() == step.want })
+		wait.True(c, fmt.Sprintf("%v carry", step.nodes), func() bool { return c.heard() == step.want })
 		if now, err := c.haproxy().Ask(t.Context()); err != nil || (now.PID == said.PID) == step.reload {
 			t.Errorf("%v: the worker changed: %t, %v", step.nodes, now.PID != said.PID, err)
 		} else {
@@ -143,7 +144,7 @@ func TestHAProxy_NodesComeAndGoWithoutAReload(t *testing.T) {
 	c.carry(all, 1, 2)
 	c.stop()
 	c.start()
-	c.eventually("after a restart", func() bool { return c.heard() == "node1 node2" })
+	wait.True(c, "after a restart", func() bool { return c.heard() == "node1 node2" })
 }
 
 // A weight changes without a reload, also that of a node that came while HAProxy ran.
@@ -162,7 +163,7 @@ func TestHAProxy_WeightsChangeWithoutAReload(t *testing.T) {
 		if out := weighed(lb.Target{Node: "node0"}, lb.Target{Node: "node1", Weight: step.weight}); out.Reloaded {
 			t.Errorf("weight %d: reloaded", step.weight)
 		}
-		c.eventually(fmt.Sprintf("%d spreads", step.weight), func() bool {
+		wait.True(c, fmt.Sprintf("%d spreads", step.weight), func() bool {
 			got := 0
 			for range 40 {
 				if hear(c.at()) == "node1" {
@@ -182,18 +183,18 @@ func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
 	if out := c.carry(all, 0, 1); out.Reloaded {
 		t.Error("reloaded")
 	}
-	c.eventually("the node that is ill gets nothing", func() bool { return c.heard() == "node0" })
+	wait.True(c, "the node that is ill gets nothing", func() bool { return c.heard() == "node0" })
 }
 
 func TestHAProxy_SaysThatEveryNodeFailsItsCheck(t *testing.T) {
 	c := newChecked(t)
 	all := []lb.Node{c.answers(silentNode(0), "node0"), c.answers(nodeAt(t, 1, "200 OK"), "node1")} // the first as behind a firewall
 	c.carry(all, 0)
-	c.eventually("it is told", func() bool {
+	wait.True(c, "it is told", func() bool {
 		return strings.Contains(c.status().message, "every node fails its health check on port 10256")
 	})
 	c.carry(all, 0, 1)
-	c.eventually("one node is well", func() bool { return c.status().message == "" })
+	wait.True(c, "one node is well", func() bool { return c.status().message == "" })
 }
 
 // A machine gets another name, and another machine the name of one that left: who asks
@@ -208,7 +209,7 @@ func TestHAProxy_NodesThatAreNotWhoTheyWere(t *testing.T) {
 			want  string
 		}{{[]int{0, 1}, "node0 node1"}, {[]int{0, 2}, "node0 node1"}, {[]int{2}, "node1"}} {
 			c.carry(all, step.nodes...)
-			c.eventually(fmt.Sprint(step.nodes, " carry it"), func() bool { return c.heard() == step.want })
+			wait.True(c, fmt.Sprint(step.nodes, " carry it"), func() bool { return c.heard() == step.want })
 		}
 	})
 	t.Run("back at another address", func(t *testing.T) {
@@ -222,7 +223,7 @@ func TestHAProxy_NodesThatAreNotWhoTheyWere(t *testing.T) {
 			c.api = changed(c.api, func(s *lb.Service) { s.IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: node}}} })
 			c.carry(all, 0, 1)
 		}
-		c.eventually("it carries", func() bool { return c.heard() == "node1 anew" })
+		wait.True(c, "it carries", func() bool { return c.heard() == "node1 anew" })
 	})
 }
 
@@ -265,7 +266,7 @@ func TestHAProxy_TemplatesOfTheOwnersTakeAReload(t *testing.T) {
 		if out := c.carry(all, which...); !out.Reloaded {
 			t.Errorf("%v: not reloaded", which)
 		}
-		c.eventually(fmt.Sprint(which, " carry"), func() bool { return c.heard() == strings.Repeat("node0", 1)+strings.Repeat(" node1", len(which)-1) })
+		wait.True(c, fmt.Sprint(which, " carry"), func() bool { return c.heard() == strings.Repeat("node0", 1)+strings.Repeat(" node1", len(which)-1) })
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/haproxy"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // haproxyConf is the owner's, with defaults that must not leak into what is delivered.
@@ -249,7 +250,7 @@ func TestHAProxy_OldWorkersAreCounted(t *testing.T) {
 	}
 	c.lives(t)
 	c.near.Close()
-	b.eventually("the old worker ends", func() bool { return b.status().oldWorkers == 0 })
+	wait.True(b, "the old worker ends", func() bool { return b.status().oldWorkers == 0 })
 }
 
 func TestHAProxy_SaysWhyItProvesNothing(t *testing.T) {
@@ -261,7 +262,7 @@ func TestHAProxy_SaysWhyItProvesNothing(t *testing.T) {
 	b.command = append(b.command[:4:4], "-p", b.in("pid")) // without what is delivered
 	b.write("haproxy.cfg", fmt.Appendf([]byte(haproxyConf), "listen own\n    bind %s\n", local(t)))
 	b.startUnasked()
-	b.eventually("it is told apart", func() bool {
+	wait.True(b, "it is told apart", func() bool {
 		m := b.status().message
 		return strings.Contains(m, "HAProxy runs, but without external-lb's configuration")
 	})

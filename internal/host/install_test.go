@@ -21,6 +21,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // bareMachine makes a machine out of a copy of this one: a network, processes and
@@ -259,7 +260,7 @@ func logIn(t *testing.T) {
 	run(t, "sh", "-c", "test -e /etc/ssh/ssh_host_ed25519_key || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
 	run(t, "/usr/sbin/sshd", "-p", "2222", "-o", "UsePAM=no", "-E", dir+"/log")
 	install(t, InstallOptions{AuthorizedKeys: []string{dir + "/key.pub"}, Command: "/usr/local/bin/forced"})
-	(&box{T: t}).eventually("sshd listens", func() bool {
+	wait.True(t, "sshd listens", func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:2222")
 		if err == nil {
 			c.Close()

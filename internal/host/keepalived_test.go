@@ -11,6 +11,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // addressesOf a network device.
@@ -119,11 +120,11 @@ func TestVRRP_Install(t *testing.T) {
 		})
 		t.Run("an address that somebody takes away", func(t *testing.T) {
 			run(t, "ip", "addr", "del", "198.51.100.1/32", "dev", "eth0")
-			b.eventually("keepalived has put it back", func() bool { return addressesOf(t, "eth0")[vip.Addr()] })
+			wait.True(b, "keepalived has put it back", func() bool { return addressesOf(t, "eth0")[vip.Addr()] })
 		})
 		t.Run("keepalived ends", func(t *testing.T) {
 			run(t, "pkill", "-F", "/run/keepalived.pid")
-			b.eventually("keepalived has ended", func() bool { return !b.look().Running })
+			wait.True(b, "keepalived has ended", func() bool { return !b.look().Running })
 			if st := b.look(); st.Proved || st.Generation != "" || st.Active || !strings.HasPrefix(st.Message, "keepalived does not run") {
 				t.Errorf("%+v", st)
 			}

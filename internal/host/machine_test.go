@@ -22,6 +22,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func TestMain(m *testing.M) {
@@ -191,7 +192,7 @@ func (b *box) write(name string, data []byte) {
 func (b *box) start() {
 	b.Helper()
 	b.startUnasked()
-	b.eventually("the daemon runs", func() bool {
+	wait.True(b, "the daemon runs", func() bool {
 		_, err := b.unit.daemon.Ask(b.Context())
 		return err == nil
 	})
@@ -225,20 +226,6 @@ func (b *box) stop() {
 	_ = b.daemon.Process.Signal(syscall.SIGTERM) // it may have ended already
 	<-b.ended
 	b.daemon = nil
-}
-
-func (b *box) eventually(what string, condition func() bool) {
-	b.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-late:
-			b.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 func (b *box) status() condition {

@@ -9,7 +9,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-func TestS10_oneAddressPerFamilyInOrder(t *testing.T) {
+func TestS10_OneAddressPerFamilyInOrder(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Families, s2.Families = dual(v4, v6), dual(v6, v4)
@@ -18,7 +18,7 @@ func TestS10_oneAddressPerFamilyInOrder(t *testing.T) {
 	c.want(s2, "2001:db8::1", "192.0.2.1")
 }
 
-func TestS10_theSecondaryFamilyComesAndGoesTheFirstAddressStays(t *testing.T) {
+func TestS10_TheSecondaryFamilyComesAndGoesTheFirstAddressStays(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
 	c.add("before")
 	s := c.add("s")
@@ -40,7 +40,7 @@ func TestS10_theSecondaryFamilyComesAndGoesTheFirstAddressStays(t *testing.T) {
 	c.want(last, "2001:db8::", "192.0.2.3")
 }
 
-func TestS10_preferDualStackTakesWhatThereIs(t *testing.T) {
+func TestS10_PreferDualStackTakesWhatThereIs(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/28"))
 	s := c.add("s")
 	s.Families = dual(v6, v4)
@@ -52,7 +52,7 @@ func TestS10_preferDualStackTakesWhatThereIs(t *testing.T) {
 	c.want(s, "2001:db8::", "192.0.2.0")
 }
 
-func TestS10_requireDualStackTakesAllOrNothing(t *testing.T) {
+func TestS10_RequireDualStackTakesAllOrNothing(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/30"))
 	s := c.add("s")
 	s.Families, s.RequireAll = dual(v4, v6), true

@@ -35,7 +35,7 @@ func TestParsePools(t *testing.T) {
 	}
 }
 
-func TestParsePools_oneBadPoolIsLeftOutWhole(t *testing.T) {
+func TestParsePools_OneBadPoolIsLeftOutWhole(t *testing.T) {
 	pool := func(change func(*v1alpha1.AddressPoolSpec)) *poolBuilder {
 		b := makePool("bad", "192.0.2.0/28")
 		change(&b.Spec)
@@ -66,7 +66,7 @@ func TestParsePools_oneBadPoolIsLeftOutWhole(t *testing.T) {
 
 // Of a pool that is not in force, what can be read is still known, but for what is in
 // one that is, or in an older one that is not.
-func TestParsePools_whatIsLeftOfThoseThatAreNotInForce(t *testing.T) {
+func TestParsePools_WhatIsLeftOfThoseThatAreNotInForce(t *testing.T) {
 	selective := makePool("d-selective", "198.51.100.0/30").services("tier", "gold")
 	selective.Spec.NamespaceSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}
 	_, rejected, _ := ParsePools([]v1alpha1.AddressPool{
@@ -96,7 +96,7 @@ func TestParsePools_whatIsLeftOfThoseThatAreNotInForce(t *testing.T) {
 	}
 }
 
-func TestParsePools_theOlderOfTwoThatOverlapStays(t *testing.T) {
+func TestParsePools_TheOlderOfTwoThatOverlapStays(t *testing.T) {
 	for name, test := range map[string]struct {
 		pools []*poolBuilder
 		want  map[string]string // problem, by pool
@@ -139,7 +139,7 @@ func TestParsePools_theOlderOfTwoThatOverlapStays(t *testing.T) {
 	}
 }
 
-func TestParsePools_overlapsAcrossBalancers(t *testing.T) {
+func TestParsePools_OverlapsAcrossBalancers(t *testing.T) {
 	other := makePool("b", "192.0.2.0/28")
 	other.Spec.Balancer = "other"
 	if _, problems := parse(makePool("a", "192.0.2.0/28"), other); problems["b"] == nil {

@@ -30,7 +30,7 @@ func TestParseRange(t *testing.T) {
 	}
 }
 
-func TestParseRange_refuses(t *testing.T) {
+func TestParseRange_Refuses(t *testing.T) {
 	for entry, want := range map[string]string{
 		"":                                  "is no address",
 		"-":                                 "is no address",

@@ -6,7 +6,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-func TestS30_aRequestedAddressIsHonoured(t *testing.T) {
+func TestS30_ARequestedAddressIsHonoured(t *testing.T) {
 	c := newCluster(t, makePool("auto", "192.0.2.0/28"), makePool("manual", "198.51.100.0/28").manual())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Requested = addrs("192.0.2.9")
@@ -22,7 +22,7 @@ func TestS30_aRequestedAddressIsHonoured(t *testing.T) {
 	c.wantNotice(s2, "")
 }
 
-func TestS30_aRequestedAddressIsRefusedNeverReplaced(t *testing.T) {
+func TestS30_ARequestedAddressIsRefusedNeverReplaced(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*Request)
 		reason string
@@ -93,7 +93,7 @@ func TestS30_aRequestedAddressIsRefusedNeverReplaced(t *testing.T) {
 	}
 }
 
-func TestS30_aServiceMovesToTheAddressItsUserNames(t *testing.T) {
+func TestS30_AServiceMovesToTheAddressItsUserNames(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	c.publish()
@@ -136,7 +136,7 @@ func TestS30_aServiceMovesToTheAddressItsUserNames(t *testing.T) {
 	c.want(s3, "192.0.2.1")
 }
 
-func TestS30_twoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
+func TestS30_TwoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	c.publish()
@@ -148,7 +148,7 @@ func TestS30_twoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
 	c.wantProblem(s2, v1alpha1.ReasonAddressUnavailable, "default/s1")
 }
 
-func TestS30_aRequestedAddressHeldBeforeItIsPublishedIsNotTakenByOthers(t *testing.T) {
+func TestS30_ARequestedAddressHeldBeforeItIsPublishedIsNotTakenByOthers(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Published, s2.Recorded, s2.Requested = addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2"), addrs("192.0.2.2")
@@ -157,7 +157,7 @@ func TestS30_aRequestedAddressHeldBeforeItIsPublishedIsNotTakenByOthers(t *testi
 	c.want(s2, "192.0.2.2")
 }
 
-func TestS10_aWithdrawingServiceGetsNothingNew(t *testing.T) {
+func TestS10_AWithdrawingServiceGetsNothingNew(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
 	s := c.add("s")
 	c.publish()

@@ -10,7 +10,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-func TestS33_anAddressIsFreeOnceItsWithdrawalIsConfirmed(t *testing.T) {
+func TestS33_AnAddressIsFreeOnceItsWithdrawalIsConfirmed(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1"))
 	s1 := c.add("s1")
 	c.publish()
@@ -51,7 +51,7 @@ func (c *cluster) wantWaits(r *Request, holder string) {
 	c.wantProblem(r, v1alpha1.ReasonAddressUnavailable, holder)
 }
 
-func TestS33_whoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testing.T) {
+func TestS33_WhoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1", "192.0.2.2"))
 	s1 := c.add("s1")
 	c.publish()
@@ -68,7 +68,7 @@ func TestS33_whoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testi
 	c.want(s2, "192.0.2.1")
 }
 
-func TestS33_aServiceThatLeavesWithoutPortsHoldsAllOfItsAddress(t *testing.T) {
+func TestS33_AServiceThatLeavesWithoutPortsHoldsAllOfItsAddress(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1").shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Ports = ports(443)
@@ -86,7 +86,7 @@ func TestS33_aServiceThatLeavesWithoutPortsHoldsAllOfItsAddress(t *testing.T) {
 	c.want(s3, "192.0.2.1")
 }
 
-func TestS34_theOlderKeepsTheListenerAndTheYoungerGetsItWhenItIsFree(t *testing.T) {
+func TestS34_TheOlderKeepsTheListenerAndTheYoungerGetsItWhenItIsFree(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1").shared())
 	s2, s1 := c.add("s2"), c.add("s1")
 	s1.Created = s2.Created.Add(-time.Hour)
@@ -105,7 +105,7 @@ func TestS34_theOlderKeepsTheListenerAndTheYoungerGetsItWhenItIsFree(t *testing.
 	c.wantProblem(s1, v1alpha1.ReasonPortConflict, "default/s2")
 }
 
-func TestS34_ofOneAgeTheNameDecidesThenTheUID(t *testing.T) {
+func TestS34_OfOneAgeTheNameDecidesThenTheUID(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1"))
 	b, a, a2 := c.add("b"), c.add("a"), c.add("a2")
 	a2.Name = a.Name
@@ -118,7 +118,7 @@ func TestS34_ofOneAgeTheNameDecidesThenTheUID(t *testing.T) {
 	c.wantAddresses(b)
 }
 
-func TestS34_afterAPortChangeTheOlderKeepsThePort(t *testing.T) {
+func TestS34_AfterAPortChangeTheOlderKeepsThePort(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1").shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Ports = ports(443, 8443)
@@ -148,7 +148,7 @@ func TestS34_afterAPortChangeTheOlderKeepsThePort(t *testing.T) {
 	c.wantConflicts(s2, "192.0.2.1:80/TCP default/s1")
 }
 
-func TestS34_aRecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
+func TestS34_ARecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1", "192.0.2.2").shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.1")
@@ -162,7 +162,7 @@ func TestS34_aRecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
 	c.want(s2, "192.0.2.2")
 }
 
-func TestS16_protocolsOfOnePortDoNotCollide(t *testing.T) {
+func TestS16_ProtocolsOfOnePortDoNotCollide(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1").shared())
 	tcp, udp := c.add("tcp"), c.add("udp")
 	udp.Ports = []Port{{lb.UDP, 80}}
@@ -171,7 +171,7 @@ func TestS16_protocolsOfOnePortDoNotCollide(t *testing.T) {
 	c.want(udp, "192.0.2.1")
 }
 
-func TestS35_aRestartChangesNothing(t *testing.T) {
+func TestS35_ARestartChangesNothing(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
 	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
 	// crashed: s3 published, s2 on record, s1 not yet
@@ -185,7 +185,7 @@ func TestS35_aRestartChangesNothing(t *testing.T) {
 	}
 }
 
-func TestS35_whatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
+func TestS35_WhatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Recorded = addrs("192.0.2.2") // a user's writing: s2 has it
@@ -195,7 +195,7 @@ func TestS35_whatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
 	c.want(s2, "192.0.2.2")
 }
 
-func TestS35_aRecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
+func TestS35_ARecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
 	for name, test := range map[string]struct{ recorded, pool, want string }{
 		"in no pool":           {"203.0.113.1", "", "192.0.2.0"},
 		"selectors forbid it":  {"192.0.2.65", "", "192.0.2.0"},
@@ -218,7 +218,7 @@ func TestS35_aRecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
 	}
 }
 
-func TestS35_nobodyGetsWhatIsBeingLeft(t *testing.T) {
+func TestS35_NobodyGetsWhatIsBeingLeft(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Recorded = addrs("192.0.2.1") // a user's writing: s2 is still published there
@@ -229,7 +229,7 @@ func TestS35_nobodyGetsWhatIsBeingLeft(t *testing.T) {
 }
 
 // s2 was assigned what is on its record, and nothing is published: it is exposed.
-func TestS35_nobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
+func TestS35_NobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
 	for name, forge := range map[string]func(older *Request){
 		"behind its own":          func(r *Request) { r.Recorded = append(r.Recorded, addrs("192.0.2.2")...) },
 		"of another family":       func(r *Request) { r.Families, r.Recorded = dual(v6, v6)[:1], addrs("192.0.2.2") },
@@ -247,7 +247,7 @@ func TestS35_nobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
 	}
 }
 
-func TestS35_aRecordCannotHoldAWholePool(t *testing.T) {
+func TestS35_ARecordCannotHoldAWholePool(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/24"))
 	greedy := c.add("greedy")
 	for a := addrs("192.0.2.0")[0]; len(greedy.Recorded) < 256; a = a.Next() {
@@ -260,7 +260,7 @@ func TestS35_aRecordCannotHoldAWholePool(t *testing.T) {
 	}
 }
 
-func TestS09_whatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
+func TestS09_WhatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
 	for _, written := range []string{"203.0.113.9", "192.0.2.9", "fe80::1%eth0"} {
 		c := newCluster(t, makePool("p", "192.0.2.0/28"))
 		s := c.add("s")
@@ -275,7 +275,7 @@ func TestS09_whatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
 	}
 }
 
-func TestS09_aPublishedAddressOutlivesItsRecord(t *testing.T) {
+func TestS09_APublishedAddressOutlivesItsRecord(t *testing.T) {
 	for _, record := range []string{"", "192.0.2.8", "203.0.113.9"} {
 		c := newCluster(t, makePool("p", "192.0.2.0/28"))
 		s1, s2 := c.add("s1"), c.add("s2")
@@ -290,7 +290,7 @@ func TestS09_aPublishedAddressOutlivesItsRecord(t *testing.T) {
 	}
 }
 
-func TestS33_usageCountsWhatIsHeld(t *testing.T) {
+func TestS33_UsageCountsWhatIsHeld(t *testing.T) {
 	c := newCluster(t, makePool("p", "192.0.2.0/30", "2001:db8::/64").shared(), makePool("q", "198.51.100.1"))
 	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
 	s1.Families = dual(v4, v6)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // spread counts which nodes a number of new connections reach.
@@ -76,7 +77,7 @@ func TestLeastConnectionsPrefersTheIdleNode(t *testing.T) {
 		for _, conn := range toIdle {
 			conn.Close()
 		}
-		eventually(t, "one node is idle", func() bool { return idle.open() == 0 && busy.open() == 3 })
+		wait.True(t, "one node is idle", func() bool { return idle.open() == 0 && busy.open() == 3 })
 		for range 3 { // round robin would send one to the busy node
 			if _, got := client("").ask(t, at); got != idle.address {
 				t.Errorf("reached %s, the busy node", got)
@@ -147,7 +148,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 			t.Error("another port was limited, too")
 		}
 		conn.Close()
-		eventually(t, "a connection that ended makes room", func() bool { return client("127.0.1.3").reaches(t, at) != "" })
+		wait.True(t, "a connection that ended makes room", func() bool { return client("127.0.1.3").reaches(t, at) != "" })
 	})
 }
 
@@ -178,7 +179,7 @@ func TestNginxCountsOnAfterAReload(t *testing.T) {
 		client("127.0.1.1").ask(t, at)
 	}
 	d.reload(t, limited(3), tcp(other, nodes...))
-	eventually(t, "the new limit admits a third connection", func() bool {
+	wait.True(t, "the new limit admits a third connection", func() bool {
 		_, answer := client("127.0.1.1").ask(t, at) // stays open
 		return answer != ""
 	})

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/haproxy"
@@ -20,6 +19,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // ownersSettings are in the stream block that the files are included in. They
@@ -158,7 +158,7 @@ func serve(t testing.TB, frontends ...engine.Frontend) daemon {
 			t.Logf("%s says:\n%s%s", e, said.Bytes(), log)
 		}
 	})
-	eventually(t, e.Name+" is ready", func() bool {
+	wait.True(t, e.Name+" is ready", func() bool {
 		c, err := net.Dial("unix", filepath.Join(dir, "ready.sock"))
 		if err != nil {
 			return false
@@ -281,19 +281,4 @@ func checkNginx(t testing.TB, conf string) error {
 		return fmt.Errorf("nginx warns: %s", out)
 	}
 	return nil
-}
-
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }

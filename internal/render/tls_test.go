@@ -29,6 +29,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/lvs"
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // testKey is the same in every run: golden files name certificates by content.
@@ -176,7 +177,7 @@ func TestTLSResumes(t *testing.T) {
 		serve(t, terminating(t, tcp(at, nodes...)))
 		config := trusting(t, "web.example")
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-		eventually(t, "a session is resumed", func() bool {
+		wait.True(t, "a session is resumed", func() bool {
 			conn, err := tls.Dial("tcp", at, config)
 			if err != nil {
 				t.Fatal(err)
@@ -281,9 +282,9 @@ func TestCertificateIsRenewedUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "requests are answered", func() bool { return asked.Load() > 20 })
+	wait.True(t, "requests are answered", func() bool { return asked.Load() > 20 })
 	d.reload(t, named("new.example"))
-	eventually(t, "the new certificate is served", func() bool { return renewed.Load() > 50 })
+	wait.True(t, "the new certificate is served", func() bool { return renewed.Load() > 50 })
 	close(stop)
 	clients.Wait()
 	if err := d.process.Signal(syscall.Signal(0)); err != nil {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // patience is how long a client waits for what must come.
@@ -178,7 +180,7 @@ func (c client) ask(t testing.TB, to string, say ...string) (net.Conn, string) {
 // it at first: the daemon may still count one that has ended.
 func (c client) holds(t testing.TB, to string) (conn net.Conn) {
 	t.Helper()
-	eventually(t, "there is room for a connection", func() bool {
+	wait.True(t, "there is room for a connection", func() bool {
 		var answer string
 		conn, answer = c.ask(t, to)
 		return answer != ""

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // silence is how long no answer must come to count as none: nginx drops at once,
@@ -126,7 +127,7 @@ func TestS36_NginxMovesAUDPFlowFromANodeThatIsGone(t *testing.T) {
 			n.Close()
 		}
 	}
-	eventually(t, "the flow reaches another node", func() bool {
+	wait.True(t, "the flow reaches another node", func() bool {
 		got, _ := exchange(t, conn, []byte("a"), silence)
 		return got != "" && got != first
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // failOverLab has two hosts, between which keepalived moves the addresses.
@@ -37,7 +38,7 @@ func (b *bench) failOver(interval string) func(context.Context) (Result, error) 
 			return r, err
 		}
 		load := startLoad(func() error { return b.onceWithin(ctx, address) })
-		if err := until(ctx, "clients are answered", func() (bool, error) { return load.answers() > 20, nil }); err != nil {
+		if err := wait.UntilTrue(ctx, "clients are answered", func() (bool, error) { return load.answers() > 20, nil }); err != nil {
 			return r, err
 		}
 		if err := active.PowerOff(ctx); err != nil {
@@ -45,7 +46,7 @@ func (b *bench) failOver(interval string) func(context.Context) (Result, error) 
 		}
 		off := load.answers()
 		// Twenty more: what was on its way is not an answer of the standby.
-		if err := until(ctx, "the standby answers", func() (bool, error) { return load.answers() > off+20, nil }); err != nil {
+		if err := wait.UntilTrue(ctx, "the standby answers", func() (bool, error) { return load.answers() > off+20, nil }); err != nil {
 			return r, err
 		}
 		load.stop()

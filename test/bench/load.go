@@ -16,6 +16,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 const (
@@ -94,7 +95,7 @@ func (b *bench) answering(ctx context.Context) (string, error) {
 		return "", err
 	}
 	address := ""
-	err := until(ctx, "the Service that is asked answers", func() (bool, error) {
+	err := wait.UntilTrue(ctx, "the Service that is asked answers", func() (bool, error) {
 		if err := b.Kube.Get(ctx, client.ObjectKeyFromObject(svc), svc); err != nil || len(svc.Status.LoadBalancer.Ingress) == 0 {
 			return false, err
 		}

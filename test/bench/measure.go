@@ -19,6 +19,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 const (
@@ -137,24 +138,6 @@ func (b *bench) create(ctx context.Context) (map[string]time.Time, error) {
 	return created, errors.Join(errs...)
 }
 
-func until(ctx context.Context, what string, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		done, err := ok()
-		if done && err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting until %s: %w (%v)", what, ctx.Err(), err)
-		case <-ticker.C:
-		}
-	}
-}
-
 // storm: all Services at once.
 func (b *bench) storm(ctx context.Context) (Result, error) {
 	r := Result{Name: fmt.Sprintf("%d Services by %d creators", b.options.services, b.options.creators)}
@@ -172,7 +155,7 @@ func (b *bench) storm(ctx context.Context) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	err = until(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
+	err = wait.UntilTrue(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
 	if err != nil {
 		return r, err
 	}
@@ -196,7 +179,7 @@ func (b *bench) restart(ctx context.Context) (Result, error) {
 	if err := b.StartManager(ctx); err != nil {
 		return r, err
 	}
-	err := until(ctx, "the Balancer was reconciled", func() (bool, error) {
+	err := wait.UntilTrue(ctx, "the Balancer was reconciled", func() (bool, error) {
 		c, err := b.counters(ctx)
 		return c.services == float64(b.options.services) && c.inSync == 1, err
 	})
@@ -228,7 +211,7 @@ func (b *bench) coldStart(ctx context.Context) (Result, error) {
 	if err := b.StartManager(ctx); err != nil {
 		return r, err
 	}
-	err = until(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
+	err = wait.UntilTrue(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
 	if err != nil {
 		return r, err
 	}
@@ -241,7 +224,7 @@ func (b *bench) deleteAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, "all Services are withdrawn", func() (bool, error) {
+	return wait.UntilTrue(ctx, "all Services are withdrawn", func() (bool, error) {
 		var list corev1.ServiceList
 		err := b.Kube.List(ctx, &list, client.InNamespace(namespace), client.HasLabels{"bench"})
 		return len(list.Items) == 0, err
@@ -267,7 +250,7 @@ func (b *bench) oneMore(ctx context.Context) (Result, error) {
 	if err := b.Kube.Create(ctx, service("one-more")); err != nil {
 		return r, err
 	}
-	if err := until(ctx, "it is published", func() (bool, error) { return seen.has("one-more"), nil }); err != nil {
+	if err := wait.UntilTrue(ctx, "it is published", func() (bool, error) { return seen.has("one-more"), nil }); err != nil {
 		return r, err
 	}
 	r.Total = since(began)
@@ -292,7 +275,7 @@ func (b *bench) addNodes(ctx context.Context) error {
 
 // inSync waits until the host proved the configuration with so many nodes.
 func (b *bench) inSync(ctx context.Context, nodes int) error {
-	return until(ctx, fmt.Sprintf("%d nodes are live", nodes), func() (bool, error) {
+	return wait.UntilTrue(ctx, fmt.Sprintf("%d nodes are live", nodes), func() (bool, error) {
 		var bal v1alpha1.Balancer
 		err := b.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &bal)
 		return err == nil && int(bal.Status.Nodes) == nodes && len(bal.Status.Hosts) == 1 &&

@@ -18,6 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 var shared *Cluster // for tests that leave it as they found it
@@ -46,16 +48,6 @@ func withCluster(m *testing.M) int {
 		return 1
 	}
 	return code
-}
-
-// eventually tries until there is no error, and fails the test after 30 seconds.
-func eventually(t *testing.T, what string, try func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := shared.await(ctx, "", what, try); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func addPod(t *testing.T, c *Cluster, spec PodSpec) {
@@ -158,7 +150,7 @@ func TestNodePortsCarryTraffic(t *testing.T) {
 	for _, node := range shared.Nodes() {
 		for _, addr := range shared.Addrs(node) {
 			for _, protocol := range []string{"http", "tcp", "udp"} {
-				eventually(t, fmt.Sprintf("%s by %s", protocol, addr), func() error {
+				wait.For(t, func(context.Context) error {
 					answer, err := ask(t.Context(), shared, "client", protocol, addr, nodePort(service, protocol))
 					if err == nil && (answer.Pod != "web-1" || answer.Protocol != protocol || answer.Node != "node1") {
 						t.Errorf("%s by %s: %+v", protocol, addr, answer)
@@ -178,7 +170,7 @@ func TestNodePortsCarrySCTP(t *testing.T) {
 	})
 	for _, node := range shared.Nodes() {
 		at := netip.AddrPortFrom(shared.Addrs(node)[0], uint16(nodePort(service, "sctp")))
-		eventually(t, "sctp by "+at.String(), func() error {
+		wait.For(t, func(context.Context) error {
 			answer, err := shared.AskSCTP(t.Context(), "client", at, "hello")
 			if err == nil && (answer.Pod != "web-1" || answer.Protocol != "sctp" || answer.Received != "hello") {
 				t.Errorf("sctp by %s: %+v", at, answer)
@@ -196,7 +188,7 @@ func TestLocalPolicyKeepsTheClientAddress(t *testing.T) {
 	})
 	client := shared.Addrs("client")
 	for i, addr := range shared.Addrs("node2") {
-		eventually(t, "the client's address", func() error {
+		wait.For(t, func(context.Context) error {
 			answer, err := ask(t.Context(), shared, "client", "tcp", addr, nodePort(service, "tcp"))
 			if err != nil {
 				return err
@@ -219,7 +211,7 @@ func TestPodsReachEachOther(t *testing.T) {
 	addPod(t, shared, PodSpec{Namespace: "pods", Name: "c", Node: "node2"})
 	for _, to := range []string{"pods/b", "pods/c"} {
 		for _, addr := range shared.Addrs(to) {
-			eventually(t, to+" from pods/a", func() error {
+			wait.For(t, func(context.Context) error {
 				answer, err := ask(t.Context(), shared, "pods/a", "http", addr, 8080)
 				if err == nil && "pods/"+answer.Pod != to {
 					t.Errorf("%s answered for %s", answer.Pod, to)
@@ -237,7 +229,7 @@ func TestEndpointsFollowPods(t *testing.T) {
 	addService(t, shared, "endpoints", "web", nil)
 	want := func(ready, serving, terminating bool) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("ready %v, serving %v, terminating %v", ready, serving, terminating), func() error {
+		wait.For(t, func(context.Context) error {
 			slices, err := shared.Client().DiscoveryV1().EndpointSlices("endpoints").List(ctx, metav1.ListOptions{})
 			if err != nil {
 				return err
@@ -271,7 +263,7 @@ func TestEndpointsFollowPods(t *testing.T) {
 	if err := shared.RemovePod(ctx, "endpoints", "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no endpoints", func() error {
+	wait.For(t, func(context.Context) error {
 		slices, err := shared.Client().DiscoveryV1().EndpointSlices("endpoints").List(ctx, metav1.ListOptions{})
 		for _, s := range slices.Items {
 			if len(s.Endpoints) > 0 {
@@ -290,21 +282,21 @@ func TestNodesComeAndGo(t *testing.T) {
 	addPod(t, shared, PodSpec{Namespace: "nodes", Name: "web-1", Node: "extra", Labels: map[string]string{"app": "web"}})
 	service := addService(t, shared, "nodes", "web", nil)
 	addr := shared.Addrs("extra")[0]
-	served := func() error {
+	served := func(ctx context.Context) error {
 		_, err := ask(ctx, shared, "client", "tcp", addr, nodePort(service, "tcp"))
 		return err
 	}
-	eventually(t, "the new node", served)
+	wait.For(t, served)
 	if err := shared.NodeDown(ctx, "extra"); err != nil {
 		t.Fatal(err)
 	}
-	if served() == nil {
+	if served(ctx) == nil {
 		t.Error("a node that is down answered")
 	}
 	if err := shared.NodeUp(ctx, "extra"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the node to be back", served)
+	wait.For(t, served)
 	if err := shared.SetNodeReady(ctx, "extra", false); err != nil {
 		t.Fatal(err)
 	}

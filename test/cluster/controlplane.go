@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 const controlPlane = "control-plane"
@@ -131,28 +133,22 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	})
 }
 
-// patience is for a machine that is busy with much else. One that is not needs seconds.
-const patience = 5 * time.Minute
-
-// await tries until there is no error. It gives up when the context ends, after a while, or when the
-// daemon that it depends on has ended, and then says what that wrote last.
+// await tries until there is no error, or the daemon that it depends on has ended: then it
+// says what that wrote last.
 func (c *Cluster) await(ctx context.Context, daemon, what string, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	err := wait.Until(ctx, func(context.Context) error {
 		err := try()
-		if err == nil {
-			return nil
+		if p, ok := c.now().Daemons[daemon]; err != nil && ok && !p.alive() {
+			giveUp(fmt.Errorf("%s ended:\n%s", daemon, c.tail(daemon)))
 		}
-		if p, ok := c.now().Daemons[daemon]; daemon != "" && ok && !p.alive() {
-			return fmt.Errorf("waited for %s, but %s ended:\n%s", what, daemon, c.tail(daemon))
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited for %s: %w: %w", what, context.Cause(ctx), err)
-		case <-time.After(20 * time.Millisecond):
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("waited for %s: %w", what, err)
 	}
+	return nil
 }
 
 func (c *Cluster) tail(daemon string) string {

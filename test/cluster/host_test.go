@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func host(t *testing.T, name string) *Host {
@@ -121,7 +123,7 @@ func TestVirtualAddresses(t *testing.T) {
 	}
 	servedBy := func(addr, want string) {
 		t.Helper()
-		eventually(t, addr+" by "+want, func() error {
+		wait.For(t, func(context.Context) error {
 			got, err := get(ctx, client, addr)
 			if err == nil && got != want {
 				err = fmt.Errorf("%s served", got)

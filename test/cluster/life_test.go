@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // crashDir makes the test binary start a cluster in that directory, say so, and wait to be killed.
@@ -132,7 +134,7 @@ func TestNothingIsLeftBehindByACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = owner.Wait()
-	eventually(t, "the kernel to take everything", func() error {
+	wait.For(t, func(context.Context) error {
 		if found := leftovers(t, dir, c.linkName()); len(found) > 0 {
 			return errors.New(strings.Join(found, "\n"))
 		}

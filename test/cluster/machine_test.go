@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // A virtual machine is a host like the others, with a kernel of its own.
@@ -53,7 +55,7 @@ func TestVirtualMachine(t *testing.T) {
 	if err := c.Heal(t.Context(), "lb1"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "sshd", func() error { return answers(t.Context(), h.Addr(), 22) })
+	wait.For(t, func(context.Context) error { return answers(t.Context(), h.Addr(), 22) })
 	if err := h.Reboot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -77,13 +79,13 @@ func endsWithItsClient(t *testing.T, h *Host) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the command to run", func() error {
+	wait.For(t, func(context.Context) error {
 		_, err := h.Exec(t.Context(), "pgrep", "-xf", "sleep 54321")
 		return err
 	})
 	cancel()
 	_ = cmd.Wait() // killed
-	eventually(t, "the command to end", func() error {
+	wait.For(t, func(context.Context) error {
 		if out, err := h.Exec(t.Context(), "pgrep", "-xf", "sleep 54321"); err == nil {
 			return fmt.Errorf("it runs as %s", out)
 		}
@@ -101,7 +103,7 @@ func TestNodeWithIPVS(t *testing.T) {
 	service := addService(t, shared, "ipvs", "web", nil)
 	for _, addr := range shared.Addrs("ipvs") {
 		for _, protocol := range []string{"http", "tcp", "udp"} {
-			eventually(t, fmt.Sprintf("%s by %s", protocol, addr), func() error {
+			wait.For(t, func(context.Context) error {
 				answer, err := ask(ctx, shared, "client", protocol, addr, nodePort(service, protocol))
 				if err == nil && (answer.Pod != "web-1" || answer.Protocol != protocol) {
 					t.Errorf("%s by %s: %+v", protocol, addr, answer)

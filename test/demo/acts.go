@@ -12,6 +12,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 type demo struct {
@@ -74,7 +75,7 @@ func (d *demo) expose(ctx context.Context) error {
 	if _, err := d.KubectlInput(ctx, pool+"---\n"+service, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	err := until(ctx, "the Service has an address", func() (bool, error) {
+	err := wait.UntilTrue(ctx, "the Service has an address", func() (bool, error) {
 		var svc corev1.Service
 		if err := d.Kube.Get(ctx, client.ObjectKey{Namespace: "default", Name: "web"}, &svc); err != nil {
 			return false, err
@@ -121,7 +122,7 @@ func (d *demo) loseNode(ctx context.Context) error {
 			if _, err := d.Kubectl(ctx, "label", "node", last, corev1.LabelNodeExcludeBalancers+"="); err != nil {
 				return err
 			}
-			return until(ctx, "the balancer carries one node less", func() (bool, error) {
+			return wait.UntilTrue(ctx, "the balancer carries one node less", func() (bool, error) {
 				var b v1alpha1.Balancer
 				err := d.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &b)
 				inSync := len(b.Status.Hosts) > 0 && b.Status.Hosts[0].State == v1alpha1.HostInSync
@@ -152,7 +153,7 @@ func (d *demo) drain(ctx context.Context, pod string) error {
 		return err
 	}
 	count := 0
-	err := until(ctx, pod+" gets no requests any more", func() (bool, error) {
+	err := wait.UntilTrue(ctx, pod+" gets no requests any more", func() (bool, error) {
 		answer, err := d.get(ctx)
 		if answer.Pod == pod {
 			count = 0
@@ -173,7 +174,7 @@ func (d *demo) refuse(ctx context.Context) error {
 		return err
 	}
 	var out string
-	err := until(ctx, "an event says why it has no address", func() (ok bool, err error) {
+	err := wait.UntilTrue(ctx, "an event says why it has no address", func() (ok bool, err error) {
 		out, err = d.Kubectl(ctx, "events", "--for", "service/wishful")
 		return strings.Contains(out, "198.51.100.7"), err
 	})

@@ -42,22 +42,3 @@ func askSome(ctx context.Context, ask asking, address string) error {
 	}
 	return nil
 }
-
-// until waits for a condition that a user waits for, too.
-func until(ctx context.Context, what string, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		done, err := ok()
-		if done && err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited a minute until %s: %w (last error: %v)", what, ctx.Err(), err)
-		case <-ticker.C:
-		}
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // moveAddresses has keepalived keep the addresses on one host.
@@ -55,7 +56,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 	if err := h.PowerOn(ctx); err != nil {
 		return err
 	}
-	err = until(ctx, active+" has the address again", func() (bool, error) { return d.holder(ctx) == active, nil })
+	err = wait.UntilTrue(ctx, active+" has the address again", func() (bool, error) { return d.holder(ctx) == active, nil })
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 		return err
 	}
 	good("%s is the active host again, with what it ran before", active)
-	err = until(ctx, "both run what is desired", func() (bool, error) {
+	err = wait.UntilTrue(ctx, "both run what is desired", func() (bool, error) {
 		var b v1alpha1.Balancer
 		err := d.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &b)
 		return b.Status.HostsInSync == fmt.Sprintf("%[1]d/%[1]d", len(b.Spec.Hosts)), err
@@ -76,7 +77,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 
 // untilAnswered asks with a short patience, as a client that reconnects.
 func (d *demo) untilAnswered(ctx context.Context) error {
-	return until(ctx, d.address+" answers", func() (bool, error) {
+	return wait.UntilTrue(ctx, d.address+" answers", func() (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
 		_, err := d.get(ctx)

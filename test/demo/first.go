@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // first is the act before Kubernetes: the same program, on a balancer host with nginx, with manifests
@@ -159,7 +160,7 @@ func (f *first) loseNode(ctx context.Context) error {
 
 // idle waits until the connections of the configuration before have ended.
 func (f *first) idle(ctx context.Context, load *load) error {
-	return until(ctx, "nginx has ended the workers of the configuration before", func() (bool, error) {
+	return wait.UntilTrue(ctx, "nginx has ended the workers of the configuration before", func() (bool, error) {
 		out, err := f.lb.Exec(ctx, "external-lb", "host", "status")
 		return strings.Contains(strings.Join(strings.Fields(out), " "), "old workers 0"), err
 	})

@@ -3,19 +3,20 @@ package docs
 import (
 	"context"
 	"debug/elf"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // The README's way from nothing to a Service that answers, typed as it is
@@ -76,13 +77,17 @@ func TestReadmeInstalls(t *testing.T) {
 	if _, err := env.AddPod(t.Context(), cluster.PodSpec{Name: "web-1", Labels: map[string]string{"app": "web"}}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for svc := new(corev1.Service); len(svc.Status.LoadBalancer.Ingress) == 0; time.Sleep(50 * time.Millisecond) {
-		if err := env.Kube.Get(ctx, client.ObjectKey{Namespace: "default", Name: "web"}, svc); err != nil {
-			out, _ := env.Kubectl(t.Context(), "get", "events,balancers,pools,services", "-o", "wide")
-			t.Fatalf("%v\n%s", err, out)
+	err = wait.Until(t.Context(), func(ctx context.Context) error {
+		svc := new(corev1.Service)
+		err := env.Kube.Get(ctx, client.ObjectKey{Namespace: "default", Name: "web"}, svc)
+		if err == nil && len(svc.Status.LoadBalancer.Ingress) == 0 {
+			err = errors.New("the Service has no address")
 		}
+		return err
+	})
+	if err != nil {
+		out, _ := env.Kubectl(t.Context(), "get", "events,balancers,pools,services", "-o", "wide") // it says more
+		t.Fatalf("%v\n%s", err, out)
 	}
 	response, err := env.HTTPClientFrom("client").Get("http://203.0.113.0/")
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // agentOn is the process ID of a host's agent.
@@ -79,7 +80,7 @@ func TestFault_TheAgent(t *testing.T) {
 		}
 	})
 	must(t, signalAgent(t.Context(), h, "KILL"))
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		now, err := agentOn(ctx, h)
 		if err == nil && (now == "" || now == before) {
 			err = fmt.Errorf("the agent is %q, as it was", now)

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // command runs a program that finds the API server as a user's does.
@@ -102,7 +104,7 @@ func TestConfig_UserRoles(t *testing.T) {
 		{"look", "list", "balancers.external-lb.dev", "yes"},
 		{"look", "delete", "upstreampolicies.external-lb.dev", "no"},
 	} {
-		eventually(t, func(ctx context.Context) error { // roles are aggregated in their own time
+		wait.For(t, func(ctx context.Context) error { // roles are aggregated in their own time
 			got, _, _ := command(ctx, env.Bin("kubectl"), "-n", s.namespace, "auth", "can-i", test.verb, test.resource, "--as", test.user)
 			if strings.TrimSpace(got) != test.want {
 				return fmt.Errorf("may %s %s %s: %q, want %q", test.user, test.verb, test.resource, got, test.want)
@@ -119,7 +121,7 @@ func TestCommands_RenderIsWhatHostsRun(t *testing.T) {
 	svc := s.service("web")
 	address := s.published(svc)[0]
 
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		stdout, stderr, code := command(ctx, binary, "diff", balancer)
 		if code != 0 || strings.Count(stdout, "no difference") != 2 {
 			return fmt.Errorf("diff: exit code %d\n%s%s", code, stdout, stderr)
@@ -159,7 +161,7 @@ func TestCommands_DiffShowsTampering(t *testing.T) {
 	s.pod("web", "web-0", "node1")
 	svc := s.service("web")
 	s.published(svc)
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		if stdout, stderr, code := command(ctx, binary, "diff", balancer); code != 0 {
 			return fmt.Errorf("diff: exit code %d\n%s%s", code, stdout, stderr)
 		}
@@ -177,7 +179,7 @@ func TestCommands_DiffShowsTampering(t *testing.T) {
 		}
 	})
 	// More than once: the controller repairs it, on a busy machine before anybody has looked.
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		must(t, h.WriteFile(ctx, path, append(before, "# more\n"...)))
 		stdout, stderr, code := command(ctx, binary, "diff", balancer)
 		if code != 1 || !strings.Contains(stdout, "/services/"+s.namespace+".web.") {

@@ -21,6 +21,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // spareHost is a machine that carries nothing for the other tests.
@@ -96,7 +97,7 @@ func (s *scene) secret(privateKey []byte, knownHosts string) {
 // hostSays waits until a Balancer's status says something of a host.
 func (s *scene) hostSays(balancer, host string, state v1alpha1.HostState, part string) {
 	s.t.Helper()
-	eventually(s.t, func(context.Context) error {
+	wait.For(s.t, func(context.Context) error {
 		for _, h := range getBalancer(s.t, balancer).Status.Hosts {
 			if h.Name == host && h.State == state && strings.Contains(h.Message, part) {
 				return nil
@@ -193,7 +194,7 @@ func TestFault_MinHosts(t *testing.T) {
 	if got := addresses(s.get(early)); len(got) != 1 || got[0] != address[0] {
 		t.Errorf("what was published became %v, want %s", got, address)
 	}
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		b := getBalancer(t, balancer)
 		c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionProgrammed)
 		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "lb2") {
@@ -227,7 +228,7 @@ func TestFault_FullDisk(t *testing.T) {
 	svc := s.service("web")
 	s.published(svc)
 	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "full")
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
 		if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "full") {
 			return fmt.Errorf("%+v", c)
@@ -263,7 +264,7 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
 		return c.Status == "False" && strings.Contains(c.Message, "nonsense") && len(addresses(svc)) == 0
 	})
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
 		if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "nonsense") {
 			return fmt.Errorf("%+v", c)
@@ -336,7 +337,7 @@ func TestFault_DriftIsRepaired(t *testing.T) {
 	address, path := addresses(s.get(svc))[0], engine.runningPath(svc)
 	_, err = h.Shell(t.Context(), fmt.Sprintf("sed -i 's/%[1]s:80/%[1]s:8099/' %[2]s; ! grep %[1]s:80' ' %[2]s; %[3]s", address, path, engine.reload))
 	must(t, err)
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		if after := fragment(t, svc); after != before {
 			return fmt.Errorf("on the host:\n%s", after)
 		}
@@ -404,7 +405,7 @@ func TestFault_BalancersThatConflict(t *testing.T) {
 			change(b)
 			must(t, env.Kube.Create(t.Context(), b))
 			t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), b)) })
-			eventually(t, func(context.Context) error {
+			wait.For(t, func(context.Context) error {
 				conditions := getBalancer(t, b.Name).Status.Conditions
 				c := meta.FindStatusCondition(conditions, v1alpha1.ConditionAccepted)
 				if c == nil || c.Reason != reason || !strings.Contains(c.Message, balancer) {

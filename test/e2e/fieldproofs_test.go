@@ -11,6 +11,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	contract "github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // fieldProofs are the proofs of all fields, with what a policy says. canary is a
@@ -100,7 +101,7 @@ func prefersTheIdleNode(f *field) {
 	for _, h := range byNode[idle] {
 		h.Close()
 	}
-	eventually(f.t, func(ctx context.Context) error {
+	wait.For(f.t, func(ctx context.Context) error {
 		for range 2 {
 			h, err := f.open(ctx, "client", f.address, "")
 			if err != nil {
@@ -219,7 +220,7 @@ func waitsForABlackHole(f *field) {
 func closesIdleConnections(f *field) {
 	h := f.holds("client")
 	start := time.Now()
-	must(f.t, h.SetReadDeadline(start.Add(patience)))
+	must(f.t, h.SetReadDeadline(start.Add(wait.Patience)))
 	if n, err := h.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		f.t.Errorf("%d bytes, %v, want the connection closed", n, err)
 	}

@@ -26,6 +26,7 @@ import (
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // fieldProof shows on real traffic what one field of the table does.
@@ -177,7 +178,7 @@ func (s *scene) makeFields(proofs map[contract.Field]fieldProof) []*field {
 // published without, too.
 func (s *scene) endpointsOf(fields []*field) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		var list discoveryv1.EndpointSliceList
 		if err := env.Kube.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
 			return err
@@ -218,7 +219,7 @@ func (s *scene) fieldPolicy(name, settings string) *v1alpha1.UpstreamPolicy {
 // policiesTold waits until the manager has said something about every policy.
 func (s *scene) policiesTold() {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		var list v1alpha1.UpstreamPolicyList
 		if err := env.Kube.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
 			return err
@@ -257,7 +258,7 @@ func (f *field) supported() {
 // carried waits until a pod answers.
 func (f *field) carried() {
 	f.t.Helper()
-	eventually(f.t, func(ctx context.Context) (err error) {
+	wait.For(f.t, func(ctx context.Context) (err error) {
 		if f.proof.http {
 			_, err = f.web(ctx, f.host, 80)
 		} else {
@@ -331,7 +332,7 @@ func (f *field) spread(address string, count int) []string {
 // on waits until exactly these nodes answer, and every connection is answered.
 func (f *field) on(nodes ...string) {
 	f.t.Helper()
-	eventually(f.t, func(ctx context.Context) error {
+	wait.For(f.t, func(ctx context.Context) error {
 		got := f.spread(f.address, 9)
 		slices.Sort(got)
 		if distinct := slices.Compact(slices.Clone(got)); !slices.Equal(distinct, nodes) {

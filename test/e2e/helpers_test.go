@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,32 +15,20 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
-// patience is how long a condition may take on a busy machine.
-const patience = 3 * time.Minute
-
-// eventually waits until check returns nil and fails the test with its last
-// error otherwise.
-func eventually(t *testing.T, check func(ctx context.Context) error) {
-	t.Helper()
-	if err := await(t.Context(), check); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// steadily is eventually for what must hold twenty times in a row: hosts that share
-// the traffic change one after the other.
+// steadily waits for what must be so twenty times in a row: hosts that share the
+// traffic change one after the other.
 func steadily(t *testing.T, check func(ctx context.Context) error) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		for range 20 {
 			if err := check(ctx); err != nil {
 				return err
@@ -47,29 +36,6 @@ func steadily(t *testing.T, check func(ctx context.Context) error) {
 		}
 		return nil
 	})
-}
-
-// await is eventually for where a test cannot be failed.
-func await(ctx context.Context, check func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	var last error // of a check that was not cut off
-	for {
-		err := check(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %s: %w", patience, last)
-		case <-ticker.C:
-		}
-	}
 }
 
 // scene is a namespace of a test's own, with pods and Services in it.
@@ -96,7 +62,7 @@ func (s *scene) clean() {
 		s.t.Log(out)
 		env.Keep(fmt.Errorf("%s has failed", s.t.Name()))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 	defer cancel()
 	s.removeServices(ctx)
 	var pods corev1.PodList
@@ -131,22 +97,18 @@ func (s *scene) removeServices(ctx context.Context) {
 
 // remove deletes a Service and waits until it is gone.
 func (s *scene) remove(ctx context.Context, svc *corev1.Service) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	if err := client.IgnoreNotFound(env.Kube.Delete(ctx, svc)); err != nil {
 		s.t.Error(err)
 	}
-	for {
+	err := wait.Until(ctx, func(ctx context.Context) error {
 		err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{})
-		if apierrors.IsNotFound(err) {
-			return
+		if err == nil {
+			err = errors.New("it is still there")
 		}
-		select {
-		case <-ctx.Done():
-			s.t.Errorf("Service %s is still there: %v", svc.Name, err)
-			return
-		case <-time.After(50 * time.Millisecond):
-		}
+		return client.IgnoreNotFound(err)
+	})
+	if err != nil {
+		s.t.Errorf("Service %s: %v", svc.Name, err)
 	}
 }
 
@@ -213,7 +175,7 @@ func (s *scene) get(svc *corev1.Service) *corev1.Service {
 func (s *scene) update(svc *corev1.Service, change func(*corev1.Service)) *corev1.Service {
 	s.t.Helper()
 	var fresh *corev1.Service
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		fresh = s.get(svc)
 		change(fresh)
 		return env.Kube.Update(ctx, fresh)
@@ -225,7 +187,7 @@ func (s *scene) update(svc *corev1.Service, change func(*corev1.Service)) *corev
 func (s *scene) until(svc *corev1.Service, what string, ok func(*corev1.Service) bool) *corev1.Service {
 	s.t.Helper()
 	fresh := &corev1.Service{}
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh); err != nil {
 			return err
 		}
@@ -266,7 +228,7 @@ func condition(svc *corev1.Service, kind string) metav1.Condition {
 // event waits for an event on an object with a reason and a part of its message.
 func (s *scene) event(obj client.Object, reason, part string) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		namespace := obj.GetNamespace()
 		if namespace == "" {
 			namespace = metav1.NamespaceDefault
@@ -329,7 +291,7 @@ func (s *scene) request(ctx context.Context, httpClient *http.Client, address st
 func (s *scene) answers(app, address string, port int32) cluster.Answer {
 	s.t.Helper()
 	var answer cluster.Answer
-	eventually(s.t, func(ctx context.Context) (err error) {
+	wait.For(s.t, func(ctx context.Context) (err error) {
 		answer, err = s.web(ctx, address, port)
 		return err
 	})
@@ -342,7 +304,7 @@ func (s *scene) answers(app, address string, port int32) cluster.Answer {
 // silent waits until an address no longer answers.
 func (s *scene) silent(address string, port int32) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		if answer, err := s.web(ctx, address, port); err == nil {
 			return fmt.Errorf("%s:%d still answers, with %s", address, port, answer.Pod)
 		}

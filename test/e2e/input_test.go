@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // Strings that would be configuration if anybody pasted them: none comes near a
@@ -78,14 +79,14 @@ func TestInput_PoliciesThatConflict(t *testing.T) {
 	// Created within one second, so that the name decides.
 	policy("a", v1alpha1.UpstreamSettings{MaxConnectionsPerNode: ptr.To[int32](250111)})
 	younger := policy("b", v1alpha1.UpstreamSettings{MaxConnectionsPerNode: ptr.To[int32](777111), Algorithm: v1alpha1.LeastConnections})
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		text := fragment(t, svc)
 		if !strings.Contains(text, "250111") || strings.Contains(text, "777111") || !strings.Contains(text, engine.leastConns) {
 			return fmt.Errorf("live:\n%s", text)
 		}
 		return nil
 	})
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(younger), younger); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // load asks an address all the time, each time over a new connection.
@@ -68,7 +69,7 @@ func (l *load) answered(t *testing.T, more int) {
 	l.mu.Lock()
 	want := l.pods + more
 	l.mu.Unlock()
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.pods < want {
@@ -81,7 +82,7 @@ func (l *load) answered(t *testing.T, more int) {
 // from waits for an answer of a pod: then it is in use.
 func (l *load) from(t *testing.T, pod string) {
 	t.Helper()
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.lastOf[pod] == 0 {
@@ -97,7 +98,7 @@ func (l *load) quiet(t *testing.T, pod string, answers int) {
 	l.mu.Lock()
 	began := l.pods
 	l.mu.Unlock()
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if last := max(l.lastOf[pod], began); l.pods < last+answers {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // With direct return, packets reach the nodes with the Service's address on them:
@@ -40,7 +41,7 @@ func TestS11_DirectReturn(t *testing.T) {
 		in := svc.Status.LoadBalancer.Ingress
 		return len(in) == 1 && in[0].IPMode != nil && *in[0].IPMode == corev1.LoadBalancerIPModeVIP
 	})
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		answer, err := s.web(ctx, address, 80)
 		if err != nil {
 			return err
@@ -70,7 +71,7 @@ func TestLVS_CarriesSCTP(t *testing.T) {
 	}
 	svc := s.service("web", withLocal, withPort("sctp", corev1.ProtocolSCTP, 9000, 9000))
 	at := netip.AddrPortFrom(netip.MustParseAddr(s.published(svc)[0]), 9000)
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		reached := map[string]bool{}
 		for range 3 * len(env.Nodes()) {
 			answer, err := env.AskSCTP(ctx, "client", at, "hello")
@@ -109,11 +110,11 @@ func TestLVS_ClientsOfANodeThatFails(t *testing.T) {
 		func(context.Context) (cluster.Answer, error) { return f.ask() },
 	} {
 		var first cluster.Answer
-		eventually(t, func(ctx context.Context) (err error) { first, err = ask(ctx); return err })
+		wait.For(t, func(ctx context.Context) (err error) { first, err = ask(ctx); return err })
 		must(t, env.Cut(t.Context(), first.Node))
 		heal := sync.OnceFunc(func() { must(t, env.Heal(context.Background(), first.Node)) })
 		t.Cleanup(heal)
-		eventually(t, func(ctx context.Context) error {
+		wait.For(t, func(ctx context.Context) error {
 			answer, err := ask(ctx)
 			if err == nil && answer.Node == first.Node {
 				err = fmt.Errorf("answered by %s", answer.Node)
@@ -122,7 +123,7 @@ func TestLVS_ClientsOfANodeThatFails(t *testing.T) {
 		})
 		heal()
 		at := netip.AddrPortFrom(env.Addrs(first.Node)[0], uint16(s.get(svc).Spec.Ports[i].NodePort)).String()
-		eventually(t, func(context.Context) error {
+		wait.For(t, func(context.Context) error {
 			if weightOf(t, "lb1", at) < 1 {
 				return fmt.Errorf("%s is out", first.Node)
 			}
@@ -145,7 +146,7 @@ func TestLVS_FlushedRulesComeBack(t *testing.T) {
 		must(t, err)
 		_, err = h.Exec(t.Context(), "nft", "flush", "ruleset")
 		must(t, err)
-		eventually(t, func(ctx context.Context) error {
+		wait.For(t, func(ctx context.Context) error {
 			_, err := h.Exec(ctx, "nft", "list", "table", "inet", "external_lb")
 			return err
 		})

@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // asker asks an address at a steady rate, each time over a new connection.
@@ -213,7 +214,7 @@ func TestMoveWithVRRP(t *testing.T) {
 	for _, c := range []struct{ to, host, from string }{{next.Name, "lb2", "lb1"}, {balancer, "lb1", "lb2"}} {
 		gap := s.without(all[0], func() {
 			s.movePool("public", c.to)
-			eventually(t, func(ctx context.Context) error {
+			wait.For(t, func(ctx context.Context) error {
 				for _, address := range all {
 					// The new host first: what it has now the old one must have lost before.
 					var on []string

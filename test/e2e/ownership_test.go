@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func ofClass(class *string) option {
@@ -80,7 +81,7 @@ func TestS02_ClassChangesByWayOfClusterIP(t *testing.T) {
 		}
 	})
 	foreign := []corev1.LoadBalancerIngress{{IP: "192.0.2.200"}}
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		fresh := s.get(svc)
 		fresh.Status.LoadBalancer.Ingress = foreign
 		return env.Kube.Status().Update(ctx, fresh)
@@ -128,7 +129,7 @@ func TestS03_FinalizersComeFirstAndGoLast(t *testing.T) {
 	})
 	must(t, env.Heal(t.Context(), "lb2"))
 	healed = true
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("still there: %v", err)
 		}
@@ -207,7 +208,7 @@ func TestS09_StatusIsRepaired(t *testing.T) {
 	svc := s.service("web")
 	address := s.published(svc)[0]
 	for _, wrong := range [][]corev1.LoadBalancerIngress{nil, {{IP: "192.0.2.99"}}} {
-		eventually(t, func(ctx context.Context) error {
+		wait.For(t, func(ctx context.Context) error {
 			fresh := s.get(svc)
 			fresh.Status.LoadBalancer.Ingress = wrong
 			return env.Kube.Status().Update(ctx, fresh)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // datagram asks an address once over UDP.
@@ -47,7 +48,7 @@ func (s *scene) datagram(ctx context.Context, address string, port int32) (clust
 
 func (s *scene) datagramAnswers(app, address string, port int32) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		answer, err := s.datagram(ctx, address, port)
 		if err == nil && answer.Labels["app"] != app {
 			s.t.Errorf("answered with app %q, want %q: misrouted", answer.Labels["app"], app)
@@ -170,7 +171,7 @@ func TestS15_StaysThroughChanges(t *testing.T) {
 	s.silent(address, 80)
 	s.event(svc, v1alpha1.EventUpdated, "") // before the kill, which loses events that are not written
 	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = 30978 })
-	eventually(t, func(context.Context) error { // the old nodePort answers until kube-proxy has heard of it
+	wait.For(t, func(context.Context) error { // the old nodePort answers until kube-proxy has heard of it
 		if text := fragment(t, svc); !contains(text, "30978") {
 			return fmt.Errorf("not yet by the nodePort 30978:\n%s", text)
 		}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 var update = flag.Bool("update", false, "write the expected outputs in testdata anew")
@@ -70,7 +71,7 @@ func (s *scene) scriptAnswers(ts *testscript.TestScript, _ bool, args []string) 
 		ts.Fatalf("usage: answers APP ADDRESS [PORT]")
 	}
 	port := scriptPort(ts, args[2:])
-	ts.Check(await(s.t.Context(), func(ctx context.Context) error {
+	ts.Check(wait.Until(s.t.Context(), func(ctx context.Context) error {
 		answer, err := s.web(ctx, args[1], port)
 		if err == nil && answer.Labels["app"] != args[0] {
 			err = fmt.Errorf("answered by %s", answer.Pod)
@@ -84,7 +85,7 @@ func (s *scene) scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: silent ADDRESS [PORT]")
 	}
 	port := scriptPort(ts, args[1:])
-	ts.Check(await(s.t.Context(), func(ctx context.Context) error {
+	ts.Check(wait.Until(s.t.Context(), func(ctx context.Context) error {
 		if answer, err := s.web(ctx, args[0], port); err == nil {
 			return fmt.Errorf("still answered by %s", answer.Pod)
 		}
@@ -96,7 +97,7 @@ func (s *scene) scriptWithdrawn(ts *testscript.TestScript, _ bool, args []string
 	if len(args) != 1 {
 		ts.Fatalf("usage: withdrawn SERVICE")
 	}
-	ts.Check(await(s.t.Context(), func(ctx context.Context) error {
+	ts.Check(wait.Until(s.t.Context(), func(ctx context.Context) error {
 		svc := &corev1.Service{}
 		err := env.Kube.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: args[0]}, svc)
 		if err == nil && len(svc.Finalizers) > 0 {

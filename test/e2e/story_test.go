@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // reasons lists what events say of an object, oldest first.
@@ -52,7 +53,7 @@ func TestS32_EventsTellTheStory(t *testing.T) {
 	}
 	s.remove(t.Context(), svc)
 	want := []string{v1alpha1.EventEnsuring, v1alpha1.EventEnsured, v1alpha1.EventUpdated, v1alpha1.EventDeleting, v1alpha1.EventDeleted}
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		got, err := s.reasons(ctx, svc)
 		if err == nil && !slices.Equal(got, want) {
 			err = fmt.Errorf("events %q, want %q", got, want)
@@ -135,7 +136,7 @@ func changeBalancer(t *testing.T, name string, change func(*v1alpha1.Balancer)) 
 // inSync waits until every host of a Balancer runs what is desired.
 func (s *scene) inSync(name string) {
 	s.t.Helper()
-	eventually(s.t, func(context.Context) error {
+	wait.For(s.t, func(context.Context) error {
 		b := getBalancer(s.t, name)
 		if n := len(b.Spec.Hosts); b.Status.HostsInSync != fmt.Sprintf("%d/%d", n, n) || len(b.Status.Hosts) != n {
 			return fmt.Errorf("hosts in sync: %s, %+v", b.Status.HostsInSync, b.Status.Hosts)
@@ -208,7 +209,7 @@ func TestS35_KilledAtRandom(t *testing.T) {
 	for _, name := range []string{"lb1", "lb2"} {
 		h, err := env.Host(name)
 		must(t, err)
-		eventually(t, func(ctx context.Context) error {
+		wait.For(t, func(ctx context.Context) error {
 			left, err := h.Shell(ctx, "find "+engine.live()+" -type f")
 			if err == nil && strings.Contains(left, s.namespace+".") {
 				err = fmt.Errorf("left behind on %s:\n%s", name, left)
@@ -216,7 +217,7 @@ func TestS35_KilledAtRandom(t *testing.T) {
 			return err
 		})
 	}
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		pool := &v1alpha1.AddressPool{}
 		if err := env.Kube.Get(ctx, client.ObjectKey{Name: "public"}, pool); err != nil {
 			return err
@@ -242,7 +243,7 @@ func TestS11_PodsGoThroughTheBalancer(t *testing.T) {
 		}
 	}
 	from := s.namespace + "/caller-1"
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		_, err := s.webFrom(ctx, from, address, 80)
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // tweaks are lines for the file of a Service: one that the engine takes, and one
@@ -73,7 +74,7 @@ func (s *scene) hasLine(ctx context.Context, name string, svc *corev1.Service, t
 func (s *scene) everywhere(svc *corev1.Service, text string, has bool) {
 	s.t.Helper()
 	for _, name := range []string{"lb1", "lb2"} {
-		eventually(s.t, func(ctx context.Context) error {
+		wait.For(s.t, func(ctx context.Context) error {
 			if found, err := s.hasLine(ctx, name, svc, text); err != nil || found != has {
 				return fmt.Errorf("%s: %q in the file: %t, want %t: %w", name, text, found, has, err)
 			}
@@ -86,7 +87,7 @@ func (s *scene) everywhere(svc *corev1.Service, text string, has bool) {
 // the first of spec.hosts has it before the last.
 func (s *scene) lb2First(svc *corev1.Service, text string) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		one, err := s.hasLine(ctx, "lb1", svc, text)
 		if err != nil {
 			return err
@@ -108,7 +109,7 @@ func (s *scene) lb2First(svc *corev1.Service, text string) {
 // degraded waits until the Balancer's condition has a reason and all parts of a message.
 func (s *scene) degraded(reason string, parts ...string) {
 	s.t.Helper()
-	eventually(s.t, func(context.Context) error {
+	wait.For(s.t, func(context.Context) error {
 		c := meta.FindStatusCondition(getBalancer(s.t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
 		if c == nil || c.Reason != reason {
 			return fmt.Errorf("want %s: %+v", reason, c)

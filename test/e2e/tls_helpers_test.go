@@ -27,6 +27,7 @@ import (
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // terminates ends a test of an engine that cannot terminate TLS. What it does
@@ -101,7 +102,7 @@ func (s *scene) certify(name string, p pair) *corev1.Secret {
 // replace puts another pair into a Secret.
 func (s *scene) replace(secret *corev1.Secret, p pair) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		fresh := &corev1.Secret{}
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(secret), fresh); err != nil {
 			return err
@@ -132,7 +133,7 @@ func withHTTPS(svc *corev1.Service) {
 // certificateIs waits for a policy's condition.
 func (s *scene) certificateIs(p *v1alpha1.UpstreamPolicy, reason string) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		fresh := &v1alpha1.UpstreamPolicy{}
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(p), fresh); err != nil {
 			return err
@@ -169,7 +170,7 @@ func (s *scene) portError(svc *corev1.Service, want string) *corev1.Service {
 // serves waits until an address is answered with a certificate.
 func (s *scene) serves(address string, p pair) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		answer, err := p.get(ctx, address)
 		if err == nil && answer.Namespace != s.namespace {
 			s.t.Errorf("%s answered from namespace %s: misrouted", address, answer.Namespace)
@@ -181,7 +182,7 @@ func (s *scene) serves(address string, p pair) {
 // closed waits until nobody answers at port 443, whatever he is asked in.
 func (s *scene) closed(address string) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		conn, err := env.DialFrom(ctx, "client", "tcp", net.JoinHostPort(address, "443"))
 		if err != nil {
 			return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // A Service is served over TLS, with the certificate of a Secret that is renewed
@@ -58,18 +59,18 @@ func TestTLS_IsTerminatedAndRenewed(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, func(context.Context) error { return atLeast(&asked, 20) })
+	wait.For(t, func(context.Context) error { return atLeast(&asked, 20) })
 	s.replace(secret, second)
 	s.serves(address, second)
 	now := asked.Load()
-	eventually(t, func(context.Context) error { return atLeast(&asked, now+20) })
+	wait.For(t, func(context.Context) error { return atLeast(&asked, now+20) })
 	close(done)
 	clients.Wait()
 	if err := failed.Load(); err != nil {
 		t.Errorf("of %d requests some failed, the first with: %v", asked.Load(), err)
 	}
 	// It is on both hosts, which both say what they should.
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		stdout, stderr, code := command(ctx, binary, "diff", balancer)
 		if code != 0 || strings.Count(stdout, "no difference") != 2 {
 			return fmt.Errorf("diff: exit code %d\n%s%s", code, stdout, stderr)
@@ -171,7 +172,7 @@ func TestTLS_WithoutACertificateAPortIsClosed(t *testing.T) {
 	s.replace(secret, expired)
 	s.certificateIs(policy, v1alpha1.ReasonCertificateExpired)
 	s.event(policy, v1alpha1.ReasonCertificateExpired, "is served still")
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		if _, err := expired.get(ctx, address); err == nil || !strings.Contains(err.Error(), "expired") {
 			return fmt.Errorf("want it to be served and refused by the client, got %v", err)
 		}
@@ -197,7 +198,7 @@ func TestTLS_WhereItCannotBeTerminated(t *testing.T) {
 	svc := s.service("web", withHTTPS)
 	address := s.published(svc)[0]
 	s.answers("web", address, 80)
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		fresh := &v1alpha1.UpstreamPolicy{}
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(policy), fresh); err != nil {
 			return err

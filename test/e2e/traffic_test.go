@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
@@ -59,7 +60,7 @@ func isServer(fragment string, address netip.Addr) bool {
 // carriedBy waits until exactly these nodes are a Service's backends on a host.
 func (s *scene) carriedBy(svc *corev1.Service, nodes ...string) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		text := fragment(s.t, svc)
 		for _, node := range env.Nodes() {
 			want := slices.Contains(nodes, node)
@@ -88,7 +89,7 @@ func TestS19_LocalFollowsEndpoints(t *testing.T) {
 	must(t, env.TerminatePod(t.Context(), s.namespace, "web-1"))
 	s.carriedBy(svc, "node3")
 	// The file is there before the proof, and on one host before the other.
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		if got := s.nodesOf(address, 80, 10); len(got) != 1 || got[0] != "node3" {
 			return fmt.Errorf("answered by %v, want node3", got)
 		}
@@ -147,7 +148,7 @@ func TestS22_HealthIsPerFamily(t *testing.T) {
 	}
 	s.published(svc)
 	want := map[netip.Addr]bool{env.Addrs("node1")[0]: true, env.Addrs("node2")[1]: true}
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		text := fragment(t, svc)
 		for _, node := range env.Nodes() {
 			for _, address := range env.Addrs(node) {
@@ -181,14 +182,14 @@ func TestS25_AddressesOfNodes(t *testing.T) {
 		{"hostile", []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.54:1; } server { listen 1; #"}}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			eventually(t, func(ctx context.Context) error {
+			wait.For(t, func(ctx context.Context) error {
 				if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(node), node); err != nil {
 					return err
 				}
 				node.Status.Addresses = c.addresses
 				return env.Kube.Status().Update(ctx, node)
 			})
-			eventually(t, func(context.Context) error {
+			wait.For(t, func(context.Context) error {
 				text := fragment(t, svc)
 				for _, a := range []string{"192.0.2.50", "192.0.2.51", "192.0.2.52", "192.0.2.53", "192.0.2.54"} {
 					if got := strings.Contains(text, a); got != (a == c.want) {
@@ -215,7 +216,7 @@ func TestS27_NoEligibleNode(t *testing.T) {
 	svc := s.service("web")
 	address := s.published(svc)[0]
 	s.event(svc, v1alpha1.EventUnavailable, "spec.nodes of Balancer")
-	eventually(t, func(ctx context.Context) error { // nobody answers, and a client need not wait to know
+	wait.For(t, func(ctx context.Context) error { // nobody answers, and a client need not wait to know
 		conn, err := env.DialFrom(ctx, "client", "tcp", address+":80")
 		if engine.name == v1alpha1.EngineLVS { // has no listener of its own to accept and close it
 			if !errors.Is(err, syscall.ECONNREFUSED) {
@@ -339,7 +340,7 @@ func TestS29_ClientIPAffinity(t *testing.T) {
 		t.Errorf("one client was answered by %v", got)
 	}
 	s.update(svc, func(svc *corev1.Service) { svc.Spec.SessionAffinity = corev1.ServiceAffinityNone })
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		if got := s.nodesOf(address, 80, 6); len(got) != 3 {
 			return fmt.Errorf("without affinity answered by %v", got)
 		}
@@ -363,14 +364,14 @@ func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
 		},
 	}
 	must(t, env.Kube.Create(t.Context(), policy))
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		text := fragment(t, svc)
 		if !strings.Contains(text, "25011") {
 			return fmt.Errorf("the limit is not live:\n%s", text)
 		}
 		return nil
 	})
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
 			return err
 		}
@@ -402,7 +403,7 @@ func foreignAlgorithm() v1alpha1.Algorithm {
 // policySays waits until a policy's first target has a condition that names something.
 func (s *scene) policySays(policy *v1alpha1.UpstreamPolicy, condition, part string) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
 			return err
 		}

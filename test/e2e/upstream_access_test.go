@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // outsider is a client beside the one that tests mostly are.
@@ -89,7 +91,7 @@ func affinity(t *testing.T, policy option, switched bool) {
 // spreads waits until 15 answers in a row are from so many pods.
 func (s *scene) spreads(address string, pods int) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		seen := map[string]bool{}
 		for range 15 {
 			answer, err := s.web(ctx, address, 80)
@@ -118,7 +120,7 @@ func TestE15_LocalFollowsAPodOverTheNodes(t *testing.T) {
 		}
 		before = node
 		s.carriedBy(svc, node)
-		eventually(t, func(ctx context.Context) error {
+		wait.For(t, func(ctx context.Context) error {
 			for range 10 {
 				answer, err := s.web(ctx, address, 80)
 				if err != nil {
@@ -152,7 +154,7 @@ func TestE16_LocalUsesAllNodesWithEndpoints(t *testing.T) {
 func (s *scene) healthOfNodes(svc *corev1.Service, ready ...string) {
 	s.t.Helper()
 	port := fmt.Sprint(s.get(svc).Spec.HealthCheckNodePort)
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		for _, node := range env.Nodes() {
 			c := env.HTTPClientFrom("client")
 			defer c.CloseIdleConnections()

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 const foreignClass = "example.com/other"
@@ -94,7 +95,7 @@ func TestE20_StatusOfAForeignClass(t *testing.T) {
 	svc := s.service("web", ofClass(ptr.To(foreignClass)))
 	write := func(change func(*corev1.Service)) {
 		t.Helper()
-		eventually(t, func(ctx context.Context) error {
+		wait.For(t, func(ctx context.Context) error {
 			svc = s.get(svc)
 			change(svc)
 			return env.Kube.Status().Update(ctx, svc)

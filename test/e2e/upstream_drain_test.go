@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // connection is one that is kept open, to a pod that answers each line.
@@ -49,7 +50,7 @@ func (c *connection) ask() (answer cluster.Answer, err error) {
 func (s *scene) connectTo(pod, address string, port int32) *connection {
 	s.t.Helper()
 	var c *connection
-	eventually(s.t, func(context.Context) (err error) {
+	wait.For(s.t, func(context.Context) (err error) {
 		if c, err = s.connect(address, port); err != nil {
 			return err
 		}
@@ -73,7 +74,7 @@ func (c *connection) lives(t *testing.T, pod string) {
 // newConnectionsGo waits until a number of new connections in a row are to a pod.
 func (s *scene) newConnectionsGo(pod, address string, port int32) {
 	s.t.Helper()
-	eventually(s.t, func(context.Context) error {
+	wait.For(s.t, func(context.Context) error {
 		for range 20 {
 			c, err := s.connect(address, port)
 			if err != nil {
@@ -120,7 +121,7 @@ func TestE18_HealthCheckNodePortWithTerminatingEndpoints(t *testing.T) {
 	kept := s.connectTo("web-1", address, 80)
 	must(t, env.TerminatePod(t.Context(), s.namespace, "web-1"))
 	s.healthOfNodes(svc)
-	eventually(t, func(context.Context) error {
+	wait.For(t, func(context.Context) error {
 		c, err := s.connect(address, 80)
 		if err != nil {
 			return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // ask an address once: over HTTP where the protocol is TCP, else with a datagram.
@@ -34,7 +35,7 @@ func (s *scene) reaches(app string, protocol corev1.Protocol, address string, po
 // unreachable waits until an address no longer answers, over a protocol.
 func (s *scene) unreachable(protocol corev1.Protocol, address string, port int32) {
 	s.t.Helper()
-	eventually(s.t, func(ctx context.Context) error {
+	wait.For(s.t, func(ctx context.Context) error {
 		if answer, err := s.ask(ctx, protocol, address, port); err == nil {
 			return fmt.Errorf("%s:%d still answers, with %s", address, port, answer.Pod)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // deployment is an app with some pods, and the Service that carries it.
@@ -76,7 +77,7 @@ func (d *deployment) isUsed(node string) {
 	}
 	at := netip.AddrPortFrom(env.Addrs(node)[0], uint16(d.get(d.svc).Spec.Ports[0].NodePort)).String()
 	for _, host := range getBalancer(d.t, balancer).Spec.Hosts {
-		eventually(d.t, func(ctx context.Context) error {
+		wait.For(d.t, func(ctx context.Context) error {
 			if weight := weightOf(d.t, host.Name, at); weight < 1 {
 				return fmt.Errorf("%s gives %s the weight %d", host.Name, node, weight)
 			}
@@ -182,7 +183,7 @@ func (d *deployment) manyServices(count int) {
 		all[i] = d.service(fmt.Sprintf("other-%d", i), withAnnotation(v1alpha1.AddressPoolAnnotation, pool.Name))
 	}
 	d.roll()
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		var list corev1.ServiceList
 		if err := env.Kube.List(ctx, &list, client.InNamespace(d.namespace)); err != nil {
 			return err

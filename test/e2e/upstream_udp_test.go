@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // flow is a UDP client that keeps its source port, as a resolver or a phone does.
@@ -30,7 +31,7 @@ func (s *scene) flow(address string, port int32) flow {
 // answeredBy sends until a pod answers.
 func (f flow) answeredBy(pod string) {
 	f.t.Helper()
-	eventually(f.t, func(context.Context) error {
+	wait.For(f.t, func(context.Context) error {
 		answer, err := f.ask()
 		if err == nil && answer.Pod != pod {
 			err = fmt.Errorf("answered by %s, want %s", answer.Pod, pod)
@@ -79,7 +80,7 @@ func udpCycle(t *testing.T, from, to string, gap bool) {
 			}
 			must(t, env.RemovePod(t.Context(), s.namespace, "dns-1"))
 			if gap {
-				eventually(t, func(context.Context) error {
+				wait.For(t, func(context.Context) error {
 					if answer, err := f.ask(); err == nil {
 						return fmt.Errorf("answered by %s", answer.Pod)
 					}

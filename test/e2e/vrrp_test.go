@@ -17,6 +17,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // useLab runs a test in a lab of its own.
@@ -88,7 +89,7 @@ func has(t *testing.T, address string) (hosts []string) {
 
 func (s *scene) movesTo(address string, hosts ...string) {
 	s.t.Helper()
-	eventually(s.t, func(context.Context) error {
+	wait.For(s.t, func(context.Context) error {
 		if got := has(s.t, address); !slices.Equal(got, hosts) {
 			return fmt.Errorf("%s is on %v, want %v", address, got, hosts)
 		}
@@ -245,7 +246,7 @@ func vrrpSameRouter(t *testing.T, s *scene) {
 	must(t, env.Kube.Create(t.Context(), other))
 	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), other)) })
 	for name, names := range map[string]string{balancer: other.Name, other.Name: balancer} {
-		eventually(t, func(context.Context) error {
+		wait.For(t, func(context.Context) error {
 			c := meta.FindStatusCondition(getBalancer(t, name).Status.Conditions, v1alpha1.ConditionAccepted)
 			if c == nil || c.Reason != v1alpha1.ReasonRouterIDShared || !strings.Contains(c.Message, names) {
 				return fmt.Errorf("Balancer %s: %+v", name, c)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // Nodes get connections in proportion to their pods, as their health check node port
@@ -22,7 +24,7 @@ func TestS19_MorePodsMoreConnections(t *testing.T) {
 	s.weightOfNode(svc, "node1", 3)
 	s.weightOfNode(svc, "node2", 1)
 	const asked, few, many = 80, 50, 70 // around 60
-	eventually(t, func(ctx context.Context) error {
+	wait.For(t, func(ctx context.Context) error {
 		got := map[string]int{}
 		for range asked {
 			answer, err := s.web(ctx, address, 80)
@@ -44,7 +46,7 @@ func (s *scene) weightOfNode(svc *corev1.Service, node string, weight int) {
 	url := "http://" + net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(s.get(svc).Spec.HealthCheckNodePort)) + "/healthz"
 	c := env.HTTPClientFrom("client")
 	defer c.CloseIdleConnections()
-	eventually(s.t, func(context.Context) error {
+	wait.For(s.t, func(context.Context) error {
 		response, err := c.Get(url)
 		if err != nil {
 			return err

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +16,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/utils/ptr"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // serviceAccount of the manager in config/.
@@ -62,25 +63,30 @@ func (l *Lab) StartManager(ctx context.Context, flags ...string) error {
 }
 
 func (m *Manager) waitReady(ctx context.Context, url string) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if response, err := http.Get(url); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	return wait.Until(ctx, func(ctx context.Context) error {
 		select {
 		case err := <-m.exited:
 			m.exited <- err
 			log, _ := os.ReadFile(m.LogFile)
-			return fmt.Errorf("the manager ended: %w\n%s", err, log[max(0, len(log)-4000):])
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
+			giveUp(fmt.Errorf("the manager ended: %w\n%s", err, log[max(0, len(log)-4000):]))
+			return err
+		default:
 		}
-	}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", url, response.Status)
+		}
+		return nil
+	})
 }
 
 // PID of the process.

@@ -20,6 +20,7 @@ import (
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/toyengine"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // table is the real one with a line more.
@@ -99,7 +100,7 @@ func (m *machine) start() {
 	}
 	m.ended = make(chan error, 1)
 	go func() { m.ended <- m.toyd.Wait() }()
-	m.eventually("toyd answers", func() bool {
+	wait.True(m, "toyd answers", func() bool {
 		c, err := net.Dial("unix", "/run/toyd.sock")
 		if err == nil {
 			c.Close()
@@ -203,19 +204,6 @@ func (m *machine) says(at netip.AddrPort, want string) {
 	m.Helper()
 	if got := m.hear(at); got != want {
 		m.Fatalf("%s says %q, want %q", at, got, want)
-	}
-}
-
-func (m *machine) eventually(what string, is func() bool) {
-	m.Helper()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for end := time.After(20 * time.Second); !is(); {
-		select {
-		case <-again.C:
-		case <-end:
-			m.Fatalf("not so: %s", what)
-		}
 	}
 }
 

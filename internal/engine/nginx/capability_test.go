@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // These tests ask nginx itself what the table says that it cannot do. What it can
@@ -68,19 +70,14 @@ func start(t *testing.T, stream string) (log string) {
 			t.Errorf("nginx: %v: %s", cmd.ProcessState, said.Bytes())
 		}
 	})
-	waitForLines(t, log, "start worker process ", 1)
+	linesCome(t, log, "start worker process ", 1)
 	return log
 }
 
-// waitForLines waits until at least count lines of a log contain some words.
-func waitForLines(t *testing.T, log, words string, count int) {
+// linesCome waits until so many lines of a log contain some words.
+func linesCome(t *testing.T, log, words string, count int) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); linesWith(t, log, words) < count; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(log)
-			t.Fatalf("no %d times %q in:\n%s", count, words, text)
-		}
-	}
+	wait.True(t, fmt.Sprintf("%d lines of %s say %q", count, log, words), func() bool { return linesWith(t, log, words) >= count })
 }
 
 func linesWith(t *testing.T, log, words string) (count int) {
@@ -128,8 +125,8 @@ server { listen %s udp; proxy_next_upstream on; proxy_next_upstream_tries 3; pro
 		if _, err := client.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		waitForLines(t, log, "udp proxy ", flows)
-		waitForLines(t, log, "recv() failed (111: Connection refused)", linesWith(t, log, "connected to "+dead))
+		linesCome(t, log, "udp proxy ", flows)
+		linesCome(t, log, "recv() failed (111: Connection refused)", linesWith(t, log, "connected to "+dead))
 		if tried := linesWith(t, log, "udp proxy "); tried != flows {
 			t.Fatalf("%d flows were tried %d times: retries work with UDP", flows, tried)
 		}

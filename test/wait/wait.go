@@ -1,0 +1,76 @@
+// Package wait waits for conditions, where a test cannot know how long something takes.
+package wait
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Patience is longer than anything takes that is waited for, however busy the machine.
+const Patience = 3 * time.Minute
+
+// Checks are frequent at first: much is so within milliseconds.
+const (
+	firstPause = 2 * time.Millisecond
+	lastPause  = 50 * time.Millisecond
+)
+
+// Until checks until there is no error. When ctx ends, or after Patience, it returns the
+// last error of a check that was not cut off.
+func Until(ctx context.Context, check func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeoutCause(ctx, Patience, fmt.Errorf("waited for %s", Patience))
+	defer cancel()
+	var last error
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := check(limited)
+		if err == nil {
+			return nil
+		}
+		if limited.Err() == nil || last == nil {
+			last = err
+		}
+		next := time.NewTimer(pause)
+		select {
+		case <-limited.Done():
+			next.Stop()
+			return fmt.Errorf("%w: %w", context.Cause(limited), last)
+		case <-next.C:
+		}
+	}
+}
+
+// For is Until, and ends the test where that returns an error. It may wait in a cleanup,
+// too, when the test's context has ended.
+func For(t testing.TB, check func(ctx context.Context) error) {
+	t.Helper()
+	if err := Until(context.WithoutCancel(t.Context()), check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// UntilTrue is Until where all that can be said of a condition is what it is.
+func UntilTrue(ctx context.Context, what string, is func() (bool, error)) error {
+	return Until(ctx, func(context.Context) error {
+		ok, err := is()
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return isTrue(what, ok)
+	})
+}
+
+func isTrue(what string, ok bool) error {
+	if !ok {
+		return errors.New("not so: " + what)
+	}
+	return nil
+}
+
+// True is UntilTrue, and ends the test where that returns an error.
+func True(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	For(t, func(context.Context) error { return isTrue(what, is()) })
+}
