@@ -169,7 +169,7 @@ func TestRules(t *testing.T) {
 		"not one of its own ports":       {Rules{OwnPorts: ports(30000, 30010)}, makeModel().node("n1", "10.0.0.2").has("10.0.0.2").nodePort(30080), "nodePort 30080 is not among the ports that may be sent to (30000-30010): see admit.ownPorts"},
 		"direct to the host":             {Rules{OwnPorts: ports(30000, 30100)}, makeModel().node("n1", "10.0.0.2").has("10.0.0.2").direct("192.0.2.1:80"), "port 80 is not among"},
 		"the host by NAT64":              {Rules{}, makeModel().has("10.0.0.9").node("n3", "64:ff9b::10.0.0.9"), "an address of this host itself"},
-		"a node at a brought address":    {Rules{}, makeModel().brings("192.0.2.9").node("n3", "192.0.2.9"), "node n3: NotAdmitted: 192.0.2.9 is an address that the hosts bring"},
+		"a node at a brought address":    {Rules{}, makeModel().brings("192.0.2.9").node("n3", "192.0.2.9"), "node n3: NotAdmitted: 192.0.2.9 is an address that VRRP moves"},
 		"a node at a listener":           {Rules{}, makeModel().node("n3", "192.0.2.1").at("192.0.2.1:80"), ""},
 		"what would come back":           {Rules{}, makeModel().node("n3", "192.0.2.1").at("192.0.2.1:30080"), "192.0.2.1 is an address of a node, too, and port 30080"},
 		"what would come back, own":      {Rules{OwnPorts: ports(30000, 32767)}, makeModel().has("192.0.2.1").node("n3", "192.0.2.1").at("192.0.2.1:31000"), "what is sent there would come back"},

@@ -64,7 +64,7 @@ func (j *judge) groupAt(a netip.Addr) (g group, why string) {
 		return g, fmt.Sprintf("%s is %s", a, what)
 	}
 	if j.brought[a] {
-		return g, fmt.Sprintf("%s is an address that the hosts bring for Services: a node that says it has it, too, is sent nothing", a)
+		return g, fmt.Sprintf("%s is an address that VRRP moves between the hosts: nothing is sent to a node that claims it", a)
 	}
 	if g = (group{j.rules.OwnPorts, true}); j.own(a) {
 		if len(g.ports) == 0 {

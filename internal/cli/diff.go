@@ -204,7 +204,7 @@ func (d *hostDifference) text() []string {
 	for _, f := range d.files.Files {
 		content := string(f.Data)
 		if f.Data == nil {
-			content = fmt.Sprintf("# Not shown: it holds a key. Its SHA-256 is %x.\n", f.Sum)
+			content = fmt.Sprintf("# Not shown: it contains a key. Its SHA-256 is %x.\n", f.Sum)
 		}
 		out = append(out, fmt.Sprintf("==> %s:%s <==", d.host.Name, f.Path), strings.TrimSuffix(content, "\n"))
 	}

@@ -113,7 +113,7 @@ func (s *share) grow(n int) error {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
 	if s.of.taken+n > roomMax {
-		return status.Errorf(codes.ResourceExhausted, "this host holds %d bytes of deliveries already: try again when they are done", s.of.taken)
+		return status.Errorf(codes.ResourceExhausted, "this host has %d bytes of deliveries in work already: try again later", s.of.taken)
 	}
 	s.of.taken += n
 	s.taken += n

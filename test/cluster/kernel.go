@@ -72,8 +72,7 @@ func lastLines(out []byte, n int) []byte {
 
 // buildKernel builds "linux" in a directory, with options, from the newest kernel that Debian backports:
 // User-Mode Linux before 6.16 starts programs ten times as slowly (it has no seccomp mode). Of the
-// sources, it leaves out what a kernel for this purpose never has. Since 7.0, the packet filter refuses
-// what nft before 1.0.7 makes of a protocol in a set of intervals, which was of no effect; here it is so still.
+// sources, it leaves out what a kernel for this purpose never has.
 const buildKernel = `
 cd "$1"; shift
 archive() { apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sed -n 1p; }
@@ -91,7 +90,6 @@ for part in Documentation drivers/{gpu,infiniband,media,scsi,staging} drivers/ne
 done
 dpkg-deb --fsys-tarfile linux-source-*.deb | tar -xO --wildcards './usr/src/linux-source-*.tar.xz' |
   tar -xJ -C source --strip-components=1 "${out[@]}"
-sed -i 's/^\tif (len != size)$/\tif (len < size)\n\t\tpriv->size = len;\n\telse if (len > size)/' source/net/netfilter/nft_byteorder.c
 printf 'CONFIG_%s=y\n' "$@" >options
 make -s -C source ARCH=um O="$PWD/build" KCONFIG_ALLCONFIG="$PWD/options" allnoconfig
 for option; do grep -qx "CONFIG_$option=y" build/.config || { echo "this kernel has no option $option"; exit 1; }; done

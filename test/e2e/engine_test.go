@@ -99,14 +99,5 @@ func recorded(t *testing.T) {
 		return
 	}
 	began := time.Now()
-	t.Cleanup(func() {
-		o := conformance.Passed
-		switch {
-		case t.Failed():
-			o = conformance.Failed
-		case t.Skipped():
-			o = conformance.Skipped
-		}
-		record.Add(t.Name(), o, time.Since(began))
-	})
+	t.Cleanup(func() { record.add(t, time.Since(began)) })
 }

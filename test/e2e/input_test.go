@@ -19,7 +19,8 @@ import (
 // Strings that would be configuration if anybody pasted them: none comes near a
 // host, each is told to its owner, and the others are served.
 func TestInput_HostileStrings(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	const hostile = "192.0.2.1; } } hostile_directive on; #\n"
 	told := func(reason string) func(*corev1.Service) bool {
@@ -66,7 +67,8 @@ func TestInput_HostileStrings(t *testing.T) {
 // Of two policies that set the same field for the same Service the older has its
 // way; the younger is told, and has its way with what only it sets.
 func TestInput_PoliciesThatConflict(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web")
 	s.published(svc)
 	target := []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}}
@@ -104,7 +106,8 @@ func TestInput_PoliciesThatConflict(t *testing.T) {
 // A pool that overlaps an older one, or whose range runs backwards, gives out
 // nothing and says why; the others give.
 func TestInput_BadPools(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	for reason, addresses := range map[string]v1alpha1.AddressRange{
 		v1alpha1.ReasonOverlap: "203.0.113.100-203.0.113.200",
 		v1alpha1.ReasonInvalid: "198.51.100.9-198.51.100.1",

@@ -62,10 +62,11 @@ func TestS11_DirectReturn(t *testing.T) {
 
 // SCTP reaches pods on every node: associations begin, carry a question and an answer.
 func TestLVS_CarriesSCTP(t *testing.T) {
+	t.Parallel()
 	if !carried(corev1.ProtocolSCTP) {
 		t.Skip("not applicable: only LVS carries SCTP; that the others say so is S13")
 	}
-	s := newScene(t)
+	s := besideScene(t)
 	for _, node := range env.Nodes() {
 		s.pod("web", "web-"+node, node)
 	}

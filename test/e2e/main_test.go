@@ -10,14 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"k8s.io/utils/ptr"
 
@@ -39,10 +33,13 @@ var env *lab.Lab
 var binary, clusterDir string
 
 // record is what became of the tests that bear a row's number, on the engine.
-var record *conformance.Record
+var record results
 
-// onlyEngine runs the suite on one engine instead of on all.
-var onlyEngine = flag.String("engine", "", "run on this engine alone")
+var (
+	onlyEngine  = flag.String("engine", "", "run on this engine alone")
+	builtBinary = flag.String("binary", "", "the external-lb under test (default: it is built)")
+	resultsFile = flag.String("results", "", "write what became of the tests to this file")
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -55,60 +52,36 @@ func TestMain(m *testing.M) {
 		os.Exit(2)
 	}
 	engine = engines[at]
-	record = conformance.NewRecord(engine.name)
-	os.Exit(max(run(m), conforms()))
-}
-
-// onEveryEngine runs this program for each engine, two at a time: the suite waits more
-// than it works. The last, LVS, whose hosts are virtual machines, has the machine for
-// itself.
-func onEveryEngine() int {
-	var failed atomic.Bool
-	for together := range slices.Chunk(engines, 2) {
-		var running sync.WaitGroup
-		for _, e := range together {
-			running.Go(func() {
-				if !passes(e) {
-					failed.Store(true)
-				}
-			})
+	if !isSet("test.parallel") {
+		_ = flag.Set("test.parallel", atOnce) // a number
+	}
+	code := run(m)
+	switch {
+	case *resultsFile != "":
+		if err := record.write(*resultsFile); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
 		}
-		running.Wait()
+	case !isSet("test.run") && !isSet("test.skip") && !isSet("test.list"):
+		code = max(code, conforms(engine.name, record.all))
 	}
-	if failed.Load() {
-		return 1
-	}
-	return 0
+	os.Exit(code)
 }
 
-// passes runs this program for one engine, and prints what it said when it has ended.
-func passes(e testedEngine) bool {
-	runtime.LockOSThread() // the child is to end with this process, not with a thread that ends before
-	began := time.Now()
-	child := exec.Command(os.Args[0], append(childArgs(), "-engine="+string(e.name))...)
-	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := child.CombinedOutput()
-	if err != nil {
-		out = fmt.Appendln(out, err)
-	}
-	fmt.Fprintf(os.Stderr, "== on %s, %.0f s\n%s", e.name, time.Since(began).Seconds(), out)
-	return err == nil
+// isSet reports whether somebody has set a flag.
+func isSet(name string) (set bool) {
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
-// childArgs are this program's flags, without that which names a file of its own.
-func childArgs() []string {
-	return slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
-}
-
-// conforms prints the table of rows, and is 1 where the suite has run as a whole and a row is not as its table says.
-func conforms() int {
-	for _, filter := range []string{"test.run", "test.skip", "test.list"} {
-		if flag.Lookup(filter).Value.String() != "" {
-			return 0
-		}
+// conforms prints the table of rows, and is 1 where a row is not as its table says.
+func conforms(engine v1alpha1.Engine, tests []result) int {
+	rows := conformance.NewRecord(engine)
+	for _, r := range tests {
+		rows.Add(r.Test, r.Outcome, r.Took)
 	}
-	fmt.Fprintf(os.Stderr, "conformance of %s:\n", engine.name)
-	return min(1, conformance.Print(os.Stderr, record.Results()))
+	fmt.Fprintf(os.Stderr, "conformance of %s:\n", engine)
+	return min(1, conformance.Print(os.Stderr, rows.Results()))
 }
 
 // run the suite on the engine.
@@ -123,12 +96,11 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "external-lb")
 	clusterDir = filepath.Join(dir, filepath.Base(cluster.DefaultDir()))
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("go build: %w\n%s", err, out))
+	if binary = *builtBinary; binary == "" {
+		if binary, err = build(ctx, dir); err != nil {
+			return fail(err)
+		}
 	}
 	env, err = lab.Start(ctx, lab.Options{
 		Cluster:    cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary, Engine: string(engine.name)},
@@ -165,4 +137,15 @@ func createPools(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// build external-lb in a directory.
+func build(ctx context.Context, dir string) (binary string, err error) {
+	binary = filepath.Join(dir, "external-lb")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return binary, nil
 }

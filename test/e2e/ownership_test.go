@@ -66,7 +66,8 @@ func setDefault(t *testing.T, value bool) {
 // The class changes by way of another type, within one event as far as a
 // controller can see.
 func TestS02_ClassChangesByWayOfClusterIP(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]
@@ -159,7 +160,8 @@ func TestS04_SharedFinalizerStripped(t *testing.T) {
 }
 
 func TestS05_DeletedBeforeWeCame(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", func(svc *corev1.Service) { svc.Finalizers = []string{"example.com/keep"} }, ofClass(ptr.To("example.com/other")))
 	must(t, env.Kube.Delete(t.Context(), svc))
 	s.settled()
@@ -188,7 +190,8 @@ func TestS06_WithdrawnOnTypeChange(t *testing.T) {
 }
 
 func TestS07_FinalizersOfOthersSurvive(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", func(svc *corev1.Service) { svc.Finalizers = []string{"example.com/keep"} })
 	s.published(svc)
 	s.update(svc, func(svc *corev1.Service) { svc.Finalizers = append(svc.Finalizers, "example.com/late") })
@@ -203,7 +206,8 @@ func TestS07_FinalizersOfOthersSurvive(t *testing.T) {
 }
 
 func TestS09_StatusIsRepaired(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]
@@ -224,7 +228,8 @@ func TestS09_StatusIsRepaired(t *testing.T) {
 }
 
 func TestS14_ExposedNodePort(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", withAnnotation(v1alpha1.BalancerAnnotation, balancer), func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil

@@ -58,7 +58,8 @@ func (s *scene) datagramAnswers(app, address string, port int32) {
 }
 
 func TestS10_DualStack(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", func(svc *corev1.Service) {
 		svc.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack)
@@ -88,6 +89,7 @@ func TestS10_DualStack(t *testing.T) {
 
 // Every policy and order of families, live: what a Service asks for it has, in its order.
 func TestS10_Families(t *testing.T) {
+	t.Parallel()
 	const v4, v6 = corev1.IPv4Protocol, corev1.IPv6Protocol
 	for _, c := range []struct {
 		name  string
@@ -98,7 +100,7 @@ func TestS10_Families(t *testing.T) {
 		{"both, IPv6 first", [][]corev1.IPFamily{{v6, v4}, {v6}, {v6, v4}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newScene(t)
+			s := besideScene(t)
 			s.pod("web", "web-1", "node1")
 			var svc *corev1.Service
 			first := ""
@@ -132,6 +134,7 @@ func TestS10_Families(t *testing.T) {
 }
 
 func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
+	t.Parallel()
 	applies(t, !carried(corev1.ProtocolUDP) || !carried(corev1.ProtocolSCTP))
 	for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolSCTP} {
 		if !carried(protocol) {
@@ -141,7 +144,7 @@ func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
 }
 
 func cannotCarry(t *testing.T, protocol corev1.Protocol) {
-	s := newScene(t)
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web",
 		withPort("http", corev1.ProtocolTCP, 80, 8080),
@@ -189,8 +192,9 @@ func TestS15_StaysThroughChanges(t *testing.T) {
 }
 
 func TestS16_TCPAndUDPOnOnePort(t *testing.T) {
+	t.Parallel()
 	carries(t, corev1.ProtocolUDP)
-	s := newScene(t)
+	s := besideScene(t)
 	s.pod("dns", "dns-1", "node1")
 	svc := s.service("dns",
 		withPort("tcp", corev1.ProtocolTCP, 53, 8080),
@@ -201,7 +205,8 @@ func TestS16_TCPAndUDPOnOnePort(t *testing.T) {
 }
 
 func TestS17_NoNodePort(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", func(svc *corev1.Service) { svc.Spec.AllocateLoadBalancerNodePorts = ptr.To(false) })
 	s.until(svc, "told that it has no nodePort", func(svc *corev1.Service) bool {
@@ -318,7 +323,8 @@ func TestS18_PortsAreSwapped(t *testing.T) {
 // LoadBalancer, ClusterIP, and LoadBalancer again: meanwhile somebody else may have the
 // address, and then it is his.
 func TestS33_TheAddressIsSomebodyElsesByNow(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	s.pod("heir", "heir-1", "node2")
 	const wanted = "203.0.113.133"
@@ -342,7 +348,8 @@ func TestS33_TheAddressIsSomebodyElsesByNow(t *testing.T) {
 }
 
 func TestS33_SameNameNewUID(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	first := s.service("web")
 	s.published(first)
@@ -354,7 +361,8 @@ func TestS33_SameNameNewUID(t *testing.T) {
 }
 
 func TestS34_TheOlderKeepsTheAddress(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("older", "older-1", "node1")
 	s.pod("younger", "younger-1", "node2")
 	const wanted = "203.0.113.130"
@@ -378,7 +386,8 @@ func TestS34_TheOlderKeepsTheAddress(t *testing.T) {
 }
 
 func TestS30_RequestedAddresses(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	for name, c := range map[string]struct {
 		change option

@@ -24,11 +24,11 @@ func TestProxyMode(t *testing.T) {
 		name string
 		do   func(t *testing.T)
 	}{
-		{"TypeAndPortsOfTCP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolTCP) }},
-		{"TypeAndPortsOfUDP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolUDP) }},
-		{"SourceRanges", TestE03_SourceRanges},
+		{"TypeAndPortsOfTCP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolTCP, 30977) }},
+		{"TypeAndPortsOfUDP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolUDP, 30976) }},
+		{"SourceRanges", sourceRanges},
 		{"UDPWhenThePodCycles", func(t *testing.T) { udpCycle(t, "node1", "node2", true) }},
-		{"TerminatingEndpoints", TestS21_TerminatingEndpointsKeepTheirConnections},
+		{"TerminatingEndpoints", terminatingEndpoints},
 		{"RollingUpdateWithCluster", func(t *testing.T) { rollingUpdate(t, corev1.ServiceExternalTrafficPolicyCluster, "once") }},
 		{"RollingUpdateWithLocal", func(t *testing.T) { rollingUpdate(t, corev1.ServiceExternalTrafficPolicyLocal, "once") }},
 		{"IPVS", proxyModeIPVS},

@@ -10,7 +10,8 @@ import (
 
 // The main job: a Service gets an address that answers, and gives it back.
 func TestS15_PublishedWhenItAnswers(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	s.pod("web", "web-2", "node2")
 	svc := s.service("web")

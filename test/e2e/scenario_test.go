@@ -18,10 +18,10 @@ import (
 
 var update = flag.Bool("update", false, "write the expected outputs in testdata anew")
 
-func TestS01_Scenario(t *testing.T) { scenario(t, "s01-classes") }
-func TestS14_Scenario(t *testing.T) { scenario(t, "s14-nodeport") }
-func TestS30_Scenario(t *testing.T) { scenario(t, "s30-requested-addresses") }
-func TestS34_Scenario(t *testing.T) { scenario(t, "s34-one-port-two-services") }
+func TestS01_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s01-classes") }
+func TestS14_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s14-nodeport") }
+func TestS30_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s30-requested-addresses") }
+func TestS34_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s34-one-port-two-services") }
 
 // scenario runs a script of testdata: manifests, what users type, and what they see.
 // Beside the commands of testscript there are
@@ -32,7 +32,7 @@ func TestS34_Scenario(t *testing.T) { scenario(t, "s34-one-port-two-services") }
 //	silent ADDRESS [PORT]         waits until it does not answer
 //	withdrawn SERVICE             waits until every host has confirmed that
 func scenario(t *testing.T, name string) {
-	s := newScene(t)
+	s := besideScene(t)
 	testscript.Run(t, testscript.Params{
 		Files:              []string{filepath.Join("testdata", name+".txtar")},
 		UpdateScripts:      *update,

@@ -38,7 +38,8 @@ func (s *scene) reasons(ctx context.Context, obj client.Object) ([]string, error
 
 // kubectl describe tells the story of a Service, in its order.
 func TestS32_EventsTellTheStory(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]
@@ -257,7 +258,8 @@ func TestS11_PodsGoThroughTheBalancer(t *testing.T) {
 
 // The status of each port is there when one of them has an error, and goes with it.
 func TestS12_PortStatuses(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web",
 		withPort("http", corev1.ProtocolTCP, 80, 8080),
 		withPort("more", corev1.ProtocolTCP, 53, 9000),
@@ -291,7 +293,8 @@ func TestS12_PortStatuses(t *testing.T) {
 
 // What is not ours changes nothing.
 func TestS31_FieldsThatAreNotOurs(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]

@@ -140,8 +140,9 @@ func nobodyPrints(t *testing.T, s *scene, p pair) {
 // A port whose certificate cannot be served is closed, not open without TLS; the
 // other port goes on, and so does it when the certificate is there.
 func TestTLS_WithoutACertificateAPortIsClosed(t *testing.T) {
+	t.Parallel()
 	terminates(t)
-	s := newScene(t)
+	s := besideScene(t)
 	s.pod("web", "web-0", "node1")
 	policy := s.terminateTLS("web", "web-tls")
 	svc := s.service("web", withHTTPS)
@@ -188,10 +189,11 @@ func TestTLS_WithoutACertificateAPortIsClosed(t *testing.T) {
 
 // An engine that cannot terminate TLS says so, and serves nobody without it.
 func TestTLS_WhereItCannotBeTerminated(t *testing.T) {
+	t.Parallel()
 	if table.Named(engine.name).Unsupported("tls.secretRef", lb.TCP) == "" {
 		t.Skipf("not applicable: %s terminates TLS", engine.daemon)
 	}
-	s := newScene(t)
+	s := besideScene(t)
 	s.pod("web", "web-0", "node1")
 	s.certify("web-tls", newPair(t, "web.example", tomorrow()))
 	policy := s.terminateTLS("web", "web-tls")
@@ -217,11 +219,12 @@ func TestTLS_WhereItCannotBeTerminated(t *testing.T) {
 
 // With HTTP understood, pods are told that the client came over TLS.
 func TestTLS_InHTTPMode(t *testing.T) {
+	t.Parallel()
 	terminates(t)
 	if reason := table.Named(engine.name).Unsupported("mode=HTTP", lb.TCP); reason != "" {
 		t.Skipf("not applicable: %s", reason)
 	}
-	s := newScene(t)
+	s := besideScene(t)
 	s.pod("web", "web-0", "node1")
 	p := newPair(t, "web.example", tomorrow())
 	s.certify("web-tls", p)

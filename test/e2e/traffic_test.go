@@ -73,7 +73,8 @@ func (s *scene) carriedBy(svc *corev1.Service, nodes ...string) {
 }
 
 func TestS19_LocalFollowsEndpoints(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", withLocal)
 	address := s.published(svc)[0]
@@ -100,7 +101,8 @@ func TestS19_LocalFollowsEndpoints(t *testing.T) {
 // Without endpoints every node refuses: that says nothing of the nodes, so the
 // balancer keeps them all, and the address, and does not reload.
 func TestS20_NoEndpointsSayNothingOfNodes(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web")
 	address := s.published(svc)[0]
 	s.inSync(balancer)
@@ -124,7 +126,8 @@ func TestS20_NoEndpointsSayNothingOfNodes(t *testing.T) {
 // With endpoints of one family on one node and of the other on another, each
 // listener has the node of its own family.
 func TestS22_HealthIsPerFamily(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", withLocal, func(svc *corev1.Service) {
 		svc.Spec.Selector = nil // its endpoints are made here
 		svc.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack)
@@ -291,7 +294,8 @@ func TestS26_EveryNodeExcluded(t *testing.T) {
 }
 
 func TestS28_SourceRanges(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	own := env.Addrs("client")[0].String() + "/32"
 	svc := s.service("web")
@@ -328,7 +332,8 @@ func TestS28_SourceRanges(t *testing.T) {
 }
 
 func TestS29_ClientIPAffinity(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	for _, node := range []string{"node1", "node2", "node3"} {
 		s.pod("web", "web-"+node, node)
 	}
@@ -349,7 +354,8 @@ func TestS29_ClientIPAffinity(t *testing.T) {
 }
 
 func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	s.published(svc)

@@ -22,9 +22,14 @@ func outsider(t *testing.T) string {
 	return name
 }
 
-// Two clients, and which of them the ranges let in.
 func TestE03_SourceRanges(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	sourceRanges(t)
+}
+
+// sourceRanges: two clients, and which of them are let in.
+func sourceRanges(t *testing.T) {
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	one, other := env.Addrs("client")[0].String(), env.Addrs(outsider(t))[0].String()
 	svc := s.service("web")
@@ -56,15 +61,15 @@ func TestE03_SourceRanges(t *testing.T) {
 	}
 }
 
-func TestE04_AffinityWithLocal(t *testing.T)           { affinity(t, withLocal, false) }
-func TestE05_AffinitySwitchedWithLocal(t *testing.T)   { affinity(t, withLocal, true) }
+func TestE04_AffinityWithLocal(t *testing.T)           { t.Parallel(); affinity(t, withLocal, false) }
+func TestE05_AffinitySwitchedWithLocal(t *testing.T)   { t.Parallel(); affinity(t, withLocal, true) }
 func TestE06_AffinityWithCluster(t *testing.T)         { affinity(t, func(*corev1.Service) {}, false) }
 func TestE07_AffinitySwitchedWithCluster(t *testing.T) { affinity(t, func(*corev1.Service) {}, true) }
 
 // affinity: 15 answers in a row are from one pod. With Cluster it is kube-proxy that
 // chooses the pod, for each balancer host that asks it; so there all goes by one.
 func affinity(t *testing.T, policy option, switched bool) {
-	s := newScene(t)
+	s := besideScene(t)
 	for _, node := range env.Nodes() {
 		s.pod("web", "web-"+node, node)
 	}
@@ -109,7 +114,8 @@ func (s *scene) spreads(address string, pods int) {
 
 // Each pod in turn is the only one, and always reached.
 func TestE15_LocalFollowsAPodOverTheNodes(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", withLocal)
 	address := s.published(svc)[0]
 	before := ""
@@ -137,7 +143,8 @@ func TestE15_LocalFollowsAPodOverTheNodes(t *testing.T) {
 }
 
 func TestE16_LocalUsesAllNodesWithEndpoints(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", withLocal)
 	address := s.published(svc)[0]
 	var with []string

@@ -67,7 +67,8 @@ func (p provider) reconcile(ctx context.Context, svc *corev1.Service) error {
 
 // Two providers, each with a class of its own, share the cluster and the finalizer.
 func TestS04_AnotherProviderBesideUs(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	provider{address: "192.0.2.201"}.run(s)
 	theirs := s.service("theirs", ofClass(ptr.To(foreignClass)))
@@ -91,7 +92,8 @@ func TestS04_AnotherProviderBesideUs(t *testing.T) {
 
 // A Service of a foreign class goes through its life, and we do not touch it.
 func TestE20_StatusOfAForeignClass(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", ofClass(ptr.To(foreignClass)))
 	write := func(change func(*corev1.Service)) {
 		t.Helper()
@@ -130,7 +132,8 @@ func TestE20_StatusOfAForeignClass(t *testing.T) {
 
 // The ways in which nodePorts are allocated, or not.
 func TestE21_NodePortAllocation(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	twoPorts := func(svc *corev1.Service) {
 		withPort("a", corev1.ProtocolTCP, 80, 8080)(svc)
@@ -206,7 +209,8 @@ func (s *scene) nodePortsAre(svc *corev1.Service, works []bool) {
 }
 
 func TestE21_TheClassIsImmutable(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web")
 	address := s.published(svc)[0]
 	for _, other := range []*string{ptr.To(foreignClass), nil} {
@@ -224,7 +228,8 @@ func TestE21_TheClassIsImmutable(t *testing.T) {
 // What is carried of several protocols is published; the mode of its address is there,
 // and the API server refuses another type's.
 func TestE21_MixedProtocolsAndIPMode(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web",
 		withPort("tcp", corev1.ProtocolTCP, 80, 8080),

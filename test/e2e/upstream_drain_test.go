@@ -90,13 +90,18 @@ func (s *scene) newConnectionsGo(pod, address string, port int32) {
 	})
 }
 
-// A pod terminates on a node that has no other: new connections go to other nodes,
-// and those that it has stay.
 func TestS21_TerminatingEndpointsKeepTheirConnections(t *testing.T) {
+	t.Parallel()
+	terminatingEndpoints(t)
+}
+
+// terminatingEndpoints: a pod terminates on a node that has no other. New connections go
+// to other nodes, and those that it has stay.
+func terminatingEndpoints(t *testing.T) {
 	recorded(t)
 	for _, policy := range []corev1.ServiceExternalTrafficPolicy{corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal} {
 		t.Run(string(policy), func(t *testing.T) {
-			s := newScene(t)
+			s := besideScene(t)
 			s.pod("web", "web-1", "node1")
 			s.pod("web", "web-2", "node2")
 			svc := s.service("web", withPort("tcp", corev1.ProtocolTCP, 80, 9000), func(svc *corev1.Service) { svc.Spec.ExternalTrafficPolicy = policy })
@@ -113,7 +118,8 @@ func TestS21_TerminatingEndpointsKeepTheirConnections(t *testing.T) {
 // With terminating endpoints alone the health check node port fails on every node, and
 // what is established lives on, until the pod ends.
 func TestE18_HealthCheckNodePortWithTerminatingEndpoints(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", withLocal, withPort("tcp", corev1.ProtocolTCP, 80, 9000))
 	address := s.published(svc)[0]

@@ -51,15 +51,20 @@ func echoPort(protocol corev1.Protocol) int {
 	return 8080
 }
 
-func TestE01_TypeAndPortsOfTCP(t *testing.T) { typeAndPorts(t, corev1.ProtocolTCP) }
-
-func TestE02_TypeAndPortsOfUDP(t *testing.T) {
-	carries(t, corev1.ProtocolUDP)
-	typeAndPorts(t, corev1.ProtocolUDP)
+func TestE01_TypeAndPortsOfTCP(t *testing.T) {
+	t.Parallel()
+	typeAndPorts(t, corev1.ProtocolTCP, 30977)
 }
 
-func typeAndPorts(t *testing.T, protocol corev1.Protocol) {
-	s := newScene(t)
+func TestE02_TypeAndPortsOfUDP(t *testing.T) {
+	t.Parallel()
+	carries(t, corev1.ProtocolUDP)
+	typeAndPorts(t, corev1.ProtocolUDP, 30976)
+}
+
+// typeAndPorts changes both of a Service, among them the nodePort to another one.
+func typeAndPorts(t *testing.T, protocol corev1.Protocol, another int32) {
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", withPort("p", protocol, 80, echoPort(protocol)), func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
@@ -84,7 +89,7 @@ func typeAndPorts(t *testing.T, protocol corev1.Protocol) {
 	}
 	s.reaches("web", protocol, address, 80)
 
-	svc = s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = 30977 })
+	svc = s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = another })
 	s.reaches("web", protocol, node, svc.Spec.Ports[0].NodePort)
 	s.unreachable(protocol, node, nodePort)
 	s.reaches("web", protocol, address, 80)
@@ -116,7 +121,8 @@ func typeAndPorts(t *testing.T, protocol corev1.Protocol) {
 // The finalizer is there exactly as long as the Service has a balancer, and its
 // deletion completes.
 func TestE08_FinalizerFollowsTheType(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web")
 	for range 2 {
 		s.published(svc)
@@ -136,7 +142,8 @@ func TestE08_FinalizerFollowsTheType(t *testing.T) {
 }
 
 func TestE09_NoNodePortAtFirst(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", withoutNodePorts)
 	s.until(svc, "told that it has no nodePort", func(svc *corev1.Service) bool {
@@ -157,8 +164,9 @@ func withoutNodePorts(svc *corev1.Service) { svc.Spec.AllocateLoadBalancerNodePo
 
 // TCP and UDP on one port, added one after the other, and taken away.
 func TestE19_OnePortTwoProtocols(t *testing.T) {
+	t.Parallel()
 	carries(t, corev1.ProtocolUDP)
-	s := newScene(t)
+	s := besideScene(t)
 	s.pod("dns", "dns-1", "node1")
 	svc := s.service("dns", withPort("tcp", corev1.ProtocolTCP, 53, 8080))
 	address := s.published(svc)[0]

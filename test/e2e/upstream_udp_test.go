@@ -55,20 +55,29 @@ func (f flow) ask() (answer cluster.Answer, err error) {
 	return answer, json.Unmarshal(buffer[:n], &answer)
 }
 
-func TestE10_UDPWhenThePodCyclesToAnotherNode(t *testing.T) { udpCycle(t, "node1", "node2", false) }
+func TestE10_UDPWhenThePodCyclesToAnotherNode(t *testing.T) {
+	t.Parallel()
+	udpCycle(t, "node1", "node2", false)
+}
 
-func TestE11_UDPWhenThePodCyclesOnItsNode(t *testing.T) { udpCycle(t, "node1", "node1", false) }
+func TestE11_UDPWhenThePodCyclesOnItsNode(t *testing.T) {
+	t.Parallel()
+	udpCycle(t, "node1", "node1", false)
+}
 
 // The pod is there no more before the next one comes: datagrams get lost, and the
 // flow is not.
-func TestS36_UDPClientsThatKeepTheirPort(t *testing.T) { udpCycle(t, "node1", "node3", true) }
+func TestS36_UDPClientsThatKeepTheirPort(t *testing.T) {
+	t.Parallel()
+	udpCycle(t, "node1", "node3", true)
+}
 
 // udpCycle replaces the one pod while a client that keeps its port goes on asking.
 func udpCycle(t *testing.T, from, to string, gap bool) {
 	carries(t, corev1.ProtocolUDP)
 	for _, policy := range []corev1.ServiceExternalTrafficPolicy{corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal} {
 		t.Run(string(policy), func(t *testing.T) {
-			s := newScene(t)
+			s := besideScene(t)
 			s.pod("dns", "dns-1", from)
 			svc := s.service("dns", withPort("udp", corev1.ProtocolUDP, 53, 9000), func(svc *corev1.Service) {
 				svc.Spec.ExternalTrafficPolicy = policy

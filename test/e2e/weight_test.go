@@ -14,7 +14,8 @@ import (
 // Nodes get connections in proportion to their pods, as their health check node port
 // counts them.
 func TestS19_MorePodsMoreConnections(t *testing.T) {
-	s := newScene(t)
+	t.Parallel()
+	s := besideScene(t)
 	svc := s.service("web", withLocal)
 	address := s.published(svc)[0]
 	s.pod("web", "web-0", "node2")

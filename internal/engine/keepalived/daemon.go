@@ -69,7 +69,7 @@ func (k *Daemon) Commands() [][]string {
 func (k *Daemon) Live() string { return filepath.Join(k.Dir, engine.LiveLink, k.OwnFile()) }
 
 func (k *Daemon) Unincluded() string {
-	return fmt.Sprintf("keepalived runs, but without external-lb's configuration: %s must hold `include %s`, to which `external-lb host install` sees; then `systemctl reload keepalived`", k.Conf, k.Live())
+	return fmt.Sprintf("keepalived runs, but without external-lb's configuration: %s must contain `include %s`: run `external-lb host install`, then `systemctl reload keepalived`", k.Conf, k.Live())
 }
 
 func (k *Daemon) Stopped() string {

@@ -7,7 +7,7 @@ import (
 
 const (
 	passive  = "nginx has no active checks: it judges a node by the connections that it makes to it"
-	blind    = "nginx cannot tell whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
+	blind    = "nginx does not learn whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
 	flows    = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
 	glued    = "nginx would put the header into the first datagram"
 	affinity = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
