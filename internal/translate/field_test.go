@@ -73,7 +73,7 @@ func TestPrecedenceOfEveryField(t *testing.T) {
 				s := setting(t, f.name, values[i])
 				// The stronger, the younger: age does not matter between levels.
 				change := func(into *v1alpha1.UpstreamSettings) { *into = s }
-				switch p := MakePolicy(fmt.Sprintf("p%d", i)).Younger(9 - i); i {
+				switch p := policy(fmt.Sprintf("p%d", i)).Age(i); i {
 				case 0:
 					in.Policies(p.For("web", "p80").Set(change))
 				case 1:
@@ -111,7 +111,8 @@ func apply(t *testing.T, into *lb.Settings, s *v1alpha1.UpstreamSettings) {
 // To ask for nothing is no more than every engine can do, on every protocol.
 func TestNothingIsSupported(t *testing.T) {
 	s := v1alpha1.UpstreamSettings{
-		Mode: v1alpha1.ModeTCP, MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), Retries: new(int32),
+		Mode: v1alpha1.ModeTCP, Retries: new(int32),
+		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32),
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
 	}
@@ -186,17 +187,17 @@ func TestStatusesFollowTheTable(t *testing.T) {
 			}
 			s := example(t, c)
 			for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
-				service := MakeService("web").PortOf(corev1.Protocol(protocol), 80, 30080)
-				p := MakePolicy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
+				web := service("web").PortOf(corev1.Protocol(protocol), 80, 30080)
+				p := policy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
 				carrier := func(*corev1.Service) (Carrier, bool) { return Carrier{"edge", e}, true }
-				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{service.Obj()}, carrier, nil, time.Time{})["p"][0]
+				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web.Obj()}, carrier, nil, time.Time{})["p"][0]
 				condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionUnsupported)
 				want := e.Unsupported(c, protocol)
 				said := string(c) + ": " + want // without a reason: the beginning of one
 				if told := strings.Contains(condition.Message, said); told != (want != "") {
 					t.Errorf("%s over %s on %s: %+v, want %q", c, protocol, e, condition, want)
 				}
-				in := MakeInput(service.On("192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(e.Name), s })
+				in := MakeInput(on(web, "192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(e.Name), s })
 				defaults := strings.Join(New().Translate(in.Input).Unsupported, "; ")
 				if told := strings.Contains(defaults, said); told != (want != "") && e.Carries(protocol) {
 					t.Errorf("%s over %s in the defaults on %s: %q, want %q", c, protocol, e, defaults, want)

@@ -13,10 +13,11 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func TestWhatIsRemembered(t *testing.T) {
-	service := func(version string, change func(*corev1.Service)) func(*Input) {
+	changedService := func(version string, change func(*corev1.Service)) func(*Input) {
 		return func(in *Input) {
 			svc := in.Services[0].Object.DeepCopy()
 			svc.ResourceVersion = version
@@ -26,7 +27,7 @@ func TestWhatIsRemembered(t *testing.T) {
 			in.Services[0].Object = svc
 		}
 	}
-	policy := func(change func(*v1alpha1.UpstreamPolicy)) func(*Input) {
+	changedPolicy := func(change func(*v1alpha1.UpstreamPolicy)) func(*Input) {
 		return func(in *Input) {
 			p := in.Policies[0].DeepCopy()
 			p.ResourceVersion = "2"
@@ -34,10 +35,10 @@ func TestWhatIsRemembered(t *testing.T) {
 			in.Policies[0] = p
 		}
 	}
-	slice := func(version string, nodes ...string) func(*Input) {
+	changedSlice := func(version string, nodes ...string) func(*Input) {
 		return func(in *Input) {
-			s := MakeSlice("a", "IPv4").Ready(nodes...)
-			s.ResourceVersion = version
+			s := slice("a", "IPv4").Ready(nodes...)
+			s.Obj().ResourceVersion = version
 			in.Slices = MakeInput().Slices("web", s).Input.Slices
 		}
 	}
@@ -47,35 +48,35 @@ func TestWhatIsRemembered(t *testing.T) {
 		result bool // the ServiceResult, too: it was not even translated
 	}{
 		"nothing":                    {func(*Input) {}, true, true},
-		"our own status of it":       {service("2", nil), true, false},
-		"its nodePort":               {service("2", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
-		"an old manifest, no memory": {service("", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
+		"our own status of it":       {changedService("2", nil), true, false},
+		"its nodePort":               {changedService("2", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
+		"an old manifest, no memory": {changedService("", func(s *corev1.Service) { s.Spec.Ports[0].NodePort++ }), false, false},
 		"its address":                {func(in *Input) { in.Services[0].Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.2")} }, false, false},
 		"a listener that is taken": {func(in *Input) {
 			in.Services[0].Withheld = []lb.Listener{{Address: in.Services[0].Addresses[0], Port: 80, Protocol: lb.TCP}}
 		}, false, false},
-		"a ready endpoint":                   {slice("2", "n1"), false, false},
-		"one more on a node":                 {slice("2", "n1", "n1", "n2", "n4"), false, false},
-		"one on a node that is none of ours": {slice("2", "n1", "n2", "n4", "n4"), true, false},
-		"an old slice, no memory":            {slice("", "n1"), false, false},
+		"a ready endpoint":                   {changedSlice("2", "n1"), false, false},
+		"one more on a node":                 {changedSlice("2", "n1", "n1", "n2", "n4"), false, false},
+		"one on a node that is none of ours": {changedSlice("2", "n1", "n2", "n4", "n4"), true, false},
+		"an old slice, no memory":            {changedSlice("", "n1"), false, false},
 		"slices in another order":            {func(in *Input) { in.Slices = reversed(in.Slices) }, true, true},
 		"nodes per Service":                  {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Spec.Nodes.MaxPerService = 1 }, false, false},
-		"a policy's status":                  {policy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
-		"a policy's spec":                    {policy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
+		"a policy's status":                  {changedPolicy(func(*v1alpha1.UpstreamPolicy) {}), true, true},
+		"a policy's spec":                    {changedPolicy(func(p *v1alpha1.UpstreamPolicy) { p.Generation++; p.Spec.Retries = new(int32(9)) }), false, false},
 		"the Balancer's hosts":               {func(in *Input) { in.Balancer = in.Balancer.DeepCopy(); in.Balancer.Generation++ }, true, true},
 		"the Balancer's defaults": {func(in *Input) {
 			in.Balancer = in.Balancer.DeepCopy()
 			in.Balancer.Spec.Defaults.MaxConnections = new(int32(1))
 		}, false, false},
-		"a node that cannot carry it": {func(in *Input) { in.Nodes = append(in.Nodes, MakeNode("n6").IP("fd00::6").Obj()) }, true, false},
-		"a node that can":             {func(in *Input) { in.Nodes = append(in.Nodes, MakeNode("n4").IP("10.0.0.4").Obj()) }, false, false},
-		"a node that is not ready":    {func(in *Input) { in.Nodes[0] = MakeNode("n1").IP("10.0.0.1", "fd00::1").NotReady().Obj() }, true, true},
+		"a node that cannot carry it": {func(in *Input) { in.Nodes = append(in.Nodes, builder.Node("n6").IP("fd00::6").Obj()) }, true, false},
+		"a node that can":             {func(in *Input) { in.Nodes = append(in.Nodes, builder.Node("n4").IP("10.0.0.4").Obj()) }, false, false},
+		"a node that is not ready":    {func(in *Input) { in.Nodes[0] = builder.Node("n1").IP("10.0.0.1", "fd00::1").NotReady().Obj() }, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			remembers := New()
-			in := MakeInput(MakeService("web").Local().Port(80).On("192.0.2.1")).
-				Slices("web", MakeSlice("a", "IPv4").Ready("n1", "n2", "n4"), MakeSlice("b", "IPv4")).
-				Policies(MakePolicy("p").For("web").Retries(1)).Input
+			in := MakeInput(on(service("web").Local(32000).Port(80), "192.0.2.1")).
+				Slices("web", slice("a", "IPv4").Ready("n1", "n2", "n4"), slice("b", "IPv4")).
+				Policies(policy("p").For("web").Retries(1)).Input
 			before := remembers.Translate(in)
 			in.Services, in.Nodes = slices.Clone(in.Services), slices.Clone(in.Nodes)
 			tc.change(&in)
@@ -107,9 +108,9 @@ func TestObjectsWithoutVersionsAreReadAgain(t *testing.T) {
 		"policy":  func(in *Input) { in.Policies[0].ResourceVersion = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := MakeInput(MakeService("web").Local().Port(80).On("192.0.2.1")).
-				Slices("web", MakeSlice("a", "IPv4").Ready("n1")).
-				Policies(MakePolicy("p").For("web").Retries(1)).Input
+			in := MakeInput(on(service("web").Local(32000).Port(80), "192.0.2.1")).
+				Slices("web", slice("a", "IPv4").Ready("n1")).
+				Policies(policy("p").For("web").Retries(1)).Input
 			without(&in)
 			remembers := New()
 			remembers.Translate(in)
@@ -131,7 +132,7 @@ func nameOf(in *Input) types.NamespacedName {
 func TestWhyThereAreNoNodesIsNotRemembered(t *testing.T) {
 	remembers, in := New(), MakeInput(web()).Nodes()
 	remembers.Translate(in.Input)
-	out := remembers.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1").Label(exclude, "")).Input)
+	out := remembers.Translate(in.Nodes(builder.Node("n1").IP("10.0.0.1").Label(exclude, "")).Input)
 	if got := out.Services["web-uid"].Problems[0].Message; got != out.NodesProblem.Message {
 		t.Errorf("told %q, and the Balancer %q", got, out.NodesProblem.Message)
 	}
@@ -141,19 +142,19 @@ func TestWhyThereAreNoNodesIsNotRemembered(t *testing.T) {
 func large(services, nodes int) Input {
 	in := MakeInput().Nodes()
 	for i := range nodes {
-		in.Input.Nodes = append(in.Input.Nodes, MakeNode(fmt.Sprintf("node-%d", i)).IP(fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)).Obj())
+		in.Input.Nodes = append(in.Input.Nodes, builder.Node(fmt.Sprintf("node-%d", i)).IP(fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)).Obj())
 	}
 	for i := range services {
 		name := fmt.Sprintf("service-%d", i)
-		b := MakeService(name).Port(80).Port(443)
+		b := service(name).Port(80).Port(443)
 		switch i % 10 {
 		case 0:
-			b.Local()
-			in.Slices(name, MakeSlice(name, "IPv4").Ready("node-1", "node-2", "node-3"))
+			b.Local(32000)
+			in.Slices(name, slice(name, "IPv4").Ready("node-1", "node-2", "node-3"))
 		case 1:
-			in.Policies(MakePolicy(name).For(name).Retries(3))
+			in.Policies(policy(name).For(name).Retries(3))
 		}
-		in.Services = append(in.Services, b.On(fmt.Sprintf("192.168.%d.%d", i/250, i%250)))
+		in.Services = append(in.Services, on(b, fmt.Sprintf("192.168.%d.%d", i/250, i%250)))
 	}
 	return in.Input
 }
@@ -168,10 +169,11 @@ func BenchmarkTranslate(b *testing.B) {
 			{"nothing", func(int) {}},
 			{"oneService", func(i int) {
 				svc := *in.Services[i%len(in.Services)].Object
-				svc.ResourceVersion, svc.Spec.Ports = fmt.Sprint(i+2), []corev1.ServicePort{{Protocol: "TCP", Port: 80, NodePort: int32(30000 + i%1000)}}
+				svc.ResourceVersion = fmt.Sprint(i + 2)
+				svc.Spec.Ports = []corev1.ServicePort{{Protocol: "TCP", Port: 80, NodePort: int32(30000 + i%1000)}}
 				in.Services[i%len(in.Services)].Object = &svc
 			}},
-			{"oneNode", func(i int) { in.Nodes[0] = MakeNode("node-0").IP(fmt.Sprintf("10.1.0.%d", i%250+1)).Obj() }},
+			{"oneNode", func(i int) { in.Nodes[0] = builder.Node("node-0").IP(fmt.Sprintf("10.1.0.%d", i%250+1)).Obj() }},
 		} {
 			b.Run(fmt.Sprintf("%dx%d/%s", size[0], size[1], bench.name), func(b *testing.B) {
 				remembers := New()

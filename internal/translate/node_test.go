@@ -12,33 +12,34 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 const exclude = corev1.LabelNodeExcludeBalancers
 
 func TestS23_EligibleNodes(t *testing.T) {
 	for name, tc := range map[string]struct {
-		node *nodeBuilder
+		node *builder.NodeBuilder
 		want bool
 	}{
-		"plain":                  {MakeNode("n"), true},
-		"being deleted":          {MakeNode("n").Deleting(), false},
-		"excluded, empty":        {MakeNode("n").Label(exclude, ""), false},
-		"excluded, true":         {MakeNode("n").Label(exclude, "true"), false},
-		"excluded, True":         {MakeNode("n").Label(exclude, "True"), false},
-		"excluded, 1":            {MakeNode("n").Label(exclude, "1"), false},
-		"excluded, garbage":      {MakeNode("n").Label(exclude, "no"), false},
-		"excluded, fALSE":        {MakeNode("n").Label(exclude, "fALSE"), false}, // no bool to Go either
-		"included, false":        {MakeNode("n").Label(exclude, "false"), true},
-		"included, FALSE":        {MakeNode("n").Label(exclude, "FALSE"), true},
-		"included, 0":            {MakeNode("n").Label(exclude, "0"), true},
-		"included, f":            {MakeNode("n").Label(exclude, "f"), true},
-		"the autoscaler's taint": {MakeNode("n").Taint("ToBeDeletedByClusterAutoscaler"), false},
-		"another taint":          {MakeNode("n").Taint("node.kubernetes.io/unschedulable"), true},
-		"S24 not ready":          {MakeNode("n").NotReady(), true},
-		"no name":                {MakeNode(""), false},
-		"a hostile name":         {MakeNode("n; }"), false},
-		"a long name":            {MakeNode(strings.Repeat("n", 254)), false},
+		"plain":                  {builder.Node("n"), true},
+		"being deleted":          {builder.Node("n").Deleting(), false},
+		"excluded, empty":        {builder.Node("n").Label(exclude, ""), false},
+		"excluded, true":         {builder.Node("n").Label(exclude, "true"), false},
+		"excluded, True":         {builder.Node("n").Label(exclude, "True"), false},
+		"excluded, 1":            {builder.Node("n").Label(exclude, "1"), false},
+		"excluded, garbage":      {builder.Node("n").Label(exclude, "no"), false},
+		"excluded, fALSE":        {builder.Node("n").Label(exclude, "fALSE"), false}, // no bool to Go either
+		"included, false":        {builder.Node("n").Label(exclude, "false"), true},
+		"included, FALSE":        {builder.Node("n").Label(exclude, "FALSE"), true},
+		"included, 0":            {builder.Node("n").Label(exclude, "0"), true},
+		"included, f":            {builder.Node("n").Label(exclude, "f"), true},
+		"the autoscaler's taint": {builder.Node("n").Taint("ToBeDeletedByClusterAutoscaler"), false},
+		"another taint":          {builder.Node("n").Taint("node.kubernetes.io/unschedulable"), true},
+		"S24 not ready":          {builder.Node("n").NotReady(), true},
+		"no name":                {builder.Node(""), false},
+		"a hostile name":         {builder.Node("n; }"), false},
+		"a long name":            {builder.Node(strings.Repeat("n", 254)), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := New().Translate(MakeInput().Nodes(tc.node.IP("10.0.0.1")).Input)
@@ -54,9 +55,9 @@ func TestS23_EligibleNodes(t *testing.T) {
 
 func TestS23_NodeSelector(t *testing.T) {
 	in := MakeInput().Nodes(
-		MakeNode("a").IP("10.0.0.1").Label("edge", "yes"),
-		MakeNode("b").IP("10.0.0.2").Label("edge", "yes").Label("gpu", ""),
-		MakeNode("c").IP("10.0.0.3"))
+		builder.Node("a").IP("10.0.0.1").Label("edge", "yes"),
+		builder.Node("b").IP("10.0.0.2").Label("edge", "yes").Label("gpu", ""),
+		builder.Node("c").IP("10.0.0.3"))
 	in.Spec(func(s *v1alpha1.BalancerSpec) {
 		s.Nodes.Selector = metav1.LabelSelector{
 			MatchLabels:      map[string]string{"edge": "yes"},
@@ -68,16 +69,17 @@ func TestS23_NodeSelector(t *testing.T) {
 	}
 	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.Selector.MatchExpressions[0].Operator = "Near" })
 	out := New().Translate(in.Input)
-	if p := out.NodesProblem; p == nil || !p.Fatal || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, "spec.nodes.selector") {
+	if p := out.NodesProblem; p == nil || !p.Fatal || p.Reason != v1alpha1.ReasonInvalid ||
+		!strings.Contains(p.Message, "spec.nodes.selector") {
 		t.Errorf("problem %+v, want a fatal one about the selector", p)
 	}
 }
 
 func TestS24_WhatIsNoReasonToLook(t *testing.T) {
-	before := func() *nodeBuilder { return MakeNode("n").IP("10.0.0.1").Label("a", "b") }
-	tainted := func() *nodeBuilder { return before().Taint(toBeDeleted) }
+	before := func() *builder.NodeBuilder { return builder.Node("n").IP("10.0.0.1").Label("a", "b") }
+	tainted := func() *builder.NodeBuilder { return before().Taint(toBeDeleted) }
 	for name, tc := range map[string]struct {
-		before, after *nodeBuilder
+		before, after *builder.NodeBuilder
 		same          bool
 	}{
 		"nothing":                    {before(), before(), true},
@@ -103,18 +105,18 @@ func TestS24_WhatIsNoReasonToLook(t *testing.T) {
 func TestS25_BackendAddresses(t *testing.T) {
 	const external = corev1.NodeExternalIP
 	for name, tc := range map[string]struct {
-		node   *nodeBuilder
+		node   *builder.NodeBuilder
 		v4, v6 string
 	}{
-		"none":                    {MakeNode("n"), "invalid IP", "invalid IP"},
-		"the first internal":      {MakeNode("n").IP("10.0.0.1", "10.0.0.2"), "10.0.0.1", "invalid IP"},
-		"internal, then external": {MakeNode("n").Address(external, "203.0.113.1").IP("10.0.0.1"), "10.0.0.1", "invalid IP"},
-		"else external":           {MakeNode("n").Address(external, "203.0.113.1", "203.0.113.2"), "203.0.113.1", "invalid IP"},
-		"each family by itself":   {MakeNode("n").Address(external, "2001:db8::1").IP("10.0.0.1"), "10.0.0.1", "2001:db8::1"},
-		"mapped":                  {MakeNode("n").IP("::ffff:10.0.0.1"), "10.0.0.1", "invalid IP"},
-		"names are none":          {MakeNode("n").Address(corev1.NodeHostName, "10.0.0.1").Address(corev1.NodeInternalDNS, "10.0.0.2"), "invalid IP", "invalid IP"},
-		"unparsable is skipped":   {MakeNode("n").IP("n.example", "010.0.0.1", "10.0.0.1:80", "unix:/var/run/docker.sock", "", "10.0.0.9"), "10.0.0.9", "invalid IP"},
-		"no machine's address":    {MakeNode("n").IP("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "fe80::1", "fd00::9%eth0", "ff02::1").Address(external, "10.0.0.9"), "10.0.0.9", "invalid IP"},
+		"none":                    {builder.Node("n"), "invalid IP", "invalid IP"},
+		"the first internal":      {builder.Node("n").IP("10.0.0.1", "10.0.0.2"), "10.0.0.1", "invalid IP"},
+		"internal, then external": {builder.Node("n").Address(external, "203.0.113.1").IP("10.0.0.1"), "10.0.0.1", "invalid IP"},
+		"else external":           {builder.Node("n").Address(external, "203.0.113.1", "203.0.113.2"), "203.0.113.1", "invalid IP"},
+		"each family by itself":   {builder.Node("n").Address(external, "2001:db8::1").IP("10.0.0.1"), "10.0.0.1", "2001:db8::1"},
+		"mapped":                  {builder.Node("n").IP("::ffff:10.0.0.1"), "10.0.0.1", "invalid IP"},
+		"names are none":          {builder.Node("n").Address(corev1.NodeHostName, "10.0.0.1").Address(corev1.NodeInternalDNS, "10.0.0.2"), "invalid IP", "invalid IP"},
+		"unparsable is skipped":   {builder.Node("n").IP("n.example", "010.0.0.1", "10.0.0.1:80", "unix:/var/run/docker.sock", "", "10.0.0.9"), "10.0.0.9", "invalid IP"},
+		"no machine's address":    {builder.Node("n").IP("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "fe80::1", "fd00::9%eth0", "ff02::1").Address(external, "10.0.0.9"), "10.0.0.9", "invalid IP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v4, v6 := addresses(tc.node.Obj())
@@ -127,9 +129,9 @@ func TestS25_BackendAddresses(t *testing.T) {
 
 // The table follows, and no Service has to.
 func TestS25_AddressesAreFollowed(t *testing.T) {
-	remembers, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("n1").IP("10.0.0.1"))
+	remembers, in := New(), MakeInput(on(service("web").Port(80), "192.0.2.1")).Nodes(builder.Node("n1").IP("10.0.0.1"))
 	before := remembers.Translate(in.Input).Config
-	after := remembers.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.7")).Input).Config
+	after := remembers.Translate(in.Nodes(builder.Node("n1").IP("10.0.0.7")).Input).Config
 	if got := after.Nodes[0].IPv4.String(); got != "10.0.0.7" || before.Services[0] != after.Services[0] {
 		t.Errorf("n1 has %s, the same Service: %t", got, before.Services[0] == after.Services[0])
 	}
@@ -137,7 +139,7 @@ func TestS25_AddressesAreFollowed(t *testing.T) {
 
 // They stay two in the table; the host makes one backend of them.
 func TestTwoNodesWithOneAddressAreInTheTable(t *testing.T) {
-	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("new").IP("10.0.0.1"), MakeNode("ghost").IP("10.0.0.1"))
+	in := MakeInput(on(service("web").Port(80), "192.0.2.1")).Nodes(builder.Node("new").IP("10.0.0.1"), builder.Node("ghost").IP("10.0.0.1"))
 	if got := names(New().Translate(in.Input)); !slices.Equal(got, []string{"ghost", "new"}) {
 		t.Errorf("nodes %v", got)
 	}
@@ -145,14 +147,14 @@ func TestTwoNodesWithOneAddressAreInTheTable(t *testing.T) {
 
 // Files may name a node twice; a table does not.
 func TestANodeIsInTheTableOnce(t *testing.T) {
-	in := MakeInput(web()).Nodes(MakeNode("n").IP("10.0.0.2"), MakeNode("n").IP("10.0.0.1"))
+	in := MakeInput(web()).Nodes(builder.Node("n").IP("10.0.0.2"), builder.Node("n").IP("10.0.0.1"))
 	if got := New().Translate(in.Input).Config.Nodes; len(got) != 1 || got[0].IPv4.String() != "10.0.0.1" {
 		t.Errorf("nodes %v", got)
 	}
 }
 
 func TestS26_EveryNodeIsExcludedByLabel(t *testing.T) {
-	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes(MakeNode("only").IP("10.0.0.1").Label(exclude, ""))
+	in := MakeInput(on(service("web").Port(80), "192.0.2.1")).Nodes(builder.Node("only").IP("10.0.0.1").Label(exclude, ""))
 	out := New().Translate(in.Input)
 	if p := out.NodesProblem; p == nil || p.Reason != v1alpha1.ReasonNoEligibleNodes || p.Fatal ||
 		!strings.Contains(p.Message, exclude) || !strings.Contains(p.Message, "ignoreExcludeLabel") {
@@ -168,19 +170,19 @@ func TestS26_EveryNodeIsExcludedByLabel(t *testing.T) {
 }
 
 func TestS27_TheListenerStaysWithoutNodes(t *testing.T) {
-	remembers, in := New(), MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Nodes()
+	remembers, in := New(), MakeInput(on(service("web").Port(80), "192.0.2.1")).Nodes()
 	out := remembers.Translate(in.Input)
 	got := translated{out.Config.Services[0], out.Services["web-uid"]}
 	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
-	out = remembers.Translate(in.Nodes(MakeNode("n1").IP("10.0.0.1")).Input)
+	out = remembers.Translate(in.Nodes(builder.Node("n1").IP("10.0.0.1")).Input)
 	got = translated{out.Config.Services[0], out.Services["web-uid"]}
 	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t)
 }
 
 func TestS27_NoNodeOfOneFamily(t *testing.T) {
-	got := MakeInput(MakeService("web").Port(80).Port(443).On("192.0.2.1", "2001:db8::1")).Nodes(MakeNode("n1").IP("10.0.0.1")).Only(t)
+	got := MakeInput(on(service("web").Port(80).Port(443), "192.0.2.1", "2001:db8::1")).Nodes(builder.Node("n1").IP("10.0.0.1")).Only(t)
 	got.want(t,
 		"192.0.2.1:80/TCP -> 30080 on all", "192.0.2.1:443/TCP -> 30443 on all",
 		"[2001:db8::1]:80/TCP -> 30080 on all", "[2001:db8::1]:443/TCP -> 30443 on all")
@@ -191,17 +193,17 @@ func TestS27_NoNodeOfOneFamily(t *testing.T) {
 }
 
 func TestS27_NodesWithoutAddresses(t *testing.T) {
-	out := New().Translate(MakeInput().Nodes(MakeNode("n1")).Input)
+	out := New().Translate(MakeInput().Nodes(builder.Node("n1")).Input)
 	if p := out.NodesProblem; p == nil || !strings.Contains(p.Message, "InternalIP") {
 		t.Errorf("problem: %+v", p)
 	}
 }
 
 // manyNodes are n00, n01, …
-func manyNodes(count int) []*nodeBuilder {
-	var nodes []*nodeBuilder
+func manyNodes(count int) []*builder.NodeBuilder {
+	var nodes []*builder.NodeBuilder
 	for i := range count {
-		nodes = append(nodes, MakeNode(fmt.Sprintf("n%02d", i)).IP(fmt.Sprintf("10.0.0.%d", i+1), fmt.Sprintf("fd00::%x", i+1)))
+		nodes = append(nodes, builder.Node(fmt.Sprintf("n%02d", i)).IP(fmt.Sprintf("10.0.0.%d", i+1), fmt.Sprintf("fd00::%x", i+1)))
 	}
 	return nodes
 }
@@ -222,15 +224,15 @@ func TestMaxPerServiceMovesLittle(t *testing.T) {
 	const services, count, k = 200, 20, 3
 	var list []Service
 	for i := range services {
-		list = append(list, MakeService(fmt.Sprintf("s%03d", i)).Port(80).Local().On(fmt.Sprintf("192.0.2.%d", i)))
+		list = append(list, on(service(fmt.Sprintf("s%03d", i)).Port(80).Local(32000), fmt.Sprintf("192.0.2.%d", i)))
 	}
 	in := MakeInput(list...).Nodes(manyNodes(count)...).Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = k })
 	for i := range services {
-		slice := MakeSlice("a", discoveryv1.AddressTypeIPv4)
+		endpoints := slice("a", discoveryv1.AddressTypeIPv4)
 		for n := range count {
-			slice.Ready(fmt.Sprintf("n%02d", n))
+			endpoints.Ready(fmt.Sprintf("n%02d", n))
 		}
-		in.Slices(fmt.Sprintf("s%03d", i), slice)
+		in.Slices(fmt.Sprintf("s%03d", i), endpoints)
 	}
 	before := nodesOf(t, in)
 	load := map[string]int{}
@@ -266,7 +268,7 @@ func TestMaxPerServiceMovesLittle(t *testing.T) {
 
 // The host chooses of the nodes of a Service that names none.
 func TestMaxPerServiceOfAllNodesIsARule(t *testing.T) {
-	in := MakeInput(MakeService("web").Port(80).On("192.0.2.1", "2001:db8::1")).Nodes(manyNodes(20)...)
+	in := MakeInput(on(service("web").Port(80), "192.0.2.1", "2001:db8::1")).Nodes(manyNodes(20)...)
 	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = 3 }).Only(t).
 		want(t, "192.0.2.1:80/TCP -> 30080 on 3 of all", "[2001:db8::1]:80/TCP -> 30080 on 3 of all")
 	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.MaxPerService = -1 }).Only(t). // from a file

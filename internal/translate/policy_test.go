@@ -13,6 +13,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // settings of the only Service's ports, by port.
@@ -25,12 +26,13 @@ func settings(t *testing.T, in *inputBuilder) map[uint16]lb.Settings {
 	return out
 }
 
-func web() Service { return MakeService("web").Port(80).Port(443).On("192.0.2.1") }
+func web() Service { return on(service("web").Port(80).Port(443), "192.0.2.1") }
 
 func TestBuiltInSettings(t *testing.T) {
 	got := settings(t, MakeInput(web()))[80]
 	want := lb.Settings{
-		Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute, Retries: 2,
+		Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, Retries: 2,
+		ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute,
 		HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -40,18 +42,21 @@ func TestBuiltInSettings(t *testing.T) {
 
 func TestPrecedenceIsFieldByField(t *testing.T) {
 	in := MakeInput(web()).Spec(func(s *v1alpha1.BalancerSpec) {
-		s.Defaults = v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random, Retries: new(int32(9)), MaxConnections: new(int32(1000)), Timeouts: &v1alpha1.Timeouts{Idle: "5m"}}
+		s.Defaults = v1alpha1.UpstreamSettings{
+			Algorithm: v1alpha1.Random, Retries: new(int32(9)), MaxConnections: new(int32(1000)),
+			Timeouts: &v1alpha1.Timeouts{Idle: "5m"},
+		}
 	}).Policies(
-		MakePolicy("port").For("web", "p443").Algorithm(v1alpha1.SourceHash).Younger(5),
-		MakePolicy("service").For("web").Algorithm(v1alpha1.LeastConnections).Retries(0),
-		MakePolicy("another").For("other").Idle("1s"),
-		MakePolicy("no-such-port").For("web", "p81").Idle("1s"))
-	elsewhere := MakePolicy("elsewhere").For("web").Idle("1s")
-	elsewhere.Namespace = "elsewhere"
+		policy("port").For("web", "p443").Algorithm(v1alpha1.SourceHash),
+		policy("service").For("web").Algorithm(v1alpha1.LeastConnections).Retries(0).Age(1),
+		policy("another").For("other").Idle("1s").Age(1),
+		policy("no-such-port").For("web", "p81").Idle("1s").Age(1))
+	elsewhere := builder.UpstreamPolicy("elsewhere", "elsewhere").For("web").Idle("1s").Age(1)
 	got := settings(t, in.Policies(elsewhere))
 	for port, algorithm := range map[uint16]lb.Algorithm{80: lb.LeastConnections, 443: lb.SourceHash} {
 		s := got[port]
-		if s.Algorithm != algorithm || s.Retries != 0 || s.MaxConnections != 1000 || s.IdleTimeout != 5*time.Minute || s.ConnectTimeout != time.Second {
+		if s.Algorithm != algorithm || s.Retries != 0 || s.MaxConnections != 1000 ||
+			s.IdleTimeout != 5*time.Minute || s.ConnectTimeout != time.Second {
 			t.Errorf("port %d: %+v", port, s)
 		}
 	}
@@ -59,10 +64,10 @@ func TestPrecedenceIsFieldByField(t *testing.T) {
 
 func TestTheOlderPolicyDecidesFieldByField(t *testing.T) {
 	in := MakeInput(web()).Policies(
-		MakePolicy("young").For("web").Algorithm(v1alpha1.Random).Retries(7).Younger(2),
-		MakePolicy("old").For("web").Algorithm(v1alpha1.SourceHash).Younger(1),
-		MakePolicy("b-as-old").For("web").Idle("2s"),
-		MakePolicy("a-as-old").For("web").Idle("1s"))
+		policy("young").For("web").Algorithm(v1alpha1.Random).Retries(7),
+		policy("old").For("web").Algorithm(v1alpha1.SourceHash).Age(1),
+		policy("b-as-old").For("web").Idle("2s").Age(2),
+		policy("a-as-old").For("web").Idle("1s").Age(2))
 	s := settings(t, in)[80]
 	if s.Algorithm != lb.SourceHash || s.Retries != 7 || s.IdleTimeout != time.Second {
 		t.Errorf("%+v", s)
@@ -71,11 +76,11 @@ func TestTheOlderPolicyDecidesFieldByField(t *testing.T) {
 
 // What the engine cannot do leaves the field to the next level.
 func TestUnsupportedSettingsFallBack(t *testing.T) {
-	in := MakeInput(MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 53, 30053).On("192.0.2.1")).
+	in := MakeInput(on(service("dns").PortOf(udp, 53, 30053).PortOf(tcp, 53, 30053), "192.0.2.1")).
 		Spec(func(s *v1alpha1.BalancerSpec) {
 			s.Defaults.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolV1}
 		}).
-		Policies(MakePolicy("p").For("dns").Set(func(s *v1alpha1.UpstreamSettings) {
+		Policies(policy("p").For("dns").Set(func(s *v1alpha1.UpstreamSettings) {
 			s.Mode = v1alpha1.ModeHTTP
 			s.Algorithm = v1alpha1.LeastConnections
 			s.ProxyProtocol = &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolV2, Accept: new(true)}
@@ -94,7 +99,7 @@ func TestUnsupportedSettingsFallBack(t *testing.T) {
 }
 
 func TestUnsupportedDefaults(t *testing.T) {
-	dns := MakeService("dns").PortOf(udp, 53, 30053).On("192.0.2.1")
+	dns := on(service("dns").PortOf(udp, 53, 30053), "192.0.2.1")
 	for name, tc := range map[string]struct {
 		service  Service
 		defaults v1alpha1.UpstreamSettings
@@ -106,7 +111,7 @@ func TestUnsupportedDefaults(t *testing.T) {
 		"and there is no UDP":   {web(), v1alpha1.UpstreamSettings{Retries: new(int32(1))}, nil},
 		"what cannot be read":   {web(), v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Idle: "soon"}, Retries: new(int32(-1))}, []string{`timeouts.idle: "soon"`, `retries: -1`}},
 		"what there is not":     {web(), v1alpha1.UpstreamSettings{Algorithm: "Best"}, []string{`algorithm: there is no "Best"`}},
-		"with session affinity": {MakeService("web").Sticky().Port(80).On("192.0.2.1"), v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random}, nil},
+		"with session affinity": {on(service("web").Sticky().Port(80), "192.0.2.1"), v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := MakeInput(tc.service).Spec(func(s *v1alpha1.BalancerSpec) { s.Defaults = tc.defaults })
@@ -154,8 +159,8 @@ func TestPoliciesThatCannotBeRead(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bad := MakePolicy("bad").For("web").Algorithm(v1alpha1.SourceHash).Set(change)
-			good := MakePolicy("good").For("web").Retries(5).Younger(1)
+			bad := policy("bad").For("web").Algorithm(v1alpha1.SourceHash).Set(change).Age(1)
+			good := policy("good").For("web").Retries(5)
 			s := settings(t, MakeInput(web()).Policies(bad, good))[80]
 			if s.Algorithm != lb.RoundRobin || s.Retries != 5 {
 				t.Errorf("%+v", s)
@@ -217,45 +222,46 @@ func summary(s v1alpha1.PolicyTargetStatus) string {
 }
 
 func TestPolicyStatus(t *testing.T) {
-	sticky := MakeService("sticky").Sticky().Port(80).Obj()
-	dns := MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
-	inner := MakeService("inner").Port(80).Obj()
+	sticky := service("sticky").Sticky().Port(80).Obj()
+	dns := service("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
+	inner := service("inner").Port(80).Obj()
 	inner.Spec.Type = corev1.ServiceTypeClusterIP
 	services := []*corev1.Service{web().Object, sticky, dns, inner}
-	gateway := MakePolicy("gateway").For("web")
-	gateway.Spec.TargetRefs[0].Kind = "Gateway"
+	gateway := policy("gateway").For("web")
+	gateway.Obj().Spec.TargetRefs[0].Kind = "Gateway"
 	for name, tc := range map[string]struct {
-		policy *policyBuilder
-		older  *policyBuilder
+		policy *builder.UpstreamPolicyBuilder
+		older  *builder.UpstreamPolicyBuilder
 		want   string
 		texts  string // in some message
 	}{
-		"in force":                   {MakePolicy("p").For("web").Retries(1), nil, "Accepted", "in force"},
-		"no such Service":            {MakePolicy("p").For("wbe"), nil, v1alpha1.ReasonTargetNotFound, "wbe"},
-		"no such port":               {MakePolicy("p").For("web", "http"), nil, v1alpha1.ReasonTargetNotFound, "http"},
+		"in force":                   {policy("p").For("web").Retries(1), nil, "Accepted", "in force"},
+		"no such Service":            {policy("p").For("wbe"), nil, v1alpha1.ReasonTargetNotFound, "wbe"},
+		"no such port":               {policy("p").For("web", "http"), nil, v1alpha1.ReasonTargetNotFound, "http"},
 		"no such kind":               {gateway, nil, v1alpha1.ReasonInvalid, "Gateway"},
-		"not carried":                {MakePolicy("p").For("inner"), nil, v1alpha1.ReasonTargetNotOurs, "inner"},
-		"an older one":               {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("web").Retries(2), "Accepted Conflicted", "retries by o"},
-		"an older one, same port":    {MakePolicy("p").For("web", "p80").Retries(1).Younger(1), MakePolicy("o").For("web", "p80").Retries(2), "Accepted Conflicted", "retries by o"},
-		"an older one, other field":  {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("web").Idle("1m"), "Accepted", ""},
-		"an older one, other target": {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("dns").Retries(2), "Accepted", ""},
-		"an older one, other level":  {MakePolicy("p").For("web", "p80").Retries(1).Younger(1), MakePolicy("o").For("web").Retries(2), "Accepted", ""},
-		"an older one, invalid":      {MakePolicy("p").For("web").Retries(1).Younger(1), MakePolicy("o").For("web").Retries(-2), "Accepted", ""},
-		"as old, by name":            {MakePolicy("p").For("web").Retries(1), MakePolicy("o").For("web").Retries(2), "Accepted Conflicted", "retries by o"},
-		"older than the other":       {MakePolicy("p").For("web").Retries(1), MakePolicy("o").For("web").Retries(2).Younger(1), "Accepted", ""},
-		"unsupported":                {MakePolicy("p").For("web").Set(func(s *v1alpha1.UpstreamSettings) { s.Mode = v1alpha1.ModeHTTP }), nil, "Accepted Unsupported", "mode=HTTP: "},
-		"unsupported with UDP":       {MakePolicy("p").For("dns").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "algorithm=LeastConnections: "},
-		"but this port is TCP":       {MakePolicy("p").For("dns", "p80").Algorithm(v1alpha1.LeastConnections), nil, "Accepted", ""},
-		"affinity decides":           {MakePolicy("p").For("sticky").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "sessionAffinity"},
-		"affinity does not matter":   {MakePolicy("p").For("sticky").Algorithm(v1alpha1.SourceHash), nil, "Accepted", ""},
+		"not carried":                {policy("p").For("inner"), nil, v1alpha1.ReasonTargetNotOurs, "inner"},
+		"an older one":               {policy("p").For("web").Retries(1), policy("o").For("web").Retries(2).Age(1), "Accepted Conflicted", "retries by o"},
+		"an older one, same port":    {policy("p").For("web", "p80").Retries(1), policy("o").For("web", "p80").Retries(2).Age(1), "Accepted Conflicted", "retries by o"},
+		"an older one, other field":  {policy("p").For("web").Retries(1), policy("o").For("web").Idle("1m").Age(1), "Accepted", ""},
+		"an older one, other target": {policy("p").For("web").Retries(1), policy("o").For("dns").Retries(2).Age(1), "Accepted", ""},
+		"an older one, other level":  {policy("p").For("web", "p80").Retries(1), policy("o").For("web").Retries(2).Age(1), "Accepted", ""},
+		"an older one, invalid":      {policy("p").For("web").Retries(1), policy("o").For("web").Retries(-2).Age(1), "Accepted", ""},
+		"as old, by name":            {policy("p").For("web").Retries(1), policy("o").For("web").Retries(2), "Accepted Conflicted", "retries by o"},
+		"older than the other":       {policy("p").For("web").Retries(1).Age(1), policy("o").For("web").Retries(2), "Accepted", ""},
+		"unsupported":                {policy("p").For("web").Set(func(s *v1alpha1.UpstreamSettings) { s.Mode = v1alpha1.ModeHTTP }), nil, "Accepted Unsupported", "mode=HTTP: "},
+		"unsupported with UDP":       {policy("p").For("dns").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "algorithm=LeastConnections: "},
+		"but this port is TCP":       {policy("p").For("dns", "p80").Algorithm(v1alpha1.LeastConnections), nil, "Accepted", ""},
+		"affinity decides":           {policy("p").For("sticky").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "sessionAffinity"},
+		"affinity does not matter":   {policy("p").For("sticky").Algorithm(v1alpha1.SourceHash), nil, "Accepted", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policies := []*v1alpha1.UpstreamPolicy{tc.policy.Obj()}
+			p := tc.policy.Obj()
+			policies := []*v1alpha1.UpstreamPolicy{p}
 			if tc.older != nil {
 				policies = append(policies, tc.older.Obj())
 			}
-			tc.policy.Generation = 7
-			status := PolicyStatus(policies, services, edge, nil, time.Time{})[tc.policy.Name][0]
+			p.Generation = 7
+			status := PolicyStatus(policies, services, edge, nil, time.Time{})[p.Name][0]
 			if got := summary(status); got != tc.want {
 				t.Errorf("%s, want %s", got, tc.want)
 			}
@@ -277,10 +283,10 @@ func TestPolicyStatus(t *testing.T) {
 }
 
 func TestPolicyStatusHasOneEntryPerTarget(t *testing.T) {
-	p := MakePolicy("p").For("web").For("nope").For("web", "p80").Retries(1)
+	p := policy("p").For("web").For("nope").For("web", "p80").Retries(1)
 	status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web().Object}, edge, nil, time.Time{})["p"]
 	for i, want := range []string{"Accepted", v1alpha1.ReasonTargetNotFound, "Accepted"} {
-		if got := summary(status[i]); got != want || status[i].TargetRef != p.Spec.TargetRefs[i] {
+		if got := summary(status[i]); got != want || status[i].TargetRef != p.Obj().Spec.TargetRefs[i] {
 			t.Errorf("target %d: %s, want %s", i, got, want)
 		}
 	}
@@ -320,7 +326,10 @@ func TestBuiltInSettingsAreSupported(t *testing.T) {
 	for _, e := range engines.Table.Engines {
 		for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
 			s := builtIn(e, p)
-			for _, f := range []engine.Field{"algorithm=" + engine.Field(s.Algorithm), "mode=" + engine.Field(s.Mode), "proxyProtocol.send=" + engine.Field(s.SendProxy), "healthCheck.type=" + engine.Field(s.HealthCheck.Type)} {
+			for _, f := range []engine.Field{
+				"algorithm=" + engine.Field(s.Algorithm), "mode=" + engine.Field(s.Mode),
+				"proxyProtocol.send=" + engine.Field(s.SendProxy), "healthCheck.type=" + engine.Field(s.HealthCheck.Type),
+			} {
 				if reason := e.Unsupported(f, p); e.Carries(p) && reason != "" {
 					t.Errorf("%s over %s on %s: %s", f, p, e, reason)
 				}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // world is a cluster in which everything happens at random. As in an API server,
@@ -43,8 +44,9 @@ func (w *world) next() string {
 }
 
 func (w *world) drawNode(t *rapid.T) {
-	n := MakeNode(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}).Draw(t, "node"))
-	n.IP(rapid.SliceOfN(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2", "garbage", "::ffff:10.0.0.4"}), 1, 4).Draw(t, "addresses")...)
+	n := builder.Node(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}).Draw(t, "node"))
+	addresses := rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2", "garbage", "::ffff:10.0.0.4"})
+	n.IP(rapid.SliceOfN(addresses, 1, 4).Draw(t, "addresses")...)
 	switch rapid.SampledFrom([]string{"", "", "", "exclude", "taint", "select"}).Draw(t, "node is") {
 	case "exclude":
 		n.Label(exclude, rapid.SampledFrom([]string{"", "false"}).Draw(t, "value"))
@@ -53,21 +55,23 @@ func (w *world) drawNode(t *rapid.T) {
 	case "select":
 		n.Label("edge", "yes")
 	}
-	w.Input.Nodes = slices.DeleteFunc(slices.Clone(w.Input.Nodes), func(o *corev1.Node) bool { return o.Name == n.Name })
+	w.Input.Nodes = slices.DeleteFunc(slices.Clone(w.Input.Nodes), func(o *corev1.Node) bool { return o.Name == n.Obj().Name })
 	w.Input.Nodes = append(w.Input.Nodes, n.Obj())
 }
 
 // drawService makes or changes a Service. Some are from files: without a version.
 func (w *world) drawService(t *rapid.T) {
-	b := MakeService(rapid.SampledFrom([]string{"web", "dns", "old", "file"}).Draw(t, "service"))
-	if b.ResourceVersion = w.next(); b.Name == "file" {
-		b.ResourceVersion = ""
+	b := service(rapid.SampledFrom([]string{"web", "dns", "old", "file"}).Draw(t, "service"))
+	svc := b.Obj()
+	if svc.ResourceVersion = w.next(); svc.Name == "file" {
+		svc.ResourceVersion = ""
 	}
 	for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom([]int32{53, 80, 443}), 1, 3, rapid.ID[int32]).Draw(t, "ports") {
-		b.PortOf(rapid.SampledFrom([]corev1.Protocol{tcp, tcp, udp, sctp}).Draw(t, "protocol"), p, rapid.SampledFrom([]int32{0, 30000 + p, 31000 + p}).Draw(t, "nodePort"))
+		protocol := rapid.SampledFrom([]corev1.Protocol{tcp, tcp, udp, sctp}).Draw(t, "protocol")
+		b.PortOf(protocol, p, rapid.SampledFrom([]int32{0, 30000 + p, 31000 + p}).Draw(t, "nodePort"))
 	}
 	if rapid.Bool().Draw(t, "local") {
-		b.Local()
+		b.Local(32000)
 	}
 	if rapid.Bool().Draw(t, "sticky") {
 		b.Sticky()
@@ -75,14 +79,15 @@ func (w *world) drawService(t *rapid.T) {
 	if rapid.Bool().Draw(t, "restricted") {
 		b.Ranges(rapid.SliceOfN(rapid.SampledFrom([]string{"192.0.2.0/24", "::/0", " 10.0.0.0/8", "bad"}), 0, 3).Draw(t, "ranges")...)
 	}
-	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == b.Name })
-	w.Services = append(w.Services, assigned(t, b.Obj()))
+	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == svc.Name })
+	w.Services = append(w.Services, assigned(t, svc))
 }
 
 // assigned has its addresses from the pools, whatever the version of the object.
 func assigned(t *rapid.T, svc *corev1.Service) Service {
 	s := Service{Object: svc}
-	for _, a := range rapid.SampledFrom([][]string{{"192.0.2.1"}, {"192.0.2.2"}, {"2001:db8::1"}, {"192.0.2.1", "2001:db8::1"}, {}}).Draw(t, "assigned") {
+	addresses := rapid.SampledFrom([][]string{{"192.0.2.1"}, {"192.0.2.2"}, {"2001:db8::1"}, {"192.0.2.1", "2001:db8::1"}, {}})
+	for _, a := range addresses.Draw(t, "assigned") {
 		s.Addresses = append(s.Addresses, netip.MustParseAddr(a))
 	}
 	if rapid.IntRange(0, 3).Draw(t, "conflict") == 0 {
@@ -92,43 +97,47 @@ func assigned(t *rapid.T, svc *corev1.Service) Service {
 }
 
 func (w *world) drawSlice(t *rapid.T) {
-	service := rapid.SampledFrom([]string{"web", "dns", "old"}).Draw(t, "slices of")
-	s := MakeSlice(service+rapid.SampledFrom([]string{"-a", "-b"}).Draw(t, "slice"), rapid.SampledFrom([]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}).Draw(t, "family"))
-	s.ResourceVersion = w.next()
+	of := rapid.SampledFrom([]string{"web", "dns", "old"}).Draw(t, "slices of")
+	name := of + rapid.SampledFrom([]string{"-a", "-b"}).Draw(t, "slice")
+	families := []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
+	s := slice(name, rapid.SampledFrom(families).Draw(t, "family"))
+	s.Obj().ResourceVersion = w.next()
 	for _, n := range rapid.SliceOfN(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}), 0, 3).Draw(t, "on") {
-		s.On(n, new(rapid.Bool().Draw(t, "ready")), nil, new(rapid.Bool().Draw(t, "terminating")))
+		s.Endpoint(n, new(rapid.Bool().Draw(t, "ready")), nil, new(rapid.Bool().Draw(t, "terminating")))
 	}
-	key := types.NamespacedName{Namespace: "default", Name: service}
-	others := slices.DeleteFunc(slices.Clone(w.Input.Slices[key]), func(o *discoveryv1.EndpointSlice) bool { return o.Name == s.Name })
+	key := types.NamespacedName{Namespace: "default", Name: of}
+	others := slices.DeleteFunc(slices.Clone(w.Input.Slices[key]), func(o *discoveryv1.EndpointSlice) bool { return o.Name == name })
 	w.Input.Slices[key] = append(others, s.Obj())
 }
 
 func (w *world) drawPolicy(t *rapid.T) {
-	p := MakePolicy(rapid.SampledFrom([]string{"p", "q", "r"}).Draw(t, "policy")).Younger(rapid.IntRange(0, 1).Draw(t, "age"))
+	b := policy(rapid.SampledFrom([]string{"p", "q", "r"}).Draw(t, "policy")).Age(rapid.IntRange(0, 1).Draw(t, "age"))
+	p := b.Obj()
 	w.next()
 	p.Generation, p.ResourceVersion = int64(w.version), strconv.Itoa(w.version)
 	for _, s := range rapid.SliceOfN(rapid.SampledFrom([]string{"web", "dns", "file"}), 1, 2).Draw(t, "targets") {
-		p.For(s, rapid.SampledFrom([]string{"", "p80"}).Draw(t, "section"))
+		b.For(s, rapid.SampledFrom([]string{"", "p80"}).Draw(t, "section"))
 	}
 	switch rapid.SampledFrom([]string{"algorithm", "idle", "retries"}).Draw(t, "sets") {
 	case "algorithm":
-		p.Algorithm(rapid.SampledFrom([]v1alpha1.Algorithm{v1alpha1.Random, v1alpha1.SourceHash, "Bad"}).Draw(t, "algorithm"))
+		b.Algorithm(rapid.SampledFrom([]v1alpha1.Algorithm{v1alpha1.Random, v1alpha1.SourceHash, "Bad"}).Draw(t, "algorithm"))
 	case "idle":
-		p.Idle(rapid.SampledFrom([]v1alpha1.Duration{"1m", "2m", "bad"}).Draw(t, "idle"))
+		b.Idle(rapid.SampledFrom([]v1alpha1.Duration{"1m", "2m", "bad"}).Draw(t, "idle"))
 	case "retries":
-		p.Retries(rapid.Int32Range(0, 3).Draw(t, "retries"))
+		b.Retries(rapid.Int32Range(0, 3).Draw(t, "retries"))
 	}
 	w.Input.Policies = slices.DeleteFunc(slices.Clone(w.Input.Policies), func(o *v1alpha1.UpstreamPolicy) bool { return o.Name == p.Name })
-	w.Input.Policies = append(w.Input.Policies, p.Obj())
+	w.Input.Policies = append(w.Input.Policies, p)
 }
 
 func (w *world) drawBalancer(t *rapid.T) {
-	b := MakeBalancer()
+	b := builder.Balancer("edge").Obj()
 	w.Balancer = b // from a file: its generation says nothing
 	b.Spec.Nodes.MaxPerService = rapid.Int32Range(0, 2).Draw(t, "max")
 	b.Spec.Nodes.IgnoreExcludeLabel = rapid.Bool().Draw(t, "ignore")
 	b.Spec.Nodes.Selector = rapid.SampledFrom([]metav1.LabelSelector{
-		{}, {}, {MatchLabels: map[string]string{"edge": "yes"}}, {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "edge", Operator: "Near"}}},
+		{}, {}, {MatchLabels: map[string]string{"edge": "yes"}},
+		{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "edge", Operator: "Near"}}},
 	}).Draw(t, "selector")
 	b.Spec.Defaults.Algorithm = rapid.SampledFrom([]v1alpha1.Algorithm{"", v1alpha1.LeastConnections}).Draw(t, "default")
 	if rapid.Bool().Draw(t, "limited") {
@@ -137,7 +146,10 @@ func (w *world) drawBalancer(t *rapid.T) {
 }
 
 func (w *world) step(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"nothing", "service", "service", "assignment", "service gone", "node", "node gone", "slice", "slice", "policy", "balancer"}).Draw(t, "step") {
+	steps := rapid.SampledFrom([]string{
+		"nothing", "service", "service", "assignment", "service gone", "node", "node gone", "slice", "slice", "policy", "balancer",
+	})
+	switch steps.Draw(t, "step") {
 	case "service":
 		w.drawService(t)
 	case "assignment":

@@ -8,14 +8,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
-func requesting(annotation, older string) *serviceBuilder {
-	b := MakeService("web")
+func requesting(annotation, older string) *builder.ServiceBuilder {
+	b := service("web")
 	if annotation != "" {
 		b.Annotate(v1alpha1.AddressesAnnotation, annotation)
 	}
-	b.Spec.LoadBalancerIP = older
+	b.Obj().Spec.LoadBalancerIP = older
 	return b
 }
 
@@ -71,7 +72,10 @@ func TestS30_RequestedAddresses(t *testing.T) {
 }
 
 func FuzzRequestedAddresses(f *testing.F) {
-	for _, s := range []string{"192.0.2.1", "2001:db8::1,192.0.2.1", "a,b", "::ffff:1.2.3.4", "192.0.2.1\n}", "unix:/var/run/docker.sock", "${VAR}", strings.Repeat("9", 300)} {
+	for _, s := range []string{
+		"192.0.2.1", "2001:db8::1,192.0.2.1", "a,b", "::ffff:1.2.3.4", "192.0.2.1\n}", "unix:/var/run/docker.sock", "${VAR}",
+		strings.Repeat("9", 300),
+	} {
 		f.Add(s, "")
 		f.Add("", s)
 		f.Add("192.0.2.1", s)

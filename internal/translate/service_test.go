@@ -15,6 +15,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 )
 
 func TestS10_EachAddressHasTargetsOfItsFamily(t *testing.T) {
-	got := MakeInput(MakeService("web").Port(80).On("2001:db8::1", "192.0.2.1")).Only(t)
+	got := MakeInput(on(service("web").Port(80), "2001:db8::1", "192.0.2.1")).Only(t)
 	got.want(t,
 		"192.0.2.1:80/TCP -> 30080 on all",
 		"[2001:db8::1]:80/TCP -> 30080 on all")
@@ -32,12 +33,12 @@ func TestS10_EachAddressHasTargetsOfItsFamily(t *testing.T) {
 }
 
 func TestS10_MappedAddressesAreIPv4(t *testing.T) {
-	MakeInput(MakeService("web").Port(80).On("::ffff:192.0.2.1")).
+	MakeInput(on(service("web").Port(80), "::ffff:192.0.2.1")).
 		Only(t).want(t, "192.0.2.1:80/TCP -> 30080 on all")
 }
 
 func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
-	got := MakeInput(MakeService("web").Port(80).PortOf(sctp, 81, 30081).On("192.0.2.1")).Only(t)
+	got := MakeInput(on(service("web").Port(80).PortOf(sctp, 81, 30081), "192.0.2.1")).Only(t)
 	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	got.wantProblems(t, v1alpha1.ReasonMixedProtocol)
 	want := map[PortKey]string{{sctp, 81}: v1alpha1.PortErrorProtocol}
@@ -47,28 +48,29 @@ func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
 	if m := got.Problems[0].Message; !strings.Contains(m, "81/SCTP") || strings.Contains(m, "80/TCP") {
 		t.Errorf("message: %s", m)
 	}
-	none := MakeInput(MakeService("web").PortOf(sctp, 81, 30081).On("192.0.2.1")).Only(t)
+	none := MakeInput(on(service("web").PortOf(sctp, 81, 30081), "192.0.2.1")).Only(t)
 	none.want(t)
 	none.wantProblems(t, "!"+v1alpha1.ReasonMixedProtocol)
 }
 
 func TestS16_TCPAndUDPOnOnePortAndNodePort(t *testing.T) {
-	got := MakeInput(MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 53, 30053).On("192.0.2.1")).Only(t)
+	got := MakeInput(on(service("dns").PortOf(udp, 53, 30053).PortOf(tcp, 53, 30053), "192.0.2.1")).Only(t)
 	got.want(t,
 		"192.0.2.1:53/TCP -> 30053 on all",
 		"192.0.2.1:53/UDP -> 30053 on all")
+	idle := map[lb.Protocol]time.Duration{lb.TCP: 10 * time.Minute, lb.UDP: time.Minute}
 	for _, f := range got.Frontends {
-		if idle := map[lb.Protocol]time.Duration{lb.TCP: 10 * time.Minute, lb.UDP: time.Minute}[f.Listener.Protocol]; f.Settings.IdleTimeout != idle {
-			t.Errorf("%s: idle %s, want %s", f.Listener, f.Settings.IdleTimeout, idle)
+		if want := idle[f.Listener.Protocol]; f.Settings.IdleTimeout != want {
+			t.Errorf("%s: idle %s, want %s", f.Listener, f.Settings.IdleTimeout, want)
 		}
 	}
 }
 
 func TestS17_APortWithoutNodePort(t *testing.T) {
-	svc := MakeService("web").Port(80).PortOf(tcp, 443, 0)
-	svc.Spec.AllocateLoadBalancerNodePorts = new(false) // says nothing: nodePorts do
+	svc := service("web").Port(80).PortOf(tcp, 443, 0)
+	svc.Obj().Spec.AllocateLoadBalancerNodePorts = new(false) // says nothing: nodePorts do
 	remembers := New()
-	in := MakeInput(svc.On("192.0.2.1"))
+	in := MakeInput(on(svc, "192.0.2.1"))
 	out := remembers.Translate(in.Input)
 	got := translated{out.Config.Services[0], out.Services["web-uid"]}
 	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
@@ -77,7 +79,7 @@ func TestS17_APortWithoutNodePort(t *testing.T) {
 		t.Errorf("error %q of the port", e)
 	}
 	// As soon as there is one, it works.
-	allocated := svc.DeepCopy()
+	allocated := svc.Obj().DeepCopy()
 	allocated.ResourceVersion, allocated.Spec.Ports[1].NodePort = "2", 30443
 	in.Services[0].Object = allocated
 	out = remembers.Translate(in.Input)
@@ -89,7 +91,7 @@ func TestS17_APortWithoutNodePort(t *testing.T) {
 }
 
 func TestS17_NoPortHasANodePort(t *testing.T) {
-	got := MakeInput(MakeService("web").PortOf(tcp, 80, 0).PortOf(sctp, 81, 30081).On("192.0.2.1")).Only(t)
+	got := MakeInput(on(service("web").PortOf(tcp, 80, 0).PortOf(sctp, 81, 30081), "192.0.2.1")).Only(t)
 	got.want(t)
 	got.wantProblems(t, "!"+v1alpha1.ReasonMixedProtocol, v1alpha1.ReasonNoNodePort)
 	if len(got.PortErrors) != 2 {
@@ -98,10 +100,10 @@ func TestS17_NoPortHasANodePort(t *testing.T) {
 }
 
 func TestS18_NoNodePortIsRemembered(t *testing.T) {
-	remembers, svc := New(), MakeService("web").Port(80)
-	in := MakeInput(svc.On("192.0.2.1"))
+	remembers, svc := New(), service("web").Port(80)
+	in := MakeInput(on(svc, "192.0.2.1"))
 	remembers.Translate(in.Input)
-	moved := svc.DeepCopy()
+	moved := svc.Obj().DeepCopy()
 	moved.ResourceVersion, moved.Spec.Ports[0].NodePort = "2", 31000
 	in.Services[0].Object = moved
 	got := remembers.Translate(in.Input).Config.Services[0]
@@ -111,32 +113,34 @@ func TestS18_NoNodePortIsRemembered(t *testing.T) {
 func TestS19_S21_S22_LocalNodes(t *testing.T) {
 	yes, no := new(true), new(false)
 	const v4, v6 = discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6
+	type all []*builder.EndpointSliceBuilder
+	n1, n2 := builder.Node("n1").IP("10.0.0.1", "fd00::1"), builder.Node("n2").IP("10.0.0.2", "fd00::2")
 	for name, tc := range map[string]struct {
-		slices []*sliceBuilder
+		slices all
 		want4  string
 		want6  string
 	}{
 		"none":                    {},
-		"ready on one":            {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2")}, " n2", ""},
-		"ready on both":           {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2", "n1")}, " n1 n2", ""},
-		"several on one":          {[]*sliceBuilder{MakeSlice("a", v4).Ready("n2", "n1", "n1"), MakeSlice("b", v4).Ready("n1")}, " n1*3 n2", ""},
-		"one in two slices":       {[]*sliceBuilder{MakeSlice("a", v4).Ready("n1"), MakeSlice("a", v4).Ready("n1")}, " n1", ""},
-		"many on one":             {[]*sliceBuilder{MakeSlice("a", v4).Ready(slices.Repeat([]string{"n1"}, 300)...)}, " n1*256", ""},
-		"two slices":              {[]*sliceBuilder{MakeSlice("b", v4).Ready("n2"), MakeSlice("a", v4).Ready("n1")}, " n1 n2", ""},
-		"S22 of the other family": {[]*sliceBuilder{MakeSlice("a", v4).Ready("n1"), MakeSlice("b", v6).Ready("n2")}, " n1", " n2"},
-		"two nodes, one address":  {[]*sliceBuilder{MakeSlice("a", v4).Ready("n3")}, " n3", ""},
-		"a name is no address":    {[]*sliceBuilder{MakeSlice("a", discoveryv1.AddressTypeFQDN).Ready("n1")}, "", ""},
-		"ready not said":          {[]*sliceBuilder{MakeSlice("a", v4).On("n1", nil, nil, nil)}, " n1", ""},
-		"not ready":               {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, no, no)}, "", ""},
-		"S21 terminating":         {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, yes, yes)}, "", ""},
-		"S21 terminating, yet published as ready": {[]*sliceBuilder{MakeSlice("a", v4).On("n1", yes, yes, yes)}, "", ""},
-		"S21 another one is ready":                {[]*sliceBuilder{MakeSlice("a", v4).On("n1", no, yes, yes).Ready("n1")}, " n1", ""},
-		"on no node":                              {[]*sliceBuilder{MakeSlice("a", v4).On("", yes, yes, no)}, "", ""},
-		"on a node that is none of ours":          {[]*sliceBuilder{MakeSlice("a", v4).Ready("n9")}, "", ""},
+		"ready on one":            {all{slice("a", v4).Ready("n2")}, " n2", ""},
+		"ready on both":           {all{slice("a", v4).Ready("n2", "n1")}, " n1 n2", ""},
+		"several on one":          {all{slice("a", v4).Ready("n2", "n1", "n1"), slice("b", v4).Ready("n1")}, " n1*3 n2", ""},
+		"one in two slices":       {all{slice("a", v4).Ready("n1"), slice("a", v4).Ready("n1")}, " n1", ""},
+		"many on one":             {all{slice("a", v4).Ready(slices.Repeat([]string{"n1"}, 300)...)}, " n1*256", ""},
+		"two slices":              {all{slice("b", v4).Ready("n2"), slice("a", v4).Ready("n1")}, " n1 n2", ""},
+		"S22 of the other family": {all{slice("a", v4).Ready("n1"), slice("b", v6).Ready("n2")}, " n1", " n2"},
+		"two nodes, one address":  {all{slice("a", v4).Ready("n3")}, " n3", ""},
+		"a name is no address":    {all{slice("a", discoveryv1.AddressTypeFQDN).Ready("n1")}, "", ""},
+		"ready not said":          {all{slice("a", v4).Endpoint("n1", nil, nil, nil)}, " n1", ""},
+		"not ready":               {all{slice("a", v4).Endpoint("n1", no, no, no)}, "", ""},
+		"S21 terminating":         {all{slice("a", v4).Endpoint("n1", no, yes, yes)}, "", ""},
+		"S21 terminating, yet published as ready": {all{slice("a", v4).Endpoint("n1", yes, yes, yes)}, "", ""},
+		"S21 another one is ready":                {all{slice("a", v4).Endpoint("n1", no, yes, yes).Ready("n1")}, " n1", ""},
+		"on no node":                              {all{slice("a", v4).Endpoint("", yes, yes, no)}, "", ""},
+		"on a node that is none of ours":          {all{slice("a", v4).Ready("n9")}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1", "2001:db8::1")).Slices("web", tc.slices...).
-				Nodes(MakeNode("n1").IP("10.0.0.1", "fd00::1"), MakeNode("n2").IP("10.0.0.2", "fd00::2"), MakeNode("n3").IP("10.0.0.2")).Only(t)
+			got := MakeInput(on(service("web").Port(80).Local(32000), "192.0.2.1", "2001:db8::1")).Slices("web", tc.slices...).
+				Nodes(n1, n2, builder.Node("n3").IP("10.0.0.2")).Only(t)
 			got.want(t, "192.0.2.1:80/TCP -> 30080 on"+stdcmp.Or(tc.want4, " none"), "[2001:db8::1]:80/TCP -> 30080 on"+stdcmp.Or(tc.want6, " none"))
 			got.wantProblems(t) // its owner chose where the endpoints are
 			if p := got.HealthCheckNodePort; p != 32000 {
@@ -151,17 +155,17 @@ func TestS19_S21_S22_LocalNodes(t *testing.T) {
 func TestS21_DrainingNodes(t *testing.T) {
 	const v4 = discoveryv1.AddressTypeIPv4
 	yes, no := new(true), new(false)
-	slice := MakeSlice("a", v4).Ready("n2").On("n1", no, yes, yes)
+	leaving := slice("a", v4).Ready("n2").Endpoint("n1", no, yes, yes)
 	for engine, want := range map[v1alpha1.Engine]string{
 		v1alpha1.EngineNginx: "192.0.2.1:80/TCP -> 30080 on n2",
 		v1alpha1.EngineLVS:   "192.0.2.1:80/TCP -> 30080 on n1 (draining) n2",
 	} {
-		got := MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1")).Slices("web", slice).
+		got := MakeInput(on(service("web").Port(80).Local(32000), "192.0.2.1")).Slices("web", leaving).
 			Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Nodes.MaxPerService = engine, 1 }).Only(t)
 		got.want(t, want)
 	}
-	gone := MakeSlice("a", v4).Ready("n2").On("n1", no, no, yes)
-	MakeInput(MakeService("web").Port(80).Local().On("192.0.2.1")).Slices("web", gone).
+	gone := slice("a", v4).Ready("n2").Endpoint("n1", no, no, yes)
+	MakeInput(on(service("web").Port(80).Local(32000), "192.0.2.1")).Slices("web", gone).
 		Spec(func(b *v1alpha1.BalancerSpec) { b.Engine = v1alpha1.EngineLVS }).Only(t).
 		want(t, "192.0.2.1:80/TCP -> 30080 on n2")
 }
@@ -169,14 +173,15 @@ func TestS21_DrainingNodes(t *testing.T) {
 // In a node's own network, an endpoint that comes has the address of one that goes.
 func TestS21_AddressThatComesAndGoes(t *testing.T) {
 	yes, no := new(true), new(false)
-	for name, slice := range map[string]*sliceBuilder{
-		"goes first":  MakeSlice("a", discoveryv1.AddressTypeIPv4).On("n1", no, yes, yes).On("n1", yes, yes, no),
-		"comes first": MakeSlice("a", discoveryv1.AddressTypeIPv4).On("n1", yes, yes, no).On("n1", no, yes, yes),
+	for name, b := range map[string]*builder.EndpointSliceBuilder{
+		"goes first":  slice("a", discoveryv1.AddressTypeIPv4).Endpoint("n1", no, yes, yes).Endpoint("n1", yes, yes, no),
+		"comes first": slice("a", discoveryv1.AddressTypeIPv4).Endpoint("n1", yes, yes, no).Endpoint("n1", no, yes, yes),
 	} {
-		for i := range slice.Endpoints {
-			slice.Endpoints[i].Addresses = []string{"10.0.0.1"}
+		endpoints := b.Obj()
+		for i := range endpoints.Endpoints {
+			endpoints.Endpoints[i].Addresses = []string{"10.0.0.1"}
 		}
-		ready, leaving := countEndpoints([]*discoveryv1.EndpointSlice{&slice.EndpointSlice}, true)
+		ready, leaving := countEndpoints([]*discoveryv1.EndpointSlice{endpoints}, true)
 		if ready["n1"] != 1 || leaving["n1"] != 1 {
 			t.Errorf("%s: ready %v, leaving %v", name, ready, leaving)
 		}
@@ -186,8 +191,8 @@ func TestS21_AddressThatComesAndGoes(t *testing.T) {
 // Also where clients come back to their node: what the weights mean there is for the
 // host to say.
 func TestS19_WeightsAreWhatTheyAre(t *testing.T) {
-	slice := MakeSlice("a", discoveryv1.AddressTypeIPv4).Ready("n1", "n1", "n2")
-	MakeInput(MakeService("web").Port(80).Local().Sticky().On("192.0.2.1")).Slices("web", slice).Only(t).
+	endpoints := slice("a", discoveryv1.AddressTypeIPv4).Ready("n1", "n1", "n2")
+	MakeInput(on(service("web").Port(80).Local(32000).Sticky(), "192.0.2.1")).Slices("web", endpoints).Only(t).
 		want(t, "192.0.2.1:80/TCP -> 30080 on n1*2 n2")
 }
 
@@ -197,9 +202,9 @@ func TestServicesThatAreTooLarge(t *testing.T) {
 	for i := range 5000 {
 		ranges = append(ranges, fmt.Sprintf("10.%d.%d.0/24", i/250, i%250))
 	}
-	for name, svc := range map[string]*serviceBuilder{
-		"too many ranges": MakeService("web").Port(80).Ranges(ranges...),
-		"too many ports":  MakeService("web"),
+	for name, svc := range map[string]*builder.ServiceBuilder{
+		"too many ranges": service("web").Port(80).Ranges(ranges...),
+		"too many ports":  service("web"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for i := range int32(600) {
@@ -207,20 +212,20 @@ func TestServicesThatAreTooLarge(t *testing.T) {
 					svc.PortOf(tcp, i+1, 30000+i)
 				}
 			}
-			out := New().Translate(MakeInput(svc.On("192.0.2.1"), MakeService("neighbour").Port(80).On("192.0.2.2")).Input)
+			out := New().Translate(MakeInput(on(svc, "192.0.2.1"), on(service("neighbour").Port(80), "192.0.2.2")).Input)
 			translated{nil, out.Services["web-uid"]}.wantProblems(t, "!"+v1alpha1.ReasonInvalidSpec)
 			if len(out.Config.Services) != 1 {
 				t.Errorf("carried: %v, want only the neighbour", out.Config.Services)
 			}
 		})
 	}
-	MakeInput(MakeService("web").Port(80).Ranges(ranges[:4000]...).On("192.0.2.1")).Only(t).wantProblems(t)
+	MakeInput(on(service("web").Port(80).Ranges(ranges[:4000]...), "192.0.2.1")).Only(t).wantProblems(t)
 }
 
 func TestS20_ClusterServicesUseEveryNode(t *testing.T) {
-	svc := MakeService("web").Port(80)
-	svc.Spec.HealthCheckNodePort = 32000 // left from when it was Local
-	got := MakeInput(svc.On("192.0.2.1")).Slices("web", MakeSlice("a", discoveryv1.AddressTypeIPv4).Ready("n1")).Only(t)
+	svc := service("web").Port(80)
+	svc.Obj().Spec.HealthCheckNodePort = 32000 // left from when it was Local
+	got := MakeInput(on(svc, "192.0.2.1")).Slices("web", slice("a", discoveryv1.AddressTypeIPv4).Ready("n1")).Only(t)
 	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
 	if p := got.HealthCheckNodePort; p != 0 {
 		t.Errorf("health check on node port %d, want none", p)
@@ -229,16 +234,16 @@ func TestS20_ClusterServicesUseEveryNode(t *testing.T) {
 
 func TestS29_SessionAffinity(t *testing.T) {
 	for name, tc := range map[string]struct {
-		svc  *serviceBuilder
+		svc  *builder.ServiceBuilder
 		want time.Duration
 	}{
-		"none":          {MakeService("web"), 0},
-		"by default":    {MakeService("web").Sticky(), 3 * time.Hour},
-		"as configured": {MakeService("web").Sticky(60), time.Minute},
-		"nonsense":      {MakeService("web").Sticky(-1), 3 * time.Hour},
+		"none":          {service("web"), 0},
+		"by default":    {service("web").Sticky(), 3 * time.Hour},
+		"as configured": {service("web").Sticky(60), time.Minute},
+		"nonsense":      {service("web").Sticky(-1), 3 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := MakeInput(tc.svc.Port(80).On("192.0.2.1")).Only(t)
+			got := MakeInput(on(tc.svc.Port(80), "192.0.2.1")).Only(t)
 			if a := got.Affinity; a != tc.want {
 				t.Errorf("affinity %s, want %s", a, tc.want)
 			}
@@ -247,44 +252,45 @@ func TestS29_SessionAffinity(t *testing.T) {
 }
 
 func TestS31_FieldsThatAreNotOurs(t *testing.T) {
-	plain := MakeInput(MakeService("web").Port(80).On("192.0.2.1")).Only(t)
-	svc := MakeService("web").Port(80)
-	svc.Spec.ExternalIPs = []string{"203.0.113.9"}
-	svc.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
-	svc.Spec.TrafficDistribution = new("PreferSameZone")
-	got := MakeInput(svc.On("192.0.2.1")).Only(t)
+	plain := MakeInput(on(service("web").Port(80), "192.0.2.1")).Only(t)
+	svc := service("web").Port(80).With(func(s *corev1.Service) {
+		s.Spec.ExternalIPs = []string{"203.0.113.9"}
+		s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+		s.Spec.TrafficDistribution = new("PreferSameZone")
+	})
+	got := MakeInput(on(svc, "192.0.2.1")).Only(t)
 	if diff := cmp.Diff(plain.Service, got.Service, compare); diff != "" {
 		t.Errorf("they change the configuration:\n%s", diff)
 	}
 }
 
 func TestS34_WithheldListenersAreNotCarried(t *testing.T) {
-	svc := MakeService("web").Port(80).Port(443).On("192.0.2.1")
+	svc := on(service("web").Port(80).Port(443), "192.0.2.1")
 	svc.Withheld = []lb.Listener{{Address: netip.MustParseAddr("192.0.2.1"), Port: 80, Protocol: lb.TCP}}
 	MakeInput(svc).Only(t).want(t, "192.0.2.1:443/TCP -> 30443 on all")
 }
 
 func TestExposedNodePortServices(t *testing.T) {
-	svc := MakeService("web").Port(80).Annotate(v1alpha1.BalancerAnnotation, "edge")
-	svc.Spec.Type = corev1.ServiceTypeNodePort
-	MakeInput(svc.On("192.0.2.1")).Only(t).want(t, "192.0.2.1:80/TCP -> 30080 on all")
+	svc := service("web").Port(80).Annotate(v1alpha1.BalancerAnnotation, "edge")
+	svc.Obj().Spec.Type = corev1.ServiceTypeNodePort
+	MakeInput(on(svc, "192.0.2.1")).Only(t).want(t, "192.0.2.1:80/TCP -> 30080 on all")
 }
 
 // What the API server refuses can come from files.
 func TestManifestsThatNoAPIServerChecked(t *testing.T) {
-	for name, svc := range map[string]*serviceBuilder{
-		"port too high":     MakeService("web").PortOf(tcp, 65616, 30080), // 80 in 16 bits
-		"port 0":            MakeService("web").PortOf(tcp, 0, 30080),
-		"nodePort too high": MakeService("web").PortOf(tcp, 80, 95616),
-		"nodePort below 0":  MakeService("web").PortOf(tcp, 80, -1),
-		"a port twice":      MakeService("web").Port(80).Port(80),
-		"no ports":          MakeService("web"),
-		"hostile name":      MakeService("a { }").Port(80),
+	for name, svc := range map[string]*builder.ServiceBuilder{
+		"port too high":     service("web").PortOf(tcp, 65616, 30080), // 80 in 16 bits
+		"port 0":            service("web").PortOf(tcp, 0, 30080),
+		"nodePort too high": service("web").PortOf(tcp, 80, 95616),
+		"nodePort below 0":  service("web").PortOf(tcp, 80, -1),
+		"a port twice":      service("web").Port(80).Port(80),
+		"no ports":          service("web"),
+		"hostile name":      service("a { }").Port(80),
 	} {
 		t.Run(name, func(t *testing.T) {
-			good := MakeService("neighbour").Port(80).On("192.0.2.2")
-			out := New().Translate(MakeInput(svc.On("192.0.2.1"), good).Input)
-			translated{nil, out.Services[svc.UID]}.wantProblems(t, "!"+v1alpha1.ReasonInvalidSpec)
+			good := on(service("neighbour").Port(80), "192.0.2.2")
+			out := New().Translate(MakeInput(on(svc, "192.0.2.1"), good).Input)
+			translated{nil, out.Services[svc.Obj().UID]}.wantProblems(t, "!"+v1alpha1.ReasonInvalidSpec)
 			if len(out.Config.Services) != 1 || out.Config.Services[0].ID.Name != "neighbour" {
 				t.Errorf("carried: %v, want only the neighbour", out.Config.Services)
 			}
@@ -294,7 +300,7 @@ func TestManifestsThatNoAPIServerChecked(t *testing.T) {
 
 func TestServicesAreSorted(t *testing.T) {
 	out := New().Translate(MakeInput(
-		MakeService("b").Port(80).On("192.0.2.1"), MakeService("a").Port(80).On("192.0.2.2"), MakeService("c").Port(80).On("192.0.2.3")).Input)
+		on(service("b").Port(80), "192.0.2.1"), on(service("a").Port(80), "192.0.2.2"), on(service("c").Port(80), "192.0.2.3")).Input)
 	if !slices.IsSortedFunc(out.Config.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) }) {
 		t.Error("Services are not sorted")
 	}
@@ -303,8 +309,8 @@ func TestServicesAreSorted(t *testing.T) {
 // With VRRP, hosts bring what they listen on, and each has its priority.
 func TestHostsBringTheirAddresses(t *testing.T) {
 	in := MakeInput(
-		MakeService("a").Port(80).Port(443).On("192.0.2.2", "2001:db8::1"), MakeService("b").Port(81).On("192.0.2.2"),
-		MakeService("c").Port(80).On("192.0.2.1"), MakeService("moving").Port(80).On("192.0.2.9"))
+		on(service("a").Port(80).Port(443), "192.0.2.2", "2001:db8::1"), on(service("b").Port(81), "192.0.2.2"),
+		on(service("c").Port(80), "192.0.2.1"), on(service("moving").Port(80), "192.0.2.9"))
 	in.Elsewhere = map[netip.Addr]bool{netip.MustParseAddr("192.0.2.9"): true}
 	if out := New().Translate(in.Input); out.VRRP != nil || out.Config.Addresses != nil {
 		t.Errorf("without VRRP: %v, %v", out.VRRP, out.Config.Addresses)

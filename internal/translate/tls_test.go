@@ -16,13 +16,8 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
-
-// TLS names the Secret of a policy's certificate.
-func (b *policyBuilder) TLS(secret string) *policyBuilder {
-	b.Spec.TLS = &v1alpha1.TLS{SecretRef: v1alpha1.SecretReference{Name: secret}}
-	return b
-}
 
 var (
 	validFrom  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -76,10 +71,10 @@ func served(t *testing.T, in *inputBuilder) map[uint16]string {
 
 func TestTLSPrecedence(t *testing.T) {
 	in := MakeInput(web()).Secrets(MakeSecret("a", 1), MakeSecret("b", 2)).Policies(
-		MakePolicy("young").For("web").TLS("a").Younger(2),
-		MakePolicy("old").For("web").Retries(1),
-		MakePolicy("port").For("web", "p443").TLS("b").Younger(5),
-		MakePolicy("port-too-late").For("web", "p443").TLS("a").Younger(6))
+		policy("young").For("web").TLS("a").Age(4),
+		policy("old").For("web").Retries(1).Age(6),
+		policy("port").For("web", "p443").TLS("b").Age(1),
+		policy("port-too-late").For("web", "p443").TLS("a"))
 	got := served(t, in)
 	if got[80] != "a" || got[443] != "b" {
 		t.Errorf("got %v", got)
@@ -87,7 +82,7 @@ func TestTLSPrecedence(t *testing.T) {
 }
 
 func TestTLSOfOnePortAlone(t *testing.T) {
-	in := MakeInput(web()).Secrets(MakeSecret("a", 1)).Policies(MakePolicy("p").For("web", "p443").TLS("a"))
+	in := MakeInput(web()).Secrets(MakeSecret("a", 1)).Policies(policy("p").For("web", "p443").TLS("a"))
 	if got := served(t, in); got[80] != "" || got[443] != "a" {
 		t.Errorf("got %v", got)
 	}
@@ -102,18 +97,18 @@ func TestPortsAreNotCarriedWithoutTheirTLS(t *testing.T) {
 	broken.Data[corev1.TLSPrivateKeyKey] = []byte("x")
 	secrets := []*corev1.Secret{MakeSecret("good", 1), other, opaque, broken}
 	for name, tc := range map[string]struct {
-		policy *policyBuilder
+		policy *builder.UpstreamPolicyBuilder
 		engine v1alpha1.Engine
 		want   string // port error
 		texts  string // in the problem
 	}{
-		"no Secret":                   {MakePolicy("p").For("web", "p443").TLS("none"), "", v1alpha1.PortErrorCertificate, "TLS cannot be terminated for 443/TCP: there is no Secret none"},
-		"a Secret elsewhere":          {MakePolicy("p").For("web", "p443").TLS("elsewhere"), "", v1alpha1.PortErrorCertificate, "in the namespace default"},
-		"of another type":             {MakePolicy("p").For("web", "p443").TLS("opaque"), "", v1alpha1.PortErrorCertificate, `of type "Opaque", want kubernetes.io/tls`},
-		"without a key":               {MakePolicy("p").For("web", "p443").TLS("broken"), "", v1alpha1.PortErrorCertificate, "tls.key has no private key"},
-		"an engine that cannot":       {MakePolicy("p").For("web", "p443").TLS("good"), v1alpha1.EngineLVS, v1alpha1.PortErrorTLS, "LVS forwards packets"},
-		"settings that are nonsense":  {MakePolicy("p").For("web", "p443").TLS("none").Retries(-1), "", v1alpha1.PortErrorCertificate, "none"},
-		"nonsense, and a certificate": {MakePolicy("p").For("web", "p443").TLS("good").Retries(-1), "", "", ""},
+		"no Secret":                   {policy("p").For("web", "p443").TLS("none"), "", v1alpha1.PortErrorCertificate, "TLS cannot be terminated for 443/TCP: there is no Secret none"},
+		"a Secret elsewhere":          {policy("p").For("web", "p443").TLS("elsewhere"), "", v1alpha1.PortErrorCertificate, "in the namespace default"},
+		"of another type":             {policy("p").For("web", "p443").TLS("opaque"), "", v1alpha1.PortErrorCertificate, `of type "Opaque", want kubernetes.io/tls`},
+		"without a key":               {policy("p").For("web", "p443").TLS("broken"), "", v1alpha1.PortErrorCertificate, "tls.key has no private key"},
+		"an engine that cannot":       {policy("p").For("web", "p443").TLS("good"), v1alpha1.EngineLVS, v1alpha1.PortErrorTLS, "LVS forwards packets"},
+		"settings that are nonsense":  {policy("p").For("web", "p443").TLS("none").Retries(-1), "", v1alpha1.PortErrorCertificate, "none"},
+		"nonsense, and a certificate": {policy("p").For("web", "p443").TLS("good").Retries(-1), "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := MakeInput(web()).Secrets(secrets...).Policies(tc.policy)
@@ -137,7 +132,7 @@ func TestPortsAreNotCarriedWithoutTheirTLS(t *testing.T) {
 }
 
 func TestServiceWithoutAnyPortLeft(t *testing.T) {
-	got := MakeInput(web()).Policies(MakePolicy("p").For("web").TLS("none")).Only(t)
+	got := MakeInput(web()).Policies(policy("p").For("web").TLS("none")).Only(t)
 	got.wantProblems(t, "!"+v1alpha1.ReasonNoCertificate)
 	if got.Service != nil || len(got.PortErrors) != 2 {
 		t.Errorf("carried: %v, errors %v", got.lines(), got.PortErrors)
@@ -146,9 +141,11 @@ func TestServiceWithoutAnyPortLeft(t *testing.T) {
 
 // TLS is a matter of TCP: what is beside it on the same Service goes on.
 func TestTLSLeavesUDPAlone(t *testing.T) {
-	quic := MakeService("web").PortOf(tcp, 443, 30443).PortOf(udp, 443, 30443).On("192.0.2.1")
-	for engine, udpIsCarried := range map[v1alpha1.Engine]bool{v1alpha1.EngineNginx: true, v1alpha1.EngineHAProxy: false, v1alpha1.EngineLVS: true} {
-		in := MakeInput(quic).Secrets(MakeSecret("a", 1)).Policies(MakePolicy("p").For("web").TLS("a"))
+	quic := on(service("web").PortOf(tcp, 443, 30443).PortOf(udp, 443, 30443), "192.0.2.1")
+	for engine, udpIsCarried := range map[v1alpha1.Engine]bool{
+		v1alpha1.EngineNginx: true, v1alpha1.EngineHAProxy: false, v1alpha1.EngineLVS: true,
+	} {
+		in := MakeInput(quic).Secrets(MakeSecret("a", 1)).Policies(policy("p").For("web").TLS("a"))
 		in.Balancer.Spec.Engine = engine
 		carried := map[lb.Protocol]string{}
 		for _, f := range in.Only(t).Frontends {
@@ -166,7 +163,7 @@ func TestTLSLeavesUDPAlone(t *testing.T) {
 
 // What is remembered of a Service is not used once its certificate is another one.
 func TestCertificatesAreNotForgotten(t *testing.T) {
-	in := MakeInput(web()).Policies(MakePolicy("p").For("web", "p443").TLS("a"))
+	in := MakeInput(web()).Policies(policy("p").For("web", "p443").TLS("a"))
 	translator := New()
 	for _, step := range []struct {
 		secrets []*corev1.Secret
@@ -185,11 +182,11 @@ func TestCertificatesAreNotForgotten(t *testing.T) {
 
 // A certificate is in the Config once, however many name it, and only if somebody does.
 func TestCertificatesOfAConfig(t *testing.T) {
-	other := MakeService("other").Port(443).On("192.0.2.2")
+	other := on(service("other").Port(443), "192.0.2.2")
 	a, b := MakeSecret("a", 1), MakeSecret("b", 2)
 	same := a.DeepCopy()
 	same.Name = "same"
-	in := MakeInput(web(), other).Secrets(a, b, same).Policies(MakePolicy("p").For("web").TLS("a"), MakePolicy("o").For("other").TLS("same"))
+	in := MakeInput(web(), other).Secrets(a, b, same).Policies(policy("p").For("web").TLS("a"), policy("o").For("other").TLS("same"))
 	got := New().Translate(in.Input).Config.Certificates
 	if len(got) != 1 || !got[0].Equal(ReadCertificate(a).Served) {
 		t.Errorf("certificates %v", got)
@@ -200,29 +197,29 @@ func TestCertificateStatus(t *testing.T) {
 	lvs := func(*corev1.Service) (Carrier, bool) {
 		return Carrier{Balancer: "edge", Engine: engines.Named("lvs")}, true
 	}
-	dns := MakeService("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
+	dns := service("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
 	services := []*corev1.Service{web().Object, dns}
 	certificates := MakeInput().Secrets(MakeSecret("a", 1), &corev1.Secret{}).Certificates
 	certificates[types.NamespacedName{Namespace: "default", Name: "unread"}] = UnreadableCertificate()
 	for name, tc := range map[string]struct {
-		policy, older *policyBuilder
+		policy, older *builder.UpstreamPolicyBuilder
 		carrier       func(*corev1.Service) (Carrier, bool)
 		now           time.Time
 		want          string // summary
 		reason        string // of CertificateReady
 		texts         string
 	}{
-		"valid":           {MakePolicy("p").For("web").TLS("a"), nil, edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, "valid until 2027-01-01T00:00:00Z"},
-		"expired":         {MakePolicy("p").For("web").TLS("a"), nil, edge, validUntil.Add(time.Hour), "Accepted", v1alpha1.ReasonCertificateExpired, "is served still"},
-		"not yet valid":   {MakePolicy("p").For("web").TLS("a"), nil, edge, validFrom.Add(-time.Hour), "Accepted", v1alpha1.ReasonCertificateEarly, "from 2026-01-01T00:00:00Z"},
-		"missing":         {MakePolicy("p").For("web").TLS("none"), nil, edge, inBetween, "Accepted", v1alpha1.ReasonSecretNotFound, "kubectl create secret tls"},
-		"not to be read":  {MakePolicy("p").For("web").TLS("unread"), nil, edge, inBetween, "Accepted", v1alpha1.ReasonSecretsUnreadable, "config/components/tls"},
-		"on LVS":          {MakePolicy("p").For("web").TLS("a"), nil, lvs, inBetween, "Accepted Unsupported CertificateReady", v1alpha1.ReasonCertificateValid, "tls.secretRef: LVS"},
-		"with UDP":        {MakePolicy("p").For("dns").TLS("a"), nil, edge, inBetween, "Accepted Unsupported CertificateReady", v1alpha1.ReasonCertificateValid, "tls.secretRef: TLS is spoken over TCP"},
-		"but not here":    {MakePolicy("p").For("dns", "p80").TLS("a"), nil, edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, ""},
-		"an older policy": {MakePolicy("p").For("web").TLS("a").Younger(1), MakePolicy("o").For("web").TLS("none"), edge, inBetween, "Accepted Conflicted CertificateReady", v1alpha1.ReasonCertificateValid, "tls.secretRef by o"},
-		"not about TLS":   {MakePolicy("p").For("web").TLS("a").Younger(1), MakePolicy("o").For("web").Retries(1), edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, ""},
-		"without TLS":     {MakePolicy("p").For("web").Retries(1), nil, edge, inBetween, "Accepted", "", ""},
+		"valid":           {policy("p").For("web").TLS("a"), nil, edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, "valid until 2027-01-01T00:00:00Z"},
+		"expired":         {policy("p").For("web").TLS("a"), nil, edge, validUntil.Add(time.Hour), "Accepted", v1alpha1.ReasonCertificateExpired, "is served still"},
+		"not yet valid":   {policy("p").For("web").TLS("a"), nil, edge, validFrom.Add(-time.Hour), "Accepted", v1alpha1.ReasonCertificateEarly, "from 2026-01-01T00:00:00Z"},
+		"missing":         {policy("p").For("web").TLS("none"), nil, edge, inBetween, "Accepted", v1alpha1.ReasonSecretNotFound, "kubectl create secret tls"},
+		"not to be read":  {policy("p").For("web").TLS("unread"), nil, edge, inBetween, "Accepted", v1alpha1.ReasonSecretsUnreadable, "config/components/tls"},
+		"on LVS":          {policy("p").For("web").TLS("a"), nil, lvs, inBetween, "Accepted Unsupported CertificateReady", v1alpha1.ReasonCertificateValid, "tls.secretRef: LVS"},
+		"with UDP":        {policy("p").For("dns").TLS("a"), nil, edge, inBetween, "Accepted Unsupported CertificateReady", v1alpha1.ReasonCertificateValid, "tls.secretRef: TLS is spoken over TCP"},
+		"but not here":    {policy("p").For("dns", "p80").TLS("a"), nil, edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, ""},
+		"an older policy": {policy("p").For("web").TLS("a"), policy("o").For("web").TLS("none").Age(1), edge, inBetween, "Accepted Conflicted CertificateReady", v1alpha1.ReasonCertificateValid, "tls.secretRef by o"},
+		"not about TLS":   {policy("p").For("web").TLS("a"), policy("o").For("web").Retries(1).Age(1), edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, ""},
+		"without TLS":     {policy("p").For("web").Retries(1), nil, edge, inBetween, "Accepted", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policies := []*v1alpha1.UpstreamPolicy{tc.policy.Obj()}
