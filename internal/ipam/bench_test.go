@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // population is 10,000 Services that have their addresses and 1,000 new ones.
@@ -48,17 +49,17 @@ func newcomer(i, family int, samePorts bool) Request {
 func BenchmarkAssign(b *testing.B) {
 	for _, bench := range []struct {
 		name      string
-		pool      *poolBuilder
+		pool      *builder.AddressPoolBuilder
 		family    int
 		samePorts bool
 		exhausted bool
 	}{
-		{"IPv4", makePool("p", "10.0.0.0/16"), 0, true, false},
-		{"IPv6 of a /64", makePool("p", "2001:db8::/64"), 1, true, false},
-		{"one shared address", makePool("p", "192.0.2.1").shared(), 0, false, false},
-		{"256 shared addresses", makePool("p", "192.0.2.0/24").shared(), 0, false, false},
-		{"exhausted", makePool("p", "10.0.0.0-10.0.39.15"), 0, true, true},
-		{"exhausted, shared", makePool("p", "10.0.0.0-10.0.39.15").shared(), 0, true, true},
+		{"IPv4", builder.AddressPool("p", "10.0.0.0/16"), 0, true, false},
+		{"IPv6 of a /64", builder.AddressPool("p", "2001:db8::/64"), 1, true, false},
+		{"one shared address", builder.AddressPool("p", "192.0.2.1").Shared(), 0, false, false},
+		{"256 shared addresses", builder.AddressPool("p", "192.0.2.0/24").Shared(), 0, false, false},
+		{"exhausted", builder.AddressPool("p", "10.0.0.0-10.0.39.15"), 0, true, true},
+		{"exhausted, shared", builder.AddressPool("p", "10.0.0.0-10.0.39.15").Shared(), 0, true, true},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			pools, _ := parse(bench.pool)
@@ -78,12 +79,12 @@ func BenchmarkAssign(b *testing.B) {
 func BenchmarkParsePools(b *testing.B) {
 	var pools []v1alpha1.AddressPool
 	for i := range 100 {
-		p := makePool(fmt.Sprintf("p%d", i))
+		var ranges []v1alpha1.AddressRange
 		for j := range 256 {
 			a := netip.AddrFrom4([4]byte{10, byte(i), byte(j), 0})
-			p.Spec.Addresses = append(p.Spec.Addresses, v1alpha1.AddressRange(a.String()+"/25"))
+			ranges = append(ranges, v1alpha1.AddressRange(a.String()+"/25"))
 		}
-		pools = append(pools, p.AddressPool)
+		pools = append(pools, *builder.AddressPool(fmt.Sprintf("p%d", i), ranges...).Obj())
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -8,48 +8,20 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-type poolBuilder struct{ v1alpha1.AddressPool }
-
-func makePool(name string, addresses ...v1alpha1.AddressRange) *poolBuilder {
-	b := &poolBuilder{}
-	b.Name, b.CreationTimestamp = name, metav1.NewTime(epoch)
-	b.Spec.Balancer, b.Spec.Addresses = "edge", addresses
-	return b
-}
-
-func (b *poolBuilder) shared() *poolBuilder { b.Spec.Sharing = v1alpha1.SharingPorts; return b }
-func (b *poolBuilder) manual() *poolBuilder { b.Spec.AutoAssign = new(bool); return b }
-func (b *poolBuilder) priority(p int32) *poolBuilder {
-	b.Spec.Priority = p
-	return b
-}
-func (b *poolBuilder) age(hours int) *poolBuilder {
-	b.CreationTimestamp = metav1.NewTime(epoch.Add(-time.Duration(hours) * time.Hour))
-	return b
-}
-func (b *poolBuilder) services(key, value string) *poolBuilder {
-	b.Spec.ServiceSelector.MatchLabels = map[string]string{key: value}
-	return b
-}
-func (b *poolBuilder) namespaces(key, value string) *poolBuilder {
-	b.Spec.NamespaceSelector.MatchLabels = map[string]string{key: value}
-	return b
-}
-
-func parse(builders ...*poolBuilder) ([]*Pool, map[string]*Problem) {
+func parse(builders ...*builder.AddressPoolBuilder) ([]*Pool, map[string]*Problem) {
 	pools := make([]v1alpha1.AddressPool, len(builders))
 	for i, b := range builders {
-		pools[i] = b.AddressPool
+		pools[i] = *b.Obj()
 	}
 	accepted, _, problems := ParsePools(pools)
 	return accepted, problems
@@ -65,13 +37,13 @@ type cluster struct {
 	usage    map[string]Usage
 }
 
-func newCluster(t testing.TB, pools ...*poolBuilder) *cluster {
+func newCluster(t testing.TB, pools ...*builder.AddressPoolBuilder) *cluster {
 	c := &cluster{t: t}
 	c.setPools(pools...)
 	return c
 }
 
-func (c *cluster) setPools(pools ...*poolBuilder) {
+func (c *cluster) setPools(pools ...*builder.AddressPoolBuilder) {
 	c.t.Helper()
 	accepted, problems := parse(pools...)
 	for name, p := range problems {

@@ -7,10 +7,11 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func TestS10_OneAddressPerFamilyInOrder(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28", "2001:db8::/120"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Families, s2.Families = dual(v4, v6), dual(v6, v4)
 	c.publish()
@@ -19,7 +20,7 @@ func TestS10_OneAddressPerFamilyInOrder(t *testing.T) {
 }
 
 func TestS10_TheSecondaryFamilyComesAndGoesTheFirstAddressStays(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28", "2001:db8::/120"))
 	c.add("before")
 	s := c.add("s")
 	c.publish()
@@ -41,19 +42,19 @@ func TestS10_TheSecondaryFamilyComesAndGoesTheFirstAddressStays(t *testing.T) {
 }
 
 func TestS10_PreferDualStackTakesWhatThereIs(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/28"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"))
 	s := c.add("s")
 	s.Families = dual(v6, v4)
 	c.publish()
 	c.wantAddresses(s, "192.0.2.0")
 	c.wantProblem(s, v1alpha1.ReasonNoPool, "IPv6")
-	c.setPools(makePool("p", "192.0.2.0/28", "2001:db8::/120"))
+	c.setPools(builder.AddressPool("p", "192.0.2.0/28", "2001:db8::/120"))
 	c.publish()
 	c.want(s, "2001:db8::", "192.0.2.0")
 }
 
 func TestS10_RequireDualStackTakesAllOrNothing(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/30"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/30"))
 	s := c.add("s")
 	s.Families, s.RequireAll = dual(v4, v6), true
 	c.publish()
@@ -79,15 +80,16 @@ func TestS10_RequireDualStackTakesAllOrNothing(t *testing.T) {
 	c.publish()
 	c.wantAddresses(s, "192.0.2.1")
 
-	c.setPools(makePool("p", "192.0.2.0/30", "2001:db8::1"))
+	c.setPools(builder.AddressPool("p", "192.0.2.0/30", "2001:db8::1"))
 	c.publish()
 	c.want(s, "192.0.2.1", "2001:db8::1")
 }
 
 func TestPoolsInTheOrderOfTheirPriority(t *testing.T) {
 	c := newCluster(t,
-		makePool("a", "192.0.2.1"), makePool("c", "192.0.2.3").priority(5), makePool("b", "192.0.2.2").priority(5),
-		makePool("manual", "192.0.2.9").manual().priority(9))
+		builder.AddressPool("a", "192.0.2.1"),
+		builder.AddressPool("c", "192.0.2.3").Priority(5), builder.AddressPool("b", "192.0.2.2").Priority(5),
+		builder.AddressPool("manual", "192.0.2.9").Manual().Priority(9))
 	for _, want := range []string{"192.0.2.2", "192.0.2.3", "192.0.2.1"} {
 		s := c.add("s" + want)
 		c.publish()
@@ -101,8 +103,8 @@ func TestPoolsInTheOrderOfTheirPriority(t *testing.T) {
 
 func TestPoolsWhoseSelectorsMatch(t *testing.T) {
 	c := newCluster(t,
-		makePool("gold", "192.0.2.1").services("tier", "gold").priority(1),
-		makePool("team", "192.0.2.2").namespaces("team", "a"))
+		builder.AddressPool("gold", "192.0.2.1").Services("tier", "gold").Priority(1),
+		builder.AddressPool("team", "192.0.2.2").Namespaces("team", "a"))
 	gold, team, none := c.add("gold"), c.add("team"), c.add("none")
 	gold.Labels = labels.Set{"tier": "gold"}
 	team.NamespaceLabels = labels.Set{"team": "a"}
@@ -127,7 +129,9 @@ func TestNoPools(t *testing.T) {
 }
 
 func TestNamedPool(t *testing.T) {
-	c := newCluster(t, makePool("a", "192.0.2.0/28"), makePool("manual", "198.51.100.0/28").manual(), makePool("gold", "192.0.2.64").services("tier", "gold"))
+	c := newCluster(t,
+		builder.AddressPool("a", "192.0.2.0/28"), builder.AddressPool("manual", "198.51.100.0/28").Manual(),
+		builder.AddressPool("gold", "192.0.2.64").Services("tier", "gold"))
 	s1, s2, s3, s4 := c.add("s1"), c.add("s2"), c.add("s3"), c.add("s4")
 	s1.Pool, s2.Pool, s3.Pool, s4.Pool = "manual", "nowhere", "gold", "a"
 	s4.Families = dual(v6, v4)
@@ -145,10 +149,10 @@ func TestNamedPool(t *testing.T) {
 }
 
 func TestAnEditOfAPoolMovesNobody(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/28"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"))
 	s := c.add("s")
 	c.publish()
-	c.setPools(makePool("p", "198.51.100.0/28"))
+	c.setPools(builder.AddressPool("p", "198.51.100.0/28"))
 	s.Ports = ports(80, 443)
 	c.publish()
 	c.want(s, "192.0.2.0")
@@ -159,7 +163,7 @@ func TestAnEditOfAPoolMovesNobody(t *testing.T) {
 }
 
 func TestFreeAddressesBeforeSharedOnes(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2").Shared())
 	for _, step := range []struct {
 		name  string
 		ports []Port
@@ -188,18 +192,18 @@ func TestFreeAddressesBeforeSharedOnes(t *testing.T) {
 }
 
 func TestSharingThatEndsMovesNobody(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Ports = ports(81)
 	c.publish()
-	c.setPools(makePool("p", "192.0.2.1"))
+	c.setPools(builder.AddressPool("p", "192.0.2.1"))
 	c.publish()
 	c.want(s1, "192.0.2.1")
 	c.want(s2, "192.0.2.1")
 }
 
 func TestHugeRanges(t *testing.T) {
-	c := newCluster(t, makePool("p", "2001:db8::/32"))
+	c := newCluster(t, builder.AddressPool("p", "2001:db8::/32"))
 	for _, want := range []string{"2001:db8::", "2001:db8::1", "2001:db8::2"} {
 		s := c.add("s" + want)
 		s.Families = dual(v6, v6)
@@ -209,7 +213,7 @@ func TestHugeRanges(t *testing.T) {
 }
 
 func TestRangesAreFilledInOrder(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.9", "255.255.255.254", "192.0.2.1-192.0.2.2"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.9", "255.255.255.254", "192.0.2.1-192.0.2.2"))
 	for _, want := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.9", "255.255.255.254"} {
 		s := c.add("s" + want)
 		c.publish()
@@ -218,7 +222,7 @@ func TestRangesAreFilledInOrder(t *testing.T) {
 }
 
 func TestManyAtOnceFillSharedAddressesInOrder(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.3").Shared())
 	leaving := c.add("leaving")
 	leaving.Ports, leaving.Withdrawing, leaving.Recorded = nil, true, addrs("192.0.2.2") // nothing is known of its ports
 	for i, want := range []struct {
@@ -250,7 +254,7 @@ func TestManyAtOnceFillSharedAddressesInOrder(t *testing.T) {
 }
 
 func TestOneProblemTellsAll(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Ports = ports(1, 2, 3, 4, 5, 6)
 	s2.Ports = ports(7)

@@ -7,11 +7,13 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func TestFits(t *testing.T) {
-	auto, manual := makePool("auto", "192.0.2.0/28").namespaces("team", "red"), makePool("manual", "198.51.100.0/28").manual()
-	pools, _ := parse(auto, manual) // by name
+	pools, _ := parse( // by name
+		builder.AddressPool("auto", "192.0.2.0/28").Namespaces("team", "red"),
+		builder.AddressPool("manual", "198.51.100.0/28").Manual())
 	for name, c := range map[string]struct {
 		request Request
 		want    [2]bool
@@ -30,7 +32,7 @@ func TestFits(t *testing.T) {
 // Of a pool that is another Balancer's by now, who has an address keeps it,
 // published or not, and nobody gets one, by name or without.
 func TestForeignPool(t *testing.T) {
-	c := newCluster(t, makePool("gone", "192.0.2.0/30"), makePool("here", "198.51.100.0/30"))
+	c := newCluster(t, builder.AddressPool("gone", "192.0.2.0/30"), builder.AddressPool("here", "198.51.100.0/30"))
 	s1 := c.add("s1")
 	s1.Pool = "gone"
 	c.publish()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 var compareAddrs = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
@@ -27,25 +28,33 @@ type world struct {
 	next int
 }
 
-var worldPools = map[string]func() *poolBuilder{
-	"none":   func() *poolBuilder { return makePool("none", "192.0.2.0/30", "2001:db8::/126") },
-	"one":    func() *poolBuilder { return makePool("one", "192.0.2.8").shared() },
-	"ports":  func() *poolBuilder { return makePool("ports", "192.0.2.16/31", "2001:db8:1::/127").shared() },
-	"manual": func() *poolBuilder { return makePool("manual", "192.0.2.32/31", "2001:db8:2::/127").manual() },
+var worldPools = []string{"none", "one", "ports", "manual"}
+
+func worldPool(name string) *builder.AddressPoolBuilder {
+	switch name {
+	case "one":
+		return builder.AddressPool(name, "192.0.2.8").Shared()
+	case "ports":
+		return builder.AddressPool(name, "192.0.2.16/31", "2001:db8:1::/127").Shared()
+	case "manual":
+		return builder.AddressPool(name, "192.0.2.32/31", "2001:db8:2::/127").Manual()
+	default:
+		return builder.AddressPool(name, "192.0.2.0/30", "2001:db8::/126")
+	}
 }
 
 var worldAddrs = addrs("192.0.2.0", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.8", "192.0.2.16", "192.0.2.17", "192.0.2.32",
 	"2001:db8::", "2001:db8::1", "2001:db8:1::", "2001:db8:1::1", "2001:db8:2::", "203.0.113.1", "2001:db8:f::1")
 
 func (w *world) drawPools(t *rapid.T) {
-	var pools []*poolBuilder
-	for _, name := range []string{"none", "one", "ports", "manual"} {
+	var pools []*builder.AddressPoolBuilder
+	for _, name := range worldPools {
 		if rapid.IntRange(0, 9).Draw(t, name) == 0 {
 			continue
 		}
-		p := worldPools[name]().priority(rapid.Int32Range(0, 1).Draw(t, "priority"))
+		p := worldPool(name).Priority(rapid.Int32Range(0, 1).Draw(t, "priority"))
 		if rapid.IntRange(0, 3).Draw(t, "selective") == 0 {
-			p = p.services("tier", "gold")
+			p = p.Services("tier", "gold")
 		}
 		pools = append(pools, p)
 	}
@@ -159,7 +168,8 @@ func (w *world) log(t *rapid.T) {
 	for _, r := range w.requests {
 		got := w.got[r.UID]
 		t.Logf("%s %v %v wants %v of %q, published %v, recorded %v, withdrawing %t: %v, leaving %v, conflicts %v, %v",
-			r.Name, r.Families, r.Ports, r.Requested, r.Pool, r.Published, r.Recorded, r.Withdrawing, got.Addresses, got.Leaving, got.Conflicts, got.Problem)
+			r.Name, r.Families, r.Ports, r.Requested, r.Pool, r.Published, r.Recorded, r.Withdrawing,
+			got.Addresses, got.Leaving, got.Conflicts, got.Problem)
 	}
 }
 
@@ -191,7 +201,7 @@ func (w *world) checkListeners(t *rapid.T) {
 func (w *world) checkUnshared(t *rapid.T) {
 	shared := func(a netip.Addr) bool {
 		return slices.ContainsFunc([]string{"one", "ports"}, func(name string) bool {
-			accepted, _ := parse(worldPools[name]())
+			accepted, _ := parse(worldPool(name))
 			return accepted[0].Contains(a)
 		})
 	}
@@ -373,9 +383,9 @@ func FuzzParsePools(f *testing.F) {
 	f.Add("2001:db8::/64", "2001:db8::1", "192.0.2.0/24")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		pools, problems := parse(
-			makePool("a", v1alpha1.AddressRange(a), v1alpha1.AddressRange(b)),
-			makePool("b", v1alpha1.AddressRange(b), v1alpha1.AddressRange(c)),
-			makePool("c", v1alpha1.AddressRange(c)))
+			builder.AddressPool("a", v1alpha1.AddressRange(a), v1alpha1.AddressRange(b)),
+			builder.AddressPool("b", v1alpha1.AddressRange(b), v1alpha1.AddressRange(c)),
+			builder.AddressPool("c", v1alpha1.AddressRange(c)))
 		if len(pools)+len(problems) != 3 {
 			t.Fatalf("%d pools, %d problems", len(pools), len(problems))
 		}

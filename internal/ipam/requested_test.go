@@ -4,10 +4,11 @@ import (
 	"testing"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func TestS30_ARequestedAddressIsHonoured(t *testing.T) {
-	c := newCluster(t, makePool("auto", "192.0.2.0/28"), makePool("manual", "198.51.100.0/28").manual())
+	c := newCluster(t, builder.AddressPool("auto", "192.0.2.0/28"), builder.AddressPool("manual", "198.51.100.0/28").Manual())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Requested = addrs("192.0.2.9")
 	s2.Requested = addrs("198.51.100.3")
@@ -71,9 +72,9 @@ func TestS30_ARequestedAddressIsRefusedNeverReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t,
-				makePool("plain", "192.0.2.0/28"), makePool("shared", "192.0.2.32/28").shared(),
-				makePool("gold", "192.0.2.64/28").services("tier", "gold"),
-				makePool("team", "192.0.2.96/28").namespaces("team", "a"))
+				builder.AddressPool("plain", "192.0.2.0/28"), builder.AddressPool("shared", "192.0.2.32/28").Shared(),
+				builder.AddressPool("gold", "192.0.2.64/28").Services("tier", "gold"),
+				builder.AddressPool("team", "192.0.2.96/28").Namespaces("team", "a"))
 			holder, sharer, s := c.add("holder"), c.add("sharer"), c.add("s")
 			holder.Requested, sharer.Requested = addrs("192.0.2.0"), addrs("192.0.2.32")
 			test.change(s)
@@ -94,7 +95,7 @@ func TestS30_ARequestedAddressIsRefusedNeverReplaced(t *testing.T) {
 }
 
 func TestS30_AServiceMovesToTheAddressItsUserNames(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	c.publish()
 	c.want(s1, "192.0.2.1")
@@ -137,7 +138,7 @@ func TestS30_AServiceMovesToTheAddressItsUserNames(t *testing.T) {
 }
 
 func TestS30_TwoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	c.publish()
 	s1.Requested, s2.Requested = addrs("192.0.2.2"), addrs("192.0.2.1")
@@ -149,7 +150,7 @@ func TestS30_TwoThatWantEachOthersAddressKeepTheirs(t *testing.T) {
 }
 
 func TestS30_ARequestedAddressHeldBeforeItIsPublishedIsNotTakenByOthers(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Published, s2.Recorded, s2.Requested = addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2"), addrs("192.0.2.2")
 	c.assign()
@@ -158,7 +159,7 @@ func TestS30_ARequestedAddressHeldBeforeItIsPublishedIsNotTakenByOthers(t *testi
 }
 
 func TestS10_AWithdrawingServiceGetsNothingNew(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/28", "2001:db8::/120"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28", "2001:db8::/120"))
 	s := c.add("s")
 	c.publish()
 	s.Withdrawing, s.Families, s.Requested = true, dual(v4, v6), addrs("192.0.2.7")

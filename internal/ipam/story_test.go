@@ -8,10 +8,11 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func TestS33_AnAddressIsFreeOnceItsWithdrawalIsConfirmed(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1"))
 	s1 := c.add("s1")
 	c.publish()
 	c.want(s1, "192.0.2.1")
@@ -52,7 +53,7 @@ func (c *cluster) wantWaits(r *Request, holder string) {
 }
 
 func TestS33_WhoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1", "192.0.2.2"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1", "192.0.2.2"))
 	s1 := c.add("s1")
 	c.publish()
 	// to ClusterIP: withdrawn, and the record goes; s2 gets the address
@@ -69,7 +70,7 @@ func TestS33_WhoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testi
 }
 
 func TestS33_AServiceThatLeavesWithoutPortsHoldsAllOfItsAddress(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Ports = ports(443)
 	c.publish()
@@ -87,7 +88,7 @@ func TestS33_AServiceThatLeavesWithoutPortsHoldsAllOfItsAddress(t *testing.T) {
 }
 
 func TestS34_TheOlderKeepsTheListenerAndTheYoungerGetsItWhenItIsFree(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	s2, s1 := c.add("s2"), c.add("s1")
 	s1.Created = s2.Created.Add(-time.Hour)
 	c.publish()
@@ -106,7 +107,7 @@ func TestS34_TheOlderKeepsTheListenerAndTheYoungerGetsItWhenItIsFree(t *testing.
 }
 
 func TestS34_OfOneAgeTheNameDecidesThenTheUID(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1"))
 	b, a, a2 := c.add("b"), c.add("a"), c.add("a2")
 	a2.Name = a.Name
 	for _, r := range c.requests {
@@ -119,7 +120,7 @@ func TestS34_OfOneAgeTheNameDecidesThenTheUID(t *testing.T) {
 }
 
 func TestS34_AfterAPortChangeTheOlderKeepsThePort(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Ports = ports(443, 8443)
 	c.publish()
@@ -149,7 +150,7 @@ func TestS34_AfterAPortChangeTheOlderKeepsThePort(t *testing.T) {
 }
 
 func TestS34_ARecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1", "192.0.2.2").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1", "192.0.2.2").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.1")
 	s2.Ports = ports(80, 443)
@@ -163,7 +164,7 @@ func TestS34_ARecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
 }
 
 func TestS16_ProtocolsOfOnePortDoNotCollide(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1").shared())
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	tcp, udp := c.add("tcp"), c.add("udp")
 	udp.Ports = []Port{{lb.UDP, 80}}
 	c.publish()
@@ -172,7 +173,7 @@ func TestS16_ProtocolsOfOnePortDoNotCollide(t *testing.T) {
 }
 
 func TestS35_ARestartChangesNothing(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.3"))
 	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
 	// crashed: s3 published, s2 on record, s1 not yet
 	s3.Recorded, s3.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
@@ -186,7 +187,7 @@ func TestS35_ARestartChangesNothing(t *testing.T) {
 }
 
 func TestS35_WhatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.2"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Recorded = addrs("192.0.2.2") // a user's writing: s2 has it
 	s2.Recorded, s2.Published = addrs("192.0.2.2"), addrs("192.0.2.2")
@@ -205,8 +206,8 @@ func TestS35_ARecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t,
-				makePool("any", "192.0.2.0/28"), makePool("named", "192.0.2.32/28"),
-				makePool("gold", "192.0.2.64/28").services("tier", "gold"))
+				builder.AddressPool("any", "192.0.2.0/28"), builder.AddressPool("named", "192.0.2.32/28"),
+				builder.AddressPool("gold", "192.0.2.64/28").Services("tier", "gold"))
 			s := c.add("s")
 			s.Pool, s.Recorded = test.pool, addrs(test.recorded)
 			c.publish()
@@ -219,7 +220,7 @@ func TestS35_ARecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
 }
 
 func TestS35_NobodyGetsWhatIsBeingLeft(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.3"))
 	s1, s2 := c.add("s1"), c.add("s2")
 	s1.Recorded = addrs("192.0.2.1") // a user's writing: s2 is still published there
 	s2.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.2", "192.0.2.1")
@@ -236,7 +237,7 @@ func TestS35_NobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
 		"while it is withdrawing": func(r *Request) { r.Recorded, r.Withdrawing = append(r.Recorded, addrs("192.0.2.2")...), true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCluster(t, makePool("p", "192.0.2.1-192.0.2.3"))
+			c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.3"))
 			s1, s2 := c.add("s1"), c.add("s2")
 			s1.Recorded, s1.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
 			s2.Recorded = addrs("192.0.2.2")
@@ -248,7 +249,7 @@ func TestS35_NobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
 }
 
 func TestS35_ARecordCannotHoldAWholePool(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/24"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/24"))
 	greedy := c.add("greedy")
 	for a := addrs("192.0.2.0")[0]; len(greedy.Recorded) < 256; a = a.Next() {
 		greedy.Recorded = append(greedy.Recorded, a)
@@ -262,7 +263,7 @@ func TestS35_ARecordCannotHoldAWholePool(t *testing.T) {
 
 func TestS09_WhatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
 	for _, written := range []string{"203.0.113.9", "192.0.2.9", "fe80::1%eth0"} {
-		c := newCluster(t, makePool("p", "192.0.2.0/28"))
+		c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"))
 		s := c.add("s")
 		c.publish()
 		s.Published = addrs(written)
@@ -277,7 +278,7 @@ func TestS09_WhatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
 
 func TestS09_APublishedAddressOutlivesItsRecord(t *testing.T) {
 	for _, record := range []string{"", "192.0.2.8", "203.0.113.9"} {
-		c := newCluster(t, makePool("p", "192.0.2.0/28"))
+		c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"))
 		s1, s2 := c.add("s1"), c.add("s2")
 		s2.Published, s2.Recorded = addrs("192.0.2.8"), addrs("192.0.2.8")
 		s1.Published = addrs("192.0.2.7")
@@ -291,7 +292,7 @@ func TestS09_APublishedAddressOutlivesItsRecord(t *testing.T) {
 }
 
 func TestS33_UsageCountsWhatIsHeld(t *testing.T) {
-	c := newCluster(t, makePool("p", "192.0.2.0/30", "2001:db8::/64").shared(), makePool("q", "198.51.100.1"))
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/30", "2001:db8::/64").Shared(), builder.AddressPool("q", "198.51.100.1"))
 	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
 	s1.Families = dual(v4, v6)
 	s2.Requested, s2.Ports = addrs("192.0.2.0"), ports(81)
