@@ -8,19 +8,19 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // large is a cluster with VRRP and two hosts, in which each Service has two ports and
 // an address of its own.
 func large(services, nodes int) (*v1alpha1.Balancer, Objects) {
-	b := balancer("edge", 1, withVRRP)
+	b := builder.Balancer("edge").With(withVRRP).Obj()
 	b.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: "lb2"}}
-	o := Objects{Balancers: []*v1alpha1.Balancer{b}, Pools: ParsePools([]v1alpha1.AddressPool{pool("pool", "edge", "10.0.0.0/16")})}
+	pool := builder.AddressPool("pool", "10.0.0.0/16").Shared().Obj()
+	o := Objects{Balancers: []*v1alpha1.Balancer{b}, Pools: ParsePools([]v1alpha1.AddressPool{*pool})}
 	for i := range services {
 		address := fmt.Sprintf("10.0.%d.%d", i/256, i%256)
 		svc := service(fmt.Sprintf("service-%d", i), held("edge", address), published(address), onPort(80))
@@ -28,9 +28,8 @@ func large(services, nodes int) (*v1alpha1.Balancer, Objects) {
 		o.Services = append(o.Services, svc)
 	}
 	for i := range nodes {
-		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("node-%d.cluster.example", i), UID: types.UID(fmt.Sprint(i))}}
-		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("172.16.%d.%d", i/250, i%250+1)}}
-		o.Nodes = append(o.Nodes, n)
+		n := builder.Node(fmt.Sprintf("node-%d.cluster.example", i)).IP(fmt.Sprintf("172.16.%d.%d", i/250, i%250+1))
+		o.Nodes = append(o.Nodes, n.Obj())
 	}
 	return b, o
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // move is a cluster of several Balancers, each of which looks at it when it is
@@ -36,19 +37,12 @@ func withVRRP(b *v1alpha1.Balancer) {
 	}
 }
 
-func pool(name, balancer string, addresses ...v1alpha1.AddressRange) v1alpha1.AddressPool {
-	return v1alpha1.AddressPool{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha1.AddressPoolSpec{Balancer: balancer, Addresses: addresses, Sharing: v1alpha1.SharingPorts},
-	}
-}
-
 // newMove has edge with one pool, and next with the same class and none.
 func newMove(t *testing.T, services ...*corev1.Service) *move {
 	return &move{
 		t: t, services: services,
-		balancers: []*v1alpha1.Balancer{balancer("edge", 9), balancer("next", 1, sharesClass)},
-		pools:     []v1alpha1.AddressPool{pool("public", "edge", "192.0.2.0/29")},
+		balancers: []*v1alpha1.Balancer{builder.Balancer("edge").Age(9).Obj(), builder.Balancer("next").Age(1).With(sharesClass).Obj()},
+		pools:     []v1alpha1.AddressPool{*builder.AddressPool("public", "192.0.2.0/29").Shared().Obj()},
 	}
 }
 
@@ -63,7 +57,9 @@ func onPort(port int32) func(*corev1.Service) {
 }
 
 func (m *move) snapshot(name string) *Snapshot {
-	return NewSnapshot(named(m.balancers, name), Objects{Balancers: m.balancers, Pools: ParsePools(m.pools), Policies: m.policies, Services: m.services})
+	return NewSnapshot(named(m.balancers, name), Objects{
+		Balancers: m.balancers, Pools: ParsePools(m.pools), Policies: m.policies, Services: m.services,
+	})
 }
 
 // looks is one reconcile of a Balancer up to its plan. What is withdrawn is
@@ -208,7 +204,7 @@ func TestS33_AddressesOfAMovedPool(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fresh := service("fresh")
 			m := newMove(t, svc, fresh)
-			m.balancers = append(m.balancers, balancer("other", 5))
+			m.balancers = append(m.balancers, builder.Balancer("other").Age(5).Obj())
 			m.pools[0].Spec.Balancer = "next"
 			m.looks("next", true)
 			if got := has(fresh); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("192.0.2.1")}) {
@@ -220,7 +216,7 @@ func TestS33_AddressesOfAMovedPool(t *testing.T) {
 		t.Run(name+", one address for all", func(t *testing.T) {
 			fresh := service("fresh", onPort(8443))
 			m := newMove(t, svc.DeepCopy(), fresh)
-			m.balancers = append(m.balancers, balancer("other", 5))
+			m.balancers = append(m.balancers, builder.Balancer("other").Age(5).Obj())
 			m.pools[0].Spec.Balancer, m.pools[0].Spec.Sharing = "next", v1alpha1.SharingPorts
 			m.pools[0].Spec.Addresses = []v1alpha1.AddressRange{"192.0.2.0"}
 			m.looks("next", true)
@@ -244,7 +240,8 @@ func TestMoveToAnotherClass(t *testing.T) {
 		t.Errorf("the Service is told %q", told)
 	}
 	note := m.looks("next", true).PoolNotes["public"]
-	if note == nil || note.Reason != v1alpha1.ReasonHeldElsewhere || !strings.Contains(note.Message, "(default/web) keep addresses of this pool on Balancer edge") {
+	if note == nil || note.Reason != v1alpha1.ReasonHeldElsewhere ||
+		!strings.Contains(note.Message, "(default/web) keep addresses of this pool on Balancer edge") {
 		t.Errorf("the pool is told %+v", note)
 	}
 	m.isHeldBy(svc, "edge*")
@@ -279,7 +276,7 @@ func TestMoveIsKept(t *testing.T) {
 		other.Spec.LoadBalancerClass = ptr.To("external-lb.dev/other")
 		other.Annotations[v1alpha1.HeldByAnnotation] = "other"
 		m := newMove(t, web, other)
-		m.balancers = append(m.balancers, balancer("other", 5))
+		m.balancers = append(m.balancers, builder.Balancer("other").Age(5).Obj())
 		m.pools[0].Spec.Balancer = "next"
 		if why := m.proves("next")[web.UID]; !strings.Contains(why, "default/other") {
 			t.Errorf("retained because of %q", why)
@@ -304,10 +301,7 @@ func TestMoveIsKept(t *testing.T) {
 // Of a NodePort Service no status tells which of its ports answer.
 func TestMoveOfAnExposedServiceIsKept(t *testing.T) {
 	const udp, sctp = corev1.ProtocolUDP, corev1.ProtocolSCTP
-	tls := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "tls"}, Spec: v1alpha1.UpstreamPolicySpec{
-		TargetRefs: []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web", SectionName: "more"}},
-		TLS:        &v1alpha1.TLS{SecretRef: v1alpha1.SecretReference{Name: "web"}},
-	}}
+	tls := []*v1alpha1.UpstreamPolicy{builder.UpstreamPolicy("default", "tls").For("web", "more").TLS("web").Obj()}
 	for name, c := range map[string]struct {
 		from, to v1alpha1.Engine
 		protocol corev1.Protocol
@@ -319,8 +313,8 @@ func TestMoveOfAnExposedServiceIsKept(t *testing.T) {
 		"UDP that nobody was told of": {v1alpha1.EngineNginx, v1alpha1.EngineHAProxy, udp, nil, "", ""},
 		"SCTP":                        {v1alpha1.EngineLVS, v1alpha1.EngineNginx, sctp, nil, "192.0.2.1", "53/SCTP"},
 		"SCTP, which nobody carries":  {v1alpha1.EngineNginx, v1alpha1.EngineHAProxy, sctp, nil, "192.0.2.1", ""},
-		"TLS":                         {v1alpha1.EngineHAProxy, v1alpha1.EngineLVS, corev1.ProtocolTCP, []*v1alpha1.UpstreamPolicy{tls}, "192.0.2.1", "53/TCP"},
-		"TLS without a certificate":   {v1alpha1.EngineHAProxy, v1alpha1.EngineNginx, corev1.ProtocolTCP, []*v1alpha1.UpstreamPolicy{tls}, "192.0.2.1", ""},
+		"TLS":                         {v1alpha1.EngineHAProxy, v1alpha1.EngineLVS, corev1.ProtocolTCP, tls, "192.0.2.1", "53/TCP"},
+		"TLS without a certificate":   {v1alpha1.EngineHAProxy, v1alpha1.EngineNginx, corev1.ProtocolTCP, tls, "192.0.2.1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := service("web", held("edge", "192.0.2.1"), exposedAt(c.told))
@@ -347,7 +341,7 @@ func TestMoveOfTwoFamilies(t *testing.T) {
 			svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 		})
 	m := newMove(t, svc)
-	m.pools = append(m.pools, pool("six", "edge", "2001:db8::/120"))
+	m.pools = append(m.pools, *builder.AddressPool("six", "2001:db8::/120").Shared().Obj())
 	m.pools[0].Spec.Balancer = "next"
 	m.looks("next", true)
 	p := m.looks("edge", true)

@@ -10,40 +10,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
-
-func balancer(name string, age int, change ...func(*v1alpha1.Balancer)) *v1alpha1.Balancer {
-	b := &v1alpha1.Balancer{
-		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), CreationTimestamp: metav1.NewTime(time.Unix(int64(1000-age), 0))},
-		Spec:       v1alpha1.BalancerSpec{Engine: v1alpha1.EngineNginx},
-	}
-	for _, c := range change {
-		c(b)
-	}
-	return b
-}
 
 func isDefault(b *v1alpha1.Balancer) { b.Spec.Default = true }
 
+// service is one of the class of edge, with one port.
 func service(name string, change ...func(*corev1.Service)) *corev1.Service {
-	svc := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), ResourceVersion: "1"},
-		Spec: corev1.ServiceSpec{
-			Type:              corev1.ServiceTypeLoadBalancer,
-			LoadBalancerClass: ptr.To("external-lb.dev/edge"),
-			IPFamilies:        []corev1.IPFamily{corev1.IPv4Protocol},
-			Ports:             []corev1.ServicePort{{Name: "http", Port: 80, NodePort: 30080, Protocol: corev1.ProtocolTCP}},
-		},
-	}
-	for _, c := range change {
-		c(svc)
-	}
-	return svc
+	ofIPv4 := func(svc *corev1.Service) { svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol} }
+	return builder.Service("default", name).Class("external-lb.dev/edge").Port(80).With(ofIPv4).With(change...).Obj()
 }
 
 func held(by, addresses string) func(*corev1.Service) {
@@ -54,19 +33,24 @@ func held(by, addresses string) func(*corev1.Service) {
 }
 
 func TestS01_WhoServesWhat(t *testing.T) {
-	older, younger := balancer("older", 9, isDefault), balancer("younger", 1, isDefault)
-	sameClass := balancer("partner", 0, func(b *v1alpha1.Balancer) { b.Spec.LoadBalancerClass = "external-lb.dev/older" })
-	leaving := balancer("leaving", 99, isDefault, func(b *v1alpha1.Balancer) { b.DeletionTimestamp = ptr.To(metav1.Now()) })
+	older := builder.Balancer("older").Age(9).With(isDefault).Obj()
+	younger := builder.Balancer("younger").Age(1).With(isDefault).Obj()
+	sameClass := builder.Balancer("partner").Obj()
+	sameClass.Spec.LoadBalancerClass = "external-lb.dev/older"
+	leaving := builder.Balancer("leaving").Age(99).With(isDefault).Deleting().Obj()
 	claims := NewClaims([]*v1alpha1.Balancer{younger, sameClass, leaving, older}, nil, nil)
+	ofClass := func(class string) *corev1.Service {
+		return service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &class })
+	}
 	for name, c := range map[string]struct {
 		svc  *corev1.Service
 		want *v1alpha1.Balancer
 	}{
-		"by class":                        {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/younger") }), younger},
-		"one class, two claims, no pools": {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/older") }), older},
+		"by class":                        {ofClass("external-lb.dev/younger"), younger},
+		"one class, two claims, no pools": {ofClass("external-lb.dev/older"), older},
 		"no class":                        {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil }), older},
-		"foreign class":                   {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/x") }), nil},
-		"class of one that goes":          {service("s", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("external-lb.dev/leaving") }), nil},
+		"foreign class":                   {ofClass("example.com/x"), nil},
+		"class of one that goes":          {ofClass("external-lb.dev/leaving"), nil},
 		"exposed NodePort": {service("s", func(s *corev1.Service) {
 			s.Spec.Type, s.Annotations = corev1.ServiceTypeNodePort, map[string]string{v1alpha1.BalancerAnnotation: "younger"}
 		}), younger},
@@ -82,21 +66,14 @@ func TestS01_WhoServesWhat(t *testing.T) {
 // snapshot of one Balancer, edge, with one pool and one node; there is another, other.
 func snapshot(t *testing.T, services ...*corev1.Service) *Snapshot {
 	t.Helper()
-	edge := balancer("edge", 1)
-	edge.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: "lb2"}}
-	pools := ParsePools([]v1alpha1.AddressPool{{
-		ObjectMeta: metav1.ObjectMeta{Name: "pool"},
-		Spec:       v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{"192.0.2.0/29"}},
-	}})
+	edge := builder.Balancer("edge").Age(1).Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2"}).Obj()
+	pools := ParsePools([]v1alpha1.AddressPool{*builder.AddressPool("pool", "192.0.2.0/29").Obj()})
 	if len(pools.Problems) > 0 {
 		t.Fatal(pools.Problems)
 	}
 	return NewSnapshot(edge, Objects{
-		Balancers: []*v1alpha1.Balancer{edge, balancer("other", 9)}, Pools: pools, Services: services,
-		Nodes: []*corev1.Node{{
-			ObjectMeta: metav1.ObjectMeta{Name: "n1"},
-			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}},
-		}},
+		Balancers: []*v1alpha1.Balancer{edge, builder.Balancer("other").Age(9).Obj()}, Pools: pools, Services: services,
+		Nodes: []*corev1.Node{builder.Node("n1").IP("10.0.0.1").Obj()},
 	})
 }
 
@@ -166,7 +143,7 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%s: %q, want %q", what, c[0], c[1])
 		}
 	}
-	if got := a.ByService["new"].Addresses; slices.Contains(got, netip.MustParseAddr("192.0.2.3")) {
+	if got := a.ByService["new-uid"].Addresses; slices.Contains(got, netip.MustParseAddr("192.0.2.3")) {
 		t.Error("the address of a Service that is leaving was given away")
 	}
 }
@@ -251,15 +228,17 @@ func TestEachHostHasItsSet(t *testing.T) {
 // A manifest that no API server has checked takes nothing of its neighbour's.
 func TestPortsOutOfRangeTakeNothing(t *testing.T) {
 	bad := service("bad", held("edge", "192.0.2.1"), func(s *corev1.Service) { s.Spec.Ports[0].Port = 65616 }) // 80 in 16 bits
-	bad.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
 	good := service("good", held("edge", "192.0.2.1"))
-	good.CreationTimestamp = metav1.NewTime(time.Unix(2, 0))
 	fresh := service("fresh", func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 95616 })
+	for i, svc := range []*corev1.Service{fresh, bad, good} { // from the oldest
+		svc.CreationTimestamp = metav1.NewTime(time.Unix(int64(i), 0))
+	}
 	m := newMove(t, bad, good, fresh)
 	p := m.looks("edge", true)
 	m.carries(p, good, "192.0.2.1")
 	for _, view := range p.Services {
-		if wrong := view.Object != good; wrong != (view.Fatal() != nil) || wrong && (len(view.Problems) != 1 || view.Problems[0].Reason != v1alpha1.ReasonInvalidSpec) {
+		wrong := view.Object != good
+		if wrong != (view.Fatal() != nil) || wrong && (len(view.Problems) != 1 || view.Problems[0].Reason != v1alpha1.ReasonInvalidSpec) {
 			t.Errorf("%s: %+v", view.Object.Name, view.Problems)
 		}
 	}

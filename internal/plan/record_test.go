@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +13,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func exposedAt(address string) func(*corev1.Service) {
@@ -26,14 +28,15 @@ func exposedAt(address string) func(*corev1.Service) {
 // internal, whatever somebody has written on a Service.
 func (m *move) isBroughtBy(want string, forged *corev1.Service) {
 	m.t.Helper()
-	m.balancers = append(m.balancers, balancer("internal", 5))
+	m.balancers = append(m.balancers, builder.Balancer("internal").Age(5).Obj())
 	for _, b := range m.balancers {
 		withVRRP(b)
 	}
 	for range 3 {
 		for _, name := range []string{"edge", "internal"} {
 			if _, has := m.looks(name, false).Set.Get(lb.AddressKey(netip.MustParseAddr("192.0.2.1"))); has != (name == want) {
-				m.t.Errorf("%s brings 192.0.2.1: %t; the forged Service is held by %v on %v", name, has, record.Holders(forged), record.Addresses(forged))
+				m.t.Errorf("%s brings 192.0.2.1: %t; the forged Service is held by %v on %v",
+					name, has, record.Holders(forged), record.Addresses(forged))
 			}
 		}
 	}
@@ -63,10 +66,10 @@ func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 			p.ServiceSelector.MatchLabels = map[string]string{"-": "-"}
 		},
 		"overlap": func(m *move, _ *v1alpha1.AddressPoolSpec) {
-			m.pools = append(m.pools, pool("older", "edge", "192.0.2.4/30"))
+			m.pools = append(m.pools, *builder.AddressPool("older", "192.0.2.4/30").Shared().Obj())
 		},
 		"overlap with another's": func(m *move, _ *v1alpha1.AddressPoolSpec) {
-			m.pools = append(m.pools, pool("older", "next", "192.0.2.0/30"))
+			m.pools = append(m.pools, *builder.AddressPool("older", "192.0.2.0/30").Balancer("next").Shared().Obj())
 		},
 		"another's, with a slip": func(_ *move, p *v1alpha1.AddressPoolSpec) {
 			p.Balancer, p.Addresses = "next", append(p.Addresses, "198.51.100.1/24")
@@ -94,7 +97,7 @@ func TestForgedRecordTakesNoAddress(t *testing.T) {
 	thief := service("thief", held("edge", "192.0.2.1,192.0.2.2,192.0.2.3"), published("192.0.2.1"))
 	exposed := service("exposed", held("edge", "192.0.2.2"), exposedAt("192.0.2.2"))
 	other := service("other", held("edge", "192.0.2.3"), published("192.0.2.3"))
-	exposed.CreationTimestamp, other.CreationTimestamp = metav1.Now(), metav1.Now()
+	thief.CreationTimestamp = metav1.NewTime(thief.CreationTimestamp.Add(-time.Hour))
 	m := newMove(t, exposed, other, thief)
 	m.pools[0].Spec.Sharing = v1alpha1.SharingNone
 	for range 2 {
@@ -109,7 +112,7 @@ func TestForgedRecordTakesNoAddress(t *testing.T) {
 // never had it: it is not programmed here.
 func TestForgedRecordTakesNoAddressOfAnotherBalancer(t *testing.T) {
 	victim := service("victim", held("internal", "192.0.2.1"), published("192.0.2.1"))
-	victim.Spec.LoadBalancerClass = ptr.To(Class(balancer("internal", 5)))
+	victim.Spec.LoadBalancerClass = ptr.To(Class(builder.Balancer("internal").Age(5).Obj()))
 	forged := service("forged", held("edge", "192.0.2.1"), onPort(8080))
 	m := newMove(t, victim, forged)
 	m.pools[0].Spec.Balancer = "internal"

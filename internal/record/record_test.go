@@ -9,16 +9,16 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 func service(annotations map[string]string, finalizers ...string) *corev1.Service {
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", ResourceVersion: "7", Annotations: annotations, Finalizers: finalizers}}
-	svc.Spec.Type = corev1.ServiceTypeLoadBalancer
-	return svc
+	return builder.Service("default", "web").With(func(svc *corev1.Service) {
+		svc.ResourceVersion, svc.Annotations, svc.Finalizers = "7", annotations, finalizers
+	}).Obj()
 }
 
 func addresses(texts ...string) (out []netip.Addr) {
@@ -115,8 +115,8 @@ func TestForgedRecordsAreBounded(t *testing.T) {
 		names[i], list[i] = fmt.Sprintf("b%d", i), fmt.Sprintf("10.0.%d.%d", i/250, i%250)
 	}
 	svc := service(map[string]string{
-		v1alpha1.HeldByAnnotation: strings.Join(names, " , "), v1alpha1.HeldAddressesAnnotation: "x,fe80::1%eth0," + strings.Join(list, ","),
-		v1alpha1.CarriedByAnnotation: "b9999",
+		v1alpha1.HeldByAnnotation: strings.Join(names, " , "), v1alpha1.CarriedByAnnotation: "b9999",
+		v1alpha1.HeldAddressesAnnotation: "x,fe80::1%eth0," + strings.Join(list, ","),
 	}, v1alpha1.CleanupFinalizer)
 	if got := Holders(svc); len(got) != maxHolders || Carrier(got, svc) != "b0" {
 		t.Errorf("holders %v", got)
