@@ -13,13 +13,15 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/translate"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // facts of a Balancer of generation 7, with some hosts.
 func facts(states ...deliver.State) Balancer {
-	b := &v1alpha1.Balancer{}
-	b.Name, b.Generation = "edge", 7
-	return Balancer{Object: b, Claims: plan.NewClaims([]*v1alpha1.Balancer{b}, nil, nil), Plan: &plan.Plan{}, Delivered: true, States: states}
+	b := builder.Balancer("edge").Obj()
+	b.Generation = 7
+	claims := plan.NewClaims([]*v1alpha1.Balancer{b}, nil, nil)
+	return Balancer{Object: b, Claims: claims, Plan: &plan.Plan{}, Delivered: true, States: states}
 }
 
 // said before, of generation 6: everything was well.
@@ -93,7 +95,8 @@ func TestBalancerConditions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			all := c.facts.Conditions()
 			got := meta.FindStatusCondition(all, c.kind)
-			if got == nil || got.Status != c.status || got.Reason != c.reason || got.ObservedGeneration != c.generation || !strings.Contains(got.Message, c.words) {
+			if got == nil || got.Status != c.status || got.Reason != c.reason || got.ObservedGeneration != c.generation ||
+				!strings.Contains(got.Message, c.words) {
 				t.Errorf("%+v", got)
 			}
 			if ready := meta.FindStatusCondition(all, v1alpha1.ConditionReady); ready.Status != c.ready || ready.Reason == "" {
@@ -121,9 +124,10 @@ func TestReadyIsAboutTheOldest(t *testing.T) {
 
 // What was said of a host stays while nothing else is known.
 func TestHostsAfterARestart(t *testing.T) {
-	b := facts().Object
-	b.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: "lb2", Drain: true}}
-	b.Status.Hosts = []v1alpha1.HostStatus{{Name: "lb1", State: v1alpha1.HostInSync, DesiredDigest: "0123456789ab", LastAppliedTime: &metav1.Time{}}}
+	b := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2", Drain: true}).Obj()
+	b.Status.Hosts = []v1alpha1.HostStatus{
+		{Name: "lb1", State: v1alpha1.HostInSync, DesiredDigest: "0123456789ab", LastAppliedTime: &metav1.Time{}},
+	}
 	got := Hosts(b, []deliver.State{
 		{Host: "lb1", State: v1alpha1.HostConnecting, Desired: "0123456789abcdef"},
 		{Host: "lb2", State: v1alpha1.HostConnecting},
@@ -138,9 +142,10 @@ func TestHostsAfterARestart(t *testing.T) {
 }
 
 func TestPoolConditions(t *testing.T) {
-	p := &v1alpha1.AddressPool{}
+	p := builder.AddressPool("public").Obj()
 	p.Generation = 3
-	note, problem := &ipam.Problem{Reason: v1alpha1.ReasonHeldElsewhere, Message: "note"}, &ipam.Problem{Reason: v1alpha1.ReasonOverlap, Message: "problem"}
+	note := &ipam.Problem{Reason: v1alpha1.ReasonHeldElsewhere, Message: "note"}
+	problem := &ipam.Problem{Reason: v1alpha1.ReasonOverlap, Message: "problem"}
 	for name, c := range map[string]struct {
 		pool   Pool
 		status metav1.ConditionStatus
@@ -160,10 +165,11 @@ func TestPoolConditions(t *testing.T) {
 }
 
 func TestPolicySumsUpItsTargets(t *testing.T) {
-	p := &v1alpha1.UpstreamPolicy{}
+	p := builder.UpstreamPolicy("default", "p").Obj()
 	p.Generation = 4
 	target := func(kind string, status metav1.ConditionStatus, message string) v1alpha1.PolicyTargetStatus {
-		return v1alpha1.PolicyTargetStatus{Conditions: []metav1.Condition{{Type: kind, Status: status, Reason: "R", Message: message, ObservedGeneration: 4}}}
+		c := metav1.Condition{Type: kind, Status: status, Reason: "R", Message: message, ObservedGeneration: 4}
+		return v1alpha1.PolicyTargetStatus{Conditions: []metav1.Condition{c}}
 	}
 	good, bad := target(v1alpha1.ConditionAccepted, "True", "in force"), target(v1alpha1.ConditionAccepted, "False", "no such Service")
 	conflicted := target(v1alpha1.ConditionConflicted, "True", "an older policy decides")

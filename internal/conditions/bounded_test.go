@@ -10,7 +10,8 @@ import (
 
 // Whatever hosts say, what is told of it can be written.
 func TestToldIsWhatTheAPIServerTakes(t *testing.T) {
-	for _, text := range []string{"", "fine", strings.Repeat("x", maxMessage), strings.Repeat("ä", maxMessage), "x" + strings.Repeat("ä", maxMessage)} {
+	long := strings.Repeat("ä", maxMessage)
+	for _, text := range []string{"", "fine", strings.Repeat("x", maxMessage), long, "x" + long} {
 		got := Bounded(metav1.Condition{Message: text}).Message
 		if len(got) > maxMessage || !utf8.ValidString(got) || len(text) <= maxMessage && got != text {
 			t.Errorf("%d bytes of %d: %.20q", len(got), len(text), got)

@@ -14,12 +14,14 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/test/builder"
 )
+
+func hasVRRP(b *v1alpha1.Balancer) { b.Spec.VirtualAddresses.Mode = v1alpha1.VRRP }
 
 // What keeps a Service from being proved is told, and never with empty words.
 func TestWhyAServiceIsNotProgrammed(t *testing.T) {
-	vrrp := &v1alpha1.Balancer{}
-	vrrp.Name, vrrp.Spec.VirtualAddresses.Mode = "edge", v1alpha1.VRRP
+	plain, vrrp := builder.Balancer("edge").Obj(), builder.Balancer("edge").With(hasVRRP).Obj()
 	well := deliver.State{Host: "lb1", State: v1alpha1.HostInSync}
 	active, away := well, deliver.State{Host: "lb1", State: v1alpha1.HostUnreachable, Message: "no route"}
 	active.Active = true
@@ -33,15 +35,15 @@ func TestWhyAServiceIsNotProgrammed(t *testing.T) {
 		reason, words string
 		says          string
 	}{
-		"no listener left":       {&v1alpha1.Balancer{}, well, "", conflict, v1alpha1.ReasonPortConflict, "", "default/older has it"},
-		"some listeners left":    {&v1alpha1.Balancer{}, away, "s", conflict, v1alpha1.ReasonHostsUnreachable, unproved, "lb1 is Unreachable: no route"},
+		"no listener left":       {plain, well, "", conflict, v1alpha1.ReasonPortConflict, "", "default/older has it"},
+		"some listeners left":    {plain, away, "s", conflict, v1alpha1.ReasonHostsUnreachable, unproved, "lb1 is Unreachable: no route"},
 		"out of reach":           {vrrp, away, "s", nil, v1alpha1.ReasonHostsUnreachable, unproved, "lb1 is Unreachable: no route"},
 		"nobody has the address": {vrrp, well, "s", nil, v1alpha1.ReasonHostsUnreachable, unproved, keepalived},
 		"nothing is wrong":       {vrrp, active, "s", nil, "", "", ""},
-		"not on the hosts yet":   {&v1alpha1.Balancer{}, well, "", nil, "", "", ""},
+		"not on the hosts yet":   {plain, well, "", nil, "", "", ""},
 	} {
 		svc := Service{
-			Service: &plan.Service{Object: &corev1.Service{}, Shape: c.shape, Problems: c.problems, From: "old"},
+			Service: &plan.Service{Object: builder.Service("default", "web").Obj(), Shape: c.shape, Problems: c.problems, From: "old"},
 			Proof:   Proof{Settled: true}, Hosts: WhyUnproved(c.balancer, []deliver.State{c.state}), By: c.balancer.Name,
 		}
 		got, known := svc.programmed()
@@ -72,9 +74,10 @@ var (
 
 // view is a Service with two ports, of a plan for two hosts.
 func view() (*plan.Service, *plan.Plan) {
-	svc := &plan.Service{Object: &corev1.Service{}, Key: web, Addresses: []netip.Addr{address}, Listeners: 2, Shape: "s"}
-	svc.Object.Spec.Type = corev1.ServiceTypeLoadBalancer
-	svc.Object.Spec.Ports = []corev1.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}, {Port: 443, Protocol: corev1.ProtocolTCP}}
+	svc := &plan.Service{
+		Object: builder.Service("default", "web").Port(80).Port(443).Obj(),
+		Key:    web, Addresses: []netip.Addr{address}, Listeners: 2, Shape: "s",
+	}
 	set := lb.NewSet(lb.NewItem(web, []byte("now")), lb.NewItem(lb.AddressKey(address), []byte("a")))
 	svc.Targets = []lb.Targets{{All: true}, {All: true}}
 	nodes := []lb.Node{{Name: "n1", IPv4: netip.MustParseAddr("10.0.0.1")}, {Name: "n2", IPv4: netip.MustParseAddr("10.0.0.2")}}
@@ -96,11 +99,10 @@ func inSync(name string, p *plan.Plan, refused ...lb.Refusal) deliver.State {
 }
 
 func TestProof(t *testing.T) {
-	one, two, vrrp := &v1alpha1.Balancer{}, &v1alpha1.Balancer{}, &v1alpha1.Balancer{}
-	two.Spec.Publish.MinHosts = 2
-	vrrp.Spec.VirtualAddresses.Mode = v1alpha1.VRRP
-	drained := &v1alpha1.Balancer{}
-	drained.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: "lb2", Drain: true}}
+	one := builder.Balancer("edge").Obj()
+	two := builder.Balancer("edge").With(func(b *v1alpha1.Balancer) { b.Spec.Publish.MinHosts = 2 }).Obj()
+	vrrp := builder.Balancer("edge").With(hasVRRP).Obj()
+	drained := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2", Drain: true}).Obj()
 	svc, p := view()
 	whole := lb.Refusal{Key: web, Message: "no"}
 	port := lb.Refusal{Key: web, Listener: https, Message: "not admitted"}
@@ -114,8 +116,8 @@ func TestProof(t *testing.T) {
 	late := older
 	late.State = v1alpha1.HostDelivering
 	away := deliver.State{Host: "lb2", State: v1alpha1.HostUnreachable}
-	active := inSync("lb1", p)
-	active.Active = true
+	active, olderActive := inSync("lb1", p), older
+	active.Active, olderActive.Active = true, true
 	for name, c := range map[string]struct {
 		balancer    *v1alpha1.Balancer
 		states      []deliver.State
@@ -144,7 +146,7 @@ func TestProof(t *testing.T) {
 		"one, the address refused there":   {one, []deliver.State{inSync("lb1", p), inSync("lb2", p, noAddress)}, true, true, false, false, "lb2: address 192.0.2.1: not admitted"},
 		"nobody has the addresses":         {vrrp, []deliver.State{inSync("lb1", p), inSync("lb2", p)}, false, false, true, false, ""},
 		"who has the addresses has it":     {vrrp, []deliver.State{active, inSync("lb2", p)}, false, true, true, false, ""},
-		"who has the addresses is another": {vrrp, []deliver.State{inSync("lb1", p, whole), func() deliver.State { s := older; s.Active = true; return s }()}, false, false, false, false, "lb1: no"},
+		"who has the addresses is another": {vrrp, []deliver.State{inSync("lb1", p, whole), olderActive}, false, false, false, false, "lb1: no"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := *svc
@@ -167,9 +169,10 @@ func TestRefusedPorts(t *testing.T) {
 	svc, p := view()
 	svc.PortErrors = nil
 	state := inSync("lb1", p, lb.Refusal{Key: web, Listener: https, Message: "not admitted"})
-	s := Service{Service: svc, Proof: NewProver(&v1alpha1.Balancer{}, p, []deliver.State{state}).Prove(svc), By: "edge"}
+	s := Service{Service: svc, Proof: NewProver(builder.Balancer("edge").Obj(), p, []deliver.State{state}).Prove(svc), By: "edge"}
 	in := s.Ingress()
-	if len(in) != 1 || len(in[0].Ports) != 2 || in[0].Ports[0].Error != nil || in[0].Ports[1].Error == nil || *in[0].Ports[1].Error != v1alpha1.PortErrorRefused {
+	if len(in) != 1 || len(in[0].Ports) != 2 || in[0].Ports[0].Error != nil || in[0].Ports[1].Error == nil ||
+		*in[0].Ports[1].Error != v1alpha1.PortErrorRefused {
 		t.Fatalf("ingress %+v", in)
 	}
 	for kind, want := range map[string]string{
