@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -59,7 +59,8 @@ func TestRefusedService(t *testing.T) {
 		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, &b); err != nil {
 			return err
 		}
-		if c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded); c == nil || c.Reason != v1alpha1.ReasonServicesRefused {
+		c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded)
+		if c == nil || c.Reason != v1alpha1.ReasonServicesRefused {
 			return fmt.Errorf("%+v", b.Status)
 		}
 		return nil
@@ -77,7 +78,8 @@ func TestRefusedPort(t *testing.T) {
 	w.published(svc)
 	fresh := w.until(svc, "told of its port", func(s *corev1.Service) bool {
 		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionPortsError)
-		return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonRefused && strings.Contains(c.Message, "host.yaml admits no listener")
+		return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonRefused &&
+			strings.Contains(c.Message, "host.yaml admits no listener")
 	})
 	for _, p := range fresh.Status.LoadBalancer.Ingress[0].Ports {
 		if refused := p.Error != nil && *p.Error == v1alpha1.PortErrorRefused; refused != (p.Port == closedPort) {
@@ -94,8 +96,7 @@ func TestRefusedPort(t *testing.T) {
 func TestEveryKindIsReady(t *testing.T) {
 	w := newWorld(t)
 	w.published(w.service("web"))
-	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "policy"}}
-	policy.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Name: "web"}}
+	policy := builder.UpstreamPolicy(w.namespace, "policy").For("web").Manifest()
 	w.create(policy)
 	b, p := &v1alpha1.Balancer{}, &v1alpha1.AddressPool{}
 	ready := func(obj client.Object, generation int64, c []metav1.Condition) error {
@@ -107,7 +108,8 @@ func TestEveryKindIsReady(t *testing.T) {
 	}
 	all := func(ctx context.Context) error {
 		key := client.ObjectKey{Name: w.balancer}
-		if err := errors.Join(kube.Get(ctx, key, b), kube.Get(ctx, key, p), kube.Get(ctx, client.ObjectKeyFromObject(policy), policy)); err != nil {
+		err := errors.Join(kube.Get(ctx, key, b), kube.Get(ctx, key, p), kube.Get(ctx, client.ObjectKeyFromObject(policy), policy))
+		if err != nil {
 			return err
 		}
 		return errors.Join(ready(b, b.Status.ObservedGeneration, b.Status.Conditions), ready(p, p.Status.ObservedGeneration, p.Status.Conditions),
@@ -232,7 +234,7 @@ func TestS33_TypeFlipKeepsTheAddressUntilConfirmed(t *testing.T) {
 func TestBadPools(t *testing.T) {
 	w := newWorld(t, "192.0.2.0/30")
 	bad := func(name string, balancer string, ranges ...v1alpha1.AddressRange) *v1alpha1.AddressPool {
-		p := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AddressPoolSpec{Balancer: balancer, Addresses: ranges}}
+		p := builder.AddressPool(name, ranges...).Balancer(balancer).Manifest()
 		w.create(p)
 		return p
 	}
@@ -258,31 +260,30 @@ func TestBadPools(t *testing.T) {
 // The schema refuses what can be refused before it is stored, in words that say
 // what to do.
 func TestSchemaRefuses(t *testing.T) {
-	balancer := func(spec v1alpha1.BalancerSpec) client.Object { return &v1alpha1.Balancer{Spec: spec} }
-	policy := func(s v1alpha1.UpstreamSettings) client.Object {
-		p := &v1alpha1.UpstreamPolicy{Spec: v1alpha1.UpstreamPolicySpec{UpstreamSettings: s}}
-		p.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Name: "web"}}
-		p.Namespace = metav1.NamespaceDefault
-		return p
+	pool := func(addresses v1alpha1.AddressRange) client.Object {
+		return builder.AddressPool("bad", addresses).Manifest()
 	}
-	local := []v1alpha1.Host{{Name: "lb1", Local: &v1alpha1.LocalHost{}}}
+	balancer := func(spec v1alpha1.BalancerSpec) client.Object {
+		return builder.Balancer("bad").With(func(b *v1alpha1.Balancer) { b.Spec = spec }).Manifest()
+	}
+	policy := func(s v1alpha1.UpstreamSettings) client.Object {
+		change := func(into *v1alpha1.UpstreamSettings) { *into = s }
+		return builder.UpstreamPolicy(metav1.NamespaceDefault, "bad").For("web").Set(change).Manifest()
+	}
+	one := []v1alpha1.Host{local("lb1")}
 	for name, c := range map[string]struct {
 		obj  client.Object
 		says string
 	}{
-		"host bits in a pool": {
-			&v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "b", Addresses: []v1alpha1.AddressRange{"2001:db8::1/64"}}},
-			"a prefix begins with its first address"},
-		"garbage in a pool": {
-			&v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "b", Addresses: []v1alpha1.AddressRange{"192.0.2.0/33"}}},
-			"an entry is an address, a prefix"},
-		"host without a way in": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1"}}}), "either an address (reached over SSH) or local: {}"},
-		"host without a key":    {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}}}), "needs secretRef"},
-		"more proofs than hosts": {balancer(v1alpha1.BalancerSpec{Hosts: local, Publish: v1alpha1.Publish{MinHosts: 2}}),
+		"host bits in a pool": {pool("2001:db8::1/64"), "a prefix begins with its first address"},
+		"garbage in a pool":   {pool("192.0.2.0/33"), "an entry is an address, a prefix"},
+		"host without a way in": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1"}}}),
+			"either an address (reached over SSH) or local: {}"},
+		"host without a key": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}}}), "needs secretRef"},
+		"more proofs than hosts": {balancer(v1alpha1.BalancerSpec{Hosts: one, Publish: v1alpha1.Publish{MinHosts: 2}}),
 			"larger than the number of hosts"},
-		"one machine twice": {balancer(v1alpha1.BalancerSpec{Hosts: append(local, v1alpha1.Host{Name: "lb2", Local: &v1alpha1.LocalHost{}})}),
-			"two hosts are one machine"},
-		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: local}), "supported values"},
+		"one machine twice":  {balancer(v1alpha1.BalancerSpec{Hosts: append(one, local("lb2"))}), "two hosts are one machine"},
+		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: one}), "supported values"},
 		"bad duration":       {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
 		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
 			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},
@@ -290,7 +291,6 @@ func TestSchemaRefuses(t *testing.T) {
 			Type: v1alpha1.HealthCheckTCP, HTTP: &v1alpha1.HTTPHealthCheck{Path: "/healthz"}}}), "set type to HTTP, or leave it out"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.obj.SetName("bad")
 			err := kube.Create(t.Context(), c.obj, client.DryRunAll)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("want an error with %q, got: %v", c.says, err)
@@ -303,7 +303,7 @@ func TestSchemaRefuses(t *testing.T) {
 func TestS34_PublishedServiceTakesATakenPort(t *testing.T) {
 	w := newWorld(t, "192.0.2.1")
 	shared := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"sharing":"Ports"}}`))
-	w.check(kube.Patch(t.Context(), &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}, shared))
+	w.check(kube.Patch(t.Context(), builder.AddressPool(w.balancer).Manifest(), shared))
 	first := w.service("first", func(s *corev1.Service) { s.Spec.Ports[0].Port = 443 })
 	w.published(first)
 	second := w.service("second")
@@ -332,22 +332,20 @@ func TestS34_PublishedServiceTakesATakenPort(t *testing.T) {
 func TestTwoBalancersWithOneMachine(t *testing.T) {
 	w := newWorld(t)
 	w.published(w.service("web"))
-	other := &v1alpha1.Balancer{
-		ObjectMeta: metav1.ObjectMeta{Name: w.balancer + "-next"},
-		Spec:       v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "here", Local: &v1alpha1.LocalHost{}}}},
-	}
+	other := builder.Balancer(w.balancer + "-next").Hosts(local("here")).Manifest()
 	w.create(other)
 	t.Cleanup(func() { w.check(kube.Delete(context.Background(), other)) })
 	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(other), other))
 		c := meta.FindStatusCondition(other.Status.Conditions, v1alpha1.ConditionProgrammed)
-		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "Balancer "+w.balancer+", which is older, has this machine") {
+		if c == nil || c.Status != metav1.ConditionFalse ||
+			!strings.Contains(c.Message, "Balancer "+w.balancer+", which is older, has this machine") {
 			return fmt.Errorf("%+v", c)
 		}
 		return nil
 	})
 	w.check(kube.DeleteAllOf(t.Context(), &corev1.Service{}, client.InNamespace(w.namespace)))
-	w.check(kube.Delete(t.Context(), &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}))
+	w.check(kube.Delete(t.Context(), builder.Balancer(w.balancer).Manifest()))
 	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(other), other))
 		if other.Status.HostsInSync != "1/1" {
@@ -358,22 +356,14 @@ func TestTwoBalancersWithOneMachine(t *testing.T) {
 }
 
 func TestWhoseMachine(t *testing.T) {
-	age := time.Unix(0, 0)
-	balancer := func(name string, hosts ...v1alpha1.Host) *v1alpha1.Balancer {
-		age = age.Add(time.Second)
-		b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(age)}}
-		b.Spec.Hosts = hosts
-		return b
-	}
 	at := func(name, address string, port int32) v1alpha1.Host {
 		return v1alpha1.Host{Name: name, Address: address, Port: port}
 	}
-	deleted := metav1.Now()
-	oldest := balancer("z", at("a", "LB1.example", 22), at("b", "2001:db8::1", 22), at("c", "192.0.2.5", 22))
-	oldest.DeletionTimestamp = &deleted
-	second := balancer("y", at("a", "lb1.example", 0), v1alpha1.Host{Name: "b", Local: &v1alpha1.LocalHost{}}, at("c", "192.0.2.5", 2222))
-	third := balancer("x", at("a", "lb1.example", 22), v1alpha1.Host{Name: "b", Local: &v1alpha1.LocalHost{}},
-		at("c", "2001:DB8:0::1", 22), at("d", "192.0.2.5", 2222), at("e", "192.0.2.6", 22), at("f", "::ffff:192.0.2.6", 22))
+	oldest := builder.Balancer("z").Age(2).Deleting().
+		Hosts(at("a", "LB1.example", 22), at("b", "2001:db8::1", 22), at("c", "192.0.2.5", 22)).Obj()
+	second := builder.Balancer("y").Age(1).Hosts(at("a", "lb1.example", 0), local("b"), at("c", "192.0.2.5", 2222)).Obj()
+	third := builder.Balancer("x").Hosts(at("a", "lb1.example", 22), local("b"), at("c", "2001:DB8:0::1", 22),
+		at("d", "192.0.2.5", 2222), at("e", "192.0.2.6", 22), at("f", "::ffff:192.0.2.6", 22)).Obj()
 	for b, want := range map[*v1alpha1.Balancer][]string{
 		oldest: {"", "", ""},
 		second: {"Balancer z", "", ""},

@@ -38,7 +38,9 @@ func TestSecretsThatAreWatched(t *testing.T) {
 	if len(got) != 2 || !ok || others.FieldSelector == nil {
 		t.Fatalf("with the flag: %v", got)
 	}
-	for kind, wants := range map[corev1.SecretType]bool{corev1.SecretTypeTLS: true, corev1.SecretTypeOpaque: false, corev1.SecretTypeSSHAuth: false} {
+	for kind, wants := range map[corev1.SecretType]bool{
+		corev1.SecretTypeTLS: true, corev1.SecretTypeOpaque: false, corev1.SecretTypeSSHAuth: false,
+	} {
 		if others.FieldSelector.Matches(fields.Set{"type": string(kind)}) != wants {
 			t.Errorf("%s of other namespaces: %t, want %t", kind, !wants, wants)
 		}
@@ -85,7 +87,9 @@ func certificate(t *testing.T, from, until time.Time) *lb.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := tlskeys.Parse(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	c, err := tlskeys.Parse(
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -29,14 +30,9 @@ func (w *world) partner(class string) *v1alpha1.Balancer {
 		Data:       map[string][]byte{corev1.SSHAuthPrivateKey: []byte("key"), knownHostsKey: []byte("hosts")},
 	}
 	w.create(secret)
-	b := &v1alpha1.Balancer{
-		ObjectMeta: metav1.ObjectMeta{Name: w.balancer + "-next"},
-		Spec: v1alpha1.BalancerSpec{
-			LoadBalancerClass: class,
-			Hosts:             []v1alpha1.Host{{Name: "lb2", Address: "192.0.2.2", SecretRef: &corev1.LocalObjectReference{Name: secret.Name}}},
-			Reload:            v1alpha1.Reload{MinInterval: "1ms"},
-		},
-	}
+	remote := v1alpha1.Host{Name: "lb2", Address: "192.0.2.2", SecretRef: &corev1.LocalObjectReference{Name: secret.Name}}
+	b := builder.Balancer(w.balancer + "-next").Hosts(remote).With(impatient).Manifest()
+	b.Spec.LoadBalancerClass = class
 	w.create(b)
 	w.t.Cleanup(func() {
 		w.second.set(func(h *fakeHost) { h.down, h.refuse, h.closed = false, nil, nil })
@@ -144,7 +140,7 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 		t.Error("not on both hosts")
 	}
 	// A Balancer that is deleted waits, too.
-	old := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}}
+	old := builder.Balancer(w.balancer).Manifest()
 	w.check(kube.Delete(t.Context(), old))
 	wait.For(w.t, func(ctx context.Context) error {
 		w.check(kube.Get(ctx, client.ObjectKeyFromObject(old), old))

@@ -3,20 +3,15 @@ package controllers
 import (
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // Each event of a held Service asks for the pools. They are read again when one of them
 // is another, and only then.
 func TestPoolsAreParsedWhenTheyChange(t *testing.T) {
 	pool := func(name string, generation int64, addresses v1alpha1.AddressRange) v1alpha1.AddressPool {
-		return v1alpha1.AddressPool{
-			ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name + "-uid"), Generation: generation},
-			Spec:       v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{addresses}},
-		}
+		return *builder.AddressPool(name, addresses).With(func(p *v1alpha1.AddressPool) { p.Generation = generation }).Obj()
 	}
 	a, b := pool("a", 1, "192.0.2.0/30"), pool("b", 1, "192.0.2.4/30")
 	var parsed parsedPools

@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -191,23 +191,19 @@ func newWorld(t *testing.T, addresses ...v1alpha1.AddressRange) *world {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	w.create(ns)
 	w.namespace = ns.Name
-	w.create(&v1alpha1.Balancer{
-		ObjectMeta: metav1.ObjectMeta{Name: w.balancer},
-		Spec: v1alpha1.BalancerSpec{
-			Hosts:  []v1alpha1.Host{{Name: "lb1", Local: &v1alpha1.LocalHost{}}},
-			Reload: v1alpha1.Reload{MinInterval: "1ms"},
-		},
-	})
-	w.create(&v1alpha1.AddressPool{
-		ObjectMeta: metav1.ObjectMeta{Name: w.balancer},
-		Spec:       v1alpha1.AddressPoolSpec{Balancer: w.balancer, Addresses: addresses},
-	})
-	w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.balancer + "-node"}})
+	w.create(builder.Balancer(w.balancer).Hosts(local("lb1")).With(impatient).Manifest())
+	w.create(builder.AddressPool(w.balancer, addresses...).Balancer(w.balancer).Manifest())
+	w.create(builder.Node(w.balancer + "-node").Manifest())
 	w.node(w.balancer+"-node", "10.0.0.1")
 	w.start()
 	t.Cleanup(w.clean)
 	return w
 }
+
+// local is this machine.
+func local(name string) v1alpha1.Host { return v1alpha1.Host{Name: name, Local: &v1alpha1.LocalHost{}} }
+
+func impatient(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "1ms" }
 
 // start runs a manager until stop.
 func (w *world) start() {
@@ -262,7 +258,7 @@ func (w *world) clean() {
 		}
 		return fmt.Errorf("%d left", len(left.Items))
 	})
-	w.check(client.IgnoreNotFound(kube.Delete(ctx, &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: w.balancer}})))
+	w.check(client.IgnoreNotFound(kube.Delete(ctx, builder.Balancer(w.balancer).Manifest())))
 	wait.For(w.t, func(ctx context.Context) error {
 		var left v1alpha1.BalancerList
 		if err := kube.List(ctx, &left); err != nil || len(left.Items) == 0 {
@@ -295,26 +291,17 @@ func (w *world) create(obj client.Object) {
 // node gives a node an address.
 func (w *world) node(name, address string) {
 	w.t.Helper()
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	w.check(kube.Get(context.Background(), client.ObjectKeyFromObject(node), node))
+	node := &corev1.Node{}
+	w.check(kube.Get(context.Background(), client.ObjectKey{Name: name}, node))
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
 	w.check(kube.Status().Update(context.Background(), node))
 }
 
-// service creates a Service of the world's class.
+// service creates a Service of the world's class, with port 80.
 func (w *world) service(name string, change ...func(*corev1.Service)) *corev1.Service {
 	w.t.Helper()
-	svc := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
-		Spec: corev1.ServiceSpec{
-			Type:              corev1.ServiceTypeLoadBalancer,
-			LoadBalancerClass: ptr.To(v1alpha1.DefaultClassPrefix + w.balancer),
-			Ports:             []corev1.ServicePort{{Name: "http", Port: 80}},
-		},
-	}
-	for _, c := range change {
-		c(svc)
-	}
+	svc := builder.Service(w.namespace, name).Class(v1alpha1.DefaultClassPrefix+w.balancer).
+		PortOf(corev1.ProtocolTCP, 80, 0).With(change...).Manifest()
 	w.create(svc)
 	return svc
 }
