@@ -80,7 +80,8 @@ func (b *bench) oldWorkers(ctx context.Context) (int, error) {
 // answering makes a Service with a pod, and waits until it answers. Of the nodes,
 // only that of the pod carries it: the others are names.
 func (b *bench) answering(ctx context.Context) (string, error) {
-	if _, err := b.AddPod(ctx, cluster.PodSpec{Namespace: namespace, Name: "asked", Node: "node1", Labels: map[string]string{"app": "asked"}}); err != nil {
+	pod := cluster.PodSpec{Namespace: namespace, Name: "asked", Node: "node1", Labels: map[string]string{"app": "asked"}}
+	if _, err := b.AddPod(ctx, pod); err != nil {
 		return "", err
 	}
 	svc := service("asked")

@@ -75,7 +75,8 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	b := &bench{options: o, daemon: daemons[o.engine]}
 	if err := b.inLab(ctx, lab.Options{Cluster: cluster.Options{Nodes: 1, Hosts: 1}, Change: b.daemon.change},
-		b.tuneHost, b.measured(b.storm), b.measured(b.restart), b.measured(b.coldStart), b.measured(b.oneMore), b.measured(b.nodeRemoved), b.measured(b.underLoad)); err != nil {
+		b.tuneHost, b.measured(b.storm), b.measured(b.restart), b.measured(b.coldStart),
+		b.measured(b.oneMore), b.measured(b.nodeRemoved), b.measured(b.underLoad)); err != nil {
 		return err
 	}
 	for _, interval := range []string{"1s", "100ms"} {
@@ -119,7 +120,8 @@ func (b *bench) measured(measure func(context.Context) (Result, error)) func(con
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes, %.1f s of CPU\n", r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes, r.CPU)
+		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes, %.1f s of CPU\n",
+			r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes, r.CPU)
 		b.results = append(b.results, r)
 		return nil
 	}
@@ -130,7 +132,8 @@ func (b *bench) print() error {
 	fmt.Fprintln(table, "measure\ttotal\tp50\tp99\treloads\tAPI writes\tper Service\tmanager RSS\tCPU\tfloor\t")
 	for _, r := range b.results {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.0f\t%.0f\t%s\t%.0f MB\t%s\t%s\t\n", r.Name,
-			seconds(r.Total), seconds(r.P50), seconds(r.P99), r.Reloads, r.Writes, orDash("%.1f", r.PerEach), r.RSS, seconds(r.CPU), seconds(r.Floor))
+			seconds(r.Total), seconds(r.P50), seconds(r.P99), r.Reloads, r.Writes,
+			orDash("%.1f", r.PerEach), r.RSS, seconds(r.CPU), seconds(r.Floor))
 	}
 	if err := table.Flush(); err != nil {
 		return err

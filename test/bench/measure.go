@@ -14,10 +14,10 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -38,14 +38,7 @@ type bench struct {
 func name(i int) string { return fmt.Sprintf("bench-%04d", i) }
 
 func service(name string) *corev1.Service {
-	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"bench": ""}},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To(class),
-			Selector: map[string]string{"app": "bench"},
-			Ports:    []corev1.ServicePort{{Name: "http", Port: 80}},
-		},
-	}
+	return builder.Service(namespace, name).Label("bench", "").Class(class).App("bench").PortOf(corev1.ProtocolTCP, 80, 0).Manifest()
 }
 
 // kube is a client without throttling: the load is not what is measured.
@@ -257,10 +250,12 @@ func (b *bench) oneMore(ctx context.Context) (Result, error) {
 	return r, b.account(ctx, &r, before, 1)
 }
 
+func nodeName(i int) string { return fmt.Sprintf("bench-node-%d", i) }
+
 // addNodes makes Node objects: what the balancer sees of a node.
 func (b *bench) addNodes(ctx context.Context) error {
 	for i := len(b.Nodes()); i < b.options.nodes; i++ {
-		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-node-%d", i)}}
+		node := builder.Node(nodeName(i)).Manifest()
 		if err := b.Kube.Create(ctx, node); err != nil {
 			return err
 		}
@@ -291,8 +286,7 @@ func (b *bench) nodeRemoved(ctx context.Context) (Result, error) {
 		return r, err
 	}
 	began := time.Now()
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-node-%d", b.options.nodes-1)}}
-	if err := b.Kube.Delete(ctx, node); err != nil {
+	if err := b.Kube.Delete(ctx, builder.Node(nodeName(b.options.nodes-1)).Manifest()); err != nil {
 		return r, err
 	}
 	if err := b.inSync(ctx, b.options.nodes-1); err != nil {

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -68,18 +69,14 @@ func addPod(t *testing.T, c *Cluster, spec PodSpec) {
 // addService exposes pods labelled app=NAME on a node port for each protocol.
 func addService(t *testing.T, c *Cluster, namespace, name string, edit func(*corev1.ServiceSpec)) *corev1.Service {
 	t.Helper()
-	both := corev1.IPFamilyPolicyPreferDualStack
-	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeNodePort, Selector: map[string]string{"app": name}, IPFamilyPolicy: &both,
-			Ports: []corev1.ServicePort{
-				{Name: "http", Port: 80, TargetPort: intstr.FromInt(8080)},
-				{Name: "tcp", Port: 9000},
-				{Name: "udp", Port: 9000, Protocol: corev1.ProtocolUDP},
-			},
-		},
-	}
+	service := builder.Service(namespace, name).App(name).With(func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.IPFamilyPolicy = corev1.ServiceTypeNodePort, new(corev1.IPFamilyPolicyPreferDualStack)
+		svc.Spec.Ports = []corev1.ServicePort{
+			{Name: "http", Port: 80, TargetPort: intstr.FromInt(8080)},
+			{Name: "tcp", Port: 9000},
+			{Name: "udp", Port: 9000, Protocol: corev1.ProtocolUDP},
+		}
+	}).Manifest()
 	if edit != nil {
 		edit(&service.Spec)
 	}
@@ -364,7 +361,8 @@ func TestBridgeKeepsItsAddress(t *testing.T) {
 	if !strings.Contains(bridge(), mac(routerAt)) {
 		t.Fatalf("the bridge is %s, want the address %s", bridge(), mac(routerAt))
 	}
-	if err := ip(ctx, router, "link add lowest address 02:00:00:00:00:01 type veth peer name highest", "link set lowest master br0 up"); err != nil {
+	err := ip(ctx, router, "link add lowest address 02:00:00:00:00:01 type veth peer name highest", "link set lowest master br0 up")
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -79,7 +79,8 @@ func TestSSHFromThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	shell(t, h, "useradd -m -s /bin/sh deliver && install -d -m 700 -o deliver ~deliver/.ssh")
-	if err := h.WriteFile(t.Context(), "/home/deliver/.ssh/authorized_keys", append([]byte(`restrict,command="echo forced" `), public...)); err != nil {
+	line := append([]byte(`restrict,command="echo forced" `), public...)
+	if err := h.WriteFile(t.Context(), "/home/deliver/.ssh/authorized_keys", line); err != nil {
 		t.Fatal(err)
 	}
 	for _, addr := range shared.Addrs("lb2") {
@@ -161,7 +162,8 @@ func TestVirtualAddresses(t *testing.T) {
 	servedBy(v6, "lb1")
 
 	lb1 := host(t, "lb1")
-	shell(t, lb1, "echo net.ipv4.ip_nonlocal_bind=1 > /etc/sysctl.d/test.conf; sysctl -qw net.ipv4.tcp_keepalive_time=100; touch /run/volatile")
+	shell(t, lb1, "echo net.ipv4.ip_nonlocal_bind=1 > /etc/sysctl.d/test.conf")
+	shell(t, lb1, "sysctl -qw net.ipv4.tcp_keepalive_time=100; touch /run/volatile")
 	shell(t, lb1, "printf '#!/bin/sh\\ntouch /run/booted\\n' > /etc/rc.local; chmod +x /etc/rc.local")
 	if err := lb1.Reboot(ctx); err != nil {
 		t.Fatal(err)

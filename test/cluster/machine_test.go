@@ -29,7 +29,8 @@ func TestVirtualMachine(t *testing.T) {
 	if exists("/etc/only/here") {
 		t.Error("a file of lb1 is on this machine")
 	}
-	if _, err := h.Exec(t.Context(), "sh", "-c", "echo said >&2; exit 3"); err == nil || !strings.Contains(err.Error(), "said") || !strings.Contains(err.Error(), "3") {
+	_, err = h.Exec(t.Context(), "sh", "-c", "echo said >&2; exit 3")
+	if err == nil || !strings.Contains(err.Error(), "said") || !strings.Contains(err.Error(), "3") {
 		t.Errorf("a command that fails: %v", err)
 	}
 	much := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)

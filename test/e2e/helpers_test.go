@@ -17,9 +17,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -120,7 +120,7 @@ func (s *scene) pod(app, name, node string) {
 }
 
 // option changes a Service before it is created.
-type option func(*corev1.Service)
+type option = func(*corev1.Service)
 
 func withPort(name string, protocol corev1.Protocol, port int32, target int) option {
 	return func(svc *corev1.Service) {
@@ -145,17 +145,7 @@ func withLocal(svc *corev1.Service) {
 // with port 80 over HTTP unless options name ports.
 func (s *scene) service(app string, options ...option) *corev1.Service {
 	s.t.Helper()
-	svc := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: app},
-		Spec: corev1.ServiceSpec{
-			Type:              corev1.ServiceTypeLoadBalancer,
-			LoadBalancerClass: ptr.To(class),
-			Selector:          map[string]string{"app": app},
-		},
-	}
-	for _, o := range options {
-		o(svc)
-	}
+	svc := builder.Service(s.namespace, app).Class(class).App(app).With(options...).Manifest()
 	if len(svc.Spec.Ports) == 0 {
 		withPort("http", corev1.ProtocolTCP, 80, 8080)(svc)
 	}
