@@ -12,10 +12,11 @@ import (
 // Patience is longer than anything takes that is waited for, however busy the machine.
 const Patience = 3 * time.Minute
 
-// Checks are frequent at first: much is so within milliseconds.
+// Checks are frequent at first, as much is so within milliseconds; later they leave the
+// machine to what is waited for.
 const (
 	firstPause = 2 * time.Millisecond
-	lastPause  = 50 * time.Millisecond
+	lastPause  = 200 * time.Millisecond
 )
 
 // Until checks until there is no error. When ctx ends, or after Patience, it returns the
