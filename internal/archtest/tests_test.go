@@ -36,9 +36,6 @@ func TestTestsAreAlike(t *testing.T) {
 		for _, m := range waits.FindAllStringSubmatch(string(text), -1) {
 			t.Errorf("%s: %s: use test/wait", path, m[1])
 		}
-		if strings.Contains(path, "/test/e2e/") {
-			return nil // these make theirs step by step, still
-		}
 		for _, m := range makes.FindAllStringSubmatch(string(text), -1) {
 			t.Errorf("%s: %s: make it with test/builder", path, m[1]+m[2])
 		}

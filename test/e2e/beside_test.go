@@ -8,10 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -31,13 +31,10 @@ func besideScene(t *testing.T) *scene {
 	t.Helper()
 	s := newScene(t)
 	n := poolsMade.Add(1)
-	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
-	pool.Spec.Balancer, pool.Spec.Priority = balancer, 1
-	pool.Spec.NamespaceSelector.MatchLabels = map[string]string{corev1.LabelMetadataName: s.namespace}
-	pool.Spec.Addresses = []v1alpha1.AddressRange{
+	pool := builder.AddressPool(s.namespace,
 		v1alpha1.AddressRange(fmt.Sprintf("10.64.%d.%d/28", 4+n/16, n%16*16)),
 		v1alpha1.AddressRange(fmt.Sprintf("2001:db8:0:1::%x/120", (n+1)<<8)),
-	}
+	).Priority(1).Namespaces(corev1.LabelMetadataName, s.namespace).Manifest()
 	must(t, env.Kube.Create(t.Context(), pool))
 	t.Cleanup(func() {
 		s.removeServices(context.Background())

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
@@ -44,15 +45,13 @@ func (s *scene) spare(change func(*v1alpha1.Balancer)) (*v1alpha1.Balancer, *clu
 	s.t.Helper()
 	h, err := spareHost(s.t.Context())
 	must(s.t, err)
-	b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	b := builder.Balancer(s.namespace).Manifest()
 	b.Spec.Hosts = []v1alpha1.Host{{Name: "spare", Address: h.Addr().String(), SecretRef: &corev1.LocalObjectReference{Name: s.namespace}}}
 	b.Spec.Engine, b.Spec.Reload.MinInterval = engine.name, "100ms"
 	if change != nil {
 		change(b)
 	}
-	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
-	pool.Spec.Balancer = b.Name
-	pool.Spec.Addresses = []v1alpha1.AddressRange{"203.0.113.192/28"}
+	pool := builder.AddressPool(s.namespace, "203.0.113.192/28").Balancer(b.Name).Manifest()
 	for _, obj := range []client.Object{b, pool} {
 		must(s.t, env.Kube.Create(s.t.Context(), obj))
 	}
@@ -282,9 +281,7 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 func TestFault_WhatCannotBeBound(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
-	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
-	pool.Spec.Balancer, pool.Spec.AutoAssign = balancer, ptr.To(false)
-	pool.Spec.Addresses = []v1alpha1.AddressRange{"198.51.100.0/30"}
+	pool := builder.AddressPool(s.namespace, "198.51.100.0/30").Manual().Manifest()
 	must(t, env.Kube.Create(t.Context(), pool))
 	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
 
@@ -400,7 +397,7 @@ func TestFault_BalancersThatConflict(t *testing.T) {
 		v1alpha1.ReasonDefaultTaken: func(b *v1alpha1.Balancer) { b.Spec.Default = true },
 	} {
 		t.Run(reason, func(t *testing.T) {
-			b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: strings.ToLower(reason)}}
+			b := builder.Balancer(strings.ToLower(reason)).Manifest()
 			b.Spec.Hosts = []v1alpha1.Host{{Name: "lb9", Address: "192.0.2.9", SecretRef: &corev1.LocalObjectReference{Name: "none"}}}
 			change(b)
 			must(t, env.Kube.Create(t.Context(), b))

@@ -25,6 +25,7 @@ import (
 	contract "github.com/external-lb/external-lb/internal/engine"
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -205,7 +206,7 @@ func (f *field) slug() string {
 
 func (s *scene) fieldPolicy(name, settings string) *v1alpha1.UpstreamPolicy {
 	s.t.Helper()
-	policy := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
+	policy := builder.UpstreamPolicy(s.namespace, name).Manifest()
 	must(s.t, yaml.UnmarshalStrict([]byte(settings), &policy.Spec))
 	if engine.name == v1alpha1.EngineLVS && policy.Spec.HealthCheck == nil {
 		// The check is not what is shown, and LVS asks for each Service by itself.

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -73,7 +74,7 @@ func TestInput_PoliciesThatConflict(t *testing.T) {
 	s.published(svc)
 	target := []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}}
 	policy := func(name string, settings v1alpha1.UpstreamSettings) *v1alpha1.UpstreamPolicy {
-		p := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
+		p := builder.UpstreamPolicy(s.namespace, name).Manifest()
 		p.Spec.TargetRefs, p.Spec.UpstreamSettings = target, settings
 		must(t, env.Kube.Create(t.Context(), p))
 		return p
@@ -112,8 +113,7 @@ func TestInput_BadPools(t *testing.T) {
 		v1alpha1.ReasonOverlap: "203.0.113.100-203.0.113.200",
 		v1alpha1.ReasonInvalid: "198.51.100.9-198.51.100.1",
 	} {
-		pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace + "-" + strings.ToLower(reason)}}
-		pool.Spec.Balancer, pool.Spec.Addresses = balancer, []v1alpha1.AddressRange{addresses}
+		pool := builder.AddressPool(s.namespace+"-"+strings.ToLower(reason), addresses).Manifest()
 		must(t, env.Kube.Create(t.Context(), pool))
 		t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
 		s.event(pool, reason, "")

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/conformance"
 	"github.com/external-lb/external-lb/test/lab"
@@ -130,8 +131,8 @@ func createPools(ctx context.Context) error {
 		"public":  {Addresses: []v1alpha1.AddressRange{"203.0.113.0/25", "2001:db8:0:1::/120"}},
 		"on-call": {Addresses: []v1alpha1.AddressRange{"203.0.113.128/28"}, AutoAssign: ptr.To(false), Sharing: v1alpha1.SharingPorts},
 	} {
-		pool := &v1alpha1.AddressPool{Spec: spec}
-		pool.Name, pool.Spec.Balancer = name, balancer
+		pool := builder.AddressPool(name).Manifest()
+		pool.Spec, pool.Spec.Balancer = spec, balancer
 		if err := env.Kube.Create(ctx, pool); err != nil {
 			return err
 		}

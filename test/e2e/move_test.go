@@ -10,10 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
@@ -77,9 +77,7 @@ func (s *scene) movePool(name, to string, keepOn ...string) {
 // movingPool is a pool of the suite's Balancer with one Service, not shared with other tests.
 func (s *scene) movingPool(addresses v1alpha1.AddressRange) (pool string, svc *corev1.Service) {
 	s.t.Helper()
-	p := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: s.namespace + "-moves"}}
-	p.Spec.Balancer, p.Spec.Addresses = balancer, []v1alpha1.AddressRange{addresses}
-	p.Spec.AutoAssign = new(bool)
+	p := builder.AddressPool(s.namespace+"-moves", addresses).Manual().Manifest()
 	must(s.t, env.Kube.Create(s.t.Context(), p))
 	s.t.Cleanup(func() {
 		s.removeServices(context.Background())
@@ -203,7 +201,7 @@ func TestMoveWithVRRP(t *testing.T) {
 		},
 	})
 	s := newScene(t)
-	next := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: "next"}}
+	next := builder.Balancer("next").Manifest()
 	next.Spec.Engine, next.Spec.LoadBalancerClass, next.Spec.Hosts = engine.name, class, hosts[1:]
 	next.Spec.VirtualAddresses, next.Spec.Reload.MinInterval = router(52), "100ms"
 	must(t, env.Kube.Create(t.Context(), next))

@@ -9,12 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -59,7 +59,7 @@ func TestS01_OnlyOurClasses(t *testing.T) {
 func setDefault(t *testing.T, value bool) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"spec":{"default":%t}}`, value)
-	b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: balancer}}
+	b := builder.Balancer(balancer).Manifest()
 	must(t, env.Kube.Patch(context.Background(), b, client.RawPatch(types.MergePatchType, patch)))
 }
 

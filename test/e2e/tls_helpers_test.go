@@ -26,6 +26,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	table "github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -115,7 +116,7 @@ func (s *scene) replace(secret *corev1.Secret, p pair) {
 // terminateTLS makes a policy for the port https of a Service.
 func (s *scene) terminateTLS(service, secret string, change ...func(*v1alpha1.UpstreamPolicySpec)) *v1alpha1.UpstreamPolicy {
 	s.t.Helper()
-	p := &v1alpha1.UpstreamPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: service + "-tls"}}
+	p := builder.UpstreamPolicy(s.namespace, service+"-tls").Manifest()
 	p.Spec.TargetRefs = []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: service, SectionName: "https"}}
 	p.Spec.TLS = &v1alpha1.TLS{SecretRef: v1alpha1.SecretReference{Name: secret}}
 	for _, c := range change {

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -28,7 +29,7 @@ func contains(s, part string) bool { return strings.Contains(s, part) }
 // patchNode changes a node and puts it back after the test.
 func patchNode(t *testing.T, name, patch, undo string) {
 	t.Helper()
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	node := builder.Node(name).Manifest()
 	must(t, env.Kube.Patch(t.Context(), node, client.RawPatch(types.StrategicMergePatchType, []byte(patch))))
 	t.Cleanup(func() {
 		must(t, env.Kube.Patch(context.Background(), node, client.RawPatch(types.StrategicMergePatchType, []byte(undo))))
@@ -139,15 +140,10 @@ func TestS22_HealthIsPerFamily(t *testing.T) {
 		{discoveryv1.AddressTypeIPv4, "10.244.1.99", "node1"},
 		{discoveryv1.AddressTypeIPv6, "fd00:10:244:2::99", "node2"},
 	} {
-		must(t, env.Kube.Create(t.Context(), &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: s.namespace, Name: strings.ToLower("web-" + string(e.family)),
-				Labels: map[string]string{discoveryv1.LabelServiceName: "web"},
-			},
-			AddressType: e.family,
-			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{e.address}, NodeName: ptr.To(e.node)}},
-			Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To[int32](8080)}},
-		}))
+		slice := builder.EndpointSlice(s.namespace, strings.ToLower("web-"+string(e.family)), e.family).Label(discoveryv1.LabelServiceName, "web").Manifest()
+		slice.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{e.address}, NodeName: &e.node}}
+		slice.Ports = []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To[int32](8080)}}
+		must(t, env.Kube.Create(t.Context(), slice))
 	}
 	s.published(svc)
 	want := map[netip.Addr]bool{env.Addrs("node1")[0]: true, env.Addrs("node2")[1]: true}
@@ -171,7 +167,7 @@ func TestS25_AddressesOfNodes(t *testing.T) {
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "elsewhere"}}
+	node := builder.Node("elsewhere").Manifest()
 	must(t, env.Kube.Create(t.Context(), node))
 	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), node)) })
 	for _, c := range []struct {
@@ -284,7 +280,7 @@ func TestS26_EveryNodeExcluded(t *testing.T) {
 		t.Errorf("the address became %v", got)
 	}
 	patch := func(value bool) {
-		b := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: balancer}}
+		b := builder.Balancer(balancer).Manifest()
 		raw := fmt.Appendf(nil, `{"spec":{"nodes":{"ignoreExcludeLabel":%t}}}`, value)
 		must(t, env.Kube.Patch(context.Background(), b, client.RawPatch(types.MergePatchType, raw)))
 	}
@@ -359,16 +355,8 @@ func TestPolicy_ProxyProtocolAndUnsupported(t *testing.T) {
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	s.published(svc)
-	policy := &v1alpha1.UpstreamPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "tuning"},
-		Spec: v1alpha1.UpstreamPolicySpec{
-			TargetRefs: []v1alpha1.PolicyTargetReference{{Kind: "Service", Name: "web"}, {Kind: "Service", Name: "absent"}},
-			UpstreamSettings: v1alpha1.UpstreamSettings{
-				Algorithm:             foreignAlgorithm(),
-				MaxConnectionsPerNode: ptr.To[int32](25011),
-			},
-		},
-	}
+	policy := builder.UpstreamPolicy(s.namespace, "tuning").For("web").For("absent").Algorithm(foreignAlgorithm()).
+		Set(func(u *v1alpha1.UpstreamSettings) { u.MaxConnectionsPerNode = ptr.To[int32](25011) }).Manifest()
 	must(t, env.Kube.Create(t.Context(), policy))
 	wait.For(t, func(context.Context) error {
 		text := fragment(t, svc)

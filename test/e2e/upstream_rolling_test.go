@@ -8,12 +8,11 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	table "github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -156,7 +155,7 @@ func (d *deployment) nodeDeleted() {
 	d.carriedBy(d.svc, append(d.carriers(), name)...)
 	d.load.from(t, last.pod)
 	d.drain(last)
-	must(t, env.Kube.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	must(t, env.Kube.Delete(t.Context(), builder.Node(name).Manifest()))
 	d.carriedBy(d.svc, slices.DeleteFunc(d.carriers(), func(n string) bool { return n == name })...)
 	d.inSync(balancer)
 	d.load.answered(t, perSecond) // those that are on their way end
@@ -167,9 +166,7 @@ func (d *deployment) nodeDeleted() {
 // manyServices come, are published, and go.
 func (d *deployment) manyServices(count int) {
 	t := d.t
-	pool := &v1alpha1.AddressPool{ObjectMeta: metav1.ObjectMeta{Name: d.namespace}}
-	pool.Spec.Balancer, pool.Spec.AutoAssign = balancer, ptr.To(false)
-	pool.Spec.Addresses = []v1alpha1.AddressRange{"10.64.1.0/24"}
+	pool := builder.AddressPool(d.namespace, "10.64.1.0/24").Manual().Manifest()
 	must(t, env.Kube.Create(t.Context(), pool))
 	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
 	if engine.name == v1alpha1.EngineLVS { // asks every node for every Service: as its page says

@@ -11,10 +11,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
@@ -237,7 +237,7 @@ func vrrpDrain(t *testing.T, s *scene) {
 }
 
 func vrrpSameRouter(t *testing.T, s *scene) {
-	other := &v1alpha1.Balancer{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	other := builder.Balancer(s.namespace).Manifest()
 	other.Spec.Engine = engine.name
 	other.Spec.Hosts = []v1alpha1.Host{{Name: "lb9", Address: "192.0.2.9", SecretRef: &corev1.LocalObjectReference{Name: "none"}}}
 	other.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
