@@ -141,7 +141,9 @@ func (d *hostDifference) ask(ctx context.Context, t deliver.Target, asks asking)
 func (d *hostDifference) changes() []string {
 	refused := map[lb.Key]string{}
 	for _, r := range d.status.Refused {
-		refused[r.Key] = strings.TrimPrefix(r.Listener.String()+": ", lb.Listener{}.String()+": ") + r.Message
+		if _, whole := refused[r.Key]; !whole { // it comes first
+			refused[r.Key] = strings.TrimPrefix(r.Listener.String()+": ", lb.Listener{}.String()+": ") + r.Message
+		}
 	}
 	var out []string
 	change := lb.Diff(d.status.Live, d.want)

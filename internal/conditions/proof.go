@@ -89,9 +89,10 @@ func (p *Prover) proved(s deliver.State, svc *plan.Service, keys []lb.Key) bool 
 	}
 	closed := map[lb.Listener]bool{}
 	for _, r := range p.refused[s.Host][svc.Key] {
-		if !r.OfItem() {
-			closed[r.Listener] = true
+		if r.OfItem() {
+			return false // an older version is there, maybe without some ports, also if just that is wanted again
 		}
+		closed[r.Listener] = true
 	}
 	return len(closed) == 0 || len(closed) < svc.Listeners
 }

@@ -113,6 +113,10 @@ func TestProof(t *testing.T) {
 	olderNodes := []lb.Refusal{{Key: lb.NodeKey("n1"), OlderStays: true}, {Key: lb.NodeKey("n2"), OlderStays: true}}
 	older := inSync("lb2", p)
 	older.Proven = lb.NewSet(lb.NewItem(web, []byte("before"))).Manifest()
+	stays := inSync("lb1", p)
+	stays.Refused = []lb.Refusal{{Key: web, Message: "no", OlderStays: true}, {Key: web, Listener: https, Message: "another nodePort", OlderStays: true}}
+	partly := stays
+	partly.Proven = older.Proven
 	late := older
 	late.State = v1alpha1.HostDelivering
 	away := deliver.State{Host: "lb2", State: v1alpha1.HostUnreachable}
@@ -132,6 +136,8 @@ func TestProof(t *testing.T) {
 		"one of two that are needed":       {two, []deliver.State{inSync("lb1", p), away}, false, false, false, false, ""},
 		"one, the other refuses":           {one, []deliver.State{inSync("lb1", p), inSync("lb2", p, whole)}, false, true, false, false, "lb2: no"},
 		"none":                             {one, []deliver.State{inSync("lb1", p, whole)}, false, false, false, false, "lb1: no"},
+		"an older version, but for a port": {one, []deliver.State{partly}, false, false, false, true, "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"},
+		"the older version is wanted now":  {one, []deliver.State{stays}, false, false, false, true, "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"},
 		"nobody knows":                     {one, nil, false, false, true, false, ""},
 		"all but a port":                   {one, []deliver.State{inSync("lb1", p, port), inSync("lb2", p)}, false, true, true, true, "lb1: 192.0.2.1:443/TCP: not admitted"},
 		"all but both ports":               {one, []deliver.State{inSync("lb1", p, port, other)}, false, false, false, true, "lb1: 192.0.2.1:443/TCP: not admitted; lb1: 192.0.2.1:80/TCP: not admitted"},
@@ -193,6 +199,25 @@ func TestRefusedPorts(t *testing.T) {
 	svc.Object.Status.LoadBalancer.Ingress = in
 	if s.LosesPorts() {
 		t.Error("a port that does not answer is lost")
+	}
+}
+
+// Of a change that is refused, a port that the older version lacks is told to be closed;
+// the others answer as before.
+func TestPortsThatAnOlderVersionLacks(t *testing.T) {
+	svc, p := view()
+	svc.Object.Finalizers = []string{v1alpha1.CleanupFinalizer}
+	svc.Object.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	state := inSync("lb1", p, lb.Refusal{Key: web, Message: "no", OlderStays: true}, lb.Refusal{Key: web, Listener: https, Message: "another nodePort", OlderStays: true})
+	s := Service{Service: svc, Proof: NewProver(&v1alpha1.Balancer{}, p, []deliver.State{state}).Prove(svc), By: "edge"}
+	in := s.Ingress()
+	if len(in) != 1 || len(in[0].Ports) != 2 || in[0].Ports[0].Error != nil || in[0].Ports[1].Error == nil || *in[0].Ports[1].Error != v1alpha1.PortErrorRefused {
+		t.Fatalf("ingress %+v", in)
+	}
+	c := meta.FindStatusCondition(s.Conditions(), v1alpha1.ConditionServiceProgrammed)
+	if want := "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"; c == nil ||
+		c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonRefused || c.Message != want {
+		t.Errorf("%+v", c)
 	}
 }
 

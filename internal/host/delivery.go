@@ -27,7 +27,7 @@ type delivery struct {
 	older   func(lb.Key, lb.Sum) any // what was sent once; nil if it cannot be read
 
 	refused map[refused]lb.Refusal // by the daemons and the machine
-	stays   map[lb.Key]bool        // an older version is in the place of what is wanted
+	stays   map[lb.Key]bool        // an older version is in the place of what is wanted, or was
 
 	config   *lb.Config   // admitted, without what is refused
 	refusals []lb.Refusal // by the owner's rules
@@ -106,49 +106,75 @@ func (d *delivery) refuse(key lb.Key, reason lb.RefusalReason, message string) (
 		return true
 	}
 	d.stays[key] = false
+	maps.DeleteFunc(d.refused, func(r refused, f lb.Refusal) bool { return r.key == key && f.OlderStays })
 	d.refused[refused{key: key}] = lb.Refusal{Key: key, Reason: reason, Message: message}
 	return false
 }
 
-// keepOlder lets the version of a part that is live stay in the place of what is
-// wanted, once, and only where what is known of both is as alike as it must be.
+// keepOlder lets what may stay of the version of a part that is live be in the place of
+// what is wanted, once.
 func (d *delivery) keepOlder(key lb.Key, wanted any, reason lb.RefusalReason, message string) bool {
 	sum, carried := d.live[key]
 	if _, tried := d.stays[key]; tried || !carried || sum == d.sums[key] {
 		return false
 	}
-	was := d.older(key, sum)
-	if !replaces(was, wanted) {
+	older := staying(d.older(key, sum), wanted)
+	if older == nil {
 		return false
 	}
-	if s, ok := was.(*lb.Service); ok {
-		was = d.complete(s)
+	if s, ok := older.(*lb.Service); ok {
+		d.refuseLacking(key, wanted.(*lb.Service), s, reason)
+		older = d.complete(s)
 	}
-	d.stays[key], d.parts[key], d.sums[key] = true, was, sum
+	d.stays[key], d.parts[key], d.sums[key] = true, older, sum
 	d.refused[refused{key: key}] = lb.Refusal{Key: key, Reason: reason, Message: message, OlderStays: true}
 	return true
 }
 
-// replaces reports whether an older version may stay in the place of what is wanted.
-// Of a Service, listeners and nodePorts must be the same: a nodePort may be somebody
-// else's by now. Of what Services and addresses depend on, all must be.
-func replaces(was, wanted any) bool {
+// staying is what of an older version may stay in the place of what is wanted; nil: nothing.
+// Of a Service, these are the ports whose listener and nodePort are the same: a nodePort may
+// be somebody else's by now. Of what Services and addresses depend on, all must be the same.
+func staying(was, wanted any) any {
+	same := false
 	switch now := wanted.(type) {
 	case *lb.Service:
-		was, _ := was.(*lb.Service)
-		return now != nil && was != nil && slices.EqualFunc(now.Frontends, was.Frontends, func(a, b lb.Frontend) bool {
-			return a.Listener == b.Listener && a.NodePort == b.NodePort
-		}) && now.Direct == was.Direct && now.HealthCheckNodePort == was.HealthCheckNodePort
+		if was, ok := was.(*lb.Service); ok && now.Direct == was.Direct && now.HealthCheckNodePort == was.HealthCheckNodePort {
+			part := *was
+			part.Frontends = slices.DeleteFunc(slices.Clone(was.Frontends), func(f lb.Frontend) bool { return !carries(now, f) })
+			if len(part.Frontends) > 0 {
+				return &part
+			}
+		}
 	case *lb.VRRP:
-		was, _ := was.(*lb.VRRP)
-		return now != nil && was != nil && *now == *was
+		was, ok := was.(*lb.VRRP)
+		same = ok && *now == *was
 	case *lb.Certificate:
-		was, _ := was.(*lb.Certificate)
-		return now != nil && was != nil && now.Equal(was)
+		was, ok := was.(*lb.Certificate)
+		same = ok && now.Equal(was)
 	case lb.Node, netip.Addr:
-		return was == wanted
+		same = was == wanted
 	}
-	return false
+	if !same {
+		return nil
+	}
+	return was
+}
+
+// carries reports whether a Service has a port with the same listener and nodePort. A
+// listener that is not understood is none: it has no protocol, see lb.UnknownError.
+func carries(s *lb.Service, f lb.Frontend) bool {
+	return slices.ContainsFunc(s.Frontends, func(o lb.Frontend) bool { return o.Listener == f.Listener && o.NodePort == f.NodePort })
+}
+
+// refuseLacking refuses the ports of what is wanted that the older version lacks.
+func (d *delivery) refuseLacking(key lb.Key, wanted, older *lb.Service, reason lb.RefusalReason) {
+	for _, f := range wanted.Frontends {
+		at := refused{key, f.Listener}
+		if _, known := d.refused[at]; !known && f.Listener.Protocol != "" && !carries(older, f) {
+			d.refused[at] = lb.Refusal{Key: key, Listener: f.Listener, Reason: reason, OlderStays: true,
+				Message: "before this change it was not there, or had another nodePort"}
+		}
+	}
 }
 
 // complete is an older version of a Service without nodes that have gone. The

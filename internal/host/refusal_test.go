@@ -1,8 +1,10 @@
 package host
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,8 +80,8 @@ func itemAt(t testing.TB, set *lb.Set, key lb.Key) lb.Item {
 	return it
 }
 
-// What is wanted of a Service cannot be carried: its older version stays where its
-// listeners and nodePorts are the same, and else it is left out.
+// What is wanted of a Service cannot be carried: its older version stays, but for ports
+// whose listeners or nodePorts are not the same.
 func TestAnOlderVersionStays(t *testing.T) {
 	moved := func(s *lb.Service) { s.Frontends[0].NodePort++ }
 	for name, c := range map[string]struct {
@@ -144,6 +146,82 @@ func TestAnOlderVersionStays(t *testing.T) {
 			b.says(at, "one")
 		})
 	}
+}
+
+// Kubernetes gives what a Service gives up to another one at once: of the older version,
+// only those ports stay that are as they are wanted. The others say so.
+func TestS18_AnOlderVersionStaysPortByPort(t *testing.T) {
+	for name, bad := range map[string]func(t testing.TB, web *lb.Service) lb.Item{
+		"newer than this program":    func(t testing.TB, web *lb.Service) lb.Item { return newer(itemOf(t, web)) },
+		"not what the engine can do": func(t testing.TB, web *lb.Service) lb.Item { return itemOf(t, changed(web, sendsProxyV2)) },
+		"refused by the daemon":      func(t testing.TB, web *lb.Service) lb.Item { return itemOf(t, changed(web, idle(7*time.Second))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.template("service.conf.tmpl", builtIn(t, "service.conf.tmpl")+`{{range .Frontends}}{{if eq .IdleTimeout "7s" "7000ms"}}lissen;{{end}}{{end}}`)
+			same, moved, gone, fresh := public(t), public(t), public(t), public(t)
+			web := b.web("web", "one", same, moved, gone)
+			key := lb.ServiceKey(web.ID)
+			before := b.send(wants(b.node(), web))
+			given, other := b.web("given", "two", gone), b.web("other", "three", moved).Frontends[0].NodePort
+			given.Frontends[0].NodePort = frontendAt(t, web, moved).NodePort // says "one", as web's did
+			next := changed(web, func(s *lb.Service) {
+				frontendAt(t, s, moved).NodePort = other
+				frontendAt(t, s, gone).Listener.Port = fresh.Port()
+				slices.SortFunc(s.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
+			})
+			set := encoded(t, wants(b.node(), next, given)).With(bad(t, next))
+			out := b.sendItems(set)
+			for range 2 { // also for an agent that did not see it come
+				lacks := map[uint16]bool{moved.Port(): true, fresh.Port(): true}
+				for i, r := range out.Refused {
+					if r.Key != key || !r.OlderStays || r.OfItem() != (i == 0) || i > 0 && !lacks[r.Listener.Port] {
+						t.Errorf("%+v", r)
+					}
+				}
+				if len(out.Refused) != 3 || out.Live[key] != before.Live[key] {
+					t.Errorf("%+v", out)
+				}
+				b.carriesNow(out, "given", "web")
+				b.says(same, "one")
+				b.says(gone, "one") // of the other Service
+				b.says(moved, "")
+				b.says(fresh, "")
+				if text := b.text(web); strings.Contains(text, fmt.Sprint(":", gone.Port())) {
+					t.Errorf("it has what is another's:\n%s", text)
+				}
+				b.take(b.newAgent(""))
+				b.proved(out)
+				if out = b.sendItems(set); out.Reloaded {
+					t.Error("reloaded for what is live")
+				}
+			}
+			// A port that is wanted as it was comes back, though the rest is as bad as before.
+			back := changed(next, func(s *lb.Service) { frontendAt(t, s, moved).NodePort = frontendAt(t, web, moved).NodePort })
+			given.Frontends[0].NodePort = other
+			out = b.sendItems(encoded(t, wants(b.node(), back, given)).With(bad(t, back)))
+			if len(out.Refused) != 2 || out.Refused[1].Listener.Port != fresh.Port() {
+				t.Errorf("%+v", out)
+			}
+			b.says(moved, "one")
+			b.says(gone, "three")
+			if out = b.send(wants(b.node(), changed(back, idle(time.Minute)), given)); len(out.Refused) > 0 || out.Live.Digest() != out.Wanted.Digest() {
+				t.Errorf("once it is right: %+v", out)
+			}
+			for _, at := range []netip.AddrPort{same, moved, fresh} {
+				b.says(at, "one")
+			}
+		})
+	}
+}
+
+func frontendAt(t testing.TB, s *lb.Service, at netip.AddrPort) *lb.Frontend {
+	t.Helper()
+	i := slices.IndexFunc(s.Frontends, func(f lb.Frontend) bool { return f.Listener.Port == at.Port() })
+	if i < 0 {
+		t.Fatal(at)
+	}
+	return &s.Frontends[i]
 }
 
 // A version that stays goes on with the certificate that it shows, and with the nodes

@@ -238,7 +238,7 @@ type Refusal struct {
 	Listener   Listener // the zero Listener: the whole Item
 	Reason     RefusalReason
 	Message    string // the daemon's own output, or what was found and what to do
-	OlderStays bool   // an older version of the Item stays live
+	OlderStays bool   // an older version of the Item stays live, which lacks the Listener, if there is one
 }
 
 // OfItem reports whether the whole Item is refused.

@@ -154,6 +154,10 @@ func TestUnknownValuesLeaveTheRestKnown(t *testing.T) {
 	if !ok || known.Frontends[0].NodePort != 30080 || known.Frontends[0].Settings.Algorithm != "" {
 		t.Errorf("%+v", unknown.Known)
 	}
+	_, err = wantSafe(t, s.with(t, func(m protoreflect.Message) { m.Interface().(*lbpb.Service).Frontends[0].Protocol = 99 }))
+	if unknown, ok = errors.AsType[*lb.UnknownError](err); !ok || unknown.Known.(*lb.Service).Frontends[0].Listener.Protocol != "" {
+		t.Errorf("a listener that is not understood is %+v, %v", unknown, err)
+	}
 	_, err = wantSafe(t, s.with(t, func(m protoreflect.Message) {
 		m.Interface().(*lbpb.Service).Frontends[0].Settings.Algorithm, m.Interface().(*lbpb.Service).Frontends[0].NodePort = 99, 1<<20
 	}))
