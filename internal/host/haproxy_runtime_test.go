@@ -186,6 +186,34 @@ func TestHAProxy_NodesThatCameAreChecked(t *testing.T) {
 	wait.True(c, "the node that is ill gets nothing", func() bool { return c.heard() == "node0" })
 }
 
+// A node came while HAProxy ran, and is checked in a spare slot. Whoever gets it later
+// follows that, whatever was restarted in between.
+func TestHAProxy_ANodeThatCameIsGivenToAnotherServiceLater(t *testing.T) {
+	for name, between := range map[string]func(c *checked){
+		"nothing":            func(*checked) {},
+		"the agent restarts": func(c *checked) { c.take(c.newAgent("")) },
+		"HAProxy restarts":   func(c *checked) { c.stop(); c.start() }, // and the check has a name of its own
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChecked(t)
+			all := append(c.several(2), c.answers(nodeAt(c, 2, "503 Service Unavailable"), "node2"))
+			c.api = changed(c.api, func(s *lb.Service) { s.IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: "node0"}}} })
+			c.carry(all, 0)
+			if out := c.carry(all, 0, 1, 2); out.Reloaded {
+				t.Error("reloaded for the first Service")
+			}
+			between(c)
+			for _, nodes := range [][]lb.Target{{{Node: "node0"}, {Node: "node1"}}, {{Node: "node0"}, {Node: "node1"}, {Node: "node2"}}} {
+				c.api = changed(c.api, func(s *lb.Service) { s.IPv4.Targets.Nodes = nodes })
+				if out := c.carry(all, 0, 1, 2); out.Reloaded {
+					t.Errorf("%v: reloaded for the second Service", nodes)
+				}
+				wait.True(c, "the nodes that are well carry it", func() bool { return c.heard() == "node0 node1" })
+			}
+		})
+	}
+}
+
 func TestHAProxy_SaysThatEveryNodeFailsItsCheck(t *testing.T) {
 	c := newChecked(t)
 	all := []lb.Node{c.answers(silentNode(0), "node0"), c.answers(nodeAt(t, 1, "200 OK"), "node1")} // the first as behind a firewall

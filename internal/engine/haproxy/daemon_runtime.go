@@ -2,7 +2,6 @@ package haproxy
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,15 +147,15 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 		}
 		changes = append(changes, c...)
 	}
-	slots := map[string]string{} // where a node is checked, if not under its own name, by proxy/name
+	known := slots{}
 	for _, c := range changes {
 		if c.checks() {
-			if err := h.startChecks(ctx, c, slots); err != nil {
+			if err := h.startChecks(ctx, c, known); err != nil {
 				return err
 			}
 		}
 	}
-	if err := h.changeServers(ctx, changes, slots); err != nil {
+	if err := h.changeServers(ctx, changes, known); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -182,6 +181,10 @@ type slot struct {
 	down  bool // by its check
 	maint bool
 }
+
+// slots are those of some proxies, by the proxy's name. HAProxy is asked for them each
+// time: it may have been started anew, and no file says which slot has which node.
+type slots map[string][]slot
 
 // slotsOf asks HAProxy for the servers of a proxy.
 func (h *Daemon) slotsOf(ctx context.Context, proxy string) ([]slot, error) {
@@ -215,7 +218,7 @@ func parseSlots(text string) (all []slot) {
 
 // startChecks gives each node that appeared a server that asks it: the one that
 // did before, or a spare one.
-func (h *Daemon) startChecks(ctx context.Context, c proxyChange, slots map[string]string) error {
+func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) error {
 	if len(c.appeared) == 0 {
 		return nil
 	}
@@ -232,15 +235,33 @@ func (h *Daemon) startChecks(ctx context.Context, c proxyChange, slots map[strin
 		if i < 0 || slices.ContainsFunc(have, func(sl slot) bool { return sl.name == s.Name && sl.at != at || sl.at == at && !sl.maint }) {
 			return errReload
 		}
-		have[i].maint = false
 		full := c.name + "/" + have[i].name
 		if have[i].at != at {
 			commands = append(commands, fmt.Sprintf("set server %s addr %s port %d", full, at.Addr(), at.Port()))
 		}
 		commands = append(commands, fmt.Sprintf("set server %s state ready", full))
-		slots[c.name+"/"+s.Name] = full
+		have[i].maint, have[i].at = false, at
 	}
+	known[c.name] = have
 	return h.command(ctx, regexp.MustCompile(`^(IP changed from|port changed from|no need to change)`), commands...)
+}
+
+// followed is the slot that asks the node of a server: one of its own name, or the spare
+// one that the node got when it came, maybe long ago.
+func (h *Daemon) followed(ctx context.Context, s server, known slots) (full string, err error) {
+	proxy, _, _ := strings.Cut(s.Track, "/")
+	have, asked := known[proxy]
+	if !asked {
+		if have, err = h.slotsOf(ctx, proxy); err != nil {
+			return "", err
+		}
+		known[proxy] = have
+	}
+	i := slices.IndexFunc(have, func(sl slot) bool { return !sl.maint && sl.at.Addr() == s.Address.Addr() })
+	if i < 0 {
+		return "", errReload
+	}
+	return proxy + "/" + have[i].name, nil
 }
 
 // stopChecks of nodes that are gone. The servers stay: they were there when
@@ -265,9 +286,9 @@ func (h *Daemon) stopChecks(ctx context.Context, c proxyChange) error {
 }
 
 // changeServers of the proxies that carry something: those that appear first, so
-// that there is always one. A server that still has
-// connections gets no new ones and stays until the next reload.
-func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, slots map[string]string) error {
+// that there is always one. A server that still has connections gets no new ones and
+// stays until the next reload.
+func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known slots) (err error) {
 	var gone, appeared, enabled, weighed []string
 	for _, c := range changes {
 		if c.checks() {
@@ -282,7 +303,11 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, slots
 		}
 		for _, s := range c.appeared {
 			full := c.name + "/" + s.Name
-			s.Track = cmp.Or(slots[s.Track], s.Track)
+			if s.Track != "" {
+				if s.Track, err = h.followed(ctx, s, known); err != nil {
+					return err
+				}
+			}
 			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
 			enabled = append(enabled, "enable server "+full)
 			if c.checked {
