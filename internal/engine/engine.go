@@ -53,8 +53,8 @@ type Shared any
 // them has its addresses.
 type Addresses struct {
 	Name string // as in host.yaml and in templates/
-	// Prefix begins the paths of its files, beside those of an engine.
-	Prefix string
+	// Brings is the address that a file brings to the active host, by the file's path.
+	Brings func(path string) (netip.Addr, bool)
 	// Files are the file of a virtual router and one for each address that it brings,
 	// in their order.
 	Files func(v *lb.VRRP, addresses []netip.Addr) (router Printed, each []Printed, err error)

@@ -248,7 +248,8 @@ func ownAddresses(live lb.Manifest) (map[netip.Addr]bool, error) {
 		if err != nil {
 			continue
 		}
-		if address := prefix.Addr().Unmap(); live[lb.AddressKey(address)] == (lb.Sum{}) {
+		address := prefix.Addr().Unmap()
+		if _, brought := live[lb.AddressKey(address)]; !brought {
 			own[address] = true
 		}
 	}
@@ -341,7 +342,10 @@ func (a *Agent) leaving(on *delivery) bool {
 }
 
 // stayed reports whether an address was brought before.
-func (d *delivery) stayed(a netip.Addr) bool { return d.live[lb.AddressKey(a)] != lb.Sum{} }
+func (d *delivery) stayed(a netip.Addr) bool {
+	_, stays := d.live[lb.AddressKey(a)]
+	return stays
+}
 
 // refuseAddresses where no daemon moves any.
 func (d *delivery) refuseAddresses() {

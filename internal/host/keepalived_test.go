@@ -3,6 +3,7 @@ package host
 import (
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -143,6 +144,44 @@ func routed(cfg *lb.Config, device string, addresses ...netip.Addr) *lb.Config {
 	cfg.VRRP = &lb.VRRP{Interface: device, RouterID: 51, Priority: 250, Interval: 50 * time.Millisecond}
 	cfg.Addresses = addresses
 	return cfg
+}
+
+// What is kept of keepalived's files cannot be read: the addresses that these bring are not
+// taken for the machine's own, which would withdraw them.
+func TestVRRP_ALostIndexWithdrawsNothing(t *testing.T) {
+	b := newVRRPBox(t)
+	if err := os.Chmod(filepath.Dir(b.dir), 0o755); err != nil { // so that keepalived's script finds nginx
+		t.Fatal(err)
+	}
+	vip, vip6, own := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.200")
+	good := routed(wants(b.node()), "eth0", vip, own, vip6)
+	before := b.send(good)
+	wait.True(b, "the machine is active", func() bool { return addressesOf(t, "eth0")[vip] })
+	moves := b.agent.units[1]
+	for _, index := range []string{"{", ""} {
+		files, err := os.Readlink(filepath.Join(moves.dir, engine.LiveLink))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(moves.dir, filepath.Dir(files), indexFile), index)
+		b.take(b.newAgent(""))
+		moves = b.agent.units[1]
+		moves.at = func(string) {
+			if have := addressesOf(t, "eth0"); !have[vip] || !have[vip6] || !have[own] {
+				t.Errorf("the machine has %v", have)
+			}
+		}
+		if st := b.look(); st.Proved {
+			t.Error("it is proved, though it cannot be read")
+		}
+		out := b.send(good)
+		if r := b.one(out.Refused, lb.RefusedNotAdmitted, "an address of this host itself"); r.Key != lb.AddressKey(own) {
+			t.Errorf("%+v", r)
+		}
+		if out.Live.Digest() != before.Live.Digest() || out.Generation != before.Generation {
+			t.Errorf("%+v", out)
+		}
+	}
 }
 
 func TestVRRP_NeedsAPreparedMachine(t *testing.T) {

@@ -48,10 +48,9 @@ type general struct {
 // not answered there.
 type use struct {
 	engine.Software
-	dir    string          // of the store
-	own    engine.Settings // of the daemon
-	prefix string          // begins the paths of its files; "": it has all that no other has
-	moves  bool            // it moves addresses
+	dir   string          // of the store
+	own   engine.Settings // of the daemon
+	moves bool            // it moves addresses
 }
 
 // LoadSettings reads a machine's settings; what they leave out has its default.
@@ -161,6 +160,6 @@ func (s *Settings) choose() {
 	e, vrrp := s.table.Find(s.Engine), s.table.VRRP
 	s.uses = []use{{Software: e.Software, dir: filepath.Join(s.Root, e.Name), moves: s.VRRP && e.Moves}}
 	if s.VRRP && !e.Moves {
-		s.uses = append(s.uses, use{Software: vrrp.Software, dir: filepath.Join(s.Root, vrrp.Name), prefix: vrrp.Prefix, moves: true})
+		s.uses = append(s.uses, use{Software: vrrp.Software, dir: filepath.Join(s.Root, vrrp.Name), moves: true})
 	}
 }

@@ -54,7 +54,7 @@ func (u *unit) look(s *store, gen string) (*base, error) {
 	}
 	b := &base{name: gen, changed: map[string]bool{}}
 	if b.contents, err = s.readContents(gen); err != nil {
-		b.contents = contents{} // tampered with: all is made anew
+		b.contents = contents{Items: u.brought(m)} // tampered with: all is made anew
 	}
 	expected := map[string]bool{}
 	for p, e := range b.Files {
@@ -75,6 +75,18 @@ func (u *unit) look(s *store, gen string) (*base, error) {
 	// The host's own file is no part of what is carried.
 	delete(b.Files, u.daemon.OwnFile())
 	return b, nil
+}
+
+// brought are the addresses that files of a generation bring of which nothing else is
+// known. They must not be taken for the machine's own.
+func (u *unit) brought(files fileset.Manifest) lb.Manifest {
+	items := lb.Manifest{}
+	for name := range files {
+		if a, ok := u.settings.table.VRRP.Brings(strings.TrimPrefix(name, filePath(""))); ok && u.moves {
+			items[lb.AddressKey(a)] = lb.Sum{}
+		}
+	}
+	return items
 }
 
 // liveFiles are those that the daemon includes, also while they are being swapped.

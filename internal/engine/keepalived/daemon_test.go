@@ -130,3 +130,16 @@ func TestVRRP_EveryIntervalIsPrinted(t *testing.T) {
 		}
 	}
 }
+
+func TestVRRP_AFileTellsByItsPathWhatItBrings(t *testing.T) {
+	for _, a := range []string{"192.0.2.1", "2001:db8::1", "2001:db8:1:2:3:4:5:6"} {
+		if got, ok := broughtBy(addressPath(netip.MustParseAddr(a))); !ok || got.String() != a {
+			t.Errorf("%s: %s, %t", a, got, ok)
+		}
+	}
+	for _, path := range []string{"", mainPath, "ip-192.0.2.1.conf", addressesPrefix + "ip-192.0.2.1", addressesPrefix + "ip-192-0-2-1.conf", addressesPrefix + "ip-2001-db8-0--1.conf"} {
+		if got, ok := broughtBy(path); ok {
+			t.Errorf("%s brings %s", path, got)
+		}
+	}
+}

@@ -9,7 +9,7 @@ const name = "keepalived"
 // Addresses is keepalived beside a daemon that carries the traffic.
 var Addresses = &engine.Addresses{
 	Name:   name,
-	Prefix: Prefix,
+	Brings: broughtBy,
 	Files:  filesOf,
 	Software: engine.Software{
 		Section:  name,

@@ -28,6 +28,13 @@ func addressPath(a netip.Addr) string {
 	return addressesPrefix + "ip-" + strings.ReplaceAll(a.String(), ":", "-") + ".conf"
 }
 
+// broughtBy reads a path back.
+func broughtBy(path string) (netip.Addr, bool) {
+	name := strings.TrimSuffix(strings.TrimPrefix(path, addressesPrefix+"ip-"), ".conf")
+	a, err := netip.ParseAddr(strings.ReplaceAll(name, "-", ":"))
+	return a, err == nil && addressPath(a) == path
+}
+
 func addressFile(a netip.Addr) (engine.Printed, error) {
 	f, err := fileset.NewFile(addressPath(a), fmt.Appendf(nil, "%s/%d\n", a, a.BitLen()))
 	return engine.Printed{File: f, View: a}, err
