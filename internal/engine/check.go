@@ -4,15 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
-
-// maxDuration is the longest that the kinds allow.
-const maxDuration = 24 * time.Hour
 
 // CheckService refuses what cannot be printed safely or an engine cannot do, also
 // where the makers of the model rule it out. The frontends are sorted.
@@ -101,23 +97,21 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout))
 }
 
-var safeHTTPPath = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
-
 func checkHealth(h lb.HealthCheck) error {
 	switch {
 	case h.Type == lb.CheckNone:
 		return nil
 	case h.Fall < 1 || h.Rise < 1:
 		return errors.New("rise or fall is below 1")
-	case h.Type == lb.CheckHTTP && !safeHTTPPath.MatchString(h.Path):
+	case h.Type == lb.CheckHTTP && !lb.SafePath(h.Path):
 		return fmt.Errorf("the path %.80q of the health check is not one of letters, digits and -._~/%%", h.Path)
 	}
 	return errors.Join(checkDuration("health check interval", h.Interval), checkDuration("health check timeout", h.Timeout))
 }
 
 func checkDuration(what string, d time.Duration) error {
-	if d <= 0 || d > maxDuration {
-		return fmt.Errorf("%s of %s: want more than 0 and at most %s", what, d, maxDuration)
+	if d <= 0 || d > lb.MaxDuration {
+		return fmt.Errorf("%s of %s: want more than 0 and at most %s", what, d, lb.MaxDuration)
 	}
 	return nil
 }

@@ -19,12 +19,12 @@ import (
 // one Item can cost within reason. A Set takes four times its bytes in memory, and
 // a host has two for a moment.
 const (
-	MaxItems    = 1 << 17  // in a Set
-	MaxSetBytes = 64 << 20 // of all Items together
-	maxKeyBytes = 320      // of a Key: kind, namespace, name and UID of a Service
-	maxDuration = 24 * time.Hour
-	maxLimit    = 1 << 30 // of connections
-	maxTries    = 100     // retries, and checks in a row
+	MaxItems    = 1 << 17        // in a Set
+	MaxSetBytes = 64 << 20       // of all Items together
+	MaxDuration = 24 * time.Hour // of a timeout or an interval
+	maxKeyBytes = 320            // of a Key: kind, namespace, name and UID of a Service
+	maxLimit    = 1 << 30        // of connections
+	maxTries    = 100            // retries, and checks in a row
 )
 
 // maxBytes of an Item.
@@ -149,8 +149,8 @@ func (r *reader) port(what string, n uint32) uint16 {
 // duration of a millisecond at least, which is what daemons count in, or of none.
 func (r *reader) duration(what string, n int64, orNone bool) time.Duration {
 	d := time.Duration(n)
-	if (d < time.Millisecond || d > maxDuration) && !(d == 0 && orNone) {
-		r.fail("%s of %s: want between 1ms and %s", what, d, maxDuration)
+	if (d < time.Millisecond || d > MaxDuration) && !(d == 0 && orNone) {
+		r.fail("%s of %s: want between 1ms and %s", what, d, MaxDuration)
 	}
 	return d
 }
@@ -309,8 +309,6 @@ func (r *reader) prefix(m *lbpb.Prefix, ipv4 bool) netip.Prefix {
 	return p
 }
 
-var safeHTTPPath = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
-
 var safeCertificate = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 func (r *reader) settings(m *lbpb.Settings) Settings {
@@ -339,7 +337,7 @@ func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
 	h.Path, h.Port = m.GetPath(), r.port("health check", m.GetPort())
 	h.Interval, h.Timeout = r.duration("health check interval", m.GetInterval(), false), r.duration("health check timeout", m.GetTimeout(), false)
 	h.Rise, h.Fall = r.count("rise", m.GetRise(), 1, maxTries), r.count("fall", m.GetFall(), 1, maxTries)
-	if (h.Path != "" || h.Type == CheckHTTP) && !safeHTTPPath.MatchString(h.Path) {
+	if (h.Path != "" || h.Type == CheckHTTP) && !SafePath(h.Path) {
 		r.fail("the path %.80q of the health check: want / and up to 255 letters, digits and -._~/%%", h.Path)
 	}
 	return h

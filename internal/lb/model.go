@@ -46,6 +46,7 @@ type ID struct {
 var (
 	safeLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	safeNode  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+	safePath  = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
 )
 
 // NewID checks that a Service's namespace, name and UID are safe to print. The
@@ -61,6 +62,10 @@ func NewID(namespace, name, uid string) (ID, error) {
 
 // SafeNode reports whether a node's name is in the alphabet [a-z0-9.-].
 func SafeNode(name string) bool { return safeNode.MatchString(name) }
+
+// SafePath reports whether the path of a health check has only letters, digits and
+// -._~/%, and begins with /.
+func SafePath(path string) bool { return safePath.MatchString(path) }
 
 // String prints an ID as namespace/name.
 func (id ID) String() string { return id.Namespace + "/" + id.Name }

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -156,11 +155,9 @@ func check(s *v1alpha1.UpstreamSettings) error {
 	return nil
 }
 
-const maxDuration = 24 * time.Hour
-
 func duration(into *time.Duration, v string) error {
 	d, err := time.ParseDuration(v)
-	if err != nil || d < time.Millisecond || d > maxDuration {
+	if err != nil || d < time.Millisecond || d > lb.MaxDuration {
 		return fmt.Errorf("%s is not a duration between 1ms and 24h, such as 500ms or 10s", quoted(v))
 	}
 	*into = d
@@ -183,8 +180,6 @@ func count(into *int32, v string, least, most int64) error {
 	return nil
 }
 
-var safePath = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
-
 // httpCheck reads what the field's get wrote: the port, a space and the path.
 func httpCheck(into *lb.HealthCheck, v string) error {
 	number, path, _ := strings.Cut(v, " ")
@@ -195,7 +190,7 @@ func httpCheck(into *lb.HealthCheck, v string) error {
 	if path == "" {
 		path = "/"
 	}
-	if !safePath.MatchString(path) {
+	if !lb.SafePath(path) {
 		return fmt.Errorf("path %s is not one such as /healthz, of letters, digits and -._~/%%", quoted(path))
 	}
 	into.Port, into.Path = uint16(port), path

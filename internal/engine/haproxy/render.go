@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,7 +216,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 	tracked := v.check(id, f)
 	seen := map[string]bool{}
 	for _, b := range f.Backends {
-		if !safeNode.MatchString(b.Node) || seen[b.Node] {
+		if !lb.SafeNode(b.Node) || seen[b.Node] {
 			return v, fmt.Errorf("the backend's node %.80q is not one name for one node", b.Node)
 		}
 		seen[b.Node] = true
@@ -259,8 +258,6 @@ func identify(servers []server) {
 
 // requestTimeout keeps clients from holding connections with requests that never end.
 const requestTimeout = 10 * time.Second
-
-var safeNode = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 
 // check chooses how the nodes of a Frontend are judged. It returns the profile of
 // the check that the servers track, if they do.
