@@ -146,14 +146,16 @@ func (a *Agent) Apply(ctx context.Context, d Delivery) (Outcome, error) {
 	}
 	reloaded, err := a.applyWanted(ctx, next)
 	if err != nil {
-		return Outcome{}, a.units[0].explain(err)
+		return Outcome{}, a.units[0].explain(errors.Join(err, a.clean()))
 	}
 	out := Outcome{Reloaded: reloaded}
-	out.Report, err = a.report(ctx)
+	if out.Report, err = a.report(ctx); err == nil {
+		err = a.model.clean(out.Live)
+	}
 	for _, u := range a.units {
 		out.Active = out.Active || u.active()
 	}
-	return out, err
+	return out, a.units[0].explain(err)
 }
 
 // applyWanted makes the daemons carry what is wanted, which it is for good then.
@@ -176,10 +178,10 @@ func (a *Agent) applyWanted(ctx context.Context, next *wanted) (reloaded bool, e
 	if err == nil {
 		err = errors.Join(a.model.commit(next, &a.mu), a.remember(on, c, t))
 	}
-	return reloaded, errors.Join(err, a.clean())
+	return reloaded, err
 }
 
-// clean removes Items that nobody needs, also those of deliveries that have failed.
+// clean removes Items of a delivery that has failed.
 func (a *Agent) clean() error {
 	live, err := a.live()
 	if err != nil {
@@ -190,7 +192,7 @@ func (a *Agent) clean() error {
 
 // remember what was refused, and what became of templates.
 func (a *Agent) remember(on *delivery, c chosen, t *trial) error {
-	if err := a.model.replaceJSON(outcomeFile, on.all()); err != nil {
+	if err := a.model.replaceJSON(outcomeFile, on.all(), privateMode); err != nil {
 		return err
 	}
 	record := a.model.templateRecord()
@@ -198,12 +200,12 @@ func (a *Agent) remember(on *delivery, c chosen, t *trial) error {
 	switch {
 	case c.problem != "":
 	case t.failed() == nil && record.Proved != digits(c.Sum()):
-		if err := a.model.replaceJSON(templatesFile, templateRecord{Good: c.custom, Proved: digits(c.Sum())}); err != nil {
+		if err := a.model.replaceJSON(templatesFile, templateRecord{Good: c.custom, Proved: digits(c.Sum())}, privateMode); err != nil {
 			return err
 		}
 	case t.failed() != nil && !refusedAnyway:
 		record.Refused, record.Why = digits(c.Sum()), t.why
-		if err := a.model.replaceJSON(templatesFile, record); err != nil {
+		if err := a.model.replaceJSON(templatesFile, record, privateMode); err != nil {
 			return err
 		}
 	}
@@ -220,11 +222,15 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 	if err != nil {
 		return nil, failed("the addresses of this machine cannot be read: %v", err)
 	}
-	return &delivery{
+	on := &delivery{
 		rules: &a.settings.Admit, machine: admit.Machine{Addresses: addresses},
 		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
 		refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
-	}, nil
+	}
+	if a.moves() == nil {
+		on.refuseAddresses()
+	}
+	return on, nil
 }
 
 // older is what was sent once; nil if it cannot be read.
@@ -259,9 +265,6 @@ func ownAddresses(live lb.Manifest) (map[netip.Addr]bool, error) {
 // applyAll makes each unit apply its part: traffic first, so that nothing is at an address
 // that is not answered there; and an address that goes, before its traffic.
 func (a *Agent) applyAll(ctx context.Context, on *delivery, c chosen, t *trial) (reloaded bool, err error) {
-	if a.moves() == nil {
-		on.refuseAddresses()
-	}
 	if a.leaving(on) {
 		// For this moment, the addresses that stay: the others are withdrawn before their traffic.
 		reloaded, err = a.moves().apply(ctx, a.order(on, a.moves(), c, on.stayed))
@@ -375,9 +378,6 @@ func (a *Agent) Render(ctx context.Context, d Delivery) (Rendering, error) {
 	on, err := a.delivery(next)
 	if err != nil {
 		return Rendering{}, err
-	}
-	if a.moves() == nil {
-		on.refuseAddresses()
 	}
 	c := a.choose(a.model)
 	var out Rendering

@@ -192,11 +192,7 @@ func (u *unit) relabel(j *job, g *staged) error {
 		return err
 	}
 	now.Files[u.daemon.OwnFile()] = all.Files[u.daemon.OwnFile()]
-	name := path.Join(engine.GenerationsDir, j.state.Good, indexFile)
-	if err := j.store.writeJSON(name+tmpSuffix, now); err != nil {
-		return err
-	}
-	return j.store.root.Rename(name+tmpSuffix, name)
+	return j.store.replaceJSON(path.Join(engine.GenerationsDir, j.state.Good, indexFile), now, publicMode)
 }
 
 // ready stages a generation, has it checked and makes sure that from now on

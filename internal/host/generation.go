@@ -32,10 +32,6 @@ const (
 func filePath(p string) string { return engine.FilesDir + "/" + p }
 func viewPath(p string) string { return viewsDir + "/" + p + ".json" }
 
-// syncEach is the number of files up to which each is synced by itself; above,
-// the whole file system is, once.
-const syncEach = 16
-
 // entry is what is known of a file beside its content.
 type entry struct {
 	Sum      fileset.Sum
@@ -478,13 +474,8 @@ func (g *staged) seal(ownFile string, own []byte) error {
 }
 
 func (g *staged) sync() error {
-	root := g.store.root
 	if len(g.fresh)+len(g.views) > syncEach {
-		d, err := root.Open(".")
-		if err != nil {
-			return err
-		}
-		return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+		return g.store.syncAll()
 	}
 	var names []string
 	for _, p := range g.Paths() {
@@ -496,7 +487,7 @@ func (g *staged) sync() error {
 		}
 	}
 	for _, name := range names {
-		f, err := root.Open(g.path(name))
+		f, err := g.store.root.Open(g.path(name))
 		if err != nil {
 			return err
 		}

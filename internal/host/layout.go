@@ -42,7 +42,7 @@ func (u *unit) initialise(ctx context.Context) error {
 		return err
 	}
 	st.Good, st.Previous = g.name, ""
-	return errors.Join(s.writeState(st), s.clean(st))
+	return errors.Join(s.replaceJSON(stateFile, st, publicMode), s.clean(st))
 }
 
 // initialised reports whether there is a generation to start from.

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -65,11 +63,7 @@ func openModel(dir string) (*model, error) {
 		return nil, err
 	}
 	m := &model{store: s, wanted: wanted{lb.Manifest{}, map[lb.Key]any{}}, sizes: map[lb.Sum]int{}}
-	data, err := s.root.ReadFile(modelState)
-	if err == nil {
-		err = json.Unmarshal(data, &m.record)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if m.record, err = m.recorded(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path.Join(dir, modelState), err), s.close())
 	}
 	if err := m.readWanted(); err != nil {
@@ -80,15 +74,20 @@ func openModel(dir string) (*model, error) {
 
 // current reports whether the model on the disk is the one that was read.
 func (m *model) current() bool {
-	var now modelRecord
+	now, err := m.recorded()
+	return err == nil && now == m.record && m.wantedOnDisk() == m.file
+}
+
+// recorded is the record on the disk; the zero one if there is none yet.
+func (m *model) recorded() (r modelRecord, err error) {
 	data, err := m.root.ReadFile(modelState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
 	if err == nil {
-		err = json.Unmarshal(data, &now)
+		err = json.Unmarshal(data, &r)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	return now == m.record && m.wantedOnDisk() == m.file
+	return r, err
 }
 
 // wantedOnDisk tells what is wanted from what was before.
@@ -166,7 +165,7 @@ func (m *model) take(d Delivery, mu sync.Locker) (*wanted, error) {
 		return nil, err
 	}
 	record := modelRecord{Epoch: d.Epoch}
-	if err := m.replaceJSON(modelState, record); err != nil {
+	if err := m.replaceJSON(modelState, record, privateMode); err != nil {
 		return nil, err
 	}
 	mu.Lock()
@@ -244,11 +243,8 @@ func (m *model) writeItems(items []lb.Item) (err error) {
 		if _, there := m.sizes[it.Sum]; there {
 			continue
 		}
-		if fresh++; fresh <= syncEach {
-			if err := m.write(itemPath(it.Sum), it.Data, privateMode, true); err != nil {
-				return err
-			}
-		} else if err := m.write(itemPath(it.Sum), it.Data, privateMode, false); err != nil {
+		fresh++
+		if err := m.write(itemPath(it.Sum), it.Data, privateMode, fresh <= syncEach); err != nil {
 			return err
 		}
 		m.sizes[it.Sum] = len(it.Data)
@@ -257,11 +253,7 @@ func (m *model) writeItems(items []lb.Item) (err error) {
 		return nil
 	}
 	if fresh > syncEach {
-		d, err := m.root.Open(".")
-		if err != nil {
-			return err
-		}
-		return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+		return m.syncAll()
 	}
 	return m.syncDir(itemsDir)
 }
@@ -272,23 +264,7 @@ func (m *model) writeWanted(wanted lb.Manifest) error {
 		sum := wanted[key]
 		fmt.Fprintf(&out, "%x %s\n", sum[:], key)
 	}
-	return m.replace(wantedFile, out.Bytes())
-}
-
-func (m *model) replaceJSON(name string, v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return m.replace(name, data)
-}
-
-// replace a file so that it holds after a power failure, one or the other.
-func (m *model) replace(name string, data []byte) error {
-	if err := m.write(name+tmpSuffix, data, privateMode, true); err != nil {
-		return err
-	}
-	return m.rename(name+tmpSuffix, name)
+	return m.replace(wantedFile, out.Bytes(), privateMode)
 }
 
 // clean removes the Items that are neither wanted nor live.

@@ -23,7 +23,7 @@ func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	live, interrupted := s.linked(engine.LiveLink), s.exists(nextStateFile)
 	if live != st.Good && live != "" && u.runs(ctx, s, live) {
 		st.Previous, st.Good = st.Good, live
-		if err := s.writeState(st); err != nil {
+		if err := s.replaceJSON(stateFile, st, publicMode); err != nil {
 			return st, err
 		}
 		return st, s.clean(st)

@@ -13,43 +13,44 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// live are the Items that the daemons carry.
-func (a *Agent) live() (lb.Manifest, error) {
-	all := lb.Manifest{}
+// each looks at what each unit has live.
+func (a *Agent) each(look func(*unit, *store, *base)) error {
 	for _, u := range a.units {
 		s, err := openStore(u.dir)
 		if err != nil {
-			return nil, u.explain(err)
+			return u.explain(err)
 		}
 		b, err := u.liveFiles(s)
+		if err == nil {
+			look(u, s, b)
+		}
 		s.close() // nothing is written to a directory
 		if err != nil {
-			return nil, u.explain(err)
+			return u.explain(err)
 		}
-		maps.Copy(all, b.carries())
 	}
-	return all, nil
+	return nil
+}
+
+// live are the Items that the daemons carry.
+func (a *Agent) live() (lb.Manifest, error) {
+	all := lb.Manifest{}
+	err := a.each(func(_ *unit, _ *store, b *base) { maps.Copy(all, b.carries()) })
+	return all, err
 }
 
 // report says what is wanted, and what the daemons prove now.
 func (a *Agent) report(ctx context.Context) (Report, error) {
 	var shown []condition
-	for _, u := range a.units {
-		s, err := openStore(u.dir)
-		if err != nil {
-			return Report{}, u.explain(err)
-		}
-		b, err := u.liveFiles(s)
-		c := condition{}
-		if err == nil && u.proves(ctx, s, b) {
+	err := a.each(func(u *unit, s *store, b *base) {
+		c := condition{carries: b.carries(), renderer: b.Renderer}
+		if u.proves(ctx, s, b) {
 			c.proved, c.generation = true, b.Files.manifest().Digest()
 		}
-		s.close() // nothing is written to a directory
-		if err != nil {
-			return Report{}, u.explain(err)
-		}
-		c.carries, c.renderer = b.carries(), b.Renderer
 		shown = append(shown, c)
+	})
+	if err != nil {
+		return Report{}, err
 	}
 	return a.reportOf(a.model, shown, a.choose(a.model)), nil
 }

@@ -107,11 +107,20 @@ func (s *store) readState() (state, error) {
 	return st, nil
 }
 
-func (s *store) writeState(st state) error {
-	if err := s.writeJSON(stateFile+tmpSuffix, st); err != nil {
+// replace a file so that it holds after a power failure, one or the other.
+func (s *store) replace(name string, data []byte, mode fs.FileMode) error {
+	if err := s.write(name+tmpSuffix, data, mode, true); err != nil {
 		return err
 	}
-	return s.rename(stateFile+tmpSuffix, stateFile)
+	return s.rename(name+tmpSuffix, name)
+}
+
+func (s *store) replaceJSON(name string, v any, mode fs.FileMode) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.replace(name, data, mode)
 }
 
 func (s *store) writeJSON(name string, v any) error {
@@ -157,7 +166,7 @@ func (s *store) rename(from, to string) error {
 	if err := s.root.Rename(from, to); err != nil {
 		return err
 	}
-	return s.syncDir(".")
+	return s.syncDir(filepath.Dir(to))
 }
 
 func (s *store) syncDir(name string) error {
@@ -166,6 +175,19 @@ func (s *store) syncDir(name string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// syncEach is the number of files up to which each is synced by itself; above, all are
+// together.
+const syncEach = 16
+
+// syncAll syncs the whole file system.
+func (s *store) syncAll() error {
+	d, err := s.root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 }
 
 // link points a link at a generation's files.
