@@ -2,18 +2,15 @@ package host
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/external-lb/external-lb/internal/admit"
-	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/render"
 )
 
 // delivery is a model on its way to the daemons: what of it is admitted, and what
@@ -37,6 +34,47 @@ type delivery struct {
 type refused struct {
 	key      lb.Key
 	listener lb.Listener
+}
+
+// delivery of a model.
+func (a *Agent) delivery(of *wanted) (*delivery, error) {
+	live, err := a.live()
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := ownAddresses(live)
+	if err != nil {
+		return nil, failed("the addresses of this machine cannot be read: %v", err)
+	}
+	on := &delivery{
+		rules: &a.settings.Admit, machine: admit.Machine{Addresses: addresses},
+		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
+		refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
+	}
+	if a.moves() == nil {
+		on.refuseAddresses()
+	}
+	return on, nil
+}
+
+// ownAddresses are those of this machine, but for those that are brought to it.
+func ownAddresses(live lb.Manifest) (map[netip.Addr]bool, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	own := map[netip.Addr]bool{}
+	for _, a := range all {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		address := prefix.Addr().Unmap()
+		if _, brought := live[lb.AddressKey(address)]; !brought {
+			own[address] = true
+		}
+	}
+	return own, nil
 }
 
 // settle works out what is carried.
@@ -196,6 +234,24 @@ func (d *delivery) complete(was *lb.Service) *lb.Service {
 	return &s
 }
 
+// stayed reports whether an address was brought before.
+func (d *delivery) stayed(a netip.Addr) bool {
+	_, stays := d.live[lb.AddressKey(a)]
+	return stays
+}
+
+var errNoVRRP = fmt.Errorf("this machine is not prepared to move addresses by VRRP: run `external-lb host install --vrrp` on it as root")
+
+// refuseAddresses where no daemon moves any.
+func (d *delivery) refuseAddresses() {
+	for key, part := range d.parts {
+		switch part.(type) {
+		case netip.Addr, *lb.VRRP:
+			d.parts[key] = errNoVRRP
+		}
+	}
+}
+
 // all refusals, sorted.
 func (d *delivery) all() []lb.Refusal {
 	out := slices.Concat(d.refusals, slices.Collect(maps.Values(d.refused)))
@@ -204,115 +260,3 @@ func (d *delivery) all() []lb.Refusal {
 	})
 	return out
 }
-
-// unitOrder is a delivery as one unit has to carry it.
-type unitOrder struct {
-	*delivery
-	unit   *unit
-	render *render.Renderer // of Services; nil: it carries none
-	made   string           // what makes the files, see order.renderer
-	only   func(netip.Addr) bool
-	trial  *trial // of new templates; nil: there are none
-}
-
-func (o *unitOrder) renderer() string { return o.made }
-func (o *unitOrder) custom() bool     { return o.render != nil && o.render.Custom() }
-
-func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
-	if err := o.trial.failed(); err != nil {
-		return nil, nil, err
-	}
-	o.settle()
-	files, items := map[string]planned{}, lb.Manifest{}
-	if o.render != nil {
-		all, cannot := o.render.Files(o.config, func(key lb.Key) lb.Sum { return o.sums[key] })
-		older := false
-		for _, r := range cannot {
-			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older
-		}
-		if older {
-			return o.files() // each Service has one older version at most
-		}
-		for _, f := range all {
-			files[f.Path] = o.planned(f)
-		}
-		for _, n := range o.config.Nodes {
-			key := lb.NodeKey(n.Name)
-			items[key] = o.sums[key]
-		}
-		for _, c := range o.config.Certificates {
-			key := lb.CertificateKey(c.Name())
-			items[key] = o.sums[key]
-		}
-	}
-	if o.unit.moves && o.config.VRRP != nil {
-		if err := o.addAddresses(files, items); err != nil {
-			return nil, nil, err
-		}
-	}
-	return files, items, nil
-}
-
-func (o *unitOrder) planned(f render.File) planned {
-	e := entry{Fragment: f.Fragment, Private: f.Private, Listens: f.Listens, Key: f.Key, From: f.From}
-	if f.Key != "" {
-		e.Item = o.sums[f.Key]
-	}
-	return planned{e, func() (made, error) {
-		m, err := f.Make()
-		switch {
-		case err != nil || m.Problem == nil:
-			return made{data: m.Data, view: m.View}, err
-		case o.trial != nil:
-			o.trial.blame(f.Key, m.Problem.Error())
-			return made{}, o.trial.failed()
-		}
-		return made{m.Data, m.View, m.Problem.Error()}, nil
-	}}
-}
-
-// addAddresses adds the files of what agrees on addresses with other hosts.
-func (o *unitOrder) addAddresses(files map[string]planned, items lb.Manifest) error {
-	addresses := slices.DeleteFunc(slices.Clone(o.config.Addresses), func(a netip.Addr) bool { return !o.only(a) })
-	router, each, err := o.unit.settings.table.VRRP.Files(o.config.VRRP, addresses)
-	if err != nil {
-		return err
-	}
-	add := func(f engine.Printed, key lb.Key) {
-		files[f.Path] = planned{entry{Key: key, Item: o.sums[key], From: lb.Sum(f.Sum)}, func() (made, error) {
-			view, err := json.Marshal(f.View)
-			return made{data: f.Data, view: view}, err
-		}}
-	}
-	add(router, lb.VRRPKey)
-	for i, f := range each {
-		add(f, lb.AddressKey(addresses[i]))
-	}
-	return nil
-}
-
-func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
-	for _, p := range slices.Sorted(maps.Keys(culprits)) {
-		c := culprits[p]
-		id, isService := engine.ParsePath(p)
-		if !isService {
-			continue
-		}
-		key := lb.ServiceKey(id)
-		for s, why := range c.Sockets {
-			l := lb.Listener{Address: s.Address.Addr(), Port: s.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(s.Network))}
-			o.refused[refused{key, l}] = lb.Refusal{Key: key, Listener: l, Reason: lb.RefusedUnavailable, Message: why}
-			changed = true
-		}
-		switch {
-		case len(c.Sockets) > 0:
-		case o.trial.blame(key, c.Reason):
-			changed = true
-		default:
-			changed = o.delivery.refuse(key, lb.RefusedByEngine, c.Reason) || changed
-		}
-	}
-	return changed
-}
-
-var errNoVRRP = fmt.Errorf("this machine is not prepared to move addresses by VRRP: run `external-lb host install --vrrp` on it as root")

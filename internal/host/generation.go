@@ -2,13 +2,9 @@ package host
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"path"
 	"path/filepath"
 	"slices"
@@ -32,185 +28,10 @@ const (
 func filePath(p string) string { return engine.FilesDir + "/" + p }
 func viewPath(p string) string { return viewsDir + "/" + p + ".json" }
 
-// entry is what is known of a file beside its content.
-type entry struct {
-	Sum      fileset.Sum
-	Fragment bool
-	Private  bool
-	Listens  []fileset.Socket
-	// Key of the item that the file carries, the sum of the bytes that were sent of it,
-	// and what the file was made of (see render.File).
-	Key  lb.Key
-	Item lb.Sum
-	From lb.Sum
-	// View is the sum of what the file prints, as JSON; zero: that is not kept.
-	View lb.Sum
-	// Problem is why a template of the owner's did not make it, but the built-in one.
-	Problem string
-}
-
-// sum changes with the file, and with what the daemon knows of it.
-func (e entry) sum() fileset.Sum {
-	if e.View == (lb.Sum{}) {
-		return e.Sum
-	}
-	return sha256.Sum256(slices.Concat(e.Sum[:], e.View[:]))
-}
-
-// mode of a file on disk.
-func (e entry) mode() fs.FileMode {
-	if e.Private {
-		return privateMode
-	}
-	return publicMode
-}
-
-// index is what a generation holds, by path.
-type index map[string]entry
-
-func (x index) manifest() fileset.Manifest {
-	m := make(fileset.Manifest, len(x))
-	for p, e := range x {
-		m[p] = e.sum()
-	}
-	return m
-}
-
-// listeners is how many sockets all files open.
-func (x index) listeners() int {
-	n := 0
-	for _, e := range x {
-		n += len(e.Listens)
-	}
-	return n
-}
-
-// contents are what a generation is made of: its files, and what they carry.
-type contents struct {
-	Files index
-	// Items that are carried without a file of their own.
-	Items lb.Manifest
-	// Renderer made the files.
-	Renderer string
-}
-
-// problem is the first of a template of the owner's; "" if there is none.
-func (c *contents) problem() string {
-	for _, p := range slices.Sorted(maps.Keys(c.Files)) {
-		if why := c.Files[p].Problem; why != "" {
-			return p + ": " + why
-		}
-	}
-	return ""
-}
-
-// carries are all Items that a generation carries.
-func (c *contents) carries() lb.Manifest {
-	m := maps.Clone(c.Items)
-	if m == nil {
-		m = lb.Manifest{}
-	}
-	for _, e := range c.Files {
-		if e.Key != "" {
-			m[e.Key] = e.Item
-		}
-	}
-	return m
-}
-
-// jsonContents are contents on disk.
-type jsonContents struct {
-	Renderer string               `json:"renderer,omitempty"`
-	Items    map[lb.Key]string    `json:"items,omitempty"`
-	Files    map[string]jsonEntry `json:"files"`
-}
-
-type jsonEntry struct {
-	Sum      string   `json:"sum"`
-	Fragment bool     `json:"fragment,omitempty"`
-	Private  bool     `json:"private,omitempty"`
-	Listens  []string `json:"listens,omitempty"` // tcp 192.0.2.1:80
-	Key      lb.Key   `json:"key,omitempty"`
-	Item     string   `json:"item,omitempty"`
-	From     string   `json:"from,omitempty"`
-	View     string   `json:"view,omitempty"`
-	Problem  string   `json:"problem,omitempty"`
-}
-
-func (c contents) MarshalJSON() ([]byte, error) {
-	j := jsonContents{Renderer: c.Renderer, Items: map[lb.Key]string{}, Files: map[string]jsonEntry{}}
-	for key, sum := range c.Items {
-		j.Items[key] = digits(sum)
-	}
-	for p, e := range c.Files {
-		f := jsonEntry{Sum: digits(lb.Sum(e.Sum)), Fragment: e.Fragment, Private: e.Private, Key: e.Key, Item: digits(e.Item), From: digits(e.From), View: digits(e.View), Problem: e.Problem}
-		for _, s := range e.Listens {
-			f.Listens = append(f.Listens, s.String())
-		}
-		j.Files[p] = f
-	}
-	return json.Marshal(j)
-}
-
-func (c *contents) UnmarshalJSON(data []byte) error {
-	var j jsonContents
-	if err := json.Unmarshal(data, &j); err != nil {
-		return err
-	}
-	*c = contents{Files: index{}, Items: lb.Manifest{}, Renderer: j.Renderer}
-	var errs []error
-	sum := func(text string) lb.Sum {
-		s, err := parseSum(text)
-		errs = append(errs, err)
-		return s
-	}
-	for key, text := range j.Items {
-		c.Items[key] = sum(text)
-	}
-	for p, f := range j.Files {
-		e := entry{Sum: fileset.Sum(sum(f.Sum)), Fragment: f.Fragment, Private: f.Private, Key: f.Key, Item: sum(f.Item), From: sum(f.From), View: sum(f.View), Problem: f.Problem}
-		for _, text := range f.Listens {
-			network, address, _ := strings.Cut(text, " ")
-			at, err := netip.ParseAddrPort(address)
-			errs = append(errs, err)
-			e.Listens = append(e.Listens, fileset.Socket{Network: network, Address: at})
-		}
-		c.Files[p] = e
-	}
-	return errors.Join(errs...)
-}
-
-// digits of a sum; "" for the zero Sum.
-func digits(sum lb.Sum) string {
-	if sum == (lb.Sum{}) {
-		return ""
-	}
-	return hex.EncodeToString(sum[:])
-}
-
-func parseSum(text string) (sum lb.Sum, err error) {
-	if text == "" {
-		return sum, nil
-	}
-	if n, err := hex.Decode(sum[:], []byte(text)[:min(len(text), 2*len(sum))]); err != nil || n != len(sum) || len(text) != 2*len(sum) {
-		return lb.Sum{}, fmt.Errorf("%.70q is not a SHA-256", text)
-	}
-	return sum, nil
-}
-
 // exposed reports whether others may read or change a file of a generation.
 func (s *store) exposed(gen, p string) bool {
 	info, err := s.root.Lstat(path.Join(engine.GenerationsDir, gen, engine.FilesDir, p))
 	return err == nil && info.Mode() != privateMode
-}
-
-func (s *store) readContents(gen string) (contents, error) {
-	data, err := s.root.ReadFile(path.Join(engine.GenerationsDir, gen, indexFile))
-	if err != nil {
-		return contents{}, err
-	}
-	var c contents
-	return c, json.Unmarshal(data, &c)
 }
 
 // planned is a file that a generation is to have. Its Sum, View and Problem are known

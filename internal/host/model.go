@@ -151,6 +151,15 @@ func (m *model) item(key lb.Key, sum lb.Sum) (lb.Item, error) {
 	return it, nil
 }
 
+// older is what was sent once; nil if it cannot be read.
+func (m *model) older(key lb.Key, sum lb.Sum) any {
+	it, err := m.item(key, sum)
+	if err != nil {
+		return nil
+	}
+	return decoded(it)
+}
+
 // take writes down the epoch of a delivery before anything is done in its name, and
 // keeps what came with it. What it makes wanted is so once it is carried: see commit.
 func (m *model) take(d Delivery, mu sync.Locker) (*wanted, error) {

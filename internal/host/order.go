@@ -1,0 +1,149 @@
+package host
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
+)
+
+// unitOrder is a delivery as one unit has to carry it.
+type unitOrder struct {
+	*delivery
+	unit   *unit
+	render *render.Renderer // of Services; nil: it carries none
+	made   string           // what makes the files, see order.renderer
+	only   func(netip.Addr) bool
+	trial  *trial // of new templates; nil: there are none
+}
+
+// order is a delivery as a unit has to carry it.
+func (a *Agent) order(on *delivery, u *unit, c chosen, only func(netip.Addr) bool) *unitOrder {
+	o := &unitOrder{delivery: on, unit: u, made: a.made(c.Renderer), only: only}
+	if u == a.units[0] {
+		o.render = c.Renderer
+	}
+	return o
+}
+
+func (o *unitOrder) renderer() string { return o.made }
+func (o *unitOrder) custom() bool     { return o.render != nil && o.render.Custom() }
+
+func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
+	if err := o.trial.failed(); err != nil {
+		return nil, nil, err
+	}
+	o.settle()
+	files, items := map[string]planned{}, lb.Manifest{}
+	if o.render != nil {
+		all, cannot := o.render.Files(o.config, func(key lb.Key) lb.Sum { return o.sums[key] })
+		older := false
+		for _, r := range cannot {
+			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older
+		}
+		if older {
+			return o.files() // each Service has one older version at most
+		}
+		for _, f := range all {
+			files[f.Path] = o.planned(f)
+		}
+		for _, n := range o.config.Nodes {
+			key := lb.NodeKey(n.Name)
+			items[key] = o.sums[key]
+		}
+		for _, c := range o.config.Certificates {
+			key := lb.CertificateKey(c.Name())
+			items[key] = o.sums[key]
+		}
+	}
+	if o.unit.moves && o.config.VRRP != nil {
+		if err := o.addAddresses(files, items); err != nil {
+			return nil, nil, err
+		}
+	}
+	return files, items, nil
+}
+
+func (o *unitOrder) planned(f render.File) planned {
+	e := entry{Fragment: f.Fragment, Private: f.Private, Listens: f.Listens, Key: f.Key, From: f.From}
+	if f.Key != "" {
+		e.Item = o.sums[f.Key]
+	}
+	return planned{e, func() (made, error) {
+		m, err := f.Make()
+		switch {
+		case err != nil || m.Problem == nil:
+			return made{data: m.Data, view: m.View}, err
+		case o.trial != nil:
+			o.trial.blame(f.Key, m.Problem.Error())
+			return made{}, o.trial.failed()
+		}
+		return made{m.Data, m.View, m.Problem.Error()}, nil
+	}}
+}
+
+// addAddresses adds the files of what agrees on addresses with other hosts.
+func (o *unitOrder) addAddresses(files map[string]planned, items lb.Manifest) error {
+	addresses := slices.DeleteFunc(slices.Clone(o.config.Addresses), func(a netip.Addr) bool { return !o.only(a) })
+	router, each, err := o.unit.settings.table.VRRP.Files(o.config.VRRP, addresses)
+	if err != nil {
+		return err
+	}
+	add := func(f engine.Printed, key lb.Key) {
+		files[f.Path] = planned{entry{Key: key, Item: o.sums[key], From: lb.Sum(f.Sum)}, func() (made, error) {
+			view, err := json.Marshal(f.View)
+			return made{data: f.Data, view: view}, err
+		}}
+	}
+	add(router, lb.VRRPKey)
+	for i, f := range each {
+		add(f, lb.AddressKey(addresses[i]))
+	}
+	return nil
+}
+
+func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
+	for _, p := range slices.Sorted(maps.Keys(culprits)) {
+		c := culprits[p]
+		id, isService := engine.ParsePath(p)
+		if !isService {
+			continue
+		}
+		key := lb.ServiceKey(id)
+		for s, why := range c.Sockets {
+			l := lb.Listener{Address: s.Address.Addr(), Port: s.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(s.Network))}
+			o.refused[refused{key, l}] = lb.Refusal{Key: key, Listener: l, Reason: lb.RefusedUnavailable, Message: why}
+			changed = true
+		}
+		switch {
+		case len(c.Sockets) > 0:
+		case o.trial.blame(key, c.Reason):
+			changed = true
+		default:
+			changed = o.delivery.refuse(key, lb.RefusedByEngine, c.Reason) || changed
+		}
+	}
+	return changed
+}
+
+// made says what makes files: another version, engine, templates or settings make
+// others. What stands behind the dot is of this machine alone: which ports its own
+// daemons hold.
+func (a *Agent) made(r *render.Renderer) string {
+	rules := a.settings.Admit
+	held, _ := json.Marshal(rules.Held) // values that were read from YAML, here and below
+	rules.Held = nil
+	others, _ := json.Marshal(rules)
+	templates := r.Sum()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x\n%s", Version(), a.settings.Engine, templates[:], others))
+	own := sha256.Sum256(held)
+	return hex.EncodeToString(sum[:8]) + "." + hex.EncodeToString(own[:4])
+}
