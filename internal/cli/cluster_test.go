@@ -217,7 +217,8 @@ func TestDiff(t *testing.T) {
 	web := p.Services[slices.IndexFunc(p.Services, func(s *plan.Service) bool { return s.Object.Name == "web" })].Key
 	older := carrying(p.Set.Manifest(), true)
 	older.status.Live[web] = lb.Sum{1}
-	older.status.Refused = []lb.Refusal{{Key: web, Message: "no", OlderStays: true}, {Key: web, Listener: refusing.status.Refused[0].Listener, Message: "it is new"}}
+	isNew := lb.Refusal{Key: web, Listener: refusing.status.Refused[0].Listener, Message: "it is new", OlderStays: true}
+	older.status.Refused = []lb.Refusal{{Key: web, Message: "no", OlderStays: true}, isNew}
 	tampered := carrying(p.Set.Manifest(), false)
 	tampered.status.Message = "somebody has changed web.conf"
 	silent := carrying(p.Set.Manifest(), false)
@@ -237,11 +238,12 @@ func TestDiff(t *testing.T) {
 
 + to be added  ~ to be changed  - to be removed
 `},
-		"a port refused":   {lb2: refusing, code: 1, want: "  ! Service default/web lacks 203.0.113.4:22/TCP: sshd has it\n"},
-		"an older version": {lb2: older, code: 1, want: "  ~ Service default/web  (refused: no)\n  ! Service default/web lacks 203.0.113.4:22/TCP: it is new\n"},
-		"tampered with":    {lb2: tampered, code: 1, want: "  ! somebody has changed web.conf\n"},
-		"not running":      {lb2: silent, code: 1, want: "carries nothing that it can prove, should carry W\n"},
-		"unreachable":      {err: errors.New("no route"), code: 2, want: "lb2 (192.0.2.6): cannot be asked: no route\n"},
+		"a port refused": {lb2: refusing, code: 1, want: "  ! Service default/web lacks 203.0.113.4:22/TCP: sshd has it\n"},
+		"an older version": {lb2: older, code: 1, want: "  ~ Service default/web  (refused: no)\n" +
+			"  ! Service default/web lacks 203.0.113.4:22/TCP: it is new\n"},
+		"tampered with": {lb2: tampered, code: 1, want: "  ! somebody has changed web.conf\n"},
+		"not running":   {lb2: silent, code: 1, want: "carries nothing that it can prove, should carry W\n"},
+		"unreachable":   {err: errors.New("no route"), code: 2, want: "lb2 (192.0.2.6): cannot be asked: no route\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hosts, err := compare(t.Context(), kube, "system", "edge", asking{dial: func(_ context.Context, target deliver.Target) (deliver.Conn, error) {

@@ -72,6 +72,14 @@ var (
 	https   = lb.Listener{Address: address, Port: 443, Protocol: lb.TCP}
 )
 
+// What a host says that has an older version of a Service without one port.
+var (
+	olderStays = lb.Refusal{Key: web, Message: "no", OlderStays: true}
+	olderLacks = lb.Refusal{Key: web, Listener: https, Message: "another nodePort", OlderStays: true}
+)
+
+const olderWords = "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"
+
 // view is a Service with two ports, of a plan for two hosts.
 func view() (*plan.Service, *plan.Plan) {
 	svc := &plan.Service{
@@ -114,7 +122,7 @@ func TestProof(t *testing.T) {
 	older := inSync("lb2", p)
 	older.Proven = lb.NewSet(lb.NewItem(web, []byte("before"))).Manifest()
 	stays := inSync("lb1", p)
-	stays.Refused = []lb.Refusal{{Key: web, Message: "no", OlderStays: true}, {Key: web, Listener: https, Message: "another nodePort", OlderStays: true}}
+	stays.Refused = []lb.Refusal{olderStays, olderLacks}
 	partly := stays
 	partly.Proven = older.Proven
 	late := older
@@ -136,8 +144,8 @@ func TestProof(t *testing.T) {
 		"one of two that are needed":       {two, []deliver.State{inSync("lb1", p), away}, false, false, false, false, ""},
 		"one, the other refuses":           {one, []deliver.State{inSync("lb1", p), inSync("lb2", p, whole)}, false, true, false, false, "lb2: no"},
 		"none":                             {one, []deliver.State{inSync("lb1", p, whole)}, false, false, false, false, "lb1: no"},
-		"an older version, but for a port": {one, []deliver.State{partly}, false, false, false, true, "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"},
-		"the older version is wanted now":  {one, []deliver.State{stays}, false, false, false, true, "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"},
+		"an older version, but for a port": {one, []deliver.State{partly}, false, false, false, true, olderWords},
+		"the older version is wanted now":  {one, []deliver.State{stays}, false, false, false, true, olderWords},
 		"nobody knows":                     {one, nil, false, false, true, false, ""},
 		"all but a port":                   {one, []deliver.State{inSync("lb1", p, port), inSync("lb2", p)}, false, true, true, true, "lb1: 192.0.2.1:443/TCP: not admitted"},
 		"all but both ports":               {one, []deliver.State{inSync("lb1", p, port, other)}, false, false, false, true, "lb1: 192.0.2.1:443/TCP: not admitted; lb1: 192.0.2.1:80/TCP: not admitted"},
@@ -208,15 +216,14 @@ func TestPortsThatAnOlderVersionLacks(t *testing.T) {
 	svc, p := view()
 	svc.Object.Finalizers = []string{v1alpha1.CleanupFinalizer}
 	svc.Object.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
-	state := inSync("lb1", p, lb.Refusal{Key: web, Message: "no", OlderStays: true}, lb.Refusal{Key: web, Listener: https, Message: "another nodePort", OlderStays: true})
+	state := inSync("lb1", p, olderStays, olderLacks)
 	s := Service{Service: svc, Proof: NewProver(&v1alpha1.Balancer{}, p, []deliver.State{state}).Prove(svc), By: "edge"}
 	in := s.Ingress()
 	if len(in) != 1 || len(in[0].Ports) != 2 || in[0].Ports[0].Error != nil || in[0].Ports[1].Error == nil || *in[0].Ports[1].Error != v1alpha1.PortErrorRefused {
 		t.Fatalf("ingress %+v", in)
 	}
 	c := meta.FindStatusCondition(s.Conditions(), v1alpha1.ConditionServiceProgrammed)
-	if want := "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"; c == nil ||
-		c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonRefused || c.Message != want {
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonRefused || c.Message != olderWords {
 		t.Errorf("%+v", c)
 	}
 }

@@ -178,7 +178,8 @@ func (a *Agent) Render(ctx context.Context, d Delivery) (Rendering, error) {
 				f.Data = m.data
 			}
 			if size += len(f.Data); size > maxRendered {
-				return Rendering{}, failed("the files have more than %d bytes together, too many to show: see those that are live on the host itself", maxRendered)
+				return Rendering{}, failed("the files have more than %d bytes together, too many to show: see those that are live on the host itself",
+					maxRendered)
 			}
 			out.Files = append(out.Files, f)
 		}

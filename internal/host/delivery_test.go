@@ -1,7 +1,6 @@
 package host
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -55,27 +54,30 @@ func TestS18_WhatOfAnOlderVersionStays(t *testing.T) {
 		change(s)
 		return s
 	}
-	key, same := lb.ServiceKey(id), func(*lb.Service) {}
+	key, same, elsewhere := lb.ServiceKey(id), func(*lb.Service) {}, netip.MustParseAddr("192.0.2.2")
 	for name, c := range map[string]struct {
 		was, wanted  func(s *lb.Service)
 		stays, lacks []uint16
 	}{
-		"all":                            {same, same, []uint16{80, 81}, nil},
-		"another nodePort":               {same, func(s *lb.Service) { s.Frontends[0].NodePort = 30090 }, []uint16{81}, []uint16{80}},
-		"nodePorts are swapped":          {same, func(s *lb.Service) { s.Frontends[0].NodePort, s.Frontends[1].NodePort = 30081, 30080 }, nil, nil},
-		"a port goes":                    {same, func(s *lb.Service) { s.Frontends = s.Frontends[1:] }, []uint16{81}, nil},
-		"a port comes":                   {func(s *lb.Service) { s.Frontends = s.Frontends[:1] }, same, []uint16{80}, []uint16{81}},
-		"another address":                {same, func(s *lb.Service) { s.Frontends[0].Listener.Address = netip.MustParseAddr("192.0.2.2") }, []uint16{81}, []uint16{80}},
-		"another protocol":               {same, func(s *lb.Service) { s.Frontends[1].Listener.Protocol = lb.UDP }, []uint16{80}, []uint16{81}},
-		"a protocol that is not known":   {same, func(s *lb.Service) { s.Frontends[1].Listener.Protocol = "" }, []uint16{80}, nil}, // nor can anybody be told
+		"all":              {same, same, []uint16{80, 81}, nil},
+		"another nodePort": {same, func(s *lb.Service) { s.Frontends[0].NodePort = 30090 }, []uint16{81}, []uint16{80}},
+		"nodePorts are swapped": {same, func(s *lb.Service) {
+			s.Frontends[0].NodePort, s.Frontends[1].NodePort = 30081, 30080
+		}, nil, nil},
+		"a port goes":      {same, func(s *lb.Service) { s.Frontends = s.Frontends[1:] }, []uint16{81}, nil},
+		"a port comes":     {func(s *lb.Service) { s.Frontends = s.Frontends[:1] }, same, []uint16{80}, []uint16{81}},
+		"another address":  {same, func(s *lb.Service) { s.Frontends[0].Listener.Address = elsewhere }, []uint16{81}, []uint16{80}},
+		"another protocol": {same, func(s *lb.Service) { s.Frontends[1].Listener.Protocol = lb.UDP }, []uint16{80}, []uint16{81}},
+		// No refusal can name it either.
+		"a protocol that is not known":   {same, func(s *lb.Service) { s.Frontends[1].Listener.Protocol = "" }, []uint16{80}, nil},
 		"settings":                       {same, func(s *lb.Service) { s.Frontends[0].Settings.Retries = 1 }, []uint16{80, 81}, nil},
 		"direct return":                  {same, func(s *lb.Service) { s.Direct = true }, nil, nil},
 		"another healthCheckNodePort":    {same, func(s *lb.Service) { s.HealthCheckNodePort = 30099 }, nil, nil},
 		"directly, without any nodePort": {directly, directly, []uint16{80, 81}, nil},
 	} {
 		was, wanted := service(c.was), service(c.wanted)
-		d := &delivery{parts: map[lb.Key]any{key: wanted}, sums: lb.Manifest{key: {2}}, live: lb.Manifest{key: {1}}, older: func(lb.Key, lb.Sum) any { return was },
-			refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{}}
+		d := &delivery{parts: map[lb.Key]any{key: wanted}, sums: lb.Manifest{key: {2}}, live: lb.Manifest{key: {1}},
+			older: func(lb.Key, lb.Sum) any { return was }, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{}}
 		var stays, lacks []uint16
 		if d.refuse(key, lb.RefusedByEngine, "no") != (c.stays != nil) {
 			t.Errorf("%s: it stays, or not", name)
@@ -96,7 +98,8 @@ func TestS18_WhatOfAnOlderVersionStays(t *testing.T) {
 			t.Errorf("%s: %v stay and %v are lacking, want %v and %v", name, stays, lacks, c.stays, c.lacks)
 		}
 		// The daemon does not take it either: then nothing is there, and no port says otherwise.
-		if d.refuse(key, lb.RefusedByEngine, "nor this"); fmt.Sprint(d.all()) != fmt.Sprint([]lb.Refusal{{Key: key, Reason: lb.RefusedByEngine, Message: "nor this"}}) {
+		d.refuse(key, lb.RefusedByEngine, "nor this")
+		if want := (lb.Refusal{Key: key, Reason: lb.RefusedByEngine, Message: "nor this"}); !slices.Equal(d.all(), []lb.Refusal{want}) {
 			t.Errorf("%s: in the end %+v", name, d.all())
 		}
 	}

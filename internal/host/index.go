@@ -129,7 +129,10 @@ func (c contents) MarshalJSON() ([]byte, error) {
 		j.Items[key] = digits(sum)
 	}
 	for p, e := range c.Files {
-		f := jsonEntry{Sum: digits(lb.Sum(e.Sum)), Fragment: e.Fragment, Private: e.Private, Key: e.Key, Item: digits(e.Item), From: digits(e.From), View: digits(e.View), Problem: e.Problem}
+		f := jsonEntry{
+			Sum: digits(lb.Sum(e.Sum)), Fragment: e.Fragment, Private: e.Private,
+			Key: e.Key, Item: digits(e.Item), From: digits(e.From), View: digits(e.View), Problem: e.Problem,
+		}
 		for _, s := range e.Listens {
 			f.Listens = append(f.Listens, s.String())
 		}
@@ -154,7 +157,10 @@ func (c *contents) UnmarshalJSON(data []byte) error {
 		c.Items[key] = sum(text)
 	}
 	for p, f := range j.Files {
-		e := entry{Sum: fileset.Sum(sum(f.Sum)), Fragment: f.Fragment, Private: f.Private, Key: f.Key, Item: sum(f.Item), From: sum(f.From), View: sum(f.View), Problem: f.Problem}
+		e := entry{
+			Sum: fileset.Sum(sum(f.Sum)), Fragment: f.Fragment, Private: f.Private,
+			Key: f.Key, Item: sum(f.Item), From: sum(f.From), View: sum(f.View), Problem: f.Problem,
+		}
 		for _, text := range f.Listens {
 			network, address, _ := strings.Cut(text, " ")
 			at, err := netip.ParseAddrPort(address)

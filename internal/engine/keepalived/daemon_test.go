@@ -137,7 +137,10 @@ func TestVRRP_AFileTellsByItsPathWhatItBrings(t *testing.T) {
 			t.Errorf("%s: %s, %t", a, got, ok)
 		}
 	}
-	for _, path := range []string{"", mainPath, "ip-192.0.2.1.conf", addressesPrefix + "ip-192.0.2.1", addressesPrefix + "ip-192-0-2-1.conf", addressesPrefix + "ip-2001-db8-0--1.conf"} {
+	for _, path := range []string{
+		"", mainPath, "ip-192.0.2.1.conf", addressesPrefix + "ip-192.0.2.1", addressesPrefix + "ip-192-0-2-1.conf",
+		addressesPrefix + "ip-2001-db8-0--1.conf",
+	} {
 		if got, ok := broughtBy(path); ok {
 			t.Errorf("%s brings %s", path, got)
 		}
