@@ -93,8 +93,8 @@ func (d *deployment) drain(p placed) {
 	must(d.t, env.RemovePod(d.t.Context(), d.namespace, p.pod))
 }
 
-// carriers are the nodes that should carry the Service.
-func (d *deployment) carriers() (nodes []string) {
+// backends are the nodes to which the Service is to be sent.
+func (d *deployment) backends() (nodes []string) {
 	if !d.moves {
 		return env.Nodes()
 	}
@@ -152,11 +152,11 @@ func (d *deployment) nodeDeleted() {
 	t, last := d.t, placed{"web-leaving", name}
 	must(t, env.AddNode(t.Context(), cluster.NodeSpec{Name: name}))
 	d.pod("web", last.pod, last.node)
-	d.carriedBy(d.svc, append(d.carriers(), name)...)
+	d.carriedBy(d.svc, append(d.backends(), name)...)
 	d.load.from(t, last.pod)
 	d.drain(last)
 	must(t, env.Kube.Delete(t.Context(), builder.Node(name).Manifest()))
-	d.carriedBy(d.svc, slices.DeleteFunc(d.carriers(), func(n string) bool { return n == name })...)
+	d.carriedBy(d.svc, slices.DeleteFunc(d.backends(), func(n string) bool { return n == name })...)
 	d.inSync(balancer)
 	d.load.answered(t, perSecond) // those that are on their way end
 	must(t, env.RemoveNode(t.Context(), name))
