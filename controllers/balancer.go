@@ -41,10 +41,10 @@ type balancerReconciler struct {
 type memory struct {
 	planner *plan.Planner
 	planned bool
-	nodes   []lb.Node            // of the last plan, to tell why a delivery is made
-	told    map[types.UID]string // the last failure told of a Service's withdrawal
-	proven  map[types.UID]string // what of a Service was proved last, to tell of updates
-	hosts   []string             // names, to tell of removals
+	nodes   []lb.Node                     // of the last plan, to tell why a delivery is made
+	told    map[types.UID]map[string]bool // hosts that hold up a Service's withdrawal, as was told
+	proven  map[types.UID]string          // what of a Service was proved last, to tell of updates
+	hosts   []string                      // names, to tell of removals
 }
 
 // scope is what one reconcile of a Balancer knows.
@@ -135,7 +135,7 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 	if known, ok := r.memory[b.Name]; ok && known.planner.Engine == b.Spec.Engine {
 		return known // else it was deleted and made again
 	}
-	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]string{}, proven: map[types.UID]string{}}
+	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[string]bool{}, proven: map[types.UID]string{}}
 	r.memory[b.Name] = m
 	return m
 }

@@ -152,7 +152,7 @@ func ingressAddresses(ingress []corev1.LoadBalancerIngress) string {
 }
 
 // conditionsPatch is what a strategic merge patch needs to bring conditions to
-// what they should be, and those that change in what they say.
+// what they should be, and those that turn. Other words alone are no news.
 func conditionsPatch(have, want []metav1.Condition) (patch []any, changed []metav1.Condition) {
 	for _, c := range want {
 		c = conditions.Bounded(c)
@@ -168,7 +168,9 @@ func conditionsPatch(have, want []metav1.Condition) (patch []any, changed []meta
 				c.LastTransitionTime = old.LastTransitionTime
 			}
 			patch = append(patch, c)
-			changed = append(changed, c)
+			if old == nil || old.Status != c.Status || old.Reason != c.Reason {
+				changed = append(changed, c)
+			}
 		}
 	}
 	return patch, changed

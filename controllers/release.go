@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/conditions"
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
@@ -56,7 +57,7 @@ func (r *balancerReconciler) record(ctx context.Context, s *scope) error {
 func (r *balancerReconciler) release(ctx context.Context, s *scope) error {
 	type verdict struct {
 		svc   *corev1.Service
-		where []string // hosts on which it may still be live
+		where []deliver.State // hosts on which it may still be live
 	}
 	var verdicts []verdict
 	leaving := map[types.UID]bool{}
@@ -68,7 +69,7 @@ func (r *balancerReconciler) release(ctx context.Context, s *scope) error {
 		}
 		verdicts = append(verdicts, verdict{svc, mayServe(svc, needs, s.states)})
 	}
-	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ string) bool { return !leaving[uid] })
+	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ map[string]bool) bool { return !leaving[uid] })
 	for _, v := range verdicts {
 		r.tellWithdrawal(ctx, s, v.svc, v.where)
 	}
@@ -81,30 +82,19 @@ func (r *balancerReconciler) release(ctx context.Context, s *scope) error {
 	})
 }
 
-// mayServe lists the hosts, with what is wrong with them, on which a Service may
-// still be live, or have an address that nothing desired needs.
-func mayServe(svc *corev1.Service, desired *lb.Set, states []deliver.State) []string {
+// mayServe lists the hosts on which a Service may still be live, or have an address
+// that nothing desired needs.
+func mayServe(svc *corev1.Service, desired *lb.Set, states []deliver.State) []deliver.State {
 	key, ok := plan.Key(svc)
 	if !ok {
 		return nil // it could never be programmed
 	}
-	var where []string
-	add := func(s deliver.State) {
-		if host := strings.TrimSuffix(s.Host+": "+s.Message, ": "); !slices.Contains(where, host) {
-			where = append(where, host)
-		}
-	}
-	for _, s := range states {
-		if s.MayServe(key) {
-			add(s)
-		}
-	}
-	for _, a := range record.Addresses(svc) {
-		for _, s := range mayHave(a, desired, states) {
-			add(s)
-		}
-	}
-	return where
+	addresses := record.Addresses(svc)
+	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool {
+		return !s.MayServe(key) && !slices.ContainsFunc(addresses, func(a netip.Addr) bool {
+			return len(mayHave(a, desired, []deliver.State{s})) > 0
+		})
+	})
 }
 
 // mayHave lists the hosts on which an address may still be that nothing there
@@ -119,23 +109,31 @@ func mayHave(a netip.Addr, desired *lb.Set, states []deliver.State) []deliver.St
 	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool { return !s.MayServe(key) })
 }
 
-// tellWithdrawal writes one event when a withdrawal begins and one whenever the
-// reason why it does not end changes. Of several Balancers that withdraw a
+// tellWithdrawal writes one event when a withdrawal begins and one whenever another
+// host is the reason why it does not end. Of several Balancers that withdraw a
 // Service, the one that carried it tells the beginning. Where it moved, that is
 // told already.
-func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *corev1.Service, where []string) {
+func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *corev1.Service, where []deliver.State) {
 	told, begun := s.memory.told[svc.UID]
 	if !begun {
 		if record.Carrier(record.Holders(svc), svc) == s.balancer.Name {
 			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", record.FormatAddresses(record.Addresses(svc)))
 		}
-		s.memory.told[svc.UID] = ""
+		told = map[string]bool{}
+		s.memory.told[svc.UID] = told
 	}
-	stuck := slices.DeleteFunc(slices.Clone(where), func(w string) bool { return !strings.Contains(w, ": ") })
-	if now := strings.Join(stuck, "; "); now != "" && now != told {
+	var stuck []string
+	news := false
+	for _, state := range where {
+		if state.Message != "" {
+			stuck, news = append(stuck, state.Host), news || !told[state.Host]
+			told[state.Host] = true
+		}
+	}
+	if news {
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"not withdrawn from %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer %s", now, s.balancer.Name)
-		s.memory.told[svc.UID] = now
+			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer",
+			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck))
 	}
 }
 

@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -70,6 +69,13 @@ type fakeHost struct {
 	refuse map[string]string // reason by Service name
 	closed map[string]string // reason by Service name, for its listeners on closedPort
 	down   bool
+	calls  int // while it is down, each of which gets other words
+}
+
+// errDown is what a host that is down says, each time in other words.
+func (h *fakeHost) errDown() error {
+	h.calls++
+	return fmt.Errorf("the host is down: read tcp 192.0.2.9:%d->192.0.2.5:22: connection reset by peer", 40000+h.calls)
 }
 
 // closedPort is the one that a fakeHost refuses of Services that are closed.
@@ -85,7 +91,7 @@ func (h *fakeHost) Status(context.Context) (host.Status, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down {
-		return host.Status{}, errors.New("the host is down")
+		return host.Status{}, h.errDown()
 	}
 	return host.Status{Report: h.report(), Engine: "nginx", EngineVersion: "fake/1", Running: true, Epoch: h.epoch}, nil
 }
@@ -99,7 +105,7 @@ func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, erro
 	defer h.mu.Unlock()
 	switch {
 	case h.down:
-		return host.Outcome{}, errors.New("the host is down")
+		return host.Outcome{}, h.errDown()
 	case d.Epoch.Compare(h.epoch) <= 0:
 		return host.Outcome{}, &host.Error{Code: host.CodeStaleEpoch, Message: fmt.Sprintf("has taken the newer epoch %s", h.epoch)}
 	case d.Base != h.wanted.Digest():

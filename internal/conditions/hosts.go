@@ -37,13 +37,28 @@ func pending(s deliver.State) bool {
 	return s.State == v1alpha1.HostConnecting || s.State == v1alpha1.HostDelivering
 }
 
-// WhyUnproved says why hosts do not prove what they should, "" if nothing is wrong.
+// WhyUnproved says which hosts do not prove what they should, "" if nothing is wrong.
+// The hosts' own words are the Balancer's alone: they may change with each try, and
+// every Service would be written each time.
 func WhyUnproved(b *v1alpha1.Balancer, states []deliver.State) string {
-	trouble := hostTrouble(states)
-	if trouble == "" && !activeProved(b, states, func(deliver.State) bool { return true }) {
+	var wrong []string
+	for _, s := range states {
+		if s.State != v1alpha1.HostInSync {
+			wrong = append(wrong, s.Host)
+		}
+	}
+	if wrong != nil {
+		return SeeBalancer(b.Name, wrong)
+	}
+	if !activeProved(b, states, func(deliver.State) bool { return true }) {
 		return "no host has the addresses: see " + engines.Table.VRRP.Name + " on the hosts"
 	}
-	return trouble
+	return ""
+}
+
+// SeeBalancer tells a Service where the words about some hosts are.
+func SeeBalancer(name string, hosts []string) string {
+	return fmt.Sprintf("Balancer %s says what is wrong with %s", name, list(hosts))
 }
 
 // hostTrouble says what is wrong with which host, "" if nothing is.

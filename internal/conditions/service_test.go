@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,7 @@ func TestWhyAServiceIsNotProgrammed(t *testing.T) {
 	active.Active = true
 	conflict := []plan.Problem{{Reason: v1alpha1.ReasonPortConflict, Message: "default/older has it"}}
 	const unproved, keepalived = "too few hosts can prove it: ", "no host has the addresses: see keepalived on the hosts"
+	const lb1 = "Balancer edge says what is wrong with lb1"
 	for name, c := range map[string]struct {
 		balancer      *v1alpha1.Balancer
 		state         deliver.State
@@ -36,8 +38,8 @@ func TestWhyAServiceIsNotProgrammed(t *testing.T) {
 		says          string
 	}{
 		"no listener left":       {plain, well, "", conflict, v1alpha1.ReasonPortConflict, "", "default/older has it"},
-		"some listeners left":    {plain, away, "s", conflict, v1alpha1.ReasonHostsUnreachable, unproved, "lb1 is Unreachable: no route"},
-		"out of reach":           {vrrp, away, "s", nil, v1alpha1.ReasonHostsUnreachable, unproved, "lb1 is Unreachable: no route"},
+		"some listeners left":    {plain, away, "s", conflict, v1alpha1.ReasonHostsUnreachable, unproved, lb1},
+		"out of reach":           {vrrp, away, "s", nil, v1alpha1.ReasonHostsUnreachable, unproved, lb1},
 		"nobody has the address": {vrrp, well, "s", nil, v1alpha1.ReasonHostsUnreachable, unproved, keepalived},
 		"nothing is wrong":       {vrrp, active, "s", nil, "", "", ""},
 		"not on the hosts yet":   {plain, well, "", nil, "", "", ""},
@@ -61,6 +63,28 @@ func TestWhyAServiceIsNotProgrammed(t *testing.T) {
 		want := "Balancer old carries it; it moves to Balancer " + c.balancer.Name + wants[c.reason]
 		if got := svc.Arriving(""); got.Reason != c.reason || got.Message != want {
 			t.Errorf("%s, on its way: %s: %q", name, got.Reason, got.Message)
+		}
+	}
+}
+
+// A host's words may change with each try: a Service's do not.
+func TestAHostsWordsAreTheBalancersAlone(t *testing.T) {
+	b := builder.Balancer("edge").Obj()
+	svc := Service{Service: &plan.Service{Object: builder.Service("default", "web").Obj(), Shape: "s"}, Proof: Proof{Settled: true}, By: b.Name}
+	arriving := Service{Service: &plan.Service{Object: svc.Object, Shape: "s", From: "old"}, Proof: svc.Proof, By: b.Name}
+	var said [][]metav1.Condition
+	for _, s := range []deliver.State{
+		{Host: "lb1", State: v1alpha1.HostUnreachable, Message: "read tcp 192.0.2.9:40001->192.0.2.5:22: connection reset by peer"},
+		{Host: "lb1", State: v1alpha1.HostUnreachable, Message: "read tcp 192.0.2.9:40002->192.0.2.5:22: connection reset by peer"},
+		{Host: "lb1", State: v1alpha1.HostFailed, Message: "nginx 4711 ended"},
+	} {
+		svc.Hosts = WhyUnproved(b, []deliver.State{s})
+		arriving.Hosts = svc.Hosts
+		said = append(said, append(svc.Conditions(), arriving.Arriving("")))
+	}
+	for _, other := range said[1:] {
+		if diff := cmp.Diff(said[0], other); diff != "" {
+			t.Errorf("other words: %s", diff)
 		}
 	}
 }

@@ -137,9 +137,9 @@ func TestFault_KeysOfHosts(t *testing.T) {
 	s.hostSays(b.Name, "spare", v1alpha1.HostUnreachable, "Secret "+lab.Namespace+"/"+s.namespace)
 	s.until(svc, "told why it has no address", func(svc *corev1.Service) bool {
 		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
-		return c.Status == "False" && c.Reason == v1alpha1.ReasonHostsUnreachable && strings.Contains(c.Message, "Secret")
+		return c.Status == "False" && c.Reason == v1alpha1.ReasonHostsUnreachable && strings.Contains(c.Message, "Balancer "+b.Name)
 	})
-	s.event(svc, v1alpha1.EventSyncFailed, "Secret")
+	s.event(svc, v1alpha1.EventSyncFailed, "Balancer "+b.Name)
 	s.event(b, v1alpha1.ReasonHostsUnreachable, "Secret")
 	for _, c := range []struct {
 		name  string

@@ -132,9 +132,9 @@ func TestMove(t *testing.T) {
 
 	// The new hosts cannot be reached yet: the old ones go on.
 	s.movePool(pool, next.Name, balancer)
-	s.until(svc, "told what the new Balancer lacks", func(svc *corev1.Service) bool {
+	s.until(svc, "told that the new Balancer lacks something", func(svc *corev1.Service) bool {
 		c := condition(svc, v1alpha1.ConditionMoving)
-		return c.Reason == v1alpha1.ReasonHostsUnreachable && strings.Contains(c.Message, "Secret")
+		return c.Reason == v1alpha1.ReasonHostsUnreachable && strings.Contains(c.Message, "Balancer "+next.Name+" says what is wrong")
 	})
 	restartManager(t)
 	s.update(svc, func(svc *corev1.Service) { withPort("more", corev1.ProtocolTCP, 81, 8080)(svc) })
