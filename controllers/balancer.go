@@ -99,8 +99,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)
-	r.events.busy.RLock()
-	defer r.events.busy.RUnlock()
+	defer r.events.hold()()
 	s.assigned = plan.Assign(s.snapshot)
 	failed := r.record(ctx, s)
 	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strings"
@@ -13,7 +14,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
+	clientrecord "k8s.io/client-go/tools/record"
 	"k8s.io/client-go/tools/reference"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -22,22 +25,41 @@ import (
 )
 
 // events writes what happened to whom, behind the writes that users wait for and
-// in the order in which it happened to each object. client-go's recorder drops
-// what does not fit into its queue; this one keeps it. Only changes are told, so
-// there is nothing to aggregate.
+// in the order in which it happened to each object: see docs/design/0015-events.md.
 type events struct {
 	client client.Client
 	scheme *runtime.Scheme
 	queues [eventWriters]*eventQueue
-	last   atomic.Int64 // time of the newest event, in nanoseconds
-	busy   sync.RWMutex // held by those who write what users wait for
+	same   *clientrecord.EventCorrelator // counts what is told again, and bounds what one object tells
+	last   atomic.Int64                  // time of the newest event, in nanoseconds
+	busy   chan struct{}                 // full while somebody writes what users wait for
 }
 
-// eventWriters is how many events are written at a time.
-const eventWriters = 4
+const (
+	// eventWriters is how many events are written at a time.
+	eventWriters = 4
+	// queuedEvents of each writer at most: those of some ten thousand Services that
+	// get their addresses at once.
+	queuedEvents = 10_000
+
+	// Of one object and reason, more events than similarEvents in ten minutes become
+	// one. Of one object and type, burstEvents may follow each other, and then
+	// one in each half minute.
+	similarEvents  = 20
+	burstEvents    = 50
+	steadyEventQPS = 1. / 30
+
+	lastEvents  = 5 * time.Second  // how long events may still be written when the process ends
+	eventAnswer = 10 * time.Second // how long the API server may take for one
+	eventTries  = 8                // of one that the API server fails on
+	eventPause  = 10 * time.Second // between two tries, at most
+)
 
 func newEvents(c client.Client, scheme *runtime.Scheme) *events {
-	e := &events{client: c, scheme: scheme}
+	e := &events{client: c, scheme: scheme, busy: make(chan struct{}, 1)}
+	e.same = clientrecord.NewEventCorrelatorWithOptions(clientrecord.CorrelatorOptions{
+		MaxEvents: similarEvents, BurstSize: burstEvents, QPS: steadyEventQPS,
+	})
 	for i := range e.queues {
 		e.queues[i] = &eventQueue{more: make(chan struct{}, 1)}
 	}
@@ -51,66 +73,136 @@ type eventQueue struct {
 	more   chan struct{} // holds one token when there may be events
 }
 
-func (q *eventQueue) add(event *corev1.Event) {
+// add is false where the queue is full.
+func (q *eventQueue) add(event *corev1.Event) bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.events) >= queuedEvents {
+		return false
+	}
 	q.events = append(q.events, event)
-	q.mu.Unlock()
 	select {
 	case q.more <- struct{}{}:
 	default:
 	}
+	return true
 }
 
-func (q *eventQueue) take() []*corev1.Event {
+// take returns the oldest event, nil if there is none.
+func (q *eventQueue) take() *corev1.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	events := q.events
-	q.events = nil
-	return events
+	if len(q.events) == 0 {
+		return nil
+	}
+	event := q.events[0]
+	q.events[0] = nil
+	q.events = q.events[1:]
+	return event
 }
 
-// lastEvents is how long events may still be written when the process ends.
-const lastEvents = 5 * time.Second
-
 // Start implements manager.Runnable: it writes until the context ends, and then
-// what is left.
+// what is left, for a while.
 func (e *events) Start(ctx context.Context) error {
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastEvents, cancel) })()
 	var writers sync.WaitGroup
 	for _, q := range e.queues {
-		writers.Go(func() {
-			for {
-				select {
-				case <-q.more:
-					e.flush(ctx, q)
-				case <-ctx.Done():
-					last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastEvents)
-					defer cancel()
-					e.flush(last, q)
-					return
-				}
-			}
-		})
+		writers.Go(func() { e.work(ctx, last, q) })
 	}
 	writers.Wait()
 	return nil
 }
 
-func (e *events) flush(ctx context.Context, q *eventQueue) {
-	for _, event := range q.take() {
-		e.wait()
-		// An ending context must not lose those that were taken.
-		ctx := context.WithoutCancel(ctx)
-		err := e.client.Create(ctx, event)
-		if err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			log.FromContext(ctx).Error(err, "Event not written", "reason", event.Reason, "message", event.Message)
+// work writes one queue's events until ctx ends and nothing is left, or last ends.
+func (e *events) work(ctx, last context.Context, q *eventQueue) {
+	for e.idle(last) {
+		event := q.take()
+		if event != nil {
+			e.send(last, event)
+			continue
+		}
+		select {
+		case <-q.more:
+		case <-ctx.Done():
+			if e.idle(last) && len(q.more) == 0 {
+				return
+			}
 		}
 	}
 }
 
-// wait until nobody is busy.
-func (e *events) wait() {
-	e.busy.Lock()
-	defer e.busy.Unlock()
+// hold keeps events from being written until release is called.
+func (e *events) hold() (release func()) {
+	e.busy <- struct{}{}
+	return func() { <-e.busy }
+}
+
+// idle waits until nobody holds events; false: the context ended.
+func (e *events) idle(ctx context.Context) bool {
+	select {
+	case e.busy <- struct{}{}:
+		<-e.busy
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// send writes one event, and tries again where that may help.
+func (e *events) send(ctx context.Context, event *corev1.Event) {
+	result, err := e.same.EventCorrelate(event)
+	if err != nil || result.Skip {
+		return // this object has told enough
+	}
+	pause := eventPause / 64
+	for try := 1; ; try++ {
+		if err = e.try(ctx, result); err == nil {
+			e.same.UpdateState(result.Event)
+			return
+		}
+		if neverTaken(err) || apierrors.IsInternalError(err) && try == eventTries || ctx.Err() != nil {
+			if !gone(err) {
+				log.FromContext(ctx).Error(err, "Event not written", "reason", event.Reason, "message", event.Message)
+			}
+			return
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, eventPause)
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (e *events) try(ctx context.Context, result *clientrecord.EventCorrelateResult) error {
+	ctx, cancel := context.WithTimeout(ctx, eventAnswer)
+	defer cancel()
+	event := result.Event
+	if result.Patch != nil {
+		err := e.client.Patch(ctx, event, client.RawPatch(types.StrategicMergePatchType, result.Patch))
+		if !apierrors.IsNotFound(err) {
+			return err
+		}
+		event.ResourceVersion = "" // events are kept for an hour
+	}
+	err := e.client.Create(ctx, event)
+	if apierrors.IsAlreadyExists(err) {
+		return nil // the answer to the last try was lost
+	}
+	return err
+}
+
+// neverTaken reports whether the API server would refuse the same again.
+func neverTaken(err error) bool {
+	status, answered := errors.AsType[*apierrors.StatusError](err)
+	return answered && status.ErrStatus.Code/100 == 4 && !apierrors.IsTooManyRequests(err)
+}
+
+// gone reports whether an event was too late: its namespace is deleted.
+func gone(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err)
 }
 
 const eventSource = "external-lb"
@@ -151,7 +243,9 @@ func (e *events) write(ctx context.Context, obj client.Object, kind, reason, mes
 		Count:               1,
 		ReportingController: eventSource,
 	}
-	e.queues[crc32.ChecksumIEEE([]byte(ref.UID))%eventWriters].add(event)
+	if !e.queues[crc32.ChecksumIEEE([]byte(ref.UID))%eventWriters].add(event) {
+		log.FromContext(ctx).Info("Event not written: too many wait", "reason", reason, "message", message)
+	}
 }
 
 // now is later than any time that it returned before.

@@ -86,7 +86,8 @@ func (r *balancerReconciler) publishService(ctx context.Context, v conditions.Se
 			status["loadBalancer"] = object{"ingress": ingress}
 		}
 	}
-	patch, changed := conditionsPatch(have.Conditions, v.Conditions())
+	wanted := v.Conditions()
+	patch, changed := conditionsPatch(have.Conditions, wanted)
 	if len(patch) > 0 {
 		status["conditions"] = patch
 	}
@@ -95,7 +96,7 @@ func (r *balancerReconciler) publishService(ctx context.Context, v conditions.Se
 			return err
 		}
 	}
-	r.tell(ctx, v.Object, ingress, changed, updated && !exposed)
+	r.tell(ctx, v.Object, ingress, news(wanted, changed), updated && !exposed)
 	if !exposed || !v.Proof.Enough {
 		return nil
 	}
@@ -141,6 +142,16 @@ func (r *balancerReconciler) tell(ctx context.Context, svc *corev1.Service, ingr
 	if updated {
 		r.events.normal(ctx, svc, v1alpha1.EventUpdated, "the change is live")
 	}
+}
+
+// news are the conditions that say more than another one of those that are wanted: why
+// some ports are not carried is said of them and of the Service.
+func news(wanted, changed []metav1.Condition) []metav1.Condition {
+	return slices.DeleteFunc(changed, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionServiceProgrammed && slices.ContainsFunc(wanted, func(o metav1.Condition) bool {
+			return o.Type == v1alpha1.ConditionPortsError && o.Reason == c.Reason && (c.Status == metav1.ConditionTrue || o.Message == c.Message)
+		})
+	})
 }
 
 func ingressAddresses(ingress []corev1.LoadBalancerIngress) string {

@@ -7,7 +7,7 @@ package controllers
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=nodes;namespaces,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=events,verbs=create
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=external-lb.dev,resources=balancers,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=external-lb.dev,resources=addresspools;upstreampolicies,verbs=get;list;watch

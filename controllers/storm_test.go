@@ -79,3 +79,22 @@ func TestAHostsWordsWriteNoService(t *testing.T) {
 		t.Errorf("that the withdrawal waits was told %d times: %q", times, words)
 	}
 }
+
+// What is wrong with a port is told once, though two conditions say it.
+func TestOneWarningForOneProblem(t *testing.T) {
+	w := newWorld(t)
+	svc := w.service("web", func(s *corev1.Service) {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "signal", Port: 81, Protocol: corev1.ProtocolSCTP})
+	})
+	w.published(svc)
+	w.until(svc, "told of its ports", func(s *corev1.Service) bool {
+		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+		return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonMixedProtocol
+	})
+	w.restart() // what was told is written by then
+	times, words := w.told(t.Context(), svc, v1alpha1.EventSyncFailed)
+	again, more := w.told(t.Context(), svc, v1alpha1.EventUpdateFailed)
+	if times+again != 1 {
+		t.Errorf("told %d times: %q %q", times+again, words, more)
+	}
+}
