@@ -64,6 +64,11 @@ const parallelWrites = 16
 // Reconcile implements reconcile.Reconciler for the Balancer that the request names.
 func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	defer r.pace.looked(req.Name)
+	r.patch.setbacks.begin()
+	return r.patch.setbacks.end(r.reconcileNamed(ctx, req))
+}
+
+func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	if err := r.epoch.acquire(ctx); err != nil {
 		return ctrl.Result{}, err
 	}

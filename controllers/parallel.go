@@ -8,14 +8,17 @@ import (
 )
 
 // each does something for every item, several at a time, and goes on after
-// errors: one object that cannot be written must not stop the others.
+// errors: one object that cannot be written must not stop the others. What takes care
+// of itself is no error.
 func each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	errs := make([]error, len(items))
 	var group errgroup.Group
 	group.SetLimit(parallelWrites)
 	for i, item := range items {
 		group.Go(func() error {
-			errs[i] = do(ctx, item)
+			if err := do(ctx, item); !errors.Is(err, errLater) {
+				errs[i] = err
+			}
 			return nil
 		})
 	}

@@ -154,6 +154,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 	watch := newPace().watch
 	return builder.ControllerManagedBy(mgr).
 		Named("upstreampolicy").
+		WithOptions(backOff()).
 		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace)).
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
 		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(specChanged)).

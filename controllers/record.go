@@ -9,7 +9,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/conditions"
 	"github.com/external-lb/external-lb/internal/record"
 )
 
@@ -17,8 +20,10 @@ import (
 // the finalizers, annotations and conditions of others survive them, and a
 // Service that was deleted and made again meanwhile is left alone.
 type patchServices struct {
-	client  client.Client
-	written *written
+	client   client.Client
+	written  *written
+	setbacks *setbacks
+	events   *events
 }
 
 // object is a JSON object of a patch.
@@ -30,7 +35,7 @@ func (p patchServices) metadata(ctx context.Context, svc *corev1.Service, metada
 	if err != nil {
 		return err
 	}
-	return p.send(ctx, svc, data, p.client.Patch)
+	return p.send(ctx, svc, part{svc.UID, false}, data)
 }
 
 func (p patchServices) status(ctx context.Context, svc *corev1.Service, status object) error {
@@ -38,25 +43,48 @@ func (p patchServices) status(ctx context.Context, svc *corev1.Service, status o
 	if err != nil {
 		return err
 	}
-	return p.send(ctx, svc, data, func(ctx context.Context, obj client.Object, patch client.Patch, _ ...client.PatchOption) error {
-		return p.client.Status().Patch(ctx, obj, patch)
-	})
+	return p.send(ctx, svc, part{svc.UID, true}, data)
 }
 
-type patchFunc func(context.Context, client.Object, client.Patch, ...client.PatchOption) error
-
-func (p patchServices) send(ctx context.Context, svc *corev1.Service, data []byte, patch patchFunc) error {
+// send writes a part of a Service. The error is errLater where that takes care of itself.
+func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, data []byte) error {
+	if p.setbacks.waits(of) {
+		return errLater
+	}
 	answer := &corev1.Service{}
 	answer.Namespace, answer.Name = svc.Namespace, svc.Name
-	err := patch(ctx, answer, client.RawPatch(types.StrategicMergePatchType, data))
+	patch := client.RawPatch(types.StrategicMergePatchType, data)
+	var err error
+	if of.status {
+		err = p.client.Status().Patch(ctx, answer, patch)
+	} else {
+		err = p.client.Patch(ctx, answer, patch)
+	}
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it was deleted, or made again, meanwhile: its events start another reconcile
 	}
-	if err != nil {
-		return fmt.Errorf("patching Service %s/%s: %w", svc.Namespace, svc.Name, err)
+	if ctx.Err() != nil {
+		return err // we are stopping
 	}
+	if err != nil {
+		p.tellSetback(ctx, svc, of, err)
+		return errLater
+	}
+	p.setbacks.wrote(of)
 	p.written.add(answer)
 	return nil
+}
+
+// maxAPIWords is how much of an error of the API server's a Service is told.
+const maxAPIWords = 500
+
+func (p patchServices) tellSetback(ctx context.Context, svc *corev1.Service, of part, err error) {
+	log.FromContext(ctx).Error(err, "Service not written", "service", client.ObjectKeyFromObject(svc))
+	if p.setbacks.failed(of, err) {
+		p.events.warning(ctx, svc, v1alpha1.EventSyncFailed,
+			"what external-lb has to write on this Service is not taken; it is tried again twice a minute. The API server says: %s",
+			conditions.Cut(err.Error(), maxAPIWords))
+	}
 }
 
 // patchStatus writes the status of one of our kinds, unless the object was changed

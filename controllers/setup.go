@@ -216,6 +216,7 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 	c, watch := concerns{r.reader}, r.pace.watch
 	return builder.ControllerManagedBy(mgr).
 		Named("balancer").
+		WithOptions(backOff()).
 		Watches(&v1alpha1.Balancer{}, watch(c.reporting)).
 		Watches(&v1alpha1.Balancer{}, watch(c.balancer), builder.WithPredicates(specChanged)).
 		Watches(&v1alpha1.AddressPool{}, watch(c.reporting)).

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -171,6 +172,7 @@ type world struct {
 
 	logging sync.Mutex
 	ended   bool
+	lines   []string // of the manager's log
 }
 
 // log writes to the test's output. A manager may have something to say when the
@@ -178,9 +180,22 @@ type world struct {
 func (w *world) log(prefix, args string) {
 	w.logging.Lock()
 	defer w.logging.Unlock()
+	w.lines = append(w.lines, args)
 	if !w.ended {
 		w.t.Log(prefix, args)
 	}
+}
+
+// logged counts the lines of the manager's log that have some words.
+func (w *world) logged(words string) (times int) {
+	w.logging.Lock()
+	defer w.logging.Unlock()
+	for _, line := range w.lines {
+		if strings.Contains(line, words) {
+			times++
+		}
+	}
+	return times
 }
 
 var worlds int

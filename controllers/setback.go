@@ -1,0 +1,125 @@
+package controllers
+
+import (
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// What could not be written is tried again after firstSetback, then after twice as
+// long, and so on: as late as longestSetback.
+const (
+	firstSetback   = time.Second
+	longestSetback = 30 * time.Second
+	calm           = 10 * time.Minute // after this long a setback is forgotten
+)
+
+// errLater says that a Service was not written, that it is told where it should be,
+// and that it is tried again by itself.
+var errLater = errors.New("not written yet")
+
+// setbacks hold back what could not be written of a Service. Each Service waits for
+// itself, and holds up neither the others nor the hosts.
+type setbacks struct {
+	mu  sync.Mutex
+	of  map[part]*setback
+	due time.Duration // until the first that this reconcile did not write is tried again; 0: it wrote all
+}
+
+// part of a Service that is written by itself.
+type part struct {
+	uid    types.UID
+	status bool // else its metadata
+}
+
+type setback struct {
+	until time.Time
+	wait  time.Duration
+	fails int  // in a row
+	told  bool // why
+}
+
+func newSetbacks() *setbacks { return &setbacks{of: map[part]*setback{}} }
+
+// begin a reconcile: one runs at a time.
+func (s *setbacks) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = 0
+	maps.DeleteFunc(s.of, func(_ part, b *setback) bool { return time.Since(b.until) > calm })
+}
+
+// end of a reconcile: when it is to be repeated for what it did not write.
+func (s *setbacks) end(result reconcile.Result, err error) (reconcile.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.due > 0 && (result.RequeueAfter == 0 || s.due < result.RequeueAfter) {
+		result.RequeueAfter = s.due
+	}
+	return result, err
+}
+
+// waits reports whether a part of a Service is not to be written yet.
+func (s *setbacks) waits(p part) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.of[p]
+	if b == nil {
+		return false
+	}
+	left := time.Until(b.until)
+	if left > 0 {
+		s.later(left)
+	}
+	return left > 0
+}
+
+func (s *setbacks) later(wait time.Duration) {
+	if s.due == 0 || wait < s.due {
+		s.due = wait
+	}
+}
+
+// failed holds a part of a Service back, and reports whether to tell why: at once what
+// the API server refuses, and a failure of its own when it lasts.
+func (s *setbacks) failed(p part, err error) (tell bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.of[p]
+	if b == nil {
+		b = &setback{}
+		s.of[p] = b
+	}
+	b.fails++
+	b.hold()
+	s.later(b.wait)
+	tell = !b.told && (neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err))
+	b.told = b.told || tell
+	return tell
+}
+
+func (b *setback) hold() {
+	b.wait = min(max(2*b.wait, firstSetback), longestSetback)
+	b.until = time.Now().Add(b.wait)
+}
+
+// wrote ends a setback.
+func (s *setbacks) wrote(p part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.of, p)
+}
+
+// backOff bounds how late a reconcile that failed is repeated.
+func backOff() controller.Options {
+	return controller.Options{
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, longestSetback),
+	}
+}

@@ -1,0 +1,134 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// A Service that cannot be written is tried again less and less often, down to twice a
+// minute, and told once.
+func TestSetbacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, web, other := newSetbacks(), part{"web", true}, part{"other", true}
+		denied := apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "web", errors.New("policy"))
+		var waited []time.Duration
+		told := 0
+		for range 8 {
+			s.begin()
+			if s.waits(web) || s.waits(other) {
+				t.Fatal("it waits for longer than it said")
+			}
+			if s.failed(web, denied) {
+				told++
+			}
+			result, err := s.end(reconcile.Result{RequeueAfter: time.Hour}, nil)
+			if err != nil || !s.waits(web) || s.waits(other) {
+				t.Fatalf("%v, web waits %t, other waits %t", err, s.waits(web), s.waits(other))
+			}
+			waited = append(waited, result.RequeueAfter/time.Second)
+			<-time.After(result.RequeueAfter)
+		}
+		if want := []time.Duration{1, 2, 4, 8, 16, 30, 30, 30}; !slices.Equal(waited, want) || told != 1 {
+			t.Errorf("waited %d, want %d; told %d times", waited, want, told)
+		}
+		s.wrote(web)
+		if s.begin(); s.waits(web) || len(s.of) > 0 {
+			t.Error("it waits though it was written")
+		}
+		for try, want := range []bool{false, false, true, false} { // a failure of the API server's may pass
+			if got := s.failed(web, apierrors.NewInternalError(errors.New("webhook"))); got != want {
+				t.Errorf("try %d: told %t", try, got)
+			}
+		}
+		<-time.After(2 * calm)
+		if s.begin(); len(s.of) > 0 {
+			t.Error("a Service that is gone is remembered")
+		}
+	})
+}
+
+// deny makes the API server refuse what changes Services with the label denied.
+func (w *world) deny() (allow func()) {
+	w.t.Helper()
+	policy := &admissionv1.ValidatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: w.namespace},
+		Spec: admissionv1.ValidatingAdmissionPolicySpec{
+			FailurePolicy: ptr.To(admissionv1.Fail),
+			MatchConstraints: &admissionv1.MatchResources{
+				ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"denied": "true"}},
+				ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
+					Operations: []admissionv1.OperationType{admissionv1.Update},
+					Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"services", "services/status"}},
+				}}},
+			},
+			Validations: []admissionv1.Validation{{Expression: "false", Message: "nobody changes this Service"}},
+		},
+	}
+	binding := &admissionv1.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: w.namespace},
+		Spec:       admissionv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: policy.Name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny}},
+	}
+	w.create(policy)
+	w.create(binding)
+	probe := w.service("probe", denied, func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/other") })
+	wait.For(w.t, func(ctx context.Context) error {
+		touch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"a":"b"}}}`))
+		if err := kube.Patch(ctx, probe, touch, client.DryRunAll); err != nil {
+			return nil
+		}
+		return errors.New("it is not denied yet")
+	})
+	allow = sync.OnceFunc(func() {
+		w.check(kube.Delete(context.Background(), binding))
+		w.check(kube.Delete(context.Background(), policy))
+	})
+	w.t.Cleanup(allow)
+	return allow
+}
+
+func denied(s *corev1.Service) { s.Labels = map[string]string{"denied": "true"} }
+
+// What the API server refuses is told on the Service in its words, costs no other one
+// anything, and is tried again soon.
+func TestADeniedWriteIsToldAndTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	allow := w.deny()
+	svc := w.service("denied", denied)
+	w.event(svc, v1alpha1.EventSyncFailed, "nobody changes this Service")
+	w.published(w.service("free"))
+	wait.For(w.t, func(context.Context) error { // until it waits for long
+		if tries := w.logged("Service not written"); tries < 4 {
+			return fmt.Errorf("%d tries", tries)
+		}
+		return nil
+	})
+	w.published(w.service("free-too"))
+	allow()
+	since := time.Now()
+	w.published(svc)
+	if took := time.Since(since); took > longestSetback+10*time.Second {
+		t.Errorf("it came back %v after it could", took)
+	}
+	if times, words := w.told(t.Context(), svc, v1alpha1.EventSyncFailed); times != 1 {
+		t.Errorf("told %d times: %s", times, strings.Join(words, "\n"))
+	}
+}
