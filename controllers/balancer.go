@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,6 +45,7 @@ type memory struct {
 	nodes   []lb.Node                     // of the last plan, to tell why a delivery is made
 	told    map[types.UID]map[string]bool // hosts that hold up a Service's withdrawal, as was told
 	proven  map[types.UID]string          // what of a Service was proved last, to tell of updates
+	answers sync.Map                      // by types.UID: on which addresses a Service was told to answer last
 	hosts   []string                      // names, to tell of removals
 }
 

@@ -35,6 +35,12 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 		}
 	}
 	maps.DeleteFunc(s.memory.proven, func(uid types.UID, _ string) bool { return !live[uid] })
+	s.memory.answers.Range(func(uid, _ any) bool {
+		if !live[uid.(types.UID)] {
+			s.memory.answers.Delete(uid)
+		}
+		return true
+	})
 	ready, blocked := s.plan.Ready(func(svc *plan.Service) bool { return movable[svc] })
 	return each(ctx, views, func(ctx context.Context, v conditions.Service) error {
 		switch {
@@ -45,7 +51,7 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 		case v.Staying && len(v.Addresses) == 0:
 			return nil // nobody was told of an address: whoever takes it over tells the first
 		}
-		if err := r.publishService(ctx, v, updated[v.Object.UID]); err != nil {
+		if err := r.publishService(ctx, s.memory, v, updated[v.Object.UID]); err != nil {
 			return err
 		}
 		return r.settle(ctx, s, v)
@@ -76,7 +82,7 @@ func (r *balancerReconciler) settle(ctx context.Context, s *scope, v conditions.
 // publishService brings one Service's status to what it should be and tells
 // what changed. The API server keeps the status of one of type NodePort free of
 // addresses: it is told by annotation.
-func (r *balancerReconciler) publishService(ctx context.Context, v conditions.Service, updated bool) error {
+func (r *balancerReconciler) publishService(ctx context.Context, m *memory, v conditions.Service, updated bool) error {
 	exposed := v.Object.Spec.Type == corev1.ServiceTypeNodePort
 	have, status := &v.Object.Status, object{}
 	var ingress []corev1.LoadBalancerIngress
@@ -96,7 +102,7 @@ func (r *balancerReconciler) publishService(ctx context.Context, v conditions.Se
 			return err
 		}
 	}
-	r.tell(ctx, v.Object, ingress, news(wanted, changed), updated && !exposed)
+	r.tell(ctx, m, v.Object, ingressAddresses(ingress), news(wanted, changed), updated && !exposed)
 	if !exposed || !v.Proof.Enough {
 		return nil
 	}
@@ -117,10 +123,13 @@ func (r *balancerReconciler) annotate(ctx context.Context, svc *corev1.Service, 
 }
 
 // tell writes the events of what changed for a Service.
-func (r *balancerReconciler) tell(ctx context.Context, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, changed []metav1.Condition, updated bool) {
-	had, has := ingressAddresses(svc.Status.LoadBalancer.Ingress), ingressAddresses(ingress)
+func (r *balancerReconciler) tell(ctx context.Context, m *memory, svc *corev1.Service, has string, changed []metav1.Condition, updated bool) {
+	had := ingressAddresses(svc.Status.LoadBalancer.Ingress)
+	told, _ := m.answers.Swap(svc.UID, has)
 	if has != "" && had != has {
-		r.events.normal(ctx, svc, v1alpha1.EventEnsured, "%s answers", has)
+		if told != has { // else somebody else has overwritten it
+			r.events.normal(ctx, svc, v1alpha1.EventEnsured, "%s answers", has)
+		}
 		updated = false
 	}
 	for _, c := range changed {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,7 +26,11 @@ type patchServices struct {
 	written  *written
 	setbacks *setbacks
 	events   *events
+	live     client.Reader // the API server: the cache does not know who wrote what
 }
+
+// fieldOwner is this program among those who write a Service.
+const fieldOwner = client.FieldOwner("external-lb")
 
 // object is a JSON object of a patch.
 type object = record.Metadata
@@ -51,14 +57,17 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, d
 	if p.setbacks.waits(of) {
 		return errLater
 	}
+	if p.setbacks.contested(of, data) {
+		p.tellContest(ctx, svc)
+	}
 	answer := &corev1.Service{}
 	answer.Namespace, answer.Name = svc.Namespace, svc.Name
 	patch := client.RawPatch(types.StrategicMergePatchType, data)
 	var err error
 	if of.status {
-		err = p.client.Status().Patch(ctx, answer, patch)
+		err = p.client.Status().Patch(ctx, answer, patch, fieldOwner)
 	} else {
-		err = p.client.Patch(ctx, answer, patch)
+		err = p.client.Patch(ctx, answer, patch, fieldOwner)
 	}
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it was deleted, or made again, meanwhile: its events start another reconcile
@@ -70,7 +79,7 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, d
 		p.tellSetback(ctx, svc, of, err)
 		return errLater
 	}
-	p.setbacks.wrote(of)
+	p.setbacks.wrote(of, data)
 	p.written.add(answer)
 	return nil
 }
@@ -85,6 +94,32 @@ func (p patchServices) tellSetback(ctx context.Context, svc *corev1.Service, of 
 			"what external-lb has to write on this Service is not taken; it is tried again twice a minute. The API server says: %s",
 			conditions.Cut(err.Error(), maxAPIWords))
 	}
+}
+
+// tellContest tells who else writes a Service's status: before ours is written again,
+// with which it is the only one.
+func (p patchServices) tellContest(ctx context.Context, svc *corev1.Service) {
+	now, who := &corev1.Service{}, "somebody else"
+	if err := p.live.Get(ctx, client.ObjectKeyFromObject(svc), now); err == nil {
+		if others := statusWriters(now); others != nil {
+			who = strings.Join(others, ", ")
+		}
+	}
+	p.events.warning(ctx, svc, v1alpha1.EventUpdateFailed,
+		"%s writes the status of this Service, too. It is repaired, at last twice a minute: turn the other one off, or give the Service a loadBalancerClass that one of the two leaves alone", who)
+}
+
+// statusWriters are the others who wrote what is ours in a Service's status.
+func statusWriters(svc *corev1.Service) (names []string) {
+	for _, m := range svc.ManagedFields {
+		if m.Subresource != "status" || m.Manager == string(fieldOwner) || m.FieldsV1 == nil || slices.Contains(names, m.Manager) {
+			continue
+		}
+		if fields := m.FieldsV1.GetRawString(); strings.Contains(fields, `"f:loadBalancer"`) || strings.Contains(fields, "external-lb.dev/") {
+			names = append(names, m.Manager)
+		}
+	}
+	return names
 }
 
 // patchStatus writes the status of one of our kinds, unless the object was changed

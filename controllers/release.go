@@ -41,8 +41,9 @@ func (r *balancerReconciler) record(ctx context.Context, s *scope) error {
 		}
 		now := r.patch.written.newest(svc)
 		a.Carried[i] = now
+		_, known := s.memory.proven[svc.UID] // then somebody else has removed the record
 		switch {
-		case !record.Held(svc):
+		case !record.Held(svc) && !known:
 			r.events.normal(ctx, svc, v1alpha1.EventEnsuring, "Balancer %s carries this Service on %s", s.balancer.Name, record.FormatAddresses(addresses))
 		case len(record.Holders(now)) > len(record.Holders(svc)):
 			r.events.normal(ctx, svc, v1alpha1.EventMoving, "to Balancer %s; Balancer %s carries %s until it is proved there",
@@ -153,6 +154,7 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 		return err
 	}
 	r.patch.written.forget(svc.UID)
+	r.patch.setbacks.forget(svc.UID)
 	r.events.normal(ctx, svc, v1alpha1.EventDeleted, "%s", strings.TrimSpace("withdrawn "+addresses))
 	return nil
 }

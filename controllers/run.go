@@ -129,7 +129,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 	balancers := &balancerReconciler{
 		client:    mgr.GetClient(),
 		reader:    read,
-		patch:     patchServices{mgr.GetClient(), seen, newSetbacks(), teller},
+		patch:     patchServices{mgr.GetClient(), seen, newSetbacks(), teller, mgr.GetAPIReader()},
 		events:    teller,
 		epoch:     term,
 		fleet:     fleet,

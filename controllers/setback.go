@@ -2,7 +2,9 @@ package controllers
 
 import (
 	"errors"
+	"hash/maphash"
 	"maps"
+	"regexp"
 	"sync"
 	"time"
 
@@ -18,19 +20,21 @@ import (
 const (
 	firstSetback   = time.Second
 	longestSetback = 30 * time.Second
-	calm           = 10 * time.Minute // after this long a setback is forgotten
+	calm           = 10 * time.Minute // after this long it is forgotten what was written
 )
 
 // errLater says that a Service was not written, that it is told where it should be,
 // and that it is tried again by itself.
 var errLater = errors.New("not written yet")
 
-// setbacks hold back what could not be written of a Service. Each Service waits for
-// itself, and holds up neither the others nor the hosts.
+// setbacks hold back what could not be written of a Service, or what somebody else
+// overwrites again and again. Each Service waits for itself, and holds up neither the
+// others nor the hosts.
 type setbacks struct {
-	mu  sync.Mutex
-	of  map[part]*setback
-	due time.Duration // until the first that this reconcile did not write is tried again; 0: it wrote all
+	seed maphash.Seed
+	mu   sync.Mutex
+	of   map[part]*setback
+	due  time.Duration // until the first that this reconcile did not write is tried again; 0: it wrote all
 }
 
 // part of a Service that is written by itself.
@@ -44,9 +48,12 @@ type setback struct {
 	wait  time.Duration
 	fails int  // in a row
 	told  bool // why
+
+	last    uint64 // what was written, hashed; 0: nothing was
+	repairs int    // how often in a row the same was written
 }
 
-func newSetbacks() *setbacks { return &setbacks{of: map[part]*setback{}} }
+func newSetbacks() *setbacks { return &setbacks{of: map[part]*setback{}, seed: maphash.MakeSeed()} }
 
 // begin a reconcile: one runs at a time.
 func (s *setbacks) begin() {
@@ -92,11 +99,7 @@ func (s *setbacks) later(wait time.Duration) {
 func (s *setbacks) failed(p part, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.of[p]
-	if b == nil {
-		b = &setback{}
-		s.of[p] = b
-	}
+	b := s.get(p)
 	b.fails++
 	b.hold()
 	s.later(b.wait)
@@ -110,11 +113,53 @@ func (b *setback) hold() {
 	b.until = time.Now().Add(b.wait)
 }
 
-// wrote ends a setback.
-func (s *setbacks) wrote(p part) {
+func (s *setbacks) get(p part) *setback {
+	b := s.of[p]
+	if b == nil {
+		b = &setback{}
+		s.of[p] = b
+	}
+	return b
+}
+
+// turned is when a condition did, which differs with each write.
+var turned = regexp.MustCompile(`"lastTransitionTime":"[^"]*"`)
+
+func (s *setbacks) hash(data []byte) uint64 {
+	return max(1, maphash.Bytes(s.seed, turned.ReplaceAll(data, nil)))
+}
+
+// contested reports whether to tell that somebody else has overwritten a status: the
+// same is to be written as last time, for the first time.
+func (s *setbacks) contested(p part, data []byte) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.of, p)
+	b := s.of[p]
+	return b != nil && p.status && b.last == s.hash(data) && b.repairs == 0
+}
+
+// wrote ends a setback; a status that was written before is held back from now on. The
+// record is not: without it the hosts withdraw the Service.
+func (s *setbacks) wrote(p part, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.get(p)
+	was := b.last
+	*b = setback{until: time.Now(), wait: b.wait, last: s.hash(data), repairs: b.repairs}
+	if p.status && b.last == was {
+		b.repairs++
+		b.hold()
+	} else {
+		b.wait, b.repairs = 0, 0
+	}
+}
+
+// forget a Service that was let go.
+func (s *setbacks) forget(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.of, part{uid, true})
+	delete(s.of, part{uid, false})
 }
 
 // backOff bounds how late a reconcile that failed is repeated.

@@ -50,8 +50,8 @@ func TestSetbacks(t *testing.T) {
 		if want := []time.Duration{1, 2, 4, 8, 16, 30, 30, 30}; !slices.Equal(waited, want) || told != 1 {
 			t.Errorf("waited %d, want %d; told %d times", waited, want, told)
 		}
-		s.wrote(web)
-		if s.begin(); s.waits(web) || len(s.of) > 0 {
+		s.wrote(web, nil)
+		if s.begin(); s.waits(web) {
 			t.Error("it waits though it was written")
 		}
 		for try, want := range []bool{false, false, true, false} { // a failure of the API server's may pass
@@ -64,6 +64,67 @@ func TestSetbacks(t *testing.T) {
 			t.Error("a Service that is gone is remembered")
 		}
 	})
+}
+
+// A status that somebody else overwrites is repaired less and less often, and told once;
+// anything else that is written is not held back.
+func TestContestedStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, web := newSetbacks(), part{"web", true}
+		write := func(p part, data string) (told bool, waits time.Duration) {
+			s.begin()
+			told = s.contested(p, []byte(data))
+			s.wrote(p, []byte(data))
+			s.waits(p)
+			result, _ := s.end(reconcile.Result{}, nil)
+			<-time.After(result.RequeueAfter)
+			return told, result.RequeueAfter.Round(time.Second) / time.Second
+		}
+		for i, want := range []time.Duration{0, 1, 2, 4, 8, 16, 30, 30} {
+			told, waits := write(web, fmt.Sprintf(`{"ingress":1,"lastTransitionTime":"%d"}`, i))
+			if told != (i == 1) || waits != want {
+				t.Errorf("repair %d: told %t, waits %d, want %d", i, told, waits, want)
+			}
+		}
+		if told, waits := write(web, `{"ingress":2}`); told || waits != 0 {
+			t.Errorf("another status: told %t, waits %d", told, waits)
+		}
+		for range 3 {
+			if told, waits := write(part{"web", false}, "record"); told || waits != 0 {
+				t.Errorf("the record: told %t, waits %d", told, waits)
+			}
+		}
+	})
+}
+
+// Another provider that writes the same Service is named once, and gets its write
+// overwritten ever less often.
+func TestAnotherProviderIsNamed(t *testing.T) {
+	w := newWorld(t)
+	svc := w.service("web")
+	address := w.published(svc)
+	ours := func(s *corev1.Service) bool {
+		return len(s.Status.LoadBalancer.Ingress) == 1 && s.Status.LoadBalancer.Ingress[0].IP == address
+	}
+	started := time.Now()
+	for range 5 {
+		now := w.until(svc, "repaired", ours)
+		before := now.DeepCopy()
+		now.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.99"}}
+		w.check(kube.Status().Patch(t.Context(), now, client.MergeFrom(before), client.FieldOwner("other-provider")))
+	}
+	w.until(svc, "repaired still", ours)
+	if took := time.Since(started); took < 6*time.Second {
+		t.Errorf("5 repairs within %v", took)
+	}
+	w.event(svc, v1alpha1.EventUpdateFailed, "other-provider writes the status of this Service, too")
+	w.restart() // what was told is written by then
+	if times, words := w.told(t.Context(), svc, v1alpha1.EventUpdateFailed); times != 1 {
+		t.Errorf("the other provider was told %d times: %q", times, words)
+	}
+	if times, words := w.told(t.Context(), svc, v1alpha1.EventEnsured); times != 1 {
+		t.Errorf("the address was told %d times: %q", times, words)
+	}
 }
 
 // deny makes the API server refuse what changes Services with the label denied.
