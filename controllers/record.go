@@ -106,7 +106,8 @@ func (p patchServices) tellContest(ctx context.Context, svc *corev1.Service) {
 		}
 	}
 	p.events.warning(ctx, svc, v1alpha1.EventUpdateFailed,
-		"%s writes the status of this Service, too. It is repaired, at last twice a minute: turn the other one off, or give the Service a loadBalancerClass that one of the two leaves alone", who)
+		"%s writes the status of this Service, too. It is repaired, at last twice a minute: turn the other one off, "+
+			"or give the Service a loadBalancerClass that one of the two leaves alone", who)
 }
 
 // statusWriters are the others who wrote what is ours in a Service's status.

@@ -133,7 +133,8 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 	}
 	if news {
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; the way out is to remove the host from the Balancer",
+			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; "+
+				"the way out is to remove the host from the Balancer",
 			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck))
 	}
 }

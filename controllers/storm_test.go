@@ -14,7 +14,7 @@ import (
 	"github.com/external-lb/external-lb/test/wait"
 )
 
-// events of an object with one reason, by how often each was told.
+// told counts the events of an object with one reason, and quotes them.
 func (w *world) told(ctx context.Context, obj client.Object, reason string) (times int, words []string) {
 	w.t.Helper()
 	var list corev1.EventList
