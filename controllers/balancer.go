@@ -46,7 +46,7 @@ type memory struct {
 	told    map[types.UID]map[string]bool // hosts that hold up a Service's withdrawal, as was told
 	proven  map[types.UID]string          // what of a Service was proved last, to tell of updates
 	answers sync.Map                      // by types.UID: on which addresses a Service was told to answer last
-	hosts   []string                      // names, to tell of removals
+	hosts   []v1alpha1.Host               // as they were, to tell of removals
 }
 
 // scope is what one reconcile of a Balancer knows.
@@ -174,19 +174,29 @@ func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Bal
 // tellRemovedHosts makes it visible that an operator took the one way out of a
 // withdrawal that cannot be confirmed.
 func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, s *scope) {
-	present := map[string]bool{}
-	var names []string
-	for _, h := range s.balancer.Spec.Hosts {
-		present[h.Name] = true
-		names = append(names, h.Name)
+	for _, name := range removedHosts(s.memory.hosts, s.balancer, s.objects.Balancers) {
+		r.events.warning(ctx, s.balancer, "HostRemoved",
+			"host %s is no longer managed and keeps what it runs: nobody waits for its confirmation any more, so stop its daemon or take its addresses away", name)
 	}
-	for _, was := range s.memory.hosts {
-		if !present[was] {
-			r.events.warning(ctx, s.balancer, "HostRemoved",
-				"host %s is no longer managed and keeps what it runs: nobody waits for its confirmation any more, so stop its daemon or take its addresses away", was)
+	s.memory.hosts = s.balancer.Spec.Hosts
+}
+
+// removedHosts are the names of those hosts which a Balancer had and that nobody manages
+// any more. One that has another name now, or another Balancer, is still managed.
+func removedHosts(before []v1alpha1.Host, b *v1alpha1.Balancer, all []*v1alpha1.Balancer) (names []string) {
+	managed := map[string]bool{}
+	for _, other := range all {
+		for _, h := range other.Spec.Hosts {
+			managed[deliver.Target{Host: h}.Machine()] = true
 		}
 	}
-	s.memory.hosts = names
+	for _, was := range before {
+		named := slices.ContainsFunc(b.Spec.Hosts, func(h v1alpha1.Host) bool { return h.Name == was.Name })
+		if !named && !managed[deliver.Target{Host: was}.Machine()] {
+			names = append(names, was.Name)
+		}
+	}
+	return names
 }
 
 // tellUnclaimed tells the Services that ask for a Balancer by name, and that none

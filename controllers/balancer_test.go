@@ -381,6 +381,31 @@ func TestWhoseMachine(t *testing.T) {
 	}
 }
 
+// Whose host has another name, or another Balancer, is not told to stop its daemon.
+func TestHostsThatAreRemoved(t *testing.T) {
+	ssh := func(name, address string) v1alpha1.Host { return v1alpha1.Host{Name: name, Address: address} }
+	before := []v1alpha1.Host{ssh("lb1", "192.0.2.5"), ssh("lb2", "2001:db8::1"), local("lb3")}
+	for name, c := range map[string]struct {
+		now, others []v1alpha1.Host
+		removed     []string
+	}{
+		"nothing changed":              {now: before},
+		"one has another name":         {now: []v1alpha1.Host{ssh("a", "192.0.2.5"), ssh("lb2", "2001:db8::1"), local("lb3")}},
+		"all have other names":         {now: []v1alpha1.Host{ssh("a", "192.0.2.5"), ssh("b", "2001:DB8:0::1"), local("c")}},
+		"they changed places":          {now: []v1alpha1.Host{ssh("lb2", "192.0.2.5"), ssh("lb1", "2001:db8::1"), local("lb3")}},
+		"one went to another Balancer": {now: before[1:], others: []v1alpha1.Host{ssh("x", "192.0.2.5")}},
+		"one is gone":                  {now: before[1:], removed: []string{"lb1"}},
+		"a port tells machines apart":  {now: []v1alpha1.Host{{Name: "a", Address: "192.0.2.5", Port: 2222}}, removed: []string{"lb1", "lb2", "lb3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, other := builder.Balancer("edge").Hosts(c.now...).Obj(), builder.Balancer("other").Hosts(c.others...).Obj()
+			if got := removedHosts(before, b, []*v1alpha1.Balancer{b, other}); !slices.Equal(got, c.removed) {
+				t.Errorf("removed: %v, want %v", got, c.removed)
+			}
+		})
+	}
+}
+
 // What somebody else writes into the status of our kinds does not stay.
 func TestStatusIsRepaired(t *testing.T) {
 	w := newWorld(t)
