@@ -54,11 +54,12 @@ func setConditions(into *[]metav1.Condition, now []metav1.Condition) (generation
 	return generation
 }
 
-// tellBalancer writes an event for each condition that turned. Ready repeats others.
+// tellBalancer writes an event for each condition that turned. Ready and Stalled repeat
+// others.
 func (r *balancerReconciler) tellBalancer(ctx context.Context, b *v1alpha1.Balancer, now []metav1.Condition) {
 	for _, c := range now {
 		was := meta.FindStatusCondition(b.Status.Conditions, c.Type)
-		if c.Type == v1alpha1.ConditionReady || was != nil && was.Status == c.Status && was.Reason == c.Reason {
+		if c.Type == v1alpha1.ConditionReady || c.Type == v1alpha1.ConditionStalled || was != nil && was.Status == c.Status && was.Reason == c.Reason {
 			continue
 		}
 		bad := c.Status == metav1.ConditionTrue == (c.Type == v1alpha1.ConditionDegraded) ||

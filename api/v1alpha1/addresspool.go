@@ -88,7 +88,7 @@ type AddressPoolStatus struct {
 	// observedGeneration of the AddressPool that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready, Accepted.
+	// conditions: Ready, Stalled, Accepted.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

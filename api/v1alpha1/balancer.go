@@ -320,7 +320,7 @@ type BalancerStatus struct {
 	// observedGeneration of the Balancer that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready, Accepted, Programmed, Degraded.
+	// conditions: Ready, Stalled, Accepted, Programmed, Degraded.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -51,6 +51,9 @@ const (
 	// ConditionReady, on each of our kinds: it is in force, and of a Balancer enough
 	// hosts proved that. What kstatus, Argo CD and Flux look at.
 	ConditionReady = "Ready"
+	// ConditionStalled, on each of our kinds: it does not become ready before somebody
+	// corrects it. What makes kstatus and Flux say that it failed.
+	ConditionStalled = "Stalled"
 	// ConditionAccepted: the object is valid and in force.
 	ConditionAccepted = "Accepted"
 	// ConditionProgrammed, on a Balancer: enough hosts proved the desired
@@ -78,6 +81,7 @@ const (
 	ReasonAccepted   = "Accepted"
 	ReasonProgrammed = "Programmed"
 	ReasonInvalid    = "Invalid"
+	ReasonNotStalled = "NotStalled" // Stalled=False
 
 	// Balancer
 	ReasonDefaultTaken     = "DefaultTaken"     // an older Balancer serves Services without a class

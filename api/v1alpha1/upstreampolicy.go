@@ -243,7 +243,7 @@ type UpstreamPolicyStatus struct {
 	// observedGeneration of the UpstreamPolicy that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready.
+	// conditions: Ready, Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -25,27 +25,11 @@ type Balancer struct {
 	States    []deliver.State
 }
 
-// Conditions are Accepted, Programmed, Degraded and Ready, not dated yet. Each has the
+// Conditions are Ready, Stalled, Accepted, Programmed and Degraded, not dated yet. Each has the
 // generation of the Balancer that it is about: one that says what was said before,
 // until more is known, has the one from then.
 func (b Balancer) Conditions() []metav1.Condition {
-	accepted, programmed := b.accepted(), b.programmed()
-	return []metav1.Condition{ready(accepted, programmed), accepted, programmed, b.degraded()}
-}
-
-// ready is what tools look at that know nothing of our kinds: true if all of some
-// conditions are. It is about the oldest generation of them, or of the first that is
-// not true.
-func ready(of ...metav1.Condition) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: of[0].ObservedGeneration}
-	for _, o := range of {
-		if c.ObservedGeneration = min(c.ObservedGeneration, o.ObservedGeneration); o.Status != metav1.ConditionTrue {
-			c.Status, c.Reason, c.Message, c.ObservedGeneration = metav1.ConditionFalse, o.Reason, o.Message, o.ObservedGeneration
-			return c
-		}
-		c.Reason, c.Message = o.Reason, o.Message
-	}
-	return c
+	return whole(2, b.accepted(), b.programmed(), b.degraded())
 }
 
 // was is what a condition said before, nil if it said nothing.

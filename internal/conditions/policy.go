@@ -15,17 +15,34 @@ func Policy(p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) v
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
 		Reason: v1alpha1.ReasonAccepted, Message: "in force", ObservedGeneration: p.Generation,
 	}
+	in := []metav1.Condition{accepted}
 	for _, t := range targets {
 		for _, c := range t.Conditions {
-			if c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse && accepted.Status == metav1.ConditionTrue {
-				accepted = c
+			if c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse && worse(c, in[0]) {
+				in[0] = c
+			}
+			if len(in) == 1 && notServed(c) {
+				in = append(in, c) // it is one for all targets
 			}
 			if out.Message == "" && translate.Wrong(c) {
 				out.Message = c.Message
 			}
 		}
 	}
-	out.Accepted = string(accepted.Status)
-	out.Conditions = []metav1.Condition{ready(accepted)}
+	out.Accepted = string(in[0].Status)
+	out.Conditions = whole(len(in), in...)[:2] // those of its targets say the rest
 	return out
+}
+
+// worse reports whether a target that is not accepted says more than what was said
+// before: what is missing may come, what cannot be read does not get better.
+func worse(c, was metav1.Condition) bool {
+	return was.Status == metav1.ConditionTrue || c.Reason == v1alpha1.ReasonInvalid && was.Reason != v1alpha1.ReasonInvalid
+}
+
+// notServed reports whether a condition says that there is no certificate to serve. One
+// that is out of date is served.
+func notServed(c metav1.Condition) bool {
+	return c.Type == v1alpha1.ConditionCertificateReady && c.Status == metav1.ConditionFalse &&
+		c.Reason != v1alpha1.ReasonCertificateExpired && c.Reason != v1alpha1.ReasonCertificateEarly
 }

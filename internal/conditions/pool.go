@@ -15,7 +15,7 @@ type Pool struct {
 	Usage   ipam.Usage
 }
 
-// Conditions are Ready and Accepted, not dated yet.
+// Conditions are Ready, Stalled and Accepted, not dated yet.
 func (p Pool) Conditions() []metav1.Condition {
 	c := metav1.Condition{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
@@ -27,7 +27,7 @@ func (p Pool) Conditions() []metav1.Condition {
 	if p.Problem != nil {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Problem.Reason, p.Problem.Message
 	}
-	return []metav1.Condition{ready(c), c}
+	return whole(1, c)
 }
 
 // AddressUsage is nil for a family of which the pool has no addresses.
