@@ -57,7 +57,7 @@ undeploy: ## Remove what deploy installed; Balancers must be deleted before
 	kubectl delete --ignore-not-found -k config/default
 
 ##@ Test it (test/README.md says more)
-# Each package is in one of these lists, or is the suite of test/e2e.
+# Each package is in one of these lists, or is the suite of test/e2e, or of the module test/crd.
 QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
 CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance)
 
@@ -66,6 +66,8 @@ test: test-quick test-cluster test-e2e ## Every test. Needs root, for network na
 
 test-quick: deps-proxies ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
 	go test -timeout 20m $(TESTFLAGS) $(QUICK)
+	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
+	  go test -count=1 $$flags $(TESTFLAGS) .; done # -count: Go does not see changes outside of the module
 
 test-cluster: deps ## The test cluster itself, a toy engine, and that the documentation is true on it. 4 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
@@ -87,6 +89,7 @@ fuzz: ## Fuzz what parses and renders, a minute for each target
 lint: ## Vet, staticcheck, gofmt and the directions of imports. 1 min, or 5
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v -e zz_generated -e '\.pb\.go$$') | tee /dev/stderr)"
 	go vet ./...
+	cd test/crd && go vet .
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go test ./internal/archtest
 
@@ -108,6 +111,7 @@ docs: ## Generate the reference: kinds, commands, capabilities, conformance
 .PHONY: verify
 verify: generate manifests docs ## Fail if kinds, rights or the reference are not as committed. 1 min, or 3
 	go mod tidy -diff
+	cd test/crd && go mod tidy -diff
 	go mod verify
 	git diff --exit-code -- api config docs
 

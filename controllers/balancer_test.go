@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -122,16 +123,16 @@ func TestEveryKindIsReady(t *testing.T) {
 	wait.For(w.t, all)
 }
 
-func (w *world) event(svc *corev1.Service, reason, part string) {
+func (w *world) event(of client.Object, reason, part string) {
 	w.t.Helper()
 	wait.For(w.t, func(ctx context.Context) error {
 		var list corev1.EventList
-		if err := kube.List(ctx, &list, client.InNamespace(svc.Namespace)); err != nil {
+		if err := kube.List(ctx, &list, client.InNamespace(cmp.Or(of.GetNamespace(), metav1.NamespaceDefault))); err != nil {
 			return err
 		}
 		var seen []string
 		for _, e := range list.Items {
-			if e.InvolvedObject.UID == svc.UID && e.Reason == reason && strings.Contains(e.Message, part) {
+			if e.InvolvedObject.UID == of.GetUID() && e.Reason == reason && strings.Contains(e.Message, part) {
 				return nil
 			}
 			seen = append(seen, e.Reason+": "+e.Message)
@@ -173,7 +174,7 @@ func TestS35_RestartWritesNothing(t *testing.T) {
 	w.stop()
 	w.check(kube.Get(t.Context(), client.ObjectKey{Name: w.balancer}, &after))
 	if after.ResourceVersion != before.ResourceVersion {
-		t.Errorf("the Balancer was written by a restart: %s", cmp.Diff(before.Status, after.Status))
+		t.Errorf("the Balancer was written by a restart: %s", gocmp.Diff(before.Status, after.Status))
 	}
 	w.start()
 	w.published(w.service("new"))
@@ -242,6 +243,9 @@ func TestBadPools(t *testing.T) {
 		bad("overlap", w.balancer, "192.0.2.2-192.0.2.9"):        v1alpha1.ReasonOverlap,
 		bad("reversed", w.balancer, "198.51.100.9-198.51.100.1"): v1alpha1.ReasonInvalid,
 		bad("lost", "nobody", "198.51.100.64/30"):                v1alpha1.ReasonUnknownBalancer,
+		bad("bits", w.balancer, "2001:db8::1/64"):                v1alpha1.ReasonInvalid,
+		bad("groups", w.balancer, "2001:db8:::1-2001:db8::2"):    v1alpha1.ReasonInvalid,
+		bad("mapped", w.balancer, "::ffff:192.0.2.1"):            v1alpha1.ReasonInvalid,
 	} {
 		wait.For(w.t, func(ctx context.Context) error {
 			if err := kube.Get(ctx, client.ObjectKeyFromObject(pool), pool); err != nil {
@@ -253,6 +257,7 @@ func TestBadPools(t *testing.T) {
 			}
 			return nil
 		})
+		w.event(pool, reason, "")
 	}
 	w.published(w.service("web"))
 }
@@ -275,8 +280,10 @@ func TestSchemaRefuses(t *testing.T) {
 		obj  client.Object
 		says string
 	}{
-		"host bits in a pool": {pool("2001:db8::1/64"), "a prefix begins with its first address"},
-		"garbage in a pool":   {pool("192.0.2.0/33"), "an entry is an address, a prefix"},
+		"long prefix in a pool":    {pool("192.0.2.0/33"), "an entry is an address, a prefix"},
+		"no address in a pool":     {pool("192.0.2.256"), "an entry is an address, a prefix"},
+		"zone in a pool":           {pool("fe80::1%eth0"), "an entry is an address, a prefix"},
+		"both families in a range": {pool("192.0.2.1-2001:db8::1"), "an entry is an address, a prefix"},
 		"host without a way in": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1"}}}),
 			"either an address (reached over SSH) or local: {}"},
 		"host without a key": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}}}), "needs secretRef"},
