@@ -112,13 +112,11 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {
 		return ctrl.Result{}, errors.Join(failed, err)
 	}
-	if p := s.plan.NodesProblem; p != nil && p.Fatal {
-		// Who may be a backend is not known: what runs is better than nothing.
-		s.states = r.fleet.States(s.balancer.Name)
-		return ctrl.Result{}, errors.Join(failed, r.reportBalancer(ctx, s, false))
-	}
 	r.deliver(ctx, s)
-	failed = errors.Join(failed, r.publish(ctx, s), r.release(ctx, s), r.reportPools(ctx, s))
+	if !s.withheld() {
+		failed = errors.Join(failed, r.publish(ctx, s))
+	}
+	failed = errors.Join(failed, r.release(ctx, s), r.reportPools(ctx, s))
 	if failed == nil && s.balancer.DeletionTimestamp != nil && len(s.assigned.Leaving)+len(s.assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, s.balancer)
 	}
@@ -126,14 +124,23 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if s.waitsForOthers() {
 		again.RequeueAfter = lookAgain
 	}
-	return again, errors.Join(failed, r.reportBalancer(ctx, s, true))
+	return again, errors.Join(failed, r.reportBalancer(ctx, s))
+}
+
+// withheld reports whether the hosts are not told of the plan: which nodes may carry the
+// Services was never known, so what runs is better.
+func (s *scope) withheld() bool {
+	p := s.plan.NodesProblem
+	return p != nil && p.Fatal && len(s.assigned.Carried) > 0
 }
 
 // deliver hands the plan to the hosts, and looks what they say.
 func (r *balancerReconciler) deliver(ctx context.Context, s *scope) {
 	r.tellRemovedHosts(ctx, s)
 	r.fleet.Set(s.balancer.Name, Targets(ctx, r.reader, r.namespace, s.balancer, s.objects.Balancers))
-	r.fleet.Deliver(s.balancer.Name, s.plan.Sets, s.memory.cause(s.plan))
+	if !s.withheld() {
+		r.fleet.Deliver(s.balancer.Name, s.plan.Sets, s.memory.cause(s.plan))
+	}
 	s.states = r.fleet.States(s.balancer.Name)
 }
 

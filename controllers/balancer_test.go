@@ -262,50 +262,6 @@ func TestBadPools(t *testing.T) {
 	w.published(w.service("web"))
 }
 
-// The schema refuses what can be refused before it is stored, in words that say
-// what to do.
-func TestSchemaRefuses(t *testing.T) {
-	pool := func(addresses v1alpha1.AddressRange) client.Object {
-		return builder.AddressPool("bad", addresses).Manifest()
-	}
-	balancer := func(spec v1alpha1.BalancerSpec) client.Object {
-		return builder.Balancer("bad").With(func(b *v1alpha1.Balancer) { b.Spec = spec }).Manifest()
-	}
-	policy := func(s v1alpha1.UpstreamSettings) client.Object {
-		change := func(into *v1alpha1.UpstreamSettings) { *into = s }
-		return builder.UpstreamPolicy(metav1.NamespaceDefault, "bad").For("web").Set(change).Manifest()
-	}
-	one := []v1alpha1.Host{local("lb1")}
-	for name, c := range map[string]struct {
-		obj  client.Object
-		says string
-	}{
-		"long prefix in a pool":    {pool("192.0.2.0/33"), "an entry is an address, a prefix"},
-		"no address in a pool":     {pool("192.0.2.256"), "an entry is an address, a prefix"},
-		"zone in a pool":           {pool("fe80::1%eth0"), "an entry is an address, a prefix"},
-		"both families in a range": {pool("192.0.2.1-2001:db8::1"), "an entry is an address, a prefix"},
-		"host without a way in": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1"}}}),
-			"either an address (reached over SSH) or local: {}"},
-		"host without a key": {balancer(v1alpha1.BalancerSpec{Hosts: []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}}}), "needs secretRef"},
-		"more proofs than hosts": {balancer(v1alpha1.BalancerSpec{Hosts: one, Publish: v1alpha1.Publish{MinHosts: 2}}),
-			"larger than the number of hosts"},
-		"one machine twice":  {balancer(v1alpha1.BalancerSpec{Hosts: append(one, local("lb2"))}), "two hosts are one machine"},
-		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: one}), "supported values"},
-		"bad duration":       {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
-		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
-			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},
-		"path for a check of TCP": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
-			Type: v1alpha1.HealthCheckTCP, HTTP: &v1alpha1.HTTPHealthCheck{Path: "/healthz"}}}), "set type to HTTP, or leave it out"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := kube.Create(t.Context(), c.obj, client.DryRunAll)
-			if err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Fatalf("want an error with %q, got: %v", c.says, err)
-			}
-		})
-	}
-}
-
 // Of a Service that lost its last listener the holder is told, not the hosts.
 func TestS34_PublishedServiceTakesATakenPort(t *testing.T) {
 	w := newWorld(t, "192.0.2.1")

@@ -16,10 +16,13 @@ import (
 )
 
 // reportBalancer writes a Balancer's status where it differs.
-func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope, delivered bool) error {
+func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error {
 	changed := s.balancer.DeepCopy()
 	status := &changed.Status
 	status.LoadBalancerClass = plan.Class(s.balancer)
+	if selector, err := s.balancer.Spec.Nodes.Selector.Parse(); err == nil {
+		status.NodeSelector = new(selector.String())
+	}
 	status.Services = int32(len(s.plan.Services))
 	status.Nodes = int32(len(s.plan.Nodes))
 	status.Hosts = conditions.Hosts(s.balancer, s.states)
@@ -30,7 +33,7 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope, deliv
 		}
 	}
 	status.HostsInSync = fmt.Sprintf("%d/%d", inSync, len(s.states))
-	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims, Plan: s.plan, Delivered: delivered, States: s.states}
+	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims, Plan: s.plan, Delivered: !s.withheld(), States: s.states}
 	status.ObservedGeneration = setConditions(&status.Conditions, facts.Conditions())
 	r.metrics.report(s.balancer.Name, s.states, s.plan)
 	if equality.Semantic.DeepEqual(s.balancer.Status, *status) {

@@ -64,11 +64,11 @@ type AddressPoolSpec struct {
 
 	// serviceSelector: only Services with these labels. Empty: all.
 	// +optional
-	ServiceSelector metav1.LabelSelector `json:"serviceSelector,omitempty"`
+	ServiceSelector LabelSelector `json:"serviceSelector,omitempty"`
 
 	// namespaceSelector: only Services in namespaces with these labels. Empty: all.
 	// +optional
-	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	NamespaceSelector LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
 // AddressUsage counts the addresses of one family.

@@ -219,7 +219,7 @@ func (s *BalancerSpec) Direct() bool { return s.LVS != nil && s.LVS.Forwarding =
 type NodeSelection struct {
 	// selector chooses nodes by label. Empty: all.
 	// +optional
-	Selector metav1.LabelSelector `json:"selector,omitempty"`
+	Selector LabelSelector `json:"selector,omitempty"`
 
 	// ignoreExcludeLabel includes nodes that carry
 	// node.kubernetes.io/exclude-from-external-load-balancers. kubeadm puts it
@@ -317,6 +317,10 @@ type BalancerStatus struct {
 	// nodes that are backends.
 	// +optional
 	Nodes int32 `json:"nodes"`
+	// nodeSelector in force, in the form of kubectl's --selector: that of spec.nodes,
+	// or what it was before if that cannot be read. Empty: all nodes.
+	// +optional
+	NodeSelector *string `json:"nodeSelector,omitempty"`
 	// observedGeneration of the Balancer that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`

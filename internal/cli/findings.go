@@ -39,8 +39,11 @@ func (o *objects) findings(p *planned) findings {
 	for pool, note := range p.PoolNotes {
 		out = append(out, finding{"AddressPool " + pool, note.Reason, note.Message, false})
 	}
-	if n := p.NodesProblem; n != nil {
-		out = append(out, finding{"Balancer " + p.balancer.Name, n.Reason, n.Message, n.Fatal})
+	if n := p.NodesProblem; n != nil && n != p.Unread {
+		out = append(out, finding{"Balancer " + p.balancer.Name, n.Reason, n.Message, false})
+	}
+	if u := p.Unread; u != nil {
+		out = append(out, finding{"Balancer " + p.balancer.Name, u.Reason, u.Message, true})
 	}
 	for _, u := range p.Unsupported {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})

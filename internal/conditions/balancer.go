@@ -54,8 +54,8 @@ func (b Balancer) accepted() metav1.Condition {
 	case oldest != nil && oldest.Name != b.Object.Name:
 		c.Reason = v1alpha1.ReasonDefaultTaken
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; of these, this one serves those whose addresses are of its pools, and those for which the other has no pool", oldest.Name)
-	case b.Plan.NodesProblem != nil && b.Plan.NodesProblem.Fatal:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, b.Plan.NodesProblem.Reason, b.Plan.NodesProblem.Message+"; what is live on the hosts goes on"
+	case b.Plan.Unread != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, b.Plan.Unread.Reason, b.Plan.Unread.Message
 	case b.Claims.SameRouter(b.Object) != nil:
 		other := b.Claims.SameRouter(b.Object)
 		c.Reason = v1alpha1.ReasonRouterIDShared

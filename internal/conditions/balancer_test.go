@@ -51,7 +51,8 @@ func TestBalancerConditions(t *testing.T) {
 	}
 	broken := well
 	broken.Templates = "service.conf.tmpl:3: unexpected {{end}}"
-	nodes := &translate.Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector", Fatal: true}
+	unread := &translate.Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector", Fatal: true}
+	unknown := func(b *Balancer) { b.Plan.NodesProblem, b.Plan.Unread, b.Delivered = unread, unread, false }
 	const accepted, programmed, degraded = v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed, v1alpha1.ConditionDegraded
 	for name, c := range map[string]struct {
 		facts Balancer
@@ -81,11 +82,15 @@ func TestBalancerConditions(t *testing.T) {
 		"one did not tell yet":  {facts(renders("lb1", "v1", ""), renders("lb2", "v1", "a")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
 		"hosts are alike":       {facts(renders("lb1", "v1", "a"), renders("lb2", "v1", "a"), on(v1alpha1.HostInSync, "")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
 		"two things are wrong":  {facts(broken, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route; lb1: service.conf", "True"},
-		"which nodes, unknown": {facts(well).said().with(func(b *Balancer) { b.Plan.NodesProblem, b.Delivered = nodes, false }),
-			accepted, "False", v1alpha1.ReasonInvalid, 7, "what is live on the hosts goes on", "False"},
-		"so nothing was delivered": {facts(well).said().with(func(b *Balancer) { b.Plan.NodesProblem, b.Delivered = nodes, false }),
+		"which nodes, unknown": {facts(well).said().with(unknown),
+			accepted, "False", v1alpha1.ReasonInvalid, 7, "spec.nodes.selector", "False"},
+		"which nodes, from before": {facts(well).said().with(func(b *Balancer) { b.Plan.Unread = unread }),
+			accepted, "False", v1alpha1.ReasonInvalid, 7, "spec.nodes.selector", "False"},
+		"so all of it was delivered": {facts(well).said().with(func(b *Balancer) { b.Plan.Unread = unread }),
+			programmed, "True", v1alpha1.ReasonProgrammed, 7, "enough hosts", "False"},
+		"so nothing was delivered": {facts(well).said().with(unknown),
 			programmed, "True", v1alpha1.ReasonProgrammed, 6, "before", "False"},
-		"nor ever": {facts(well).with(func(b *Balancer) { b.Plan.NodesProblem, b.Delivered = nodes, false }),
+		"nor ever": {facts(well).with(unknown),
 			programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
 		"settings that are not in force": {facts(well).with(func(b *Balancer) { b.Plan.Unsupported = []string{"mode=HTTP: no"} }),
 			accepted, "True", v1alpha1.ReasonUnsupported, 7, "without these settings of spec.defaults: mode=HTTP: no", "True"},

@@ -69,7 +69,7 @@ func TestToolsUnderstandEveryKind(t *testing.T) {
 	}
 	on := func(state v1alpha1.HostState) deliver.State { return deliver.State{Host: "lb1", State: state} }
 	unreadable := func(b *Balancer) {
-		b.Plan.NodesProblem = &translate.Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector", Fatal: true}
+		b.Plan.Unread = &translate.Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector"}
 	}
 	deleted := func(b *Balancer) { b.Object.DeletionTimestamp = new(metav1.Now()) }
 	for name, c := range map[string]struct{ got, want string }{

@@ -8,7 +8,6 @@ import (
 	"sort"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -123,8 +122,8 @@ func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
 }
 
 // parseSelector selects everything where there is an error.
-func parseSelector(field string, s *metav1.LabelSelector) (labels.Selector, error) {
-	parsed, err := metav1.LabelSelectorAsSelector(s)
+func parseSelector(field string, s *v1alpha1.LabelSelector) (labels.Selector, error) {
+	parsed, err := s.Parse()
 	if err != nil {
 		return labels.Everything(), fmt.Errorf("correct spec.%s: %w", field, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -43,7 +42,7 @@ func TestParsePools_OneBadPoolIsLeftOutWhole(t *testing.T) {
 	with := func(change func(*v1alpha1.AddressPoolSpec)) *builder.AddressPoolBuilder {
 		return builder.AddressPool("bad", "192.0.2.0/28").With(func(p *v1alpha1.AddressPool) { change(&p.Spec) })
 	}
-	bad := metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}}
+	bad := v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}}
 	for name, test := range map[string]struct {
 		pool *builder.AddressPoolBuilder
 		want string
@@ -70,7 +69,7 @@ func TestParsePools_OneBadPoolIsLeftOutWhole(t *testing.T) {
 // Of a pool that is not in force, what can be read is still known, but for what is in
 // one that is, or in an older one that is not.
 func TestParsePools_WhatIsLeftOfThoseThatAreNotInForce(t *testing.T) {
-	near := []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}
+	near := []v1alpha1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}
 	selective := builder.AddressPool("d-selective", "198.51.100.0/30").Services("tier", "gold").
 		With(func(p *v1alpha1.AddressPool) { p.Spec.NamespaceSelector.MatchExpressions = near })
 	_, rejected, _ := ParsePools([]v1alpha1.AddressPool{

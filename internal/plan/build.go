@@ -36,6 +36,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		Sets:         maps.Clone(p.sets),
 		Nodes:        translated.Config.Nodes,
 		NodesProblem: translated.NodesProblem,
+		Unread:       translated.Unread,
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}

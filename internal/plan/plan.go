@@ -18,7 +18,8 @@ type Plan struct {
 	Services     []*Service         // that are carried, in the order of the snapshot
 	Nodes        []lb.Node          // that may be backends
 	NodesProblem *translate.Problem
-	Unsupported  []string // settings of spec.defaults that the engine cannot do
+	Unread       *translate.Problem // why spec.nodes.selector cannot be read
+	Unsupported  []string           // settings of spec.defaults that the engine cannot do
 	// Elsewhere are the Services that another Balancer goes on carrying, on
 	// addresses of this one's pools.
 	Elsewhere []*corev1.Service

@@ -63,7 +63,7 @@ func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 			p.Addresses = append(p.Addresses, "198.51.100.9-198.51.100.1")
 		},
 		"selector": func(_ *move, p *v1alpha1.AddressPoolSpec) {
-			p.ServiceSelector.MatchLabels = map[string]string{"-": "-"}
+			p.ServiceSelector.MatchLabels = map[string]v1alpha1.LabelValue{"-": "-"}
 		},
 		"overlap": func(m *move, _ *v1alpha1.AddressPoolSpec) {
 			m.pools = append(m.pools, *builder.AddressPool("older", "192.0.2.4/30").Shared().Obj())

@@ -40,8 +40,8 @@ type Problem struct {
 	Reason  string // one of v1alpha1.Reason*
 	Message string // what is wrong and what to do
 	// Fatal, of a Service: it is left out of the Config. Fatal, of the nodes:
-	// the Config has no backends because spec.nodes cannot be read, not because
-	// there are none; what the hosts run now is better.
+	// the Config has no backends because spec.nodes can not and could never be read,
+	// not because there are none; what the hosts run now is better.
 	Fatal bool
 }
 
@@ -67,6 +67,9 @@ type Output struct {
 	Services map[types.UID]*ServiceResult
 	// NodesProblem is set where no node may be a backend.
 	NodesProblem *Problem
+	// Unread is set where spec.nodes.selector cannot be read: fatal as NodesProblem
+	// is, or the one before it is in force.
+	Unread *Problem
 	// Unsupported are the settings of the Balancer's defaults that its engine
 	// cannot do for some of these Services, with the reason.
 	Unsupported []string

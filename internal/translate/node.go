@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -25,6 +24,8 @@ type nodes struct {
 	ipv4, ipv6 bool      // some have an address of the family
 	// none says why there are none, nil if there are some.
 	none *Problem
+	// unread says why the selector cannot be read, and what is in force instead.
+	unread *Problem
 }
 
 func (ns *nodes) of(ipv4 bool) bool {
@@ -42,11 +43,11 @@ func (ns *nodes) of(ipv4 bool) bool {
 // it the same way. So the taint is read here, and SameNode, which decides what
 // starts a reconcile, does not see it come: it counts from the next change on.
 func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
-	selector, err := metav1.LabelSelectorAsSelector(&b.Spec.Nodes.Selector)
-	if err != nil {
-		return &nodes{none: &Problem{Reason: v1alpha1.ReasonInvalid, Message: fmt.Sprintf("spec.nodes.selector of Balancer %s: %s", b.Name, clip(err.Error())), Fatal: true}}
+	selector, unread := nodeSelector(b)
+	if selector == nil {
+		return &nodes{none: unread, unread: unread}
 	}
-	out := &nodes{}
+	out := &nodes{unread: unread}
 	labelled, addressless := 0, 0
 	for _, n := range all {
 		if n.DeletionTimestamp != nil || !lb.SafeNode(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
@@ -72,6 +73,28 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 		out.none = &Problem{Reason: v1alpha1.ReasonNoEligibleNodes, Message: whyNone(b.Name, labelled, addressless)}
 	}
 	return out
+}
+
+// nodeSelector is spec.nodes.selector, or the one that was in force before if that
+// cannot be read; nil if none is known.
+func nodeSelector(b *v1alpha1.Balancer) (labels.Selector, *Problem) {
+	selector, err := b.Spec.Nodes.Selector.Parse()
+	if err == nil {
+		return selector, nil
+	}
+	unread := &Problem{
+		Reason:  v1alpha1.ReasonInvalid,
+		Message: fmt.Sprintf("correct spec.nodes.selector of Balancer %s: %s", b.Name, clip(err.Error())),
+	}
+	if b.Status.NodeSelector != nil {
+		if selector, err := labels.Parse(*b.Status.NodeSelector); err == nil {
+			unread.Message += "; until then the one before it is in force"
+			return selector, unread
+		}
+	}
+	unread.Fatal = true
+	unread.Message += "; until then what is live on the hosts goes on"
+	return nil, unread
 }
 
 func whyNone(balancer string, labelled, addressless int) string {

@@ -59,19 +59,49 @@ func TestS23_NodeSelector(t *testing.T) {
 		builder.Node("b").IP("10.0.0.2").Label("edge", "yes").Label("gpu", ""),
 		builder.Node("c").IP("10.0.0.3"))
 	in.Spec(func(s *v1alpha1.BalancerSpec) {
-		s.Nodes.Selector = metav1.LabelSelector{
-			MatchLabels:      map[string]string{"edge": "yes"},
-			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "gpu", Operator: metav1.LabelSelectorOpDoesNotExist}},
+		s.Nodes.Selector = v1alpha1.LabelSelector{
+			MatchLabels:      map[string]v1alpha1.LabelValue{"edge": "yes"},
+			MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "gpu", Operator: metav1.LabelSelectorOpDoesNotExist}},
 		}
 	})
 	if out := New().Translate(in.Input); !slices.Equal(names(out), []string{"a"}) {
 		t.Errorf("nodes %v, want a", names(out))
 	}
-	in.Spec(func(s *v1alpha1.BalancerSpec) { s.Nodes.Selector.MatchExpressions[0].Operator = "Near" })
-	out := New().Translate(in.Input)
-	if p := out.NodesProblem; p == nil || !p.Fatal || p.Reason != v1alpha1.ReasonInvalid ||
-		!strings.Contains(p.Message, "spec.nodes.selector") {
-		t.Errorf("problem %+v, want a fatal one about the selector", p)
+}
+
+// A selector that cannot be read leaves the one before it in force. Where none is known,
+// nothing is.
+func TestSelectorsThatCannotBeRead(t *testing.T) {
+	in := MakeInput(web()).Nodes(builder.Node("a").IP("10.0.0.1").Label("edge", "yes"), builder.Node("c").IP("10.0.0.3"))
+	for name, bad := range map[string]v1alpha1.LabelSelector{
+		"operator": {MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "edge", Operator: "in", Values: []v1alpha1.LabelValue{"yes"}}}},
+		"values":   {MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "edge", Operator: "In"}}},
+		"key":      {MatchLabels: map[string]v1alpha1.LabelValue{"-": "yes"}},
+		"value":    {MatchLabels: map[string]v1alpha1.LabelValue{"edge": "-"}},
+	} {
+		for was, want := range map[string][]string{
+			"edge=yes": {"a"}, "edge in (yes),!gpu": {"a"}, "": {"a", "c"}, "edge": {"a"}, "!edge": {"c"},
+		} {
+			t.Run(name+" after "+was, func(t *testing.T) {
+				in.Balancer.Spec.Nodes.Selector, in.Balancer.Status.NodeSelector = bad, &was
+				out := New().Translate(in.Input)
+				if !slices.Equal(names(out), want) || out.NodesProblem != nil {
+					t.Errorf("nodes %v, want %v; problem %+v", names(out), want, out.NodesProblem)
+				}
+				if p := out.Unread; p == nil || p.Fatal || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, "spec.nodes.selector") {
+					t.Errorf("unread: %+v", p)
+				}
+			})
+		}
+		for what, was := range map[string]*string{"nothing": nil, "garbage": new("edge in")} {
+			t.Run(name+" after "+what, func(t *testing.T) {
+				in.Balancer.Spec.Nodes.Selector, in.Balancer.Status.NodeSelector = bad, was
+				out := New().Translate(in.Input)
+				if p := out.Unread; p == nil || !p.Fatal || out.NodesProblem != p || len(names(out)) > 0 {
+					t.Errorf("unread %+v, problem %+v, nodes %v", p, out.NodesProblem, names(out))
+				}
+			})
+		}
 	}
 }
 

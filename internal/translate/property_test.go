@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
@@ -135,10 +134,11 @@ func (w *world) drawBalancer(t *rapid.T) {
 	w.Balancer = b // from a file: its generation says nothing
 	b.Spec.Nodes.MaxPerService = rapid.Int32Range(0, 2).Draw(t, "max")
 	b.Spec.Nodes.IgnoreExcludeLabel = rapid.Bool().Draw(t, "ignore")
-	b.Spec.Nodes.Selector = rapid.SampledFrom([]metav1.LabelSelector{
-		{}, {}, {MatchLabels: map[string]string{"edge": "yes"}},
-		{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "edge", Operator: "Near"}}},
+	b.Spec.Nodes.Selector = rapid.SampledFrom([]v1alpha1.LabelSelector{
+		{}, {}, {MatchLabels: map[string]v1alpha1.LabelValue{"edge": "yes"}},
+		{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "edge", Operator: "Near"}}},
 	}).Draw(t, "selector")
+	b.Status.NodeSelector = rapid.SampledFrom([]*string{nil, new(""), new("edge=yes")}).Draw(t, "selector in force")
 	b.Spec.Defaults.Algorithm = rapid.SampledFrom([]v1alpha1.Algorithm{"", v1alpha1.LeastConnections}).Draw(t, "default")
 	if rapid.Bool().Draw(t, "limited") {
 		b.Spec.Defaults.MaxConnections = new(rapid.Int32Range(1, 2).Draw(t, "connections"))

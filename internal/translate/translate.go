@@ -51,6 +51,7 @@ func (t *Translator) Translate(in Input) Output {
 		VRRP:         virtualRouter(in.Balancer),
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
 		NodesProblem: ns.none,
+		Unread:       ns.unread,
 		Unsupported:  unsupported(engines.Named(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, protocols(in.Services)),
 	}
 	t.look(in, ns)

@@ -60,13 +60,13 @@ func (b *AddressPoolBuilder) Priority(priority int32) *AddressPoolBuilder {
 
 // Services selects Services by a label.
 func (b *AddressPoolBuilder) Services(key, value string) *AddressPoolBuilder {
-	b.obj.Spec.ServiceSelector.MatchLabels = map[string]string{key: value}
+	b.obj.Spec.ServiceSelector.MatchLabels = map[string]v1alpha1.LabelValue{key: v1alpha1.LabelValue(value)}
 	return b
 }
 
 // Namespaces selects namespaces by a label.
 func (b *AddressPoolBuilder) Namespaces(key, value string) *AddressPoolBuilder {
-	b.obj.Spec.NamespaceSelector.MatchLabels = map[string]string{key: value}
+	b.obj.Spec.NamespaceSelector.MatchLabels = map[string]v1alpha1.LabelValue{key: v1alpha1.LabelValue(value)}
 	return b
 }
 

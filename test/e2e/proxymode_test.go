@@ -41,7 +41,9 @@ func TestProxyMode(t *testing.T) {
 func proxyModeIPVS(t *testing.T) {
 	const name, label = "ipvs", "example.com/mode"
 	must(t, env.AddNode(t.Context(), cluster.NodeSpec{Name: name, IPVS: true, Labels: map[string]string{label: name}}))
-	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Selector.MatchLabels = map[string]string{label: name} })
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) {
+		b.Spec.Nodes.Selector.MatchLabels = map[string]v1alpha1.LabelValue{label: v1alpha1.LabelValue(name)}
+	})
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", dualStack, withPort("tcp", corev1.ProtocolTCP, 80, 8080), withPort("udp", corev1.ProtocolUDP, 80, 9000))

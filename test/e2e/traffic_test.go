@@ -207,7 +207,7 @@ func TestS27_NoEligibleNode(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) {
-		b.Spec.Nodes.Selector.MatchLabels = map[string]string{"example.com/edge": "yes"}
+		b.Spec.Nodes.Selector.MatchLabels = map[string]v1alpha1.LabelValue{"example.com/edge": "yes"}
 	})
 	t.Cleanup(func() {
 		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Selector.MatchLabels = nil })
