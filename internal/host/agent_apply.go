@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -184,6 +185,7 @@ func (a *Agent) Render(ctx context.Context, d Delivery) (Rendering, error) {
 			out.Files = append(out.Files, f)
 		}
 	}
+	slices.SortFunc(out.Files, func(a, b RenderedFile) int { return strings.Compare(a.Path, b.Path) })
 	out.Refused = on.all()
 	return out, nil
 }

@@ -3,11 +3,10 @@ package host_test
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"net"
-	"os"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,10 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/lb/lbtest"
-	"github.com/external-lb/external-lb/internal/render/rendertest"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
@@ -27,24 +25,31 @@ import (
 // their files have no line that our templates cannot have made.
 
 const (
-	deliveries = 50 // hostile ones, to each machine
-	plainOnes  = 12 // before, to see what daemons do anyway
+	deliveries = 20 // hostile ones, to each machine
+	plainOnes  = 6  // before, to see what daemons do anyway
 )
 
 // attacker has the key: a stream to the agent of a machine.
 type attacker struct {
 	*testing.T
-	victim *host.Victim
-	engine string
-	client *wire.Client
-	random *rand.Rand
-	seq    uint64
-	wanted lb.Manifest
+	victim   *host.Victim
+	client   *wire.Client
+	random   *rand.Rand
+	seq      uint64
+	wanted   lb.Manifest
+	services []*lb.Service           // see pool
+	sent     map[lb.Sum][]byte       // so far
+	tried    map[lb.Key]string       // with this delivery
+	usual    map[fileset.Socket]bool // without anything that is carried
+	own      map[netip.Addr]bool     // the machine's addresses
+	ownLines map[string]bool         // of the host's own file, see ownFile
+	learns   bool                    // while nothing hostile is sent
 }
 
 func attack(t *testing.T, engine string) *attacker {
 	t.Helper()
-	a := &attacker{T: t, victim: host.Victims[engine](t), engine: engine, random: rand.New(rand.NewPCG(1, 2)), wanted: lb.Manifest{}}
+	a := &attacker{T: t, victim: host.Victims[engine](t), random: rand.New(rand.NewPCG(1, 2)), wanted: lb.Manifest{}, sent: map[lb.Sum][]byte{}, tried: map[lb.Key]string{},
+		ownLines: map[string]bool{}, learns: true}
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -67,170 +72,194 @@ func attack(t *testing.T, engine string) *attacker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.client.Close() })
+	a.usual, a.own = host.Listening(), ownAddresses(t)
 	return a
 }
 
-// send Items, whatever they are. The result is what the agent says.
-func (a *attacker) send(items []lb.Item) ([]lb.Refusal, error) {
-	a.Helper()
+func ownAddresses(t *testing.T) map[netip.Addr]bool {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[netip.Addr]bool{}
+	for _, a := range all {
+		own[netip.MustParsePrefix(a.String()).Addr().Unmap()] = true
+	}
+	return own
+}
+
+// delivery of Items, whatever they are.
+func (a *attacker) delivery(items []lb.Item) host.Delivery {
 	a.seq++
+	for _, it := range items {
+		a.sent[it.Sum] = it.Data
+	}
 	want := lb.NewSet(items...)
-	d := host.Delivery{
+	return host.Delivery{
 		Epoch: host.Epoch{Lease: 1, Term: 1, Seq: a.seq}, Base: a.wanted.Digest(), Change: lb.Diff(a.wanted, want), Want: want.Digest(),
 	}
-	if a.engine == "lvs" {
-		return a.render(d)
+}
+
+// send Items, whatever they are. The result is what the agent says, and how many
+// Services it carries.
+func (a *attacker) send(items []lb.Item) (refused []lb.Refusal, services int, err error) {
+	a.Helper()
+	if a.victim.Engine().Name == "lvs" {
+		return a.render(items)
 	}
-	out, err := a.client.Apply(a.Context(), d)
+	out, err := a.client.Apply(a.Context(), a.delivery(items))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	a.wanted = out.Wanted
-	return out.Refused, nil
+	a.carried(out.Live)
+	return out.Refused, a.intact(), nil
 }
 
-// render is for a machine without a daemon. What it would give the daemon it shows.
-func (a *attacker) render(d host.Delivery) ([]lb.Refusal, error) {
+// render shows what would be given to daemons. A machine without one shows it only.
+func (a *attacker) render(items []lb.Item) (refused []lb.Refusal, services int, err error) {
 	a.Helper()
-	out, err := a.client.Render(a.Context(), d)
+	out, err := a.client.Render(a.Context(), a.delivery(items))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	t := a.newTraffic()
 	for _, f := range out.Files {
-		if err := rendertest.Check(a.engine, false, f.Data); err != nil {
-			a.Errorf("%s: %v", f.Path, err)
+		_, path, _ := strings.Cut(f.Path, "/") // the unit's folder
+		if strings.HasPrefix(path, "services/") {
+			services++
+		}
+		switch {
+		case !strings.HasSuffix(path, ".pem"):
+			a.file(t, path, f.Data)
+		case f.Data != nil:
+			a.Errorf("%s: a key is shown", path)
 		}
 	}
-	return out.Refused, nil
+	if err := t.wrong(); err != nil {
+		a.Errorf("rendered: %v", err)
+	}
+	carried := lb.NewSet(items...).Manifest()
+	for _, r := range out.Refused {
+		if r.OfItem() {
+			delete(carried, r.Key)
+		}
+	}
+	a.carried(carried)
+	return out.Refused, services, nil
 }
 
-// intact holds every file that a daemon could read against what templates can make.
-func (a *attacker) intact() {
+// control sends an item for each field, as it is, and wants it to be carried: otherwise
+// what is done to the field is not tried.
+func (a *attacker) control(all []change) {
 	a.Helper()
-	for _, u := range a.victim.Units() {
-		files, err := filepath.Glob(filepath.Join(u.Dir, "generations", "*", "files"))
-		if err != nil {
-			a.Fatal(err)
+	clear(a.tried)
+	items, fields := a.base(), map[lb.Key]change{}
+	for _, c := range all {
+		if !c.harmless {
+			continue
 		}
-		for _, dir := range files {
-			a.intactBelow(dir, u.OwnFile)
+		n := len(fields)
+		it := a.subject(c, n)
+		items, fields[it.Key] = append(items, it), c
+		if c.kind == "certificate" {
+			_, name, _ := strings.Cut(string(it.Key), "/")
+			items = append(items, a.shows(name, n))
 		}
 	}
-}
-
-func (a *attacker) intactBelow(dir, ownFile string) {
-	a.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == ownFile {
-			return err
-		}
-		if !d.Type().IsRegular() {
-			return errors.New(path + " is no file")
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		engine := a.engine
-		if strings.Contains(path, "/keepalived/") {
-			engine = "keepalived"
-		} else if engine == "keepalived" {
-			engine = "nginx" // beside it
-		}
-		if err := rendertest.Check(engine, strings.HasSuffix(path, ".pem"), data); err != nil {
-			a.Errorf("%s: %v", path, err)
-		}
-		return nil
-	})
-	if err != nil {
-		a.Error(err)
-	}
-}
-
-// plain is a model that its owner could send: with the certificates, and on this
-// machine's interface.
-func (a *attacker) plain(seed int) []lb.Item {
-	a.Helper()
-	cfg := lbtest.Config().Example(seed)
-	if cfg.VRRP != nil {
-		cfg.VRRP.Interface, cfg.VRRP.Interval = "eth0", 20*time.Millisecond // hosts take four of them to agree
-	}
-	set, err := (&lb.Encoder{}).Encode(cfg)
+	refused, _, err := a.send(items)
 	if err != nil {
 		a.Fatal(err)
 	}
-	return slices.Collect(set.All())
-}
-
-// hostile is a plain model in which some changes are made, and some bytes scrambled.
-func (a *attacker) hostile(seed int, some []change) []lb.Item {
-	a.Helper()
-	items := a.plain(seed)
-	for _, c := range some {
-		at := slices.IndexFunc(items, func(it lb.Item) bool { return kindOf(it.Key) == c.kind })
-		if at < 0 {
-			continue
-		}
-		of := slices.DeleteFunc(slices.Clone(items), func(it lb.Item) bool { return kindOf(it.Key) != c.kind })
-		bad := c.do(of[a.random.IntN(len(of))], a.random)
-		items[slices.IndexFunc(items, func(it lb.Item) bool { return it.Key == bad.Key })] = bad
-	}
-	for range 2 {
-		if len(items) > 0 {
-			at := a.random.IntN(len(items))
-			items[at] = scramble(items[at], a.random)
+	for _, r := range refused {
+		if c, ok := fields[r.Key]; ok && (c.kind != "address" || len(a.victim.Units()) > 1) {
+			a.Errorf("%s is not tried, since its item is refused anyway: %s %s", c.field.FullName(), r.Listener, r.Message)
 		}
 	}
-	return items
 }
 
 func TestNothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T) {
-	all := changes()
 	for _, engine := range slices.Sorted(maps.Keys(host.Victims)) {
 		t.Run(engine, func(t *testing.T) {
 			a := attack(t, engine)
 			w := newWatch(t)
 			owned := append(slices.Clone(a.victim.Owned), filepath.Dir(t.TempDir()))
 			for seed := range plainOnes {
-				if _, err := a.send(a.plain(seed)); err != nil {
+				if _, _, err := a.send(a.plain(seed)); err != nil {
 					t.Fatalf("plain %d: %v", seed, err)
 				}
 			}
+			all := slices.DeleteFunc(changes(), func(c change) bool { return c.kind == "vrrp" })
+			a.control(all)
+			a.learns = false
 			usual := w.take(owned...)
 			before := tree(t, "/etc", "/usr/local")
-			random := rand.New(rand.NewPCG(3, 4))
-			random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-			taken, refused := 0, 0
-			each := (len(all) + deliveries - 1) / deliveries
-			n := 0
+			a.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+			refused, services, n, each := 0, 0, 0, (len(all)+deliveries-1)/deliveries
 			for some := range slices.Chunk(all, each) {
 				n++
-				left, err := a.send(a.hostile(plainOnes+n, some))
-				if coded, ok := errors.AsType[*host.Error](err); err != nil && (!ok || coded.Code == "") {
+				left, live, err := a.send(a.hostileModel(n, some))
+				if err != nil {
 					t.Errorf("delivery %d: %v", n, err)
 				}
-				if err == nil {
-					taken++
-				}
-				refused += len(left)
-				a.intact()
+				refused, services = refused+len(left), services+live
 				for did := range w.take(owned...) {
 					if !usual[did] {
 						t.Errorf("delivery %d: a daemon %s %s", n, did.how, did.path)
 					}
 				}
 			}
+			a.routers()
 			if after := tree(t, "/etc", "/usr/local"); !maps.Equal(before, after) {
 				t.Error("files of the machine have changed")
 			}
-			t.Logf("%d changes in %d deliveries: %d taken, %d refusals; daemons use %d files besides their own", len(all), n, taken, refused, len(usual))
-			if taken < n/2 || refused < n {
-				t.Errorf("too few deliveries got so far: %d of %d, with %d refusals", taken, n, refused)
+			t.Logf("%d changes in %d deliveries: %d refusals, and %d Services carried; daemons use %d files besides their own", len(all), n, refused, services, len(usual))
+			if services < 2*n || refused < n {
+				t.Errorf("too little got so far")
 			}
-			if _, err := a.send(a.plain(1)); err != nil {
+			if _, _, err := a.send(a.plain(1)); err != nil {
 				t.Errorf("a plain model is not taken any more: %v", err)
 			}
 		})
+	}
+}
+
+// hostileModel has an item for each of some changes, and some of any bytes.
+func (a *attacker) hostileModel(n int, some []change) []lb.Item {
+	a.Helper()
+	clear(a.tried)
+	items := a.base()
+	for i, c := range some {
+		items = append(items, a.hostile(c, n*len(some)+i)...)
+	}
+	for i := range 3 {
+		items = append(items, a.scrambled(100_000+n*3+i))
+	}
+	return items
+}
+
+// routers tries each change of a virtual router, of which a model has one. Where a
+// daemon moves addresses, it is given what is taken, but for what takes it long.
+func (a *attacker) routers() {
+	a.Helper()
+	for i, c := range changes() {
+		if c.kind != "vrrp" {
+			continue
+		}
+		clear(a.tried)
+		items := append(a.base(), a.hostile(c, i)...)
+		refused, _, err := a.render(items)
+		if err != nil {
+			a.Errorf("%s: %v", c, err)
+		}
+		is := slices.ContainsFunc(refused, func(r lb.Refusal) bool { return r.Key == lb.VRRPKey })
+		if moves := len(a.victim.Units()) > 1; is || !moves || c.field.Name() == "interval" || c.harmless {
+			continue
+		}
+		if _, _, err := a.send(items); err != nil && !errors.As(err, new(*host.Error)) { // there may be no such interface
+			a.Errorf("%s: %v", c, err)
+		}
 	}
 }
 
@@ -252,7 +281,7 @@ func TestEarlierAttacksCannotBeSaid(t *testing.T) {
 			a := attack(t, engine)
 			w := newWatch(t)
 			owned := append(slices.Clone(a.victim.Owned), filepath.Dir(t.TempDir()))
-			if _, err := a.send(nil); err != nil {
+			if _, _, err := a.send(nil); err != nil {
 				t.Fatal(err)
 			}
 			usual := w.take(owned...)
@@ -264,13 +293,19 @@ func TestEarlierAttacksCannotBeSaid(t *testing.T) {
 			} {
 				items = append(items, lb.NewItem(key, []byte(payloads[engine])))
 			}
-			refused, err := a.send(items)
+			refused, _, err := a.send(items)
 			if err != nil || len(refused) != len(items) {
 				t.Errorf("%d of %d items are refused: %v, %v", len(refused), len(items), refused, err)
 			}
 			for _, key := range []lb.Key{"../main.conf", "/etc/nginx/nginx.conf", "node/../../etc/passwd", "node//x", "node/", "", ".", "node/A", "node/x y", "node/x\n", "node/\x00", "node/ä"} {
-				if _, err := a.send([]lb.Item{lb.NewItem(key, []byte(payloads[engine]))}); err == nil {
-					t.Errorf("a delivery with the key %q is taken", key)
+				for what, change := range map[string]lb.Change{"puts": {Put: []lb.Item{lb.NewItem(key, []byte(payloads[engine]))}}, "deletes": {Delete: []lb.Key{key}}} {
+					d := a.delivery(items)
+					if d.Change = change; what == "puts" {
+						d.Want = lb.NewSet(append(items, change.Put...)...).Digest()
+					}
+					if _, err := a.client.Apply(t.Context(), d); err == nil || errors.As(err, new(*host.Error)) {
+						t.Errorf("a delivery that %s the key %q gets to the machine: %v", what, key, err)
+					}
 				}
 			}
 			a.intact()

@@ -1,34 +1,21 @@
 package host_test
 
 import (
+	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/lb/lbpb"
 )
 
 // Every field of every message is found in the protocol's own description, so that one
 // which is added later is tried, too.
-
-// messages are those of Items, by the kind in their Keys.
-var messages = map[string]func() proto.Message{
-	"node":        func() proto.Message { return &lbpb.Node{} },
-	"service":     func() proto.Message { return &lbpb.Service{} },
-	"certificate": func() proto.Message { return &lbpb.Certificate{} },
-	"address":     func() proto.Message { return &lbpb.Address{} },
-	"vrrp":        func() proto.Message { return &lbpb.VRRP{} },
-}
-
-func kindOf(key lb.Key) string {
-	kind, _, _ := strings.Cut(string(key), "/")
-	return kind
-}
 
 // texts do something where a daemon reads them as its configuration.
 var texts = []string{
@@ -40,29 +27,44 @@ var texts = []string{
 	strings.Repeat("#", 1023) + "notify_master \"/bin/sh -c id\" root", "x\n    notify_master \"/bin/sh -c id\" root\n", "x\n@include /etc/shadow\n", "x\nquorum_up \"/bin/true\" root",
 	strings.Repeat("a", 64), strings.Repeat("a", 254), strings.Repeat("a.", 127) + "a", strings.Repeat("9", 4096), "A", "_", "a_b", "-a", "a-", "a.",
 	"/%0a", "/\n", "/ HTTP/1.1\r\nX: y", "/" + strings.Repeat("x", 255), "/" + strings.Repeat("x", 256), "/a?b", "/a#b", "/%{+Q}", "/[x]",
+	"-----BEGIN X-----\nAAAA\n-----END X-----\n",
 }
 
-// addresses are some that nobody may have, that are too long, and text.
+// addresses are some that nobody may have, that the machine has itself, that its owner
+// does not admit and that he does, that are too long, and text.
 var addresses = [][]byte{
 	nil, {0}, {127, 0, 0, 1}, {0, 0, 0, 0}, {255, 255, 255, 255}, {224, 0, 0, 1}, {169, 254, 169, 254}, {10, 0, 0, 1}, {192, 0, 2, 1}, make([]byte, 16),
-	{15: 1}, {10: 0xff, 11: 0xff, 12: 127, 15: 1}, {0xfe, 0x80, 15: 1}, {0, 0x64, 0xff, 0x9b, 12: 127, 15: 1}, {0x20, 0x02, 127, 0, 0, 1, 15: 1}, make([]byte, 17), make([]byte, 5), []byte("unix:/run/docker.sock"),
+	{15: 1}, {10: 0xff, 11: 0xff, 12: 127, 15: 1}, {0xfe, 0x80, 15: 1}, {0, 0x64, 0xff, 0x9b, 12: 127, 15: 1}, {0x20, 0x02, 127, 0, 0, 1, 15: 1}, {198, 51, 100, 1}, {192, 0, 2, 200}, {8, 8, 8, 8}, {0x20, 0x01, 0x0d, 0xb8, 15: 9}, {0xfd, 15: 99}, make([]byte, 17), make([]byte, 5), []byte("unix:/run/docker.sock"),
 	[]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), []byte("ssh-ed25519 AAAA root"),
 }
 
 // numbers are at and past bounds.
 var numbers = []int64{0, 1, -1, 2, 22, 100, 101, 254, 255, 256, 257, 512, 776, 10256, 30000, 32767, 65535, 65536, 999999, 1e6, 10e6, 40e9, 24 * 3600e9, 24*3600e9 + 1, 1 << 30, 1<<30 + 1, math.MaxInt32, math.MaxUint32, math.MaxInt64, math.MinInt64}
 
-// change is something hostile that can be done to a message of a kind.
+// change is something hostile that can be done to a field of a message of a kind.
 type change struct {
-	kind  string
-	what  string
-	apply func(m protoreflect.Message, random *rand.Rand)
+	kind, what   string
+	at           []protoreflect.FieldDescriptor // of the message within
+	field        protoreflect.FieldDescriptor
+	do           func(m protoreflect.Message)
+	harmless     bool // the control: it is refused only if something else is wrong
+	mayBeMissing bool // what the change is about
 }
+
+// String names the field and what is done to it.
+func (c change) String() string {
+	if c.field == nil {
+		return c.what
+	}
+	return fmt.Sprintf("%s: %.60s", c.field.FullName(), c.what)
+}
+
+func (c change) apply(m protoreflect.Message, random *rand.Rand) { c.do(c.pick(m, random)) }
 
 // changes are all of them: each value for each field, wherever it is.
 func changes() (all []change) {
-	for kind, message := range messages {
-		all = append(all, changesOf(kind, nil, message().ProtoReflect().Descriptor())...)
+	for kind, k := range kinds {
+		all = append(all, changesOf(kind, nil, k.message().ProtoReflect().Descriptor())...)
 	}
 	return all
 }
@@ -70,54 +72,83 @@ func changes() (all []change) {
 func changesOf(kind string, at []protoreflect.FieldDescriptor, md protoreflect.MessageDescriptor) (all []change) {
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
-		do := func(what string, apply func(m protoreflect.Message, random *rand.Rand)) {
-			all = append(all, change{kind, string(fd.FullName()) + " " + what, func(m protoreflect.Message, random *rand.Rand) { apply(within(m, at, random), random) }})
+		add := func(what string, do func(m protoreflect.Message)) {
+			all = append(all, change{kind: kind, what: what, at: at, field: fd, do: do})
 		}
-		do("missing", func(m protoreflect.Message, _ *rand.Rand) { m.Clear(fd) })
+		add("as it is", func(protoreflect.Message) {})
+		all[len(all)-1].harmless = true
+		add("missing", func(m protoreflect.Message) { m.Clear(fd) })
+		add("of a type that it is not", func(m protoreflect.Message) {
+			m.SetUnknown(protowire.AppendFixed64(protowire.AppendTag(nil, fd.Number(), protowire.Fixed64Type), 1))
+		})
 		switch {
 		case fd.IsList():
-			do("doubled", func(m protoreflect.Message, _ *rand.Rand) {
-				list := m.Mutable(fd).List()
-				for j := range list.Len() {
-					list.Append(list.Get(j))
-				}
-			})
-			do("many", func(m protoreflect.Message, _ *rand.Rand) {
-				list := m.Mutable(fd).List()
-				for list.Len() < 9000 {
-					if list.Len() == 0 {
-						list.AppendMutable()
-					}
-					list.Append(list.Get(0))
-				}
-			})
+			add("doubled", func(m protoreflect.Message) { doubled(m.Mutable(fd).List(), 2) })
+			add("many", func(m protoreflect.Message) { doubled(m.Mutable(fd).List(), 9000) })
 		case fd.Message() == nil:
-			for _, v := range values(fd) {
-				do(v.String(), func(m protoreflect.Message, _ *rand.Rand) { m.Set(fd, v) })
+			for _, change := range replaced(fd) {
+				add(change.what, change.do)
 			}
 		}
 		if fd.Message() != nil {
-			do("empty", func(m protoreflect.Message, _ *rand.Rand) { m.Set(fd, m.NewField(fd)) })
+			add("empty", func(m protoreflect.Message) { m.Set(fd, m.NewField(fd)) })
 			all = append(all, changesOf(kind, append(at[:len(at):len(at)], fd), fd.Message())...)
+		}
+	}
+	unknown := protowire.AppendVarint(protowire.AppendTag(nil, maxKnown(md)+1, protowire.VarintType), 1)
+	return append(all, change{kind: kind, what: "a field of " + string(md.Name()) + " that nobody knows", at: at, do: func(m protoreflect.Message) { m.SetUnknown(unknown) }})
+}
+
+func maxKnown(md protoreflect.MessageDescriptor) (number protowire.Number) {
+	for i := range md.Fields().Len() {
+		number = max(number, md.Fields().Get(i).Number())
+	}
+	return number
+}
+
+// doubled repeats the elements of a list until there are so many.
+func doubled(list protoreflect.List, most int) {
+	if list.Len() == 0 {
+		list.AppendMutable()
+	}
+	for n := list.Len(); list.Len() < most || list.Len() < 2*n; {
+		list.Append(list.Get(list.Len() - n))
+	}
+}
+
+// replaced are the changes of a field that is neither a list nor a message.
+func replaced(fd protoreflect.FieldDescriptor) (all []change) {
+	for _, v := range values(fd) {
+		all = append(all, change{what: v.String(), do: func(m protoreflect.Message) { m.Set(fd, v) }})
+	}
+	for _, text := range texts {
+		switch {
+		case fd.Kind() == protoreflect.StringKind:
+			all = append(all, change{what: "behind " + text, do: func(m protoreflect.Message) {
+				m.Set(fd, protoreflect.ValueOfString(m.Get(fd).String()+text))
+			}})
+		case fd.Kind() == protoreflect.BytesKind && strings.Contains(text, "\n"):
+			for where, put := range around {
+				all = append(all, change{what: where + " " + text, do: func(m protoreflect.Message) {
+					m.Set(fd, protoreflect.ValueOfBytes(put(m.Get(fd).Bytes(), text)))
+				}})
+			}
 		}
 	}
 	return all
 }
 
-// within finds a message within one; of a list it is any.
-func within(m protoreflect.Message, at []protoreflect.FieldDescriptor, random *rand.Rand) protoreflect.Message {
-	for _, fd := range at {
-		if !fd.IsList() {
-			m = m.Mutable(fd).Message()
-			continue
-		}
-		list := m.Mutable(fd).List()
-		if list.Len() == 0 {
-			list.AppendMutable()
-		}
-		m = list.Get(random.IntN(list.Len())).Message()
-	}
-	return m
+// around says where a text can be, in bytes that are a text themselves, such as PEM.
+var around = map[string]func(old []byte, text string) []byte{
+	"before": func(old []byte, text string) []byte { return append([]byte(text+"\n"), old...) },
+	"behind": func(old []byte, text string) []byte { return append(slices.Clip(old), text...) },
+	"within": func(old []byte, text string) []byte {
+		at := len(old)/2 + bytes.IndexByte(old[len(old)/2:], '\n') + 1
+		return slices.Insert(slices.Clone(old), at, []byte(text+"\n")...)
+	},
+	"between": func(old []byte, text string) []byte {
+		return bytes.Replace(old, []byte("-----\n-----BEGIN"), []byte("-----\n"+text+"\n-----BEGIN"), 1)
+	},
 }
 
 func values(fd protoreflect.FieldDescriptor) (all []protoreflect.Value) {
@@ -149,20 +180,6 @@ func values(fd protoreflect.FieldDescriptor) (all []protoreflect.Value) {
 		panic("nobody says what is hostile in a field of the kind " + fd.Kind().String())
 	}
 	return all
-}
-
-// do changes an Item.
-func (c change) do(it lb.Item, random *rand.Rand) lb.Item {
-	m := messages[c.kind]()
-	if err := proto.Unmarshal(it.Data, m); err != nil {
-		return it
-	}
-	c.apply(m.ProtoReflect(), random)
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return it
-	}
-	return lb.NewItem(it.Key, data)
 }
 
 // scramble changes the bytes of an Item without a view of what they say.

@@ -9,7 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
+	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/keepalived"
+	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -35,20 +41,68 @@ func (v *Victim) Units() (all []Unit) {
 	return all
 }
 
+// Engine that carries its traffic.
+func (v *Victim) Engine() *engine.Engine { return engines.Table.Find(v.Agent.settings.Engine) }
+
+// Rules of its owner.
+func (v *Victim) Rules() *admit.Rules { return &v.Agent.settings.Admit }
+
+// Live is the folder of what a unit's daemon reads.
+func (u Unit) Live() string { return filepath.Join(u.Dir, engine.LiveLink) }
+
+// Listening are the sockets of the machine that take connections or datagrams.
+func Listening() map[fileset.Socket]bool {
+	all := map[fileset.Socket]bool{}
+	for _, l := range listeners() {
+		all[l.Socket] = true
+	}
+	return all
+}
+
 // Victims make one of each kind. That for LVS has no daemon: the kernel of tests lacks IPVS.
 var Victims = map[string]func(t *testing.T) *Victim{
-	"nginx":      func(t *testing.T) *Victim { return victim(newBox(t)) },
+	"nginx":      func(t *testing.T) *Victim { return victim(newBoxIn(t, t.TempDir(), 8192)) },
 	"haproxy":    func(t *testing.T) *Victim { return victim(newHAProxyBox(t)) },
 	"keepalived": func(t *testing.T) *Victim { return victim(newVRRPBox(t)) },
 	"lvs": func(t *testing.T) *Victim {
 		b := &box{T: t, dir: t.TempDir()}
-		b.take(newAgentOf(t, "engine: lvs\nroot: "+t.TempDir()+"\n"))
+		b.take(newAgentOf(t, "engine: lvs\nvrrp: true\nroot: "+t.TempDir()+"\n"))
 		b.initialise()
 		return victim(b)
 	},
 }
 
+// owned are the rules of a machine's owner who names also what no rule can admit.
+const owned = `
+addresses: [192.0.2.0/24, "2001:db8::/64", 127.0.0.0/8, 0.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, "::/96", "fe80::/10", "ff00::/8", "64:ff9b::/96", "2002::/16"]
+ports: [53, 80, 443, 1000-1999, 31000]
+held: [{address: 0.0.0.0, port: 53, protocol: TCP, by: named}, {address: "::", port: 443, protocol: TCP, by: apache2}]
+backends:
+- networks: [10.0.0.0/8, "fd00::/16", 198.51.100.0/24, 192.0.2.0/24, 127.0.0.0/8, 0.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, "::/96", "fe80::/10", "ff00::/8", "64:ff9b::/96", "2002::/16"]
+routerIDs: [51]
+`
+
+// victim is a machine whose daemons may bind addresses that are somewhere else now.
 func victim(b *box) *Victim {
+	b.Helper()
+	if err := yaml.UnmarshalStrict([]byte(owned), &b.agent.settings.Admit); err != nil {
+		b.Fatal(err)
+	}
+	if err := b.agent.settings.Admit.Validate(); err != nil {
+		b.Fatal(err)
+	}
+	for _, family := range []string{"ipv4", "ipv6"} {
+		path := "/proc/sys/net/" + family + "/ip_nonlocal_bind"
+		was, err := os.ReadFile(path)
+		if err := errors.Join(err, os.WriteFile(path, []byte("1"), 0o644)); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			if err := os.WriteFile(path, was, 0o644); err != nil {
+				b.Error(err)
+			}
+		})
+	}
 	return &Victim{b, b.agent, []string{b.dir, b.agent.settings.Root}}
 }
 
@@ -89,7 +143,7 @@ keepalived:
   reload: [pkill, -HUP, -F, %[2]s]
   proofTimeout: 10s
 `, in("keepalived.conf"), in("keepalived.pid"), root)
-	b := newBoxOf(t, root, 512, more)
+	b := newBoxOf(t, root, 8192, more)
 	if err := os.WriteFile(in("keepalived.conf"), []byte("include "+filepath.Join(root, "keepalived/live/keepalived.conf")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,9 @@ var deepest = map[string]int{"nginx": 1, "haproxy": 1, "lvs": 4, "keepalived": 2
 
 var linesOf = map[string]*regexp.Regexp{"nginx": nginxLines, "haproxy": haproxyLines, "lvs": lvsLines, "keepalived": addressLines}
 
+// Line reports whether a line is one that an engine's templates make.
+func Line(engine, line string) bool { return linesOf[engine].MatchString(line) }
+
 // Check says which lines of a file its engine's templates cannot have made, and whether
 // its braces do not match. keepalived stands for the files which move addresses.
 func Check(engine string, private bool, data []byte) error {
