@@ -88,6 +88,10 @@ func settle(set *lb.Settings, can func(engine.Field) bool) {
 	if !can("healthCheck.type=" + engine.Field(set.HealthCheck.Type)) {
 		set.HealthCheck.Type = lb.CheckAuto
 	}
+	set.HealthCheck.Interval = max(set.HealthCheck.Interval, time.Second) // the processor is for the tests
+	if set.HealthCheck.Type == lb.CheckNone {
+		set.HealthCheck = lb.HealthCheck{Type: lb.CheckNone}
+	}
 	set.AcceptProxy = set.AcceptProxy && can("proxyProtocol.accept")
 	const most = 65_535 // of what nginx counts
 	set.MaxConnections, set.MaxConnectionsPerClient = min(set.MaxConnections, most), min(set.MaxConnectionsPerClient, most)

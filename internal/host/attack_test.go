@@ -25,7 +25,7 @@ import (
 // their files have no line that our templates cannot have made.
 
 const (
-	deliveries = 20 // hostile ones, to each machine
+	deliveries = 10 // hostile ones, to each machine
 	plainOnes  = 6  // before, to see what daemons do anyway
 )
 
