@@ -26,6 +26,10 @@ type Admitted struct {
 // MaxListeners of a model. Services beyond, by the order of their Keys, are refused.
 const MaxListeners = 1 << 17
 
+// MaxBackends of one Service: its ports, each times the nodes that carry it. Each is a
+// line of a file, and up to 6 KB in a daemon.
+const MaxBackends = 1 << 18
+
 // Admit decides about every part of a model: what lb.Decode returned, by Key, or
 // the error that it returned instead. The parts are not changed.
 func (r *Rules) Admit(parts map[lb.Key]any, m Machine) Admitted {
@@ -129,7 +133,7 @@ func (r *Rules) listened(a netip.Addr) string {
 
 // own reports whether the machine has an address, in whatever form.
 func (j *judge) own(a netip.Addr) bool {
-	return j.machine.Addresses[a] || j.machine.Addresses[plain(a)]
+	return j.machine.Addresses[a] || slices.ContainsFunc(plain(a), func(p netip.Addr) bool { return j.machine.Addresses[p] })
 }
 
 func (j *judge) vrrp(key lb.Key, v *lb.VRRP) {

@@ -168,6 +168,7 @@ func TestRules(t *testing.T) {
 		"own ports":                      {Rules{OwnPorts: ports(30000, 30100)}, makeModel().has("10.0.0.2").nodePort(30080), ""},
 		"not one of its own ports":       {Rules{OwnPorts: ports(30000, 30010)}, makeModel().node("n1", "10.0.0.2").has("10.0.0.2").nodePort(30080), "nodePort 30080 is not among the ports that may be sent to (30000-30010): see admit.ownPorts"},
 		"direct to the host":             {Rules{OwnPorts: ports(30000, 30100)}, makeModel().node("n1", "10.0.0.2").has("10.0.0.2").direct("192.0.2.1:80"), "port 80 is not among"},
+		"the host by local NAT64":        {Rules{}, makeModel().has("10.0.0.9").node("n3", "64:ff9b:1:0:a:0:900::"), "an address of this host itself"},
 		"the host by NAT64":              {Rules{}, makeModel().has("10.0.0.9").node("n3", "64:ff9b::10.0.0.9"), "an address of this host itself"},
 		"a node at a brought address":    {Rules{}, makeModel().brings("192.0.2.9").node("n3", "192.0.2.9"), "node n3: NotAdmitted: 192.0.2.9 is an address that VRRP moves"},
 		"a node at a listener":           {Rules{}, makeModel().node("n3", "192.0.2.1").at("192.0.2.1:80"), ""},
@@ -207,7 +208,8 @@ func TestNever(t *testing.T) {
 		"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.0.1", "169.254.169.254", "224.0.0.1", "239.255.255.255", "255.255.255.255",
 		"::", "::1", "fe80::1", "febf::1", "fe80::1%eth0", "2001:db8::1%eth0", "ff02::1", "ff0e::1",
 		"::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:10.0.0.1", "::ffff:169.254.169.254",
-		"64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b::0.0.0.0", "64:ff9b::224.0.0.1", "64:ff9b:1::127.0.0.1", "64:ff9b:1:ffff:ffff::7f00:1", "2002:7f00:1::1", "2002:a9fe:a9fe::", "::127.0.0.1", "::2",
+		"64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b::0.0.0.0", "64:ff9b::224.0.0.1", "64:ff9b:1::127.0.0.1", "64:ff9b:1:ffff:ffff::7f00:1", "64:ff9b:1:7f00:0:100::", "64:ff9b:1:7f00:0:100::9", "64:ff9b:1:7f:0:1::", "64:ff9b:1:7f:0:1::9",
+		"64:ff9b:1:0:7f:0:100::", "64:ff9b:1:ffff:7f:0:100:9", "64:ff9b:1:a9fe:a9:fe00::9", "::ffff:0:127.0.0.1", "::ffff:0:169.254.169.254", "2002:7f00:1::1", "2002:a9fe:a9fe::", "::127.0.0.1", "::2",
 	} {
 		a := netip.MustParseAddr(text)
 		m := &model{map[lb.Key]any{}, map[netip.Addr]bool{}}
@@ -217,7 +219,7 @@ func TestNever(t *testing.T) {
 			t.Errorf("%s: carried %q, refused %q", text, carried, refused)
 		}
 	}
-	for _, text := range []string{"10.0.0.1", "100.64.0.1", "192.0.2.1", "8.8.8.8", "fd00::1", "2001:db8::1", "64:ff9b::10.0.0.1", "2002:a00:1::1"} {
+	for _, text := range []string{"10.0.0.1", "100.64.0.1", "192.0.2.1", "8.8.8.8", "fd00::1", "2001:db8::1", "64:ff9b::10.0.0.1", "64:ff9b:1::10.0.0.1", "64:ff9b:1:a00:0:100::", "64:ff9b:1:0:a:0:100:0", "::ffff:0:10.0.0.1", "2002:a00:1::1"} {
 		if what := never(netip.MustParseAddr(text)); what != "" {
 			t.Errorf("%s is %s", text, what)
 		}

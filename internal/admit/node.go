@@ -93,7 +93,7 @@ func (ns *nodes) add(name string, a netip.Addr, g group) {
 		m.groups = slices.Insert(m.groups, at, i)
 	}
 	ns.at[a] = i
-	if p := plain(a); p.IsValid() {
+	for _, p := range plain(a) {
 		ns.at[p] = i
 	}
 }
@@ -112,6 +112,18 @@ func (ns *nodes) reached(t *lb.Targets, ipv4 bool) []int {
 	}
 	slices.Sort(groups)
 	return groups
+}
+
+// count is how many nodes carry a Service for one family.
+func (ns *nodes) count(t *lb.Targets, ipv4 bool) int {
+	switch all := len(ns.of(ipv4).group); {
+	case !t.All:
+		return len(t.Nodes)
+	case t.Limit > 0:
+		return min(all, t.Limit)
+	default:
+		return all
+	}
 }
 
 // only are the Targets that are in some groups. Services share what is the same for

@@ -21,6 +21,10 @@ func (j *judge) service(key lb.Key, s *lb.Service) {
 			}
 		}
 	}
+	if why := j.nodes.tooMany(s); why != "" {
+		j.whole(key, lb.RefusedInvalid, why)
+		return
+	}
 	v4 := j.nodes.reached(&s.IPv4.Targets, true)
 	v6 := j.nodes.reached(&s.IPv6.Targets, false)
 	left := families{v4, v6}
@@ -46,6 +50,24 @@ func (j *judge) service(key lb.Key, s *lb.Service) {
 	if len(s.Frontends) > 0 {
 		j.out.Services = append(j.out.Services, s)
 	}
+}
+
+// tooMany says that a Service has too many backends; "": it has not.
+func (ns *nodes) tooMany(s *lb.Service) string {
+	v4, v6 := ns.count(&s.IPv4.Targets, true), ns.count(&s.IPv6.Targets, false)
+	backends := 0
+	for i := range s.Frontends {
+		if s.Frontends[i].Listener.Address.Is4() {
+			backends += v4
+		} else {
+			backends += v6
+		}
+	}
+	if backends <= MaxBackends {
+		return ""
+	}
+	return fmt.Sprintf("%d ports on %d nodes are %d backends, more than %d: have fewer nodes carry it, see nodes.maxPerService of the Balancer",
+		len(s.Frontends), max(v4, v6), backends, MaxBackends)
 }
 
 // families are groups of nodes that carry a Service, by family.

@@ -96,6 +96,41 @@ func TestANodeInANetworkWithFewerPortsTakesNothingFromOthers(t *testing.T) {
 	}
 }
 
+// A Service on many nodes costs what its ports times its nodes do. It is told, and the
+// others go on.
+func TestBackendsOfAServiceAreBounded(t *testing.T) {
+	m := &model{map[lb.Key]any{}, map[netip.Addr]bool{}}
+	for i := range 1025 {
+		m.node(fmt.Sprintf("n%04d", i), netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String())
+	}
+	wide := func(name string, ports int) *lb.Service {
+		s := m.service(name, "192.0.2.1:80")
+		first := s.Frontends[0]
+		s.Frontends = nil
+		for i := range ports {
+			first.Listener.Address, first.Listener.Port = netip.AddrFrom4([4]byte{192, 0, 2, name[0]}), uint16(1+i)
+			s.Frontends = append(s.Frontends, first)
+		}
+		return s
+	}
+	wide("all", 256)
+	wide("few", 255)
+	wide("limited", 512).IPv4.Targets.Limit = 512
+	wide("named", 512).IPv4.Targets = lb.Targets{Nodes: []lb.Target{{Node: "n0000"}}}
+	wide("other", 512).Frontends[0].Listener.Address = netip.MustParseAddr("2001:db8::1") // of which no node is
+	got := (&Rules{}).Admit(m.parts, Machine{})
+	var carried []string
+	for _, s := range got.Config.Services {
+		carried = append(carried, s.ID.Name)
+	}
+	if fmt.Sprint(carried) != "[few limited named]" {
+		t.Errorf("carried: %v", carried)
+	}
+	if len(got.Refused) != 2 || !got.Refused[0].OfItem() || !strings.Contains(got.Refused[0].Message, "256 ports on 1025 nodes are 262400 backends, more than 262144: have fewer nodes carry it, see nodes.maxPerService of the Balancer") {
+		t.Errorf("refused: %+v", got.Refused)
+	}
+}
+
 func TestListenersOfAModelAreBounded(t *testing.T) {
 	m := makeModel()
 	many := make([]lb.Frontend, 512)

@@ -120,6 +120,14 @@ type Change struct {
 	Before, After []byte
 }
 
+// Roomy is a daemon whose owner has set how many sockets it can listen on. Beyond that it
+// ends, whatever its check has said.
+type Roomy interface {
+	// Room is for how many sockets there is room, and what to do for more. known: the
+	// owner has set it where it can be read.
+	Room(wanted int) (sockets int, advice string, known bool)
+}
+
 // Prover says what the daemon runs.
 type Prover interface {
 	Ask(ctx context.Context) (Answer, error)

@@ -119,7 +119,11 @@ func (u *unit) deliver(ctx context.Context, j *job) (reloaded bool, err error) {
 			return false, err
 		}
 		u.at("probe")
-		if culprits := u.probeAll(j.wanted, ours); len(culprits) > 0 {
+		culprits := u.probeAll(j.wanted, ours)
+		if len(culprits) == 0 {
+			culprits = u.crowding(j)
+		}
+		if len(culprits) > 0 {
 			if j.refuse(culprits) {
 				continue
 			}

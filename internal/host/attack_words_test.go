@@ -25,7 +25,7 @@ var texts = []string{
 	"x\n.if defined(HAPROXY_MWORKER)\nprogram evil\n    command /bin/sh -c id\n.endif\n",
 	"x\n    http-request return status 200 file /etc/shadow\n", "x lua-load /tmp/evil.lua", "${HOME}", "\"${PATH}\"",
 	strings.Repeat("#", 1023) + "notify_master \"/bin/sh -c id\" root", "x\n    notify_master \"/bin/sh -c id\" root\n", "x\n@include /etc/shadow\n", "x\nquorum_up \"/bin/true\" root",
-	strings.Repeat("a", 64), strings.Repeat("a", 254), strings.Repeat("a.", 127) + "a", strings.Repeat("9", 4096), "A", "_", "a_b", "-a", "a-", "a.",
+	strings.Repeat("a", 64), strings.Repeat("a", 254), strings.Repeat("a.", 127) + "a", strings.Repeat("9", 4096), "A", "_", "a_b", "-a", "a-", "a.", "a.b", ".b", "/b", "a:b",
 	"/%0a", "/\n", "/ HTTP/1.1\r\nX: y", "/" + strings.Repeat("x", 255), "/" + strings.Repeat("x", 256), "/a?b", "/a#b", "/%{+Q}", "/[x]",
 	"-----BEGIN X-----\nAAAA\n-----END X-----\n",
 }

@@ -59,6 +59,39 @@ func (u *unit) probeAll(files map[string]planned, ours func(fileset.Socket) bool
 	return refused
 }
 
+// crowding finds the fragments for whose sockets the daemon has no room: of those that
+// are new or listen elsewhere than before, the largest. What is live stays.
+func (u *unit) crowding(j *job) map[string]engine.Culprit {
+	d, ok := u.daemon.(engine.Roomy)
+	if !ok {
+		return nil
+	}
+	wanted := j.listeners()
+	room, advice, known := d.Room(wanted)
+	if !known || wanted <= room {
+		return nil
+	}
+	var fresh []string
+	for p, f := range j.wanted {
+		if was, there := j.base.Files[p]; f.Fragment && !(there && slices.Equal(was.Listens, f.Listens)) {
+			fresh = append(fresh, p)
+		}
+	}
+	slices.SortFunc(fresh, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(j.wanted[b].Listens), len(j.wanted[a].Listens)), strings.Compare(a, b))
+	})
+	culprits := map[string]engine.Culprit{}
+	for _, p := range fresh {
+		if wanted <= room {
+			break
+		}
+		n := len(j.wanted[p].Listens)
+		culprits[p] = engine.Culprit{Reason: fmt.Sprintf("%s has no room for %d ports more: %s", u.daemon.Name(), n, advice)}
+		wanted -= n
+	}
+	return culprits
+}
+
 // bindable reports whether this machine has an address, or may bind it anyway.
 func bindable(a netip.Addr) error {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: a.As16()})

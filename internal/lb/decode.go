@@ -22,9 +22,11 @@ const (
 	MaxItems    = 1 << 17        // in a Set
 	MaxSetBytes = 64 << 20       // of all Items together
 	MaxDuration = 24 * time.Hour // of a timeout or an interval
-	maxKeyBytes = 320            // of a Key: kind, namespace, name and UID of a Service
-	maxLimit    = 1 << 30        // of connections
-	maxTries    = 100            // retries, and checks in a row
+	// MinInterval of health checks: all tenants pay for them, on hosts and nodes.
+	MinInterval = 100 * time.Millisecond
+	maxKeyBytes = 320     // of a Key: kind, namespace, name and UID of a Service
+	maxLimit    = 1 << 30 // of connections
+	maxTries    = 100     // retries, and checks in a row
 )
 
 // maxBytes of an Item.
@@ -336,6 +338,9 @@ func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
 	}
 	h.Path, h.Port = m.GetPath(), r.port("health check", m.GetPort())
 	h.Interval, h.Timeout = r.duration("health check interval", m.GetInterval(), false), r.duration("health check timeout", m.GetTimeout(), false)
+	if h.Interval < MinInterval {
+		r.fail("health check interval of %s: want between %s and %s", h.Interval, MinInterval, MaxDuration)
+	}
 	h.Rise, h.Fall = r.count("rise", m.GetRise(), 1, maxTries), r.count("fall", m.GetFall(), 1, maxTries)
 	if (h.Path != "" || h.Type == CheckHTTP) && !SafePath(h.Path) {
 		r.fail("the path %.80q of the health check: want / and up to 255 letters, digits and -._~/%%", h.Path)

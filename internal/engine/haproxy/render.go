@@ -102,7 +102,7 @@ func (p checkProfile) name(prefix string) string {
 		family = "ipv4"
 	}
 	sum := sha256.Sum256(fmt.Append(nil, p))
-	return prefix + ".nodes." + family + "." + hex.EncodeToString(sum[:4])
+	return prefix + ".nodes." + family + "." + hex.EncodeToString(sum[:16]) // so long that nobody finds two of one name
 }
 
 // nodeCheck is one node that is checked in one way. All Services follow it.

@@ -80,6 +80,12 @@ func (n *Daemon) Limits(listeners, pid int) string {
 	return ""
 }
 
+// Room leaves an eighth of a worker's connections to clients and the owner's own servers.
+func (n *Daemon) Room(wanted int) (sockets int, advice string, known bool) {
+	have, known := n.connections()
+	return have - have/8, n.moreConnections(wanted), known
+}
+
 // connections that the owner's main file allows a worker.
 func (n *Daemon) connections() (int, bool) {
 	data, err := os.ReadFile(n.Conf)

@@ -44,6 +44,9 @@ type frontend struct {
 	socket fileset.Socket
 }
 
+// maxCounted is the largest number in limit_conn.
+const maxCounted = 65535
+
 // viewOf refuses what cannot be printed safely or nginx cannot do: this
 // is the last gate before a file that a daemon runs.
 func viewOf(s *engine.Service) (engine.View, error) {
@@ -54,6 +57,9 @@ func viewOf(s *engine.Service) (engine.View, error) {
 	printed := &service{ID: id, Frontends: make([]frontend, len(frontends))}
 	out := engine.View{Data: printed}
 	for i, f := range frontends {
+		if most := max(f.Settings.MaxConnections, f.Settings.MaxConnectionsPerClient); most > maxCounted {
+			return engine.View{}, fmt.Errorf("frontend %s: nginx counts up to %d connections, not %d: lower the limit, or leave it out", f.Listener, maxCounted, most)
+		}
 		printed.Frontends[i] = newFrontend(id, f)
 		out.Listens = append(out.Listens, printed.Frontends[i].socket)
 	}

@@ -173,7 +173,8 @@ func settings() *rapid.Generator[lb.Settings] {
 		if h := &s.HealthCheck; h.Type != lb.CheckNone {
 			h.Path = rapid.SampledFrom([]string{"/", "/healthz", "/a~b/%20.-_", "/" + strings.Repeat("x", 255)}).Draw(t, "path")
 			h.Port = rapid.SampledFrom([]uint16{0, 10256, 30080}).Draw(t, "check port")
-			h.Interval, h.Timeout = duration.Draw(t, "interval"), duration.Draw(t, "timeout")
+			h.Interval = rapid.SampledFrom([]time.Duration{100 * time.Millisecond, time.Second, 1500 * time.Millisecond, 24 * time.Hour}).Draw(t, "interval")
+			h.Timeout = duration.Draw(t, "timeout")
 			h.Rise, h.Fall = rapid.Int32Range(1, 100).Draw(t, "rise"), rapid.Int32Range(1, 100).Draw(t, "fall")
 		}
 		return s
