@@ -57,6 +57,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"one machine twice":  {balancer(v1alpha1.BalancerSpec{Hosts: append(one, local("lb2"))}), "two hosts are one machine"},
 		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: one}), "supported values"},
 		"bad duration":       {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
+		"hasty checks":       {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{Interval: "99ms"}}), "checks are 100ms apart at least"},
 		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
 			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},
 		"path for a check of TCP": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{

@@ -121,6 +121,7 @@ type Timeouts struct {
 
 // HealthCheck says how the balancer judges a node.
 // +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.type) || self.type == 'HTTP'",message="http is for checks of type HTTP: set type to HTTP, or leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(self.interval) || duration(self.interval) >= duration('100ms')",message="checks are 100ms apart at least"
 type HealthCheck struct {
 	// type Auto: what the engine does best. Built in: Auto; HTTP where http is set.
 	// +optional
@@ -128,7 +129,7 @@ type HealthCheck struct {
 	// http says what an HTTP check asks for, and that it is one.
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
-	// interval between two checks. Built in: 2s.
+	// interval between two checks, 100ms at least. Built in: 2s.
 	// +optional
 	Interval Duration `json:"interval,omitempty"`
 	// timeout of one check. Built in: 1s.

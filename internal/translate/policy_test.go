@@ -134,6 +134,7 @@ func TestPoliciesThatCannotBeRead(t *testing.T) {
 		"duration":           func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Idle: "10s; }"} },
 		"duration too long":  func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Connect: "25h"} },
 		"duration too short": func(s *v1alpha1.UpstreamSettings) { s.Timeouts = &v1alpha1.Timeouts{Idle: "0s"} },
+		"hasty checks":       func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Interval: "99ms"} },
 		"negative duration":  func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Interval: "-1s"} },
 		"endless text": func(s *v1alpha1.UpstreamSettings) {
 			s.Timeouts = &v1alpha1.Timeouts{Idle: v1alpha1.Duration(strings.Repeat("9", 100_000))}

@@ -73,7 +73,7 @@ var fields = []field{
 		func(s *lb.Settings, v string) error { return httpCheck(&s.HealthCheck, v) }},
 	{"healthCheck.interval", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Interval) },
-		func(s *lb.Settings, v string) error { return duration(&s.HealthCheck.Interval, v) }},
+		func(s *lb.Settings, v string) error { return interval(&s.HealthCheck.Interval, v) }},
 	{"healthCheck.timeout", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Timeout) },
 		func(s *lb.Settings, v string) error { return duration(&s.HealthCheck.Timeout, v) }},
@@ -159,6 +159,18 @@ func duration(into *time.Duration, v string) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < time.Millisecond || d > lb.MaxDuration {
 		return fmt.Errorf("%s is not a duration between 1ms and 24h, such as 500ms or 10s", quoted(v))
+	}
+	*into = d
+	return nil
+}
+
+func interval(into *time.Duration, v string) error {
+	d := *into
+	if err := duration(&d, v); err != nil {
+		return err
+	}
+	if d < lb.MinInterval {
+		return fmt.Errorf("%s is too short: checks are %s apart at least", quoted(v), lb.MinInterval)
 	}
 	*into = d
 	return nil
