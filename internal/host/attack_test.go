@@ -33,6 +33,7 @@ const (
 type attacker struct {
 	*testing.T
 	victim   *host.Victim
+	socket   string // of the agent
 	client   *wire.Client
 	random   *rand.Rand
 	seq      uint64
@@ -50,8 +51,8 @@ func attack(t *testing.T, engine string) *attacker {
 	t.Helper()
 	a := &attacker{T: t, victim: host.Victims[engine](t), random: rand.New(rand.NewPCG(1, 2)), wanted: lb.Manifest{}, sent: map[lb.Sum][]byte{}, tried: map[lb.Key]string{},
 		ownLines: map[string]bool{}, learns: true}
-	socket := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", socket)
+	a.socket = filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", a.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,16 +65,24 @@ func attack(t *testing.T, engine string) *attacker {
 			t.Error(err)
 		}
 	})
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.client, err = wire.NewClient(t.Context(), conn); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.client.Close() })
+	a.client = a.connect(func(c net.Conn) net.Conn { return c })
 	a.usual, a.own = host.Listening(), ownAddresses(t)
 	return a
+}
+
+// connect makes another stream to the agent, which somebody may listen in on.
+func (a *attacker) connect(through func(net.Conn) net.Conn) *wire.Client {
+	a.Helper()
+	conn, err := net.Dial("unix", a.socket)
+	if err != nil {
+		a.Fatal(err)
+	}
+	client, err := wire.NewClient(a.Context(), through(conn))
+	if err != nil {
+		a.Fatal(err)
+	}
+	a.Cleanup(func() { client.Close() })
+	return client
 }
 
 func ownAddresses(t *testing.T) map[netip.Addr]bool {
