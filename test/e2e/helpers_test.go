@@ -249,9 +249,13 @@ func (s *scene) web(ctx context.Context, address string, port int32) (cluster.An
 
 // webFrom asks from a pod instead.
 func (s *scene) webFrom(ctx context.Context, where, address string, port int32) (cluster.Answer, error) {
+	return s.webWithin(ctx, 5*time.Second, where, address, port)
+}
+
+func (s *scene) webWithin(ctx context.Context, limit time.Duration, where, address string, port int32) (cluster.Answer, error) {
 	httpClient := env.HTTPClientFrom(where)
 	defer httpClient.CloseIdleConnections()
-	httpClient.Timeout = 5 * time.Second
+	httpClient.Timeout = limit
 	return s.request(ctx, httpClient, address, port)
 }
 

@@ -47,8 +47,11 @@ func (s *scene) startLoad(address string, port int32, judge func(cluster.Answer)
 	return l
 }
 
+// lostAfter is when a request has failed, and is not slow because the machine is busy.
+const lostAfter = 30 * time.Second
+
 func (l *load) one(ctx context.Context, s *scene, address string, port int32, judge func(cluster.Answer) error) {
-	answer, err := s.web(ctx, address, port)
+	answer, err := s.webWithin(ctx, lostAfter, "client", address, port)
 	if err == nil && judge != nil {
 		err = judge(answer)
 	}

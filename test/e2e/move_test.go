@@ -44,7 +44,7 @@ func (s *scene) asks(address string, port int32) *asker {
 			case <-ticker.C:
 			}
 			a.busy.Lock()
-			_, err := s.web(ctx, address, port)
+			_, err := s.webWithin(ctx, lostAfter, "client", address, port)
 			if ctx.Err() == nil {
 				a.asked++
 				if err != nil {

@@ -133,7 +133,7 @@ func (s *scene) asking(address string) (stop func() (asked, failed int64, last e
 		every := time.NewTicker(20 * time.Millisecond)
 		defer every.Stop()
 		for ctx.Err() == nil {
-			if _, err := s.web(ctx, address, 80); err == nil {
+			if _, err := s.webWithin(ctx, lostAfter, "client", address, 80); err == nil {
 				answered.Add(1)
 			} else if ctx.Err() == nil {
 				failed.Add(1)
