@@ -302,14 +302,14 @@ func (a *attacker) carried(live lb.Manifest) {
 			a.blame(string(key), errors.New("it is live, and nobody has sent it"))
 			continue
 		}
-		m := kinds[kindOf(key)].message()
+		m := lbtest.Messages[kindOf(key)]()
 		err := proto.Unmarshal(it, m)
 		if err == nil {
 			err = known(m.ProtoReflect())
 		}
 		part, failed := lb.Decode(lb.NewItem(key, it))
 		if err = errors.Join(err, failed); err == nil {
-			err = lbtest.InBounds(part)
+			err = errors.Join(lbtest.InBounds(part), lbtest.Says(lb.NewItem(key, it), part))
 		}
 		if err != nil {
 			a.blame(string(key), fmt.Errorf("it is live: %w", err))

@@ -22,27 +22,22 @@ import (
 // A hostile value shows what it does only in an item that is carried but for it. So
 // each is put into an item of its own, of a kind that the machine's engine can carry.
 
-// kind is one of Items: its message, and the Keys that may stand for one.
-type kind struct {
-	message func() proto.Message
-	keys    func(m proto.Message) []lb.Key
-}
-
-var kinds = map[string]kind{
-	"node": {func() proto.Message { return &lbpb.Node{} }, func(m proto.Message) []lb.Key { return []lb.Key{lb.NodeKey(m.(*lbpb.Node).GetName())} }},
-	"service": {func() proto.Message { return &lbpb.Service{} }, func(m proto.Message) []lb.Key {
+// keysOf say which Keys may stand for a message, by the kind of Items.
+var keysOf = map[string]func(m proto.Message) []lb.Key{
+	"node": func(m proto.Message) []lb.Key { return []lb.Key{lb.NodeKey(m.(*lbpb.Node).GetName())} },
+	"service": func(m proto.Message) []lb.Key {
 		s := m.(*lbpb.Service)
 		return []lb.Key{lb.ServiceKey(lb.ID{Namespace: s.GetNamespace(), Name: s.GetName(), UID: s.GetUid()})}
-	}},
-	"certificate": {func() proto.Message { return &lbpb.Certificate{} }, func(m proto.Message) []lb.Key {
+	},
+	"certificate": func(m proto.Message) []lb.Key {
 		sum := sha256.Sum256(m.(*lbpb.Certificate).GetPem()) // the name of a text that is kept as it came
 		return []lb.Key{lb.CertificateKey(hex.EncodeToString(sum[:16]))}
-	}},
-	"address": {func() proto.Message { return &lbpb.Address{} }, func(m proto.Message) []lb.Key {
+	},
+	"address": func(m proto.Message) []lb.Key {
 		a, _ := netip.AddrFromSlice(m.(*lbpb.Address).GetAddress())
 		return []lb.Key{lb.AddressKey(a), lb.AddressKey(a.Unmap())}
-	}},
-	"vrrp": {func() proto.Message { return &lbpb.VRRP{} }, func(proto.Message) []lb.Key { return []lb.Key{lb.VRRPKey} }},
+	},
+	"vrrp": func(proto.Message) []lb.Key { return []lb.Key{lb.VRRPKey} },
 }
 
 func kindOf(key lb.Key) string {
@@ -205,7 +200,7 @@ func (a *attacker) subject(c change, n int) lb.Item {
 	var it lb.Item
 	for i := range all {
 		it = a.encode(&lb.Config{Services: []*lb.Service{a.service(n, all[(n+i)%len(all)])}})[0]
-		m := kinds[c.kind].message()
+		m := lbtest.Messages[c.kind]()
 		if err := proto.Unmarshal(it.Data, m); err == nil && c.says(m.ProtoReflect()) {
 			return it
 		}
@@ -221,7 +216,7 @@ func (a *attacker) subject(c change, n int) lb.Item {
 func (a *attacker) hostile(c change, n int) (items []lb.Item) {
 	a.Helper()
 	it := a.subject(c, n)
-	m := kinds[c.kind].message()
+	m := lbtest.Messages[c.kind]()
 	if err := proto.Unmarshal(it.Data, m); err != nil {
 		a.Fatal(err)
 	}
@@ -230,7 +225,7 @@ func (a *attacker) hostile(c change, n int) (items []lb.Item) {
 	if err != nil { // text that is not UTF-8 cannot be said in this way
 		a.Fatal(err)
 	}
-	for _, key := range append(kinds[c.kind].keys(m), it.Key) {
+	for _, key := range append(keysOf[c.kind](m), it.Key) {
 		if lb.CheckKey(key) != nil {
 			continue // the whole delivery would be refused
 		}

@@ -3,6 +3,7 @@ package host_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
 // Every field of every message is found in the protocol's own description, so that one
@@ -63,8 +65,8 @@ func (c change) apply(m protoreflect.Message, random *rand.Rand) { c.do(c.pick(m
 
 // changes are all of them: each value for each field, wherever it is.
 func changes() (all []change) {
-	for kind, k := range kinds {
-		all = append(all, changesOf(kind, nil, k.message().ProtoReflect().Descriptor())...)
+	for _, kind := range slices.Sorted(maps.Keys(lbtest.Messages)) {
+		all = append(all, changesOf(kind, nil, lbtest.Messages[kind]().ProtoReflect().Descriptor())...)
 	}
 	return all
 }
@@ -83,8 +85,19 @@ func changesOf(kind string, at []protoreflect.FieldDescriptor, md protoreflect.M
 		})
 		switch {
 		case fd.IsList():
-			add("doubled", func(m protoreflect.Message) { doubled(m.Mutable(fd).List(), 2) })
-			add("many", func(m protoreflect.Message) { doubled(m.Mutable(fd).List(), 9000) })
+			add("doubled", func(m protoreflect.Message) {
+				list := m.Mutable(fd).List()
+				for i := range list.Len() {
+					list.Append(list.Get(i))
+				}
+			})
+			add("many", func(m protoreflect.Message) {
+				list := m.Mutable(fd).List()
+				list.Truncate(0)
+				for i := range 9000 {
+					list.Append(protoreflect.ValueOfMessage(lbtest.Elements[fd.FullName()](i).ProtoReflect()))
+				}
+			})
 		case fd.Message() == nil:
 			for _, change := range replaced(fd) {
 				add(change.what, change.do)
@@ -104,16 +117,6 @@ func maxKnown(md protoreflect.MessageDescriptor) (number protowire.Number) {
 		number = max(number, md.Fields().Get(i).Number())
 	}
 	return number
-}
-
-// doubled repeats the elements of a list until there are so many.
-func doubled(list protoreflect.List, most int) {
-	if list.Len() == 0 {
-		list.AppendMutable()
-	}
-	for n := list.Len(); list.Len() < most || list.Len() < 2*n; {
-		list.Append(list.Get(list.Len() - n))
-	}
 }
 
 // replaced are the changes of a field that is neither a list nor a message.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/lb/lbpb"
+	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
 // sampleOf a kind.
@@ -249,7 +250,7 @@ func TestTakingCostsInProportion(t *testing.T) {
 			into := list.Mutable(list.Descriptor().Fields().ByName(name.Name())).List()
 			into.Truncate(0)
 			for i := range most {
-				into.Append(protoreflect.ValueOfMessage(elements[name](i).ProtoReflect()))
+				into.Append(protoreflect.ValueOfMessage(lbtest.Elements[name](i).ProtoReflect()))
 			}
 		}
 	})

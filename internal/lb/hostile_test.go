@@ -3,7 +3,6 @@ package lb_test
 import (
 	gocmp "cmp"
 	"errors"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -15,10 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/lb/lbpb"
 	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
@@ -58,7 +55,7 @@ func samples(t testing.TB) []sample {
 	var out []sample
 	for it := range encode(t, cfg).All() {
 		kind, _, _ := strings.Cut(string(it.Key), "/")
-		s := sample{messageOf[kind](), it, nil}
+		s := sample{lbtest.Messages[kind](), it, nil}
 		if err := proto.Unmarshal(it.Data, s.message); err != nil {
 			t.Fatal(err)
 		}
@@ -69,8 +66,8 @@ func samples(t testing.TB) []sample {
 		s.part = part
 		out = append(out, s)
 	}
-	if len(out) != len(messageOf) {
-		t.Fatalf("%d samples of %d kinds", len(out), len(messageOf))
+	if len(out) != len(lbtest.Messages) {
+		t.Fatalf("%d samples of %d kinds", len(out), len(lbtest.Messages))
 	}
 	return out
 }
@@ -150,7 +147,9 @@ func wantSafe(t testing.TB, it lb.Item) (part any, err error) {
 		if wrong := lbtest.InBounds(part); wrong != nil {
 			t.Errorf("%s was taken, and %v", it.Key, wrong)
 		}
-		wantSaid(t, it, part)
+		if wrong := lbtest.Says(it, part); wrong != nil {
+			t.Error(wrong)
+		}
 		return part, nil
 	}
 	if part != nil {
@@ -165,69 +164,6 @@ func wantSafe(t testing.TB, it lb.Item) (part any, err error) {
 		t.Errorf("not fit for a person: %.1000q", text)
 	}
 	return nil, err
-}
-
-// wantSaid wants what was taken to be what was said, for all that matters: a number that
-// is cut to fit, say, is another one.
-func wantSaid(t testing.TB, it lb.Item, part any) {
-	t.Helper()
-	cfg := &lb.Config{}
-	lbtest.Add(cfg, part)
-	again, err := new(lb.Encoder).Encode(cfg)
-	if err != nil {
-		t.Errorf("%s was taken, and cannot be said again: %v", it.Key, err)
-		return
-	}
-	for it2 := range again.All() {
-		kind, _, _ := strings.Cut(string(it.Key), "/")
-		said, taken := messageOf[kind](), messageOf[kind]()
-		if err := errors.Join(proto.Unmarshal(it.Data, said), proto.Unmarshal(it2.Data, taken)); err != nil {
-			t.Errorf("%s: %v", it.Key, err)
-		}
-		matters(said.ProtoReflect())
-		matters(taken.ProtoReflect())
-		if diff := cmp.Diff(said, taken, protocmp.Transform()); diff != "" && kind != "certificate" { // which is printed anew
-			t.Errorf("%s (-said +taken):\n%.2000s", it.Key, diff)
-		}
-	}
-}
-
-// matters leaves what matters of a message, in one order.
-func matters(m protoreflect.Message) {
-	if h, ok := m.Interface().(*lbpb.HealthCheck); ok && h.GetType() == lbpb.HealthCheckType_HEALTH_CHECK_TYPE_UNSPECIFIED {
-		proto.Reset(h)
-	}
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.Message() == nil:
-		case fd.IsList():
-			inOneOrder(v.List())
-		default:
-			if matters(v.Message()); proto.Size(v.Message().Interface()) == 0 {
-				m.Clear(fd)
-			}
-		}
-		return true
-	})
-}
-
-// inOneOrder sorts a list, each element once.
-func inOneOrder(list protoreflect.List) {
-	all := map[string]protoreflect.Value{}
-	for i := range list.Len() {
-		matters(list.Get(i).Message())
-		all[string(must(proto.MarshalOptions{Deterministic: true}.Marshal(list.Get(i).Message().Interface())))] = list.Get(i)
-	}
-	list.Truncate(0)
-	for _, text := range slices.Sorted(maps.Keys(all)) {
-		list.Append(all[text])
-	}
-}
-
-// messageOf each kind of Items.
-var messageOf = map[string]func() proto.Message{
-	"node": func() proto.Message { return &lbpb.Node{} }, "service": func() proto.Message { return &lbpb.Service{} }, "certificate": func() proto.Message { return &lbpb.Certificate{} },
-	"address": func() proto.Message { return &lbpb.Address{} }, "vrrp": func() proto.Message { return &lbpb.VRRP{} },
 }
 
 // filled has words for those that are not known.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/lb/lbpb"
+	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
 // placesOf calls a function for each message within each sample.
@@ -200,18 +201,6 @@ func TestFieldsOfAnotherTypeAreRefused(t *testing.T) {
 	})
 }
 
-// Elements of each list, no two alike, sorted.
-var elements = map[protoreflect.FullName]func(i int) proto.Message{
-	"externallb.lb.v1.Service.frontends": func(i int) proto.Message {
-		settings := &lbpb.Settings{Algorithm: 1, Mode: 1, ConnectTimeout: 1e9, IdleTimeout: 1e9, HealthCheck: &lbpb.HealthCheck{}}
-		return &lbpb.Frontend{Address: []byte{192, 0, 2, 1}, Port: uint32(1 + i), Protocol: 1, NodePort: 30000, Settings: settings}
-	},
-	"externallb.lb.v1.Targets.nodes": func(i int) proto.Message { return &lbpb.Target{Node: fmt.Sprintf("n%05d", i)} },
-	"externallb.lb.v1.Clients.sources": func(i int) proto.Message {
-		return &lbpb.Prefix{Address: []byte{198, 51, byte(i >> 8), byte(i)}, Bits: 32}
-	},
-}
-
 func TestEveryListIsBounded(t *testing.T) {
 	placesOf(t, func(t *testing.T, s sample, at place) {
 		md := at.in(proto.Clone(s.message).ProtoReflect()).Descriptor()
@@ -220,9 +209,9 @@ func TestEveryListIsBounded(t *testing.T) {
 			if !fd.IsList() {
 				continue
 			}
-			most, element := lb.MaxRepeated[fd.FullName()], elements[fd.FullName()]
+			most, element := lb.MaxRepeated[fd.FullName()], lbtest.Elements[fd.FullName()]
 			if most == 0 || element == nil {
-				t.Fatalf("%s has no bound: add it to maxRepeated in scan.go, and to elements here", fd.FullName())
+				t.Fatalf("%s has no bound: add it to maxRepeated in scan.go, and to Elements in lbtest", fd.FullName())
 			}
 			if len(at) > 0 && at[0].Name() == "ipv6" {
 				continue // the elements are of IPv4, and so is the sample that has lists
