@@ -61,7 +61,7 @@ var may = with(map[string][]string{
 	// The model.
 	"internal/lb":          {"internal/certificate", "internal/lb/lbpb"},
 	"internal/lb/lbpb":     nil,
-	"internal/lb/lbtest":   {"internal/certificate", "internal/lb"},
+	"internal/lb/lbtest":   {"internal/certificate", "internal/lb", "internal/lb/lbpb"},
 	"internal/certificate": nil,
 	"internal/archtest":    nil,
 }, rooms, ofARoom)
