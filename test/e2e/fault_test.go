@@ -261,7 +261,7 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "the change failed on lb2, which gets each change first")
 	s.until(late, "told what failed", func(svc *corev1.Service) bool {
 		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
-		return c.Status == "False" && strings.Contains(c.Message, "nonsense") && len(addresses(svc)) == 0
+		return c.Status == "False" && strings.Contains(c.Message, "Balancer "+balancer+" says what is wrong with") && len(addresses(svc)) == 0
 	})
 	wait.For(t, func(context.Context) error {
 		c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
