@@ -22,10 +22,10 @@ help: ## Print the targets; times are of 2 CPUs, first with Go's cache and then 
 ENGINE ?= nginx
 HOSTS ?= 1
 DEMO := bin/demo -engine $(ENGINE) -hosts $(HOSTS)
-demo: $(if $(filter lvs,$(ENGINE)),deps,deps-proxies) build ## Show it at work, first with files, then on a real cluster, which stays up until Ctrl-C; ENGINE=nginx|haproxy|lvs, HOSTS=2 for a fail-over. An address in 15 s, or 10 min
+demo: $(if $(filter lvs,$(ENGINE)),deps,deps-proxies) build ## Show it at work, first with files, then on a real cluster, which stays up until Ctrl-C; ENGINE=nginx|haproxy|lvs, HOSTS=2 for a fail-over. An address in 15 s, or 4 min
 	$(DEMO)
 
-demo-check: $(if $(filter lvs,$(ENGINE)),deps,deps-proxies) build ## The demo without staying up: proves every act of it. 1 min, or 10 min
+demo-check: $(if $(filter lvs,$(ENGINE)),deps,deps-proxies) build ## The demo without staying up: proves every act of it. 15 s, or 6 min
 	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && $(DEMO) -check -dir "$$dir/cluster"
 
 .PHONY: bench
@@ -62,17 +62,17 @@ QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
 CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance)
 
 .PHONY: test test-quick test-cluster test-e2e
-test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 30 min, or 40
+test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 17 min, or 31
 
 test-quick: deps-proxies ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
 	go test -timeout 20m $(TESTFLAGS) $(QUICK)
 	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
 	  go test -count=1 $$flags $(TESTFLAGS) .; done # -count: Go does not see changes outside of the module
 
-test-cluster: deps ## The test cluster itself, a toy engine, and that the documentation is true on it. 4 min
+test-cluster: deps ## The test cluster itself, a toy engine, and that the documentation is true on it. 1 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
 
-test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 25 min
+test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 13 min
 	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: conformance
