@@ -204,16 +204,11 @@ func (a *attacker) intact() (services int) {
 	a.Helper()
 	all := a.newTraffic()
 	for _, u := range a.victim.Units() {
-		sets, err := filepath.Glob(filepath.Join(u.Dir, engine.GenerationsDir, "*", engine.FilesDir))
-		if err != nil {
-			a.Fatal(err)
-		}
+		sets, globErr := filepath.Glob(filepath.Join(u.Dir, engine.GenerationsDir, "*", engine.FilesDir))
 		live, err := filepath.EvalSymlinks(u.Live())
-		if err != nil {
-			a.Fatal(err)
-		}
-		if !slices.Contains(sets, live) {
-			a.Fatalf("%s is none of %s", live, sets)
+		if err = errors.Join(globErr, err); err != nil || !slices.Contains(sets, live) {
+			a.Errorf("%s is none of %s: %v", live, sets, err)
+			return 0
 		}
 		for _, dir := range sets {
 			t := a.newTraffic()

@@ -145,7 +145,7 @@ func nodesOfAll() (all []lb.Node) {
 // shows a certificate.
 func (a *attacker) base() []lb.Item {
 	loop := a.service(0, a.pool()[0])
-	loop.ID.Name, loop.Direct = "loop", false
+	loop.ID.Name, loop.Direct, loop.IPv4.Targets = "loop", false, lb.Targets{All: true}
 	loop.Frontends = loop.Frontends[:1]
 	loop.Frontends[0].Listener.Address, loop.Frontends[0].Listener.Port = netip.AddrFrom4([4]byte{192, 0, 2, 99}), 31000
 	loop.Frontends[0].NodePort = 31000
@@ -159,6 +159,14 @@ func (a *attacker) pool() []*lb.Service {
 	if a.services == nil {
 		for seed := range 80 {
 			s := lbtest.Service(nodesOfAll()).Example(seed)
+			for _, t := range []*lb.Targets{&s.IPv4.Targets, &s.IPv6.Targets} {
+				t.All = t.All || len(t.Nodes) == 0
+			}
+			for i := range s.Frontends { // most ask for something by HTTP, if the engine can
+				if h := &s.Frontends[i].Settings.HealthCheck; h.Type != lb.CheckNone && seed%4 > 0 {
+					h.Type = lb.CheckHTTP
+				}
+			}
 			able(a.victim.Engine(), s)
 			a.services = append(a.services, s)
 		}

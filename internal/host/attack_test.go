@@ -192,6 +192,7 @@ func TestNothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T) {
 	for _, engine := range slices.Sorted(maps.Keys(host.Victims)) {
 		t.Run(engine, func(t *testing.T) {
 			a := attack(t, engine)
+			a.victim.BeforeChecks(func() { a.intact() })
 			w := newWatch(t)
 			owned := append(slices.Clone(a.victim.Owned), filepath.Dir(t.TempDir()))
 			for seed := range plainOnes {

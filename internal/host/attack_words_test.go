@@ -23,7 +23,7 @@ import (
 var texts = []string{
 	"", " ", ".", "..", "/", "../../etc/passwd", "/etc/shadow", "a/../b", "~", "-t", "--version", "$(touch /tmp/pwned)", "`id`", "a;b", "a\nb", "a\r\nb", "a\x00b", "ä", "\u2028",
 	"x }\nstream { }\nlog_format k 'ssh-ed25519 AAAA'; access_log /root/.ssh/authorized_keys k;\nserver {",
-	"x; include /root/*; ", "x\ninclude /etc/shadow\n", "x\"; load_module /tmp/evil.so; #",
+	"x; include /root/*; ", "x; include /etc/shadow; #", "x\"; include /etc/shadow; #", "x\ninclude /etc/shadow\n", "x\"; load_module /tmp/evil.so; #",
 	"x\n.if defined(HAPROXY_MWORKER)\nprogram evil\n    command /bin/sh -c id\n.endif\n",
 	"x\n    http-request return status 200 file /etc/shadow\n", "x lua-load /tmp/evil.lua", "${HOME}", "\"${PATH}\"",
 	strings.Repeat("#", 1023) + "notify_master \"/bin/sh -c id\" root", "x\n    notify_master \"/bin/sh -c id\" root\n", "x\n@include /etc/shadow\n", "x\nquorum_up \"/bin/true\" root",
@@ -143,16 +143,18 @@ func replaced(fd protoreflect.FieldDescriptor) (all []change) {
 
 // around says where a text can be, in bytes that are a text themselves, such as PEM.
 var around = map[string]func(old []byte, text string) []byte{
-	"before": func(old []byte, text string) []byte { return append([]byte(text+"\n"), old...) },
+	"before": func(old []byte, text string) []byte { return append([]byte(line(text)), old...) },
 	"behind": func(old []byte, text string) []byte { return append(slices.Clip(old), text...) },
 	"within": func(old []byte, text string) []byte {
 		at := len(old)/2 + bytes.IndexByte(old[len(old)/2:], '\n') + 1
-		return slices.Insert(slices.Clone(old), at, []byte(text+"\n")...)
+		return slices.Insert(slices.Clone(old), at, []byte(line(text))...)
 	},
 	"between": func(old []byte, text string) []byte {
-		return bytes.Replace(old, []byte("-----\n-----BEGIN"), []byte("-----\n"+text+"\n-----BEGIN"), 1)
+		return bytes.Replace(old, []byte("-----\n-----BEGIN"), []byte("-----\n"+line(text)+"-----BEGIN"), 1)
 	},
 }
+
+func line(text string) string { return strings.TrimSuffix(text, "\n") + "\n" }
 
 func values(fd protoreflect.FieldDescriptor) (all []protoreflect.Value) {
 	switch fd.Kind() {

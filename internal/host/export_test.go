@@ -11,7 +11,6 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/keepalived"
@@ -44,8 +43,17 @@ func (v *Victim) Units() (all []Unit) {
 // Engine that carries its traffic.
 func (v *Victim) Engine() *engine.Engine { return engines.Table.Find(v.Agent.settings.Engine) }
 
-// Rules of its owner.
-func (v *Victim) Rules() *admit.Rules { return &v.Agent.settings.Admit }
+// BeforeChecks calls a function whenever a daemon is about to check what it is given,
+// also what is left out afterwards.
+func (v *Victim) BeforeChecks(do func()) {
+	for _, u := range v.Agent.units {
+		u.at = func(step string) {
+			if step == "check" {
+				do()
+			}
+		}
+	}
+}
 
 // Live is the folder of what a unit's daemon reads.
 func (u Unit) Live() string { return filepath.Join(u.Dir, engine.LiveLink) }
