@@ -26,6 +26,10 @@ const (
 	maxWantedFile = lb.MaxItems * 400 // bytes
 )
 
+// maxListeners of a model, also of what is refused: there must be memory for all of them,
+// and one takes eight times its bytes.
+var maxListeners = 2 * admit.MaxListeners
+
 // modelRecord is what must outlive a process.
 type modelRecord struct {
 	Epoch Epoch `json:"epoch"`
@@ -207,16 +211,16 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 		delete(next.parts, key)
 	}
 	listeners := 0
+	for _, part := range next.parts {
+		listeners += listenersOf(part)
+	}
 	for _, it := range d.Change.Put {
 		if err := lb.CheckKey(it.Key); err != nil {
 			return nil, failed("%v", err)
 		}
 		part := decoded(it)
-		if s, ok := part.(*lb.Service); ok {
-			// Before there is memory for all of them: a listener takes eight times its bytes.
-			if listeners += len(s.Frontends); listeners > admit.MaxListeners {
-				return nil, failed("the delivery has more than %d listeners: spread the Services over more Balancers", admit.MaxListeners)
-			}
+		if listeners += listenersOf(part) - listenersOf(next.parts[it.Key]); listeners > maxListeners {
+			return nil, failed("the model has more than %d listeners: spread the Services over more Balancers", maxListeners)
 		}
 		next.sums[it.Key], next.parts[it.Key] = it.Sum, part
 	}
@@ -230,6 +234,19 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 		return nil, &Error{CodeBaseMismatch, "the change makes the model " + digest.Short() + ", not " + d.Want.Short() + " as announced"}
 	}
 	return next, nil
+}
+
+// listenersOf a part, also of one of which only a part is known.
+func listenersOf(part any) int {
+	if err, ok := part.(error); ok {
+		if unknown, ok := errors.AsType[*lb.UnknownError](err); ok {
+			part = unknown.Known
+		}
+	}
+	if s, ok := part.(*lb.Service); ok {
+		return len(s.Frontends)
+	}
+	return 0
 }
 
 // size of a model in bytes, some of whose Items come with a delivery.

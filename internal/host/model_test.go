@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -246,8 +246,9 @@ func TestAFullDiskHasRoomAgain(t *testing.T) {
 	}
 }
 
-// A delivery that would take more memory than there is for it is refused while it is read.
-func TestADeliveryOfTooManyListeners(t *testing.T) {
+// A model that would take more memory than there is for it is refused while it is read,
+// in one delivery or in several, also if nothing of it is carried.
+func TestTooManyListeners(t *testing.T) {
 	b := &box{T: t, dir: t.TempDir()}
 	b.take(newAgentOf(t, "root: "+t.TempDir()+"\n"))
 	b.initialise()
@@ -255,28 +256,43 @@ func TestADeliveryOfTooManyListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := netip.MustParseAddr("192.0.2.1")
+	most := maxListeners
+	maxListeners = 1024
+	t.Cleanup(func() { maxListeners = most })
 	web := &lb.Service{ID: lb.ID{Namespace: "default", Name: "web", UID: "uid"}}
 	for port := range 512 {
 		web.Frontends = append(web.Frontends, lb.Frontend{
-			Listener: lb.Listener{Address: at, Port: uint16(port + 1), Protocol: lb.TCP}, NodePort: 30000,
+			Listener: lb.Listener{Address: netip.MustParseAddr("192.0.2.1"), Port: uint16(port + 1), Protocol: lb.TCP}, NodePort: 30000,
 			Settings: lb.Settings{Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Second, HealthCheck: lb.HealthCheck{Type: lb.CheckNone}},
 		})
 	}
-	var items []lb.Item
-	for i := range admit.MaxListeners/512 + 1 {
+	item := func(uid string, more ...byte) lb.Item {
 		next := *web
-		next.ID.UID = fmt.Sprint("uid-", i)
-		items = append(items, itemOf(t, &next))
+		next.ID.UID = uid
+		it := itemOf(t, &next)
+		return lb.NewItem(it.Key, append(it.Data, more...))
 	}
+	unknown := protowire.AppendVarint(protowire.AppendTag(nil, 60, protowire.VarintType), 1)
+	have := lb.NewSet()
 	for _, c := range []struct {
-		items []lb.Item
+		what  string
+		want  *lb.Set
 		taken bool
-	}{{items[1:], true}, {items, false}} {
-		want := lb.NewSet(c.items...)
-		_, err := m.changed(Delivery{Base: lb.NewSet().Digest(), Change: lb.Diff(nil, want), Want: want.Digest()})
+	}{
+		{"too many", lb.NewSet(item("a"), item("b"), item("c")), false},
+		{"as many as may be", lb.NewSet(item("a"), item("b")), true},
+		{"one more", lb.NewSet(item("a"), item("b"), item("c")), false},
+		{"one more, from somebody newer", lb.NewSet(item("a"), item("b"), item("c", unknown...)), false},
+		{"another", lb.NewSet(item("a"), item("c")), true},
+		{"a newer version", lb.NewSet(item("a"), item("c", unknown...)), true},
+		{"one more than what is newer", lb.NewSet(item("a"), item("b"), item("c", unknown...)), false},
+	} {
+		next, err := m.changed(Delivery{Base: have.Digest(), Change: lb.Diff(have.Manifest(), c.want), Want: c.want.Digest()})
 		if (err == nil) != c.taken {
-			t.Errorf("%d Services: %v", len(c.items), err)
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if err == nil {
+			have, m.wanted = c.want, *next
 		}
 	}
 }
