@@ -2,6 +2,7 @@ package host
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,4 +37,22 @@ func TestPortsForWhichThereIsNoRoomTakeNothingFromOthers(t *testing.T) {
 	b.one(out.Refused, lb.RefusedByEngine, "nginx has no room for 448 ports more: set worker_connections in the events block of ")
 	b.says(at, "one")
 	b.says(late, "two")
+}
+
+// HAProxy reads one file, which is put together in the agent's memory: it is refused
+// before there is no memory left, and what is live goes on.
+func TestHAProxy_MoreThanTheAgentHasMemoryForIsRefused(t *testing.T) {
+	b := newHAProxyBox(t)
+	at := public(t)
+	web := b.web("web", "one", at)
+	b.send(wants(b.node(), web))
+	most := maxSources
+	maxSources = 2000
+	t.Cleanup(func() { maxSources = most })
+	e := b.failsWith(CodeMachine, wants(b.node(), web, b.wide("wide", 10)))
+	if !strings.Contains(e.Message, "more than 2000 bytes together: have fewer nodes carry each Service, see nodes.maxPerService of the Balancer") {
+		t.Error(e)
+	}
+	b.says(at, "one")
+	b.send(wants(b.node(), changed(web, idle(time.Minute))))
 }

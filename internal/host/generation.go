@@ -226,10 +226,15 @@ func (g *staged) Paths() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(g.Files)), func(p string) bool { return g.out[p] })
 }
 
+// maxSources is how many bytes of files are put together at once: they are Services times
+// nodes, and are in memory twice.
+var maxSources = 160 << 20
+
 // Sources are the files of which a configuration can be put together: those that
 // are neither set aside nor private, in the order in which they are read.
 func (g *staged) Sources() ([]engine.Source, error) {
 	var all []engine.Source
+	size := 0
 	for _, p := range g.Paths() {
 		if g.Files[p].Private {
 			continue
@@ -237,6 +242,9 @@ func (g *staged) Sources() ([]engine.Source, error) {
 		data, err := g.store.root.ReadFile(g.path(engine.FilesDir, p))
 		if err != nil {
 			return nil, err
+		}
+		if size += len(data); size > maxSources {
+			return nil, failed("the files have more than %d bytes together: have fewer nodes carry each Service, see nodes.maxPerService of the Balancer", maxSources)
 		}
 		all = append(all, engine.Source{Path: p, Data: data})
 	}
