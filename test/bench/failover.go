@@ -38,7 +38,7 @@ func (b *bench) failOver(interval string) func(context.Context) (Result, error) 
 			return r, err
 		}
 		load := startLoad(func() error { return b.onceWithin(ctx, address) })
-		if err := wait.UntilTrue(ctx, "clients are answered", func() (bool, error) { return load.answers() > 20, nil }); err != nil {
+		if err := wait.Precisely(ctx, "clients are answered", func() (bool, error) { return load.answers() > 20, nil }); err != nil {
 			return r, err
 		}
 		if err := active.PowerOff(ctx); err != nil {
@@ -46,7 +46,7 @@ func (b *bench) failOver(interval string) func(context.Context) (Result, error) 
 		}
 		off := load.answers()
 		// Twenty more: what was on its way is not an answer of the standby.
-		if err := wait.UntilTrue(ctx, "the standby answers", func() (bool, error) { return load.answers() > off+20, nil }); err != nil {
+		if err := wait.Precisely(ctx, "the standby answers", func() (bool, error) { return load.answers() > off+20, nil }); err != nil {
 			return r, err
 		}
 		load.stop()

@@ -96,7 +96,7 @@ func (b *bench) answering(ctx context.Context) (string, error) {
 		return "", err
 	}
 	address := ""
-	err := wait.UntilTrue(ctx, "the Service that is asked answers", func() (bool, error) {
+	err := wait.Precisely(ctx, "the Service that is asked answers", func() (bool, error) {
 		if err := b.Kube.Get(ctx, client.ObjectKeyFromObject(svc), svc); err != nil || len(svc.Status.LoadBalancer.Ingress) == 0 {
 			return false, err
 		}

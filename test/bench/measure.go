@@ -148,7 +148,7 @@ func (b *bench) storm(ctx context.Context) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	err = wait.UntilTrue(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
+	err = wait.Precisely(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
 	if err != nil {
 		return r, err
 	}
@@ -172,7 +172,7 @@ func (b *bench) restart(ctx context.Context) (Result, error) {
 	if err := b.StartManager(ctx); err != nil {
 		return r, err
 	}
-	err := wait.UntilTrue(ctx, "the Balancer was reconciled", func() (bool, error) {
+	err := wait.Precisely(ctx, "the Balancer was reconciled", func() (bool, error) {
 		c, err := b.counters(ctx)
 		return c.services == float64(b.options.services) && c.inSync == 1, err
 	})
@@ -204,7 +204,7 @@ func (b *bench) coldStart(ctx context.Context) (Result, error) {
 	if err := b.StartManager(ctx); err != nil {
 		return r, err
 	}
-	err = wait.UntilTrue(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
+	err = wait.Precisely(ctx, "all are published", func() (bool, error) { return seen.count() == b.options.services, nil })
 	if err != nil {
 		return r, err
 	}
@@ -217,7 +217,7 @@ func (b *bench) deleteAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return wait.UntilTrue(ctx, "all Services are withdrawn", func() (bool, error) {
+	return wait.Precisely(ctx, "all Services are withdrawn", func() (bool, error) {
 		var list corev1.ServiceList
 		err := b.Kube.List(ctx, &list, client.InNamespace(namespace), client.HasLabels{"bench"})
 		return len(list.Items) == 0, err
@@ -243,7 +243,7 @@ func (b *bench) oneMore(ctx context.Context) (Result, error) {
 	if err := b.Kube.Create(ctx, service("one-more")); err != nil {
 		return r, err
 	}
-	if err := wait.UntilTrue(ctx, "it is published", func() (bool, error) { return seen.has("one-more"), nil }); err != nil {
+	if err := wait.Precisely(ctx, "it is published", func() (bool, error) { return seen.has("one-more"), nil }); err != nil {
 		return r, err
 	}
 	r.Total = since(began)
@@ -270,7 +270,7 @@ func (b *bench) addNodes(ctx context.Context) error {
 
 // inSync waits until the host proved the configuration with so many nodes.
 func (b *bench) inSync(ctx context.Context, nodes int) error {
-	return wait.UntilTrue(ctx, fmt.Sprintf("%d nodes are live", nodes), func() (bool, error) {
+	return wait.Precisely(ctx, fmt.Sprintf("%d nodes are live", nodes), func() (bool, error) {
 		var bal v1alpha1.Balancer
 		err := b.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &bal)
 		return err == nil && int(bal.Status.Nodes) == nodes && len(bal.Status.Hosts) == 1 &&

@@ -136,12 +136,10 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 // await tries until there is no error, or the daemon that it depends on has ended: then it
 // says what that wrote last.
 func (c *Cluster) await(ctx context.Context, daemon, what string, try func() error) error {
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
 	err := wait.Until(ctx, func(context.Context) error {
 		err := try()
 		if p, ok := c.now().Daemons[daemon]; err != nil && ok && !p.alive() {
-			giveUp(fmt.Errorf("%s ended:\n%s", daemon, c.tail(daemon)))
+			return wait.GiveUp(fmt.Errorf("%w: %s ended:\n%s", err, daemon, c.tail(daemon)))
 		}
 		return err
 	})

@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
+	"github.com/external-lb/external-lb/test/wait"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,18 +69,19 @@ func (c *Cluster) startMachine(ctx context.Context, name string, at int) (proces
 
 // awaitConsole waits until a machine takes commands.
 func (c *Cluster) awaitConsole(ctx context.Context, name string, at int, machine process) error {
-	for deadline := time.Now().Add(bootTime); ; time.Sleep(20 * time.Millisecond) {
-		if !machine.alive() {
-			return fmt.Errorf("the virtual machine %s ended: %s", name, c.tail(name))
-		}
+	ctx, cancel := context.WithTimeout(ctx, bootTime)
+	defer cancel()
+	err := wait.Until(ctx, func(ctx context.Context) error {
 		_, err := c.inMachine(ctx, at, "true").Output()
-		if err == nil {
-			return nil
+		if err != nil && !machine.alive() {
+			return wait.GiveUp(errors.New("it ended"))
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("the virtual machine %s takes no commands: %w: %s", name, err, c.tail(name))
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("the virtual machine %s takes no commands: %w: %s", name, err, c.tail(name))
 	}
+	return nil
 }
 
 // inMachine is a command in a virtual machine.

@@ -75,7 +75,7 @@ func (d *demo) expose(ctx context.Context) error {
 	if _, err := d.KubectlInput(ctx, pool+"---\n"+service, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	err := wait.UntilTrue(ctx, "the Service has an address", func() (bool, error) {
+	err := wait.Precisely(ctx, "the Service has an address", func() (bool, error) {
 		var svc corev1.Service
 		if err := d.Kube.Get(ctx, client.ObjectKey{Namespace: "default", Name: "web"}, &svc); err != nil {
 			return false, err

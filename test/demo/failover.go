@@ -77,7 +77,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 
 // untilAnswered asks with a short patience, as a client that reconnects.
 func (d *demo) untilAnswered(ctx context.Context) error {
-	return wait.UntilTrue(ctx, d.address+" answers", func() (bool, error) {
+	return wait.Precisely(ctx, d.address+" answers", func() (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
 		_, err := d.get(ctx)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,15 +64,12 @@ func (l *Lab) StartManager(ctx context.Context, flags ...string) error {
 }
 
 func (m *Manager) waitReady(ctx context.Context, url string) error {
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
 	return wait.Until(ctx, func(ctx context.Context) error {
 		select {
 		case err := <-m.exited:
 			m.exited <- err
 			log, _ := os.ReadFile(m.LogFile)
-			giveUp(fmt.Errorf("the manager ended: %w\n%s", err, log[max(0, len(log)-4000):]))
-			return err
+			return wait.GiveUp(fmt.Errorf("the manager ended: %w\n%s", cmp.Or(err, errors.New("exit status 0")), log[max(0, len(log)-4000):]))
 		default:
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -13,22 +13,35 @@ import (
 const Patience = 3 * time.Minute
 
 // Checks are frequent at first, as much is so within milliseconds; later they leave the
-// machine to what is waited for.
+// machine to what is waited for, unless somebody measures.
 const (
-	firstPause = 2 * time.Millisecond
-	lastPause  = 200 * time.Millisecond
+	firstPause   = 2 * time.Millisecond
+	lastPause    = 200 * time.Millisecond
+	precisePause = 10 * time.Millisecond
 )
 
-// Until checks until there is no error. When ctx ends, or after Patience, it returns the
-// last error of a check that was not cut off.
+// hopeless is an error after which there is no use in waiting.
+type hopeless struct{ error }
+
+func (h hopeless) Unwrap() error { return h.error }
+
+// GiveUp makes an error with which a check ends the waiting at once.
+func GiveUp(err error) error { return hopeless{err} }
+
+// Until checks until there is no error, or there is no use in it: see GiveUp. When ctx
+// ends, or after Patience, it returns the last error of a check that was not cut off.
 func Until(ctx context.Context, check func(ctx context.Context) error) error {
+	return until(ctx, lastPause, check)
+}
+
+func until(ctx context.Context, longest time.Duration, check func(ctx context.Context) error) error {
 	limited, cancel := context.WithTimeoutCause(ctx, Patience, fmt.Errorf("waited for %s", Patience))
 	defer cancel()
 	var last error
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for pause := firstPause; ; pause = min(2*pause, longest) {
 		err := check(limited)
-		if err == nil {
-			return nil
+		if err == nil || errors.As(err, new(hopeless)) {
+			return err
 		}
 		if limited.Err() == nil || last == nil {
 			last = err
@@ -54,13 +67,23 @@ func For(t testing.TB, check func(ctx context.Context) error) {
 
 // UntilTrue is Until where all that can be said of a condition is what it is.
 func UntilTrue(ctx context.Context, what string, is func() (bool, error)) error {
-	return Until(ctx, func(context.Context) error {
+	return Until(ctx, check(what, is))
+}
+
+// Precisely is UntilTrue for who measures how long something takes: it sees it 10 ms
+// late at most.
+func Precisely(ctx context.Context, what string, is func() (bool, error)) error {
+	return until(ctx, precisePause, check(what, is))
+}
+
+func check(what string, is func() (bool, error)) func(context.Context) error {
+	return func(context.Context) error {
 		ok, err := is()
 		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		return isTrue(what, ok)
-	})
+	}
 }
 
 func isTrue(what string, ok bool) error {

@@ -3,6 +3,7 @@ package wait
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,32 @@ func TestUntil(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Who measures is told soon, however long it has waited.
+func TestPrecisely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		const after = 10*time.Second + 1
+		err := Precisely(t.Context(), "it is late", func() (bool, error) { return time.Since(began) >= after, nil })
+		if late := time.Since(began) - after; err != nil || late > precisePause {
+			t.Errorf("%v, %s late", err, late)
+		}
+	})
+}
+
+// What cannot become true is not waited for.
+func TestUntil_GivesUp(t *testing.T) {
+	ended, checks := errors.New("it has ended"), 0
+	err := Until(t.Context(), func(context.Context) error {
+		if checks++; checks == 3 {
+			return fmt.Errorf("no answer: %w", GiveUp(ended))
+		}
+		return errors.New("no answer")
+	})
+	if !errors.Is(err, ended) || checks != 3 {
+		t.Errorf("%v after %d checks", err, checks)
 	}
 }
 
