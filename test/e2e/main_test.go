@@ -60,14 +60,16 @@ func TestMain(m *testing.M) {
 	switch {
 	case *resultsFile != "":
 		if err := record.write(*resultsFile); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
+			code = failed(err)
 		}
-	case !isSet("test.run") && !isSet("test.skip") && !isSet("test.list"):
+	case !filtered():
 		code = max(code, conforms(engine.name, record.all))
 	}
 	os.Exit(code)
 }
+
+// filtered reports whether not all tests are to run.
+func filtered() bool { return isSet("test.run") || isSet("test.skip") || isSet("test.list") }
 
 // isSet reports whether somebody has set a flag.
 func isSet(name string) (set bool) {
@@ -88,19 +90,15 @@ func conforms(engine v1alpha1.Engine, tests []result) int {
 // run the suite on the engine.
 func run(m *testing.M) int {
 	ctx := context.Background()
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	dir, err := os.MkdirTemp("", "external-lb-e2e-")
 	if err != nil {
-		return fail(err)
+		return failed(err)
 	}
 	defer os.RemoveAll(dir)
 	clusterDir = filepath.Join(dir, filepath.Base(cluster.DefaultDir()))
 	if binary = *builtBinary; binary == "" {
 		if binary, err = build(ctx, dir); err != nil {
-			return fail(err)
+			return failed(err)
 		}
 	}
 	env, err = lab.Start(ctx, lab.Options{
@@ -112,7 +110,7 @@ func run(m *testing.M) int {
 		Log:        os.Stderr,
 	})
 	if err != nil {
-		return fail(err)
+		return failed(err)
 	}
 	defer func() {
 		if err := env.Stop(); err != nil {
@@ -120,7 +118,7 @@ func run(m *testing.M) int {
 		}
 	}()
 	if err := createPools(ctx); err != nil {
-		return fail(err)
+		return failed(err)
 	}
 	return m.Run()
 }

@@ -56,7 +56,7 @@ func onEveryEngine() int {
 	for _, c := range codes {
 		code = max(code, c)
 	}
-	if isSet("test.run") || isSet("test.skip") || isSet("test.list") {
+	if filtered() {
 		return code
 	}
 	for _, e := range engines {
@@ -86,7 +86,7 @@ func failed(err error) int {
 func sharesOf(dir string) (all []share, err error) {
 	var tests []string
 	count := 1
-	if !isSet("test.run") && !isSet("test.skip") && !isSet("test.list") {
+	if !filtered() {
 		out, err := exec.Command(os.Args[0], "-engine", string(engines[0].name), "-test.list", ".").Output()
 		if err != nil {
 			return nil, fmt.Errorf("listing tests: %w", err)
