@@ -35,11 +35,7 @@ func besideScene(t *testing.T) *scene {
 		v1alpha1.AddressRange(fmt.Sprintf("10.64.%d.%d/28", 4+n/16, n%16*16)),
 		v1alpha1.AddressRange(fmt.Sprintf("2001:db8:0:1::%x/120", (n+1)<<8)),
 	).Priority(1).Namespaces(corev1.LabelMetadataName, s.namespace).Manifest()
-	must(t, env.Kube.Create(t.Context(), pool))
-	t.Cleanup(func() {
-		s.removeServices(context.Background())
-		must(t, env.Kube.Delete(context.Background(), pool))
-	})
+	s.make(pool)
 	wait.For(t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(pool), pool); err != nil {
 			return err

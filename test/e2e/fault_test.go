@@ -282,8 +282,7 @@ func TestFault_WhatCannotBeBound(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
 	pool := builder.AddressPool(s.namespace, "198.51.100.0/30").Manual().Manifest()
-	must(t, env.Kube.Create(t.Context(), pool))
-	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
+	s.make(pool)
 
 	t.Run("address", func(t *testing.T) {
 		lost := s.service("lost", withAnnotation(v1alpha1.AddressPoolAnnotation, pool.Name))

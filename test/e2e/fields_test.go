@@ -84,7 +84,7 @@ func TestPolicy_EveryField(t *testing.T) {
 				t.Fatal("nothing shows what it does: write a proof, in fieldProofs")
 			}
 			t.Parallel()
-			f.scene = &scene{t, s.namespace}
+			f.scene = &scene{t: t, namespace: s.namespace}
 			if table.Named(engine.name).Unsupported(f.name, lb.TCP) != "" {
 				f.policySays(f.policy, v1alpha1.ConditionUnsupported, string(f.name)+": ")
 				f.carried()

@@ -42,6 +42,7 @@ func steadily(t *testing.T, check func(ctx context.Context) error) {
 type scene struct {
 	t         *testing.T
 	namespace string
+	made      []client.Object // outside of the namespace, for its Services
 }
 
 func newScene(t *testing.T) *scene {
@@ -49,7 +50,7 @@ func newScene(t *testing.T) *scene {
 	recorded(t)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	must(t, env.Kube.Create(t.Context(), ns))
-	s := &scene{t, ns.Name}
+	s := &scene{t: t, namespace: ns.Name}
 	t.Cleanup(s.clean)
 	return s
 }
@@ -74,9 +75,18 @@ func (s *scene) clean() {
 			s.t.Error(err)
 		}
 	}
-	if err := env.Kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}); err != nil {
-		s.t.Error(err)
+	for _, obj := range append(s.made, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}) {
+		if err := env.Kube.Delete(ctx, obj); err != nil {
+			s.t.Error(err)
+		}
 	}
+}
+
+// make creates something outside of the namespace, which is deleted after the Services.
+func (s *scene) make(obj client.Object) {
+	s.t.Helper()
+	must(s.t, env.Kube.Create(s.t.Context(), obj))
+	s.made = append(s.made, obj)
 }
 
 // removeServices deletes all Services of the scene, and waits until they are gone.

@@ -114,8 +114,7 @@ func TestInput_BadPools(t *testing.T) {
 		v1alpha1.ReasonInvalid: "198.51.100.9-198.51.100.1",
 	} {
 		pool := builder.AddressPool(s.namespace+"-"+strings.ToLower(reason), addresses).Manifest()
-		must(t, env.Kube.Create(t.Context(), pool))
-		t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
+		s.make(pool)
 		s.event(pool, reason, "")
 		asked := s.service(strings.ToLower(reason), withAnnotation(v1alpha1.AddressPoolAnnotation, pool.Name))
 		s.until(asked, "told that the pool is not in force", func(svc *corev1.Service) bool {

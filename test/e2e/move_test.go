@@ -78,11 +78,7 @@ func (s *scene) movePool(name, to string, keepOn ...string) {
 func (s *scene) movingPool(addresses v1alpha1.AddressRange) (pool string, svc *corev1.Service) {
 	s.t.Helper()
 	p := builder.AddressPool(s.namespace+"-moves", addresses).Manual().Manifest()
-	must(s.t, env.Kube.Create(s.t.Context(), p))
-	s.t.Cleanup(func() {
-		s.removeServices(context.Background())
-		must(s.t, env.Kube.Delete(context.Background(), p))
-	})
+	s.make(p)
 	s.pod("web", "web-1", "node1")
 	s.pod("web", "web-2", "node2")
 	return p.Name, s.service("web", withAnnotation(v1alpha1.AddressPoolAnnotation, p.Name))

@@ -167,8 +167,7 @@ func (d *deployment) nodeDeleted() {
 func (d *deployment) manyServices(count int) {
 	t := d.t
 	pool := builder.AddressPool(d.namespace, "10.64.1.0/24").Manual().Manifest()
-	must(t, env.Kube.Create(t.Context(), pool))
-	t.Cleanup(func() { must(t, env.Kube.Delete(context.Background(), pool)) })
+	d.make(pool)
 	if engine.name == v1alpha1.EngineLVS { // asks every node for every Service: as its page says
 		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Defaults.HealthCheck = &v1alpha1.HealthCheck{Interval: "30s"} })
 		t.Cleanup(func() {
