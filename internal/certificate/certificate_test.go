@@ -203,6 +203,26 @@ func TestTheLargestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
+// Whoever sends a certificate to a host says nothing beside it: what is around it, and in
+// what form it comes, is gone.
+func TestNothingIsPrintedBesideACertificate(t *testing.T) {
+	c, err := Parse(asPEM("CERTIFICATE", certify(p256)), pkcs8(p256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "x; include /etc/shadow;\n"
+	plain := string(c.PEM())
+	for what, said := range map[string]string{
+		"before": text + plain, "behind": plain + text, "between": strings.Replace(plain, "-----\n-----BEGIN", "-----\n"+text+"-----BEGIN", 1),
+		"a block": string(asPEM("X", []byte("x"))) + plain, "line breaks": strings.ReplaceAll(plain, "\n", "\r\n"),
+		"a header": strings.Replace(plain, "CERTIFICATE-----\n", "CERTIFICATE-----\nx: y\n\n", 1),
+	} {
+		if again, err := ParsePrinted([]byte(said)); err != nil || string(again.PEM()) != plain {
+			t.Errorf("%s: %v, %q", what, err, again.PEM())
+		}
+	}
+}
+
 // nginx and HAProxy let people have keys of 4096 bits, and so do we.
 func TestTheLargestRSAKey(t *testing.T) {
 	key := must(rsa.GenerateKey(rand.Reader, 4096))
