@@ -188,50 +188,53 @@ func (a *attacker) control(all []change) {
 	}
 }
 
-func TestNothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T) {
-	for _, engine := range slices.Sorted(maps.Keys(host.Victims)) {
-		t.Run(engine, func(t *testing.T) {
-			a := attack(t, engine)
-			a.victim.BeforeChecks(func() { a.intact() })
-			w := newWatch(t)
-			owned := append(slices.Clone(a.victim.Owned), filepath.Dir(t.TempDir()))
-			for seed := range plainOnes {
-				if _, _, err := a.send(a.plain(seed)); err != nil {
-					t.Fatalf("plain %d: %v", seed, err)
-				}
+func TestNginx_NothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T)   { nothingLeadsOut(t, "nginx") }
+func TestHAProxy_NothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T) { nothingLeadsOut(t, "haproxy") }
+func TestKeepalived_NothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T) {
+	nothingLeadsOut(t, "keepalived")
+}
+func TestLVS_NothingThatIsSentLeadsOutOfWhatIsOwned(t *testing.T) { nothingLeadsOut(t, "lvs") }
+
+func nothingLeadsOut(t *testing.T, engine string) {
+	a := attack(t, engine)
+	a.victim.BeforeChecks(func() { a.intact() })
+	w := newWatch(t)
+	owned := append(slices.Clone(a.victim.Owned), filepath.Dir(t.TempDir()))
+	for seed := range plainOnes {
+		if _, _, err := a.send(a.plain(seed)); err != nil {
+			t.Fatalf("plain %d: %v", seed, err)
+		}
+	}
+	all := slices.DeleteFunc(changes(), func(c change) bool { return c.kind == "vrrp" })
+	a.control(all)
+	a.learns = false
+	usual := w.take(owned...)
+	before := tree(t, "/etc", "/usr/local")
+	a.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	refused, services, n, each := 0, 0, 0, (len(all)+deliveries-1)/deliveries
+	for some := range slices.Chunk(all, each) {
+		n++
+		left, live, err := a.send(a.hostileModel(n, some))
+		if err != nil {
+			t.Errorf("delivery %d: %v", n, err)
+		}
+		refused, services = refused+len(left), services+live
+		for did := range w.take(owned...) {
+			if !usual[did] {
+				t.Errorf("delivery %d: a daemon %s %s", n, did.how, did.path)
 			}
-			all := slices.DeleteFunc(changes(), func(c change) bool { return c.kind == "vrrp" })
-			a.control(all)
-			a.learns = false
-			usual := w.take(owned...)
-			before := tree(t, "/etc", "/usr/local")
-			a.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-			refused, services, n, each := 0, 0, 0, (len(all)+deliveries-1)/deliveries
-			for some := range slices.Chunk(all, each) {
-				n++
-				left, live, err := a.send(a.hostileModel(n, some))
-				if err != nil {
-					t.Errorf("delivery %d: %v", n, err)
-				}
-				refused, services = refused+len(left), services+live
-				for did := range w.take(owned...) {
-					if !usual[did] {
-						t.Errorf("delivery %d: a daemon %s %s", n, did.how, did.path)
-					}
-				}
-			}
-			a.routers()
-			if after := tree(t, "/etc", "/usr/local"); !maps.Equal(before, after) {
-				t.Error("files of the machine have changed")
-			}
-			t.Logf("%d changes in %d deliveries: %d refusals, and %d Services carried; daemons use %d files besides their own", len(all), n, refused, services, len(usual))
-			if services < 2*n || refused < n {
-				t.Errorf("too little got so far")
-			}
-			if _, _, err := a.send(a.plain(1)); err != nil {
-				t.Errorf("a plain model is not taken any more: %v", err)
-			}
-		})
+		}
+	}
+	a.routers()
+	if after := tree(t, "/etc", "/usr/local"); !maps.Equal(before, after) {
+		t.Error("files of the machine have changed")
+	}
+	t.Logf("%d changes in %d deliveries: %d refusals, and %d Services carried; daemons use %d files besides their own", len(all), n, refused, services, len(usual))
+	if services < 2*n || refused < n {
+		t.Errorf("too little got so far")
+	}
+	if _, _, err := a.send(a.plain(1)); err != nil {
+		t.Errorf("a plain model is not taken any more: %v", err)
 	}
 }
 

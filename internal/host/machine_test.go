@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/test/share"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -29,28 +31,34 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EXTERNAL_LB_TEST_TAKER") != "" {
 		takePort()
 	}
-	if os.Getenv("EXTERNAL_LB_TEST_NETWORK") == "" {
-		os.Exit(inOwnNetwork())
+	if os.Getenv(isOne) == "" {
+		os.Exit(inOwnNetworks())
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// inOwnNetwork runs all tests in a network of their own: there they have addresses
-// that are not loopback ones, which no host admits, and all ports are theirs.
-func inOwnNetwork() (code int) {
-	cmd := exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-ec",
-		`ip link set lo up; ip addr add 198.51.100.1/24 dev lo; exec "$@"`, "sh", os.Args[0]}, os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), "EXTERNAL_LB_TEST_NETWORK=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return exit.ExitCode()
-		}
-		fmt.Println(err)
-		return 1
+// isOne marks a process of those that share the tests.
+const isOne = "EXTERNAL_LB_TEST_NETWORK"
+
+// inOwnNetworks runs the tests in three processes, each in a network of its own: there
+// they have addresses that are not loopback ones, which no host admits, and all ports
+// are theirs.
+func inOwnNetworks() (code int) {
+	flag.Parse()
+	list := exec.Command(os.Args[0])
+	list.Env = append(os.Environ(), isOne+"=1")
+	hands, err := share.Deal(3, list)
+	if err != nil {
+		return share.Failed(err)
 	}
-	return 0
+	var all []share.Process
+	for i, flags := range hands {
+		cmd := exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-ec",
+			`ip link set lo up; ip addr add 198.51.100.1/24 dev lo; exec "$@"`, "sh", os.Args[0]}, flags...)...)
+		cmd.Env = list.Env
+		all = append(all, share.Process{Name: fmt.Sprintf("%d of %d", i+1, len(hands)), Cmd: cmd})
+	}
+	return share.Run(all...)
 }
 
 // box is a balancer machine: a real daemon in directories of its own, and an Agent.

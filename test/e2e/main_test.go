@@ -20,6 +20,7 @@ import (
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/conformance"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/share"
 )
 
 const (
@@ -60,16 +61,13 @@ func TestMain(m *testing.M) {
 	switch {
 	case *resultsFile != "":
 		if err := record.write(*resultsFile); err != nil {
-			code = failed(err)
+			code = share.Failed(err)
 		}
-	case !filtered():
+	case !share.Filtered():
 		code = max(code, conforms(engine.name, record.all))
 	}
 	os.Exit(code)
 }
-
-// filtered reports whether not all tests are to run.
-func filtered() bool { return isSet("test.run") || isSet("test.skip") || isSet("test.list") }
 
 // isSet reports whether somebody has set a flag.
 func isSet(name string) (set bool) {
@@ -92,13 +90,13 @@ func run(m *testing.M) int {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "external-lb-e2e-")
 	if err != nil {
-		return failed(err)
+		return share.Failed(err)
 	}
 	defer os.RemoveAll(dir)
 	clusterDir = filepath.Join(dir, filepath.Base(cluster.DefaultDir()))
 	if binary = *builtBinary; binary == "" {
 		if binary, err = build(ctx, dir); err != nil {
-			return failed(err)
+			return share.Failed(err)
 		}
 	}
 	env, err = lab.Start(ctx, lab.Options{
@@ -110,7 +108,7 @@ func run(m *testing.M) int {
 		Log:        os.Stderr,
 	})
 	if err != nil {
-		return failed(err)
+		return share.Failed(err)
 	}
 	defer func() {
 		if err := env.Stop(); err != nil {
@@ -118,7 +116,7 @@ func run(m *testing.M) int {
 		}
 	}()
 	if err := createPools(ctx); err != nil {
-		return failed(err)
+		return share.Failed(err)
 	}
 	return m.Run()
 }

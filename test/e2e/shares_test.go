@@ -7,26 +7,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
+	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/conformance"
+	"github.com/external-lb/external-lb/test/share"
 )
 
-// sharesOfEach is how many processes share the tests of an engine, each with a cluster of
-// its own. All run at once: tests wait more than they work.
-const sharesOfEach = 2
+// ofEach is how many processes share the tests of an engine, each with a cluster of its
+// own. All run at once: tests wait more than they work.
+const ofEach = 2
 
-// share is a part of the tests on an engine, run by a process of its own.
-type share struct {
+// process runs some of the tests on an engine.
+type process struct {
+	share.Process
 	engine  v1alpha1.Engine
-	name    string
-	args    []string
 	results string // file
 }
 
@@ -35,39 +33,34 @@ type share struct {
 func onEveryEngine() int {
 	dir, err := os.MkdirTemp("", "external-lb-e2e-")
 	if err != nil {
-		return failed(err)
+		return share.Failed(err)
 	}
 	defer os.RemoveAll(dir)
 	binary, err := build(context.Background(), dir)
 	if err != nil {
-		return failed(err)
+		return share.Failed(err)
 	}
-	shares, err := sharesOf(dir)
+	processes, err := processesIn(dir, binary)
 	if err != nil {
-		return failed(err)
+		return share.Failed(err)
 	}
-	var running sync.WaitGroup
-	codes := make([]int, len(shares))
-	for i, s := range shares {
-		running.Go(func() { codes[i] = s.run("-binary=" + binary) })
+	var all []share.Process
+	for _, p := range processes {
+		all = append(all, p.Process)
 	}
-	running.Wait()
-	code := 0
-	for _, c := range codes {
-		code = max(code, c)
-	}
-	if filtered() {
+	code := share.Run(all...)
+	if share.Filtered() {
 		return code
 	}
 	for _, e := range engines {
 		var all []result
-		for _, s := range shares {
-			if s.engine != e.name {
+		for _, p := range processes {
+			if p.engine != e.name {
 				continue
 			}
-			its, err := readResults(s.results)
+			its, err := readResults(p.results)
 			if err != nil {
-				code = failed(err) // it has ended early
+				code = share.Failed(err) // it has ended early
 			}
 			all = append(all, its...)
 		}
@@ -76,68 +69,20 @@ func onEveryEngine() int {
 	return code
 }
 
-func failed(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-// sharesOf deals out the tests like cards: those beside each other in a file, which take
-// about as long, to different processes.
-func sharesOf(dir string) (all []share, err error) {
-	var tests []string
-	count := 1
-	if !filtered() {
-		out, err := exec.Command(os.Args[0], "-engine", string(engines[0].name), "-test.list", ".").Output()
-		if err != nil {
-			return nil, fmt.Errorf("listing tests: %w", err)
-		}
-		tests, count = strings.Fields(string(out)), sharesOfEach
+func processesIn(dir, binary string) (all []process, err error) {
+	flags, err := share.Deal(ofEach, exec.Command(os.Args[0], "-engine="+string(engines[0].name)))
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range engines {
-		for n := range count {
-			s := share{
-				engine: e.name, name: fmt.Sprintf("%s, %d of %d", e.name, n+1, count),
-				args:    append(ownArgs(), "-engine="+string(e.name)),
-				results: filepath.Join(dir, fmt.Sprintf("%s-%d.json", e.name, n)),
-			}
-			s.args = append(s.args, "-results="+s.results)
-			if count > 1 {
-				var its []string
-				for i := n; i < len(tests); i += count {
-					its = append(its, tests[i])
-				}
-				s.args = append(s.args, "-test.run=^("+strings.Join(its, "|")+")$")
-			}
-			all = append(all, s)
+		for i, its := range flags {
+			results := filepath.Join(dir, fmt.Sprintf("%s-%d.json", e.name, i))
+			its = append(slices.Clone(its), "-engine="+string(e.name), "-results="+results, "-binary="+binary)
+			name := fmt.Sprintf("%s, %d of %d", e.name, i+1, len(flags))
+			all = append(all, process{share.Process{Name: name, Cmd: exec.Command(os.Args[0], its...)}, e.name, results})
 		}
 	}
 	return all, nil
-}
-
-// ownArgs are this program's flags, without that which names a file of its own.
-func ownArgs() (args []string) {
-	for _, a := range os.Args[1:] {
-		if !strings.HasPrefix(a, "-test.testlogfile=") {
-			args = append(args, a)
-		}
-	}
-	return args
-}
-
-// run this program for a share, and print what it said when it has ended.
-func (s share) run(more ...string) (code int) {
-	runtime.LockOSThread() // the child is to end with this process, not with a thread that ends before
-	began := time.Now()
-	child := exec.Command(os.Args[0], append(s.args, more...)...)
-	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := child.CombinedOutput()
-	if err != nil {
-		out = fmt.Appendln(out, err)
-		code = 1
-	}
-	used := child.ProcessState.SystemTime() + child.ProcessState.UserTime()
-	fmt.Fprintf(os.Stderr, "== %s: %.0f s, %.0f s of them on a processor\n%s", s.name, time.Since(began).Seconds(), used.Seconds(), out)
-	return code
 }
 
 // result is what became of a test.
