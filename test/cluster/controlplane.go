@@ -102,6 +102,7 @@ func (c *Cluster) daemon(name, where string, argv ...string) error {
 	if err != nil {
 		return err
 	}
+	argv = append([]string{"/usr/bin/env", "GOGC=400"}, argv...) // memory is less dear here than a processor
 	started, err := p.command(context.Background(), argv...).daemon(c.log(name))
 	if err != nil {
 		return err

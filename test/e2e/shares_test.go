@@ -17,9 +17,15 @@ import (
 	"github.com/external-lb/external-lb/test/share"
 )
 
-// ofEach is how many processes share the tests of an engine, each with a cluster of its
-// own. All run at once: tests wait more than they work.
-const ofEach = 2
+// shares is how many processes share the tests of an engine, each with a cluster of its
+// own. All run at once: tests wait more than they work. Hosts with LVS work more: they are
+// emulated.
+func (e testedEngine) shares() int {
+	if e.name == v1alpha1.EngineLVS {
+		return 3
+	}
+	return 2
+}
 
 // process runs some of the tests on an engine.
 type process struct {
@@ -70,11 +76,11 @@ func onEveryEngine() int {
 }
 
 func processesIn(dir, binary string) (all []process, err error) {
-	flags, err := share.Deal(ofEach, exec.Command(os.Args[0], "-engine="+string(engines[0].name)))
-	if err != nil {
-		return nil, err
-	}
 	for _, e := range engines {
+		flags, err := share.Deal(e.shares(), exec.Command(os.Args[0], "-engine="+string(e.name)))
+		if err != nil {
+			return nil, err
+		}
 		for i, its := range flags {
 			results := filepath.Join(dir, fmt.Sprintf("%s-%d.json", e.name, i))
 			its = append(slices.Clone(its), "-engine="+string(e.name), "-results="+results, "-binary="+binary)
