@@ -86,7 +86,8 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 		r.fleet.Set(req.Name, nil)
 		delete(r.memory, req.Name)
 		r.metrics.forget(req.Name)
-		return ctrl.Result{}, errors.Join(r.releaseOrphans(ctx, seen), r.reportOrphanPools(ctx, seen, req.Name))
+		again, err := r.releaseOrphans(ctx, seen)
+		return again, errors.Join(err, r.reportOrphanPools(ctx, seen, req.Name))
 	}
 	s := &scope{balancer: seen.Balancers[i], objects: seen}
 	if err := r.holdBalancer(ctx, s.balancer); err != nil {

@@ -106,8 +106,8 @@ func TestMove(t *testing.T) {
 
 	w.second.set(func(h *fakeHost) { h.down = false })
 	fresh := w.until(svc, "moved", func(s *corev1.Service) bool { return heldBy(next.Name)(s) && moving("", "")(s) })
-	if !stays(fresh) || fresh.Annotations[v1alpha1.CarriedByAnnotation] != "" {
-		t.Errorf("after the move: %v %+v", fresh.Annotations, fresh.Status)
+	if !stays(fresh) || record.Of(fresh).Carrier != next.Name {
+		t.Errorf("after the move: %v %+v", record.Of(fresh), fresh.Status)
 	}
 	if w.host.item(svc) != (lb.Sum{}) || w.second.item(svc) == (lb.Sum{}) {
 		t.Error("the old host has it still, or the new one has not")

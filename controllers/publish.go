@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -51,75 +52,96 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 		case v.Staying && len(v.Addresses) == 0:
 			return nil // nobody was told of an address: whoever takes it over tells the first
 		}
-		if err := r.publishService(ctx, s.memory, v, updated[v.Object.UID]); err != nil {
+		if err := r.publishService(ctx, s, v, updated[v.Object.UID]); err != nil {
 			return err
 		}
-		return r.settle(ctx, s, v)
+		if len(v.Others) == 0 {
+			return nil
+		}
+		return r.promote(ctx, s, v.Service)
 	})
 }
 
-// settle takes from the record what a Service had before, once every host
-// has proved that it is there no longer.
-func (r *balancerReconciler) settle(ctx context.Context, s *scope, v conditions.Service) error {
-	if len(v.Others) > 0 || v.Staying {
-		return r.promote(ctx, s, v.Service)
+// proved is the record of a Service once its users are told what was proved: with what
+// those of an exposed one were told, and without what every host has proved to be there
+// no longer.
+func (r *balancerReconciler) proved(s *scope, v conditions.Service) record.Record {
+	now := record.Of(v.Object)
+	if exposed(v.Object) && v.Proof.Enough {
+		now.Published = v.Addresses
 	}
-	if !v.Proof.All || !record.Held(v.Object) || len(v.Addresses) == 0 {
-		return nil
+	if r.settled(s, v) {
+		now.Holders, now.Carrier, now.Addresses = []string{s.balancer.Name}, s.balancer.Name, v.Addresses
 	}
-	for _, a := range record.Addresses(v.Object) {
-		if !slices.Contains(v.Addresses, a) && len(mayHave(a, s.plan.Set, r.fleet.States(s.balancer.Name))) > 0 {
-			return nil
-		}
-	}
-	name := s.balancer.Name
-	if patch := (record.Record{Holders: []string{name}, Carrier: name, Addresses: v.Addresses}).Patch(v.Object); patch != nil {
-		return r.patch.metadata(ctx, v.Object, patch)
-	}
-	return nil
+	return now
 }
 
-// publishService brings one Service's status to what it should be and tells
-// what changed. The API server keeps the status of one of type NodePort free of
-// addresses: it is told by annotation.
-func (r *balancerReconciler) publishService(ctx context.Context, m *memory, v conditions.Service, updated bool) error {
-	exposed := v.Object.Spec.Type == corev1.ServiceTypeNodePort
-	have, status := &v.Object.Status, object{}
+// settled reports whether a Service is nowhere but where it is to be.
+func (r *balancerReconciler) settled(s *scope, v conditions.Service) bool {
+	if len(v.Others) > 0 || v.Staying || !v.Proof.All || len(v.Addresses) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(record.Addresses(v.Object), func(a netip.Addr) bool {
+		return !slices.Contains(v.Addresses, a) && len(mayHave(a, s.plan.Set, r.fleet.States(s.balancer.Name))) > 0
+	})
+}
+
+// exposed reports whether a Service is told its addresses by annotation: the API server
+// keeps the status of one of type NodePort free of them.
+func exposed(svc *corev1.Service) bool { return svc.Spec.Type == corev1.ServiceTypeNodePort }
+
+// publishService brings one Service's status to what it should be, with its record, and
+// tells what changed.
+func (r *balancerReconciler) publishService(ctx context.Context, s *scope, v conditions.Service, updated bool) error {
+	svc, status, metadata := v.Object, object{}, object(nil)
 	var ingress []corev1.LoadBalancerIngress
-	if !exposed {
+	if !exposed(svc) {
 		ingress = v.Ingress()
-		if !equality.Semantic.DeepEqual(have.LoadBalancer.Ingress, ingress) {
+		if !equality.Semantic.DeepEqual(svc.Status.LoadBalancer.Ingress, ingress) {
 			status["loadBalancer"] = object{"ingress": ingress}
 		}
 	}
 	wanted := v.Conditions()
-	patch, changed := conditionsPatch(have.Conditions, wanted)
+	patch, changed := conditionsPatch(svc.Status.Conditions, wanted)
+	was, now := record.Of(svc), r.proved(s, v)
+	if record.Held(svc) { // else it could not be written before, so it is not now
+		var more []any
+		metadata, more = recordPatch(svc, now)
+		patch = append(patch, more...)
+	}
 	if len(patch) > 0 {
 		status["conditions"] = patch
 	}
-	if len(status) > 0 {
-		if err := r.patch.status(ctx, v.Object, status); err != nil {
+	if len(status)+len(metadata) > 0 {
+		if err := r.patch.status(ctx, svc, metadata, status); err != nil {
 			return err
 		}
 	}
-	r.tell(ctx, m, v.Object, ingressAddresses(ingress), news(wanted, changed), updated && !exposed)
-	if !exposed || !v.Proof.Enough {
-		return nil
+	r.tell(ctx, s.memory, svc, ingressAddresses(ingress), news(wanted, changed), updated && !exposed(svc))
+	if exposed(svc) && record.Held(svc) && !slices.Equal(was.Published, now.Published) {
+		r.events.normal(ctx, svc, v1alpha1.EventEnsured, "%s answers", record.FormatAddresses(now.Published))
 	}
-	return r.annotate(ctx, v.Object, record.FormatAddresses(v.Addresses))
+	return nil
 }
 
-// annotate tells a Service of type NodePort its addresses.
-func (r *balancerReconciler) annotate(ctx context.Context, svc *corev1.Service, addresses string) error {
-	if svc.Annotations[v1alpha1.AssignedAddressesAnnotation] == addresses {
-		return nil
+// recordPatch is what a patch of a status needs to change the record of a Service, and
+// the annotation that tells the users of an exposed one.
+func recordPatch(svc *corev1.Service, now record.Record) (metadata object, patch []any) {
+	metadata = object{}
+	if write := now.Patch(svc); write != nil {
+		metadata = write.Metadata
+		patch, _ = conditionsPatch(svc.Status.Conditions, []metav1.Condition{write.Condition})
 	}
-	patch := object{"annotations": object{v1alpha1.AssignedAddressesAnnotation: addresses}}
-	if err := r.patch.metadata(ctx, svc, patch); err != nil {
-		return err
+	told := record.FormatAddresses(now.Published)
+	if exposed(svc) && told != "" && svc.Annotations[v1alpha1.AssignedAddressesAnnotation] != told {
+		annotations, _ := metadata["annotations"].(object)
+		if annotations == nil {
+			annotations = object{}
+		}
+		annotations[v1alpha1.AssignedAddressesAnnotation] = told
+		metadata["annotations"] = annotations
 	}
-	r.events.normal(ctx, svc, v1alpha1.EventEnsured, "%s answers", addresses)
-	return nil
+	return metadata, patch
 }
 
 // tell writes the events of what changed for a Service.
@@ -196,22 +218,19 @@ func conditionsPatch(have, want []metav1.Condition) (patch []any, changed []meta
 	return patch, changed
 }
 
-// withdrawnStatus takes what we wrote out of a Service's status, nil if nothing
-// is there. The ingress of a Service of another class is its provider's.
+// withdrawnStatus takes what we wrote out of a Service's status, the record, too. The
+// ingress of a Service of another class is its provider's.
 func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 	status := object{}
 	if ourClass && len(svc.Status.LoadBalancer.Ingress) > 0 {
 		status["loadBalancer"] = object{"ingress": nil}
 	}
-	gone := []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}}
+	gone := []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}, {Type: v1alpha1.ConditionRecord}}
 	if ourClass || svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		gone = append(gone, metav1.Condition{Type: v1alpha1.ConditionPortsError})
 	}
 	if patch, _ := conditionsPatch(svc.Status.Conditions, gone); len(patch) > 0 {
 		status["conditions"] = patch
-	}
-	if len(status) == 0 {
-		return nil
 	}
 	return status
 }

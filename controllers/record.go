@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -18,9 +19,10 @@ import (
 	"github.com/external-lb/external-lb/internal/record"
 )
 
-// patchServices writes Services by strategic merge patches that name the UID:
-// the finalizers, annotations and conditions of others survive them, and a
-// Service that was deleted and made again meanwhile is left alone.
+// patchServices writes Services by strategic merge patches of their status that name
+// the UID: the finalizers, annotations and conditions of others survive them, and a
+// Service that was deleted and made again meanwhile is left alone. The API server takes
+// metadata with a status, so nothing needs two writes.
 type patchServices struct {
 	client   client.Client
 	written  *written
@@ -35,40 +37,39 @@ const fieldOwner = client.FieldOwner("external-lb")
 // object is a JSON object of a patch.
 type object = record.Metadata
 
-func (p patchServices) metadata(ctx context.Context, svc *corev1.Service, metadata object) error {
-	metadata["uid"] = svc.UID
-	data, err := json.Marshal(object{"metadata": metadata})
-	if err != nil {
-		return err
+// record writes who holds a Service.
+func (p patchServices) record(ctx context.Context, svc *corev1.Service, r *record.Patch) error {
+	status := object{}
+	if conditions, _ := conditionsPatch(svc.Status.Conditions, []metav1.Condition{r.Condition}); len(conditions) > 0 {
+		status["conditions"] = conditions
 	}
-	return p.send(ctx, svc, part{svc.UID, false}, data)
+	return p.send(ctx, svc, part{svc.UID, false}, r.Metadata, status)
 }
 
-func (p patchServices) status(ctx context.Context, svc *corev1.Service, status object) error {
-	data, err := json.Marshal(object{"metadata": object{"uid": svc.UID}, "status": status})
-	if err != nil {
-		return err
-	}
-	return p.send(ctx, svc, part{svc.UID, true}, data)
+// status writes what a Service's users are told, with the metadata that goes with it.
+func (p patchServices) status(ctx context.Context, svc *corev1.Service, metadata, status object) error {
+	return p.send(ctx, svc, part{svc.UID, true}, metadata, status)
 }
 
 // send writes a part of a Service. The error is errLater where that takes care of itself.
-func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, data []byte) error {
+func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, metadata, status object) error {
 	if p.setbacks.waits(of) {
 		return errLater
+	}
+	if metadata == nil {
+		metadata = object{}
+	}
+	metadata["uid"] = svc.UID
+	data, err := json.Marshal(object{"metadata": metadata, "status": status})
+	if err != nil {
+		return err
 	}
 	if p.setbacks.contested(of, data) {
 		p.tellContest(ctx, svc)
 	}
 	answer := &corev1.Service{}
 	answer.Namespace, answer.Name = svc.Namespace, svc.Name
-	patch := client.RawPatch(types.StrategicMergePatchType, data)
-	var err error
-	if of.status {
-		err = p.client.Status().Patch(ctx, answer, patch, fieldOwner)
-	} else {
-		err = p.client.Patch(ctx, answer, patch, fieldOwner)
-	}
+	err = p.client.Status().Patch(ctx, answer, client.RawPatch(types.StrategicMergePatchType, data), fieldOwner)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it was deleted, or made again, meanwhile: its events start another reconcile
 	}

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
@@ -36,7 +38,7 @@ func (r *balancerReconciler) record(ctx context.Context, s *scope) error {
 		if patch == nil {
 			return nil
 		}
-		if err := r.patch.metadata(ctx, svc, patch); err != nil {
+		if err := r.patch.record(ctx, svc, patch); err != nil {
 			return err
 		}
 		now := r.patch.written.newest(svc)
@@ -139,30 +141,26 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 	}
 }
 
-// releaseService ends our part in a Service: first its status, then the record.
+// releaseService ends our part in a Service: its status and the record go in one write.
 func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Balancer, svc *corev1.Service) error {
 	isLoadBalancer := svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 	ourClass := isLoadBalancer && plan.ClassMatches(b, svc)
-	if svc.DeletionTimestamp == nil {
-		if status := withdrawnStatus(svc, ourClass); status != nil {
-			if err := r.patch.status(ctx, svc, status); err != nil {
-				return err
-			}
-		}
-	}
-	addresses := record.FormatAddresses(record.Addresses(svc))
-	if err := r.patch.metadata(ctx, svc, record.ReleasePatch(svc, isLoadBalancer && !ourClass)); err != nil {
+	metadata, status := record.ReleasePatch(svc, isLoadBalancer && !ourClass), withdrawnStatus(svc, ourClass)
+	if err := r.patch.send(ctx, svc, part{svc.UID, false}, metadata, status); err != nil {
 		return err
 	}
 	r.patch.written.forget(svc.UID)
 	r.patch.setbacks.forget(svc.UID)
-	r.events.normal(ctx, svc, v1alpha1.EventDeleted, "%s", strings.TrimSpace("withdrawn "+addresses))
+	if record.Held(svc) {
+		r.events.normal(ctx, svc, v1alpha1.EventDeleted, "withdrawn %s", record.FormatAddresses(record.Addresses(svc)))
+	}
 	return nil
 }
 
-// releaseOrphans lets Services go that a Balancer holds which no longer exists:
-// somebody removed its finalizer, and with it the hosts to ask.
-func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) error {
+// releaseOrphans lets Services go that a Balancer holds which no longer exists, since
+// somebody removed its finalizer, and with it the hosts to ask; and those that only look
+// as if somebody held them.
+func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) (again ctrl.Result, err error) {
 	exists := map[string]bool{}
 	for _, b := range seen.Balancers {
 		exists[b.Name] = true
@@ -170,17 +168,26 @@ func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) e
 	claims := seen.claims()
 	held, err := r.reader.services(ctx, keyHeld)
 	if err != nil {
-		return err
+		return again, err
 	}
 	orphans := slices.DeleteFunc(held, func(svc *corev1.Service) bool {
 		holds := slices.ContainsFunc(record.Holders(svc), func(name string) bool { return exists[name] })
-		return holds || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) || r.anywhere(svc, seen.Balancers)
+		if holds || (claims.Of(svc) != nil && svc.DeletionTimestamp == nil) {
+			return true
+		}
+		somewhere := r.anywhere(svc, seen.Balancers)
+		if somewhere {
+			again.RequeueAfter = lookAgain // its record is lost: no news of a host starts this
+		}
+		return somewhere
 	})
-	return each(ctx, orphans, func(ctx context.Context, svc *corev1.Service) error {
+	return again, each(ctx, orphans, func(ctx context.Context, svc *corev1.Service) error {
 		gone := &v1alpha1.Balancer{}
-		gone.Name = record.Carrier(record.Holders(svc), svc)
-		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"Balancer %q, which held this Service, no longer exists: its hosts were not asked to withdraw it", gone.Name)
+		gone.Name = cmp.Or(record.Of(svc).Carrier, plan.AsksFor(svc))
+		if record.Held(svc) {
+			r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
+				"Balancer %q, which held this Service, no longer exists: its hosts were not asked to withdraw it", gone.Name)
+		}
 		return r.releaseService(ctx, gone, svc)
 	})
 }

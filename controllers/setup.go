@@ -120,7 +120,7 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	if name := plan.AsksFor(svc); len(names) == 0 && name != "" {
 		names = append(names, name)
 	}
-	if !record.Held(svc) {
+	if !record.Marked(svc) {
 		return names
 	}
 	var pools v1alpha1.AddressPoolList
@@ -129,7 +129,7 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	}
 	holders := record.Holders(svc)
 	if len(holders) == 0 {
-		return append(names, "") // nobody of that name: whose record was removed is let go
+		return append(names, "") // nobody of that name: what only looks held is let go
 	}
 	return append(names, holders...)
 }

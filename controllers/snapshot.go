@@ -42,7 +42,7 @@ func serviceKeys(svc *corev1.Service) []string {
 			keys = append(keys, keyExposed+b)
 		}
 	}
-	if record.Held(svc) {
+	if record.Marked(svc) {
 		keys = append(keys, keyHeld)
 	}
 	return keys

@@ -24,24 +24,10 @@ const (
 	BalancerAnnotation = "external-lb.dev/balancer"
 )
 
-// Annotations that external-lb puts on a Service.
-const (
-	// HeldByAnnotation names the Balancer on whose hosts the Service may be
-	// live, and HeldAddressesAnnotation its addresses, comma separated. They are
-	// written together with the finalizers, before anything is programmed, and
-	// are the record of what the Service holds until its withdrawal is confirmed.
-	// While a Service moves it is held by several, comma separated, in the order
-	// in which they came.
-	HeldByAnnotation        = "external-lb.dev/held-by"
-	HeldAddressesAnnotation = "external-lb.dev/held-addresses"
-	// CarriedByAnnotation names that one of several holders which proved the
-	// Service last and tells its status. Without it: the first of them.
-	CarriedByAnnotation = "external-lb.dev/carried-by"
-	// AssignedAddressesAnnotation, on a Service of type NodePort, is what
-	// status.loadBalancer.ingress is on one of type LoadBalancer: written once
-	// the addresses answer.
-	AssignedAddressesAnnotation = "external-lb.dev/assigned-addresses"
-)
+// AssignedAddressesAnnotation, which external-lb puts on a Service of type NodePort, is
+// what status.loadBalancer.ingress is on one of type LoadBalancer: written once the
+// addresses answer.
+const AssignedAddressesAnnotation = "external-lb.dev/assigned-addresses"
 
 // SourceRangesAnnotation is the older form of spec.loadBalancerSourceRanges.
 const SourceRangesAnnotation = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -72,6 +58,12 @@ const (
 	ConditionServiceProgrammed = "external-lb.dev/Programmed"
 	// ConditionMoving, on a Service: it is on its way from one Balancer to another.
 	ConditionMoving = "external-lb.dev/Moving"
+	// ConditionRecord, on a Service: who holds it, and its addresses. It is written
+	// together with the finalizers, before anything is programmed, and is there, and
+	// True, until the withdrawal is confirmed. Its message is for external-lb: the
+	// Service's UID, the Balancers on whose hosts it may be live, in the order in which
+	// they came, that one of several which tells its status, and the addresses.
+	ConditionRecord = "external-lb.dev/Record"
 	// ConditionPortsError, on a Service: some of its ports are not carried (KEP-1435).
 	ConditionPortsError = "LoadBalancerPortsError"
 )
@@ -110,6 +102,7 @@ const (
 	ReasonInvalidSpec        = "InvalidSpec"        // a field of the Service cannot be parsed
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
 	ReasonRefused            = "Refused"            // a host refused the Service, or ports of it
+	ReasonHeld               = "Held"               // on record
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer
 	ReasonKept               = "Kept"               // proved on both Balancers; keepOn of the pool, or a Service beside it, keeps the old one
 	ReasonNoCertificate      = "NoCertificate"      // a port's certificate cannot be served

@@ -30,10 +30,10 @@ const ProgrammedMessage = "its listeners are proved to be live"
 // Ingress is what a Service's users are told. An address appears once it was proved,
 // and stays from then on.
 func (s Service) Ingress() (out []corev1.LoadBalancerIngress) {
-	published := record.Published(s.Object)
-	if !record.Held(s.Object) {
-		published = nil // by another provider
+	if !record.Held(s.Object) && !s.Proof.Enough && len(s.Addresses) > 0 {
+		return s.Object.Status.LoadBalancer.Ingress // it could not be put on record yet
 	}
+	published := record.Published(s.Object)
 	for _, a := range s.Addresses {
 		if s.Proof.Enough || slices.Contains(published, a) {
 			out = append(out, s.ingress(a))

@@ -15,6 +15,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/builder"
 )
 
@@ -238,7 +239,7 @@ func TestRefusedPorts(t *testing.T) {
 // the others answer as before.
 func TestPortsThatAnOlderVersionLacks(t *testing.T) {
 	svc, p := view()
-	svc.Object.Finalizers = []string{v1alpha1.CleanupFinalizer}
+	svc.Object = record.Record{Holders: []string{"edge"}}.Write(svc.Object)
 	svc.Object.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
 	state := inSync("lb1", p, olderStays, olderLacks)
 	s := Service{Service: svc, Proof: NewProver(&v1alpha1.Balancer{}, p, []deliver.State{state}).Prove(svc), By: "edge"}
@@ -260,10 +261,15 @@ func TestIngress(t *testing.T) {
 		t.Errorf("published without a proof: %v", got)
 	}
 	svc.Object.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	if got := s.Ingress(); len(got) != 1 {
+		t.Errorf("what is there is taken away though nothing could be put on record yet: %v", got)
+	}
+	addresses := svc.Addresses
+	svc.Addresses = nil
 	if got := s.Ingress(); got != nil {
 		t.Errorf("another provider's status is taken for ours: %v", got)
 	}
-	svc.Object.Finalizers = []string{v1alpha1.CleanupFinalizer}
+	svc.Addresses, svc.Object = addresses, record.Record{Holders: []string{"edge"}}.Write(svc.Object)
 	if got := s.Ingress(); len(got) != 1 || *got[0].IPMode != corev1.LoadBalancerIPModeProxy {
 		t.Errorf("what was told is gone: %v", got)
 	}

@@ -32,12 +32,17 @@ type Request struct {
 	Ports           []Port
 	Labels          labels.Set
 	NamespaceLabels labels.Set
-	// Published are the addresses in the status: users were told.
-	Published []netip.Addr
-	// Recorded are the addresses on our record of the Service. It is written
-	// before anything is programmed, so it holds every address that is
-	// published or may be live; but a user can write it too.
+	// Recorded are the addresses on record: first of each family the one that is
+	// assigned, then those that are being left. It is written before anything is
+	// programmed, so it has every address that may be live.
 	Recorded []netip.Addr
+	// Published are those on record that users were told. Others are somebody else's
+	// writing.
+	Published []netip.Addr
+	// Shown are the addresses that users were told of a Service that has no record,
+	// by us or by another provider.
+	Shown     []netip.Addr
+	ShownByUs bool
 	// Withdrawing: holds what is published and recorded, gets nothing new.
 	Withdrawing bool
 	// Apart: another Balancer's hosts may have its addresses. Nobody comes to

@@ -9,11 +9,11 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// Assign settles who has which address of one Balancer's pools. What is
-// published comes first, then what is on record as assigned, then what is there as
-// being left, then the rest; in each the older Service before the younger. The
-// result depends on neither the order of pools nor that of requests. Every pool but
-// foreign ones has an entry in the usage.
+// Assign settles who has which address of one Balancer's pools. What is on record
+// comes first: what is published, then what is assigned, then what is being left. Then
+// comes what Services without a record show, then the rest; in each the older Service
+// before the younger. The result depends on neither the order of pools nor that of
+// requests. Every pool but foreign ones has an entry in the usage.
 func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
 	services := make([]*service, len(requests))
 	listeners := 0
@@ -27,7 +27,7 @@ func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[st
 		slots:     make(map[netip.Addr]*slot, len(requests)),
 		listeners: make(map[lb.Listener]*service, listeners),
 	}
-	for _, adopt := range []func(*service){l.adoptPublished, l.adoptAssigned, l.adoptLeft, l.adoptUnrecorded} {
+	for _, adopt := range []func(*service){l.adoptPublished, l.adoptAssigned, l.adoptLeft, l.adoptShown} {
 		for _, s := range services {
 			adopt(s)
 		}
@@ -40,26 +40,22 @@ func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[st
 	return assignments, l.usage(pools)
 }
 
-// adoptPublished holds what users were told and the record vouches for, also
-// where no pool has it any more or its pool would not give it now. With nothing
-// of the family on it, the record was removed and says nothing.
+// adoptPublished holds what users were told, also where no pool has it any more or its
+// pool would not give it now.
 func (l *ledger) adoptPublished(s *service) {
 	for _, a := range s.Published {
-		if !plain(a) {
+		if !slices.Contains(s.recorded, a) {
 			continue
 		}
-		switch assigned := s.assigned(familyOf(a)); {
-		case assigned == a, !assigned.IsValid():
-			l.claim(a, s)
+		l.claim(a, s)
+		if a == s.assigned(familyOf(a)) { // else it is being left
 			s.keep(a)
-		case slices.Contains(s.recorded, a): // being left
-			l.claim(a, s)
 		}
 	}
 }
 
-// adoptAssigned holds what was assigned and perhaps never published, as far as
-// the Service could have got it.
+// adoptAssigned holds what was assigned and perhaps never published. The Service keeps
+// it as far as it would get it now.
 func (l *ledger) adoptAssigned(s *service) {
 	for _, a := range s.recorded {
 		if !s.leaves(a) {
@@ -68,8 +64,7 @@ func (l *ledger) adoptAssigned(s *service) {
 	}
 }
 
-// adoptLeft holds what is on record and being left. It comes after what anybody was
-// assigned: else whoever is older could write others' addresses there and take them.
+// adoptLeft holds what is on record and being left.
 func (l *ledger) adoptLeft(s *service) {
 	for _, a := range s.recorded {
 		if s.leaves(a) {
@@ -79,17 +74,14 @@ func (l *ledger) adoptLeft(s *service) {
 }
 
 func (l *ledger) adoptRecorded(a netip.Addr, s *service) {
-	entitled := slices.Contains(s.held, a) || l.entitled(a, s)
-	if entitled || s.Withdrawing {
-		l.claim(a, s)
-	}
-	if entitled {
+	keeps := slices.Contains(s.held, a) || l.entitled(a, s)
+	l.claim(a, s)
+	if keeps {
 		s.keep(a)
 	}
 }
 
-// entitled reports whether a Service may have an address that only its record,
-// which a user can write, says that it has.
+// entitled reports whether a Service may have an address that users were not told.
 func (l *ledger) entitled(a netip.Addr, s *service) bool {
 	p := l.pools.find(a)
 	if p == nil || s.Pool != "" && s.Pool != p.Name || p.forbids(s.Request) != "" {
@@ -102,9 +94,6 @@ func (l *ledger) entitled(a netip.Addr, s *service) bool {
 // none). As with what is published, listeners that another holds are no reason
 // to move, as long as one is left.
 func (l *ledger) hasRoom(a netip.Addr, p *Pool, s *service) bool {
-	if sl := l.slots[a]; s.Withdrawing && p != nil && p.Foreign && sl != nil && sl.whole != nil && sl.whole != s {
-		return false // who has it is on other hosts
-	}
 	if p == nil || !p.SharePorts {
 		return l.holder(a, s) == nil
 	}
@@ -112,20 +101,15 @@ func (l *ledger) hasRoom(a netip.Addr, p *Pool, s *service) bool {
 	return conflicts == 0 || conflicts < len(s.Ports)
 }
 
-// adoptUnrecorded holds published addresses that the record does not vouch for.
-// Where what is on record was of no use, it was tampered with, and users go on
-// with what they were told. Else somebody wrote into the status, and nobody gets
-// the address before that is repaired.
-func (l *ledger) adoptUnrecorded(s *service) {
-	for _, a := range s.Published {
-		if !plain(a) || slices.Contains(s.held, a) {
-			continue
-		}
-		room := l.hasRoom(a, l.pools.find(a), s)
-		if room || s.Withdrawing {
+// adoptShown holds what a Service without a record shows, unless somebody has it. What
+// we have shown stays like what is published; another provider's is what the Service
+// may have got from the pools.
+func (l *ledger) adoptShown(s *service) {
+	for _, a := range s.Shown {
+		p := l.pools.find(a)
+		ours, mayHave := s.ShownByUs && l.hasRoom(a, p, s), p != nil && !p.Foreign && l.entitled(a, s)
+		if plain(a) && (ours || mayHave) {
 			l.claim(a, s)
-		}
-		if room {
 			s.keep(a)
 		}
 	}

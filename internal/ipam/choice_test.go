@@ -70,7 +70,7 @@ func TestS10_RequireDualStackTakesAllOrNothing(t *testing.T) {
 	c.wantAddresses(s)
 
 	// what is published is never taken away
-	s.Published = addrs("192.0.2.1")
+	s.Recorded, s.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
 	c.publish()
 	c.wantAddresses(s, "192.0.2.1")
 	c.wantProblem(s, v1alpha1.ReasonNoPool, "IPv6")

@@ -39,6 +39,10 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 		told.add(problem)
 		return chosen
 	}
+	if len(s.held) >= maxHeld {
+		told.add(holdsTooMany(len(s.held)))
+		return chosen
+	}
 	var candidates []*Pool
 	var noCandidates *Problem
 	var asked bool

@@ -37,7 +37,7 @@ func TestForeignPool(t *testing.T) {
 	s1.Pool = "gone"
 	c.publish()
 	c.want(s1, "192.0.2.0")
-	s1.Published = nil // as of an exposed NodePort Service
+	s1.Published = nil
 	c.pools[0].Foreign = true
 	anywhere, address, named := c.add("anywhere"), c.add("address"), c.add("named")
 	address.Requested, named.Pool = addrs("192.0.2.1"), "gone"

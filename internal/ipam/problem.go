@@ -103,6 +103,13 @@ func heldWhole(a netip.Addr, holder *service) *Problem {
 	return unavailable("%s is held by Service %s until its withdrawal is confirmed: wait, or ask for another address", a, holder.Name)
 }
 
+// holdsTooMany tells a Service that moves faster than hosts let go of its addresses.
+func holdsTooMany(n int) *Problem {
+	return &Problem{v1alpha1.ReasonAddressUnavailable, fmt.Sprintf(
+		"the Service holds %d addresses, since hosts have not confirmed yet that they let go of those that it had before: "+
+			"it gets no other one until they have; its Balancer says what is wrong with them", n)}
+}
+
 func listenerHeld(c Conflict) *Problem {
 	return &Problem{
 		Reason:  v1alpha1.ReasonPortConflict,

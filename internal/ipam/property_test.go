@@ -21,8 +21,7 @@ import (
 
 var compareAddrs = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
 
-// world is a cluster in which everything happens at random. Users may write
-// anything into the record of the Services whose name says so.
+// world is a cluster in which everything happens at random.
 type world struct {
 	cluster
 	next int
@@ -62,11 +61,7 @@ func (w *world) drawPools(t *rapid.T) {
 }
 
 func (w *world) drawService(t *rapid.T) {
-	name := fmt.Sprintf("s%d", w.next)
-	if rapid.IntRange(0, 4).Draw(t, "tampered") == 0 {
-		name += "-tampered"
-	}
-	r := w.add(name)
+	r := w.add(fmt.Sprintf("s%d", w.next))
 	r.Created = epoch.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Hour)
 	w.next++
 	w.drawSpec(t, r)
@@ -83,15 +78,15 @@ func (w *world) drawSpec(t *rapid.T, r *Request) {
 	r.Labels = rapid.SampledFrom([]labels.Set{{}, {"tier": "gold"}}).Draw(t, "labels")
 }
 
-// step lets something happen: a Service comes, changes, leaves, is withdrawn or
-// tampered with, or the pools are edited.
+// step lets something happen: a Service comes, changes, leaves or is withdrawn, its
+// record is dropped by somebody who writes its status, or the pools are edited.
 func (w *world) step(t *rapid.T) {
 	if len(w.requests) == 0 {
 		w.drawService(t)
 		return
 	}
 	r := rapid.SampledFrom(w.requests).Draw(t, "service")
-	switch rapid.SampledFrom([]string{"come", "come", "come", "change", "leave", "pools", "tamper"}).Draw(t, "step") {
+	switch rapid.SampledFrom([]string{"come", "come", "come", "change", "leave", "pools", "drop"}).Draw(t, "step") {
 	case "come":
 		w.drawService(t)
 	case "change":
@@ -103,9 +98,10 @@ func (w *world) step(t *rapid.T) {
 		r.Withdrawing = true
 	case "pools":
 		w.drawPools(t)
-	case "tamper":
-		if tampered(r) {
-			r.Recorded = rapid.SliceOfN(rapid.SampledFrom(worldAddrs), 0, 4).Draw(t, "record")
+	case "drop":
+		if !r.Withdrawing {
+			r.Shown, r.ShownByUs = union(r.Shown, r.Published), true
+			r.Recorded, r.Published = nil, nil
 		}
 	}
 }
@@ -120,7 +116,7 @@ func (w *world) tell(t *rapid.T) {
 		got := w.got[r.UID]
 		upTo := rapid.IntRange(0, 3).Draw(t, "written")
 		if upTo >= 1 {
-			r.Recorded = slices.Concat(got.Addresses, got.Leaving)
+			recorded(r, got)
 		}
 		if upTo >= 2 {
 			r.Published = got.Addresses
@@ -131,7 +127,10 @@ func (w *world) tell(t *rapid.T) {
 	}
 }
 
-func tampered(r *Request) bool { return len(r.Name) > 9 && r.Name[len(r.Name)-9:] == "-tampered" }
+// recorded is a Service once its assignment is on record.
+func recorded(r *Request, got Assignment) {
+	r.Recorded, r.Published, r.Shown = slices.Concat(got.Addresses, got.Leaving), union(r.Published, r.Shown), nil
+}
 
 func union(lists ...[]netip.Addr) []netip.Addr {
 	var out []netip.Addr
@@ -157,7 +156,7 @@ func TestProperties(t *testing.T) {
 			w.checkShape(rt)
 			w.checkOrder(rt)
 			w.checkRestart(rt)
-			w.checkForgery(rt)
+			w.checkStranger(rt)
 			w.checkBadPools(rt)
 			w.tell(rt)
 		}
@@ -207,10 +206,8 @@ func (w *world) checkUnshared(t *rapid.T) {
 	}
 	holders := map[netip.Addr]string{}
 	for _, r := range w.requests {
-		held := w.got[r.UID].Addresses
-		if !tampered(r) {
-			held = union(held, r.Published)
-		}
+		onRecord := func(a netip.Addr) bool { return slices.Contains(r.Recorded, a) }
+		held := union(w.got[r.UID].Addresses, slices.DeleteFunc(slices.Clone(r.Published), func(a netip.Addr) bool { return !onRecord(a) }))
 		for _, a := range held {
 			if shared(a) {
 				continue
@@ -232,7 +229,7 @@ func (w *world) checkPublishedStays(t *rapid.T) {
 			asked := slices.ContainsFunc(r.Families, func(f corev1.IPFamily) bool { return (f == v4) == a.Is4() })
 			i := slices.IndexFunc(got, sameFamily)
 			switch {
-			case !asked || tampered(r) || slices.Contains(got, a):
+			case !asked || slices.Contains(got, a) || !slices.Contains(r.Recorded, a):
 			case i >= 0 && slices.Contains(r.Requested, got[i]) && !r.Withdrawing:
 			case i >= 0 && got[i] == assigned(r.Recorded, sameFamily): // its request of an earlier step
 			default:
@@ -269,7 +266,7 @@ func (w *world) checkShape(t *rapid.T) {
 			t.Fatalf("%s is told %+v", r.Name, p)
 		}
 		for _, c := range got.Conflicts {
-			if !slices.Contains(union(r.Published, r.Recorded), c.Listener.Address) || got.Problem == nil {
+			if !slices.Contains(union(r.Recorded, r.Shown), c.Listener.Address) || got.Problem == nil {
 				t.Fatalf("%s was given an address on which %s is taken", r.Name, c.Listener)
 			}
 		}
@@ -289,21 +286,14 @@ func (w *world) checkOrder(t *rapid.T) {
 	}
 }
 
-// checkRestart: S35, a crash after the records were written changes nothing. But a
-// Service whose record was tampered with, and that gets nothing of a family, has none
-// of it on record then, with which its status counts again.
+// checkRestart: S35, a crash after the records were written changes nothing.
 func (w *world) checkRestart(t *rapid.T) {
 	requests := w.copies()
 	for i, r := range w.requests {
 		if r.Withdrawing {
 			continue // nobody writes its record any more
 		}
-		if tampered(r) && slices.ContainsFunc(r.Published, func(a netip.Addr) bool {
-			return !slices.ContainsFunc(w.got[r.UID].Addresses, func(b netip.Addr) bool { return a.Is4() == b.Is4() })
-		}) {
-			return
-		}
-		requests[i].Recorded = slices.Concat(w.got[r.UID].Addresses, w.got[r.UID].Leaving)
+		recorded(&requests[i], w.got[r.UID])
 	}
 	got, usage := Assign(w.pools, requests)
 	before, after := addressesOf(w.got), addressesOf(got)
@@ -312,22 +302,14 @@ func (w *world) checkRestart(t *rapid.T) {
 	}
 }
 
-// checkForgery: what somebody writes behind the addresses on their record takes
-// none from others.
-func (w *world) checkForgery(t *rapid.T) {
-	requests := w.copies()
-	if len(requests) == 0 {
-		return
+// checkStranger: what a Service without a record shows takes nothing from those with one.
+func (w *world) checkStranger(t *rapid.T) {
+	stranger := Request{
+		UID: "stranger", Name: "default/stranger", Created: epoch.Add(-time.Hour), Families: dual(v4, v6), Ports: ports(80, 81, 82),
+		Shown: rapid.SliceOfN(rapid.SampledFrom(worldAddrs), 1, 4).Draw(t, "shown"), ShownByUs: rapid.Bool().Draw(t, "ours"),
 	}
-	forger := &requests[rapid.IntRange(0, len(requests)-1).Draw(t, "forger")]
-	for _, a := range rapid.SliceOfN(rapid.SampledFrom(worldAddrs), 1, 4).Draw(t, "forged") {
-		record := slices.Concat(forger.Recorded, []netip.Addr{a})
-		if !slices.Contains(forger.Published, a) && newService(&Request{Families: forger.Families, Recorded: record}).leaves(a) {
-			forger.Recorded = record
-		}
-	}
-	got, _ := Assign(w.pools, requests)
-	w.checkRecordedStays(t, got, forger.UID)
+	got, _ := Assign(w.pools, append(w.copies(), stranger))
+	w.checkRecordedStays(t, got)
 }
 
 // checkBadPools: of pools that are not in force any more, whoever has an address on
@@ -340,10 +322,10 @@ func (w *world) checkBadPools(t *rapid.T) {
 		pools = append(pools, &foreign)
 	}
 	got, _ := Assign(pools, w.copies())
-	w.checkRecordedStays(t, got, "")
+	w.checkRecordedStays(t, got)
 	for _, r := range w.requests {
 		for _, a := range got[r.UID].Addresses {
-			if !slices.Contains(union(r.Published, r.Recorded), a) {
+			if !slices.Contains(union(r.Recorded, r.Shown), a) {
 				t.Fatalf("%s got %s of a pool that is not in force", r.Name, a)
 			}
 		}
@@ -352,11 +334,11 @@ func (w *world) checkBadPools(t *rapid.T) {
 
 // checkRecordedStays: who had what was on record as assigned, and nothing else, has
 // it still, or what their user requests.
-func (w *world) checkRecordedStays(t *rapid.T, got map[types.UID]Assignment, but types.UID) {
+func (w *world) checkRecordedStays(t *rapid.T, got map[types.UID]Assignment) {
 	for _, r := range w.requests {
 		s := newService(r)
 		had := w.got[r.UID].Addresses
-		if r.UID == but || slices.ContainsFunc(had, s.leaves) {
+		if slices.ContainsFunc(had, s.leaves) {
 			continue
 		}
 		for _, a := range had {

@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-// maxRecorded bounds what a record is believed to say. A Service has one address
-// per family, and a few more while it moves; but a user can write the record, and
-// could hold a whole pool with it.
-const maxRecorded = 16
+// maxHeld bounds how many addresses a Service holds: one per family, and a few more
+// that hosts are about to let go of. A user who asks for another one again and again
+// must not hold a whole pool where a host cannot be reached.
+const maxHeld = 16
 
 // service is one request while it is settled.
 type service struct {
 	*Request
 	families []family             // asked for, in order, each once
-	recorded []netip.Addr         // what is believed of Request.Recorded, each once
+	recorded []netip.Addr         // Request.Recorded, each once
 	held     []netip.Addr         // claimed, in that order
 	current  [families]netip.Addr // held, and the one of its family; the zero Addr: none
 }
@@ -28,7 +28,7 @@ func newService(r *Request) *service {
 		}
 	}
 	for _, a := range r.Recorded {
-		if plain(a) && !slices.Contains(s.recorded, a) && len(s.recorded) < maxRecorded {
+		if plain(a) && !slices.Contains(s.recorded, a) {
 			s.recorded = append(s.recorded, a)
 		}
 	}

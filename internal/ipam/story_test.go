@@ -1,6 +1,8 @@
 package ipam
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,7 +63,7 @@ func TestS33_WhoeverChangesTypeAndBackGetsNoAddressThatSomebodyHasByNow(t *testi
 	s2 := c.add("s2")
 	c.publish()
 	c.want(s2, "192.0.2.1")
-	// back, with a status that somebody kept and a record that a user wrote
+	// back, with a record that should not be there
 	s1.Recorded, s1.Published = addrs("192.0.2.1"), nil
 	c.requests = append(c.requests, s1)
 	c.publish()
@@ -152,7 +154,7 @@ func TestS34_AfterAPortChangeTheOlderKeepsThePort(t *testing.T) {
 func TestS34_ARecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {
 	c := newCluster(t, builder.AddressPool("p", "192.0.2.1", "192.0.2.2").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
-	s1.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.1")
+	s1.Recorded, s1.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.1"), addrs("192.0.2.1")
 	s2.Ports = ports(80, 443)
 	c.assign()
 	c.wantAddresses(s2, "192.0.2.1")
@@ -189,20 +191,20 @@ func TestS35_ARestartChangesNothing(t *testing.T) {
 func TestS35_WhatIsPublishedGoesBeforeWhatIsRecorded(t *testing.T) {
 	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2"))
 	s1, s2 := c.add("s1"), c.add("s2")
-	s1.Recorded = addrs("192.0.2.2") // a user's writing: s2 has it
+	s1.Recorded = addrs("192.0.2.2") // as it should not be: s2 has it
 	s2.Recorded, s2.Published = addrs("192.0.2.2"), addrs("192.0.2.2")
 	c.publish()
 	c.want(s1, "192.0.2.1")
 	c.want(s2, "192.0.2.2")
 }
 
-func TestS35_ARecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
+func TestS35_WhatIsNotPublishedIsKeptOnlyWhereTheServiceMayBe(t *testing.T) {
 	for name, test := range map[string]struct{ recorded, pool, want string }{
 		"in no pool":           {"203.0.113.1", "", "192.0.2.0"},
 		"selectors forbid it":  {"192.0.2.65", "", "192.0.2.0"},
 		"not the named pool's": {"192.0.2.1", "named", "192.0.2.32"},
 		"an IPv4-mapped one":   {"::ffff:192.0.2.33", "named", "192.0.2.32"},
-		"believed":             {"192.0.2.33", "named", "192.0.2.33"},
+		"kept":                 {"192.0.2.33", "named", "192.0.2.33"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t,
@@ -212,8 +214,14 @@ func TestS35_ARecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
 			s.Pool, s.Recorded = test.pool, addrs(test.recorded)
 			c.publish()
 			c.want(s, test.want)
-			if n := c.usage["any"].IPv4.Assigned + c.usage["named"].IPv4.Assigned + c.usage["gold"].IPv4.Assigned; n != 1 {
-				t.Errorf("%d addresses are held", n)
+			c.assign() // a host may have what was on record, until it is not
+			if left := c.got[s.UID].Leaving; len(left) > 0 {
+				t.Errorf("it leaves %v though that is not on record any more", left)
+			}
+			s.Recorded = addrs(test.recorded)
+			c.assign()
+			if a := addrs(test.recorded)[0]; plain(a) && a != addrs(test.want)[0] && !slices.Contains(c.got[s.UID].Leaving, a) {
+				t.Errorf("%s is not held", a)
 			}
 		})
 	}
@@ -222,16 +230,16 @@ func TestS35_ARecordIsBelievedOnlyWhereTheServiceMayBe(t *testing.T) {
 func TestS35_NobodyGetsWhatIsBeingLeft(t *testing.T) {
 	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.3"))
 	s1, s2 := c.add("s1"), c.add("s2")
-	s1.Recorded = addrs("192.0.2.1") // a user's writing: s2 is still published there
+	s1.Recorded = addrs("192.0.2.1") // as it should not be: s2 is still published there
 	s2.Published, s2.Recorded = addrs("192.0.2.1"), addrs("192.0.2.2", "192.0.2.1")
 	c.publish()
 	c.want(s1, "192.0.2.3")
 	c.want(s2, "192.0.2.2")
 }
 
-// s2 was assigned what is on its record, and nothing is published: it is exposed.
+// s2 was assigned what is on its record, and nothing is published yet.
 func TestS35_NobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
-	for name, forge := range map[string]func(older *Request){
+	for name, write := range map[string]func(older *Request){
 		"behind its own":          func(r *Request) { r.Recorded = append(r.Recorded, addrs("192.0.2.2")...) },
 		"of another family":       func(r *Request) { r.Families, r.Recorded = dual(v6, v6)[:1], addrs("192.0.2.2") },
 		"while it is withdrawing": func(r *Request) { r.Recorded, r.Withdrawing = append(r.Recorded, addrs("192.0.2.2")...), true },
@@ -241,24 +249,29 @@ func TestS35_NobodyTakesAnAddressByTheEndOfTheirRecord(t *testing.T) {
 			s1, s2 := c.add("s1"), c.add("s2")
 			s1.Recorded, s1.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
 			s2.Recorded = addrs("192.0.2.2")
-			forge(s1)
+			write(s1)
 			c.assign()
 			c.want(s2, "192.0.2.2")
 		})
 	}
 }
 
-func TestS35_ARecordCannotHoldAWholePool(t *testing.T) {
+// Whoever asks for one address after the other, while no host lets go of any, holds a few.
+func TestS35_NobodyHoldsAWholePool(t *testing.T) {
 	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/24"))
 	greedy := c.add("greedy")
-	for a := addrs("192.0.2.0")[0]; len(greedy.Recorded) < 256; a = a.Next() {
-		greedy.Recorded = append(greedy.Recorded, a)
+	for a := addrs("192.0.2.0")[0]; a != addrs("192.0.2.99")[0]; a = a.Next() {
+		greedy.Requested = []netip.Addr{a}
+		c.assign()
+		greedy.Recorded = slices.Concat(c.got[greedy.UID].Addresses, c.got[greedy.UID].Leaving)
 	}
-	c.assign()
-	c.want(greedy, "192.0.2.0")
-	if n := c.usage["p"].IPv4.Assigned; n != maxRecorded {
+	if n := c.usage["p"].IPv4.Assigned; n != maxHeld {
 		t.Errorf("holds %d addresses", n)
 	}
+	c.wantProblem(greedy, v1alpha1.ReasonAddressUnavailable, "holds 16 addresses")
+	greedy.Recorded = c.got[greedy.UID].Addresses // the hosts have let go
+	c.assign()
+	c.want(greedy, "192.0.2.98")
 }
 
 func TestS09_WhatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
@@ -276,19 +289,32 @@ func TestS09_WhatSomebodyElseWritesIntoAStatusIsNotAdopted(t *testing.T) {
 	}
 }
 
-func TestS09_APublishedAddressOutlivesItsRecord(t *testing.T) {
-	for _, record := range []string{"", "192.0.2.8", "203.0.113.9"} {
-		c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"))
-		s1, s2 := c.add("s1"), c.add("s2")
-		s2.Published, s2.Recorded = addrs("192.0.2.8"), addrs("192.0.2.8")
-		s1.Published = addrs("192.0.2.7")
-		if record != "" {
-			s1.Recorded = addrs(record) // another's, or nobody's
-		}
-		c.publish()
-		c.want(s1, "192.0.2.7")
-		c.want(s2, "192.0.2.8")
-	}
+func TestS09_WhatWeHaveShownOutlivesItsRecord(t *testing.T) {
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"), builder.AddressPool("gold", "192.0.2.64/28").Services("tier", "gold"))
+	older, s1, s2, s3, s4, s5 := c.add("older"), c.add("s1"), c.add("s2"), c.add("s3"), c.add("s4"), c.add("s5")
+	s1.Shown, s1.ShownByUs = addrs("192.0.2.0"), true
+	s2.Shown, s2.ShownByUs = addrs("192.0.2.64"), true // its pool would not give it now
+	s3.Shown, s3.ShownByUs = addrs("192.0.2.8"), true  // somebody else has it
+	s4.Published, s4.Recorded = addrs("192.0.2.8"), addrs("192.0.2.8")
+	s5.Requested = addrs("192.0.2.64")
+	c.publish()
+	c.want(older, "192.0.2.1")
+	c.want(s1, "192.0.2.0")
+	c.wantAddresses(s2, "192.0.2.64")
+	c.want(s3, "192.0.2.2")
+	c.want(s4, "192.0.2.8")
+	c.wantAddresses(s5)
+}
+
+func TestS30_WhatAnotherProviderShowsIsAWish(t *testing.T) {
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"), builder.AddressPool("gold", "192.0.2.64/28").Services("tier", "gold"))
+	s1, s2, s3, s4 := c.add("s1"), c.add("s2"), c.add("s3"), c.add("s4")
+	s1.Shown, s2.Shown, s3.Shown, s4.Shown = addrs("192.0.2.9"), addrs("192.0.2.64"), addrs("203.0.113.1"), addrs("192.0.2.9")
+	c.publish()
+	c.want(s1, "192.0.2.9")
+	c.want(s2, "192.0.2.0")
+	c.want(s3, "192.0.2.1")
+	c.want(s4, "192.0.2.2")
 }
 
 func TestS33_UsageCountsWhatIsHeld(t *testing.T) {
@@ -296,7 +322,7 @@ func TestS33_UsageCountsWhatIsHeld(t *testing.T) {
 	s1, s2, s3 := c.add("s1"), c.add("s2"), c.add("s3")
 	s1.Families = dual(v4, v6)
 	s2.Requested, s2.Ports = addrs("192.0.2.0"), ports(81)
-	s3.Published, s3.Withdrawing = addrs("192.0.2.2"), true
+	s3.Recorded, s3.Published, s3.Withdrawing = addrs("192.0.2.2"), addrs("192.0.2.2"), true
 	c.assign()
 	want := map[string]Usage{
 		"p": {IPv4: FamilyUsage{4, 2}, IPv6: FamilyUsage{maxCapacity, 1}},

@@ -94,19 +94,11 @@ func (s *Snapshot) request(svc *corev1.Service, requested []netip.Addr, frozen b
 		Recorded:        record.Addresses(svc),
 		Withdrawing:     frozen,
 	}
-	published := record.Published(svc)
-	// Only what we published is a fact. Everything else is a request at best: an
-	// annotation is the user's to write, a status may be another provider's.
-	if record.Held(svc) && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		r.Published = published
+	if record.Held(svc) {
+		r.Published = record.Published(svc)
 	} else {
-		r.Recorded = append(r.Recorded, published...)
+		r.Shown, r.ShownByUs = record.Shown(svc)
 	}
-	// On an address that has left this Balancer, or never was here, somebody else may be
-	// served.
-	r.Recorded = slices.DeleteFunc(r.Recorded, func(a netip.Addr) bool {
-		return s.elsewhere[a] && !slices.Contains(r.Published, a) && poolOf(a, s.Pools) == nil
-	})
 	for _, p := range svc.Spec.Ports {
 		if p.Port > 0 && p.Port <= math.MaxUint16 { // others are told: see translate.CheckPorts
 			r.Ports = append(r.Ports, ipam.Port{Protocol: lb.Protocol(p.Protocol), Port: uint16(p.Port)})

@@ -162,7 +162,7 @@ func TestMove(t *testing.T) {
 	m.isHeldBy(svc, "edge next*")
 	m.looks("edge", true)
 	m.isHeldBy(svc, "next*")
-	if got := svc.Annotations[v1alpha1.HeldAddressesAnnotation]; got != "192.0.2.1" {
+	if got := record.FormatAddresses(record.Addresses(svc)); got != "192.0.2.1" {
 		t.Errorf("addresses on record: %s", got)
 	}
 }
@@ -274,7 +274,7 @@ func TestMoveIsKept(t *testing.T) {
 	t.Run("by one that shares its address", func(t *testing.T) {
 		web, other := at("web", 80), at("other", 81)
 		other.Spec.LoadBalancerClass = ptr.To("external-lb.dev/other")
-		other.Annotations[v1alpha1.HeldByAnnotation] = "other"
+		held("other", "192.0.2.1")(other)
 		m := newMove(t, web, other)
 		m.balancers = append(m.balancers, builder.Balancer("other").Age(5).Obj())
 		m.pools[0].Spec.Balancer = "next"
@@ -371,11 +371,7 @@ func TestMoveOfWhatWasNeverPublished(t *testing.T) {
 // An exposed NodePort Service names its Balancer: it comes when it names the
 // other one, and keeps its address.
 func TestMoveOfAnExposedService(t *testing.T) {
-	svc := service("web", held("edge", "192.0.2.1"), func(svc *corev1.Service) {
-		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
-		svc.Annotations[v1alpha1.AssignedAddressesAnnotation] = "192.0.2.1"
-		svc.Annotations[v1alpha1.BalancerAnnotation] = "edge"
-	})
+	svc := service("web", held("edge", "192.0.2.1"), exposedAt("192.0.2.1"))
 	m := newMove(t, svc)
 	m.pools[0].Spec.Balancer = "next"
 	m.looks("next", true)

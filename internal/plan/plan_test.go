@@ -14,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/builder"
 )
 
@@ -27,8 +28,7 @@ func service(name string, change ...func(*corev1.Service)) *corev1.Service {
 
 func held(by, addresses string) func(*corev1.Service) {
 	return func(svc *corev1.Service) {
-		svc.Finalizers = []string{v1alpha1.CleanupFinalizer}
-		svc.Annotations = map[string]string{v1alpha1.HeldByAnnotation: by, v1alpha1.HeldAddressesAnnotation: addresses}
+		*svc = *record.Record{Holders: []string{by}, Carrier: by, Addresses: record.ParseAddresses(addresses)}.Write(svc)
 	}
 }
 

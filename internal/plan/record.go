@@ -32,12 +32,13 @@ func programmable(svc *corev1.Service, balancer string, assigned ipam.Assignment
 // what it has now, and until every host has let go of it, what it had.
 func (a *Assignments) Record(svc *corev1.Service) record.Record {
 	assigned, me := a.ByService[svc.UID], a.balancer
-	r := record.Record{Holders: a.holders(svc), Addresses: slices.Concat(assigned.Addresses, assigned.Leaving)}
+	r := record.Of(svc)
+	r.Holders = a.holders(svc)
 	r.Carrier = record.Carrier(r.Holders, svc)
 	if a.roles[svc.UID] == staying {
-		r.Addresses = record.Addresses(svc)
 		return r
 	}
+	r.Addresses = slices.Concat(assigned.Addresses, assigned.Leaving)
 	if !slices.Contains(r.Holders, me) {
 		r.Holders = append(r.Holders, me)
 	}
@@ -66,5 +67,7 @@ func (a *Assignments) Without(svc *corev1.Service) *record.Record {
 	if len(left) == 0 {
 		return nil
 	}
-	return &record.Record{Holders: left, Carrier: record.Carrier(left, svc), Addresses: record.Addresses(svc)}
+	r := record.Of(svc)
+	r.Holders, r.Carrier = left, record.Carrier(left, svc)
+	return &r
 }

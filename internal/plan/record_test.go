@@ -16,11 +16,34 @@ import (
 	"github.com/external-lb/external-lb/test/builder"
 )
 
+// exposedAt is a Service of type NodePort whose users were told an address, if it is one.
 func exposedAt(address string) func(*corev1.Service) {
 	return func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
-		svc.Annotations[v1alpha1.AssignedAddressesAnnotation] = address
-		svc.Annotations[v1alpha1.BalancerAnnotation] = "edge"
+		metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.AssignedAddressesAnnotation, address)
+		metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.BalancerAnnotation, "edge")
+		if r := record.Of(svc); record.Held(svc) {
+			r.Published = record.ParseAddresses(address)
+			*svc = *r.Write(svc)
+		}
+	}
+}
+
+// forged is what a Service's author can write to look as if a Balancer held it, and what a
+// status says that was copied from another Service.
+func forged(by, addresses string) func(*corev1.Service) {
+	return func(svc *corev1.Service) {
+		svc.Finalizers = []string{v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer}
+		for _, key := range []string{"held-by", "carried-by"} {
+			metav1.SetMetaDataAnnotation(&svc.ObjectMeta, "external-lb.dev/"+key, by)
+		}
+		for _, key := range []string{"held-addresses", "assigned-addresses"} {
+			metav1.SetMetaDataAnnotation(&svc.ObjectMeta, "external-lb.dev/"+key, addresses)
+		}
+		if !record.Held(svc) {
+			copied := service("another", held(by, addresses))
+			svc.Status.Conditions = append(svc.Status.Conditions, copied.Status.Conditions...)
+		}
 	}
 }
 
@@ -48,14 +71,13 @@ func TestForgedRecordMovesNobody(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Service){"LoadBalancer": func(*corev1.Service) {}, "NodePort": exposedAt("192.0.2.1")} {
 		t.Run(name, func(t *testing.T) {
 			victim := service("victim", held("edge", "192.0.2.1"), published("192.0.2.1"))
-			forged := service("forged", held("internal", "192.0.2.1"), change, onPort(8080))
-			newMove(t, victim, forged).isBroughtBy("edge", forged)
+			svc := service("forged", change, forged("internal", "192.0.2.1"), onPort(8080))
+			newMove(t, victim, svc).isBroughtBy("edge", svc)
 		})
 	}
 }
 
-// A NodePort Service has nothing but its record to show that it has an address. That
-// is enough where its pool is not in force any more.
+// A NodePort Service has nothing but its record to show that it has an address.
 func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 	for name, edit := range map[string]func(*move, *v1alpha1.AddressPoolSpec){
 		"host bits": func(_ *move, p *v1alpha1.AddressPoolSpec) { p.Addresses = append(p.Addresses, "198.51.100.1/24") },
@@ -94,7 +116,7 @@ func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 
 // Somebody's older Service says that it is leaving the address that another one has.
 func TestForgedRecordTakesNoAddress(t *testing.T) {
-	thief := service("thief", held("edge", "192.0.2.1,192.0.2.2,192.0.2.3"), published("192.0.2.1"))
+	thief := service("thief", held("edge", "192.0.2.1"), published("192.0.2.1"), forged("edge", "192.0.2.1,192.0.2.2,192.0.2.3"))
 	exposed := service("exposed", held("edge", "192.0.2.2"), exposedAt("192.0.2.2"))
 	other := service("other", held("edge", "192.0.2.3"), published("192.0.2.3"))
 	thief.CreationTimestamp = metav1.NewTime(thief.CreationTimestamp.Add(-time.Hour))
@@ -113,17 +135,17 @@ func TestForgedRecordTakesNoAddress(t *testing.T) {
 func TestForgedRecordTakesNoAddressOfAnotherBalancer(t *testing.T) {
 	victim := service("victim", held("internal", "192.0.2.1"), published("192.0.2.1"))
 	victim.Spec.LoadBalancerClass = ptr.To(Class(builder.Balancer("internal").Age(5).Obj()))
-	forged := service("forged", held("edge", "192.0.2.1"), onPort(8080))
-	m := newMove(t, victim, forged)
+	svc := service("forged", forged("edge", "192.0.2.1"), onPort(8080))
+	m := newMove(t, victim, svc)
 	m.pools[0].Spec.Balancer = "internal"
-	m.isBroughtBy("internal", forged)
+	m.isBroughtBy("internal", svc)
 }
 
 // The API server, or somebody's webhook, takes no record of a new address: until it
 // does, the Service stays on the address that it has.
 func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
 	requesting := service("requesting", held("edge", "192.0.2.1"), published("192.0.2.1"))
-	requesting.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.5"
+	metav1.SetMetaDataAnnotation(&requesting.ObjectMeta, v1alpha1.AddressesAnnotation, "192.0.2.5")
 	dual := service("dual", held("edge", "192.0.2.2"), published("192.0.2.2"))
 	dual.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 	m := newMove(t, requesting, dual)
@@ -135,4 +157,17 @@ func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
 			t.Errorf("%s is on the hosts: %t, on %v; want %v", view.Object.Name, on, view.Addresses, want)
 		}
 	}
+}
+
+// A Service whose record was dropped stays with the Balancer whose pool has what it shows.
+func TestWhatIsShownStaysWhereItIs(t *testing.T) {
+	svc := service("web", published("192.0.2.1"), func(svc *corev1.Service) {
+		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue}}
+	})
+	m := newMove(t, svc)
+	m.pools[0].Spec.Balancer = "next"
+	m.pools = append(m.pools, *builder.AddressPool("more", "198.51.100.0/28").Obj()) // of edge, which is older
+	m.carries(m.looks("edge", true), svc, "")
+	m.carries(m.looks("next", true), svc, "192.0.2.1")
+	m.isHeldBy(svc, "next*")
 }

@@ -58,7 +58,7 @@ func (s *Snapshot) role(svc *corev1.Service) role {
 }
 
 // couldHave reports whether a Service can have come from a Balancer by a move: that
-// has its class. A record is the user's to write.
+// has its class. One that was given another class is withdrawn first.
 func (c Claims) couldHave(balancer string, svc *corev1.Service) bool {
 	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.Spec.LoadBalancerClass == nil {
 		return true
@@ -93,10 +93,13 @@ func WithAddressesOf(svc *corev1.Service, pools []*ipam.Pool) (names []string) {
 	return names
 }
 
-// has are the addresses that a held Service has: of each family the first on
-// record, for those behind it are being left, or what was published.
+// has are the addresses that a Service has: of each family the first on record, for
+// those behind it are being left, or what was published.
 func has(svc *corev1.Service) (out []netip.Addr) {
 	addresses := record.Occupied(svc)
+	if shown, ours := record.Shown(svc); ours {
+		addresses = shown
+	}
 	for _, family := range svc.Spec.IPFamilies {
 		i := slices.IndexFunc(addresses, func(a netip.Addr) bool { return a.Is4() == (family == corev1.IPv4Protocol) })
 		if i >= 0 {

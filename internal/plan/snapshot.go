@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -63,8 +62,6 @@ type Snapshot struct {
 	Certificates translate.Certificates
 
 	foreign []*ipam.Pool // rejected or of other Balancers, with addresses of Services that this one holds
-	// elsewhere are addresses on which Services that this Balancer does not hold are published.
-	elsewhere map[netip.Addr]bool
 }
 
 // NewSnapshot finds what the plan of one Balancer depends on.
@@ -87,14 +84,6 @@ func (s *Snapshot) add(services []*corev1.Service) {
 	for _, svc := range services {
 		if slices.Contains(record.Holders(svc), s.Balancer.Name) {
 			s.addForeign(svc)
-		}
-	}
-	s.elsewhere = map[netip.Addr]bool{}
-	for _, svc := range services {
-		if len(s.foreign) > 0 && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && record.Held(svc) && !slices.Contains(record.Holders(svc), s.Balancer.Name) {
-			for _, a := range record.Published(svc) {
-				s.elsewhere[a] = true
-			}
 		}
 	}
 	seen := make(map[types.UID]bool, len(services))

@@ -1,18 +1,17 @@
 package record
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-// Record is what is written down on a Service before it is programmed, until
-// its withdrawal is confirmed.
+// Record is what is written down in a Service's status before it is programmed, until
+// its withdrawal is confirmed. Only external-lb can write it there.
 type Record struct {
 	// Holders are the Balancers on whose hosts it may be live, in the order in
 	// which they came. Where the hosts bring the addresses themselves, the first
@@ -22,43 +21,38 @@ type Record struct {
 	Carrier string
 	// Addresses that it has and, behind them, those that it is leaving.
 	Addresses []netip.Addr
+	// Published are those of them that users of a Service of type NodePort were told:
+	// its status has no room for them.
+	Published []netip.Addr
 }
 
-// Bounds of what a record is believed to say: a user can write it, too. One that
-// external-lb wrote is far below them.
-const (
-	maxHolders   = 16
-	maxAddresses = 64
-)
+// Of is the record of a Service, empty if there is none.
+func Of(svc *corev1.Service) Record {
+	holders := Holders(svc)
+	return Record{holders, Carrier(holders, svc), Addresses(svc), told(svc)}
+}
 
-// Held reports whether a Service may be live on some Balancer's hosts: it has
-// our finalizer from before anything was programmed until it was withdrawn.
+// Held reports whether a Service may be live on some Balancer's hosts: it is on record
+// from before anything was programmed until it was withdrawn.
 func Held(svc *corev1.Service) bool {
-	return slices.Contains(svc.Finalizers, v1alpha1.CleanupFinalizer)
+	_, held := text(svc)
+	return held
 }
 
-// Holders are the Balancers on record for a Service, none if it is not held or
-// somebody removed the record.
-func Holders(svc *corev1.Service) []string {
-	if !Held(svc) {
-		return nil
-	}
-	var out []string
-	for name := range strings.SplitSeq(svc.Annotations[v1alpha1.HeldByAnnotation], ",") {
-		if name = strings.TrimSpace(name); name != "" && !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-		if len(out) == maxHolders {
-			break
-		}
-	}
-	return out
+// Marked reports whether a Service looks like one that is held. What only looks so,
+// since it was copied with its finalizers or its status, is to be let go.
+func Marked(svc *corev1.Service) bool {
+	return slices.Contains(svc.Finalizers, v1alpha1.CleanupFinalizer) ||
+		meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionRecord) != nil
 }
+
+// Holders are the Balancers on record for a Service, none if it is not held.
+func Holders(svc *corev1.Service) []string { return list(svc, holders) }
 
 // Carrier is the one of a Service's holders that tells its status, "" if there
 // is none.
 func Carrier(holders []string, svc *corev1.Service) string {
-	if name := svc.Annotations[v1alpha1.CarriedByAnnotation]; slices.Contains(holders, name) {
+	if name := value(svc, carrier); slices.Contains(holders, name) {
 		return name
 	}
 	if len(holders) == 0 {
@@ -67,24 +61,25 @@ func Carrier(holders []string, svc *corev1.Service) string {
 	return holders[0]
 }
 
-// Addresses on record for a Service. What does not parse is somebody else's
-// writing and is left out.
-func Addresses(svc *corev1.Service) []netip.Addr {
-	if !Held(svc) {
-		return nil
-	}
-	return ParseAddresses(svc.Annotations[v1alpha1.HeldAddressesAnnotation])
+// Addresses on record for a Service.
+func Addresses(svc *corev1.Service) []netip.Addr { return ParseAddresses(value(svc, addresses)) }
+
+// told are the addresses on record that users of a Service of type NodePort were told.
+func told(svc *corev1.Service) []netip.Addr {
+	has := Addresses(svc)
+	return slices.DeleteFunc(ParseAddresses(value(svc, published)), func(a netip.Addr) bool { return !slices.Contains(has, a) })
 }
 
-// Published are the addresses that users of a Service were told.
+// Published are the addresses that users of a Service were told, by whomever where
+// it is not held.
 func Published(svc *corev1.Service) []netip.Addr {
 	if svc.Spec.Type == corev1.ServiceTypeNodePort {
-		if !Held(svc) {
-			return nil
-		}
-		return ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])
+		return told(svc)
 	}
-	var out []netip.Addr
+	return ingress(svc)
+}
+
+func ingress(svc *corev1.Service) (out []netip.Addr) {
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(in.IP); err == nil {
 			out = append(out, a.Unmap())
@@ -101,48 +96,22 @@ func Occupied(svc *corev1.Service) []netip.Addr {
 	return append(Addresses(svc), Published(svc)...)
 }
 
-// ParseAddresses reads a comma separated list and leaves out what is no address.
-func ParseAddresses(list string) []netip.Addr {
-	var out []netip.Addr
-	for s := range strings.SplitSeq(list, ",") {
-		if a, err := netip.ParseAddr(strings.TrimSpace(s)); err == nil && a.Zone() == "" {
-			out = append(out, a.Unmap())
-		}
-		if len(out) == maxAddresses {
-			break
-		}
+// Shown are the addresses that a Service shows though nothing is on record. They are
+// ours where its status says that we programmed it: then they are by a version of
+// external-lb that kept its record elsewhere, or somebody who may write statuses has
+// dropped the record. Else they are another provider's.
+func Shown(svc *corev1.Service) (shown []netip.Addr, ours bool) {
+	if Held(svc) {
+		return nil, false
 	}
-	return out
-}
-
-// FormatAddresses is the inverse of ParseAddresses.
-func FormatAddresses(addresses []netip.Addr) string {
-	s := make([]string, len(addresses))
-	for i, a := range addresses {
-		s[i] = a.String()
-	}
-	return strings.Join(s, ",")
-}
-
-// Write returns a Service as it is once a record is written on it.
-func (r Record) Write(svc *corev1.Service) *corev1.Service {
-	svc = svc.DeepCopy()
-	for _, f := range finalizers(svc) {
-		if !slices.Contains(svc.Finalizers, f) {
-			svc.Finalizers = append(svc.Finalizers, f)
+	ours = meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed) != nil
+	switch svc.Spec.Type {
+	case corev1.ServiceTypeLoadBalancer:
+		return ingress(svc), ours
+	case corev1.ServiceTypeNodePort:
+		if ours { // else its author wrote them
+			return ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation]), ours
 		}
 	}
-	annotations := maps.Clone(svc.Annotations)
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	for key, value := range r.annotations() {
-		if value == nil {
-			delete(annotations, key)
-		} else {
-			annotations[key] = *value
-		}
-	}
-	svc.Annotations = annotations
-	return svc
+	return nil, false
 }

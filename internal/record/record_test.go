@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -17,11 +17,11 @@ import (
 
 func service(annotations map[string]string, finalizers ...string) *corev1.Service {
 	return builder.Service("default", "web").With(func(svc *corev1.Service) {
-		svc.ResourceVersion, svc.Annotations, svc.Finalizers = "7", annotations, finalizers
+		svc.UID, svc.ResourceVersion, svc.Annotations, svc.Finalizers = "uid-web", "7", annotations, finalizers
 	}).Obj()
 }
 
-func addresses(texts ...string) (out []netip.Addr) {
+func addressList(texts ...string) (out []netip.Addr) {
 	for _, text := range texts {
 		out = append(out, netip.MustParseAddr(text))
 	}
@@ -29,13 +29,13 @@ func addresses(texts ...string) (out []netip.Addr) {
 }
 
 // patched is a Service as an API server leaves it.
-func patched(t *testing.T, svc *corev1.Service, metadata Metadata) *corev1.Service {
+func patched(t *testing.T, svc *corev1.Service, metadata Metadata, conditions ...any) *corev1.Service {
 	t.Helper()
 	before, err := json.Marshal(svc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	patch, err := json.Marshal(Metadata{"metadata": metadata})
+	patch, err := json.Marshal(Metadata{"metadata": metadata, "status": Metadata{"conditions": conditions}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,22 +50,25 @@ func patched(t *testing.T, svc *corev1.Service, metadata Metadata) *corev1.Servi
 	return out
 }
 
+var others = metav1.Condition{Type: "example.com/theirs", Status: metav1.ConditionFalse}
+
 func TestWhatIsWrittenIsRead(t *testing.T) {
-	others := map[string]string{"example.com/theirs": "stays"}
 	for name, r := range map[string]Record{
-		"one holder":    {[]string{"edge"}, "edge", addresses("192.0.2.1", "2001:db8::1")},
-		"on its way":    {[]string{"edge", "next"}, "edge", addresses("192.0.2.1")},
-		"taken over":    {[]string{"edge", "next"}, "next", addresses("192.0.2.1", "192.0.2.2")},
-		"three of them": {[]string{"a", "b", "c"}, "b", addresses("2001:db8::1")},
+		"one holder":    {[]string{"edge"}, "edge", addressList("192.0.2.1", "2001:db8::1"), nil},
+		"on its way":    {[]string{"edge", "next"}, "edge", addressList("192.0.2.1"), nil},
+		"taken over":    {[]string{"edge", "next"}, "next", addressList("192.0.2.1", "192.0.2.2"), nil},
+		"three of them": {[]string{"a", "b", "c"}, "b", addressList("2001:db8::1"), nil},
+		"exposed":       {[]string{"edge"}, "edge", addressList("192.0.2.2", "192.0.2.1"), addressList("192.0.2.1")},
 	} {
-		before := service(others, "example.com/hold")
-		after := patched(t, before, r.Patch(before))
-		got := Record{Holders(after), Carrier(Holders(after), after), Addresses(after)}
-		if fmt.Sprint(got) != fmt.Sprint(r) {
+		before := service(map[string]string{"example.com/theirs": "stays", former[0]: "edge"}, "example.com/hold")
+		before.Status.Conditions = []metav1.Condition{others}
+		p := r.Patch(before)
+		after := patched(t, before, p.Metadata, p.Condition)
+		if got := Of(after); fmt.Sprint(got) != fmt.Sprint(r) || !Held(after) || !Marked(after) {
 			t.Errorf("%s: read %v, wrote %v", name, got, r)
 		}
-		if after.Annotations["example.com/theirs"] != "stays" || !slices.Contains(after.Finalizers, "example.com/hold") {
-			t.Errorf("%s: what is others' is gone: %v %v", name, after.Annotations, after.Finalizers)
+		if len(after.Annotations) != 1 || !slices.Contains(after.Finalizers, "example.com/hold") || len(after.Status.Conditions) != 2 {
+			t.Errorf("%s: it has %v %v %v", name, after.Annotations, after.Finalizers, after.Status.Conditions)
 		}
 		if r.Patch(after) != nil {
 			t.Errorf("%s: it is written again", name)
@@ -73,10 +76,20 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		if written := r.Write(before); r.Patch(written) != nil || Held(before) {
 			t.Errorf("%s: Write leaves %v, and its argument %v", name, written.ObjectMeta, before.ObjectMeta)
 		}
-		released := patched(t, after, ReleasePatch(after, false))
-		if Held(released) || len(released.Annotations) != 1 || len(released.Finalizers) != 1 {
-			t.Errorf("%s: released, it has %v %v", name, released.Annotations, released.Finalizers)
+		released := patched(t, after, ReleasePatch(after, false), Metadata{"$patch": "delete", "type": v1alpha1.ConditionRecord})
+		if Held(released) || Marked(released) || len(released.Annotations) != 1 || len(released.Finalizers) != 1 || len(released.Status.Conditions) != 1 {
+			t.Errorf("%s: released, it has %v %v", name, released.ObjectMeta, released.Status)
 		}
+	}
+}
+
+// Finalizers that somebody took away come back, with nothing else.
+func TestLostFinalizersAreWritten(t *testing.T) {
+	r := Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: addressList("192.0.2.1")}
+	svc := r.Write(service(nil))
+	svc.Finalizers = nil
+	if p := r.Patch(svc); p == nil || p.Metadata["finalizers"] == nil {
+		t.Errorf("%+v", p)
 	}
 }
 
@@ -92,9 +105,9 @@ func TestSeveralHoldersWriteUnderALock(t *testing.T) {
 		"first":       {service(nil), one, false},
 		"joined":      {one.Write(service(nil)), both, true},
 		"left":        {both.Write(service(nil)), one, true},
-		"new address": {one.Write(service(nil)), Record{one.Holders, "edge", addresses("192.0.2.1")}, false},
+		"new address": {one.Write(service(nil)), Record{one.Holders, "edge", addressList("192.0.2.1"), nil}, false},
 	} {
-		if version, locked := c.r.Patch(c.svc)["resourceVersion"]; locked != c.locked || locked && version != "7" {
+		if version, locked := c.r.Patch(c.svc).Metadata["resourceVersion"]; locked != c.locked || locked && version != "7" {
 			t.Errorf("%s: under a lock: %t, want %t", name, locked, c.locked)
 		}
 	}
@@ -108,24 +121,59 @@ func TestTheSharedFinalizerOfAnotherClassStays(t *testing.T) {
 	}
 }
 
-// Users can write a record, too.
-func TestForgedRecordsAreBounded(t *testing.T) {
-	names, list := make([]string, 10_000), make([]string, 10_000)
-	for i := range names {
-		names[i], list[i] = fmt.Sprintf("b%d", i), fmt.Sprintf("10.0.%d.%d", i/250, i%250)
+// What a Service's author can write is no record, and neither is that of another Service.
+func TestOnlyItsOwnStatusIsARecord(t *testing.T) {
+	r := Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: addressList("192.0.2.1"), Published: addressList("192.0.2.1")}
+	for name, change := range map[string]func(*corev1.Service){
+		"made anew":    func(svc *corev1.Service) { svc.UID = "uid-again" },
+		"cut":          func(svc *corev1.Service) { svc.UID = "uid" },
+		"False":        func(svc *corev1.Service) { svc.Status.Conditions[0].Status = metav1.ConditionFalse },
+		"other words":  func(svc *corev1.Service) { svc.Status.Conditions[0].Message = "holders=edge uid=uid-web" },
+		"no condition": func(svc *corev1.Service) { svc.Status.Conditions[0].Type = "external-lb.dev/Programmed" },
+		"annotations": func(svc *corev1.Service) {
+			svc.Status.Conditions = nil
+			svc.Annotations = map[string]string{former[0]: "edge", former[1]: "192.0.2.1", v1alpha1.AssignedAddressesAnnotation: "192.0.2.1"}
+		},
+	} {
+		svc := r.Write(service(nil))
+		svc.Spec.Type = corev1.ServiceTypeNodePort
+		change(svc)
+		if Held(svc) || Holders(svc) != nil || Addresses(svc) != nil || Occupied(svc) != nil || Published(svc) != nil {
+			t.Errorf("%s: it says %+v", name, Of(svc))
+		}
+		if !Marked(svc) {
+			t.Errorf("%s: nobody lets it go", name)
+		}
 	}
-	svc := service(map[string]string{
-		v1alpha1.HeldByAnnotation: strings.Join(names, " , "), v1alpha1.CarriedByAnnotation: "b9999",
-		v1alpha1.HeldAddressesAnnotation: "x,fe80::1%eth0," + strings.Join(list, ","),
-	}, v1alpha1.CleanupFinalizer)
-	if got := Holders(svc); len(got) != maxHolders || Carrier(got, svc) != "b0" {
-		t.Errorf("holders %v", got)
-	}
-	if got := Addresses(svc); len(got) != maxAddresses || got[0].String() != "10.0.0.0" {
-		t.Errorf("%d addresses", len(got))
-	}
-	svc.Finalizers = nil
-	if Held(svc) || Holders(svc) != nil || Addresses(svc) != nil || Occupied(svc) != nil {
-		t.Error("without our finalizer, it says something")
+}
+
+// What is shown without a record is ours where the status says so.
+func TestShown(t *testing.T) {
+	programmed := metav1.Condition{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionFalse}
+	for name, c := range map[string]struct {
+		ours, exposed, held bool
+		want                string
+	}{
+		"ours":              {ours: true, want: "[192.0.2.1] true"},
+		"another's":         {want: "[192.0.2.1] false"},
+		"on record":         {ours: true, held: true, want: "[] false"},
+		"exposed":           {ours: true, exposed: true, want: "[192.0.2.9] true"},
+		"exposed by itself": {exposed: true, want: "[] false"},
+	} {
+		svc := service(map[string]string{v1alpha1.AssignedAddressesAnnotation: "x,fe80::1%eth0,192.0.2.9"})
+		svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {Hostname: "lb.example"}}
+		if c.exposed {
+			svc.Spec.Type, svc.Status.LoadBalancer.Ingress = corev1.ServiceTypeNodePort, nil
+		}
+		if c.ours {
+			svc.Status.Conditions = []metav1.Condition{programmed}
+		}
+		if c.held {
+			svc = Record{Holders: []string{"edge"}}.Write(svc)
+		}
+		shown, ours := Shown(svc)
+		if got := fmt.Sprint(shown, ours); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	onRecord "github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
@@ -417,7 +418,7 @@ func TestFault_BalancersThatConflict(t *testing.T) {
 	}
 	svc := s.service("classless", ofClass(nil))
 	s.published(svc)
-	if got := s.get(svc).Annotations[v1alpha1.HeldByAnnotation]; got != balancer {
+	if got := onRecord.Holders(s.get(svc)); !slices.Equal(got, []string{balancer}) {
 		t.Errorf("held by %q", got)
 	}
 	// Before the default goes away.

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	onRecord "github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
@@ -88,7 +89,7 @@ func (s *scene) movingPool(addresses v1alpha1.AddressRange) (pool string, svc *c
 func (s *scene) isOn(svc *corev1.Service, balancer string) {
 	s.t.Helper()
 	s.until(svc, "on Balancer "+balancer+" alone", func(svc *corev1.Service) bool {
-		return svc.Annotations[v1alpha1.HeldByAnnotation] == balancer && condition(svc, v1alpha1.ConditionMoving).Type == ""
+		return slices.Equal(onRecord.Holders(svc), []string{balancer}) && condition(svc, v1alpha1.ConditionMoving).Type == ""
 	})
 }
 
@@ -145,7 +146,7 @@ func TestMove(t *testing.T) {
 	s.answers("web", address, 81)
 	s.movePool(pool, next.Name)
 	s.until(svc, "taken over", func(svc *corev1.Service) bool {
-		return svc.Annotations[v1alpha1.CarriedByAnnotation] == next.Name || svc.Annotations[v1alpha1.HeldByAnnotation] == next.Name
+		return onRecord.Of(svc).Carrier == next.Name
 	})
 	restartManager(t)
 	s.isOn(svc, next.Name)
