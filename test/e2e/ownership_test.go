@@ -247,3 +247,46 @@ func TestS14_ExposedNodePort(t *testing.T) {
 		t.Errorf("left behind: %s", left)
 	}
 }
+
+// What a Service's author writes on it, as if it had the address of another one, takes no
+// traffic from that: neither annotations nor finalizers nor a manifest that was copied.
+func TestS14_WhatIsWrittenOnAServiceTakesNoTraffic(t *testing.T) {
+	t.Parallel()
+	s := besideScene(t)
+	s.pod("web", "web-1", "node1")
+	s.pod("thief", "thief-1", "node2")
+	onPort := withPort("http", corev1.ProtocolTCP, 80, 8080)
+	exposes := func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
+		withAnnotation(v1alpha1.BalancerAnnotation, balancer)(svc)
+	}
+	thief := s.service("thief", onPort, ofClass(nil), func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeClusterIP })
+	victim := s.service("web", onPort, exposes)
+	assigned := func(svc *corev1.Service) bool { return svc.Annotations[v1alpha1.AssignedAddressesAnnotation] != "" }
+	written := s.until(victim, "assigned", assigned)
+	address := written.Annotations[v1alpha1.AssignedAddressesAnnotation]
+	s.answers("web", address, 80)
+
+	s.update(thief, func(svc *corev1.Service) {
+		exposes(svc)
+		svc.Finalizers, svc.Status.Conditions = written.Finalizers, written.Status.Conditions
+		for _, key := range []string{"held-addresses", "assigned-addresses"} {
+			withAnnotation("external-lb.dev/"+key, address)(svc)
+		}
+		withAnnotation("external-lb.dev/held-by", balancer)(svc)
+	})
+	fresh := s.until(thief, "judged", func(svc *corev1.Service) bool { return condition(svc, v1alpha1.ConditionServiceProgrammed).Type != "" })
+	s.settled()
+	for range 5 {
+		s.answers("web", address, 80)
+	}
+	if got := s.get(victim).Annotations[v1alpha1.AssignedAddressesAnnotation]; got != address {
+		t.Errorf("the exposed Service has %q", got)
+	}
+	if c := condition(fresh, v1alpha1.ConditionServiceProgrammed); c.Status == "True" {
+		got := s.until(thief, "repaired", func(svc *corev1.Service) bool {
+			return assigned(svc) && svc.Annotations[v1alpha1.AssignedAddressesAnnotation] != address
+		}).Annotations[v1alpha1.AssignedAddressesAnnotation]
+		s.answers("thief", got, 80)
+	}
+}
