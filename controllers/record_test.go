@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -353,41 +352,5 @@ func TestConditionsOfOthersStay(t *testing.T) {
 	fresh := w.until(svc, "let go", func(s *corev1.Service) bool { return len(s.Finalizers) == 0 })
 	if len(fresh.Status.Conditions) != 1 || fresh.Status.Conditions[0].Type != theirs.Type {
 		t.Errorf("left: %+v", fresh.Status.Conditions)
-	}
-}
-
-// Another service controller may write over a status what it read before there was a record,
-// and a version of external-lb that kept it elsewhere wrote none. What the status shows stays
-// with its Service, whoever waits for it, and is on record again.
-func TestAShownAddressOutlivesItsRecord(t *testing.T) {
-	w := newWorld(t, "192.0.2.1-192.0.2.2")
-	older := w.service("older", clusterIP)
-	lb, np := w.service("lb"), w.service("np", exposedOn(w.balancer))
-	address := w.published(lb)
-	assigned := func(s *corev1.Service) bool { return s.Annotations[v1alpha1.AssignedAddressesAnnotation] != "" }
-	second := w.until(np, "assigned", assigned).Annotations[v1alpha1.AssignedAddressesAnnotation]
-	w.stop()
-	for _, svc := range []*corev1.Service{lb, np} {
-		fresh := w.until(svc, "there", func(*corev1.Service) bool { return true })
-		fresh.Status.Conditions = slices.DeleteFunc(fresh.Status.Conditions, func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionRecord })
-		w.check(kube.Status().Update(t.Context(), fresh))
-	}
-	w.edit(lb, func(s *corev1.Service) {
-		metav1.SetMetaDataAnnotation(&s.ObjectMeta, "external-lb.dev/held-by", w.balancer)
-	})
-	w.edit(older, func(s *corev1.Service) {
-		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To(v1alpha1.DefaultClassPrefix+w.balancer)
-	})
-	w.start()
-	if c := w.judged(older); c.Reason != v1alpha1.ReasonPoolExhausted {
-		t.Errorf("who waits is told %+v", c)
-	}
-	fresh := w.until(lb, "on record", record.Held)
-	if got := w.published(lb); got != address || len(fresh.Annotations) > 0 {
-		t.Errorf("the Service has %s, had %s, with %v", got, address, fresh.Annotations)
-	}
-	fresh = w.until(np, "on record", record.Held)
-	if got := record.FormatAddresses(record.Addresses(fresh)); got != second || !assigned(fresh) {
-		t.Errorf("the exposed Service has %s, had %s", got, second)
 	}
 }

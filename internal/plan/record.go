@@ -14,10 +14,12 @@ import (
 // finalizer and they are written down: those that it has; of a family whose new address could not be written down yet, the one
 // that it is leaving.
 func programmable(svc *corev1.Service, balancer string, assigned ipam.Assignment) (on []netip.Addr) {
-	if !slices.Contains(record.Holders(svc), balancer) {
+	held := record.Addresses(svc)
+	if shown, ours := record.Shown(svc); ours {
+		held = shown // they were on record, and are again as soon as that can be written
+	} else if !slices.Contains(record.Holders(svc), balancer) {
 		return nil
 	}
-	held := record.Addresses(svc)
 	for _, a := range assigned.Addresses {
 		candidates := append([]netip.Addr{a}, assigned.Leaving...)
 		i := slices.IndexFunc(candidates, func(o netip.Addr) bool { return o.Is4() == a.Is4() && slices.Contains(held, o) })

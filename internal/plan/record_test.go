@@ -29,6 +29,11 @@ func exposedAt(address string) func(*corev1.Service) {
 	}
 }
 
+// programmed is what a status says of a Service that is, or was, live.
+func programmed(svc *corev1.Service) {
+	svc.Status.Conditions = append(svc.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue})
+}
+
 // forged is what a Service's author can write to look as if a Balancer held it, and what a
 // status says that was copied from another Service.
 func forged(by, addresses string) func(*corev1.Service) {
@@ -141,14 +146,15 @@ func TestForgedRecordTakesNoAddressOfAnotherBalancer(t *testing.T) {
 	m.isBroughtBy("internal", svc)
 }
 
-// The API server, or somebody's webhook, takes no record of a new address: until it
-// does, the Service stays on the address that it has.
+// The API server, or somebody's webhook, takes no record of a new address, or of a Service
+// that has lost its own: until it does, the Service stays on the address that it has.
 func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
 	requesting := service("requesting", held("edge", "192.0.2.1"), published("192.0.2.1"))
 	metav1.SetMetaDataAnnotation(&requesting.ObjectMeta, v1alpha1.AddressesAnnotation, "192.0.2.5")
 	dual := service("dual", held("edge", "192.0.2.2"), published("192.0.2.2"))
 	dual.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-	m := newMove(t, requesting, dual)
+	lost := service("lost", published("192.0.2.3"), programmed)
+	m := newMove(t, requesting, dual, lost)
 	m.pools[0].Spec.Addresses = []v1alpha1.AddressRange{"192.0.2.0/29", "2001:db8::/120"}
 	p := planned(t, m.snapshot("edge"))
 	for _, view := range p.Services {
@@ -161,9 +167,7 @@ func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
 
 // A Service whose record was dropped stays with the Balancer whose pool has what it shows.
 func TestWhatIsShownStaysWhereItIs(t *testing.T) {
-	svc := service("web", published("192.0.2.1"), func(svc *corev1.Service) {
-		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue}}
-	})
+	svc := service("web", published("192.0.2.1"), programmed)
 	m := newMove(t, svc)
 	m.pools[0].Spec.Balancer = "next"
 	m.pools = append(m.pools, *builder.AddressPool("more", "198.51.100.0/28").Obj()) // of edge, which is older
