@@ -26,7 +26,7 @@ type balancerReconciler struct {
 	reader    reader
 	patch     patchServices
 	events    *events
-	epoch     *epoch
+	leader    *leader
 	fleet     *deliver.Fleet
 	certs     *certificates
 	metrics   *metrics
@@ -71,7 +71,7 @@ func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 }
 
 func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	if err := r.epoch.acquire(ctx); err != nil {
+	if err := r.leader.acquire(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
 	seen, err := r.reader.claimants(ctx)

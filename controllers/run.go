@@ -65,7 +65,7 @@ func Scheme() *runtime.Scheme {
 func Run(ctx context.Context, config *rest.Config, o Options) error {
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the API server's priority and fairness is the one throttle
-	term, lock, err := leadership(config, o)
+	leader, lock, err := leadership(config, o)
 	if err != nil {
 		return err
 	}
@@ -84,15 +84,13 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the API server: %w", err)
 	}
-	if term.reader == nil {
-		term.reader = mgr.GetAPIReader()
-	}
+	leader.reader, leader.writer = mgr.GetAPIReader(), mgr.GetClient()
 	metrics := newMetrics()
 	defer metrics.unregister()
 	if err := metrics.register(); err != nil {
 		return err
 	}
-	fleet, err := setup(ctx, mgr, term, metrics, o)
+	fleet, err := setup(ctx, mgr, leader, metrics, o)
 	if err != nil {
 		return err
 	}
@@ -106,7 +104,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 }
 
 // setup wires the controllers into a manager.
-func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics, o Options) (*deliver.Fleet, error) {
+func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metrics, o Options) (*deliver.Fleet, error) {
 	if err := indexFields(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
@@ -117,7 +115,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		return nil, err
 	}
 	fleet := deliver.NewFleet(deliver.Options{
-		Epoch:   term.term,
+		Leader:  leader,
 		Local:   o.Local,
 		Dialer:  o.Dialer,
 		Changed: hosts.changed,
@@ -131,7 +129,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 		reader:    read,
 		patch:     patchServices{mgr.GetClient(), seen, newSetbacks(), teller, mgr.GetAPIReader()},
 		events:    teller,
-		epoch:     term,
+		leader:    leader,
 		fleet:     fleet,
 		certs:     certs,
 		metrics:   metrics,
@@ -148,9 +146,10 @@ func setup(ctx context.Context, mgr ctrl.Manager, term *epoch, metrics *metrics,
 }
 
 // leadership prepares the leader election and what hosts are told of it.
-func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface, error) {
+func leadership(config *rest.Config, o Options) (*leader, resourcelock.Interface, error) {
+	key := client.ObjectKey{Namespace: o.Namespace, Name: leaseName}
 	if !o.LeaderElection {
-		return fixedEpoch(time.Now().Unix()), nil, nil
+		return &leader{lease: key}, nil, nil
 	}
 	name, err := os.Hostname()
 	if err != nil {
@@ -162,7 +161,7 @@ func leadership(config *rest.Config, o Options) (*epoch, resourcelock.Interface,
 	if err != nil {
 		return nil, nil, fmt.Errorf("leader election: %w", err)
 	}
-	return &epoch{lease: client.ObjectKey{Namespace: o.Namespace, Name: leaseName}, identity: identity}, lock, nil
+	return &leader{lease: key, identity: identity}, lock, nil
 }
 
 // cacheOptions keep in memory only what is read: Secrets of our namespace, of others

@@ -105,17 +105,14 @@ func (p *planned) ofThisMachine() (*lb.Set, error) {
 	return set, nil
 }
 
-// deliverHere makes a set live on this machine, in the epoch after its last one:
-// those of a controller are newer.
+// deliverHere makes a set live on this machine, whoever else delivers to it.
 func deliverHere(ctx context.Context, h host.Host, set *lb.Set) (host.Outcome, error) {
 	status, err := h.Status(ctx)
 	if err != nil {
 		return host.Outcome{}, err
 	}
-	epoch := status.Epoch
-	epoch.Seq++
 	return h.Apply(ctx, host.Delivery{
-		Epoch: epoch, Base: status.Wanted.Digest(), Change: lb.Diff(status.Wanted, set), Want: set.Digest(),
+		Owner: true, Base: status.Wanted.Digest(), Change: lb.Diff(status.Wanted, set), Want: set.Digest(),
 	})
 }
 

@@ -110,6 +110,7 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	out := make([]hostDifference, len(targets))
 	var asked sync.WaitGroup
 	for i, t := range targets {
+		t.Cluster = o.cluster
 		asked.Go(func() {
 			out[i] = hostDifference{host: t.Host, want: p.Sets[t.Host.Name]}
 			out[i].err = out[i].ask(ctx, t, asks)
@@ -131,7 +132,7 @@ func (d *hostDifference) ask(ctx context.Context, t deliver.Target, asks asking)
 		return err
 	}
 	files, err := conn.Render(ctx, host.Delivery{
-		Base: d.status.Wanted.Digest(), Change: lb.Diff(d.status.Wanted, d.want), Want: d.want.Digest(),
+		Cluster: t.Cluster, Base: d.status.Wanted.Digest(), Change: lb.Diff(d.status.Wanted, d.want), Want: d.want.Digest(),
 	})
 	d.files = &files
 	return err

@@ -178,6 +178,18 @@ func agentMessage(socket string) string {
 	return ""
 }
 
+// deliveredBy says who has delivered last.
+func deliveredBy(s host.Status) string {
+	switch {
+	case s.Epoch != (host.Epoch{}):
+		return fmt.Sprintf("cluster %s, in term %d", s.Cluster, s.Epoch.Term)
+	case s.Cluster != "":
+		return "nobody; cluster " + s.Cluster + " may"
+	default:
+		return "nobody; the first cluster that does so stays"
+	}
+}
+
 func printHostStatus(out io.Writer, s host.Status) error {
 	services := 0
 	for key := range s.Live {
@@ -193,8 +205,9 @@ func printHostStatus(out io.Writer, s host.Status) error {
 		live += " (not as on disk)"
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "engine\t%s\nrunning\t%t\nlive\t%s\nServices\t%d\nold workers\t%d\nlast epoch\t%s\n",
-		s.EngineVersion, s.Running, live, services, s.OldWorkers, s.Epoch)
+	fmt.Fprintf(w, "engine\t%s\nrunning\t%t\nlive\t%s\nServices\t%d\nold workers\t%d\n",
+		s.EngineVersion, s.Running, live, services, s.OldWorkers)
+	fmt.Fprintf(w, "delivered by\t%s\n", deliveredBy(s))
 	for _, r := range s.Refused {
 		what := r.Key.Describe()
 		if !r.OfItem() {

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,6 +28,7 @@ type objects struct {
 	nodes      []*corev1.Node
 	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	namespaces map[string]labels.Set
+	cluster    string // whose they are: the UID of its namespace kube-system
 	// certificates of Secrets.
 	certificates translate.Certificates
 }
@@ -57,6 +59,9 @@ func (o *objects) add(obj runtime.Object) {
 		o.slices[key] = append(o.slices[key], x)
 	case *corev1.Namespace:
 		o.namespaces[x.Name] = x.Labels
+		if x.Name == metav1.NamespaceSystem {
+			o.cluster = string(x.UID)
+		}
 	case *corev1.Secret:
 		o.certificates[types.NamespacedName{Namespace: x.Namespace, Name: x.Name}] = translate.ReadCertificate(x)
 	}

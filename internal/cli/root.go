@@ -104,7 +104,7 @@ func newHost() *cobra.Command {
 		Args: noSuchCommand,
 		RunE: showHelp,
 	}
-	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostAgent(), newHostServe())
+	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostResetTerm(), newHostAgent(), newHostServe())
 	return host
 }
 

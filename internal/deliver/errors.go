@@ -24,7 +24,10 @@ const (
 	ReasonCommand        Reason = "Command"        // the forced command is missing or is another program
 	ReasonProtocol       Reason = "Protocol"       // controller and host are of versions that do not understand each other
 	ReasonLocal          Reason = "Local"          // the agent on the controller's own machine cannot be reached
-	ReasonStaleEpoch     Reason = "StaleEpoch"     // the host has taken the delivery of a newer leader
+	ReasonStaleEpoch     Reason = "StaleEpoch"     // the host has taken the delivery of a newer leader, and this process leads no more
+	ReasonTermJump       Reason = "TermJump"       // the host has taken a term that no leader can have reached
+	ReasonContested      Reason = "Contested"      // somebody else delivers as the leader of this cluster, again and again
+	ReasonOtherCluster   Reason = "OtherCluster"   // another cluster delivers to the host
 	ReasonBaseMismatch   Reason = "BaseMismatch"   // what the host wants changes under our hands
 	ReasonRolledBack     Reason = "RolledBack"     // the daemon did not take or not prove the configuration
 	ReasonMachine        Reason = "Machine"        // the machine could not do it: disk full, daemon not running
@@ -93,7 +96,7 @@ func broken(err error) bool {
 func reasonOf(err error) Reason {
 	if he, ok := errors.AsType[*host.Error](err); ok {
 		switch he.Code {
-		case host.CodeStaleEpoch, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine:
+		case host.CodeStaleEpoch, host.CodeTermJump, host.CodeOtherCluster, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine:
 			return Reason(he.Code)
 		}
 	}

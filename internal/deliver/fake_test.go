@@ -43,7 +43,7 @@ func (n *network) Dial(_ context.Context, t Target) (Conn, error) {
 	if err := n.down[t.Host.Name]; err != nil {
 		return nil, err
 	}
-	l := &link{machine: n.machines[t.Host.Name], network: n, done: make(chan struct{})}
+	l := &link{machine: n.machines[t.Host.Name], cluster: t.Cluster, network: n, done: make(chan struct{})}
 	l.cut = sync.OnceFunc(func() { close(l.done) })
 	n.conns[l] = true
 	return l, nil
@@ -84,6 +84,7 @@ var errDown = &Error{Reason: ReasonUnreachable, Message: "192.0.2.1:22 does not 
 // answer is lost.
 type link struct {
 	machine *machine
+	cluster string
 	network *network
 	done    chan struct{}
 	cut     func()
@@ -94,7 +95,10 @@ func (l *link) Close() error          { l.cut(); return nil }
 func (l *link) Version() string       { return "v0.3.0" }
 
 func (l *link) Status(ctx context.Context) (host.Status, error) {
-	return call(ctx, l, "status", func() (host.Status, error) { return l.machine.Status(ctx) })
+	return call(ctx, l, "status", func() (host.Status, error) {
+		st, err := l.machine.Status(ctx)
+		return st, errors.Join(err, st.Tells(l.cluster))
+	})
 }
 
 func (l *link) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error) {
@@ -171,10 +175,42 @@ func (c *counts) Proved(_, _ string, after time.Duration) {
 	c.proved = append(c.proved, after)
 }
 
+// leads is a Leader.
+type leads struct {
+	cluster string
+
+	mu     sync.Mutex
+	term   int64
+	raised int
+	err    error // another one leads
+}
+
+func (l *leads) Cluster() string { return l.cluster }
+
+func (l *leads) Term() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.term
+}
+
+func (l *leads) Raise(_ context.Context, seen int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term > seen {
+		return nil
+	}
+	l.raised++
+	if l.err == nil {
+		l.term = seen + 1
+	}
+	return l.err
+}
+
 // fixture is a Fleet with hosts in memory.
 type fixture struct {
 	*Fleet
 	net      *network
+	leads    *leads
 	counts   *counts
 	machines []*machine
 	targets  []Target
@@ -206,8 +242,13 @@ func newFixture(t *testing.T, n int) *fixture {
 }
 
 func (fx *fixture) newFleet(t *testing.T, term int64) *Fleet {
+	fx.leads = &leads{term: term}
+	return fx.fleetOf(t, fx.leads)
+}
+
+func (fx *fixture) fleetOf(t *testing.T, l Leader) *Fleet {
 	f := NewFleet(Options{
-		Epoch: func() (int64, int64) { return 1_700_000_000, term }, Dialer: fx.net, Metrics: fx.counts, Log: quiet(t),
+		Leader: l, Dialer: fx.net, Metrics: fx.counts, Log: quiet(t),
 		Changed: func(string) {
 			fx.mu.Lock()
 			fx.changes++

@@ -53,9 +53,9 @@ const (
 
 // Options of a Fleet.
 type Options struct {
-	Epoch   func() (lease, term int64) // of the leader: see host.Epoch
-	Local   func() (host.Host, error)  // the agent of this machine, for local targets
-	Dialer  Dialer                     // for all others; nil: SSH{}
+	Leader  Leader                    // see host.Epoch
+	Local   func() (host.Host, error) // the agent of this machine, for local targets
+	Dialer  Dialer                    // for all others; nil: SSH{}
 	Log     logr.Logger
 	Metrics Metrics // may be nil
 	// Changed says that States of a Balancer may differ from before. It does not
@@ -73,6 +73,7 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	balancers map[string]*balancer
+	terms     map[int64]bool // in which something was delivered
 }
 
 // balancer is what a Balancer's hosts have in common.
@@ -108,7 +109,7 @@ func NewFleet(opts Options) *Fleet {
 	if opts.Log.GetSink() == nil {
 		opts.Log = logr.Discard()
 	}
-	f := &Fleet{opts: opts, balancers: map[string]*balancer{}}
+	f := &Fleet{opts: opts, balancers: map[string]*balancer{}, terms: map[int64]bool{}}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
@@ -191,13 +192,6 @@ func (f *Fleet) States(name string) []State {
 func (f *Fleet) Close() {
 	f.stop()
 	f.wg.Wait()
-}
-
-// nextEpoch is newer than every other of this process.
-func (f *Fleet) nextEpoch() host.Epoch {
-	e := host.Epoch{Seq: f.seq.Add(1)}
-	e.Lease, e.Term = f.opts.Epoch()
-	return e
 }
 
 type noMetrics struct{}

@@ -94,7 +94,7 @@ func TestS03_AFormerLeadersDeliveryMayStillCome(t *testing.T) {
 		late := make(chan struct{})
 		m.before = func(context.Context) error { <-late; return nil }
 		go m.Apply(context.Background(), host.Delivery{
-			Epoch: host.Epoch{Lease: 1_700_000_000, Term: 0, Seq: 9}, Base: m.wanted.Digest(),
+			Epoch: host.Epoch{Term: 0, Seq: 9}, Base: m.wanted.Digest(),
 			Want: former.Digest(), Change: lb.Diff(m.wanted, former),
 		})
 		synctest.Wait()

@@ -17,6 +17,7 @@ type machine struct {
 	turn chan struct{} // one delivery at a time, whoever makes it
 
 	mu       sync.Mutex
+	cluster  string
 	epoch    host.Epoch
 	wanted   lb.Manifest
 	live     lb.Manifest           // nil: no daemon proves anything
@@ -71,7 +72,7 @@ func (m *machine) Status(context.Context) (host.Status, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return host.Status{
-		Report: m.report(), Engine: "nginx", EngineVersion: "nginx/1.22.1", Epoch: m.epoch, Active: m.active, Running: m.live != nil,
+		Report: m.report(), Engine: "nginx", EngineVersion: "nginx/1.22.1", Cluster: m.cluster, Epoch: m.epoch, Active: m.active, Running: m.live != nil,
 	}, m.status
 }
 
@@ -119,10 +120,13 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	if d.Epoch.Compare(m.epoch) <= 0 {
 		return host.Outcome{}, &host.Error{Code: host.CodeStaleEpoch, Message: "a newer leader delivers here: " + m.epoch.String()}
 	}
+	if d.Epoch.Term-m.epoch.Term > host.MaxTermJump {
+		return host.Outcome{}, &host.Error{Code: host.CodeTermJump, Message: "too far ahead of " + m.epoch.String()}
+	}
 	if d.Base != m.wanted.Digest() {
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
 	}
-	m.epoch = d.Epoch
+	m.cluster, m.epoch = d.Cluster, d.Epoch
 	if m.fail != nil {
 		return host.Outcome{}, m.fail
 	}

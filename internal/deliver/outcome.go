@@ -31,7 +31,12 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 	}
 	w.have, w.mute = nil, true
 	w.statusAt = time.Now().Add(w.retries.next(retryMax))
-	w.fail(&Error{Reason: reasonOf(err), Message: "the host cannot say what it runs: " + err.Error(), Err: err})
+	e := &Error{Reason: reasonOf(err), Message: "the host cannot say what it runs: " + err.Error(), Err: err}
+	if e.Reason == ReasonOtherCluster {
+		e.Message, w.settled = err.Error(), false // the other one may change the host
+		w.update(func(s *State) { s.settled = false })
+	}
+	w.fail(e)
 	return nil
 }
 
@@ -39,11 +44,16 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 func (w *worker) observe(st host.Status) {
 	w.take(st.Report)
 	w.statusAt = time.Now().Add(jitter(statusEvery))
-	if w.fence != (host.Epoch{}) && st.Epoch.Compare(w.fence) >= 0 {
-		w.settled, w.lost = true, false
+	overtaken := w.heed(st.Epoch)
+	switch {
+	case overtaken:
+		w.settled = false
+	case w.fence != (host.Epoch{}) && st.Epoch.Compare(w.fence) >= 0:
+		w.settled, w.lost = !w.behind, false
 	}
 	_, want := w.now()
-	w.drifted = w.done != "" && !w.lost && (!proves(st.Report) || st.Generation != w.generation || w.base != w.done ||
+	forgot := st.Epoch.Compare(w.taken) < 0
+	w.drifted = w.done != "" && !w.lost && (overtaken || forgot || !proves(st.Report) || st.Generation != w.generation || w.base != w.done ||
 		w.done == want.digest() && shortfall(want.set, st.Report, w.base) != "")
 	back := w.mute
 	w.mute = false
@@ -53,6 +63,10 @@ func (w *worker) observe(st host.Status) {
 		s.settled, s.renews = w.settled, w.renews()
 		if !w.lost {
 			s.pending = nil
+		}
+		if w.barred != nil {
+			s.State, s.Reason, s.Message = v1alpha1.HostFailed, w.barred.Reason, w.barred.Message
+			return
 		}
 		if w.drifted && s.State != v1alpha1.HostFailed {
 			s.State, s.Reason = v1alpha1.HostDelivering, ""
@@ -122,12 +136,16 @@ func (w *worker) restore(s *State, want desire, message string) {
 
 // apply delivers. An error ends the connection.
 func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string) error {
+	if e := w.lead(ctx); e != nil {
+		w.retryLater(want, time.Time{}, e)
+		return nil
+	}
 	since, ok := w.begin(want)
 	if !ok {
 		return nil // something newer is wanted by now
 	}
 	d := host.Delivery{
-		Epoch: w.fleet.nextEpoch(), Base: w.base,
+		Cluster: w.fleet.opts.Leader.Cluster(), Epoch: w.fleet.nextEpoch(w.seen.Term), Base: w.base,
 		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
 	if w.fence == (host.Epoch{}) {
@@ -148,6 +166,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		w.fleet.opts.Metrics.Reloaded(w.balancer, w.host, cause)
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
+	w.tookEpoch(d.Epoch)
 	if unproven := w.applied(want, since, out); unproven != nil {
 		w.retryLater(want, since, unproven)
 	}
@@ -183,14 +202,14 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error {
 	before := w.have.Generation
 	w.take(out.Report)
-	w.lost, w.drifted, w.settled, w.mismatches = false, false, true, 0
+	w.lost, w.drifted, w.settled, w.mismatches = false, false, !w.behind, 0
 	if out.Outdated {
 		w.renewed = out.Renderer // a delivery does not help
 	}
 	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
 		s.take(out.Report, w.base)
-		s.settled, s.pending, s.Active, s.renews = true, nil, out.Active, false
+		s.settled, s.pending, s.Active, s.renews = w.settled, nil, out.Active, false
 		if out.Reloaded {
 			s.Reloads++
 		}
@@ -242,7 +261,7 @@ func (w *worker) failed(want desire, start, since time.Time, err error) error {
 		return err
 	}
 	w.statusAt = time.Time{} // ask what runs now
-	if told && he.Code == host.CodeBaseMismatch {
+	if told && (he.Code == host.CodeBaseMismatch || he.Code == host.CodeStaleEpoch) {
 		if w.mismatches++; w.mismatches < 3 {
 			w.overdue(since)
 			return nil

@@ -35,11 +35,11 @@ func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (ac
 // due says when a delivery should be made and why; zero: none is needed.
 func (w *worker) due(want desire) (string, time.Time) {
 	switch {
-	case want.set == nil || w.have == nil:
+	case want.set == nil || w.have == nil || w.barred != nil:
 		return "", time.Time{}
 	case w.drifted:
 		return CauseDrift, w.after(want)
-	case w.done != want.digest() || w.lost:
+	case w.done != want.digest() || w.lost || w.behind:
 		return want.cause, w.after(want)
 	case w.renews() && !w.mayRenew():
 		return "", time.Time{} // other hosts come first

@@ -122,6 +122,7 @@ func (s SSH) serve(ctx context.Context, client *ssh.Client, t Target) (Conn, err
 	if err != nil {
 		return nil, helloError(t, remote, err)
 	}
+	c.Cluster = t.Cluster
 	remote.open.Store(true)
 	go s.watch(client, c.Done())
 	return &sshConn{Client: c, stderr: &remote.stderr}, nil

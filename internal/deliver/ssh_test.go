@@ -25,7 +25,7 @@ const forcedServe = served + "=serve /run/external-lb"
 
 func TestSSHDelivers(t *testing.T) {
 	s := startSSHD(t, forcedServe)
-	f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Log: quiet(t)})
+	f := NewFleet(Options{Leader: &leads{term: 1}, Log: quiet(t)})
 	defer f.Close()
 	f.Set("edge", []Target{s.target})
 	want := set("a=1", "whoami=1")
@@ -203,7 +203,7 @@ func TestSSHConnectionIsCut(t *testing.T) {
 			target.Host.Port = int32(p.l.Addr().(*net.TCPAddr).Port)
 			target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, s.hostKey))
 			f := NewFleet(Options{
-				Epoch:  func() (int64, int64) { return 1, 1 },
+				Leader: &leads{term: 1},
 				Dialer: SSH{Timeout: time.Second, KeepAlive: 20 * time.Millisecond}, Log: quiet(t),
 			})
 			defer f.Close()

@@ -22,7 +22,7 @@ func TestLocalHost(t *testing.T) {
 		m := newMachine()
 		var repaired atomic.Bool
 		f := NewFleet(Options{
-			Epoch: func() (int64, int64) { return 1, 1 },
+			Leader: &leads{term: 1},
 			Local: func() (host.Host, error) {
 				if !repaired.Load() {
 					return nil, errors.New("no /etc/external-lb/host.yaml")
@@ -50,17 +50,22 @@ func TestLocalHost(t *testing.T) {
 // pipes dials machines through the real protocol.
 type pipes struct{ machine *machine }
 
-func (p pipes) Dial(ctx context.Context, _ Target) (Conn, error) {
+func (p pipes) Dial(ctx context.Context, t Target) (Conn, error) {
 	ours, theirs := net.Pipe()
 	go wire.Serve(context.WithoutCancel(ctx), theirs, p.machine)
-	return wire.NewClient(ctx, ours)
+	c, err := wire.NewClient(ctx, ours)
+	if err != nil {
+		return nil, err
+	}
+	c.Cluster = t.Cluster
+	return c, nil
 }
 
 func TestThroughTheWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
 		m.refuses("c", "no such address")
-		f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Dialer: pipes{m}, Log: quiet(t)})
+		f := NewFleet(Options{Leader: &leads{term: 1}, Dialer: pipes{m}, Log: quiet(t)})
 		f.Set("edge", []Target{{Host: v1alpha1.Host{Name: "lb1", Address: "192.0.2.1"}}})
 		for i := range 10 {
 			f.Deliver("edge", onLB1(set(fmt.Sprintf("a=%d", i), "b=1", "c=1")), "service")

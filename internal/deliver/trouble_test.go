@@ -2,7 +2,9 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,17 +134,19 @@ func TestAStaleLeaderSaysSoAndTriesSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
-		m.epoch = host.Epoch{Lease: 1_700_000_000, Term: 2}
+		m.epoch = host.Epoch{Term: 2}
+		fx.leads.err = errors.New("another process leads")
 		fx.Set("edge", fx.targets)
 		for i := range 600 {
 			fx.Deliver("edge", set(fmt.Sprintf("a=%d", i)), "service")
 			time.Sleep(time.Second)
 		}
-		if s := fx.state(); s.State != v1alpha1.HostFailed || s.Reason != ReasonStaleEpoch || !s.MayServe("a") {
+		s := fx.state()
+		if s.State != v1alpha1.HostFailed || s.Reason != ReasonStaleEpoch || !strings.HasSuffix(s.Message, "another process leads") || !s.MayServe("a") {
 			t.Errorf("%+v", s)
 		}
-		if n := m.asked(); n < 15 || n > 26 {
-			t.Errorf("%d attempts in 10 minutes", n)
+		if n := fx.leads.raised; n < 15 || n > 26 || m.asked() != 0 {
+			t.Errorf("%d attempts in 10 minutes, and %d deliveries", n, m.asked())
 		}
 	})
 }

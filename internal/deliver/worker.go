@@ -11,6 +11,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/wire"
 )
 
 // worker delivers to one host.
@@ -41,9 +42,14 @@ type worker struct {
 	settled    bool         // no delivery of a former leader can follow
 	lost       bool         // the outcome of a delivery is not known, and it may still follow
 	fence      host.Epoch   // once the host has taken it, neither can
-	mute       bool         // the host could not say what it runs
-	failedWant lb.Digest    // the desired set whose delivery failed last
-	mismatches int          // bases in a row that were not the host's
+	seen       host.Epoch   // that the host has taken, as it said last
+	taken      host.Epoch   // of the last delivery that has ended well
+	behind     bool         // it was in an earlier term: see nextEpoch
+	barred     *Error       // why nothing is delivered until somebody decides; nil: it is
+	others     overtakings
+	mute       bool      // the host could not say what it runs
+	failedWant lb.Digest // the desired set whose delivery failed last
+	mismatches int       // bases in a row that were not the host's
 	retries    backoff
 	statusAt   time.Time // when to ask what the host runs
 	retryAt    time.Time // when to deliver failedWant again
@@ -163,6 +169,7 @@ func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
 	if target.Problem != nil {
 		return nil, problem(target.Problem)
 	}
+	target.Cluster = w.fleet.opts.Leader.Cluster()
 	if target.Host.Local == nil {
 		return w.fleet.opts.Dialer.Dial(ctx, target)
 	}
@@ -172,6 +179,9 @@ func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
 	h, err := w.fleet.opts.Local()
 	if err != nil {
 		return nil, &Error{Reason: ReasonLocal, Message: "the agent on this machine cannot be reached: " + err.Error(), Err: err}
+	}
+	if c, ok := h.(*wire.Client); ok {
+		c.Cluster = target.Cluster
 	}
 	return local{h}, nil
 }

@@ -153,6 +153,9 @@ func (a *Agent) Render(ctx context.Context, d Delivery) (Rendering, error) {
 		return Rendering{}, err
 	}
 	defer release()
+	if err := ofCluster(a.model.record.Cluster, d.Cluster); err != nil {
+		return Rendering{}, err
+	}
 	next, err := a.model.changed(d)
 	if err != nil {
 		return Rendering{}, err

@@ -52,7 +52,7 @@ func TestS35_AStaleEpochChangesNothing(t *testing.T) {
 	stale := b.delivery(encoded(t, wants(b.node())))
 	stale.Epoch = d.Epoch
 	e := b.failsToTake(CodeStaleEpoch, stale)
-	if want := "this machine has taken epoch 1.1.2, and 1.1.2 is not newer: somebody else leads"; e.Message != want {
+	if want := "this machine has taken epoch 1.2, and 1.2 is not newer: somebody else leads"; e.Message != want {
 		t.Errorf("message %q, want %q", e.Message, want)
 	}
 	b.proved(out)
@@ -163,7 +163,7 @@ func TestWatchFinishesWhatACrashHasLeft(t *testing.T) {
 func TestAnEpochThatAnotherProcessHasTaken(t *testing.T) {
 	b := newBox(t)
 	b.send(wants(b.node()))
-	text, err := json.Marshal(modelRecord{Epoch: Epoch{1, 1, 9}})
+	text, err := json.Marshal(modelRecord{Epoch: Epoch{1, 9}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,18 +14,17 @@ import (
 // Epoch orders deliveries. A host refuses one that is not newer than the last
 // that it took, so that a deposed leader cannot overwrite its successor.
 type Epoch struct {
-	Lease int64  // when the leader election's Lease was made, in seconds since 1970: a Lease made anew is newer
-	Term  int64  // transitions of the Lease: grows with each new leader
-	Seq   uint64 // grows with each delivery of one leader
+	Term int64  // grows with each leader of a cluster
+	Seq  uint64 // grows with each delivery of one leader
 }
 
 // Compare orders epochs.
 func (e Epoch) Compare(o Epoch) int {
-	return cmp.Or(cmp.Compare(e.Lease, o.Lease), cmp.Compare(e.Term, o.Term), cmp.Compare(e.Seq, o.Seq))
+	return cmp.Or(cmp.Compare(e.Term, o.Term), cmp.Compare(e.Seq, o.Seq))
 }
 
-// String prints an Epoch as lease.term.seq.
-func (e Epoch) String() string { return fmt.Sprintf("%d.%d.%d", e.Lease, e.Term, e.Seq) }
+// String prints an Epoch as term.seq.
+func (e Epoch) String() string { return fmt.Sprintf("%d.%d", e.Term, e.Seq) }
 
 // Host is one balancer machine: an *Agent in process, or the same over a stream.
 type Host interface {
@@ -39,7 +38,11 @@ type Host interface {
 
 // Delivery is a model to make live, as a change of what the host keeps as wanted.
 type Delivery struct {
-	Epoch  Epoch
+	Cluster string // whose controller delivers: the UID of its namespace kube-system
+	Epoch   Epoch
+	// Owner: it is the machine's own owner who delivers, and no controller. It never
+	// comes over the wire.
+	Owner  bool
 	Base   lb.Digest // of what the host wants so far: Report.Wanted.Digest()
 	Change lb.Change
 	Want   lb.Digest // of what it wants after Change
@@ -90,6 +93,7 @@ type Status struct {
 	EngineVersion string // the daemon and its version, as it says
 	Running       bool   // the daemon answers
 	Active        bool   // the machine has the addresses that move between machines
+	Cluster       string // that delivers to the machine; "": none has yet, or the machine does not tell
 	Epoch         Epoch  // of the last delivery taken
 	OldWorkers    int    // processes of earlier configurations that still carry connections
 	Message       string // what is wrong with the machine and what to do; "" if nothing
@@ -126,6 +130,10 @@ type Code string
 const (
 	// CodeStaleEpoch: the machine has taken a newer epoch.
 	CodeStaleEpoch Code = "StaleEpoch"
+	// CodeTermJump: the term is more than MaxTermJump ahead of what the machine has taken.
+	CodeTermJump Code = "TermJump"
+	// CodeOtherCluster: the machine is delivered to by another cluster.
+	CodeOtherCluster Code = "OtherCluster"
 	// CodeBaseMismatch: the machine does not want the base that the change starts
 	// from. Ask for its Status and try again.
 	CodeBaseMismatch Code = "BaseMismatch"

@@ -136,7 +136,7 @@ func TestOfManyDeliveriesAtOnceOneIsTaken(t *testing.T) {
 	for i := range byte(streams) {
 		client := a.connect(func(c net.Conn) net.Conn { return c })
 		d := a.delivery(a.encode(&lb.Config{Nodes: []lb.Node{{Name: fmt.Sprintf("n%d", i), IPv4: netip.AddrFrom4([4]byte{10, 0, 0, i + 1})}}}))
-		d.Epoch = host.Epoch{Lease: 1, Term: 1, Seq: 1}
+		d.Epoch = host.Epoch{Term: 1, Seq: 1}
 		all.Go(func() {
 			switch _, err := client.Apply(t.Context(), d); {
 			case err == nil:

@@ -106,7 +106,7 @@ func (a *attacker) delivery(items []lb.Item) host.Delivery {
 	}
 	want := lb.NewSet(items...)
 	return host.Delivery{
-		Epoch: host.Epoch{Lease: 1, Term: 1, Seq: a.seq}, Base: a.wanted.Digest(), Change: lb.Diff(a.wanted, want), Want: want.Digest(),
+		Epoch: host.Epoch{Term: 1, Seq: a.seq}, Base: a.wanted.Digest(), Change: lb.Diff(a.wanted, want), Want: want.Digest(),
 	}
 }
 

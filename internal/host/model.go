@@ -32,7 +32,8 @@ var maxListeners = 2 * admit.MaxListeners
 
 // modelRecord is what must outlive a process.
 type modelRecord struct {
-	Epoch Epoch `json:"epoch"`
+	Cluster string `json:"cluster,omitempty"` // that delivers to this machine; "": none has yet
+	Epoch   Epoch  `json:"epoch"`
 }
 
 // wanted is a whole model. Its maps are not changed once made.
@@ -167,8 +168,8 @@ func (m *model) older(key lb.Key, sum lb.Sum) any {
 // take writes down the epoch of a delivery before anything is done in its name, and
 // keeps what came with it. What it makes wanted is so once it is carried: see commit.
 func (m *model) take(d Delivery, mu sync.Locker) (*wanted, error) {
-	if d.Epoch.Compare(m.record.Epoch) <= 0 {
-		return nil, &Error{CodeStaleEpoch, "this machine has taken epoch " + m.record.Epoch.String() + ", and " + d.Epoch.String() + " is not newer: somebody else leads"}
+	if err := m.record.takes(d); err != nil {
+		return nil, err
 	}
 	next, err := m.changed(d)
 	if err != nil {
@@ -177,14 +178,18 @@ func (m *model) take(d Delivery, mu sync.Locker) (*wanted, error) {
 	if err := m.writeItems(d.Change.Put); err != nil {
 		return nil, err
 	}
-	record := modelRecord{Epoch: d.Epoch}
-	if err := m.replaceJSON(modelState, record, privateMode); err != nil {
-		return nil, err
+	return next, m.note(m.record.next(d), mu)
+}
+
+// note who delivers, so that it holds after a power failure.
+func (m *model) note(r modelRecord, mu sync.Locker) error {
+	if err := m.replaceJSON(modelState, r, privateMode); err != nil {
+		return err
 	}
 	mu.Lock()
-	m.record = record
+	m.record = r
 	mu.Unlock()
-	return next, nil
+	return nil
 }
 
 // commit makes something wanted for good.

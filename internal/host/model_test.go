@@ -104,7 +104,7 @@ func (b *box) delivery(want *lb.Set) Delivery {
 	b.Helper()
 	have := b.look().Wanted
 	b.seq++
-	return Delivery{Epoch: Epoch{1, 1, b.seq}, Base: have.Digest(), Change: lb.Diff(have, want), Want: want.Digest()}
+	return Delivery{Epoch: Epoch{1, b.seq}, Base: have.Digest(), Change: lb.Diff(have, want), Want: want.Digest()}
 }
 
 // send delivers a model and wants it, or what is admitted of it, to be proved.

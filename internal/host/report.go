@@ -118,7 +118,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	chosen := a.choose(m)
 	out.Report, out.Templates = a.reportOf(m, conditions, chosen), chosen.problem
 	a.mu.Lock()
-	out.Epoch = m.record.Epoch
+	out.Cluster, out.Epoch = m.record.Cluster, m.record.Epoch
 	a.mu.Unlock()
 	for _, c := range conditions {
 		out.Templates = cmp.Or(out.Templates, c.templates)

@@ -98,7 +98,7 @@ func TestStatusOfAMachineThatIsNotPrepared(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	var coded *Error
-	if _, err := a.Apply(t.Context(), Delivery{Epoch: Epoch{1, 1, 1}}); !errors.As(err, &coded) || coded.Code != CodeMachine {
+	if _, err := a.Apply(t.Context(), Delivery{Epoch: Epoch{1, 1}}); !errors.As(err, &coded) || coded.Code != CodeMachine {
 		t.Errorf("error: %v", err)
 	}
 }

@@ -52,7 +52,7 @@ func TestStatusRoundTrip(t *testing.T) {
 		t.Run(fmt.Sprint(items), func(t *testing.T) {
 			want := host.Status{
 				Report: report(items), Engine: "nginx", EngineVersion: "nginx/1.22.1", Running: true, Active: true,
-				Epoch: host.Epoch{Lease: 1, Term: 2, Seq: 3}, OldWorkers: 4, Message: "disk almost full", Templates: "no such file",
+				Epoch: host.Epoch{Term: 2, Seq: 3}, OldWorkers: 4, Message: "disk almost full", Templates: "no such file",
 			}
 			c, _ := connect(t, &machine{status: func(context.Context) (host.Status, error) { return want, nil }})
 			got, err := c.Status(t.Context())

@@ -24,7 +24,8 @@ var ErrLost = errors.New("connection to the host lost")
 
 // Client is the controller's end of a stream: a host.Host.
 type Client struct {
-	Peer Hello // what the host said of itself
+	Peer    Hello  // what the host said of itself
+	Cluster string // that asks: see host.Delivery
 
 	conn *conn
 	grpc *grpc.ClientConn
@@ -110,7 +111,7 @@ func (c *Client) Status(ctx context.Context) (host.Status, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream if an answer cannot be read
 	known, digest := c.known()
-	stream, err := c.rpc.Status(ctx, &wirepb.StatusRequest{Known: digest})
+	stream, err := c.rpc.Status(ctx, &wirepb.StatusRequest{Known: digest, Cluster: c.Cluster})
 	if err != nil {
 		return host.Status{}, trouble(err)
 	}
@@ -204,7 +205,9 @@ func trouble(err error) error {
 	return errors.New(bounded(st.Message(), textMax))
 }
 
-var codesOfHosts = []host.Code{host.CodeStaleEpoch, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine}
+var codesOfHosts = []host.Code{
+	host.CodeStaleEpoch, host.CodeTermJump, host.CodeOtherCluster, host.CodeBaseMismatch, host.CodeRolledBack, host.CodeMachine,
+}
 
 var _ interface {
 	host.Host

@@ -14,7 +14,7 @@ import (
 // sendDelivery sends a delivery in parts. known is the Digest of the report that this
 // end has; "": none.
 func sendDelivery(d host.Delivery, known string, send func(*wirepb.ApplyRequest) error) error {
-	header := &wirepb.DeliveryHeader{Epoch: fromEpoch(d.Epoch), Base: string(d.Base), Want: string(d.Want), Known: known}
+	header := &wirepb.DeliveryHeader{Cluster: d.Cluster, Epoch: fromEpoch(d.Epoch), Base: string(d.Base), Want: string(d.Want), Known: known}
 	if err := send(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Header{Header: header}}); err != nil {
 		return err
 	}
@@ -80,6 +80,9 @@ func receiveDelivery(recv func() (*wirepb.ApplyRequest, error), more func(bytes 
 	}
 	r := &receiver{more: more}
 	r.d.Epoch = toEpoch(header.GetEpoch())
+	if r.d.Cluster, err = toCluster(header.GetCluster()); err != nil {
+		return host.Delivery{}, "", err
+	}
 	if r.d.Base, err = toDigest(header.GetBase()); err != nil {
 		return host.Delivery{}, "", err
 	}

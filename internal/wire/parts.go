@@ -26,6 +26,7 @@ const (
 	nameMax      = 256       // bytes of an engine's name, a version, a generation
 	textMax      = 4 << 10   // bytes of a message for people
 	digestBytes  = 64
+	clusterMax   = 64 // bytes of a UID
 )
 
 // more ends a text that was cut.
@@ -78,12 +79,20 @@ func toDigest(s string) (lb.Digest, error) {
 	return lb.Digest(s), nil
 }
 
+// toCluster takes what may be a UID; "" is none.
+func toCluster(s string) (string, error) {
+	if len(s) > clusterMax || strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyz-") != "" {
+		return "", invalid("not the UID of a namespace: %.80q", s)
+	}
+	return s, nil
+}
+
 func fromEpoch(e host.Epoch) *wirepb.Epoch {
-	return &wirepb.Epoch{Lease: e.Lease, Term: e.Term, Seq: e.Seq}
+	return &wirepb.Epoch{Term: e.Term, Seq: e.Seq}
 }
 
 func toEpoch(e *wirepb.Epoch) host.Epoch {
-	return host.Epoch{Lease: e.GetLease(), Term: e.GetTerm(), Seq: e.GetSeq()}
+	return host.Epoch{Term: e.GetTerm(), Seq: e.GetSeq()}
 }
 
 // reasons pairs why something is refused with its numbers. Another number, of a newer

@@ -270,7 +270,7 @@ func TestPartsOfOtherProtocols(t *testing.T) {
 
 // Whoever speaks another version of the protocol is not heard.
 func TestOtherProtocolsAreNotSpoken(t *testing.T) {
-	for _, hello := range []string{"external-lb-host 1 v0.1\n", "external-lb-host 2 v0.2\n", "external-lb-host 4 v9\n", "external-lb-host 0 x\n", "external-lb-host -3 x\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
+	for _, hello := range []string{"external-lb-host 1 v0.1\n", "external-lb-host 3 v0.3\n", "external-lb-host 5 v9\n", "external-lb-host 0 x\n", "external-lb-host -3 x\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
 		ours, theirs := net.Pipe()
 		served := make(chan error, 1)
 		go func() { served <- Serve(context.Background(), theirs, quick{}) }()

@@ -114,6 +114,9 @@ func (s *server) within(limit time.Duration, do func() error) error {
 
 func (s *server) Status(req *wirepb.StatusRequest, stream grpc.ServerStreamingServer[wirepb.StatusResponse]) error {
 	st, err := s.host.Status(stream.Context())
+	if err == nil {
+		err = st.Tells(req.GetCluster())
+	}
 	if err != nil {
 		return failure(err)
 	}

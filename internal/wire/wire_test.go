@@ -82,7 +82,7 @@ func delivery(t *testing.T) host.Delivery {
 		big[i] = byte(random.Uint32())
 	}
 	d := host.Delivery{
-		Epoch: host.Epoch{Lease: 1_800_000_000, Term: 7, Seq: 1 << 63},
+		Epoch: host.Epoch{Term: 7, Seq: 1 << 63},
 		Base:  manifest(1).Digest(),
 		Want:  manifest(2).Digest(),
 	}
@@ -303,8 +303,8 @@ func TestPeersOfAnotherKind(t *testing.T) {
 		says, want string
 	}{
 		"older":          {"external-lb-host 0 v0.0.1\n", `the other end is not external-lb: it says "external-lb-host 0 v0.0.1\n"`},
-		"newer":          {"external-lb-host 4 v0.4.0\n", "the host runs external-lb v0.4.0, protocol 4; the controller is devel, protocol 3: update the controller"},
-		"older protocol": {"external-lb-host 2 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 2; the controller is devel, protocol 3: update external-lb on the host"},
+		"newer":          {"external-lb-host 5 v0.4.0\n", "the host runs external-lb v0.4.0, protocol 5; the controller is devel, protocol 4: update the controller"},
+		"older protocol": {"external-lb-host 2 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 2; the controller is devel, protocol 4: update external-lb on the host"},
 		"login message":  {"Welcome to Debian\n", `the other end is not external-lb: it says "Welcome to Debian\n"`},
 		"nothing":        {"", "the other end said nothing: EOF"},
 		"cut short":      {"external-lb-host 1", `the other end is not external-lb: it says "external-lb-host 1"`},

@@ -171,7 +171,7 @@ func exists(t *testing.T, bin, makefile, line string) error {
 func hasFlags(t *testing.T, program, line string, words []string) error {
 	var sub []string
 	for _, w := range words {
-		if !regexp.MustCompile(`^[a-z]+$`).MatchString(w) || len(sub) == 2 {
+		if !regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`).MatchString(w) || len(sub) == 2 {
 			break
 		}
 		sub = append(sub, w)

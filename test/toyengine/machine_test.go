@@ -146,7 +146,7 @@ func (m *machine) delivery(cfg *lb.Config) host.Delivery {
 	}
 	have := m.look().Wanted
 	m.seq++
-	return host.Delivery{Epoch: host.Epoch{Lease: 1, Term: 1, Seq: m.seq}, Base: have.Digest(), Change: lb.Diff(have, want), Want: want.Digest()}
+	return host.Delivery{Epoch: host.Epoch{Term: 1, Seq: m.seq}, Base: have.Digest(), Change: lb.Diff(have, want), Want: want.Digest()}
 }
 
 // send delivers a model, and wants what is live to be proved.

@@ -13,12 +13,11 @@
 package wirepb
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -95,9 +94,8 @@ func (RefusalReason) EnumDescriptor() ([]byte, []int) {
 // Epoch orders deliveries.
 type Epoch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lease         int64                  `protobuf:"varint,1,opt,name=lease,proto3" json:"lease,omitempty"`
-	Term          int64                  `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	Term          int64                  `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -130,13 +128,6 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
 	return file_wirepb_wire_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Epoch) GetLease() int64 {
-	if x != nil {
-		return x.Lease
-	}
-	return 0
 }
 
 func (x *Epoch) GetTerm() int64 {
@@ -374,7 +365,10 @@ type DeliveryHeader struct {
 	Base string `protobuf:"bytes,2,opt,name=base,proto3" json:"base,omitempty"`
 	Want string `protobuf:"bytes,3,opt,name=want,proto3" json:"want,omitempty"`
 	// Digest of the report that the controller has; empty: it has none.
-	Known         string `protobuf:"bytes,4,opt,name=known,proto3" json:"known,omitempty"`
+	Known string `protobuf:"bytes,4,opt,name=known,proto3" json:"known,omitempty"`
+	// Identifies the cluster whose controller delivers: the UID of its namespace
+	// kube-system.
+	Cluster       string `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +427,13 @@ func (x *DeliveryHeader) GetWant() string {
 func (x *DeliveryHeader) GetKnown() string {
 	if x != nil {
 		return x.Known
+	}
+	return ""
+}
+
+func (x *DeliveryHeader) GetCluster() string {
+	if x != nil {
+		return x.Cluster
 	}
 	return ""
 }
@@ -528,7 +529,9 @@ func (x *Keys) GetKeys() []string {
 type StatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Digest of the report that the controller has; empty: it has none.
-	Known         string `protobuf:"bytes,1,opt,name=known,proto3" json:"known,omitempty"`
+	Known string `protobuf:"bytes,1,opt,name=known,proto3" json:"known,omitempty"`
+	// Identifies the cluster whose controller asks.
+	Cluster       string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -566,6 +569,13 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 func (x *StatusRequest) GetKnown() string {
 	if x != nil {
 		return x.Known
+	}
+	return ""
+}
+
+func (x *StatusRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
 	}
 	return ""
 }
@@ -1542,11 +1552,10 @@ var File_wirepb_wire_proto protoreflect.FileDescriptor
 
 const file_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x11wirepb/wire.proto\x12\x12externallb.wire.v1\"C\n" +
-	"\x05Epoch\x12\x14\n" +
-	"\x05lease\x18\x01 \x01(\x03R\x05lease\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x03R\x04term\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\",\n" +
+	"\x11wirepb/wire.proto\x12\x12externallb.wire.v1\"-\n" +
+	"\x05Epoch\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x03R\x04term\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\",\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\xcf\x01\n" +
@@ -1557,18 +1566,20 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x05chunk\x18\x04 \x01(\fH\x00R\x05chunkB\x06\n" +
 	"\x04part\"E\n" +
 	"\rRenderRequest\x124\n" +
-	"\x04part\x18\x01 \x01(\v2 .externallb.wire.v1.ApplyRequestR\x04part\"\x7f\n" +
+	"\x04part\x18\x01 \x01(\v2 .externallb.wire.v1.ApplyRequestR\x04part\"\x99\x01\n" +
 	"\x0eDeliveryHeader\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.externallb.wire.v1.EpochR\x05epoch\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x12\n" +
 	"\x04want\x18\x03 \x01(\tR\x04want\x12\x14\n" +
-	"\x05known\x18\x04 \x01(\tR\x05known\"7\n" +
+	"\x05known\x18\x04 \x01(\tR\x05known\x12\x18\n" +
+	"\acluster\x18\x05 \x01(\tR\acluster\"7\n" +
 	"\x05Items\x12.\n" +
 	"\x05items\x18\x01 \x03(\v2\x18.externallb.wire.v1.ItemR\x05items\"\x1a\n" +
 	"\x04Keys\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys\"%\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys\"?\n" +
 	"\rStatusRequest\x12\x14\n" +
-	"\x05known\x18\x01 \x01(\tR\x05known\"\xca\x01\n" +
+	"\x05known\x18\x01 \x01(\tR\x05known\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\"\xca\x01\n" +
 	"\x0eStatusResponse\x12=\n" +
 	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x127\n" +
 	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +

@@ -1,0 +1,101 @@
+package controllers
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Each leader's term is newer than those before it, with and without election.
+func TestTermsGrow(t *testing.T) {
+	key := client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "terms"}
+	start := func(identity string) *leader {
+		return &leader{reader: kube, writer: kube, lease: key, identity: identity}
+	}
+	acquires := func(l *leader, want int64) {
+		t.Helper()
+		for range 2 {
+			if err := l.acquire(t.Context()); err != nil || l.Term() != want {
+				t.Fatalf("term %d, %v, want %d", l.Term(), err, want)
+			}
+		}
+	}
+	lease := func(change func(*coordinationv1.Lease)) {
+		t.Helper()
+		var of coordinationv1.Lease
+		err := kube.Get(t.Context(), key, &of)
+		if err == nil {
+			change(&of)
+			err = kube.Update(t.Context(), &of)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(identity string) {
+		t.Helper()
+		lease(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To(identity) })
+	}
+	t.Cleanup(func() {
+		if err := kube.Delete(context.Background(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := start("a").acquire(t.Context()); err == nil {
+		t.Error("elected without a Lease")
+	}
+	alone := start("")
+	acquires(alone, 1)
+	acquires(start(""), 2)
+	holds("a")
+	a := start("a")
+	acquires(a, 3)
+	if a.Cluster() == "" || a.Cluster() != alone.Cluster() {
+		t.Errorf("cluster %q", a.Cluster())
+	}
+	holds("b")
+	b := start("b")
+	acquires(b, 4)
+
+	// Hosts are ahead, as after the restoring of a backup.
+	for _, seen := range []int64{0, 3, 57, 20} {
+		if err := b.Raise(t.Context(), seen); err != nil {
+			t.Error(err)
+		}
+	}
+	if b.Term() != 58 {
+		t.Errorf("term %d", b.Term())
+	}
+	if err := a.Raise(t.Context(), 58); err == nil || a.Term() != 3 || !strings.Contains(err.Error(), `is held by "b" now`) {
+		t.Errorf("who leads no more raises its term to %d, %v", a.Term(), err)
+	}
+	if err := alone.Raise(t.Context(), 1); err != nil || alone.Term() != 59 {
+		t.Errorf("term %d, %v", alone.Term(), err)
+	}
+
+	for _, text := range []string{"", "x", "-1", "99999999999999", "9999999999999999999"} {
+		lease(func(l *coordinationv1.Lease) { l.Annotations[termAnnotation] = text })
+		if err := start("b").acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "which is no term: remove it") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	lease(func(l *coordinationv1.Lease) { delete(l.Annotations, termAnnotation) })
+	acquires(start("b"), 1)
+}
+
+// The hosts have seen more terms than the Lease: the cluster was restored from a backup,
+// or somebody has deleted the Lease.
+func TestALeaseThatStartsAnew(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	w.stop()
+	w.host.set(func(h *fakeHost) { h.epoch.Term += 50 })
+	w.check(kube.Delete(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: leaseName}}))
+	w.start()
+	w.published(w.service("another"))
+}
