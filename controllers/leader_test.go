@@ -2,13 +2,19 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // Each leader's term is newer than those before it, with and without election.
@@ -88,6 +94,24 @@ func TestTermsGrow(t *testing.T) {
 	acquires(start("b"), 1)
 }
 
+// degraded waits for what the Balancer says is wrong.
+func (w *world) degraded(reason string) (message string) {
+	w.t.Helper()
+	wait.For(w.t, func(ctx context.Context) error {
+		var b v1alpha1.Balancer
+		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, &b); err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded)
+		if c == nil || c.Reason != reason {
+			return fmt.Errorf("%+v", c)
+		}
+		message = c.Message
+		return nil
+	})
+	return message
+}
+
 // The hosts have seen more terms than the Lease: the cluster was restored from a backup,
 // or somebody has deleted the Lease.
 func TestALeaseThatStartsAnew(t *testing.T) {
@@ -98,4 +122,31 @@ func TestALeaseThatStartsAnew(t *testing.T) {
 	w.check(kube.Delete(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: leaseName}}))
 	w.start()
 	w.published(w.service("another"))
+}
+
+// Somebody else delivers in the name of this cluster, again and again.
+func TestAContestedHost(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	for i := range 2 {
+		w.host.set(func(h *fakeHost) { h.epoch.Term += 3 })
+		svc := w.service(fmt.Sprintf("web-%d", i))
+		if i == 0 { // once, it moves past that
+			w.published(svc)
+		}
+	}
+	if message := w.degraded(v1alpha1.ReasonContested); !strings.Contains(message, "reset-term") {
+		t.Errorf("%s", message)
+	}
+	b := &v1alpha1.Balancer{}
+	w.check(kube.Get(t.Context(), client.ObjectKey{Name: w.balancer}, b))
+	wait.For(t, func(ctx context.Context) error {
+		if times, words := w.told(ctx, b, v1alpha1.ReasonContested); times != 1 {
+			return fmt.Errorf("told %d times: %q", times, words)
+		}
+		return nil
+	})
+	w.host.set(func(h *fakeHost) { h.epoch = host.Epoch{} }) // the owner has decided
+	w.restart()
+	w.published(w.service("after"))
 }

@@ -21,6 +21,7 @@ type metrics struct {
 	reloads     *prometheus.CounterVec
 	proof       *prometheus.HistogramVec
 	hostState   *prometheus.GaugeVec
+	contested   *prometheus.GaugeVec
 	oldWorkers  *prometheus.GaugeVec
 	services    *prometheus.GaugeVec
 	refused     *prometheus.GaugeVec
@@ -72,20 +73,21 @@ func newMetrics() *metrics {
 			Buckets: []float64{.05, .1, .2, .4, .8, 1.6, 3.2, 6.4, 12.8, 25.6, 60},
 		}, []string{"balancer", "host"}),
 		hostState:  gauge("host_state", "1 for the state that a host is in, 0 for the others.", "balancer", "host", "state"),
+		contested:  gauge("host_contested", "1 while somebody else delivers to a host.", "balancer", "host"),
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
 		refused:    gauge("refusals", "Items, and ports of Services, that a host refuses.", "balancer", "host"),
 		poolSize:   gauge("pool_addresses", "Addresses of a pool.", "balancer", "pool", "family"),
 		poolInUse:  gauge("pool_addresses_assigned", "Addresses of a pool that Services have.", "balancer", "pool", "family"),
 	}
-	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.oldWorkers, m.refused}, map[string][]string{}}
+	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.refused}, map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
 	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services})
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.deliveries, m.reloads, m.proof, m.hostState, m.oldWorkers, m.services, m.refused, m.poolSize, m.poolInUse}
+	return []prometheus.Collector{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.services, m.refused, m.poolSize, m.poolInUse}
 }
 
 // register makes the metrics visible on the manager's endpoint until unregister.
@@ -122,6 +124,11 @@ func (m *metrics) report(balancer string, states []deliver.State, p *plan.Plan) 
 			}
 			m.hostState.WithLabelValues(balancer, s.Host, string(state)).Set(in)
 		}
+		contested := 0.0
+		if s.Contested() {
+			contested = 1
+		}
+		m.contested.WithLabelValues(balancer, s.Host).Set(contested)
 		m.oldWorkers.WithLabelValues(balancer, s.Host).Set(float64(s.OldWorkers))
 		m.refused.WithLabelValues(balancer, s.Host).Set(float64(len(s.Refused)))
 	}

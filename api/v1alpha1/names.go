@@ -81,6 +81,8 @@ const (
 	ReasonPending          = "Pending"          // a delivery is on its way
 	ReasonHostsUnreachable = "HostsUnreachable" // too few hosts can be reached
 	ReasonHostsFailed      = "HostsFailed"      // too few hosts could make the configuration live
+	ReasonContested        = "Contested"        // somebody else delivers to a host in the name of this cluster
+	ReasonOtherCluster     = "OtherCluster"     // another cluster delivers to a host
 	ReasonHealthy          = "Healthy"          // Degraded=False
 	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
 	ReasonServicesRefused  = "ServicesRefused"  // a host refused Services, or ports of them

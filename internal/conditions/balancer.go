@@ -153,12 +153,22 @@ func (b Balancer) degraded() metav1.Condition {
 }
 
 func (b Balancer) hostsDown() (reason, message string) {
+	severity := 0
+	worse := func(than int, what string) {
+		if than > severity {
+			severity, reason, message = than, what, hostTrouble(b.States)
+		}
+	}
 	for _, s := range b.States {
 		switch {
+		case s.State == v1alpha1.HostFailed && (s.Reason == deliver.ReasonContested || s.Reason == deliver.ReasonTermJump):
+			worse(4, v1alpha1.ReasonContested)
+		case s.State == v1alpha1.HostFailed && s.Reason == deliver.ReasonOtherCluster:
+			worse(3, v1alpha1.ReasonOtherCluster)
 		case s.State == v1alpha1.HostUnreachable:
-			return v1alpha1.ReasonHostsUnreachable, hostTrouble(b.States)
+			worse(2, v1alpha1.ReasonHostsUnreachable)
 		case s.State == v1alpha1.HostFailed:
-			reason, message = v1alpha1.ReasonHostsFailed, hostTrouble(b.States)
+			worse(1, v1alpha1.ReasonHostsFailed)
 		}
 	}
 	return reason, message

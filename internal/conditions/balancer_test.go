@@ -46,6 +46,9 @@ func TestBalancerConditions(t *testing.T) {
 	refuses := func(key lb.Key, words string) deliver.State {
 		return deliver.State{Host: "lb2", State: v1alpha1.HostPartial, Refused: []lb.Refusal{{Key: key, Message: words}}}
 	}
+	fails := func(reason deliver.Reason) deliver.State {
+		return deliver.State{Host: "lb3", State: v1alpha1.HostFailed, Reason: reason, Message: string(reason)}
+	}
 	renders := func(name, version, renderer string) deliver.State {
 		return deliver.State{Host: name, State: v1alpha1.HostInSync, Version: version, Renderer: renderer}
 	}
@@ -72,6 +75,10 @@ func TestBalancerConditions(t *testing.T) {
 		"failed":                {facts(on(v1alpha1.HostFailed, "disk full")), programmed, "False", v1alpha1.ReasonHostsFailed, 7, "disk full", "False"},
 		"out of reach":          {facts(on(v1alpha1.HostUnreachable, "no route")), programmed, "False", v1alpha1.ReasonHostsUnreachable, 7, "no route", "False"},
 		"one is out of reach":   {facts(well, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route", "True"},
+		"two true leaders":      {facts(well, on(v1alpha1.HostUnreachable, "no route"), fails(deliver.ReasonContested)), degraded, "True", v1alpha1.ReasonContested, 7, "no route; lb3 is Failed: Contested", "True"},
+		"a stolen term":         {facts(well, fails(deliver.ReasonTermJump)), degraded, "True", v1alpha1.ReasonContested, 7, "lb3 is Failed: TermJump", "True"},
+		"another cluster":       {facts(well, fails(deliver.ReasonOtherCluster), on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonOtherCluster, 7, "lb3 is Failed: OtherCluster", "True"},
+		"another cluster alone": {facts(fails(deliver.ReasonOtherCluster)), programmed, "False", v1alpha1.ReasonHostsFailed, 7, "lb3 is Failed", "False"},
 		"a Service is refused":  {facts(well, refuses(web, "bad")), degraded, "True", v1alpha1.ReasonServicesRefused, 7, "default/web", "True"},
 		"an address is refused": {facts(well, refuses(lb.AddressKey(address), "not admitted")), degraded, "True", v1alpha1.ReasonItemsRefused, 7, "lb2: address 192.0.2.1: not admitted", "True"},
 		"a node is refused":     {facts(well, refuses(lb.NodeKey("n1"), "loopback")), degraded, "True", v1alpha1.ReasonItemsRefused, 7, "lb2: node n1: loopback", "True"},

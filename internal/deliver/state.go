@@ -54,6 +54,11 @@ func (s State) Differs(o State) bool {
 	return s.Version != o.Version || host.Alike(s.Renderer) != host.Alike(o.Renderer)
 }
 
+// Contested reports whether somebody else delivers to the host.
+func (s State) Contested() bool {
+	return s.Reason == ReasonContested || s.Reason == ReasonTermJump || s.Reason == ReasonOtherCluster
+}
+
 // Serves reports whether the item with these bytes is proved to be live on the host,
 // and no delivery under way changes it.
 func (s State) Serves(key lb.Key, sum lb.Sum) bool {
