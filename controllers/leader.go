@@ -82,6 +82,9 @@ func (l *leader) write(ctx context.Context, seen int64) error {
 	if err != nil {
 		return err
 	}
+	if l.identity == "" && l.Term() > 0 && last > l.Term() {
+		return fmt.Errorf("the Lease %s is in term %d by now: another process leads, which was started later", l.lease, last)
+	}
 	next := max(last, seen, l.Term()) + 1
 	metav1.SetMetaDataAnnotation(&lease.ObjectMeta, termAnnotation, strconv.FormatInt(next, 10))
 	if create {

@@ -80,8 +80,16 @@ func TestTermsGrow(t *testing.T) {
 	if err := a.Raise(t.Context(), 58); err == nil || a.Term() != 3 || !strings.Contains(err.Error(), `is held by "b" now`) {
 		t.Errorf("who leads no more raises its term to %d, %v", a.Term(), err)
 	}
-	if err := alone.Raise(t.Context(), 1); err != nil || alone.Term() != 59 {
+	if err := alone.Raise(t.Context(), 58); err == nil || alone.Term() != 1 || !strings.Contains(err.Error(), "is in term 58 by now") {
+		t.Errorf("without election, who was started first raises its term to %d, %v", alone.Term(), err)
+	}
+	alone = start("")
+	acquires(alone, 59)
+	if err := alone.Raise(t.Context(), 70); err != nil || alone.Term() != 71 {
 		t.Errorf("term %d, %v", alone.Term(), err)
+	}
+	if err := b.Raise(t.Context(), 71); err != nil || b.Term() != 72 {
+		t.Errorf("who holds the Lease has term %d beside one without election, %v", b.Term(), err)
 	}
 
 	for _, text := range []string{"", "x", "-1", "99999999999999", "9999999999999999999"} {
