@@ -182,7 +182,7 @@ func agentMessage(socket string) string {
 func deliveredBy(s host.Status) string {
 	switch {
 	case s.Epoch != (host.Epoch{}):
-		return fmt.Sprintf("cluster %s, in term %d", s.Cluster, s.Epoch.Term)
+		return fmt.Sprintf("cluster %s, in term %d", cmp.Or(s.Cluster, "unknown"), s.Epoch.Term)
 	case s.Cluster != "":
 		return "nobody; cluster " + s.Cluster + " may"
 	default:

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/external-lb/external-lb/internal/host"
@@ -41,6 +42,20 @@ func TestPartsThatAreNone(t *testing.T) {
 	} {
 		if err := (&receiver{more: plenty}).part(part); err == nil {
 			t.Errorf("%s is taken for a part of a delivery", name)
+		}
+	}
+}
+
+// What names a cluster is stored and compared, and has no other letters than a UID.
+func TestClustersThatAreNone(t *testing.T) {
+	for _, ok := range []string{"", "0c0c6d4e-5a3f-4d0a-9d7e-1f6a0c9b7a51", strings.Repeat("a", clusterMax)} {
+		if got, err := toCluster(ok); err != nil || got != ok {
+			t.Errorf("%q: %q, %v", ok, got, err)
+		}
+	}
+	for _, bad := range []string{"A", "a b", "a\n", "ä", "\x00", strings.Repeat("a", clusterMax+1)} {
+		if _, err := toCluster(bad); err == nil {
+			t.Errorf("%q is taken", bad)
 		}
 	}
 }

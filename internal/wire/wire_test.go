@@ -82,9 +82,9 @@ func delivery(t *testing.T) host.Delivery {
 		big[i] = byte(random.Uint32())
 	}
 	d := host.Delivery{
-		Epoch: host.Epoch{Term: 7, Seq: 1 << 63},
-		Base:  manifest(1).Digest(),
-		Want:  manifest(2).Digest(),
+		Cluster: "0c0c6d4e-5a3f-4d0a-9d7e-1f6a0c9b7a51", Epoch: host.Epoch{Term: 7, Seq: 1 << 63},
+		Base: manifest(1).Digest(),
+		Want: manifest(2).Digest(),
 	}
 	for i, data := range [][]byte{big, nil, []byte("x"), make([]byte, 128<<10), make([]byte, 128<<10+1)} {
 		d.Change.Put = append(d.Change.Put, lb.NewItem(lb.NodeKey(fmt.Sprint(i)), data))
