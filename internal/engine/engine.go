@@ -53,6 +53,8 @@ type Shared any
 // them has its addresses.
 type Addresses struct {
 	Name string // as in host.yaml and in templates/
+	// Router is the path of a virtual router's file.
+	Router string
 	// Brings is the address that a file brings to the active host, by the file's path.
 	Brings func(path string) (netip.Addr, bool)
 	// Files are the file of a virtual router and one for each address that it brings,

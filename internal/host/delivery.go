@@ -96,6 +96,9 @@ func (d *delivery) settle() {
 			cfg.Services = append(cfg.Services, s)
 		}
 	}
+	if d.gone(lb.VRRPKey) {
+		cfg.VRRP = nil
+	}
 	d.config = &cfg
 	if cfg.VRRP == nil {
 		d.refuseUnmoved()
@@ -108,6 +111,8 @@ func (d *delivery) refuseUnmoved() {
 	router := lb.Refusal{Reason: lb.RefusedInvalid, Message: "no virtual router was sent that brings it"}
 	if i := slices.IndexFunc(d.refusals, func(r lb.Refusal) bool { return r.Key == lb.VRRPKey }); i >= 0 {
 		router = d.refusals[i]
+	} else if r, ok := d.refused[refused{key: lb.VRRPKey}]; ok {
+		router = r
 	}
 	for _, a := range d.config.Addresses {
 		d.refusals = append(d.refusals, lb.Refusal{Key: lb.AddressKey(a), Reason: router.Reason, Message: router.Message})
@@ -118,7 +123,7 @@ func (d *delivery) refuseUnmoved() {
 // left is what is left of a Service without what was refused; nil: nothing.
 func (d *delivery) left(s *lb.Service) *lb.Service {
 	key := lb.ServiceKey(s.ID)
-	if _, whole := d.refused[refused{key: key}]; whole && !d.stays[key] {
+	if d.gone(key) {
 		return nil
 	}
 	var front []lb.Frontend
@@ -138,7 +143,13 @@ func (d *delivery) left(s *lb.Service) *lb.Service {
 	return &part
 }
 
-// refuse a Service for good, or let its older version stay: then it reports true.
+// gone reports whether a part is refused, and no older version of it stays.
+func (d *delivery) gone(key lb.Key) bool {
+	_, whole := d.refused[refused{key: key}]
+	return whole && !d.stays[key]
+}
+
+// refuse a part for good, or let its older version stay: then it reports true.
 func (d *delivery) refuse(key lb.Key, reason lb.RefusalReason, message string) (stays bool) {
 	if d.keepOlder(key, d.parts[key], reason, message) {
 		return true
@@ -156,7 +167,7 @@ func (d *delivery) keepOlder(key lb.Key, wanted any, reason lb.RefusalReason, me
 	if _, tried := d.stays[key]; tried || !carried || sum == d.sums[key] {
 		return false
 	}
-	older := staying(d.older(key, sum), wanted)
+	older := staying(d.older(key, sum), wanted, reason)
 	if older == nil {
 		return false
 	}
@@ -172,7 +183,9 @@ func (d *delivery) keepOlder(key lb.Key, wanted any, reason lb.RefusalReason, me
 // staying is what of an older version may stay in the place of what is wanted; nil: nothing.
 // Of a Service, these are the ports whose listener and nodePort are the same: a nodePort may
 // be somebody else's by now. Of what Services and addresses depend on, all must be the same.
-func staying(was, wanted any) any {
+// But a router that this host cannot have leaves the one that it had: a slip of the pen takes
+// no address away.
+func staying(was, wanted any, reason lb.RefusalReason) any {
 	same := false
 	switch now := wanted.(type) {
 	case *lb.Service:
@@ -185,7 +198,7 @@ func staying(was, wanted any) any {
 		}
 	case *lb.VRRP:
 		was, ok := was.(*lb.VRRP)
-		same = ok && *now == *was
+		same = ok && (*now == *was || reason == lb.RefusedUnavailable)
 	case *lb.Certificate:
 		was, ok := was.(*lb.Certificate)
 		same = ok && now.Equal(was)

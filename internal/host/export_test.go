@@ -146,8 +146,8 @@ func newVRRPBox(t *testing.T) *box {
 keepalived:
   conf: %[1]s
   pidFile: %[2]s
-  check: [keepalived, -t, -f, %[3]s/keepalived/candidate/keepalived.conf]
-  checkAll: [keepalived, -t, -f, %[1]s]
+  check: [unshare, --pid, --fork, keepalived, -t, -f, %[3]s/keepalived/candidate/keepalived.conf]
+  checkAll: [unshare, --pid, --fork, keepalived, -t, -f, %[1]s]
   reload: [pkill, -HUP, -F, %[2]s]
   proofTimeout: 10s
 `, in("keepalived.conf"), in("keepalived.pid"), root)

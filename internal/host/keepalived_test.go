@@ -11,6 +11,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/engine/keepalived"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -108,10 +109,13 @@ func TestVRRP_Install(t *testing.T) {
 			b.send(good)
 		})
 		t.Run("an interface that is not there", func(t *testing.T) {
-			if e := b.failsWith(CodeMachine, routed(wants(b.node(), web), "eth9", vip.Addr(), vip6)); !strings.Contains(e.Message, "no interface eth9") {
-				t.Errorf("%v", e)
+			second := netip.AddrPortFrom(vip.Addr(), 82)
+			out := b.send(routed(wants(b.node(), web, b.web("more", "more", second)), "eth9", vip.Addr(), vip6))
+			if r := b.one(out.Refused, lb.RefusedUnavailable, "no interface eth9"); r.Key != lb.VRRPKey || !r.OlderStays {
+				t.Errorf("%+v", out)
 			}
 			b.says(vip, "one")
+			b.says(second, "more")
 			if have := addressesOf(t, "eth0"); !have[vip.Addr()] {
 				t.Errorf("keepalived lost its addresses: %v", have)
 			}
@@ -181,6 +185,62 @@ func TestVRRP_ALostIndexWithdrawsNothing(t *testing.T) {
 		if out.Live.Digest() != before.Live.Digest() || out.Generation != before.Generation {
 			t.Errorf("%+v", out)
 		}
+	}
+}
+
+// A router that this machine cannot have is refused with its addresses, by name and before a
+// reload that would end keepalived; all else is carried. What keepalived says of its owner's
+// lines stands in nobody's way.
+func TestVRRP_ARouterThatTheMachineCannotHave(t *testing.T) {
+	b := newVRRPBox(t)
+	if err := os.Chmod(filepath.Dir(b.dir), 0o755); err != nil { // so that keepalived's script finds nginx
+		t.Fatal(err)
+	}
+	k := b.agent.units[1].daemon.(*keepalived.Daemon)
+	put(t, k.Conf, `global_defs {
+    vrrp_garp_interval 0
+}
+vrrp_script check {
+    script /usr/bin/true
+    user daemon
+}
+vrrp_instance VI_1 {
+    interface eth0
+    virtual_router_id 51
+    advert_int 1
+    authentication {
+        auth_type PASS
+        auth_pass longer-than-8
+    }
+    virtual_ipaddress {
+        192.0.2.77/24
+    }
+    track_script {
+        check
+    }
+}
+include `+k.Live()+"\n")
+	run(t, k.Settings.Reload...)
+	owners := func() bool { return addressesOf(t, "eth0")[netip.MustParseAddr("192.0.2.77")] }
+	wait.True(b, "the owner's address is here", owners)
+	at, vip := public(t), netip.MustParseAddr("192.0.2.1")
+	for device, why := range map[string]string{"eth0": "vrrp_instance VI_1 of this host's owner has the virtual router ID 51", "eth9": "no interface eth9"} {
+		out := b.send(routed(wants(b.node(), b.web("web", "one", at)), device, vip))
+		if len(out.Refused) != 2 || !out.Proved || out.Active {
+			t.Errorf("%s: %+v", device, out)
+		}
+		for i, r := range out.Refused {
+			if key := []lb.Key{lb.AddressKey(vip), lb.VRRPKey}[i]; r.Key != key || r.Reason != lb.RefusedUnavailable || !strings.Contains(r.Message, why) {
+				t.Errorf("%s: %+v", device, r)
+			}
+		}
+		b.says(at, "one")
+		wait.True(b, "the owner's address is still here", owners)
+	}
+	other := routed(wants(b.node(), b.web("web", "one", at)), "eth0", vip)
+	other.VRRP.RouterID = 52
+	if out := b.send(other); len(out.Refused) > 0 || !out.Proved || !out.Active || !owners() {
+		t.Errorf("another number: %+v, the owner's address is here: %t", out, owners())
 	}
 }
 

@@ -98,7 +98,8 @@ func (o *unitOrder) addAddresses(files map[string]planned, items lb.Manifest) er
 		return err
 	}
 	add := func(f engine.Printed, key lb.Key) {
-		files[f.Path] = planned{entry{Key: key, Item: o.sums[key], From: lb.Sum(f.Sum)}, func() (made, error) {
+		router := key == lb.VRRPKey // which a daemon may refuse
+		files[f.Path] = planned{entry{Fragment: router, Key: key, Item: o.sums[key], From: lb.Sum(f.Sum)}, func() (made, error) {
 			view, err := json.Marshal(f.View)
 			return made{data: f.Data, view: view}, err
 		}}
@@ -113,6 +114,11 @@ func (o *unitOrder) addAddresses(files map[string]planned, items lb.Manifest) er
 func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 	for _, p := range slices.Sorted(maps.Keys(culprits)) {
 		c := culprits[p]
+		if p == o.unit.settings.table.VRRP.Router {
+			o.delivery.refuse(lb.VRRPKey, lb.RefusedUnavailable, c.Reason)
+			changed = true // the addresses go with it, or an older one stays
+			continue
+		}
 		id, isService := engine.ParsePath(p)
 		if !isService {
 			continue

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -194,22 +193,32 @@ func (k *Daemon) Check(ctx context.Context, c engine.Candidate) (words string, e
 	if err := c.Write(k.OwnFile(), own); err != nil {
 		return "", err
 	}
-	return k.Verdict(ctx, k.Settings.Check)
+	words, _, err = k.verdict(ctx, k.Settings.Check, engine.CandidateLink)
+	return words, err
 }
 
-// Verdict of a check. keepalived 2.2 ends itself with SIGTERM after the test of a
-// configuration that has a script, so that its words decide.
-func (k *Daemon) Verdict(ctx context.Context, argv []string) (words string, err error) {
+// The exit codes of a check that has found something.
+const (
+	exitTest     = 5
+	exitSecurity = 6 // scripts that others could change
+)
+
+// verdict of a check: what it refuses of a set of ours, and what of the owner's it would
+// not run with. Its words decide: it ends alike for what it does not mind.
+func (k *Daemon) verdict(ctx context.Context, argv []string, set string) (ours, owners string, err error) {
 	out, err := k.Run(ctx, argv)
-	if words := complaints(out); words != "" && !strings.Contains(out, "sudo: ") {
-		return words, ctx.Err()
-	}
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGTERM {
-			return "", ctx.Err()
+	exit, ended := errors.AsType[*exec.ExitError](err)
+	if err != nil && !(ended && (exit.ExitCode() == exitTest || exit.ExitCode() == exitSecurity)) {
+		ours, err = engine.VerdictOn(ctx, out, err, argv, "keepalived procps", engine.OneLine)
+		if err == nil && exit.Exited() { // it has tested nothing; a signal says that the set has ended it
+			ours, err = "", engine.Failed("keepalived cannot test its configuration: %s", ours)
 		}
+		return ours, "", err
 	}
-	return engine.VerdictOn(ctx, out, err, argv, "keepalived procps", complaints)
+	if ours = complaints(out, k.ours(set)); ours != "" {
+		return ours, "", ctx.Err()
+	}
+	return "", deadly(out), ctx.Err()
 }
 
 // Reload has the whole configuration checked, and loaded.
@@ -222,11 +231,16 @@ func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 
 // CheckWhole tests the owner's configuration with what is live.
 func (k *Daemon) CheckWhole(ctx context.Context) error {
-	words, err := k.Verdict(ctx, k.CheckAll)
-	if err == nil && words != "" {
-		err = &engine.Refusal{Daemon: k.Name(), Message: words}
+	ours, owners, err := k.verdict(ctx, k.CheckAll, engine.LiveLink)
+	switch {
+	case err != nil:
+		return err
+	case ours != "":
+		return &engine.Refusal{Daemon: k.Name(), Message: ours}
+	case owners != "":
+		return engine.Failed("keepalived would end at a reload, for what its owner has written: %s; correct it in %s", engine.OneLine(owners), k.Conf)
 	}
-	return err
+	return nil
 }
 
 // HangUp makes keepalived read its configuration again, and waits for the proof.

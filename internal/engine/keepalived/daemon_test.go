@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,28 +18,75 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
+// What keepalived says of our files decides; of the owner's, only what would end it does.
 func TestVRRP_WhatKeepalivedSays(t *testing.T) {
-	const log = `(/etc/keepalived/keepalived.conf: Line 3) WARNING - the owner's affair
-(keepalived/main.conf: Line 4) WARNING - interface eth9 for vrrp_instance external-lb doesn't exist
-(Line 4) WARNING - interface eth8 for vrrp_instance own doesn't exist
-(keepalived/main.conf: Line 5) Unknown keyword 'lissen'
-Thu Non-existent interface specified in configuration
+	const owners = `(/etc/keepalived/keepalived.conf: Line 3) WARNING - the owner's affair
+(Line 2) vrrp_garp_interval '0' is invalid
+(/etc/keepalived/keepalived.conf: Line 12) Truncating auth_pass to 8 characters
+(conf.d/own.conf: Line 1) Unknown keyword 'nonsense'
+SECURITY VIOLATION - scripts are being executed but script_security not enabled.
+(VI_1) No VIP specified; at least one is sensible
 `
-	want := "(keepalived/main.conf: Line 4) WARNING - interface eth9 for vrrp_instance external-lb doesn't exist\n(keepalived/main.conf: Line 5) Unknown keyword 'lissen'"
-	if d := cmp.Diff(want, complaints(log)); d != "" {
-		t.Error(d)
+	const away = "(Line 4) WARNING - interface eth8 for vrrp_instance own doesn't exist\n"
+	for name, c := range map[string]struct{ log, ours, owners string }{
+		"the owner's affair":     {owners + away, "", ""},
+		"a line of ours":         {owners + "(keepalived/main.conf: Line 5) Unknown keyword 'lissen'\n", "(keepalived/main.conf: Line 5) Unknown keyword 'lissen'", ""},
+		"our interface":          {away + noEth9 + "\n" + noStart + "\n", noEth9, away[:len(away)-1] + "\n" + noEth9},
+		"the owner's interface":  {owners + away + noStart + " in configuration\n", "", away[:len(away)-1]},
+		"our router":             {owners + ownersRouter, ownersRouter, ownersRouter},
+		"two of the owner's own": {"a and b both use VRID 51 with IPv6 on interface eth0\n", "", "a and b both use VRID 51 with IPv6 on interface eth0"},
+	} {
+		inMain := func(file string) bool { return file == "keepalived/main.conf" }
+		if d := cmp.Diff(c.ours, complaints(c.log, inMain)); d != "" {
+			t.Errorf("%s, ours: %s", name, d)
+		}
+		if d := cmp.Diff(c.owners, deadly(c.log)); d != "" {
+			t.Errorf("%s, the owner's: %s", name, d)
+		}
 	}
-	if _, err := os.Stat("/usr/sbin/keepalived"); err != nil {
-		t.Error(err)
+}
+
+const (
+	noEth9       = "(keepalived/main.conf: Line 4) WARNING - interface eth9 for vrrp_instance external-lb doesn't exist"
+	ownersRouter = "VI_1 and external-lb both use VRID 51 with IPv4 on interface eth0"
+)
+
+func TestVRRP_FilesOfOurs(t *testing.T) {
+	k := &Daemon{Dir: t.TempDir()}
+	for _, dir := range []string{"live/services", "live/keepalived/addresses"} {
+		if err := os.MkdirAll(filepath.Join(k.Dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"live/services/a.conf", "live/keepalived/addresses/ip.conf"} {
+		if err := os.WriteFile(filepath.Join(k.Dir, file), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, ours := range map[string]bool{
+		k.Dir + "/live/keepalived.conf": true, "services/a.conf": true, "addresses/ip.conf": true,
+		"/etc/keepalived/keepalived.conf": false, "services/b.conf": false, "conf.d/a.conf": false,
+	} {
+		if k.ours(engine.LiveLink)(file) != ours {
+			t.Errorf("%s: want %t", file, ours)
+		}
 	}
 }
 
 func TestBlameOfKeepalivedsMessages(t *testing.T) {
 	k := &Daemon{}
-	s := engine.Suspects{Dir: "/store", Fragments: map[string][]fileset.Socket{"services/a.conf": nil, "services/b.conf": nil}}
-	got := k.Blame(s, "(services/a.conf: Line 3) Unknown keyword 'x'\n(/store/live/services/b.conf: Line 1) wrong\n(main.conf: Line 1) not blamed\n")
-	if d := cmp.Diff(map[string]engine.Culprit{"services/a.conf": {Reason: "Unknown keyword 'x'"}, "services/b.conf": {Reason: "wrong"}}, got); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
+	s := engine.Suspects{Dir: "/store", Fragments: map[string][]fileset.Socket{"services/a.conf": nil, "services/b.conf": nil, mainPath: nil}}
+	for log, want := range map[string]map[string]engine.Culprit{
+		"(services/a.conf: Line 3) Unknown keyword 'x'\n(/store/live/services/b.conf: Line 1) wrong\n(other.conf: Line 1) not blamed\n": {
+			"services/a.conf": {Reason: "Unknown keyword 'x'"}, "services/b.conf": {Reason: "wrong"}},
+		noEth9:       {mainPath: {Reason: "this host has no interface eth9: correct virtualAddresses.vrrp.interface of the Balancer, or name the host's interface so"}},
+		ownersRouter: {mainPath: {Reason: "vrrp_instance VI_1 of this host's owner has the virtual router ID 51 on eth0: give the Balancer another virtualRouterID"}},
+		"external-lb and VI 2 both use VRID 51 with IPv6 on interface eth0": {
+			mainPath: {Reason: "vrrp_instance VI 2 of this host's owner has the virtual router ID 51 on eth0: give the Balancer another virtualRouterID"}},
+	} {
+		if d := cmp.Diff(want, k.Blame(s, log)); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
 	}
 }
 

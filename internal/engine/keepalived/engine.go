@@ -9,6 +9,7 @@ const name = "keepalived"
 // Addresses is keepalived beside a daemon that carries the traffic.
 var Addresses = &engine.Addresses{
 	Name:   name,
+	Router: mainPath,
 	Brings: broughtBy,
 	Files:  filesOf,
 	Software: engine.Software{

@@ -26,7 +26,8 @@ func (k *Daemon) Installer(on engine.Steps) engine.Installer { return k.Install(
 func (k *Daemon) Install(on engine.Steps) *Installation { return &Installation{on, k} }
 
 func (p *Installation) Programs() []engine.Program {
-	return []engine.Program{{Path: p.keepalived.Binary, Package: "keepalived"}, {Path: "/usr/bin/pkill", Package: "procps"}, {Path: "/usr/bin/pgrep", Package: "procps"}}
+	return []engine.Program{{Path: p.keepalived.Binary, Package: "keepalived"}, {Path: "/usr/bin/pkill", Package: "procps"}, {Path: "/usr/bin/pgrep", Package: "procps"},
+		{Path: unshare, Package: "util-linux"}}
 }
 
 func (p *Installation) Found() string { return "keepalived" }
@@ -43,8 +44,8 @@ func (p *Installation) Read(ctx context.Context) (missing []string, err error) {
 	if _, err := os.Stat(k.Conf); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	words, err := k.Verdict(ctx, []string{k.Binary, "-t", "-f", k.Conf})
-	if err == nil && words != "" {
+	ours, owners, err := k.verdict(ctx, k.test(k.Conf), engine.LiveLink)
+	if words := ours + owners; err == nil && words != "" {
 		err = fmt.Errorf("keepalived refuses its own configuration: %s; correct it, and run this again", engine.OneLine(words))
 	}
 	return nil, err

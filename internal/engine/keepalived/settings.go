@@ -27,9 +27,18 @@ func (k *Settings) SetDefaults(_, dir string, sudo bool) {
 	engine.SetDefault(&k.Conf, "/etc/keepalived/keepalived.conf")
 	engine.SetDefault(&k.PIDFile, "/run/keepalived.pid")
 	engine.SetDefaultDuration(&k.ProofTimeout, 30*time.Second)
-	engine.SetDefaultCommand(&k.Check, sudo, k.Binary, "-t", "-f", filepath.Join(dir, engine.CandidateLink, "keepalived.conf"))
-	engine.SetDefaultCommand(&k.CheckAll, sudo, k.Binary, "-t", "-f", k.Conf)
+	engine.SetDefaultCommand(&k.Check, sudo, k.test(filepath.Join(dir, engine.CandidateLink, "keepalived.conf"))...)
+	engine.SetDefaultCommand(&k.CheckAll, sudo, k.test(k.Conf)...)
 	engine.SetDefaultCommand(&k.Reload, sudo, "/usr/bin/pkill", "-HUP", "-F", k.PIDFile)
+}
+
+const unshare = "/usr/bin/unshare"
+
+// test of a file. keepalived 2.2 ends itself before it has looked at all, where a script is
+// not root's: it looks for its parent then, and takes that it has none for what it expects.
+// So it is the first process of a namespace.
+func (k *Settings) test(conf string) []string {
+	return []string{unshare, "--pid", "--fork", "--kill-child", k.Binary, "-t", "-f", conf}
 }
 
 // Validate says what is wrong.
