@@ -16,7 +16,7 @@ import (
 func moveAddresses(b *v1alpha1.Balancer) {
 	b.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
 		Mode: v1alpha1.VRRP,
-		VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: "100ms"},
+		VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 76, AdvertisementInterval: "100ms"},
 	}
 }
 
@@ -43,7 +43,7 @@ func (d *demo) loseHost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	block("spec:\n  virtualAddresses:\n    mode: VRRP\n    vrrp: {interface: eth0, virtualRouterID: 51, advertisementInterval: 100ms}\n")
+	block("spec:\n  virtualAddresses:\n    mode: VRRP\n    vrrp: {interface: eth0, virtualRouterID: 76, advertisementInterval: 100ms}\n")
 	began := time.Now()
 	if err := h.PowerOff(ctx); err != nil {
 		return err
