@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,13 +60,14 @@ func Verdict(ctx context.Context, r Runner, argv []string, packages string, exce
 
 // VerdictOn is the Verdict of a command that has run.
 func VerdictOn(ctx context.Context, out string, err error, argv []string, packages string, excerpt func(string) string) (words string, _ error) {
+	out = sudoMinds.ReplaceAllString(out, "")
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return "", nil
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case strings.Contains(out, "sudo: "):
+	case sudoRefuses.MatchString(out):
 		return "", Failed("sudo does not let this user run %q: %s; run `external-lb host install` again", strings.Join(argv, " "), OneLine(out))
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
 		return "", Failed("%s is not installed: apt-get install %s sudo", argv[0], packages)
@@ -74,6 +76,12 @@ func VerdictOn(ctx context.Context, out string, err error, argv []string, packag
 	}
 	return cmp.Or(excerpt(out), OneLine(out), fmt.Sprintf("%q: %v", strings.Join(argv, " "), err)), nil
 }
+
+// What sudo says of itself: it minds some things and runs the command all the same.
+var (
+	sudoMinds   = regexp.MustCompile(`(?m)^sudo: (?:unable to resolve host |setrlimit\(|unable to send audit message).*\n?`)
+	sudoRefuses = regexp.MustCompile(`(?m)^sudo: `)
+)
 
 // OneLine makes any output fit for a message.
 func OneLine(out string) string {
