@@ -17,7 +17,7 @@ import (
 
 // Bounds of what a host shows.
 const (
-	renderedMax  = 1 << 30 // bytes: Services times nodes
+	renderedMax  = 64 << 20 // bytes: a host shows no more either
 	renderedMost = 2 * lb.MaxItems
 	pathMax      = 512 // bytes
 )
