@@ -28,7 +28,7 @@ func (u *unit) initialise(ctx context.Context) error {
 	if err := s.root.Mkdir(engine.GenerationsDir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := errors.Join(s.own(lockFile), s.own(engine.GenerationsDir)); err != nil {
+	if err := s.own(engine.GenerationsDir); err != nil {
 		return err
 	}
 	g, err := s.stage(&base{}, nil, "")

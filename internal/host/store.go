@@ -60,10 +60,26 @@ func openStore(dir string) (*store, error) {
 
 func (s *store) close() error { return s.root.Close() }
 
+// openLock opens the lock's file. Who can read it can take the lock and keep it.
+func (s *store) openLock() (*os.File, error) {
+	f, err := s.root.OpenFile(lockFile, os.O_RDONLY|os.O_CREATE, privateMode)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode() != privateMode {
+		err = f.Chmod(privateMode)
+	}
+	if err = errors.Join(err, s.own(lockFile)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // lock waits for its turn among all processes of this machine. wait false: it
 // does not wait, and a nil unlock says that somebody else is at work.
 func (s *store) lock(ctx context.Context, wait bool) (unlock func(), err error) {
-	f, err := s.root.OpenFile(lockFile, os.O_RDONLY|os.O_CREATE, 0o644)
+	f, err := s.openLock()
 	if err != nil {
 		return nil, err
 	}
