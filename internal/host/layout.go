@@ -21,8 +21,11 @@ func (u *unit) initialise(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	st, err := s.readState()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	_, err = s.readState()
+	if errors.Is(err, errDamaged) && u.holds(s, s.linked(engine.LiveLink)) {
+		return s.keep(state{Good: s.linked(engine.LiveLink)})
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
 		return err
 	}
 	if err := s.root.Mkdir(engine.GenerationsDir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -41,8 +44,18 @@ func (u *unit) initialise(ctx context.Context) error {
 	if err := errors.Join(s.link(nextLink, g.name), s.rename(nextLink, engine.LiveLink)); err != nil {
 		return err
 	}
-	st.Good, st.Previous = g.name, ""
+	return s.keep(state{Good: g.name})
+}
+
+// keep makes a state last, and removes all else.
+func (s *store) keep(st state) error {
 	return errors.Join(s.replaceJSON(stateFile, st, publicMode), s.clean(st))
+}
+
+// holds reports whether there is a whole generation of that name.
+func (u *unit) holds(s *store, gen string) bool {
+	_, ok := u.digest(s, gen)
+	return gen != "" && ok
 }
 
 // initialised reports whether there is a generation to start from.

@@ -17,7 +17,7 @@ const finishWait = time.Second
 // proves decides. The lock is held.
 func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	st, err := s.readState()
-	if err != nil {
+	if err != nil && !errors.Is(err, errDamaged) {
 		return st, err
 	}
 	live, interrupted := s.linked(engine.LiveLink), s.exists(nextStateFile)
@@ -27,6 +27,9 @@ func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 			return st, err
 		}
 		return st, s.clean(st)
+	}
+	if err != nil {
+		return st, err
 	}
 	if live != st.Good {
 		if err := s.pointBack(st.Good); err != nil {

@@ -42,7 +42,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 	}
 	defer s.close() // nothing is written to a directory
 	wrong := u.recoverIfIdle(ctx, s)
-	if _, err := s.readState(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.readState(); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
 		return c, err
 	}
 	live, err := u.liveFiles(s)

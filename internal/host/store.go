@@ -42,6 +42,9 @@ type state struct {
 	Previous string `json:"previous,omitempty"` // the one before
 }
 
+// errDamaged: a state is not what was written.
+var errDamaged = errors.New("it is damaged: run `external-lb host install` on this machine as root")
+
 func openStore(dir string) (*store, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -118,7 +121,7 @@ func (s *store) readState() (state, error) {
 		return st, err
 	}
 	if err := json.Unmarshal(data, &st); err != nil {
-		return st, fmt.Errorf("%s: %w", filepath.Join(s.dir, stateFile), err)
+		return state{}, fmt.Errorf("%s (%v): %w", filepath.Join(s.dir, stateFile), err, errDamaged)
 	}
 	return st, nil
 }

@@ -30,3 +30,32 @@ func TestStore_TheLockIsTheAccountsAlone(t *testing.T) {
 		}
 	}
 }
+
+// A state that is damaged is found again by what the daemon runs, or else, where its
+// machine is prepared anew, by what is live: nothing is withdrawn for it.
+func TestStore_ADamagedState(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	b.apply(set(t, service(t, "web", "one", at)))
+	for name, text := range map[string]string{"cut": "{", "empty": "", "of another kind": "[1]"} {
+		put(t, filepath.Join(b.unit.dir, stateFile), text)
+		b.take(b.newAgent(""))
+		b.consistent(b.status().generation)
+		b.says(at, "one")
+
+		b.stop()
+		put(t, filepath.Join(b.unit.dir, stateFile), text)
+		if c := b.status(); c.running || c.proved {
+			t.Errorf("%s: %+v", name, c)
+		}
+		if b.unit.initialised() {
+			t.Errorf("%s: it counts as prepared", name)
+		}
+		if err := b.unit.initialise(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		b.start()
+		b.says(at, "one")
+		b.apply(set(t, service(t, "web", "one", at)))
+	}
+}
