@@ -99,8 +99,35 @@ func (s SSH) login(ctx context.Context, tcp net.Conn, t Target, config *ssh.Clie
 	return ssh.NewClient(c, channels, requests), nil
 }
 
-// serve starts the host's end in a session of its own.
+// serve starts the host's end in a session of its own. Whatever the host does not do for
+// that, it comes to an end.
 func (s SSH) serve(ctx context.Context, client *ssh.Client, t Target) (Conn, error) {
+	defer context.AfterFunc(ctx, func() { client.Close() })()
+	late := time.AfterFunc(s.timeout(), func() { client.Close() })
+	defer late.Stop()
+	remote, err := open(client, t)
+	if !late.Stop() {
+		return nil, &Error{Reason: ReasonUnreachable, Err: err, Message: fmt.Sprintf(
+			"%s lets %s log in and opens no session within %v: is it sshd that listens there, and is the host overloaded?", t.Endpoint(), t.user(), s.timeout())}
+	}
+	if err != nil {
+		return nil, err
+	}
+	late.Reset(s.timeout() + 2*farewellWait) // it may take nothing of what is written to it
+	ctx, cancel := context.WithTimeout(ctx, s.timeout())
+	defer cancel()
+	c, err := wire.NewClient(ctx, remote)
+	if err != nil {
+		return nil, helloError(t, remote, err)
+	}
+	c.Cluster = t.Cluster
+	remote.open.Store(true)
+	go s.watch(client, c.Done())
+	return &sshConn{Client: c, stderr: &remote.stderr}, nil
+}
+
+// open a session, and start the host's end in it.
+func open(client *ssh.Client, t Target) (*stream, error) {
 	session, err := client.NewSession()
 	if err != nil {
 		return nil, commandError(t, "", err)
@@ -116,16 +143,7 @@ func (s SSH) serve(ctx context.Context, client *ssh.Client, t Target) (Conn, err
 	if err := session.Start(command); err != nil {
 		return nil, commandError(t, remote.stderr.String(), err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout())
-	defer cancel()
-	c, err := wire.NewClient(ctx, remote)
-	if err != nil {
-		return nil, helloError(t, remote, err)
-	}
-	c.Cluster = t.Cluster
-	remote.open.Store(true)
-	go s.watch(client, c.Done())
-	return &sshConn{Client: c, stderr: &remote.stderr}, nil
+	return remote, nil
 }
 
 // watch closes a connection over which nothing comes back. gRPC's own pings are

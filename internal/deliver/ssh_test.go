@@ -243,3 +243,82 @@ func TestSSHListenerThatIsNotSSHD(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A server that lets everybody log in, and then does nothing at all, or opens a session and
+// takes nothing, holds nobody up: neither the worker nor the end of the controller.
+func TestSSHOpensNoSession(t *testing.T) {
+	hostKey, public := newKey(t)
+	signer, err := ssh.ParsePrivateKey(hostKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		serve  func(ssh.NewChannel)
+		reason Reason
+		says   string
+	}{
+		"no session": {func(ssh.NewChannel) {}, ReasonUnreachable, "opens no session within"},
+		"no command": {func(n ssh.NewChannel) { _, _, _ = n.Accept() }, ReasonUnreachable, "opens no session within"},
+		"no words": {func(n ssh.NewChannel) {
+			if _, requests, err := n.Accept(); err == nil {
+				for r := range requests {
+					_ = r.Reply(true, nil) // whoever asked may have gone
+				}
+			}
+		}, ReasonCommand, "it says nothing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var serving sync.WaitGroup
+			defer serving.Wait()
+			defer l.Close()
+			var asked atomic.Int32
+			serving.Go(func() {
+				for tcp, err := l.Accept(); err == nil; tcp, err = l.Accept() {
+					serving.Go(func() {
+						letIn(tcp, signer, func(n ssh.NewChannel) {
+							asked.Add(1)
+							c.serve(n)
+						})
+					})
+				}
+			})
+			private, _ := newKey(t)
+			target := Target{PrivateKey: private, Host: v1alpha1.Host{Name: "lb1", Address: "127.0.0.1", Port: int32(l.Addr().(*net.TCPAddr).Port)}}
+			target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, public))
+			conn, err := SSH{Timeout: 200 * time.Millisecond}.Dial(t.Context(), target)
+			if err == nil {
+				conn.Close()
+				t.Fatal("connected")
+			}
+			if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.reason || !strings.Contains(e.Message, c.says) {
+				t.Errorf("%v", err)
+			}
+			// Nor does it hold up the end, long before that time is over.
+			f := NewFleet(Options{Leader: &leads{term: 1}, Dialer: SSH{Timeout: time.Hour}, Log: quiet(t)})
+			f.Set("edge", []Target{target})
+			wait.True(t, "it asks for a session", func() bool { return asked.Load() == 2 })
+			f.Close()
+		})
+	}
+}
+
+// letIn logs a client in, and serves the sessions that it wants.
+func letIn(tcp net.Conn, signer ssh.Signer, serve func(ssh.NewChannel)) {
+	defer tcp.Close()
+	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+	config.AddHostKey(signer)
+	_, channels, requests, err := ssh.NewServerConn(tcp, config)
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for n := range channels {
+		serving.Go(func() { serve(n) })
+	}
+}

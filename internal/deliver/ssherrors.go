@@ -83,6 +83,8 @@ func helloError(t Target, s *stream, err error) error {
 	return commandError(t, s.farewell(), err)
 }
 
+const farewellWait = time.Second
+
 // farewell is what a session that ends at once leaves behind.
 func (s *stream) farewell() string {
 	ended := make(chan error, 1)
@@ -93,7 +95,7 @@ func (s *stream) farewell() string {
 		if exit, ok := errors.AsType[*ssh.ExitError](err); ok {
 			words = append(words, fmt.Sprintf("exit status %d", exit.ExitStatus()))
 		}
-	case <-time.After(time.Second): // it goes on, saying something else
+	case <-time.After(farewellWait): // it goes on, saying something else
 	}
 	if said := s.stderr.String(); said != "" {
 		words = append([]string{said}, words...)
