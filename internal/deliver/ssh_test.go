@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,9 @@ func TestSSHRefusals(t *testing.T) {
 		"host key revoked and known": {func(t *Target) {
 			t.KnownHosts = append(append([]byte("@revoked * "), ssh.MarshalAuthorizedKey(s.hostKey)...), s.target.KnownHosts...)
 		}, ReasonHostKeyChanged, []string{"revoked"}},
+		"host key known by another case": {func(t *Target) {
+			t.Host.Address, t.KnownHosts = "LocalHost", []byte(knownhosts.Line([]string{"LOCALhost:" + strconv.Itoa(t.port())}, otherPub))
+		}, ReasonHostKeyChanged, []string{"has another for it"}},
 		"no private key":     {func(t *Target) { t.PrivateKey = nil }, ReasonSecret, []string{"the Secret has no ssh-privatekey"}},
 		"bad private key":    {func(t *Target) { t.PrivateKey = []byte("ssh-ed25519 AAAA") }, ReasonSecret, []string{"ssh-privatekey of the Secret cannot be read"}},
 		"no known_hosts":     {func(t *Target) { t.KnownHosts = []byte(" \n") }, ReasonSecret, []string{"the Secret has no known_hosts"}},
@@ -320,5 +324,15 @@ func letIn(tcp net.Conn, signer ssh.Signer, serve func(ssh.NewChannel)) {
 	defer serving.Wait()
 	for n := range channels {
 		serving.Go(func() { serve(n) })
+	}
+}
+
+func TestKnownHostsInAnyCase(t *testing.T) {
+	const text = "LB1.Example.com,[LB1]:2222 ssh-ed25519 AAAAKey= Comment Of Mine\n" +
+		"\t@cert-authority  *.Example.COM ssh-rsa BBBB\n|1|HaSh=|SaLt= ssh-rsa CCCC\n# A Comment\n\nrubbish\n@Revoked"
+	const want = "lb1.example.com,[lb1]:2222 ssh-ed25519 AAAAKey= Comment Of Mine\n" +
+		"\t@cert-authority  *.example.com ssh-rsa BBBB\n|1|HaSh=|SaLt= ssh-rsa CCCC\n# A Comment\n\nrubbish\n@Revoked"
+	if got := string(lowerHosts([]byte(text))); got != want {
+		t.Errorf("%q", got)
 	}
 }

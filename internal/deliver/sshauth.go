@@ -48,7 +48,8 @@ func privateKey(pem []byte) (ssh.Signer, error) {
 	return signer, nil
 }
 
-// readKnownHosts parses known_hosts. The parser reads files only, and there may
+// readKnownHosts parses known_hosts. Names of hosts are the same in any case of their
+// letters, as for ssh itself. The parser reads files only, and there may
 // be no disk to write to: hence a pipe.
 func readKnownHosts(text []byte) (ssh.HostKeyCallback, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
@@ -61,7 +62,7 @@ func readKnownHosts(text []byte) (ssh.HostKeyCallback, error) {
 	defer r.Close()
 	go func() {
 		defer w.Close()
-		_, _ = w.Write(text) // fails if the parser stops at a bad line, and says so itself
+		_, _ = w.Write(lowerHosts(text)) // fails if the parser stops at a bad line, and says so itself
 	}()
 	file := fmt.Sprintf("/dev/fd/%d", r.Fd())
 	check, err := knownhosts.New(file)
@@ -69,7 +70,27 @@ func readKnownHosts(text []byte) (ssh.HostKeyCallback, error) {
 		return nil, &Error{Reason: ReasonSecret, Err: err, Message: "known_hosts of the Secret cannot be read: " +
 			strings.ReplaceAll(err.Error(), file+":", "line ")}
 	}
-	return check, nil
+	return func(address string, remote net.Addr, key ssh.PublicKey) error {
+		return check(strings.ToLower(address), remote, key)
+	}, nil
+}
+
+// lowerHosts has the hosts of known_hosts in small letters. What is hashed was so before.
+func lowerHosts(text []byte) []byte {
+	var out []byte
+	for line := range bytes.Lines(text) {
+		rest := bytes.TrimLeft(line, " \t")
+		if bytes.HasPrefix(rest, []byte("@")) { // a marker, and a space
+			rest = bytes.TrimLeft(rest[max(0, bytes.IndexAny(rest, " \t")):], " \t")
+		}
+		hosts := rest[:max(0, bytes.IndexAny(rest, " \t"))]
+		before := line[:len(line)-len(rest)]
+		if !bytes.HasPrefix(hosts, []byte("|")) {
+			hosts = bytes.ToLower(hosts)
+		}
+		out = slices.Concat(out, before, hosts, rest[len(hosts):])
+	}
+	return out
 }
 
 // algorithms are those for which known_hosts has a key, so that a host with
