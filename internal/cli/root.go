@@ -104,7 +104,8 @@ func newHost() *cobra.Command {
 		Args: noSuchCommand,
 		RunE: showHelp,
 	}
-	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostResetTerm(), newHostAgent(), newHostServe())
+	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostResetTerm(), newHostAgent(), newHostServe(),
+		newHostPreview())
 	return host
 }
 

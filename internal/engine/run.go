@@ -67,6 +67,8 @@ func VerdictOn(ctx context.Context, out string, err error, argv []string, packag
 		return "", nil
 	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case strings.Contains(out, CannotPreview):
+		return "", Failed("%s", OneLine(out))
 	case sudoRefuses.MatchString(out):
 		return "", Failed("sudo does not let this user run %q: %s; run `external-lb host install` again", strings.Join(argv, " "), OneLine(out))
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
@@ -76,6 +78,9 @@ func VerdictOn(ctx context.Context, out string, err error, argv []string, packag
 	}
 	return cmp.Or(excerpt(out), OneLine(out), fmt.Sprintf("%q: %v", strings.Join(argv, " "), err)), nil
 }
+
+// CannotPreview begins what is said where a command cannot be shown a candidate as live.
+const CannotPreview = "external-lb cannot show the candidate as live: "
 
 // What sudo says of itself: it minds some things and runs the command all the same.
 var (

@@ -60,7 +60,7 @@ func (s Set) View(path string, into any) (bool, error) {
 
 // Daemon is the software of one place: how the files of a set become its
 // configuration, how that is checked and loaded, and how it says what it runs. It may
-// be a HotReloader, Repairer, Diagnoser or Mover, too.
+// be a WholeChecker, HotReloader, Repairer, Diagnoser or Mover, too.
 type Daemon interface {
 	Name() string                                  // as people write it
 	Version(ctx context.Context) (string, error)   // of the binary, without asking the daemon
@@ -82,6 +82,16 @@ type Checker interface {
 	Check(ctx context.Context, c Candidate) (words string, err error)
 	// StopsAtFirst: a check says nothing of the files behind the first that is wrong.
 	StopsAtFirst() bool
+}
+
+// WholeChecker tests the owner's configuration together with what is live: all that the
+// daemon reads when it starts.
+type WholeChecker interface {
+	// Whole is the command, one of Commands.
+	Whole() []string
+	// CheckWhole runs it, as it is or with something before it. Words: the daemon would not
+	// run with that.
+	CheckWhole(ctx context.Context, argv []string) (words string, err error)
 }
 
 // Candidate is a set of files that is to go live.

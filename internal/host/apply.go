@@ -151,7 +151,7 @@ func (u *unit) attempt(ctx context.Context, j *job) (reloaded bool, culprits map
 	}
 	g, err := u.ready(ctx, j)
 	if err != nil {
-		return false, nil, errors.Join(u.withAdvice(j.listeners(), err), j.store.clean(j.state))
+		return false, u.blamed(g, err), errors.Join(u.withAdvice(j.listeners(), err), j.store.clean(j.state))
 	}
 	if g == nil {
 		return false, nil, j.store.clean(j.state)
@@ -199,8 +199,9 @@ func (u *unit) relabel(j *job, g *staged) error {
 	return j.store.replaceJSON(path.Join(engine.GenerationsDir, j.state.Good, indexFile), now, publicMode)
 }
 
-// ready stages a generation, has it checked and makes sure that from now on
-// nothing needs room on the disk. It is nil if what is left is live already.
+// ready stages a generation, has it checked, by itself and as a part of all that the daemon
+// reads, and makes sure that from now on nothing needs room on the disk. It is nil if what
+// is left is live already.
 func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	u.at("stage")
 	g, err := j.store.stage(j.base, j.wanted, j.renderer())
@@ -226,6 +227,10 @@ func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	if err := u.seal(g); err != nil {
 		return nil, err
 	}
+	u.at("check whole")
+	if err := u.checkWhole(ctx, u.preview); err != nil {
+		return g, err
+	}
 	u.at("prepare")
 	next := state{Good: g.name, Previous: j.state.Good}
 	return g, errors.Join(
@@ -246,10 +251,7 @@ func (u *unit) goLive(ctx context.Context, j *job, g *staged) (reloaded bool, cu
 	if !u.hotReloads(ctx, j, g) {
 		reloaded = true
 		if err := u.daemon.Reload(ctx, g.Digest()); err != nil {
-			if r, ok := errors.AsType[*engine.Refusal](err); ok {
-				culprits = u.daemon.Blame(u.suspectsIn(g), r.Message)
-			}
-			return reloaded, culprits, u.rollBack(ctx, j, err)
+			return reloaded, u.blamed(g, err), u.rollBack(ctx, j, err)
 		}
 	}
 	u.at("commit")

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"errors"
+
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
@@ -15,6 +17,15 @@ func (u *unit) suspectsIn(g *staged) engine.Suspects {
 	}
 	s.Read = func(p string) ([]byte, error) { return g.store.root.ReadFile(g.path(engine.FilesDir, p)) }
 	return s
+}
+
+// blamed are the fragments of a generation because of which the daemon refuses all.
+func (u *unit) blamed(g *staged, err error) map[string]engine.Culprit {
+	r, ok := errors.AsType[*engine.Refusal](err)
+	if !ok || g == nil {
+		return nil
+	}
+	return u.daemon.Blame(u.suspectsIn(g), r.Message)
 }
 
 // withAdvice tells what the machine cannot do from what the daemon does not want,

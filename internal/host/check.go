@@ -14,6 +14,19 @@ const (
 	checksByTrying = 64
 )
 
+// checkWhole has all tested that the daemon reads, by its command or by one made of that.
+func (u *unit) checkWhole(ctx context.Context, command func(argv []string) []string) error {
+	d, can := u.daemon.(engine.WholeChecker)
+	if !can {
+		return nil
+	}
+	words, err := d.CheckWhole(ctx, command(d.Whole()))
+	if err == nil && words != "" {
+		err = &engine.Refusal{Daemon: u.daemon.Name(), Message: words}
+	}
+	return err
+}
+
 // checker has a staged set tested by itself, and drops the fragments that the
 // daemon refuses until it takes the rest.
 type checker struct {

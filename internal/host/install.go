@@ -54,7 +54,7 @@ func Install(ctx context.Context, o InstallOptions, t *engine.Table) ([]Step, er
 	if os.Geteuid() != 0 {
 		return nil, errors.New("preparing a machine takes root: run it with sudo")
 	}
-	engine.SetDefault(&o.Command, "/usr/local/bin/external-lb")
+	engine.SetDefault(&o.Command, installed)
 	if !filepath.IsAbs(o.Command) || !engine.PlainPath(o.Command) {
 		return nil, fmt.Errorf("command %q: want an absolute path of letters, digits and /._-", o.Command)
 	}

@@ -154,13 +154,15 @@ func checkInstalled(t *testing.T) {
 	}
 	if diff := cmp.Diff("# Made by `external-lb host install`: what the account may do as root.\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q -c /etc/external-lb/nginx-check.conf\n"+
+		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q -c /etc/nginx/nginx.conf\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload\n"+
-		"external-lb ALL=(root) NOPASSWD: /usr/bin/tail -c 65536 /var/log/nginx/error.log\n", string(rights)); diff != "" {
+		"external-lb ALL=(root) NOPASSWD: /usr/bin/tail -c 65536 /var/log/nginx/error.log\n"+
+		"external-lb ALL=(root) NOPASSWD: /usr/local/bin/external-lb host preview /var/lib/external-lb/nginx /usr/sbin/nginx -t -q -c /etc/nginx/nginx.conf\n", string(rights)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// deliverAsAccount delivers as the account does: with three rights.
+// deliverAsAccount delivers as the account does: with few rights.
 func deliverAsAccount(t *testing.T) {
 	u, err := user.Lookup(account)
 	if err != nil {
@@ -174,7 +176,7 @@ func deliverAsAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary := "/usr/local/bin/external-lb-test"
+	binary := installed
 	data, err := os.ReadFile(os.Args[0])
 	if err != nil {
 		t.Fatal(err)

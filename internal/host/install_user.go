@@ -26,6 +26,7 @@ func (in *installer) readSettings() (err error) {
 	}
 	if err == nil {
 		in.settings, err = ParseSettings(data, in.table)
+		in.settings.program = in.Command
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w; correct it, or remove it to start from the defaults", in.settingsPath, err)
@@ -152,7 +153,7 @@ func (in *installer) sudoers(ctx context.Context) error {
 	}
 	text := "# Made by `external-lb host install`: what the account may do as root.\n"
 	for _, u := range newUnits(s, in.Runner) {
-		for _, argv := range u.daemon.Commands() {
+		for _, argv := range u.commands() {
 			if command, viaSudo := engine.WithoutSudo(argv); viaSudo {
 				text += account + " ALL=(root) NOPASSWD: " + sudoersCommand(command) + "\n"
 			}
@@ -179,7 +180,9 @@ func (in *installer) accountSettings() (Settings, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Settings{}, err
 	}
-	return parseSettings(data, in.table, true)
+	s, err := parseSettings(data, in.table, true)
+	s.program = in.Command
+	return s, err
 }
 
 // sudoersCommand quotes what sudoers would take for its own. A command without arguments

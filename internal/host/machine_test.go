@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EXTERNAL_LB_TEST_TAKER") != "" {
 		takePort()
 	}
+	if len(os.Args) > 4 && os.Args[2] == "preview" { // as external-lb itself
+		fmt.Println(Preview(os.Args[3], os.Args[4:]))
+		os.Exit(1)
+	}
 	if os.Getenv(isOne) == "" {
 		os.Exit(inOwnNetworks())
 	}
@@ -178,6 +182,7 @@ nginx:
   check: [nginx, -t, -q, -e, /dev/null, -c, %s]
   reload: [nginx, -c, %s, -e, %s, -s, reload]
   log: [tail, -c, "65536", %s]
+  checkAll: [nginx, -t, -q, -e, /dev/null, -c, %[3]s]
   conf: %[3]s
   checkConf: %[2]s
   includeConf: %[6]s

@@ -60,7 +60,10 @@ func (u *unit) reloadGood(ctx context.Context, s *store, gen string) error {
 	if !ok {
 		return failed("the last good configuration is gone from %s: run `external-lb host install`", u.dir)
 	}
-	err := u.daemon.Reload(ctx, digest)
+	err := u.checkWhole(ctx, asItIs)
+	if err == nil {
+		err = u.daemon.Reload(ctx, digest)
+	}
 	if err != nil && engine.Proves(ctx, u.daemon, digest) {
 		return nil
 	}

@@ -26,6 +26,8 @@ type Settings struct {
 	table *engine.Table
 	uses  []use
 	root  uint32 // who owns templates: 0 but in tests
+	// program is this one: commands go through it, see unit.preview.
+	program string
 }
 
 // general are the settings that are for no daemon alone. Each engine has a section
@@ -80,7 +82,11 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	if err := yaml.UnmarshalStrict(data, &sections); err != nil {
 		return Settings{}, err
 	}
-	s := Settings{table: t}
+	program, err := thisProgram()
+	if err != nil {
+		return Settings{}, err
+	}
+	s := Settings{table: t, program: program}
 	known := s.takeSections(sections)
 	if err := decode(sections, &s.general); err != nil {
 		return Settings{}, err

@@ -135,7 +135,7 @@ func (u *unit) rights(ctx context.Context) string {
 	if u.allowed.Load() {
 		return ""
 	}
-	for _, argv := range u.daemon.Commands() {
+	for _, argv := range u.commands() {
 		command, viaSudo := engine.WithoutSudo(argv)
 		if !viaSudo {
 			continue

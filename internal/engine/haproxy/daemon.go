@@ -160,15 +160,18 @@ func (h *Daemon) verdict(ctx context.Context, argv []string) (words string, err 
 	return engine.Verdict(ctx, h.Runner, argv, "haproxy procps", alerts)
 }
 
-// Reload lets a new worker take over. All is checked before: a worker that cannot
-// start would leave all ports without an answer for two seconds.
+func (h *Daemon) Whole() []string { return h.CheckAll }
+
+func (h *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, err error) {
+	return h.verdict(ctx, argv)
+}
+
+// Reload lets a new worker take over. One that cannot start would leave all ports without
+// an answer for two seconds: all is checked before.
 func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	old := map[int]bool{}
 	if a, err := h.Ask(ctx); err == nil {
 		old[a.PID] = true
-	}
-	if err := h.run(ctx, h.CheckAll); err != nil {
-		return err
 	}
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.

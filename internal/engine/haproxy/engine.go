@@ -28,6 +28,7 @@ var Engine = &engine.Engine{
 }
 
 var (
-	_ engine.HotReloader = (*Daemon)(nil)
-	_ engine.Diagnoser   = (*Daemon)(nil)
+	_ engine.WholeChecker = (*Daemon)(nil)
+	_ engine.HotReloader  = (*Daemon)(nil)
+	_ engine.Diagnoser    = (*Daemon)(nil)
 )

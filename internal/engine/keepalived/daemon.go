@@ -193,7 +193,7 @@ func (k *Daemon) Check(ctx context.Context, c engine.Candidate) (words string, e
 	if err := c.Write(k.OwnFile(), own); err != nil {
 		return "", err
 	}
-	words, _, err = k.verdict(ctx, k.Settings.Check, engine.CandidateLink)
+	words, _, err = k.verdict(ctx, k.Settings.Check)
 	return words, err
 }
 
@@ -205,7 +205,7 @@ const (
 
 // verdict of a check: what it refuses of a set of ours, and what of the owner's it would
 // not run with. Its words decide: it ends alike for what it does not mind.
-func (k *Daemon) verdict(ctx context.Context, argv []string, set string) (ours, owners string, err error) {
+func (k *Daemon) verdict(ctx context.Context, argv []string) (ours, owners string, err error) {
 	out, err := k.Run(ctx, argv)
 	exit, ended := errors.AsType[*exec.ExitError](err)
 	if err != nil && !(ended && (exit.ExitCode() == exitTest || exit.ExitCode() == exitSecurity)) {
@@ -215,36 +215,24 @@ func (k *Daemon) verdict(ctx context.Context, argv []string, set string) (ours, 
 		}
 		return ours, "", err
 	}
-	if ours = complaints(out, k.ours(set)); ours != "" {
+	if ours = complaints(out, k.ours); ours != "" {
 		return ours, "", ctx.Err()
 	}
 	return "", deadly(out), ctx.Err()
 }
 
-// Reload has the whole configuration checked, and loaded.
+func (k *Daemon) Whole() []string { return k.CheckAll }
+
+func (k *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, err error) {
+	ours, owners, err := k.verdict(ctx, argv)
+	if owners != "" {
+		err = engine.Failed("keepalived would end at a reload, for what its owner has written: %s; correct it in %s", engine.OneLine(owners), k.Conf)
+	}
+	return ours, err
+}
+
+// Reload makes keepalived read its configuration again, and waits for the proof.
 func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
-	if err := k.CheckWhole(ctx); err != nil {
-		return err
-	}
-	return k.HangUp(ctx, want)
-}
-
-// CheckWhole tests the owner's configuration with what is live.
-func (k *Daemon) CheckWhole(ctx context.Context) error {
-	ours, owners, err := k.verdict(ctx, k.CheckAll, engine.LiveLink)
-	switch {
-	case err != nil:
-		return err
-	case ours != "":
-		return &engine.Refusal{Daemon: k.Name(), Message: ours}
-	case owners != "":
-		return engine.Failed("keepalived would end at a reload, for what its owner has written: %s; correct it in %s", engine.OneLine(owners), k.Conf)
-	}
-	return nil
-}
-
-// HangUp makes keepalived read its configuration again, and waits for the proof.
-func (k *Daemon) HangUp(ctx context.Context, want fileset.Digest) error {
 	words, err := engine.Verdict(ctx, k.Runner, k.Settings.Reload, "keepalived procps", engine.OneLine)
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func TestVRRP_FilesOfOurs(t *testing.T) {
 		k.Dir + "/live/keepalived.conf": true, "services/a.conf": true, "addresses/ip.conf": true,
 		"/etc/keepalived/keepalived.conf": false, "services/b.conf": false, "conf.d/a.conf": false,
 	} {
-		if k.ours(engine.LiveLink)(file) != ours {
+		if k.ours(file) != ours {
 			t.Errorf("%s: want %t", file, ours)
 		}
 	}

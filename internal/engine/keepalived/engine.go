@@ -20,4 +20,7 @@ var Addresses = &engine.Addresses{
 	},
 }
 
-var _ engine.Mover = (*Daemon)(nil)
+var (
+	_ engine.WholeChecker = (*Daemon)(nil)
+	_ engine.Mover        = (*Daemon)(nil)
+)

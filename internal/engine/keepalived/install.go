@@ -44,7 +44,7 @@ func (p *Installation) Read(ctx context.Context) (missing []string, err error) {
 	if _, err := os.Stat(k.Conf); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	ours, owners, err := k.verdict(ctx, k.test(k.Conf), engine.LiveLink)
+	ours, owners, err := k.verdict(ctx, k.test(k.Conf))
 	if words := ours + owners; err == nil && words != "" {
 		err = fmt.Errorf("keepalived refuses its own configuration: %s; correct it, and run this again", engine.OneLine(words))
 	}

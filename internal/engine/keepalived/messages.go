@@ -52,20 +52,20 @@ func deadly(log string) string {
 	return strings.Join(lines, "\n")
 }
 
-// ours reports whether a file that keepalived names is one of a set. It names those that
-// others include as they are included.
-func (k *Daemon) ours(set string) func(file string) bool {
-	return func(file string) bool {
-		if filepath.IsAbs(file) {
-			return strings.HasPrefix(file, k.Dir+"/")
-		}
-		for _, from := range []string{"", Prefix} {
-			if _, err := os.Stat(filepath.Join(k.Dir, set, from, file)); err == nil {
+// ours reports whether a file that keepalived names is one of what is live or is tested. It
+// names those that others include as they are included.
+func (k *Daemon) ours(file string) bool {
+	if filepath.IsAbs(file) {
+		return strings.HasPrefix(file, k.Dir+"/")
+	}
+	for _, from := range []string{engine.LiveLink, engine.CandidateLink} {
+		for _, file := range []string{file, Prefix + file} {
+			if _, err := os.Stat(filepath.Join(k.Dir, from, file)); err == nil {
 				return true
 			}
 		}
-		return false
 	}
+	return false
 }
 
 func (k *Daemon) Lacks(string) bool        { return false }

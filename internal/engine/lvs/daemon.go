@@ -75,15 +75,12 @@ func (k *Daemon) lacking() func() string {
 // Reload loads the packet filter's rules for what was and what will be live, then
 // keepalived's configuration, and then the rules for what is live alone.
 func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
-	if err := k.CheckWhole(ctx); err != nil {
-		return err
-	}
 	if _, err := ipvsCarries(); err != nil {
 		return engine.Failed("%s", noIPVS)
 	}
 	live, err := k.virtualServers(engine.LiveLink)
 	if err != nil { // a way back to files that somebody has changed: the rules stay as they are
-		return k.HangUp(ctx, want)
+		return k.Daemon.Reload(ctx, want)
 	}
 	before, err := k.virtualServers(engine.BackLink)
 	if err != nil {
@@ -92,7 +89,7 @@ func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if err := k.load(ctx, live, before); err != nil {
 		return err
 	}
-	if err := k.HangUp(ctx, want); err != nil {
+	if err := k.Daemon.Reload(ctx, want); err != nil {
 		return err
 	}
 	if !gone(before, live) {

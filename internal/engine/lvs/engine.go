@@ -29,7 +29,8 @@ var Engine = &engine.Engine{
 }
 
 var (
-	_ engine.Mover     = (*Daemon)(nil)
-	_ engine.Repairer  = (*Daemon)(nil)
-	_ engine.Diagnoser = (*Daemon)(nil)
+	_ engine.WholeChecker = (*Daemon)(nil)
+	_ engine.Mover        = (*Daemon)(nil)
+	_ engine.Repairer     = (*Daemon)(nil)
+	_ engine.Diagnoser    = (*Daemon)(nil)
 )

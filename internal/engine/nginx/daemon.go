@@ -33,7 +33,9 @@ func (n *Daemon) StopsAtFirst() bool { return true }
 
 func (n *Daemon) PIDFile() string { return n.Settings.PIDFile }
 
-func (n *Daemon) Commands() [][]string { return [][]string{n.Settings.Check, n.Settings.Reload, n.Log} }
+func (n *Daemon) Commands() [][]string {
+	return [][]string{n.Settings.Check, n.CheckAll, n.Settings.Reload, n.Log}
+}
 
 func (n *Daemon) Unincluded() string {
 	return fmt.Sprintf("nginx runs, but without external-lb's configuration: its stream block must include %s; `external-lb host install` sees to it, then `nginx -t && nginx -s reload`", n.IncludeConf)
@@ -101,6 +103,12 @@ func parseAnswer(text string) (engine.Answer, error) {
 
 func (n *Daemon) Check(ctx context.Context, _ engine.Candidate) (words string, err error) {
 	return n.verdict(ctx, n.Settings.Check)
+}
+
+func (n *Daemon) Whole() []string { return n.CheckAll }
+
+func (n *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, err error) {
+	return n.verdict(ctx, argv)
 }
 
 func (n *Daemon) verdict(ctx context.Context, argv []string) (words string, err error) {

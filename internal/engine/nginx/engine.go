@@ -28,6 +28,8 @@ var Engine = &engine.Engine{
 	},
 }
 
+var _ engine.WholeChecker = (*Daemon)(nil)
+
 // vacate says what to do about nginx's own site on a port that a Service wants.
 func vacate(process string, held fileset.Socket) string {
 	if process != "" && process != name {

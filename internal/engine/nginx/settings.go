@@ -13,10 +13,11 @@ import (
 // Settings are how the machine's nginx is used. Commands are argument
 // lists; no shell sees them.
 type Settings struct {
-	Binary string   `json:"binary,omitempty"`
-	Check  []string `json:"check,omitempty"`  // tests a candidate by itself, with CheckConf
-	Reload []string `json:"reload,omitempty"` // tests the whole configuration and loads it
-	Log    []string `json:"log,omitempty"`    // prints the end of the daemon's error log
+	Binary   string   `json:"binary,omitempty"`
+	Check    []string `json:"check,omitempty"`    // tests a candidate by itself, with CheckConf
+	CheckAll []string `json:"checkAll,omitempty"` // tests the whole configuration
+	Reload   []string `json:"reload,omitempty"`   // tests it, too, and loads it
+	Log      []string `json:"log,omitempty"`      // prints the end of the daemon's error log
 
 	Conf        string `json:"conf,omitempty"`        // the owner's main file
 	CheckConf   string `json:"checkConf,omitempty"`   // the file around a candidate
@@ -42,6 +43,7 @@ func (n *Settings) SetDefaults(_, _ string, sudo bool) {
 	engine.SetDefault(&n.Proof, "127.0.76.66:776")
 	engine.SetDefaultDuration(&n.ProofTimeout, 30*time.Second)
 	engine.SetDefaultCommand(&n.Check, sudo, n.Binary, "-t", "-q", "-c", n.CheckConf)
+	engine.SetDefaultCommand(&n.CheckAll, sudo, n.Binary, "-t", "-q", "-c", n.Conf)
 	engine.SetDefaultCommand(&n.Reload, sudo, n.Binary, "-s", "reload")
 	engine.SetDefaultCommand(&n.Log, sudo, "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log")
 }
