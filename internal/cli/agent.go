@@ -53,6 +53,27 @@ func newHostPreview() *cobra.Command {
 	}
 }
 
+// newHostRestore is what a service of systemd runs before the daemons start.
+func newHostRestore() *cobra.Command {
+	return &cobra.Command{
+		Use:    "restore",
+		Short:  "Put the last good files in their place, before daemons start",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, err := hostSettings()
+			if err != nil {
+				return err
+			}
+			a, err := host.NewAgent(settings)
+			if err != nil {
+				return err
+			}
+			return a.Restore(cmd.Context())
+		},
+	}
+}
+
 // serveAgent serves an agent on a socket until ctx is done.
 func serveAgent(ctx context.Context, a *host.Agent, socket string) error {
 	l, err := listen(socket)

@@ -105,7 +105,7 @@ func newHost() *cobra.Command {
 		RunE: showHelp,
 	}
 	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostResetTerm(), newHostAgent(), newHostServe(),
-		newHostPreview())
+		newHostPreview(), newHostRestore())
 	return host
 }
 

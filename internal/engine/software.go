@@ -15,6 +15,8 @@ type Software struct {
 	// Section is its part of host.yaml, and Settings makes empty ones to read it into.
 	Section  string
 	Settings func() Settings
+	// Service of systemd that runs its daemon, as Debian's package names it; "": none.
+	Service string
 	// Open makes the daemon of a place; its settings are those that Settings made.
 	Open func(Place) Daemon
 	// Moves: its daemon moves addresses, too, and needs no other beside it for that.

@@ -350,3 +350,35 @@ func TestWhoeverHangsUpWhileWaitingChangesNothing(t *testing.T) {
 	unlock()
 	b.consistent(fileset.Manifest{}.Digest())
 }
+
+// The power fails between a swap and its proof. What was proved last is in its place before
+// the daemon starts again; one that runs is left to who can ask it.
+func TestS35_TheLastGoodFilesAreThereBeforeTheDaemonStarts(t *testing.T) {
+	for _, step := range []string{"prepare", "swap", "reload", "commit"} {
+		t.Run(step, func(t *testing.T) {
+			b := newBox(t)
+			at := local(t)
+			b.apply(set(t, service(t, "web", "one", at)))
+			if crashed, err := b.applyAndCrash(step, b.order(set(t, service(t, "web", "two", at)))); !crashed {
+				t.Fatalf("the step did not come: %v", err)
+			}
+			s, err := openStore(b.unit.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			live := s.linked(engine.LiveLink)
+			if err := b.agent.Restore(t.Context()); err != nil || s.linked(engine.LiveLink) != live {
+				t.Errorf("while the daemon runs: %s is live, %v", s.linked(engine.LiveLink), err)
+			}
+			b.stop()
+			wait.True(b, "the daemon has ended", func() bool { running, _ := b.unit.daemon.Processes(0); return !running })
+			if err := b.agent.Restore(t.Context()); err != nil {
+				t.Error(err)
+			}
+			b.start()
+			b.consistent(set(t, service(t, "web", "one", at)).Digest())
+			b.says(at, "one")
+		})
+	}
+}

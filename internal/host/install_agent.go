@@ -104,6 +104,65 @@ WantedBy=multi-user.target
 `, in.Command, account)
 }
 
+// restoreUnit has the last good files in their place before the daemons read them, at boot
+// and whenever one is started.
+func (in *installer) restoreUnit() []byte {
+	daemons := strings.Join(in.services(), " ")
+	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`.
+[Unit]
+Description=external-lb: the last good files, before what reads them starts
+Documentation=https://github.com/external-lb/external-lb
+RequiresMountsFor=%s
+Before=%s
+
+[Service]
+Type=oneshot
+ExecStart=%s host restore
+User=%s
+TimeoutStartSec=60
+ProtectHome=read-only
+ProtectSystem=full
+PrivateTmp=yes
+
+[Install]
+WantedBy=%s
+`, in.settings.Root, daemons, in.Command, account, daemons)
+}
+
+// services of systemd that run the daemons.
+func (in *installer) services() (names []string) {
+	for _, p := range in.parts {
+		if p.unit.Service != "" {
+			names = append(names, p.unit.Service)
+		}
+	}
+	return names
+}
+
+const (
+	systemdRuns    = "/run/systemd/system" // is there where it does
+	systemdUnits   = "/etc/systemd/system/"
+	restoreService = "external-lb-restore.service"
+)
+
+// restoring makes that a service, where there is systemd.
+func (in *installer) restoring(ctx context.Context) error {
+	const name = "restoring"
+	if _, err := os.Stat(systemdRuns); err != nil || len(in.services()) == 0 {
+		return nil // the agent says that it is missing
+	}
+	if err := in.File(name, systemdUnits+restoreService, in.restoreUnit(), 0o644); err != nil {
+		return err
+	}
+	enabled := !slices.ContainsFunc(in.services(), func(daemon string) bool {
+		_, err := os.Lstat(systemdUnits + daemon + ".wants/" + restoreService)
+		return err != nil
+	})
+	return in.Step(name, "enable "+restoreService, enabled, func() error {
+		return errors.Join(engine.Do(ctx, in, "systemctl", "daemon-reload"), engine.Do(ctx, in, "systemctl", "reenable", restoreService))
+	})
+}
+
 const agentService = "external-lb-agent.service"
 
 // agent makes the agent a service, and starts it anew where something has changed.
@@ -112,12 +171,11 @@ func (in *installer) agent(ctx context.Context) error {
 	if err := in.directory(filepath.Dir(in.settings.Socket), 0o750, in.uid, in.gid); err != nil {
 		return err
 	}
-	if _, err := os.Stat("/run/systemd/system"); err != nil {
+	if _, err := os.Stat(systemdRuns); err != nil {
 		in.Report(name, engine.StepWarning, fmt.Sprintf("no systemd runs here: start `%s host agent` as %s yourself, and keep it running", in.Command, account))
 		return nil
 	}
-	path := "/etc/systemd/system/" + agentService
-	if err := in.File(name, path, in.agentUnit(), 0o644); err != nil {
+	if err := in.File(name, systemdUnits+agentService, in.agentUnit(), 0o644); err != nil {
 		return err
 	}
 	return in.Step(name, "enable and start "+agentService, in.agentRuns(), func() error {

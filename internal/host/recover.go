@@ -58,7 +58,7 @@ func (u *unit) runs(ctx context.Context, s *store, gen string) bool {
 func (u *unit) reloadGood(ctx context.Context, s *store, gen string) error {
 	digest, ok := u.digest(s, gen)
 	if !ok {
-		return failed("the last good configuration is gone from %s: run `external-lb host install`", u.dir)
+		return u.lost()
 	}
 	err := u.checkWhole(ctx, asItIs)
 	if err == nil {
@@ -68,6 +68,11 @@ func (u *unit) reloadGood(ctx context.Context, s *store, gen string) error {
 		return nil
 	}
 	return err
+}
+
+// lost is that there is nothing to go back to.
+func (u *unit) lost() error {
+	return failed("the last good configuration is gone from %s: run `external-lb host install`", u.dir)
 }
 
 // digest that the daemon will say of a generation.

@@ -15,6 +15,7 @@ var Addresses = &engine.Addresses{
 	Software: engine.Software{
 		Section:  name,
 		Settings: func() engine.Settings { return &Settings{} },
+		Service:  "keepalived.service",
 		Open:     open,
 		Moves:    true,
 	},

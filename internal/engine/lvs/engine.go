@@ -23,6 +23,7 @@ var Engine = &engine.Engine{
 	Software: engine.Software{
 		Section:  "keepalived",
 		Settings: func() engine.Settings { return &Settings{} },
+		Service:  "keepalived.service",
 		Open:     open,
 		Moves:    true,
 	},

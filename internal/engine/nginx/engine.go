@@ -22,6 +22,7 @@ var Engine = &engine.Engine{
 	Software: engine.Software{
 		Section:  name,
 		Settings: func() engine.Settings { return &Settings{} },
+		Service:  "nginx.service",
 		Open:     open,
 		Moves:    false,
 		Vacate:   vacate,
