@@ -141,8 +141,10 @@ func (a *Agent) Watch(ctx context.Context) {
 	for again := time.NewTicker(watchEvery); ; {
 		for _, u := range a.units {
 			if s, err := openStore(u.dir); err == nil {
-				_ = u.recoverIfIdle(ctx, s) // the status says what is wrong
-				_ = s.close()               // nothing is written to a directory
+				if u.recoverIfIdle(ctx, s) == nil { // the status says what is wrong
+					u.startIfDown(ctx, time.Now())
+				}
+				_ = s.close() // nothing is written to a directory
 			}
 		}
 		select {

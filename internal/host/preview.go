@@ -51,6 +51,9 @@ func (u *unit) commands() [][]string {
 	if d, can := u.daemon.(engine.WholeChecker); can {
 		all = append(slices.Clip(all), u.preview(d.Whole()))
 	}
+	if start := u.startCommand(); start != nil {
+		all = append(slices.Clip(all), start)
+	}
 	return all
 }
 

@@ -26,6 +26,7 @@ type Settings struct {
 	table *engine.Table
 	uses  []use
 	root  uint32 // who owns templates: 0 but in tests
+	sudo  bool   // this user is not root
 	// program is this one: commands go through it, see unit.preview.
 	program string
 }
@@ -86,7 +87,7 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	if err != nil {
 		return Settings{}, err
 	}
-	s := Settings{table: t, program: program}
+	s := Settings{table: t, program: program, sudo: sudo}
 	known := s.takeSections(sections)
 	if err := decode(sections, &s.general); err != nil {
 		return Settings{}, err

@@ -1,0 +1,65 @@
+package host
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A daemon that has crashed, or that did not start at boot with files that are mended by now,
+// is started again. One that its owner has stopped, disabled or masked is not.
+
+const systemctl = "/usr/bin/systemctl"
+
+// How long until a daemon that did not come up is started once more. It doubles.
+const (
+	startAgain = watchEvery
+	startLast  = 15 * time.Minute
+)
+
+// starts are those of a daemon that is down. Only the agent that watches has them.
+type starts struct {
+	next time.Time
+	wait time.Duration
+}
+
+// startCommand starts the daemon; nil: nothing here can.
+func (u *unit) startCommand() []string {
+	if u.Service == "" {
+		return nil
+	}
+	argv := []string{systemctl, "start", u.Service}
+	if u.settings.sudo {
+		argv = append([]string{"sudo", "-n"}, argv...)
+	}
+	return argv
+}
+
+// startIfDown starts a daemon that systemd has given up.
+func (u *unit) startIfDown(ctx context.Context, now time.Time) {
+	running, _ := u.daemon.Processes(0)
+	if running || u.Service == "" {
+		u.starts = starts{}
+		return
+	}
+	if now.Before(u.starts.next) {
+		return
+	}
+	said, err := u.run.Run(ctx, []string{systemctl, "show", "--property=UnitFileState,ActiveState,Result", u.Service})
+	if err != nil || !givenUp(said) {
+		return
+	}
+	u.starts.wait = min(max(startAgain, 2*u.starts.wait), startLast)
+	u.starts.next = now.Add(u.starts.wait)
+	_, _ = u.run.Run(ctx, u.startCommand()) // the status says that it does not run, and systemd's journal why
+}
+
+// givenUp reports whether systemd would run a service and no longer tries. One that its owner
+// stops is inactive, or failed by the time that this took.
+func givenUp(said string) bool {
+	all := strings.Fields(said)
+	enabled := slices.Contains(all, "UnitFileState=enabled") || slices.Contains(all, "UnitFileState=enabled-runtime")
+	stopped := slices.Contains(all, "Result=success") || slices.Contains(all, "Result=timeout")
+	return enabled && slices.Contains(all, "ActiveState=failed") && !stopped
+}

@@ -1,0 +1,99 @@
+package host
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+)
+
+// What systemd says of a service, and whether it is the agent's to start it.
+func TestStart_WhatIsDownByItself(t *testing.T) {
+	for said, want := range map[string]bool{
+		"Result=exit-code\nActiveState=failed\nUnitFileState=enabled\n":       true, // also what did not start at boot
+		"Result=signal\nActiveState=failed\nUnitFileState=enabled-runtime\n":  true,
+		"Result=start-limit-hit\nActiveState=failed\nUnitFileState=enabled\n": true,
+		"Result=success\nActiveState=inactive\nUnitFileState=enabled\n":       false, // stopped
+		"Result=timeout\nActiveState=failed\nUnitFileState=enabled\n":         false, // stopped, with force in the end
+		"Result=exit-code\nActiveState=failed\nUnitFileState=disabled\n":      false,
+		"Result=exit-code\nActiveState=failed\nUnitFileState=masked\n":        false,
+		"Result=exit-code\nActiveState=activating\nUnitFileState=enabled\n":   false, // systemd is at it
+		"": false,
+	} {
+		if givenUp(said) != want {
+			t.Errorf("%q: want %t", said, want)
+		}
+	}
+}
+
+// A daemon that is down by itself is started, and less and less often if that does not help.
+func TestStart_OfADaemonThatIsDown(t *testing.T) {
+	b := newBox(t)
+	var starts int
+	state := "failed"
+	b.unit.run = scripted{engine.Machine{}, func(argv []string) (string, error, bool) {
+		if !slices.Contains(argv, systemctl) {
+			return "", nil, false
+		}
+		if argv[len(argv)-1] != "nginx.service" {
+			t.Errorf("%v", argv)
+		}
+		if slices.Contains(argv, "show") {
+			return "ActiveState=" + state + "\nUnitFileState=enabled\nResult=signal\n", nil, true
+		}
+		starts++
+		return "", exec.Command("false").Run(), true
+	}}
+	now := time.Now()
+	look := func(after time.Duration, want int) {
+		t.Helper()
+		now = now.Add(after)
+		if b.unit.startIfDown(t.Context(), now); starts != want {
+			t.Errorf("%d starts, want %d", starts, want)
+		}
+	}
+	look(0, 0) // it runs
+	b.stop()
+	state = "inactive"
+	look(0, 0)
+	state = "failed"
+	look(0, 1)
+	look(startAgain-1, 1)
+	look(1, 2)
+	look(startAgain, 2)
+	look(startAgain, 3)
+	for range 20 {
+		now = now.Add(startLast)
+		b.unit.startIfDown(t.Context(), now)
+	}
+	look(startLast-1, 23)
+	b.start()
+	look(0, 23)
+	b.stop()
+	look(0, 24) // at once again
+}
+
+// The account may start the daemons of its machine, and look at nothing but that first.
+func TestStart_IsAmongTheRights(t *testing.T) {
+	for _, settings := range []string{"engine: nginx", "engine: haproxy\nvrrp: true", "engine: lvs"} {
+		s, err := parseSettings([]byte(settings), &engines.Table, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range newUnits(s, engine.Machine{}) {
+			var all []string
+			for _, argv := range u.commands() {
+				all = append(all, strings.Join(argv, " "))
+			}
+			if !slices.Contains(all, "sudo -n /usr/bin/systemctl start "+u.Service) || !slices.ContainsFunc(all, func(c string) bool {
+				return strings.HasPrefix(c, "sudo -n "+s.program+" host preview "+u.dir+" /usr/")
+			}) {
+				t.Errorf("%s: %q", settings, all)
+			}
+		}
+	}
+}
