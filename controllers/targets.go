@@ -25,7 +25,7 @@ func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1
 	taken := takenBefore(b, all)
 	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
 	for _, h := range b.Spec.Hosts {
-		t := deliver.Target{Balancer: b.Name, Engine: string(b.Spec.Engine), Host: h, MinInterval: interval}
+		t := deliver.Target{Balancer: b.Name, Since: b.CreationTimestamp.Time, Engine: string(b.Spec.Engine), Host: h, MinInterval: interval}
 		switch why := taken[t.Machine()]; {
 		case why != "":
 			t.Problem = &deliver.Error{Reason: deliver.ReasonTaken, Message: why}

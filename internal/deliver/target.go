@@ -13,9 +13,10 @@ import (
 
 // Target is a host that a Balancer names, with all that it takes to reach it.
 type Target struct {
-	Balancer    string // by name
-	Cluster     string // on whose behalf the host is asked: see host.Delivery
-	Engine      string // that the host must be prepared for; "": any
+	Balancer    string    // by name
+	Since       time.Time // when the Balancer was made
+	Cluster     string    // on whose behalf the host is asked: see host.Delivery
+	Engine      string    // that the host must be prepared for; "": any
 	Host        v1alpha1.Host
 	PrivateKey  []byte        // ssh-privatekey of the Secret
 	KnownHosts  []byte        // known_hosts of the Secret

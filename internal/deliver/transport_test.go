@@ -48,7 +48,7 @@ func TestLocalHost(t *testing.T) {
 }
 
 // pipes dials machines through the real protocol.
-type pipes struct{ machine *machine }
+type pipes struct{ machine host.Host }
 
 func (p pipes) Dial(ctx context.Context, t Target) (Conn, error) {
 	ours, theirs := net.Pipe()

@@ -27,6 +27,7 @@ type worker struct {
 	// Guarded by the Fleet's mu.
 	target Target
 	want   desire
+	agent  string    // that answers, where no other worker has it
 	since  time.Time // when something was desired that is not proved yet; zero: nothing
 	state  State
 	// renewal: the host may make anew what it runs.
@@ -159,10 +160,15 @@ func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff)
 		return err
 	}
 	defer conn.Close()
+	agent := identity(conn)
+	if err := w.claim(agent); err != nil {
+		return err
+	}
+	defer w.release()
 	w.update(func(s *State) { s.Version = conn.Version() })
 	w.have, w.statusAt, w.retryAt, w.holdAt = nil, time.Time{}, time.Time{}, time.Time{}
 	w.retries.reset()
-	return w.session(ctx, target, conn, reconnect.reset)
+	return w.session(ctx, target, conn, agent, reconnect.reset)
 }
 
 func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
@@ -203,6 +209,8 @@ func (l local) Done() <-chan struct{} {
 	return nil
 }
 
+func (l local) Identity() string { return identity(l.Host) }
+
 func (l local) Version() string {
 	if c, ok := l.Host.(Conn); ok {
 		return c.Version()
@@ -233,11 +241,14 @@ var errLost = errors.New("the host closed it, or it was cut")
 
 // session keeps a host as desired until its connection breaks or its target
 // changes (nil).
-func (w *worker) session(ctx context.Context, target Target, conn Conn, healthy func()) error {
+func (w *worker) session(ctx context.Context, target Target, conn Conn, agent string, healthy func()) error {
 	for ctx.Err() == nil {
 		now, want := w.now()
 		if !now.sameAccess(target) {
 			return nil
+		}
+		if err := w.claims(agent); err != nil {
+			return err
 		}
 		act, cause, at := w.plan(time.Now(), want, now.MinInterval)
 		var err error

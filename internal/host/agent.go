@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -22,6 +23,7 @@ type Agent struct {
 	settings Settings
 	builtIn  *render.Renderer
 	units    []*unit // traffic first, then what moves addresses
+	identity string
 
 	turn  chan struct{} // who has put something in changes the model, and the machine
 	since atomic.Int64  // when somebody did, in seconds since 1970; 0: nobody
@@ -40,8 +42,12 @@ func newAgent(s Settings, r engine.Runner) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{settings: s, builtIn: builtIn, units: newUnits(s, r), turn: make(chan struct{}, 1)}, nil
+	return &Agent{settings: s, builtIn: builtIn, units: newUnits(s, r), turn: make(chan struct{}, 1), identity: rand.Text()}, nil
 }
+
+// Identity tells an agent from all others that run, for as long as it runs: a machine that
+// was copied has what it was copied from in every file.
+func (a *Agent) Identity() string { return a.identity }
 
 // modelDir is where the model is kept.
 func (s *Settings) modelDir() string { return filepath.Join(s.Root, "model") }

@@ -102,6 +102,9 @@ func (c *Client) Close() error { return errors.Join(c.grpc.Close(), c.conn.Close
 // Done is closed when the stream has ended.
 func (c *Client) Done() <-chan struct{} { return c.conn.done }
 
+// Identity of the agent on the host; "" if it does not say.
+func (c *Client) Identity() string { return c.Peer.Agent }
+
 // Version of external-lb on the host.
 func (c *Client) Version() string { return c.Peer.Version }
 

@@ -20,15 +20,18 @@ const (
 )
 
 // Hello is what each end says first, in one line of text that every version
-// understands: external-lb-host PROTOCOL VERSION.
+// understands: external-lb-host PROTOCOL VERSION AGENT.
 type Hello struct {
 	Protocol int
 	Version  string // of external-lb
+	Agent    string // which it is of all that run: see host.Agent.Identity; "" of a controller
 }
 
 func ours() Hello { return Hello{Protocol: Protocol, Version: host.Version()} }
 
-func (h Hello) line() string { return fmt.Sprintf("%s %d %s\n", magic, h.Protocol, h.Version) }
+func (h Hello) line() string {
+	return strings.TrimSuffix(fmt.Sprintf("%s %d %s %s", magic, h.Protocol, h.Version, h.Agent), " ") + "\n"
+}
 
 // parseHello reads a line without its end.
 func parseHello(line string) (Hello, bool) {
@@ -37,11 +40,12 @@ func parseHello(line string) (Hello, bool) {
 		return Hello{}, false
 	}
 	number, version, ok := strings.Cut(rest, " ")
+	version, agent, _ := strings.Cut(version, " ")
 	protocol, err := strconv.Atoi(number)
-	if !ok || err != nil || protocol < 1 || strings.ContainsFunc(version, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if !ok || err != nil || protocol < 1 || strings.ContainsFunc(rest, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return Hello{}, false
 	}
-	return Hello{Protocol: protocol, Version: version}, true
+	return Hello{Protocol: protocol, Version: version, Agent: agent}, true
 }
 
 // VersionError says that the two ends speak different protocols.

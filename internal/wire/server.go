@@ -38,7 +38,7 @@ func serveOne(ctx context.Context, rw io.ReadWriteCloser, h host.Host, r *room) 
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	defer r.enter()()
 	late := time.AfterFunc(helloWait, func() { c.Close() })
-	err := answerHello(c)
+	err := answerHello(c, h)
 	if !late.Stop() && err == nil {
 		err = errors.New("the other end did not say hello in time")
 	}
@@ -52,8 +52,11 @@ func serveOne(ctx context.Context, rw io.ReadWriteCloser, h host.Host, r *room) 
 }
 
 // answerHello exchanges hellos from the host's end, which speaks first.
-func answerHello(c *conn) error {
+func answerHello(c *conn, h host.Host) error {
 	mine := ours()
+	if a, ok := h.(interface{ Identity() string }); ok {
+		mine.Agent = a.Identity()
+	}
 	if _, err := io.WriteString(c, mine.line()); err != nil {
 		return fmt.Errorf("the other end has gone: %w", err)
 	}
