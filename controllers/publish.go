@@ -15,6 +15,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
 )
@@ -81,8 +82,10 @@ func (r *balancerReconciler) settled(s *scope, v conditions.Service) bool {
 	if len(v.Others) > 0 || v.Staying || !v.Proof.All || len(v.Addresses) == 0 {
 		return false
 	}
+	states := r.fleet.States(s.balancer.Name)
 	return !slices.ContainsFunc(record.Addresses(v.Object), func(a netip.Addr) bool {
-		return !slices.Contains(v.Addresses, a) && len(mayHave(a, s.plan.Set, r.fleet.States(s.balancer.Name))) > 0
+		still := func(host deliver.State) bool { return mayHave(host, a, s.plan.Set) }
+		return !slices.Contains(v.Addresses, a) && slices.ContainsFunc(states, still)
 	})
 }
 

@@ -94,22 +94,19 @@ func mayServe(svc *corev1.Service, desired *lb.Set, states []deliver.State) []de
 	}
 	addresses := record.Addresses(svc)
 	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool {
-		return !s.MayServe(key) && !slices.ContainsFunc(addresses, func(a netip.Addr) bool {
-			return len(mayHave(a, desired, []deliver.State{s})) > 0
-		})
+		return !s.MayServe(key) && !slices.ContainsFunc(addresses, func(a netip.Addr) bool { return mayHave(s, a, desired) })
 	})
 }
 
-// mayHave lists the hosts on which an address may still be that nothing there
-// needs any more.
-func mayHave(a netip.Addr, desired *lb.Set, states []deliver.State) []deliver.State {
+// mayHave reports whether a host may still have an address that nothing desired needs.
+func mayHave(s deliver.State, a netip.Addr, desired *lb.Set) bool {
 	key := lb.AddressKey(a)
 	if desired != nil {
 		if _, needed := desired.Get(key); needed {
-			return nil
+			return false
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool { return !s.MayServe(key) })
+	return s.MayServe(key)
 }
 
 // tellWithdrawal writes one event when a withdrawal begins and one whenever another
