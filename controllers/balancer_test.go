@@ -29,12 +29,7 @@ func TestServiceLife(t *testing.T) {
 		t.Errorf("address %s", address)
 	}
 	w.check(kube.Delete(t.Context(), svc))
-	wait.For(w.t, func(ctx context.Context) error {
-		if err := kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{}); client.IgnoreNotFound(err) == nil && err != nil {
-			return nil
-		}
-		return fmt.Errorf("still there")
-	})
+	w.gone(svc)
 	again := w.service("again")
 	if got := w.published(again); got != address {
 		t.Errorf("the address is not free again: got %s, want %s", got, address)

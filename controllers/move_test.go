@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -154,12 +153,7 @@ func TestMoveKeptOnTheOldBalancer(t *testing.T) {
 	}
 	w.movePool(next.Name)
 	w.until(svc, "moved", func(s *corev1.Service) bool { return heldBy(next.Name)(s) && moving("", "")(s) })
-	wait.For(w.t, func(ctx context.Context) error {
-		if err := kube.Get(ctx, client.ObjectKeyFromObject(old), old); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is there: %v", err)
-		}
-		return nil
-	})
+	w.gone(old)
 }
 
 // A pool given to a Balancer that does not serve its Services: they stay, nobody

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,12 +87,7 @@ func TestSelectorThatCannotBeRead(t *testing.T) {
 	w.event(w.unread("the one before it is in force"), v1alpha1.ReasonInvalid, "spec.nodes.selector")
 	w.restart()
 	w.check(kube.Delete(t.Context(), old))
-	wait.For(w.t, func(ctx context.Context) error {
-		if err := kube.Get(ctx, client.ObjectKeyFromObject(old), &corev1.Service{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("still there: %w", err)
-		}
-		return nil
-	})
+	w.gone(old)
 	w.published(w.service("new"))
 	if b := w.unread("the one before it is in force"); b.Status.Nodes != 1 || *b.Status.NodeSelector != "" {
 		t.Errorf("%+v", b.Status)

@@ -343,6 +343,18 @@ func (w *world) until(svc *corev1.Service, what string, ok func(*corev1.Service)
 	return fresh
 }
 
+// gone waits until there is no such object any more.
+func (w *world) gone(obj client.Object) {
+	w.t.Helper()
+	wait.For(w.t, func(ctx context.Context) error {
+		err := kube.Get(ctx, client.ObjectKeyFromObject(obj), obj.DeepCopyObject().(client.Object))
+		if err == nil {
+			return fmt.Errorf("%s is still there", obj.GetName())
+		}
+		return client.IgnoreNotFound(err)
+	})
+}
+
 // published waits for a Service's address.
 func (w *world) published(svc *corev1.Service) string {
 	w.t.Helper()
