@@ -160,7 +160,7 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 	}
 	for _, c := range changes {
 		if c.checks() {
-			if err := h.stopChecks(ctx, c); err != nil {
+			if err := h.stopChecks(ctx, c, known); err != nil {
 				return err
 			}
 		}
@@ -182,9 +182,23 @@ type slot struct {
 	maint bool
 }
 
-// slots are those of some proxies, by the proxy's name. HAProxy is asked for them each
-// time: it may have been started anew, and no file says which slot has which node.
+// slots are those of some proxies in one delivery, by the proxy's name. HAProxy is asked
+// for them anew each time: it may have been started again, and no file says which slot has
+// which node.
 type slots map[string][]slot
+
+// of a proxy: HAProxy is asked once. Who changes a slot notes it there.
+func (known slots) of(ctx context.Context, proxy string, h *Daemon) ([]slot, error) {
+	have, asked := known[proxy]
+	if asked {
+		return have, nil
+	}
+	have, err := h.slotsOf(ctx, proxy)
+	if err == nil {
+		known[proxy] = have
+	}
+	return have, err
+}
 
 // slotsOf asks HAProxy for the servers of a proxy.
 func (h *Daemon) slotsOf(ctx context.Context, proxy string) ([]slot, error) {
@@ -222,7 +236,7 @@ func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) er
 	if len(c.appeared) == 0 {
 		return nil
 	}
-	have, err := h.slotsOf(ctx, c.name)
+	have, err := known.of(ctx, c.name, h)
 	if err != nil {
 		return err
 	}
@@ -242,7 +256,6 @@ func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) er
 		commands = append(commands, fmt.Sprintf("set server %s state ready", full))
 		have[i].maint, have[i].at = false, at
 	}
-	known[c.name] = have
 	return h.command(ctx, regexp.MustCompile(`^(IP changed from|port changed from|no need to change)`), commands...)
 }
 
@@ -250,12 +263,9 @@ func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) er
 // one that the node got when it came, maybe long ago.
 func (h *Daemon) followed(ctx context.Context, s server, known slots) (full string, err error) {
 	proxy, _, _ := strings.Cut(s.Track, "/")
-	have, asked := known[proxy]
-	if !asked {
-		if have, err = h.slotsOf(ctx, proxy); err != nil {
-			return "", err
-		}
-		known[proxy] = have
+	have, err := known.of(ctx, proxy, h)
+	if err != nil {
+		return "", err
 	}
 	i := slices.IndexFunc(have, func(sl slot) bool { return !sl.maint && sl.at.Addr() == s.Address.Addr() })
 	if i < 0 {
@@ -266,11 +276,11 @@ func (h *Daemon) followed(ctx context.Context, s server, known slots) (full stri
 
 // stopChecks of nodes that are gone. The servers stay: they were there when
 // HAProxy read its files, and others may follow them still.
-func (h *Daemon) stopChecks(ctx context.Context, c proxyChange) error {
+func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) error {
 	if len(c.gone) == 0 {
 		return nil
 	}
-	have, err := h.slotsOf(ctx, c.name)
+	have, err := known.of(ctx, c.name, h)
 	if err != nil {
 		return err
 	}

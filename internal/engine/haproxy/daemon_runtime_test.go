@@ -1,17 +1,23 @@
 package haproxy
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -118,5 +124,80 @@ func TestChecksChange(t *testing.T) {
 	}
 	if got := slices.Sorted(maps.Keys(followed)); !slices.Equal(got, []string{name + "/n1", name + "/n3"}) {
 		t.Errorf("followed are %q", got)
+	}
+}
+
+// heard is an HAProxy that has the slots of one backend of checks, and takes everything.
+// It sends what it is told.
+func heard(t *testing.T, socket string, digest fileset.Digest, slots string) <-chan string {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it is there until then
+	answers := map[string]string{
+		"show servers state ": slots, "add server ": "New server registered.\n", "del server ": "Server deleted.\n",
+		"get var ": "proc.external_lb: type=str value=<" + string(digest) + ">\n", "show info": "Version: 2.6.12\nPid: 1\n",
+	}
+	told := make(chan string, 1000)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				close(told)
+				return
+			}
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			for command := range strings.SplitSeq(strings.TrimSpace(line), ";") {
+				told <- command
+				for prefix, answer := range answers {
+					if strings.HasPrefix(command, prefix) {
+						_, _ = io.WriteString(conn, answer) // who asked has gone otherwise
+					}
+				}
+			}
+			_ = conn.Close()
+		}
+	}()
+	return told
+}
+
+// However much a delivery changes, HAProxy is asked once for the slots of each backend of
+// checks: docs/design/0014-slots-of-checks.md.
+func TestSlotsAreAskedForOnce(t *testing.T) {
+	after := balanced()
+	after.Frontends[0].Backends[1] = engine.Backend{Node: "n3", Address: netip.MustParseAddrPort("10.0.0.3:30080")}
+	var files [2]engine.Change
+	files[0].Path, files[1].Path = engine.Path(after.ID), engine.MainPath
+	files[0].Before, files[1].Before = views(t, balanced())
+	files[0].After, files[1].After = views(t, after)
+	changes, err := serverChanges(files[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := changes[0].name
+	slot := func(name, address, operational, admin string) string {
+		f := slices.Repeat([]string{"-"}, 19)
+		f[1], f[3], f[4], f[5], f[6], f[18] = backend, name, address, operational, admin, fmt.Sprint(engine.KubeProxyPort)
+		return strings.Join(f, " ") + "\n"
+	}
+	h := &Daemon{Settings: &Settings{Socket: filepath.Join(t.TempDir(), "s")}}
+	digest := fileset.Digest(strings.Repeat("a", 64))
+	told := heard(t, h.Socket, digest, slot("n1", "10.0.0.1", "2", "0")+slot("n2", "10.0.0.2", "2", "0")+slot("spare_1", "0.0.0.0", "0", "1"))
+	if err := h.HotReload(t.Context(), files[:], digest); err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]int{}
+	for len(told) > 0 {
+		asked[<-told]++
+	}
+	if n := asked["show servers state "+backend]; n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	for _, command := range []string{"spare_1 addr 10.0.0.3 port 10256", "spare_1 state ready", "n2 state maint"} {
+		if asked["set server "+backend+"/"+command] != 1 {
+			t.Errorf("it does not say %q: %v", command, asked)
+		}
 	}
 }
