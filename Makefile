@@ -53,7 +53,7 @@ docker-push: ## Push IMG
 deploy: ## Install the CRDs and the manager with IMG in the cluster of your kubeconfig
 	kubectl kustomize config/default | sed 's#image: ghcr.io/external-lb/external-lb:latest#image: $(IMG)#' | kubectl apply --server-side -f -
 
-undeploy: ## Remove what deploy installed; Balancers must be deleted before
+undeploy: ## Remove what deploy installed; `external-lb uninstall` comes before
 	kubectl delete --ignore-not-found -k config/default
 
 ##@ Test it (test/README.md says more)
