@@ -38,10 +38,12 @@ func topLevel(text string) []directive {
 	var words []string
 	depth := 0
 	for i := 0; i < len(text); {
-		word, end := nextWord(text, i)
+		word, quoted, end := nextWord(text, i)
 		switch {
 		case end == i:
 			return all
+		case quoted:
+			words = append(words, word)
 		case word == ";":
 			if depth == 0 && len(words) > 0 {
 				all = append(all, directive{words: words})
@@ -66,7 +68,7 @@ func topLevel(text string) []directive {
 
 // nextWord reads one word, quoted or not, or one of ; { }. At the end of the
 // text, end is i.
-func nextWord(text string, i int) (word string, end int) {
+func nextWord(text string, i int) (word string, quoted bool, end int) {
 	start := i
 	for i < len(text) && (strings.IndexByte(" \t\r\n", text[i]) >= 0 || text[i] == '#') {
 		if text[i] == '#' {
@@ -78,20 +80,20 @@ func nextWord(text string, i int) (word string, end int) {
 		i++
 	}
 	if i == len(text) {
-		return "", start
+		return "", false, start
 	}
 	switch c := text[i]; c {
 	case ';', '{', '}':
-		return string(c), i + 1
+		return string(c), false, i + 1
 	case '"', '\'':
 		for j := i + 1; j < len(text); j++ {
 			if text[j] == '\\' {
 				j++
 			} else if text[j] == c {
-				return text[i+1 : j], j + 1
+				return text[i+1 : j], true, j + 1
 			}
 		}
-		return text[i+1:], len(text)
+		return text[i+1:], true, len(text)
 	}
 	j := i
 	for j < len(text) && strings.IndexByte(" \t\r\n;{", text[j]) < 0 {
@@ -104,7 +106,7 @@ func nextWord(text string, i int) (word string, end int) {
 			j++
 		}
 	}
-	return text[i:j], j
+	return text[i:j], false, j
 }
 
 // ownersConf is what matters of a machine's nginx configuration.

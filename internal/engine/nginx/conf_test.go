@@ -17,3 +17,11 @@ func TestReadOwnersConf(t *testing.T) {
 		t.Errorf("%+v %+v", got, fmt.Sprint(got.stream))
 	}
 }
+
+// A brace or a semicolon in quotes is a word: logs are often written as JSON.
+func TestReadOwnersConf_QuotedBracesAreWords(t *testing.T) {
+	got := readOwnersConf("# configuration file /a:\nhttp { log_format json '{' '\"a\": 1}'; }\nmap '}' ';' {}\nstream '{';\nstream {\n}\n", "/a")
+	if want := (place{"/a", 75}); got.stream == nil || *got.stream != want {
+		t.Errorf("the stream block is at %+v, want %+v", got.stream, want)
+	}
+}
