@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"net/netip"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -130,6 +131,63 @@ func FuzzStatus(f *testing.F) {
 			if what == "nothing" && again.Len() > 8*textMax+4*nameMax {
 				t.Errorf("%d bytes of a status that is known", again.Len())
 			}
+		}
+	})
+}
+
+// FuzzOutcome: the same of what it takes for the outcome of a delivery.
+func FuzzOutcome(f *testing.F) {
+	first := host.Outcome{Reloaded: true, Report: host.Report{Proved: true, Generation: "12",
+		Wanted: lb.Manifest{"node/a": {1}}, Live: lb.Manifest{"node/a": {1}},
+		Refused: []lb.Refusal{{Key: "node/a", Reason: lb.RefusedInvalid, Message: "no"}},
+	}}
+	var seed bytes.Buffer
+	_ = sendOutcome(first, nil, record[*wirepb.ApplyResponse](&seed))
+	f.Add(seed.Bytes())
+	f.Add(seed.Bytes()[:seed.Len()/2])
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		for what, base := range map[string]*host.Report{"all": nil, "changes": &first.Report} {
+			out, err := receiveOutcome(base, replay[wirepb.ApplyResponse](stream))
+			if err != nil {
+				continue
+			}
+			var again bytes.Buffer
+			if err := sendOutcome(out, nil, record[*wirepb.ApplyResponse](&again)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := receiveOutcome(nil, replay[wirepb.ApplyResponse](again.Bytes()))
+			if diff := cmp.Diff(out, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); err != nil || diff != "" {
+				t.Errorf("%s: error %v, (-first +second):\n%s", what, err, diff)
+			}
+		}
+	})
+}
+
+// FuzzRendering: the same of the files that a host would have, whose paths become those of files here.
+func FuzzRendering(f *testing.F) {
+	var seed bytes.Buffer
+	_ = sendRendering(host.Rendering{Files: []host.RenderedFile{
+		{Path: "certs/a.pem", Sum: sha256.Sum256([]byte("secret"))},
+		{Path: "services/a.b.c.conf", Data: []byte("listen"), Sum: sha256.Sum256([]byte("listen"))},
+	}, Refused: []lb.Refusal{{Key: "node/a", Reason: lb.RefusedInvalid, Message: "no"}}}, record[*wirepb.RenderResponse](&seed))
+	f.Add(seed.Bytes())
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		r, err := receiveRendering(replay[wirepb.RenderResponse](stream))
+		if err != nil {
+			return
+		}
+		for _, file := range r.Files {
+			if !filepath.IsLocal(file.Path) || file.Data != nil && file.Sum != sha256.Sum256(file.Data) {
+				t.Errorf("%q with the sum %x", file.Path, file.Sum)
+			}
+		}
+		var again bytes.Buffer
+		if err := sendRendering(r, record[*wirepb.RenderResponse](&again)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := receiveRendering(replay[wirepb.RenderResponse](again.Bytes()))
+		if diff := cmp.Diff(r, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); err != nil || diff != "" {
+			t.Errorf("error %v, (-first +second):\n%s", err, diff)
 		}
 	})
 }
