@@ -31,8 +31,10 @@ var may = with(map[string][]string{
 	"":             {"internal/cli"},
 	"api/v1alpha1": nil,
 	"templates":    nil,
-	"internal/cli": slices.Concat(lower, []string{"controllers"}), // an exception: it runs them, and takes their scheme and targets
+	"internal/cli": slices.Concat(lower, []string{"controllers", "internal/cli/documents"}), // an exception: it runs them, and takes their scheme and targets
 	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
+
+	"internal/cli/documents": nil,
 
 	// From what the API server says to what hosts are to carry, and back: pure.
 	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
@@ -99,7 +101,7 @@ var (
 )
 
 // pure are functions of their arguments.
-var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/conditions", "internal/fileset", "internal/ipam",
+var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/fileset", "internal/ipam",
 	"internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate"}
 
 var rules = []rule{

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,26 +22,28 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
+	"github.com/external-lb/external-lb/internal/cli/documents"
 )
 
 // reading is the reading of manifests into objects. It goes on after an error,
 // so that all are told at once.
 type reading struct {
-	objects         *objects
-	namespace       string // of objects that name none
-	strict, lenient runtime.Decoder
-	seen            map[string]string // where, by kind, namespace and name
-	errs            []error
+	objects   *objects
+	namespace string            // of objects that name none
+	seen      map[string]string // where, by kind, namespace and name
+	errs      []error
 }
+
+// decoders of every kind that there is, strict and lenient: dear to make.
+var decoders = sync.OnceValues(func() (strict, lenient runtime.Decoder) {
+	scheme := controllers.Scheme()
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer(),
+		serializer.NewCodecFactory(scheme).UniversalDeserializer()
+})
 
 // readManifests reads files, directories and, for "-", stdin.
 func readManifests(paths []string, namespace string, stdin io.Reader) (*objects, error) {
-	scheme := controllers.Scheme()
-	r := &reading{
-		objects: newObjects(), namespace: namespace, seen: map[string]string{},
-		strict:  serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer(),
-		lenient: serializer.NewCodecFactory(scheme).UniversalDeserializer(),
-	}
+	r := &reading{objects: newObjects(), namespace: namespace, seen: map[string]string{}}
 	for _, path := range paths {
 		if path == "-" {
 			data, err := io.ReadAll(stdin)
@@ -95,78 +97,8 @@ func (r *reading) file(name string, data []byte, err error) {
 		r.fail(fmt.Errorf("%s: %w", name, err))
 		return
 	}
-	for _, d := range documents(data) {
+	for _, d := range documents.Split(data) {
 		r.document(name, d)
-	}
-}
-
-// document is one of several in a file.
-type document struct {
-	line int // of the file, from 1
-	data []byte
-}
-
-// documents takes a file apart at its lines of three dashes. JSON values may
-// also follow each other.
-func documents(data []byte) []document {
-	var out []document
-	begin, beginLine, line := 0, 1, 0
-	end := func(at int) {
-		out = append(out, values(document{beginLine, data[begin:at]})...)
-	}
-	for at := 0; at < len(data); {
-		line++
-		next := len(data)
-		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
-			next = at + i + 1
-		}
-		if separator(data[at:next]) {
-			end(at)
-			begin, beginLine = next, line+1
-		}
-		at = next
-	}
-	end(len(data))
-	return out
-}
-
-func separator(line []byte) bool {
-	rest, ok := bytes.CutPrefix(line, []byte("---"))
-	return ok && (len(bytes.TrimSpace(rest)) == 0 || bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), []byte("#")))
-}
-
-// values of a document: itself, or each of several JSON values.
-func values(d document) []document {
-	trimmed := trimStart(d.data)
-	d.line += bytes.Count(d.data[:len(d.data)-len(trimmed)], []byte("\n"))
-	d.data = trimmed
-	if !bytes.HasPrefix(trimmed, []byte("{")) {
-		return []document{d}
-	}
-	var out []document
-	decoder := json.NewDecoder(bytes.NewReader(trimmed))
-	for {
-		var value json.RawMessage
-		err := decoder.Decode(&value)
-		if errors.Is(err, io.EOF) {
-			return out
-		}
-		if err != nil {
-			return []document{d} // YAML that looks like JSON
-		}
-		before := trimmed[:decoder.InputOffset()-int64(len(value))]
-		out = append(out, document{d.line + bytes.Count(before, []byte("\n")), value})
-	}
-}
-
-// trimStart leaves out blank lines and comments before a document.
-func trimStart(data []byte) []byte {
-	for {
-		data = bytes.TrimLeft(data, " \t\r\n")
-		if !bytes.HasPrefix(data, []byte("#")) {
-			return data
-		}
-		_, data, _ = bytes.Cut(data, []byte("\n"))
 	}
 }
 
@@ -185,24 +117,24 @@ func (h head) String() string {
 }
 
 // document reads one object, or a List of some.
-func (r *reading) document(file string, d document) {
-	data, err := yaml.YAMLToJSONStrict(d.data)
+func (r *reading) document(file string, d documents.Document) {
+	data, err := yaml.YAMLToJSONStrict(d.Data)
 	switch {
 	case err != nil:
-		r.fail(fmt.Errorf("%s:%d: %s", file, d.line, d.explain(err)))
+		r.fail(fmt.Errorf("%s:%d: %s", file, d.Line, explain(d, err)))
 	case string(data) != "null": // more than comments
-		r.value(fmt.Sprintf("%s:%d", file, d.line), data)
+		r.value(fmt.Sprintf("%s:%d", file, d.Line), data)
 	}
 }
 
 var lineNumber = regexp.MustCompile(`line (\d+)`)
 
 // explain is an error of the parser, in lines of the file.
-func (d document) explain(err error) string {
+func explain(d documents.Document, err error) string {
 	text := strings.NewReplacer("yaml: ", "", "unmarshal errors:", "", "error converting YAML to JSON: ", "", "\n  ", "; ").Replace(err.Error())
 	text = lineNumber.ReplaceAllStringFunc(text, func(s string) string {
 		n, _ := strconv.Atoi(lineNumber.FindStringSubmatch(s)[1])
-		return fmt.Sprintf("line %d", d.line+n-1)
+		return fmt.Sprintf("line %d", d.Line+n-1)
 	})
 	return strings.TrimPrefix(text, "; ")
 }
@@ -228,9 +160,9 @@ func (r *reading) value(where string, data []byte) {
 
 func (r *reading) object(where string, h head, data []byte) {
 	gvk := schema.FromAPIVersionAndKind(h.APIVersion, h.Kind)
-	decoder := r.strict
+	decoder, lenient := decoders()
 	if h.Metadata.ResourceVersion != "" {
-		decoder = r.lenient // an API server took it, which may be newer than this
+		decoder = lenient // an API server took it, which may be newer than this
 	}
 	obj, _, err := decoder.Decode(data, nil, nil)
 	if runtime.IsNotRegisteredError(err) {
