@@ -80,10 +80,11 @@ conformance: deps ## What Kubernetes expects, row by row, on one ENGINE=nginx|ha
 	go run ./test/conformance/run -engine $(ENGINE)
 
 .PHONY: fuzz
-fuzz: ## Fuzz what parses and renders, a minute for each target
+FUZZTIME ?= 1m
+fuzz: ## Fuzz what parses and renders, FUZZTIME=1m for each target
 	@for package in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
-	  for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$package | sed 's/func //'); do \
-	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m ./$$package; done; done
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$package/*_test.go | sed 's/func //'); do \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $(TESTFLAGS) ./$$package; done; done
 
 .PHONY: lint
 lint: ## Vet, staticcheck, gofmt and the directions of imports. 1 min, or 5
