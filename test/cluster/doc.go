@@ -21,7 +21,7 @@
 // Linux, since not every kernel has IPVS.
 //
 // A pod is a Pod object bound to a node, whose status this package writes in place of a kubelet, and a
-// small server that says who it is (Answer).
+// small server that says who it is (Answer). Pods that controllers make are run by RunKubelet.
 //
 // All of it hangs on one process, the first of the cluster's PID namespace. When that ends, the kernel
 // takes the rest: processes, mounts, namespaces, links. It ends with its owner, unless that has detached

@@ -50,7 +50,7 @@ type Answer struct {
 type pod struct {
 	Node string  `json:"node"`
 	Slot int     `json:"slot"` // last byte of its addresses
-	Echo process `json:"echo"`
+	Echo process `json:"echo"` // or, of one that a controller made, its program
 }
 
 const maxPods = 250 // of a node

@@ -40,6 +40,8 @@ type Options struct {
 	Root string
 	// Bare leaves the hosts as they are: install them, or not.
 	Bare bool
+	// WithoutOperator leaves the operator out: nothing of config/ is applied, no manager runs, and CreateBalancer is for later.
+	WithoutOperator bool
 	// TLSSecrets lets the manager read certificates, as config/components/tls does.
 	TLSSecrets bool
 	// Balancer to create, with every host; empty for none.
@@ -84,12 +86,8 @@ func (l *Lab) start(ctx context.Context) (err error) {
 	if l.Kube, err = client.New(l.RESTConfig(), client.Options{Scheme: controllers.Scheme()}); err != nil {
 		return err
 	}
-	l.step("applying config/default")
-	if _, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(l.options.Root, "config", "default")); err != nil {
-		return err
-	}
-	if l.options.TLSSecrets {
-		if err := l.allowTLSSecrets(ctx); err != nil {
+	if !l.options.WithoutOperator {
+		if err := l.applyConfig(ctx); err != nil {
 			return err
 		}
 	}
@@ -105,13 +103,26 @@ func (l *Lab) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if l.options.WithoutOperator {
+		return nil
+	}
 	if l.options.Balancer != "" {
-		if err := l.createBalancer(ctx); err != nil {
+		if err := l.CreateBalancer(ctx); err != nil {
 			return err
 		}
 	}
 	l.step("starting the manager")
 	return l.StartManager(ctx)
+}
+
+// applyConfig makes the kinds, and the rights of the manager.
+func (l *Lab) applyConfig(ctx context.Context) error {
+	l.step("applying config/default")
+	_, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(l.options.Root, "config", "default"))
+	if err == nil && l.options.TLSSecrets {
+		err = l.allowTLSSecrets(ctx)
+	}
+	return err
 }
 
 // allowTLSSecrets gives the manager the rights of the component.
@@ -207,8 +218,8 @@ func (l *Lab) engine() v1alpha1.Engine {
 	return cmp.Or(v1alpha1.Engine(l.options.Cluster.Engine), v1alpha1.EngineNginx)
 }
 
-// createBalancer makes the Secret and the Balancer with every host.
-func (l *Lab) createBalancer(ctx context.Context) error {
+// CreateBalancer makes the Secret and the Balancer with every host.
+func (l *Lab) CreateBalancer(ctx context.Context) error {
 	known := ""
 	b := &v1alpha1.Balancer{
 		ObjectMeta: metav1.ObjectMeta{Name: l.options.Balancer},
