@@ -76,9 +76,10 @@ func (u *uninstall) letGo(ctx context.Context, left remains, svc *corev1.Service
 		delete(annotations, v1alpha1.AssignedAddressesAnnotation)
 	}
 	metadata["uid"] = svc.UID
-	patch, err := json.Marshal(map[string]any{"metadata": metadata})
+	noRecord := []any{map[string]any{"type": v1alpha1.ConditionRecord, "$patch": "delete"}}
+	patch, err := json.Marshal(map[string]any{"metadata": metadata, "status": map[string]any{"conditions": noRecord}})
 	if err == nil && !u.dryRun {
-		err = u.kube.Patch(ctx, svc.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, patch))
+		err = u.kube.Status().Patch(ctx, svc.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, patch))
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("letting go of Service %s/%s: %w", svc.Namespace, svc.Name, err)

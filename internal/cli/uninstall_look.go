@@ -44,7 +44,7 @@ func (u *uninstall) look(ctx context.Context) (r remains, err error) {
 		r.balancers = append(r.balancers, &balancers.Items[i])
 	}
 	for i := range services.Items {
-		if record.Held(&services.Items[i]) {
+		if record.Marked(&services.Items[i]) {
 			r.services = append(r.services, &services.Items[i])
 		}
 	}

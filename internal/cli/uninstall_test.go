@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func installed() []client.Object {
 	ours := []string{v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer}
 	heldBy := func(svc *corev1.Service) {
 		svc.Finalizers = ours
-		svc.Annotations = map[string]string{v1alpha1.HeldByAnnotation: "edge", v1alpha1.HeldAddressesAnnotation: "203.0.113.1"}
+		*svc = *holding("edge").Write(svc)
 	}
 	edge := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2"}).Obj()
 	edge.Finalizers = []string{v1alpha1.CleanupFinalizer}
@@ -46,7 +47,7 @@ func installed() []client.Object {
 	}
 	web := builder.Service("default", "web").Class("external-lb.dev/edge").Port(80).With(heldBy).Obj()
 	web.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}}
-	exposed := builder.Service("default", "exposed").With(heldBy).Annotate(v1alpha1.AssignedAddressesAnnotation, "203.0.113.2").Obj()
+	exposed := builder.Service("default", "exposed").With(heldBy).Annotate(v1alpha1.AssignedAddressesAnnotation, "203.0.113.1").Obj()
 	exposed.Spec.Type, exposed.Finalizers = corev1.ServiceTypeNodePort, ours[:1]
 	deleted := builder.Service("default", "deleted").Class("external-lb.dev/edge").With(heldBy).Deleting().Obj()
 	moved := builder.Service("default", "moved").Class("example.com/other").With(heldBy).Obj()
@@ -59,12 +60,22 @@ func installed() []client.Object {
 	return []client.Object{edge, web, exposed, deleted, moved, stranger, lease, deployment}
 }
 
+func holding(balancer string) record.Record {
+	addresses := []netip.Addr{netip.MustParseAddr("203.0.113.1")}
+	return record.Record{Holders: []string{balancer}, Carrier: balancer, Addresses: addresses, Published: addresses}
+}
+
 // uninstalling is the command on such a cluster. Whenever it waits, others do something.
 func uninstalling(calls interceptor.Funcs, others func(ctx context.Context, u *uninstall) error) (*uninstall, *bytes.Buffer) {
 	var out bytes.Buffer
+	var u *uninstall
 	objects := installed()
 	kube := fake.NewClientBuilder().WithScheme(controllers.Scheme()).WithObjects(objects...).WithStatusSubresource(objects[0])
-	u := &uninstall{kube: kube.WithInterceptorFuncs(calls).Build(), namespace: "system", timeout: time.Minute, out: &out}
+	calls.SubResourcePatch = func(ctx context.Context, c client.Client, status string, obj client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
+		err := u.kube.Patch(ctx, obj.DeepCopyObject().(client.Object), patch) // an API server takes metadata with a status, a fake one does not
+		return errors.Join(err, c.SubResource(status).Patch(ctx, obj, patch))
+	}
+	u = &uninstall{kube: kube.WithInterceptorFuncs(calls).Build(), namespace: "system", timeout: time.Minute, out: &out}
 	u.pause = func(ctx context.Context) error { return others(ctx, u) }
 	return u, &out
 }
@@ -119,7 +130,7 @@ func TestUninstall_KeepsHosts(t *testing.T) {
 Deployment system/external-lb: scaled to 0
 waiting for the controller to stop: manager-1 renews the Lease system/external-lb
 Service default/deleted: let go
-Service default/exposed (203.0.113.2): let go
+Service default/exposed (203.0.113.1): let go
 Service default/moved: let go
 Service default/web (203.0.113.1): let go
 Balancer edge: deleted; its hosts (lb1, lb2) go on as they are
@@ -178,7 +189,11 @@ func withdraws(after int) func(ctx context.Context, u *uninstall) error {
 			if !record.Held(&svc) {
 				continue
 			}
-			svc.Finalizers, svc.Status.LoadBalancer.Ingress = nil, nil
+			svc.Status = corev1.ServiceStatus{}
+			if err := u.kube.Status().Update(ctx, &svc); err != nil {
+				return err
+			}
+			svc.Finalizers = nil
 			if err := u.kube.Update(ctx, &svc); err != nil {
 				return err
 			}
@@ -198,7 +213,7 @@ Balancer edge: deleted; its hosts (lb1, lb2) withdraw what they carry
 waiting for host lb2 of Balancer edge, since TIME. It is Unreachable: dial tcp 192.0.2.6:22: no route to host. `+
 		`It is to withdraw 4 Services: default/deleted, default/exposed, default/moved, default/web
 Service default/deleted: let go
-Service default/exposed (203.0.113.2): let go
+Service default/exposed (203.0.113.1): let go
 Service default/moved: let go
 Service default/web (203.0.113.1): let go
 Balancer edge: gone
@@ -245,7 +260,7 @@ func TestUninstall_DryRun(t *testing.T) {
 	same(t, out, `
 Balancer edge: deleted; its hosts (lb1, lb2) withdraw what they carry (dry run)
 Service default/deleted: withdrawn (dry run)
-Service default/exposed (203.0.113.2): withdrawn (dry run)
+Service default/exposed (203.0.113.1): withdrawn (dry run)
 Service default/moved: withdrawn (dry run)
 Service default/web (203.0.113.1): withdrawn (dry run)
 `)
@@ -257,7 +272,7 @@ Service default/web (203.0.113.1): withdrawn (dry run)
 	same(t, out, `
 Deployment system/external-lb: scaled to 0 (dry run)
 Service default/deleted: let go (dry run)
-Service default/exposed (203.0.113.2): let go (dry run)
+Service default/exposed (203.0.113.1): let go (dry run)
 Service default/moved: let go (dry run)
 Service default/web (203.0.113.1): let go (dry run)
 Balancer edge: deleted; its hosts (lb1, lb2) go on as they are (dry run)
@@ -345,12 +360,9 @@ func TestLeaseWatch_SeesWhoIsGone(t *testing.T) {
 func TestRemains_SayWhatIsWaitedFor(t *testing.T) {
 	var many []*corev1.Service
 	for i := range 7 {
-		svc := builder.Service("shop", fmt.Sprintf("s%d", i)).Annotate(v1alpha1.HeldByAnnotation, "edge").Obj()
-		svc.Finalizers = []string{v1alpha1.CleanupFinalizer}
-		many = append(many, svc)
+		many = append(many, holding("edge").Write(builder.Service("shop", fmt.Sprintf("s%d", i)).Obj()))
 	}
-	orphan := builder.Service("shop", "orphan").Annotate(v1alpha1.HeldByAnnotation, "gone").Obj()
-	orphan.Finalizers = many[0].Finalizers
+	orphan := holding("gone").Write(builder.Service("shop", "orphan").Obj())
 	edge := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}).Deleting().Obj()
 	edge.Finalizers = []string{v1alpha1.CleanupFinalizer, "argocd.example/hook"}
 	edge.Status.Hosts = []v1alpha1.HostStatus{{Name: "lb1", State: v1alpha1.HostFailed, Message: "disk\nfull"}}

@@ -52,7 +52,7 @@ func TestOneMachineUnderTwoNames(t *testing.T) {
 				if c.agent != "a" {
 					other = newMachine()
 				}
-				f := NewFleet(Options{Epoch: func() (int64, int64) { return 1, 1 }, Log: quiet(t),
+				f := NewFleet(Options{Leader: &leads{term: 1}, Log: quiet(t),
 					Dialer: byAddress{"192.0.2.1": {m, "a"}, "lb1.example.com": {other, c.agent}}})
 				defer f.Close()
 				first := Target{Balancer: "edge", Since: old, Host: v1alpha1.Host{Name: "lb1", Address: "192.0.2.1"}}

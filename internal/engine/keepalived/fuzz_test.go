@@ -15,7 +15,7 @@ func FuzzWords(f *testing.F) {
 	suspects := engine.Suspects{Dir: "/s", Fragments: map[string][]fileset.Socket{file: nil}}
 	k := &Daemon{}
 	f.Fuzz(func(t *testing.T, log string) {
-		words := complaints(log)
+		words := complaints(log, func(string) bool { return true })
 		for path := range k.Blame(suspects, words) {
 			if path != file {
 				t.Errorf("%q is to blame", path)
