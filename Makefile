@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/host.version=$(VERSION)
 GENERATE := go tool -modfile=tools/go.mod controller-gen
+CHART := charts/external-lb
 PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps
 MACHINES := e2fsprogs gcc libc6-dev flex bison bc xz-utils# beside them, to build the kernel of hosts with LVS, which are User-Mode Linux
 
@@ -69,7 +70,7 @@ test-quick: deps-proxies ## Units, goldens, each daemon's own check, and the con
 	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
 	  go test -count=1 $$flags $(TESTFLAGS) .; done # -count: Go does not see changes outside of the module
 
-test-cluster: deps ## The test cluster itself, a toy engine, and that the documentation is true on it. 1 min
+test-cluster: deps ## The test cluster itself, a toy engine, the chart, and that the documentation is true on it. 2 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
 
 test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 13 min
@@ -100,21 +101,26 @@ generate: ## Generate the deep copies of the kinds; `go generate ./internal/lb .
 	$(GENERATE) object paths=./api/...
 
 .PHONY: manifests
-manifests: ## Generate the CRDs and the rights
+manifests: ## Generate the CRDs and the rights, for the chart too
 	$(GENERATE) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(GENERATE) rbac:roleName=external-lb paths=./controllers/... output:rbac:artifacts:config=config/rbac
+	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/crds $(CHART)/files/rbac $(CHART)/files/tls
+	cp config/crd/bases/*.yaml $(CHART)/files/crds
+	cp config/rbac/*role*.yaml $(CHART)/files/rbac
+	cp config/components/tls/role*.yaml $(CHART)/files/tls
 
 .PHONY: docs
-docs: ## Generate the reference: kinds, commands, capabilities, conformance
+docs: ## Generate the reference: kinds, commands, capabilities, conformance, values of the chart
 	go tool -modfile=tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/gen/crd-ref-docs.yaml --renderer=markdown --output-path=docs/reference/kinds.md
 	go run ./docs/gen
+	go tool -modfile=tools/helm/go.mod helm-docs --chart-search-root=$(CHART) --sort-values-order=file --log-level=warning
 
 .PHONY: verify
 verify: generate manifests docs ## Fail if kinds, rights or the reference are not as committed. 1 min, or 3
 	go mod tidy -diff
 	cd test/crd && go mod tidy -diff
 	go mod verify
-	git diff --exit-code -- api config docs
+	git diff --exit-code -- api charts config docs
 
 ##@ Prepare
 # Call it with packages: installs those that are missing.
