@@ -218,6 +218,10 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 // ParseBackends reads 10.0.0.0/8 or 10.0.0.0/8:30000-32767 or :30000-32767.
 func ParseBackends(text string) (admit.Backends, error) {
 	var b admit.Backends
+	wrong := fmt.Errorf("%.60q: want NETWORK, NETWORK:PORTS or :PORTS, as in 10.0.0.0/8:30000-32767", text)
+	if text == "" || strings.HasSuffix(text, ":") {
+		return b, wrong // else it would stand for every network
+	}
 	network, ports := text, ""
 	if i := strings.LastIndex(text, ":"); i >= 0 && (strings.Contains(text[:i], "/") || i == 0) {
 		network, ports = text[:i], text[i+1:]
@@ -225,7 +229,7 @@ func ParseBackends(text string) (admit.Backends, error) {
 	if network != "" {
 		p, err := netip.ParsePrefix(network)
 		if err != nil {
-			return b, fmt.Errorf("%.60q: want NETWORK, NETWORK:PORTS or :PORTS, as in 10.0.0.0/8:30000-32767", text)
+			return b, wrong
 		}
 		b.Networks = []netip.Prefix{p}
 	}
