@@ -24,7 +24,8 @@ type process struct {
 
 func newProcess(pid int) process { return process{pid, startTime(pid)} }
 
-// startTime is in clock ticks since boot; 0 when there is no such process or only its zombie is left.
+// startTime is in clock ticks since boot; 0 when there is no such process or only its zombie is left. While
+// other threads than the first still end, what the process has open is open.
 func startTime(pid int) uint64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -32,7 +33,10 @@ func startTime(pid int) uint64 {
 	}
 	// The command in parentheses may hold anything, so count fields from the last parenthesis.
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+	if len(fields) < 20 || fields[0] == "X" {
+		return 0
+	}
+	if threads := fields[17]; fields[0] == "Z" && (threads == "0" || threads == "1") {
 		return 0
 	}
 	start, _ := strconv.ParseUint(fields[19], 10, 64)
