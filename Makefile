@@ -63,14 +63,14 @@ QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
 CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance)
 
 .PHONY: test test-quick test-cluster test-e2e
-test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 17 min, or 31
+test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 19 min, or 33
 
 test-quick: deps-proxies ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
 	go test -timeout 20m $(TESTFLAGS) $(QUICK)
 	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
 	  go test -count=1 $$flags $(TESTFLAGS) .; done # -count: Go does not see changes outside of the module
 
-test-cluster: deps ## The test cluster itself, a toy engine, the chart, and that the documentation is true on it. 2 min
+test-cluster: deps ## The test cluster itself, a toy engine, the chart, that the documentation is true on it, and faults on it. 5 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
 
 test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 13 min
@@ -79,6 +79,12 @@ test-e2e: deps ## What users see, on every engine: requests through real balance
 .PHONY: conformance
 conformance: deps ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs: a table. 10 min
 	go run ./test/conformance/run -engine $(ENGINE)
+
+.PHONY: chaos
+STEPS ?= 1000
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+chaos: deps ## Take a cluster with ENGINE=nginx|haproxy|lvs through STEPS=1000 random faults; the same ones for the same SEED
+	cd test/chaos && go test -count=1 -timeout 0 $(TESTFLAGS) -run '^TestSchedule_' -engine $(ENGINE) -steps $(STEPS) -seed $(SEED)
 
 .PHONY: fuzz
 FUZZTIME ?= 1m
