@@ -157,7 +157,10 @@ type HTTPHealthCheck struct {
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^/[-A-Za-z0-9._~/%]*$`
 	Path string `json:"path,omitempty"`
-	// port on the node. Default: the nodePort.
+	// port on the node: a nodePort of the Service, its healthCheckNodePort, or 10256,
+	// kube-proxy's. With another one a policy is refused: the hosts would look into other
+	// tenants' Services. In the defaults of a Balancer it may be any that the hosts' owner
+	// admits. Default: the nodePort.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535

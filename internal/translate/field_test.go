@@ -28,7 +28,7 @@ var examples = map[string][3]string{
 	"timeouts.connect":        {`"3s"`, `"4s"`, `"5s"`},
 	"timeouts.idle":           {`"3m"`, `"4m"`, `"5m"`},
 	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
-	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":81}`, `{"path":"/c"}`},
+	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":30443}`, `{"path":"/c"}`},
 	"healthCheck.interval":    {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.timeout":     {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.rise":        {`7`, `8`, `9`},

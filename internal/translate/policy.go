@@ -65,7 +65,7 @@ func (t target) status(older []*v1alpha1.UpstreamPolicy) v1alpha1.PolicyTargetSt
 	}
 	out.Balancer = t.by.Balancer
 	conflicted := t.condition(v1alpha1.ConditionConflicted, false, v1alpha1.ReasonNoConflict, "no older policy sets the same fields")
-	if conflicts := conflicts(t.policy, t.ref, older); len(conflicts) > 0 {
+	if conflicts := t.conflicts(older); len(conflicts) > 0 {
 		conflicted = t.condition(v1alpha1.ConditionConflicted, true, v1alpha1.ReasonConflicted, "an older policy decides: "+strings.Join(conflicts, "; "))
 	}
 	unsupported := t.condition(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", t.by.Engine))
@@ -87,10 +87,13 @@ func (t target) condition(kind string, is bool, reason, message string) metav1.C
 // refusal is why a policy does nothing for a target, "" if it does something.
 func (t target) refusal() (reason, message string) {
 	name := clip(t.ref.Name)
-	if err := check(&t.policy.Spec.UpstreamSettings); err != nil {
-		return v1alpha1.ReasonInvalid, err.Error()
+	err := check(&t.policy.Spec.UpstreamSettings)
+	if err == nil && t.service != nil {
+		err = checkFor(&t.policy.Spec.UpstreamSettings, t.service)
 	}
 	switch {
+	case err != nil:
+		return v1alpha1.ReasonInvalid, err.Error()
 	case !isService(t.ref):
 		return v1alpha1.ReasonInvalid, fmt.Sprintf("the kind %s cannot be a target, only Service", quoted(t.ref.Kind))
 	case t.service == nil:
@@ -128,14 +131,15 @@ func (t target) protocols() []lb.Protocol {
 }
 
 // conflicts lists the fields that an older policy sets for the same target.
-func conflicts(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, older []*v1alpha1.UpstreamPolicy) []string {
+func (t target) conflicts(older []*v1alpha1.UpstreamPolicy) []string {
+	p, ref := t.policy, t.ref
 	var out []string
 	for _, f := range fields {
 		if f.get(&p.Spec.UpstreamSettings) == "" {
 			continue
 		}
 		for _, o := range older {
-			if o.Namespace == p.Namespace && targets(o, ref.Name, ref.SectionName) && f.get(&o.Spec.UpstreamSettings) != "" && check(&o.Spec.UpstreamSettings) == nil {
+			if o.Namespace == p.Namespace && targets(o, ref.Name, ref.SectionName) && f.get(&o.Spec.UpstreamSettings) != "" && checkFor(&o.Spec.UpstreamSettings, t.service) == nil {
 				out = append(out, fmt.Sprintf("%s by %s", f.name, o.Name))
 				break
 			}

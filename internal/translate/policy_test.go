@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,45 @@ func TestPoliciesThatCannotBeRead(t *testing.T) {
 			wantTellable(t, &Problem{Message: c.Message})
 			if got := summary(statuses["good"][0]); got != "Accepted" {
 				t.Errorf("the good one is %s", got)
+			}
+		})
+	}
+}
+
+// A check asks nodes at a port of the Service, or how the node itself is: with any other
+// port, the hosts would look into other tenants' Services and into nodes.
+func TestHTTPHealthChecksAskAtPortsOfTheService(t *testing.T) {
+	for name, tc := range map[string]struct {
+		port int32
+		asks bool
+	}{
+		"its own nodePort":        {30080, true},
+		"another one of its own":  {30443, true},
+		"its healthCheckNodePort": {31080, true},
+		"kube-proxy's":            {10256, true},
+		"another tenant's":        {30081, false},
+		"kubelet's":               {10250, false},
+		"the Service's port":      {80, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := on(service("web").PortOf(tcp, 80, 30080).PortOf(tcp, 443, 30443).Local(31080), "192.0.2.1")
+			p := policy("p").For("web").Algorithm(v1alpha1.SourceHash).Set(func(s *v1alpha1.UpstreamSettings) {
+				s.HealthCheck = &v1alpha1.HealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/x", Port: &tc.port}}
+			}).Age(1)
+			younger := policy("younger").For("web").Algorithm(v1alpha1.Random)
+			carrier := func(*corev1.Service) (Carrier, bool) {
+				return Carrier{Balancer: "edge", Engine: engines.Named("haproxy")}, true
+			}
+			got := settings(t, MakeInput(in).Spec(func(s *v1alpha1.BalancerSpec) { s.Engine = "haproxy" }).Policies(p, younger))[80]
+			if asks := got.HealthCheck.Port == uint16(tc.port); asks != tc.asks || asks != (got.Algorithm == lb.SourceHash) {
+				t.Errorf("%+v", got)
+			}
+			all := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj(), younger.Obj()}, []*corev1.Service{in.Object}, carrier, nil, time.Time{})
+			if c := all["p"][0].Conditions[0]; (c.Status == metav1.ConditionTrue) != tc.asks || !tc.asks && !strings.Contains(c.Message, fmt.Sprint(tc.port)) {
+				t.Errorf("%+v", c)
+			}
+			if conflicted := strings.Contains(summary(all["younger"][0]), "Conflicted"); conflicted != tc.asks {
+				t.Errorf("the younger one is %s", summary(all["younger"][0]))
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -14,7 +15,7 @@ import (
 
 // precedence has the settings that apply to one Service.
 type precedence struct {
-	policies []*v1alpha1.UpstreamPolicy // that target it, valid, the oldest first
+	policies []*v1alpha1.UpstreamPolicy // that target it, the oldest first: see policyIndex.of
 	service  string
 	defaults *v1alpha1.UpstreamSettings
 }
@@ -71,16 +72,9 @@ func isService(r v1alpha1.PolicyTargetReference) bool { return r.Kind == "" || r
 // policyIndex finds the policies of a Service, the oldest first.
 type policyIndex map[types.NamespacedName][]*v1alpha1.UpstreamPolicy
 
-// indexPolicies leaves out the settings of those that cannot be read: they are told,
-// and count for nothing. Their TLS stays: without it, ports would be open.
 func indexPolicies(policies []*v1alpha1.UpstreamPolicy) policyIndex {
 	index := policyIndex{}
 	for _, p := range byAge(policies) {
-		if check(&p.Spec.UpstreamSettings) != nil {
-			unread := *p
-			unread.Spec.UpstreamSettings = v1alpha1.UpstreamSettings{}
-			p = &unread
-		}
 		seen := map[string]bool{}
 		for _, ref := range p.Spec.TargetRefs {
 			if !seen[ref.Name] {
@@ -91,6 +85,20 @@ func indexPolicies(policies []*v1alpha1.UpstreamPolicy) policyIndex {
 		}
 	}
 	return index
+}
+
+// of a Service, without the settings that do not do for it: they are told, and count for
+// nothing. Their TLS stays: without it, ports would be open.
+func (index policyIndex) of(svc *corev1.Service) []*v1alpha1.UpstreamPolicy {
+	all := slices.Clone(index[types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}])
+	for i, p := range all {
+		if checkFor(&p.Spec.UpstreamSettings, svc) != nil {
+			unread := *p
+			unread.Spec.UpstreamSettings = v1alpha1.UpstreamSettings{}
+			all[i] = &unread
+		}
+	}
+	return all
 }
 
 func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {

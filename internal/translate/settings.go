@@ -2,9 +2,12 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/engine"
@@ -153,6 +156,23 @@ func check(s *v1alpha1.UpstreamSettings) error {
 		}
 	}
 	return nil
+}
+
+// checkFor finds the first value of a policy that cannot be read, or that does not do
+// for a Service: nobody makes the hosts ask nodes at a port that is not theirs.
+func checkFor(s *v1alpha1.UpstreamSettings, svc *corev1.Service) error {
+	if err := check(s); err != nil {
+		return err
+	}
+	port := deref(deref(deref(s.HealthCheck).HTTP).Port)
+	if port == 0 || port == engine.KubeProxyPort || port == svc.Spec.HealthCheckNodePort {
+		return nil
+	}
+	if slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort == port }) {
+		return nil
+	}
+	return fmt.Errorf("healthCheck.http: port %d is not the Service's: nodes are asked at a nodePort of it, at its healthCheckNodePort, or at kube-proxy's %d",
+		port, engine.KubeProxyPort)
 }
 
 func duration(into *time.Duration, v string) error {

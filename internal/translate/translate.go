@@ -64,7 +64,7 @@ func (t *Translator) Translate(in Input) Output {
 			in:         svc,
 			nodes:      ns,
 			slices:     in.Slices[name],
-			precedence: precedence{policies[name], svc.Object.Name, &in.Balancer.Spec.Defaults},
+			precedence: precedence{policies.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
 			limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
 			direct:     in.Balancer.Spec.Direct(),
 

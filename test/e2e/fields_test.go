@@ -35,6 +35,7 @@ type fieldProof struct {
 	settings  string // what a policy says, as YAML
 	otherwise string // what the policy of a second Service says, where the difference shows; "": there is none
 	http      bool   // the Service is one of HTTP
+	asked     int32  // the nodePort of another port of the Service, of HTTP; 0: there is none
 	shows     func(f *field)
 }
 
@@ -55,11 +56,7 @@ type field struct {
 func TestPolicy_EveryField(t *testing.T) {
 	s := newScene(t)
 	for _, node := range env.Nodes() { // each with a pod, so that the pod says which node was chosen
-		labels := map[string]string{"app": "web"}
-		if node != "node2" {
-			labels["canary"] = "yes"
-		}
-		_, err := env.AddPod(t.Context(), cluster.PodSpec{Namespace: s.namespace, Name: "web-" + node, Node: node, Labels: labels})
+		_, err := env.AddPod(t.Context(), cluster.PodSpec{Namespace: s.namespace, Name: "web-" + node, Node: node, Labels: map[string]string{"app": "web"}})
 		must(t, err)
 	}
 	if !slices.Contains(env.Clients(), "client2") {
@@ -68,7 +65,7 @@ func TestPolicy_EveryField(t *testing.T) {
 	// Each host counts for itself.
 	must(t, env.RouteVia(t.Context(), "lb1"))
 	t.Cleanup(func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) })
-	proofs := fieldProofs(s.canary())
+	proofs := fieldProofs()
 	for name := range proofs {
 		if !contract.Known(name) {
 			t.Errorf("%s is proved, and is none of engine.Fields", name)
@@ -106,7 +103,7 @@ func TestPolicy_DefaultsThatTheEngineCannotDo(t *testing.T) {
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]
-	proofs := fieldProofs(s.canary())
+	proofs := fieldProofs()
 	i := slices.IndexFunc(contract.Fields, func(f contract.Field) bool { return table.Named(engine.name).Fields[f].Missing != "" })
 	cannot := contract.Fields[i] // each engine has some
 	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) {
@@ -121,15 +118,6 @@ func TestPolicy_DefaultsThatTheEngineCannotDo(t *testing.T) {
 		t.Errorf("the Balancer says %+v", c)
 	}
 	s.answers("web", address, 80)
-}
-
-// canary makes a Service whose nodePort answers on node1 and node3 alone.
-func (s *scene) canary() (nodePort int32) {
-	svc := s.service("canary", withLocal, func(svc *corev1.Service) {
-		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
-		svc.Spec.Selector = map[string]string{"canary": "yes"}
-	})
-	return svc.Spec.Ports[0].NodePort
 }
 
 // makeFields makes a policy and a Service for each field of the table, or two,
@@ -156,9 +144,9 @@ func (s *scene) makeFields(proofs map[contract.Field]fieldProof) []*field {
 		if f.proof == nil {
 			continue
 		}
-		f.service = s.fieldService(f.slug(), f.proof.http)
+		f.service = s.fieldService(f.slug(), f.proof)
 		if f.proof.otherwise != "" {
-			f.otherwise = s.fieldService(f.slug()+"-otherwise", f.proof.http)
+			f.otherwise = s.fieldService(f.slug()+"-otherwise", f.proof)
 		}
 	}
 	for _, f := range all {
@@ -234,13 +222,17 @@ func (s *scene) policiesTold() {
 	})
 }
 
-func (s *scene) fieldService(name string, http bool) *corev1.Service {
+func (s *scene) fieldService(name string, proof *fieldProof) *corev1.Service {
 	target := 9000
-	if http {
+	if proof.http {
 		target = 8080
 	}
 	return s.service(name, withLocal, withPort("web", corev1.ProtocolTCP, 80, target), func(svc *corev1.Service) {
 		svc.Spec.Selector = map[string]string{"app": "web"}
+		if proof.asked != 0 {
+			withPort("asked", corev1.ProtocolTCP, 81, 8080)(svc)
+			svc.Spec.Ports[1].NodePort = proof.asked
+		}
 	})
 }
 
