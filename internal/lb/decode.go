@@ -24,6 +24,8 @@ const (
 	MaxDuration = 24 * time.Hour // of a timeout or an interval
 	// MinInterval of health checks: all tenants pay for them, on hosts and nodes.
 	MinInterval = 100 * time.Millisecond
+	// maxRanges of a Service: the source ranges of its ports. A daemon has them for each port.
+	maxRanges   = 1 << 17
 	maxKeyBytes = 320     // of a Key: kind, namespace, name and UID of a Service
 	maxLimit    = 1 << 30 // of connections
 	maxTries    = 100     // retries, and checks in a row
@@ -251,6 +253,9 @@ func toService(m *lbpb.Service) (any, Key, error) {
 		s.Frontends = append(s.Frontends, r.frontend(f, s.Direct))
 	}
 	slices.SortFunc(s.Frontends, func(a, b Frontend) int { return a.Listener.Compare(b.Listener) })
+	if ranges := s.Ranges(); ranges > maxRanges {
+		r.fail("its ports have %d source ranges together, each port all of them, more than %d: have fewer ranges, or several Services", ranges, maxRanges)
+	}
 	for i := 1; i < len(s.Frontends); i++ {
 		if s.Frontends[i].Listener == s.Frontends[i-1].Listener {
 			r.fail("two frontends for %s", s.Frontends[i].Listener)

@@ -238,12 +238,15 @@ func TestRefusingCostsLittle(t *testing.T) {
 	}
 }
 
-// The largest Service that is taken costs a few times its bytes.
-func TestTakingCostsInProportion(t *testing.T) {
+// large is a Service with so many elements of each list, by its name; else as many as there may be.
+func large(t *testing.T, less map[protoreflect.Name]int) lb.Item {
 	s := sampleOf(t, "service")
-	it := s.with(t, func(m protoreflect.Message) {
+	return s.with(t, func(m protoreflect.Message) {
 		service := m.Interface().(*lbpb.Service)
 		for name, most := range lb.MaxRepeated {
+			if n, ok := less[name.Name()]; ok {
+				most = n
+			}
 			list := map[protoreflect.Name]protoreflect.Message{
 				"frontends": service.ProtoReflect(), "nodes": service.Ipv4.Targets.ProtoReflect(), "sources": service.Ipv4.Clients.ProtoReflect(),
 			}[name.Name()]
@@ -254,6 +257,22 @@ func TestTakingCostsInProportion(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A daemon has the source ranges once for each port.
+func TestSourceRangesAreCountedForEachPort(t *testing.T) {
+	_, err := lb.Decode(large(t, map[protoreflect.Name]int{"frontends": 33}))
+	if err == nil || !strings.Contains(err.Error(), "its ports have 135168 source ranges together, each port all of them, more than 131072") {
+		t.Error(err)
+	}
+	if _, err := lb.Decode(large(t, map[protoreflect.Name]int{"frontends": 32})); err != nil {
+		t.Error(err)
+	}
+}
+
+// The largest Service that is taken costs a few times its bytes.
+func TestTakingCostsInProportion(t *testing.T) {
+	it := large(t, map[protoreflect.Name]int{"sources": 256})
 	var err error
 	got := allocated(func() { _, err = lb.Decode(it) })
 	if err != nil {

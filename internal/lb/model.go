@@ -118,6 +118,14 @@ type Service struct {
 	Direct bool
 }
 
+// Ranges are those of which clients may come, of all Frontends together.
+func (s *Service) Ranges() (n int) {
+	for i := range s.Frontends {
+		n += len(s.Family(s.Frontends[i].Listener.Address.Is4()).Clients.Sources)
+	}
+	return n
+}
+
 // Family is what a Service's Frontends of one address family share.
 func (s *Service) Family(ipv4 bool) *Family {
 	if ipv4 {

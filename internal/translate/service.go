@@ -69,7 +69,7 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 // fits reports whether hosts take as much as a Service says. Only what is large can
 // be too large.
 func fits(s *lb.Service) error {
-	const large = 500
+	const large = 250
 	size := len(s.Frontends)
 	for _, f := range []lb.Family{s.IPv4, s.IPv6} {
 		size = max(size, len(f.Targets.Nodes), len(f.Clients.Sources))

@@ -153,6 +153,9 @@ func service(s *lb.Service) error {
 			return fmt.Errorf("%s: frontend %s has no nodePort", s.ID, f.Listener)
 		}
 	}
+	if n := s.Ranges(); n > 1<<17 {
+		return fmt.Errorf("%s has %d source ranges for its ports", s.ID, n)
+	}
 	for _, ipv4 := range []bool{true, false} {
 		targets, clients := s.Family(ipv4).Targets, s.Family(ipv4).Clients
 		if targets.All && len(targets.Nodes) > 0 || clients.Everybody && len(clients.Sources) > 0 {
