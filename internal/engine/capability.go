@@ -56,6 +56,9 @@ type Capabilities struct {
 	Direct bool
 	// PassiveChecks: nodes are judged by the connections of clients alone.
 	PassiveChecks bool
+	// SharesChecks: nodes are asked once for all Services that leave it to the engine how
+	// (Auto) and have the same intervals.
+	SharesChecks bool
 	// KeepsConnections: those to a node live on when it is no longer a Backend.
 	KeepsConnections bool
 	// Fields has all of them: one that is missing is one that the Engine cannot do.

@@ -24,6 +24,7 @@ type translation struct {
 	precedence precedence
 	limit      int  // nodes per Service; 0: none
 	direct     bool // to the Service's port on the nodes
+	load       int  // of checks
 
 	certificates Certificates
 
@@ -53,6 +54,7 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if len(out.Frontends) == 0 {
 		return nil, t.result
 	}
+	t.spread(out.Frontends)
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
 	for _, f := range out.Frontends {
 		ipv4 := f.Listener.Address.Is4()

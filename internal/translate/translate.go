@@ -67,6 +67,7 @@ func (t *Translator) Translate(in Input) Output {
 			precedence: precedence{policies.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
 			limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
 			direct:     in.Balancer.Spec.Direct(),
+			load:       load(in, ns),
 
 			certificates: in.Certificates,
 		})
@@ -87,7 +88,7 @@ func (t *Translator) Translate(in Input) Output {
 
 // look notes whether something changed that many Services depend on.
 func (t *Translator) look(in Input, ns *nodes) {
-	if common := commonKey(in.Balancer); common != t.common {
+	if common := commonKey(in.Balancer, load(in, ns)); common != t.common {
 		t.common = common
 		t.turn++
 	}
@@ -175,8 +176,8 @@ func protocols(services []Service) []lb.Protocol {
 }
 
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
-func commonKey(b *v1alpha1.Balancer) string {
-	parts := []string{string(b.Spec.Engine), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+func commonKey(b *v1alpha1.Balancer, load int) string {
+	parts := []string{string(b.Spec.Engine), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	for _, f := range fields {
 		parts = append(parts, f.get(&b.Spec.Defaults))
 	}

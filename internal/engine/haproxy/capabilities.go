@@ -17,6 +17,7 @@ var capabilities = engine.Capabilities{
 	Protocols:        []lb.Protocol{lb.TCP},
 	Direct:           false,
 	PassiveChecks:    false,
+	SharesChecks:     true,
 	KeepsConnections: true,
 	Fields: map[engine.Field]engine.Support{
 		"algorithm=RoundRobin":            {Affinity: affinity},

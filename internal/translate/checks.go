@@ -1,0 +1,65 @@
+package translate
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// checksPerSecond is what the Services of a Balancer may have one host ask by checks of
+// their own: all tenants pay for them, on the hosts and on the nodes. Each Service has the
+// same share of it.
+const checksPerSecond = 10_000
+
+// longestFloor: nodes that fail are to be found out in any cluster.
+const longestFloor = time.Minute
+
+// load is nodes times Services, rounded up to a power of two: a change of it changes every
+// Service.
+func load(in Input, ns *nodes) int {
+	n := len(ns.all)
+	if limit := int(in.Balancer.Spec.Nodes.MaxPerService); limit > 0 {
+		n = min(n, limit)
+	}
+	all := 1
+	for all < n*len(in.Services) {
+		all *= 2
+	}
+	return all
+}
+
+// floor is how far apart the checks of a Service with so many ports are at least.
+func floor(load, ports int) time.Duration {
+	d := lb.MinInterval
+	for d.Seconds()*checksPerSecond < float64(load)*float64(ports) && 2*d <= longestFloor {
+		d *= 2
+	}
+	return d
+}
+
+// spread the checks that are made for this Service alone.
+func (t *translation) spread(frontends []lb.Frontend) {
+	var own []*lb.HealthCheck
+	for i := range frontends {
+		if h := &frontends[i].Settings.HealthCheck; t.checkedAlone(h, frontends[i].Listener.Protocol) {
+			own = append(own, h)
+		}
+	}
+	least := floor(t.load, len(own))
+	for _, h := range own {
+		h.Interval = max(h.Interval, least)
+	}
+}
+
+// checkedAlone reports whether a check is not one that all Services of a Balancer share.
+func (t *translation) checkedAlone(h *lb.HealthCheck, p lb.Protocol) bool {
+	switch {
+	case t.engine.PassiveChecks || h.Type == lb.CheckNone:
+		return false
+	case h.Type != lb.CheckAuto || !t.engine.SharesChecks || t.in.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
+		return true
+	}
+	return *h != precedence{defaults: t.precedence.defaults}.resolve(t.engine, "", p).HealthCheck
+}
