@@ -103,7 +103,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	var err error
-	if s.objects.Certificates, err = r.certs.of(ctx, s.objects.Policies); err != nil {
+	if s.objects.Certificates, err = r.certs.ofAll(ctx, s.objects.Policies); err != nil {
 		return ctrl.Result{}, err
 	}
 	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)

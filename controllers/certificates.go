@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,14 +17,16 @@ import (
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
-// certificates reads what the Secrets hold that policies name. A Secret is parsed
-// once for each of its versions.
+// certificates reads what the Secrets hold that policies name. The cache knows which
+// Secrets there are, and nothing of what is in them: a Secret that a policy names is read
+// and parsed once for each of its versions.
 type certificates struct {
 	reader  reader
-	allowed bool // to read Secrets of any namespace
+	content client.Reader // of the API server itself
+	allowed bool          // to read Secrets of any namespace
 
 	mu   sync.Mutex
-	read map[client.ObjectKey]readCertificate // of the policies of last time
+	read map[client.ObjectKey]readCertificate
 }
 
 // readCertificate is what a version of a Secret holds.
@@ -33,11 +36,24 @@ type readCertificate struct {
 	translate.Certificate
 }
 
-// of some policies: what they name no longer is forgotten.
+// ofAll policies that there are: what they name no longer is forgotten.
+func (c *certificates) ofAll(ctx context.Context, policies []*v1alpha1.UpstreamPolicy) (translate.Certificates, error) {
+	out, err := c.of(ctx, policies)
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		maps.DeleteFunc(c.read, func(key client.ObjectKey, _ readCertificate) bool { _, named := out[key]; return !named })
+	}
+	return out, err
+}
+
+// of some policies.
 func (c *certificates) of(ctx context.Context, policies []*v1alpha1.UpstreamPolicy) (translate.Certificates, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := map[client.ObjectKey]readCertificate{}
+	if c.read == nil {
+		c.read = map[client.ObjectKey]readCertificate{}
+	}
 	out := translate.Certificates{}
 	for _, key := range secretsOf(policies) {
 		if !c.allowed {
@@ -49,24 +65,25 @@ func (c *certificates) of(ctx context.Context, policies []*v1alpha1.UpstreamPoli
 			return nil, err
 		}
 		if found {
-			next[key], out[key] = now, now.Certificate
+			c.read[key], out[key] = now, now.Certificate
 		}
 	}
-	c.read = next
 	return out, nil
 }
 
 func (c *certificates) one(ctx context.Context, key client.ObjectKey) (now readCertificate, found bool, err error) {
-	var secret corev1.Secret
-	err = c.reader.Get(ctx, key, &secret, client.UnsafeDisableDeepCopy)
+	var known, secret corev1.Secret
+	if err = c.reader.Get(ctx, key, &known, client.UnsafeDisableDeepCopy); err == nil {
+		if was := c.read[key]; was.uid == known.UID && was.version == known.ResourceVersion {
+			return was, true, nil
+		}
+		err = c.content.Get(ctx, key, &secret)
+	}
 	if apierrors.IsNotFound(err) {
 		return now, false, nil
 	}
 	if err != nil {
-		return now, false, fmt.Errorf("reading the cache: %w", err)
-	}
-	if was := c.read[key]; was.uid == secret.UID && was.version == secret.ResourceVersion {
-		return was, true, nil
+		return now, false, fmt.Errorf("reading the Secret %s: %w", key, err)
 	}
 	return readCertificate{secret.UID, secret.ResourceVersion, translate.ReadCertificate(&secret)}, true, nil
 }

@@ -1,39 +1,49 @@
 package controllers
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	tlskeys "github.com/external-lb/external-lb/internal/certificate"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/translate"
+	"github.com/external-lb/external-lb/test/builder"
 )
+
+func watchedSecrets(o Options) map[string]cache.Config {
+	for obj, by := range cacheOptions(o).ByObject {
+		if _, ok := obj.(*corev1.Secret); ok {
+			return by.Namespaces
+		}
+	}
+	return nil
+}
 
 // Secrets of other namespaces are watched only where that is wanted, and then
 // those with certificates alone.
 func TestSecretsThatAreWatched(t *testing.T) {
-	watched := func(o Options) map[string]cache.Config {
-		for obj, by := range cacheOptions(o).ByObject {
-			if _, ok := obj.(*corev1.Secret); ok {
-				return by.Namespaces
-			}
-		}
-		return nil
-	}
-	if got := watched(Options{Namespace: "ours"}); len(got) != 1 || got["ours"].FieldSelector != nil {
+	if got := watchedSecrets(Options{Namespace: "ours"}); len(got) != 1 || got["ours"].FieldSelector != nil {
 		t.Errorf("without the flag: %v", got)
 	}
-	got := watched(Options{Namespace: "ours", TLSSecrets: true})
+	got := watchedSecrets(Options{Namespace: "ours", TLSSecrets: true})
 	others, ok := got[cache.AllNamespaces]
 	if len(got) != 2 || !ok || others.FieldSelector == nil {
 		t.Fatalf("with the flag: %v", got)
@@ -45,6 +55,76 @@ func TestSecretsThatAreWatched(t *testing.T) {
 			t.Errorf("%s of other namespaces: %t, want %t", kind, !wants, wants)
 		}
 	}
+}
+
+// What is in the Secrets of others is read where a policy names them, once for each
+// version, and forgotten when none does any more.
+func TestOnlySecretsThatPoliciesNameAreRead(t *testing.T) {
+	secret := func(name, version string) *corev1.Secret {
+		return &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), ResourceVersion: version,
+				Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: "the key"}},
+			Data: map[string][]byte{corev1.TLSPrivateKeyKey: []byte("the key")}, Type: corev1.SecretTypeTLS,
+		}
+	}
+	server, known := secrets{}, secrets{}
+	stored := func(s *corev1.Secret) {
+		server.put(t, s)
+		cached, err := watchedSecrets(Options{TLSSecrets: true})[cache.AllNamespaces].Transform(s.DeepCopy())
+		if err != nil {
+			t.Fatal(err)
+		}
+		known.put(t, cached.(*corev1.Secret))
+	}
+	stored(secret("web", "1"))
+	stored(secret("other", "1"))
+	if text := fmt.Sprintf("%+v", known.all); strings.Contains(text, "the key") || strings.Contains(text, fmt.Sprint([]byte("the key"))) {
+		t.Errorf("the cache has the content: %s", text)
+	}
+	c := &certificates{reader: reader{Reader: &known}, content: &server, allowed: true}
+	web := builder.UpstreamPolicy("default", "web").For("web").With(func(p *v1alpha1.UpstreamPolicy) {
+		p.Spec.TLS = &v1alpha1.TLS{SecretRef: v1alpha1.SecretReference{Name: "web"}}
+	}).Obj()
+	gone := web.DeepCopy()
+	gone.Spec.TLS.SecretRef.Name = "gone"
+	reads := func(want int, policies ...*v1alpha1.UpstreamPolicy) {
+		t.Helper()
+		all, err := c.ofAll(t.Context(), policies)
+		if _, has := all[client.ObjectKeyFromObject(web)]; err != nil || has != slices.Contains(policies, web) || server.reads != want {
+			t.Errorf("%v, %v after %d reads, want %d", all, err, server.reads, want)
+		}
+	}
+	reads(1, web, gone)
+	reads(1, web)
+	stored(secret("web", "2"))
+	reads(2, web)
+	reads(2)
+	reads(3, web)
+}
+
+// secrets answers for a cache, or for an API server.
+type secrets struct {
+	client.Reader
+	all   map[client.ObjectKey]*corev1.Secret
+	reads int
+}
+
+func (s *secrets) put(t *testing.T, secret *corev1.Secret) {
+	t.Helper()
+	if s.all == nil {
+		s.all = map[client.ObjectKey]*corev1.Secret{}
+	}
+	s.all[client.ObjectKeyFromObject(secret)] = secret
+}
+
+func (s *secrets) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	s.reads++
+	found := s.all[key]
+	if found == nil {
+		return apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
+	}
+	found.DeepCopyInto(into.(*corev1.Secret))
+	return nil
 }
 
 func TestWhenCertificatesTurn(t *testing.T) {

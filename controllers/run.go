@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -123,7 +124,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 		Metrics: metrics,
 	})
 	read := reader{mgr.GetCache(), seen, &parsedPools{}}
-	certs := &certificates{reader: read, allowed: o.TLSSecrets}
+	certs := &certificates{reader: read, content: mgr.GetAPIReader(), allowed: o.TLSSecrets}
 	balancers := &balancerReconciler{
 		client:    mgr.GetClient(),
 		reader:    read,
@@ -141,7 +142,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err
 	}
-	policies := &policyReconciler{client: mgr.GetClient(), reader: read, events: teller, certs: &certificates{reader: read, allowed: o.TLSSecrets}}
+	policies := &policyReconciler{client: mgr.GetClient(), reader: read, events: teller, certs: certs}
 	return fleet, policies.setup(mgr)
 }
 
@@ -164,12 +165,24 @@ func leadership(config *rest.Config, o Options) (*leader, resourcelock.Interface
 	return &leader{lease: key, identity: identity}, lock, nil
 }
 
-// cacheOptions keep in memory only what is read: Secrets of our namespace, of others
-// those with certificates where that is wanted, and nothing of who wrote which field.
+// withoutContent is a Secret of which only its name and version are known. kubectl keeps
+// what is applied in an annotation.
+func withoutContent(obj any) (any, error) {
+	if s, ok := obj.(*corev1.Secret); ok {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion}}, nil
+	}
+	return obj, nil // one that is gone
+}
+
+// cacheOptions keep in memory only what is read: Secrets of our namespace, of others the
+// names and versions of those with certificates where that is wanted, and nothing of who
+// wrote which field.
 func cacheOptions(o Options) cache.Options {
 	secrets := map[string]cache.Config{o.Namespace: {}}
 	if o.TLSSecrets {
-		secrets[cache.AllNamespaces] = cache.Config{FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS))}
+		secrets[cache.AllNamespaces] = cache.Config{
+			FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)), Transform: withoutContent,
+		}
 	}
 	return cache.Options{
 		DefaultTransform: func(obj any) (any, error) {
