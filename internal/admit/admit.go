@@ -15,7 +15,10 @@ import (
 // Machine is what of the host itself decides.
 type Machine struct {
 	Addresses map[netip.Addr]bool // its own, but for those that it brings for Services
+	Networks  []netip.Prefix      // of which it has every address
 }
+
+func (m *Machine) has(a netip.Addr) bool { return m.Addresses[a] || inside(m.Networks, a) }
 
 // Admitted is what a host carries of a model, and what it refuses.
 type Admitted struct {
@@ -133,7 +136,7 @@ func (r *Rules) listened(a netip.Addr) string {
 
 // own reports whether the machine has an address, in whatever form.
 func (j *judge) own(a netip.Addr) bool {
-	return j.machine.Addresses[a] || slices.ContainsFunc(plain(a), func(p netip.Addr) bool { return j.machine.Addresses[p] })
+	return j.machine.has(a) || slices.ContainsFunc(plain(a), j.machine.has)
 }
 
 func (j *judge) vrrp(key lb.Key, v *lb.VRRP) {

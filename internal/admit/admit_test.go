@@ -16,11 +16,13 @@ import (
 type model struct {
 	parts map[lb.Key]any
 	own   map[netip.Addr]bool
+
+	networks []netip.Prefix // own
 }
 
 // makeModel has nodes n1 and n2 with addresses of both families.
 func makeModel() *model {
-	m := &model{map[lb.Key]any{}, map[netip.Addr]bool{}}
+	m := &model{parts: map[lb.Key]any{}, own: map[netip.Addr]bool{}}
 	return m.node("n1", "10.0.0.1", "fd00::1").node("n2", "10.0.0.2", "fd00::2")
 }
 
@@ -41,6 +43,11 @@ func (m *model) has(addresses ...string) *model {
 	for _, a := range addresses {
 		m.own[netip.MustParseAddr(a)] = true
 	}
+	return m
+}
+
+func (m *model) hasAll(network string) *model {
+	m.networks = append(m.networks, netip.MustParsePrefix(network))
 	return m
 }
 
@@ -82,7 +89,7 @@ func outcome(t testing.TB, r Rules, m *model) (carried, refused []string) {
 	if err := r.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	got := r.Admit(m.parts, Machine{m.own})
+	got := r.Admit(m.parts, Machine{Addresses: m.own, Networks: m.networks})
 	for key, part := range lbtest.Parts(got.Config) {
 		s, ok := part.(*lb.Service)
 		if !ok {
@@ -170,6 +177,8 @@ func TestRules(t *testing.T) {
 		"direct to the host":             {Rules{OwnPorts: ports(30000, 30100)}, makeModel().node("n1", "10.0.0.2").has("10.0.0.2").direct("192.0.2.1:80"), "port 80 is not among"},
 		"the host by local NAT64":        {Rules{}, makeModel().has("10.0.0.9").node("n3", "64:ff9b:1:0:a:0:900::"), "an address of this host itself"},
 		"the host by NAT64":              {Rules{}, makeModel().has("10.0.0.9").node("n3", "64:ff9b::10.0.0.9"), "an address of this host itself"},
+		"the host by its loopback":       {Rules{}, makeModel().hasAll("198.51.100.0/24").node("n3", "198.51.100.77"), "198.51.100.77 is an address of this host itself"},
+		"listening there":                {Rules{}, makeModel().hasAll("192.0.2.0/24").at("192.0.2.1:80"), ""},
 		"a node at a brought address":    {Rules{}, makeModel().brings("192.0.2.9").node("n3", "192.0.2.9"), "node n3: NotAdmitted: 192.0.2.9 is an address that VRRP moves"},
 		"a node at a listener":           {Rules{}, makeModel().node("n3", "192.0.2.1").at("192.0.2.1:80"), ""},
 		"what would come back":           {Rules{}, makeModel().node("n3", "192.0.2.1").at("192.0.2.1:30080"), "192.0.2.1 is an address of a node, too, and port 30080"},
@@ -212,7 +221,7 @@ func TestNever(t *testing.T) {
 		"64:ff9b:1:0:7f:0:100::", "64:ff9b:1:ffff:7f:0:100:9", "64:ff9b:1:a9fe:a9:fe00::9", "::ffff:0:127.0.0.1", "::ffff:0:169.254.169.254", "2002:7f00:1::1", "2002:a9fe:a9fe::", "::127.0.0.1", "::2",
 	} {
 		a := netip.MustParseAddr(text)
-		m := &model{map[lb.Key]any{}, map[netip.Addr]bool{}}
+		m := &model{parts: map[lb.Key]any{}, own: map[netip.Addr]bool{}}
 		m.part("address/x", a).part("node/n", lb.Node{Name: "n", IPv6: a})
 		m.service("web", netip.AddrPortFrom(a, 80).String())
 		if carried, refused := outcome(t, all, m); len(carried) > 0 || len(refused) != 3 {

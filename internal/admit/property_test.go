@@ -55,7 +55,7 @@ func drawRules(t *rapid.T) *Rules {
 
 // drawMachine has some of the addresses that nodes or listeners have, too.
 func drawMachine(t *rapid.T) Machine {
-	m := Machine{map[netip.Addr]bool{}}
+	m := Machine{Addresses: map[netip.Addr]bool{}}
 	for _, a := range []string{"10.0.0.1", "10.0.0.2", "fd00::1", "192.0.2.1", "2001:db8::1"} {
 		if rapid.IntRange(0, 3).Draw(t, "own") == 0 {
 			m.Addresses[netip.MustParseAddr(a)] = true

@@ -99,7 +99,7 @@ func TestANodeInANetworkWithFewerPortsTakesNothingFromOthers(t *testing.T) {
 // A Service on many nodes costs what its ports times its nodes do. It is told, and the
 // others go on.
 func TestBackendsOfAServiceAreBounded(t *testing.T) {
-	m := &model{map[lb.Key]any{}, map[netip.Addr]bool{}}
+	m := &model{parts: map[lb.Key]any{}, own: map[netip.Addr]bool{}}
 	for i := range 1025 {
 		m.node(fmt.Sprintf("n%04d", i), netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String())
 	}

@@ -42,12 +42,12 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := ownAddresses(live)
+	machine, err := ownAddresses(live)
 	if err != nil {
 		return nil, failed("the addresses of this machine cannot be read: %v", err)
 	}
 	on := &delivery{
-		rules: &a.settings.Admit, machine: admit.Machine{Addresses: addresses},
+		rules: &a.settings.Admit, machine: machine,
 		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
 		refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
 	}
@@ -58,23 +58,32 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 }
 
 // ownAddresses are those of this machine, but for those that are brought to it.
-func ownAddresses(live lb.Manifest) (map[netip.Addr]bool, error) {
-	all, err := net.InterfaceAddrs()
+func ownAddresses(live lb.Manifest) (admit.Machine, error) {
+	m := admit.Machine{Addresses: map[netip.Addr]bool{}}
+	interfaces, err := net.Interfaces()
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	own := map[netip.Addr]bool{}
-	for _, a := range all {
-		prefix, err := netip.ParsePrefix(a.String())
+	for _, i := range interfaces {
+		all, err := i.Addrs()
 		if err != nil {
-			continue
+			return m, err
 		}
-		address := prefix.Addr().Unmap()
-		if _, brought := live[lb.AddressKey(address)]; !brought {
-			own[address] = true
+		for _, a := range all {
+			prefix, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				continue
+			}
+			address := prefix.Addr().Unmap()
+			if _, brought := live[lb.AddressKey(address)]; !brought {
+				m.Addresses[address] = true
+			}
+			if i.Flags&net.FlagLoopback != 0 && !prefix.IsSingleIP() { // the kernel takes all of it for its own
+				m.Networks = append(m.Networks, prefix.Masked())
+			}
 		}
 	}
-	return own, nil
+	return m, nil
 }
 
 // settle works out what is carried.

@@ -60,7 +60,7 @@ func TestVRRP_Install(t *testing.T) {
 		}
 		b := &box{T: t}
 		b.take(agentOf(t, s))
-		run(t, "ip", "addr", "add", "198.51.100.128/25", "dev", "lo") // where the node is
+		run(t, "ip", "route", "add", "local", "198.51.100.128/25", "dev", "lo") // where the node is, not the host
 		vip, vip6 := netip.MustParseAddrPort("198.51.100.1:8080"), netip.MustParseAddr("2001:db8::1")
 		web := b.web("web", "one", vip)
 		good := routed(wants(b.node(), web), "eth0", vip.Addr(), vip6)

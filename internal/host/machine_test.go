@@ -58,7 +58,7 @@ func inOwnNetworks() (code int) {
 	var all []share.Process
 	for i, flags := range hands {
 		cmd := exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-ec",
-			`ip link set lo up; ip addr add 198.51.100.1/24 dev lo; exec "$@"`, "sh", os.Args[0]}, flags...)...)
+			`ip link set lo up; ip addr add 198.51.100.1/32 dev lo; ip route add local 198.51.100.0/24 dev lo; exec "$@"`, "sh", os.Args[0]}, flags...)...)
 		cmd.Env = list.Env
 		all = append(all, share.Process{Name: fmt.Sprintf("%d of %d", i+1, len(hands)), Cmd: cmd})
 	}
