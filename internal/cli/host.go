@@ -71,7 +71,8 @@ func newHostInstall() *cobra.Command {
 /etc/external-lb/host.yaml, one include for nginx or keepalived or one more file for HAProxy, the
 rights to check and reload it, the agent as a service, and the key that may deliver.
 What is there already is left as it is, so it can be run again at any time. Run it as
-root.
+root. A host whose own limits do not carry a balancer is not called ready: the last step
+says which line to change.
 
 What the key may make this machine carry is said by --addresses, --ports and
 --backends, or later under admit in the settings.`,

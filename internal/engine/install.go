@@ -20,6 +20,12 @@ type Installer interface {
 	Load(ctx context.Context) error    // lets the daemon read all that once, if it runs, and wants the proof
 }
 
+// Thrifty is an Installer of a daemon that the owner's settings may allow too little.
+type Thrifty interface {
+	// Short says which lines of the owner's to change to what; none: they carry a balancer.
+	Short() []string
+}
+
 // Program that a package brings.
 type Program struct{ Path, Package string }
 

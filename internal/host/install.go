@@ -61,7 +61,7 @@ func Install(ctx context.Context, o InstallOptions, t *engine.Table) ([]Step, er
 	in := &installer{InstallOptions: o, Runner: engine.Machine{}, table: t, settingsPath: SettingsPath}
 	for _, step := range []func(context.Context) error{
 		in.packages, in.settingsFile, in.user, in.directories, in.daemonFiles, in.firstGeneration, in.daemonIncludes,
-		in.sudoers, in.keys, in.sysctl, in.daemonLoads, in.restoring, in.agent, in.wildcards,
+		in.sudoers, in.keys, in.sysctl, in.daemonLoads, in.restoring, in.agent, in.wildcards, in.limits,
 	} {
 		if err := step(ctx); err != nil {
 			return in.steps, err
@@ -191,6 +191,22 @@ func (p *part) Reload(ctx context.Context, name string) error {
 		}
 		return p.unit.reloadGood(ctx, s, st.Good)
 	})
+}
+
+// limits are the owner's. With ones that do not carry a balancer, all Services stop at once
+// when one of them is busy: such a machine is not ready.
+func (in *installer) limits(context.Context) error {
+	var advice []string
+	for _, p := range in.parts {
+		if t, ok := p.Installer.(engine.Thrifty); ok {
+			advice = append(advice, t.Short()...)
+		}
+	}
+	if len(advice) > 0 {
+		return in.fail("limits", errors.New("this host is prepared, but its own settings do not carry a balancer: "+strings.Join(advice, ", and ")+
+			"; then let the daemon read that, and run this again"))
+	}
+	return nil
 }
 
 // wildcards warns of programs that take a port on every address.

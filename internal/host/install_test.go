@@ -35,6 +35,7 @@ mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$1/root/run"
 mkdir -p "$1/root/run/sshd" "$1/root/run/sudo" "$1/root/run/lock"
+sed -i 's/worker_connections 768;/worker_connections 8192;/; 1i worker_rlimit_nofile 16384;' "$1/root/etc/nginx/nginx.conf"
 exec chroot "$1/root" "$2" -test.v -test.count=1 "-test.run=^$3\$"
 `
 
@@ -98,6 +99,29 @@ func put(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// With the owner's settings as Debian has them, one busy Service stops all others.
+func TestAHostThatDoesNotCarryABalancerIsNotReady(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		options := InstallOptions{AuthorizedKeys: []string{aKey}}
+		run(t, "sed", "-i", "/worker_rlimit_nofile/d; s/worker_connections 8192/worker_connections 768/", "/etc/nginx/nginx.conf")
+		steps, err := Install(t.Context(), options, &engines.Table)
+		if err == nil || !strings.Contains(err.Error(), "write `worker_connections 8192;` instead of 768 at /etc/nginx/nginx.conf:") ||
+			!strings.Contains(err.Error(), "write `worker_rlimit_nofile 16384;` as the first line of /etc/nginx/nginx.conf") {
+			t.Fatal(err)
+		}
+		if last := steps[len(steps)-1]; last.Name != "limits" || last.Result != engine.StepFailed {
+			t.Errorf("%+v", last)
+		}
+		run(t, "sed", "-i", "1i worker_rlimit_nofile 16384;", "/etc/nginx/nginx.conf")
+		run(t, "sed", "-i", "s/worker_connections 768/worker_connections 8192/", "/etc/nginx/nginx.conf")
+		for name, result := range install(t, options) {
+			if result == engine.StepDone {
+				t.Errorf("%s was not done before", name)
+			}
+		}
+	})
 }
 
 func TestInstall(t *testing.T) {
@@ -334,7 +358,7 @@ func TestInstallKeepsTheOwnersStreamBlock(t *testing.T) {
 
 func TestInstallWithoutModulesEnabled(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
-		const owners = "load_module modules/ngx_stream_module.so;\npid /run/nginx.pid;\nevents {}\n"
+		const owners = "worker_rlimit_nofile 16384;\nload_module modules/ngx_stream_module.so;\npid /run/nginx.pid;\nevents { worker_connections 8192; }\n"
 		put(t, "/etc/nginx/nginx.conf", owners)
 		startDaemon(t)
 		for range 2 {

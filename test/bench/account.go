@@ -97,7 +97,7 @@ var daemons = map[string]daemon{
 	"nginx": {
 		floorIs: checkAndReload,
 		tune: `
-sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/; 1i worker_rlimit_nofile 16384;' /etc/nginx/nginx.conf
+sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/' /etc/nginx/nginx.conf
 nginx -s stop; while pgrep -x nginx >/dev/null; do :; done
 ulimit -n $(ulimit -H -n); nginx`,
 		floor: `

@@ -108,6 +108,11 @@ ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 mkdir -p /var/log/nginx
 `
 
+// enoughForABalancer is what the owner of a host with nginx has to set: see docs/reference/nginx.md.
+const enoughForABalancer = `
+[ ! -f /etc/nginx/nginx.conf ] || sed -i 's/worker_connections 768;/worker_connections 8192;/; 1i worker_rlimit_nofile 16384;' /etc/nginx/nginx.conf
+`
+
 // everyBoot starts what a Debian host would: its own settings for the network and sshd; the balancer's
 // daemon and /etc/rc.local follow. Each of them daemonizes.
 const everyBoot = `
@@ -164,7 +169,7 @@ func (c *Cluster) boot(ctx context.Context, name string, first bool) error {
 	}
 	script := everyBoot + startEngine[s.Options.Engine] + startKeepalived + startAgent + rcLocal
 	if first {
-		prepare := firstBoot
+		prepare := firstBoot + enoughForABalancer
 		if !s.Options.KeepDefaultSite {
 			prepare += "rm -f /etc/nginx/sites-enabled/default\n"
 		}

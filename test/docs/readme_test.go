@@ -110,6 +110,7 @@ func onHost(t *testing.T, h *cluster.Host, dir, script string) {
 			t.Fatal(err)
 		}
 	}
+	script = "sed -i '/worker_rlimit_nofile/d; s/worker_connections 8192/worker_connections 768/' /etc/nginx/nginx.conf # as Debian has it\n" + script
 	script = strings.ReplaceAll(script, "apt-get install ", "dpkg -s >/dev/null ")
 	if out, err := h.Shell(t.Context(), "set -ex; cd /root; umount /usr/local/bin/external-lb # the test cluster's own\n"+script); err != nil {
 		t.Fatalf("%v\n%s", err, out)

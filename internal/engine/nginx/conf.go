@@ -115,7 +115,9 @@ type ownersConf struct {
 	modules  []string        // load_module lines for stream
 	stream   *place          // the owner's stream block
 	errorLog string
-	dirs     []string // patterns that the main file includes at its outermost level
+
+	connections, files stated   // of each worker
+	dirs               []string // patterns that the main file includes at its outermost level
 }
 
 // place is an offset in a file.
@@ -125,8 +127,9 @@ type place struct {
 }
 
 func readOwnersConf(dump, mainPath string) ownersConf {
-	conf := ownersConf{included: map[string]bool{}}
-	for _, f := range parseDump(dump) {
+	all := parseDump(dump)
+	conf := ownersConf{included: map[string]bool{}, connections: state(all, setting), files: state(all, filesSetting)}
+	for _, f := range all {
 		conf.included[f.path] = true
 		for _, d := range topLevel(f.text) {
 			switch {
