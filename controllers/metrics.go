@@ -23,6 +23,7 @@ type metrics struct {
 	hostState   *prometheus.GaugeVec
 	contested   *prometheus.GaugeVec
 	oldWorkers  *prometheus.GaugeVec
+	uses        *prometheus.GaugeVec
 	services    *prometheus.GaugeVec
 	refused     *prometheus.GaugeVec
 	poolSize    *prometheus.GaugeVec
@@ -75,19 +76,22 @@ func newMetrics() *metrics {
 		hostState:  gauge("host_state", "1 for the state that a host is in, 0 for the others.", "balancer", "host", "state"),
 		contested:  gauge("host_contested", "1 while somebody else delivers to a host.", "balancer", "host"),
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
+		uses:       gauge("host_use_ratio", "What is in use of what all Services of a host share, of 1.", "balancer", "host", "resource"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
 		refused:    gauge("refusals", "Items, and ports of Services, that a host refuses.", "balancer", "host"),
 		poolSize:   gauge("pool_addresses", "Addresses of a pool.", "balancer", "pool", "family"),
 		poolInUse:  gauge("pool_addresses_assigned", "Addresses of a pool that Services have.", "balancer", "pool", "family"),
 	}
-	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.refused}, map[string][]string{}}
+	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.uses, m.refused}, map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
 	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services})
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.services, m.refused, m.poolSize, m.poolInUse}
+	return []prometheus.Collector{
+		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.uses, m.services, m.refused, m.poolSize, m.poolInUse,
+	}
 }
 
 // register makes the metrics visible on the manager's endpoint until unregister.
@@ -130,6 +134,11 @@ func (m *metrics) report(balancer string, states []deliver.State, p *plan.Plan) 
 		}
 		m.contested.WithLabelValues(balancer, s.Host).Set(contested)
 		m.oldWorkers.WithLabelValues(balancer, s.Host).Set(float64(s.OldWorkers))
+		for _, use := range s.Uses.All() {
+			if use.Limit > 0 {
+				m.uses.WithLabelValues(balancer, s.Host, use.Name).Set(float64(use.Used) / float64(use.Limit))
+			}
+		}
 		m.refused.WithLabelValues(balancer, s.Host).Set(float64(len(s.Refused)))
 	}
 	m.hosts.keep(balancer, hosts)

@@ -38,6 +38,9 @@ func TestMetricsOfWhatIsGone(t *testing.T) {
 		}
 	}
 	hosts := []deliver.State{{Host: "lb1", State: v1alpha1.HostInSync}, {Host: "lb2", State: v1alpha1.HostUnreachable}}
+	for i := range hosts {
+		hosts[i].Uses.Memory.Used, hosts[i].Uses.Memory.Limit = 1, 2
+	}
 	m.Delivered("edge", "lb2", deliver.ResultApplied, 0)
 	m.report("edge", hosts, &plan.Plan{})
 	m.report("other", hosts[:1], &plan.Plan{})

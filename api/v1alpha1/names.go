@@ -88,6 +88,7 @@ const (
 	ReasonServicesRefused  = "ServicesRefused"  // a host refused Services, or ports of them
 	ReasonItemsRefused     = "ItemsRefused"     // a host refused a node, an address or a certificate
 	ReasonTemplatesInvalid = "TemplatesInvalid" // templates of a host's owner cannot be used: the last good ones are in force there
+	ReasonHostsCrowded     = "HostsCrowded"     // hosts have nearly used up their connections, open files or memory
 	ReasonHostsDiffer      = "HostsDiffer"      // hosts render with different versions, templates or settings
 
 	// AddressPool

@@ -208,6 +208,11 @@ func printHostStatus(out io.Writer, s host.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "engine\t%s\nrunning\t%t\nlive\t%s\nServices\t%d\nold workers\t%d\n",
 		s.EngineVersion, s.Running, live, services, s.OldWorkers)
+	for _, u := range s.Uses.All() {
+		if u.Limit > 0 {
+			fmt.Fprintf(w, "%s\t%d %% of %d\n", u.Name, u.Used*100/u.Limit, u.Limit)
+		}
+	}
 	fmt.Fprintf(w, "delivered by\t%s\n", deliveredBy(s))
 	for _, r := range s.Refused {
 		what := r.Key.Describe()

@@ -138,6 +138,7 @@ func (b Balancer) degraded() metav1.Condition {
 	add(b.itemsRefused())
 	add(b.templatesInvalid())
 	add(b.hostsDiffer())
+	add(b.hostsCrowded())
 	if p := b.Plan.NodesProblem; p != nil {
 		add(p.Reason, p.Message)
 	}
@@ -234,6 +235,36 @@ func (b Balancer) hostsDiffer() (reason, message string) {
 		return "", ""
 	}
 	return v1alpha1.ReasonHostsDiffer, "hosts differ: " + list(versions) + ". Give all of them the same version, templates and settings"
+}
+
+// How many hundredths in use are told: what is left is for a reload, for what another host
+// carried, or for a busy hour. It is told until there are clearly fewer.
+const (
+	crowdedAt      = 80
+	stillCrowdedAt = 70
+)
+
+// hostsCrowded tells of hosts that have nearly used up what all Services share: without
+// numbers, which change all the time.
+func (b Balancer) hostsCrowded() (reason, message string) {
+	said := ""
+	if was := b.was(v1alpha1.ConditionDegraded); was != nil {
+		said = was.Message
+	}
+	var crowded []string
+	for _, s := range b.States {
+		for _, use := range s.Uses.All() {
+			text := fmt.Sprintf("%s of %s", use.Name, s.Host)
+			if use.Crowded(crowdedAt) || use.Crowded(stillCrowdedAt) && strings.Contains(said, text) {
+				crowded = append(crowded, text)
+			}
+		}
+	}
+	if crowded == nil {
+		return "", ""
+	}
+	return v1alpha1.ReasonHostsCrowded, "nearly used up, and all Services of a host share it: " + list(crowded) +
+		". `external-lb host status` there says how much is in use"
 }
 
 // Hosts are the statuses of a Balancer's hosts. What was said stays of a host of which

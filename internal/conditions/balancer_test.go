@@ -52,6 +52,16 @@ func TestBalancerConditions(t *testing.T) {
 	renders := func(name, version, renderer string) deliver.State {
 		return deliver.State{Host: name, State: v1alpha1.HostInSync, Version: version, Renderer: renderer}
 	}
+	uses := func(percent int) deliver.State {
+		s := well
+		s.Uses.Connections.Used, s.Uses.Connections.Limit = percent, 100
+		return s
+	}
+	told := func(b Balancer) Balancer {
+		meta.SetStatusCondition(&b.Object.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue,
+			Reason: v1alpha1.ReasonHostsCrowded, Message: "nearly used up: connections of lb1"})
+		return b
+	}
 	broken := well
 	broken.Templates = "service.conf.tmpl:3: unexpected {{end}}"
 	unread := &translate.Problem{Reason: v1alpha1.ReasonInvalid, Message: "spec.nodes.selector", Fatal: true}
@@ -88,6 +98,10 @@ func TestBalancerConditions(t *testing.T) {
 		"templates differ":      {facts(renders("lb1", "v1", "a"), renders("lb2", "v1", "b")), degraded, "True", v1alpha1.ReasonHostsDiffer, 7, "renders with b", "True"},
 		"one did not tell yet":  {facts(renders("lb1", "v1", ""), renders("lb2", "v1", "a")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
 		"hosts are alike":       {facts(renders("lb1", "v1", "a"), renders("lb2", "v1", "a"), on(v1alpha1.HostInSync, "")), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"nearly full":           {facts(uses(80)), degraded, "True", v1alpha1.ReasonHostsCrowded, 7, "connections of lb1. `external-lb host status` there", "True"},
+		"not nearly full":       {facts(uses(79)), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"a little less":         {told(facts(uses(79))), degraded, "True", v1alpha1.ReasonHostsCrowded, 7, "connections of lb1", "True"},
+		"much less":             {told(facts(uses(69))), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
 		"two things are wrong":  {facts(broken, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route; lb1: service.conf", "True"},
 		"which nodes, unknown": {facts(well).said().with(unknown),
 			accepted, "False", v1alpha1.ReasonInvalid, 7, "spec.nodes.selector", "False"},

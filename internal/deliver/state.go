@@ -36,6 +36,7 @@ type State struct {
 	LastApplied   time.Time // when the host last proved a new configuration; zero: not since start
 	Reloads       int       // since start
 	Deliveries    int       // since start, of whatever result
+	Uses          host.Uses // as it said last
 	OldWorkers    int       // processes of earlier configurations that still carry connections
 
 	// pending are sets under way, or whose outcome is not known: their items may
@@ -175,6 +176,6 @@ func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
 		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
 		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates &&
-		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers &&
+		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

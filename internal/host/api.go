@@ -96,6 +96,7 @@ type Status struct {
 	Cluster       string // that delivers to the machine; "": none has yet, or the machine does not tell
 	Epoch         Epoch  // of the last delivery taken
 	OldWorkers    int    // processes of earlier configurations that still carry connections
+	Uses          Uses
 	Message       string // what is wrong with the machine and what to do; "" if nothing
 	Templates     string // why templates of the machine's owner are not in force; "" if they are, or there are none
 }

@@ -108,6 +108,9 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		out.Active = out.Active || u.active()
 		out.EngineVersion = strings.TrimSpace(out.EngineVersion + " " + c.version)
 		out.OldWorkers += c.oldWorkers
+		if i == 0 {
+			out.Uses = Uses{Uses: c.uses, Memory: memoryUse()}
+		}
 		out.Message = cmp.Or(out.Message, c.message)
 	}
 	m, err := a.latest()

@@ -25,6 +25,7 @@ type condition struct {
 	version    string
 	running    bool
 	oldWorkers int
+	uses       engine.Uses
 	templates  string // why a template of the owner's is not in force for some file
 	message    string // what is wrong and what to do; "" if nothing
 }
@@ -96,6 +97,9 @@ func (u *unit) ask(ctx context.Context, live *base, c *condition) {
 		c.running, c.generation, c.version = true, said.Digest, said.Version
 		_, c.oldWorkers = u.daemon.Processes(said.PID)
 		c.message = cmp.Or(u.daemon.TooOld(said.Version), u.daemon.Limits(live.Files.listeners(), said.PID))
+		if d, ok := u.daemon.(engine.Measurer); ok {
+			c.uses = d.Uses(ctx, live.Files.listeners(), said.PID)
+		}
 		if c.message == "" {
 			c.message = u.rights(ctx)
 		}

@@ -19,6 +19,7 @@ func sendStatus(st host.Status, base *host.Report, send func(*wirepb.StatusRespo
 		Engine: bounded(st.Engine, nameMax), EngineVersion: bounded(st.EngineVersion, nameMax), Running: st.Running,
 		Epoch: fromEpoch(st.Epoch), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message, textMax),
 		Active: st.Active, Report: fromReport(st.Report, base), Templates: bounded(st.Templates, textMax),
+		Connections: fromUse(st.Uses.Connections), Files: fromUse(st.Uses.Files), Memory: fromUse(st.Uses.Memory),
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
@@ -54,10 +55,21 @@ func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error
 		Epoch: toEpoch(s.GetEpoch()), OldWorkers: int(max(0, s.GetOldWorkers())), Message: bounded(s.GetMessage(), textMax),
 		Active: s.GetActive(), Templates: bounded(s.GetTemplates(), textMax),
 	}
+	st.Uses.Connections, st.Uses.Files, st.Uses.Memory = toUse(s.GetConnections()), toUse(s.GetFiles()), toUse(s.GetMemory())
 	if st.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
 		return host.Status{}, err
 	}
 	return st, nil
+}
+
+func fromUse(u host.Use) *wirepb.Use {
+	return &wirepb.Use{Used: int64(u.Used), Limit: int64(u.Limit)}
+}
+
+func toUse(u *wirepb.Use) host.Use {
+	const most = 1 << 50 // so that hundredths of it can be counted
+	bound := func(n int64) int { return int(min(max(n, 0), most)) }
+	return host.Use{Used: bound(u.GetUsed()), Limit: bound(u.GetLimit())}
 }
 
 func sendOutcome(out host.Outcome, base *host.Report, send func(*wirepb.ApplyResponse) error) error {

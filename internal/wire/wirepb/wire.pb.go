@@ -693,7 +693,11 @@ type StatusSummary struct {
 	Report *ReportSummary `protobuf:"bytes,8,opt,name=report,proto3" json:"report,omitempty"`
 	// Why templates of the host's owner are not in force; empty: they are, or there
 	// are none.
-	Templates     string `protobuf:"bytes,9,opt,name=templates,proto3" json:"templates,omitempty"`
+	Templates string `protobuf:"bytes,9,opt,name=templates,proto3" json:"templates,omitempty"`
+	// What all Services share: the daemon's connections and files, the host's memory in bytes.
+	Connections   *Use `protobuf:"bytes,10,opt,name=connections,proto3" json:"connections,omitempty"`
+	Files         *Use `protobuf:"bytes,11,opt,name=files,proto3" json:"files,omitempty"`
+	Memory        *Use `protobuf:"bytes,12,opt,name=memory,proto3" json:"memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -791,6 +795,81 @@ func (x *StatusSummary) GetTemplates() string {
 	return ""
 }
 
+func (x *StatusSummary) GetConnections() *Use {
+	if x != nil {
+		return x.Connections
+	}
+	return nil
+}
+
+func (x *StatusSummary) GetFiles() *Use {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *StatusSummary) GetMemory() *Use {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+// Use is how much of something is in use.
+type Use struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Used  int64                  `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
+	// 0: it is not known.
+	Limit         int64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Use) Reset() {
+	*x = Use{}
+	mi := &file_wirepb_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Use) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Use) ProtoMessage() {}
+
+func (x *Use) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Use.ProtoReflect.Descriptor instead.
+func (*Use) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Use) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Use) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 // ReportSummary is all of a report but its entries and refusals.
 type ReportSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -816,7 +895,7 @@ type ReportSummary struct {
 
 func (x *ReportSummary) Reset() {
 	*x = ReportSummary{}
-	mi := &file_wirepb_wire_proto_msgTypes[10]
+	mi := &file_wirepb_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +907,7 @@ func (x *ReportSummary) String() string {
 func (*ReportSummary) ProtoMessage() {}
 
 func (x *ReportSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[10]
+	mi := &file_wirepb_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +920,7 @@ func (x *ReportSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportSummary.ProtoReflect.Descriptor instead.
 func (*ReportSummary) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{10}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReportSummary) GetGeneration() string {
@@ -896,7 +975,7 @@ type Entries struct {
 
 func (x *Entries) Reset() {
 	*x = Entries{}
-	mi := &file_wirepb_wire_proto_msgTypes[11]
+	mi := &file_wirepb_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +987,7 @@ func (x *Entries) String() string {
 func (*Entries) ProtoMessage() {}
 
 func (x *Entries) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[11]
+	mi := &file_wirepb_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1000,7 @@ func (x *Entries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entries.ProtoReflect.Descriptor instead.
 func (*Entries) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{11}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Entries) GetEntries() []*Entry {
@@ -946,7 +1025,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wirepb_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1037,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[12]
+	mi := &file_wirepb_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1050,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{12}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Entry) GetKey() string {
@@ -1010,7 +1089,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wirepb_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1101,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[13]
+	mi := &file_wirepb_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1114,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{13}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ApplyResponse) GetPart() isApplyResponse_Part {
@@ -1106,7 +1185,7 @@ type OutcomeSummary struct {
 
 func (x *OutcomeSummary) Reset() {
 	*x = OutcomeSummary{}
-	mi := &file_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wirepb_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1197,7 @@ func (x *OutcomeSummary) String() string {
 func (*OutcomeSummary) ProtoMessage() {}
 
 func (x *OutcomeSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[14]
+	mi := &file_wirepb_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1210,7 @@ func (x *OutcomeSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeSummary.ProtoReflect.Descriptor instead.
 func (*OutcomeSummary) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{14}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OutcomeSummary) GetReport() *ReportSummary {
@@ -1164,7 +1243,7 @@ type Refusals struct {
 
 func (x *Refusals) Reset() {
 	*x = Refusals{}
-	mi := &file_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wirepb_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1255,7 @@ func (x *Refusals) String() string {
 func (*Refusals) ProtoMessage() {}
 
 func (x *Refusals) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[15]
+	mi := &file_wirepb_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1268,7 @@ func (x *Refusals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusals.ProtoReflect.Descriptor instead.
 func (*Refusals) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{15}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Refusals) GetRefusals() []*Refusal {
@@ -1216,7 +1295,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wirepb_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1307,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[16]
+	mi := &file_wirepb_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1320,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{16}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Refusal) GetKey() string {
@@ -1291,7 +1370,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wirepb_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1382,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[17]
+	mi := &file_wirepb_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1395,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{17}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Listener) GetAddress() string {
@@ -1349,7 +1428,7 @@ type RenderResponse struct {
 
 func (x *RenderResponse) Reset() {
 	*x = RenderResponse{}
-	mi := &file_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wirepb_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1440,7 @@ func (x *RenderResponse) String() string {
 func (*RenderResponse) ProtoMessage() {}
 
 func (x *RenderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[18]
+	mi := &file_wirepb_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1453,7 @@ func (x *RenderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderResponse.ProtoReflect.Descriptor instead.
 func (*RenderResponse) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{18}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RenderResponse) GetPart() isRenderResponse_Part {
@@ -1446,7 +1525,7 @@ type FileHeader struct {
 
 func (x *FileHeader) Reset() {
 	*x = FileHeader{}
-	mi := &file_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wirepb_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1537,7 @@ func (x *FileHeader) String() string {
 func (*FileHeader) ProtoMessage() {}
 
 func (x *FileHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[19]
+	mi := &file_wirepb_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1550,7 @@ func (x *FileHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileHeader.ProtoReflect.Descriptor instead.
 func (*FileHeader) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{19}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FileHeader) GetPath() string {
@@ -1506,7 +1585,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wirepb_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1597,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[20]
+	mi := &file_wirepb_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1610,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{20}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Failure) GetCode() string {
@@ -1584,7 +1663,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x127\n" +
 	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"\xc5\x02\n" +
+	"\x04part\"\xe0\x03\n" +
 	"\rStatusSummary\x12\x16\n" +
 	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
 	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
@@ -1595,7 +1674,14 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x16\n" +
 	"\x06active\x18\a \x01(\bR\x06active\x129\n" +
 	"\x06report\x18\b \x01(\v2!.externallb.wire.v1.ReportSummaryR\x06report\x12\x1c\n" +
-	"\ttemplates\x18\t \x01(\tR\ttemplates\"\xbe\x01\n" +
+	"\ttemplates\x18\t \x01(\tR\ttemplates\x129\n" +
+	"\vconnections\x18\n" +
+	" \x01(\v2\x17.externallb.wire.v1.UseR\vconnections\x12-\n" +
+	"\x05files\x18\v \x01(\v2\x17.externallb.wire.v1.UseR\x05files\x12/\n" +
+	"\x06memory\x18\f \x01(\v2\x17.externallb.wire.v1.UseR\x06memory\"/\n" +
+	"\x03Use\x12\x12\n" +
+	"\x04used\x18\x01 \x01(\x03R\x04used\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\xbe\x01\n" +
 	"\rReportSummary\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\tR\n" +
@@ -1670,7 +1756,7 @@ func file_wirepb_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wirepb_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_wirepb_wire_proto_goTypes = []any{
 	(RefusalReason)(0),     // 0: externallb.wire.v1.RefusalReason
 	(*Epoch)(nil),          // 1: externallb.wire.v1.Epoch
@@ -1683,17 +1769,18 @@ var file_wirepb_wire_proto_goTypes = []any{
 	(*StatusRequest)(nil),  // 8: externallb.wire.v1.StatusRequest
 	(*StatusResponse)(nil), // 9: externallb.wire.v1.StatusResponse
 	(*StatusSummary)(nil),  // 10: externallb.wire.v1.StatusSummary
-	(*ReportSummary)(nil),  // 11: externallb.wire.v1.ReportSummary
-	(*Entries)(nil),        // 12: externallb.wire.v1.Entries
-	(*Entry)(nil),          // 13: externallb.wire.v1.Entry
-	(*ApplyResponse)(nil),  // 14: externallb.wire.v1.ApplyResponse
-	(*OutcomeSummary)(nil), // 15: externallb.wire.v1.OutcomeSummary
-	(*Refusals)(nil),       // 16: externallb.wire.v1.Refusals
-	(*Refusal)(nil),        // 17: externallb.wire.v1.Refusal
-	(*Listener)(nil),       // 18: externallb.wire.v1.Listener
-	(*RenderResponse)(nil), // 19: externallb.wire.v1.RenderResponse
-	(*FileHeader)(nil),     // 20: externallb.wire.v1.FileHeader
-	(*Failure)(nil),        // 21: externallb.wire.v1.Failure
+	(*Use)(nil),            // 11: externallb.wire.v1.Use
+	(*ReportSummary)(nil),  // 12: externallb.wire.v1.ReportSummary
+	(*Entries)(nil),        // 13: externallb.wire.v1.Entries
+	(*Entry)(nil),          // 14: externallb.wire.v1.Entry
+	(*ApplyResponse)(nil),  // 15: externallb.wire.v1.ApplyResponse
+	(*OutcomeSummary)(nil), // 16: externallb.wire.v1.OutcomeSummary
+	(*Refusals)(nil),       // 17: externallb.wire.v1.Refusals
+	(*Refusal)(nil),        // 18: externallb.wire.v1.Refusal
+	(*Listener)(nil),       // 19: externallb.wire.v1.Listener
+	(*RenderResponse)(nil), // 20: externallb.wire.v1.RenderResponse
+	(*FileHeader)(nil),     // 21: externallb.wire.v1.FileHeader
+	(*Failure)(nil),        // 22: externallb.wire.v1.Failure
 }
 var file_wirepb_wire_proto_depIdxs = []int32{
 	5,  // 0: externallb.wire.v1.ApplyRequest.header:type_name -> externallb.wire.v1.DeliveryHeader
@@ -1703,31 +1790,34 @@ var file_wirepb_wire_proto_depIdxs = []int32{
 	1,  // 4: externallb.wire.v1.DeliveryHeader.epoch:type_name -> externallb.wire.v1.Epoch
 	2,  // 5: externallb.wire.v1.Items.items:type_name -> externallb.wire.v1.Item
 	10, // 6: externallb.wire.v1.StatusResponse.summary:type_name -> externallb.wire.v1.StatusSummary
-	12, // 7: externallb.wire.v1.StatusResponse.entries:type_name -> externallb.wire.v1.Entries
-	16, // 8: externallb.wire.v1.StatusResponse.refused:type_name -> externallb.wire.v1.Refusals
+	13, // 7: externallb.wire.v1.StatusResponse.entries:type_name -> externallb.wire.v1.Entries
+	17, // 8: externallb.wire.v1.StatusResponse.refused:type_name -> externallb.wire.v1.Refusals
 	1,  // 9: externallb.wire.v1.StatusSummary.epoch:type_name -> externallb.wire.v1.Epoch
-	11, // 10: externallb.wire.v1.StatusSummary.report:type_name -> externallb.wire.v1.ReportSummary
-	13, // 11: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
-	15, // 12: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
-	12, // 13: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
-	16, // 14: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
-	11, // 15: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
-	17, // 16: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
-	18, // 17: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
-	0,  // 18: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
-	20, // 19: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
-	16, // 20: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
-	8,  // 21: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
-	3,  // 22: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
-	4,  // 23: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
-	9,  // 24: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
-	14, // 25: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
-	19, // 26: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
-	24, // [24:27] is the sub-list for method output_type
-	21, // [21:24] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 10: externallb.wire.v1.StatusSummary.report:type_name -> externallb.wire.v1.ReportSummary
+	11, // 11: externallb.wire.v1.StatusSummary.connections:type_name -> externallb.wire.v1.Use
+	11, // 12: externallb.wire.v1.StatusSummary.files:type_name -> externallb.wire.v1.Use
+	11, // 13: externallb.wire.v1.StatusSummary.memory:type_name -> externallb.wire.v1.Use
+	14, // 14: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
+	16, // 15: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
+	13, // 16: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
+	17, // 17: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
+	12, // 18: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
+	18, // 19: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
+	19, // 20: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
+	0,  // 21: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
+	21, // 22: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
+	17, // 23: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
+	8,  // 24: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
+	3,  // 25: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
+	4,  // 26: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
+	9,  // 27: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
+	15, // 28: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
+	20, // 29: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
+	27, // [27:30] is the sub-list for method output_type
+	24, // [24:27] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_wirepb_wire_proto_init() }
@@ -1746,12 +1836,12 @@ func file_wirepb_wire_proto_init() {
 		(*StatusResponse_Entries)(nil),
 		(*StatusResponse_Refused)(nil),
 	}
-	file_wirepb_wire_proto_msgTypes[13].OneofWrappers = []any{
+	file_wirepb_wire_proto_msgTypes[14].OneofWrappers = []any{
 		(*ApplyResponse_Summary)(nil),
 		(*ApplyResponse_Entries)(nil),
 		(*ApplyResponse_Refused)(nil),
 	}
-	file_wirepb_wire_proto_msgTypes[18].OneofWrappers = []any{
+	file_wirepb_wire_proto_msgTypes[19].OneofWrappers = []any{
 		(*RenderResponse_File)(nil),
 		(*RenderResponse_Chunk)(nil),
 		(*RenderResponse_Refused)(nil),
@@ -1762,7 +1852,7 @@ func file_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wirepb_wire_proto_rawDesc), len(file_wirepb_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

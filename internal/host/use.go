@@ -1,0 +1,68 @@
+package host
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/external-lb/external-lb/internal/engine"
+)
+
+// Use is how much of something is in use.
+type Use = engine.Use
+
+// Uses are what a machine uses of what all its Services share.
+type Uses struct {
+	engine.Uses
+	Memory Use // of the machine, in bytes
+}
+
+// NamedUse is one of Uses.
+type NamedUse struct {
+	Name string
+	Use
+}
+
+// All are those that there are.
+func (u Uses) All() []NamedUse {
+	return []NamedUse{{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}}
+}
+
+// Alike reports whether two Uses tell a reader the same: what is in use changes all the time.
+func (u Uses) Alike(o Uses) bool {
+	others := o.All()
+	for i, one := range u.All() {
+		if one.twentieths() != others[i].twentieths() {
+			return false
+		}
+	}
+	return true
+}
+
+func (u NamedUse) twentieths() int {
+	if u.Limit <= 0 {
+		return -1
+	}
+	return u.Used * 20 / u.Limit
+}
+
+// memoryUse is what programs use of this machine's memory.
+func memoryUse() engine.Use {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return engine.Use{}
+	}
+	return memoryUseOf(string(data))
+}
+
+// memoryUseOf reads /proc/meminfo: "MemTotal:  4030188 kB".
+func memoryUseOf(text string) engine.Use {
+	of := func(name string) int {
+		_, after, _ := strings.Cut(text, name+":")
+		number, _, _ := strings.Cut(strings.TrimSpace(after), " ")
+		n, _ := strconv.Atoi(number) // 0: it is not there
+		return n << 10
+	}
+	total := of("MemTotal")
+	return engine.Use{Used: max(0, total-of("MemAvailable")), Limit: total}
+}
