@@ -26,9 +26,6 @@ type Admitted struct {
 	Refused []lb.Refusal // sorted by Key and Listener
 }
 
-// MaxListeners of a model. Services beyond, by the order of their Keys, are refused.
-const MaxListeners = 1 << 17
-
 // MaxBackends of one Service: its ports, each times the nodes that carry it. Each is a
 // line of a file, and up to 6 KB in a daemon.
 const MaxBackends = 1 << 18
@@ -73,7 +70,6 @@ type judge struct {
 	certificates map[string]bool     // that are carried
 	nodes        nodes               // that are carried
 	listeners    map[lb.Listener]lb.Key
-	sent         int // listeners
 }
 
 func (j *judge) refuse(key lb.Key, l lb.Listener, reason lb.RefusalReason, message string) {

@@ -28,6 +28,9 @@ type Rules struct {
 	// RouterIDs, 1 to 255, and Interfaces of VRRP. None: all.
 	RouterIDs  []int    `json:"routerIDs,omitempty"`
 	Interfaces []string `json:"interfaces,omitempty"`
+	// MaxBackends of all Services together: their ports, each times its nodes. 0: as many
+	// as the machine has memory for.
+	MaxBackends int `json:"maxBackends,omitempty"`
 	// Held are ports of the host's own daemons, which no Service can have.
 	Held []Held `json:"held,omitempty"`
 }
@@ -117,6 +120,9 @@ func (r *Rules) Validate() error {
 		if id < 1 || id > 255 {
 			errs = append(errs, fmt.Errorf("admit.routerIDs: %d: want between 1 and 255", id))
 		}
+	}
+	if r.MaxBackends < 0 {
+		errs = append(errs, fmt.Errorf("admit.maxBackends: %d: want a number, or leave it out", r.MaxBackends))
 	}
 	for _, h := range r.Held {
 		errs = append(errs, h.validate())

@@ -101,6 +101,7 @@ func TestWrongRulesAreRefused(t *testing.T) {
 		"admit: {ports: [null]}":                                          `"null" is neither`,
 		"admit: {ports: [[80]]}":                                          `"[80]" is neither`,
 		"admit: {ports: 80}":                                              "cannot unmarshal number",
+		"admit: {maxBackends: -1}":                                        "admit.maxBackends: -1: want a number",
 		"admit: {routerIDs: [0]}":                                         "admit.routerIDs: 0: want between 1 and 255",
 		"admit: {routerIDs: [256]}":                                       "admit.routerIDs: 256",
 		"admit: {routerIDs: AQID}":                                        "cannot unmarshal string",

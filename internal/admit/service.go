@@ -9,10 +9,6 @@ import (
 )
 
 func (j *judge) service(key lb.Key, s *lb.Service) {
-	if j.sent += len(s.Frontends); j.sent > MaxListeners {
-		j.whole(key, lb.RefusedInvalid, fmt.Sprintf("the model has more than %d listeners: spread the Services over more Balancers", MaxListeners))
-		return
-	}
 	for _, f := range []*lb.Family{&s.IPv4, &s.IPv6} {
 		for _, t := range f.Targets.Nodes {
 			if !j.named[t.Node] {

@@ -131,22 +131,6 @@ func TestBackendsOfAServiceAreBounded(t *testing.T) {
 	}
 }
 
-func TestListenersOfAModelAreBounded(t *testing.T) {
-	m := makeModel()
-	many := make([]lb.Frontend, 512)
-	for i := range MaxListeners/512 + 1 {
-		s := &lb.Service{ID: lb.ID{Namespace: "default", Name: fmt.Sprintf("s%03d", i), UID: "uid"}, Frontends: slices.Clone(many)}
-		for k := range s.Frontends {
-			s.Frontends[k] = lb.Frontend{NodePort: 30080, Listener: lb.Listener{Address: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), Port: uint16(k + 1), Protocol: lb.TCP}}
-		}
-		m.part(lb.ServiceKey(s.ID), s)
-	}
-	got := (&Rules{}).Admit(m.parts, Machine{})
-	if len(got.Refused) != 1 || !strings.Contains(got.Refused[0].Message, "more than 131072 listeners") || len(got.Config.Services) != MaxListeners/512 {
-		t.Errorf("%d carried, refused %+v", len(got.Config.Services), got.Refused)
-	}
-}
-
 func TestWhatIsAdmittedIsSorted(t *testing.T) {
 	m := makeModel().brings("198.51.100.2").brings("198.51.100.10")
 	for _, c := range lbtest.Certificates() {

@@ -21,6 +21,9 @@ type Software struct {
 	Open func(Place) Daemon
 	// Moves: its daemon moves addresses, too, and needs no other beside it for that.
 	Moves bool
+	// BackendBytes is what a backend takes of the host's memory at most, while a reload
+	// has the old configuration and the new one there. 0: it is not known.
+	BackendBytes int
 	// Vacate says what to do about a port that this software, or one whose name is not
 	// known (""), holds with its own configuration. nil or "": nothing special.
 	Vacate func(process string, held fileset.Socket) string

@@ -39,6 +39,35 @@ func TestPortsForWhichThereIsNoRoomTakeNothingFromOthers(t *testing.T) {
 	b.says(late, "two")
 }
 
+// Where a host is full, who comes waits, whatever the name is; who is there stays, and has
+// its nodePort changed.
+func TestS18_WhoComesToAFullHostWaits(t *testing.T) {
+	b := newBox(t)
+	at, late := public(t), public(t)
+	web := b.web("web", "one", at)
+	b.send(wants(b.node(), web))
+	b.agent.settings.Admit.MaxBackends = 1
+	aaa := b.web("aaa", "two", late)
+	out := b.send(wants(b.node(), web, aaa))
+	b.carriesNow(out, "web")
+	b.one(out.Refused, lb.RefusedNotAdmitted, "there is no room for 1 backends more, this host has 1 at most")
+	out = b.send(wants(b.node(), b.web("web", "three", at), aaa))
+	b.carriesNow(out, "web")
+	b.says(at, "three")
+	wider := changed(b.web("web", "four", at), func(s *lb.Service) {
+		s.Frontends = append(s.Frontends, s.Frontends[0])
+		s.Frontends[1].Listener.Port++
+	})
+	out = b.send(wants(b.node(), wider, aaa))
+	b.carriesNow(out, "web")
+	b.says(at, "four")
+	if len(out.Refused) != 2 || !out.Refused[0].OfItem() || out.Refused[1].Listener != wider.Frontends[1].Listener {
+		t.Errorf("refused: %+v", out.Refused)
+	}
+	b.carriesNow(b.send(wants(b.node(), aaa)), "aaa")
+	b.says(late, "two")
+}
+
 // HAProxy reads one file, which is put together in the agent's memory: it is refused
 // before there is no memory left, and what is live goes on.
 func TestHAProxy_MoreThanTheAgentHasMemoryForIsRefused(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 type delivery struct {
 	rules   *admit.Rules
 	machine admit.Machine
+	room    admit.Room
 	parts   map[lb.Key]any           // decoded, by Key; or the error why not
 	sums    lb.Manifest              // of the bytes of which parts were made
 	live    lb.Manifest              // what was carried before
@@ -47,7 +48,7 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 		return nil, failed("the addresses of this machine cannot be read: %v", err)
 	}
 	on := &delivery{
-		rules: &a.settings.Admit, machine: machine,
+		rules: &a.settings.Admit, machine: machine, room: a.settings.room(),
 		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
 		refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
 	}
@@ -96,6 +97,13 @@ func (d *delivery) settle() {
 			}
 		}
 	}
+	for d.admit(); d.crowded(); {
+		d.admit()
+	}
+}
+
+// admit what the owner's rules allow, without what is refused already.
+func (d *delivery) admit() {
 	admitted := d.rules.Admit(d.parts, d.machine)
 	d.refusals = admitted.Refused
 	cfg := *admitted.Config
@@ -108,10 +116,39 @@ func (d *delivery) settle() {
 	if d.gone(lb.VRRPKey) {
 		cfg.VRRP = nil
 	}
+	cfg.Nodes = slices.DeleteFunc(cfg.Nodes, func(n lb.Node) bool { return d.gone(lb.NodeKey(n.Name)) })
+	cfg.Addresses = slices.DeleteFunc(cfg.Addresses, func(a netip.Addr) bool { return d.gone(lb.AddressKey(a)) })
 	d.config = &cfg
 	if cfg.VRRP == nil {
 		d.refuseUnmoved()
 	}
+}
+
+// crowded refuses what there is no room for, and reports whether that is anything.
+func (d *delivery) crowded() bool {
+	beyond := d.room.Beyond(d.config, admit.Carried{
+		Has: func(key lb.Key) bool { _, has := d.live[key]; return has },
+		Older: func(s *lb.Service) *lb.Service {
+			key := lb.ServiceKey(s.ID)
+			sum, carried := d.live[key]
+			if carried && sum == d.sums[key] {
+				return s
+			}
+			if !carried {
+				return nil
+			}
+			older, _ := d.older(key, sum).(*lb.Service) // nil, too, where it cannot be read
+			return older
+		},
+	})
+	for _, r := range beyond {
+		if r.OfItem() {
+			d.refuse(r.Key, r.Reason, r.Message)
+		} else {
+			d.refused[refused{r.Key, r.Listener}] = r
+		}
+	}
+	return len(beyond) > 0
 }
 
 // refuseUnmoved refuses the addresses that no virtual router brings: the reason is the

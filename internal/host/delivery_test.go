@@ -23,7 +23,7 @@ func TestAddressesOfARefusedRouterAreRefused(t *testing.T) {
 		"newer":        {admit.Rules{}, &lb.UnknownError{What: "a field"}, []lb.RefusalReason{lb.RefusedUnknown, lb.RefusedUnknown}},
 		"not sent":     {admit.Rules{}, nil, []lb.RefusalReason{lb.RefusedInvalid}},
 	} {
-		d := &delivery{rules: &c.rules, parts: map[lb.Key]any{lb.AddressKey(address): address}}
+		d := &delivery{rules: &c.rules, room: admit.Room{Addresses: 1}, parts: map[lb.Key]any{lb.AddressKey(address): address}}
 		if c.router != nil {
 			d.parts[lb.VRRPKey] = c.router
 		}

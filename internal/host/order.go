@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/render"
@@ -142,14 +143,14 @@ func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 
 // made says what makes files: another version, engine, templates or settings make
 // others. What stands behind the dot is of this machine alone: which ports its own
-// daemons hold.
+// daemons hold, and how much it carries.
 func (a *Agent) made(r *render.Renderer) string {
 	rules := a.settings.Admit
-	held, _ := json.Marshal(rules.Held) // values that were read from YAML, here and below
-	rules.Held = nil
+	own, _ := json.Marshal(admit.Rules{Held: rules.Held, MaxBackends: rules.MaxBackends}) // values that were read from YAML, here and below
+	rules.Held, rules.MaxBackends = nil, 0
 	others, _ := json.Marshal(rules)
 	templates := r.Sum()
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x\n%s", Version(), a.settings.Engine, templates[:], others))
-	own := sha256.Sum256(held)
-	return hex.EncodeToString(sum[:8]) + "." + hex.EncodeToString(own[:4])
+	ownSum := sha256.Sum256(own)
+	return hex.EncodeToString(sum[:8]) + "." + hex.EncodeToString(ownSum[:4])
 }

@@ -26,6 +26,8 @@ var Engine = &engine.Engine{
 		Open:     open,
 		Moves:    false,
 		Vacate:   vacate,
+
+		BackendBytes: 4 << 10, // measured: 2 KB
 	},
 }
 

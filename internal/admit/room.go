@@ -1,0 +1,264 @@
+package admit
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Room is how much of a model a host carries, whoever sends it.
+type Room struct {
+	Listeners int
+	Backends  int // of all Services: their ports, each times the nodes that carry it; eight source ranges count as one
+	Addresses int // that the hosts bring
+}
+
+// The bounds of every host.
+const (
+	MaxListeners = 1 << 17
+	MaxAddresses = 1 << 12 // keepalived says all of them to the network when they come
+)
+
+// Carried is what a host carries already. It stays, whatever is new: nobody pushes others
+// out by a name that sorts before theirs.
+type Carried struct {
+	Has func(lb.Key) bool
+	// Older is the version of a Service that is carried: the same one where it has not
+	// changed, nil where there is none.
+	Older func(*lb.Service) *lb.Service
+}
+
+// Beyond are the parts of what is admitted for which there is no room: of nodes,
+// addresses, Services and ports of Services what is new. Where a Service has grown by its
+// nodes alone, it is refused as a whole: its older version may stay.
+func (r Room) Beyond(cfg *lb.Config, carried Carried) []lb.Refusal {
+	c := newCrowd(cfg)
+	out := r.addresses(cfg.Addresses, carried)
+	if r.has(c.all()) {
+		return out // as ever: it need not be known what is carried
+	}
+	c.rank(carried)
+	out = append(out, r.nodes(c, carried)...)
+	for i := range c.waiting {
+		w := &c.waiting[i]
+		need := c.need(w.service)
+		used := c.used.plus(need)
+		if w.stays || r.has(used) {
+			c.used = used
+			continue
+		}
+		late, rest := w.late()
+		for _, l := range late {
+			out = append(out, lb.Refusal{Key: lb.ServiceKey(w.service.ID), Listener: l, Reason: lb.RefusedNotAdmitted, Message: r.advice(used, need)})
+		}
+		c.used = c.used.plus(c.need(rest))
+	}
+	return out
+}
+
+func (r Room) has(s size) bool { return s.listeners <= r.Listeners && s.backends <= r.Backends }
+
+// size of Services.
+type size struct{ listeners, backends int }
+
+func (s size) plus(o size) size { return size{s.listeners + o.listeners, s.backends + o.backends} }
+
+// rangesPerBackend is how many source ranges of a port take as much memory as a backend.
+const rangesPerBackend = 8
+
+// crowd is the Services of a model and what they need.
+type crowd struct {
+	nodes   map[string]lb.Node
+	v4, v6  int // nodes of a family
+	waiting []waiting
+	used    size
+}
+
+// waiting is a Service: those that have not changed are first, then those that have not
+// grown, those that have, and new ones.
+type waiting struct {
+	service *lb.Service
+	was     *lb.Service // nil: it is new
+	stays   bool
+	rank    int
+}
+
+// late is what came last of a Service, and the rest: the ports that were not there before,
+// or all of it, as the zero Listener.
+func (w *waiting) late() (late []lb.Listener, rest *lb.Service) {
+	part := *w.service
+	part.Frontends = nil
+	if w.was != nil {
+		for _, f := range w.service.Frontends {
+			if slices.ContainsFunc(w.was.Frontends, func(o lb.Frontend) bool { return o.Listener == f.Listener }) {
+				part.Frontends = append(part.Frontends, f)
+			} else {
+				late = append(late, f.Listener)
+			}
+		}
+	}
+	if len(late) == 0 || len(part.Frontends) == 0 {
+		part.Frontends = nil
+		return []lb.Listener{{}}, &part
+	}
+	return late, &part
+}
+
+func newCrowd(cfg *lb.Config) *crowd {
+	c := &crowd{nodes: make(map[string]lb.Node, len(cfg.Nodes)), waiting: make([]waiting, len(cfg.Services))}
+	for _, n := range cfg.Nodes {
+		c.add(n)
+	}
+	for i, s := range cfg.Services {
+		c.waiting[i].service = s
+	}
+	return c
+}
+
+// rank the Services by what is carried.
+func (c *crowd) rank(carried Carried) {
+	for i := range c.waiting {
+		w := &c.waiting[i]
+		s := w.service
+		was := carried.Older(s)
+		w.was, w.rank = was, 3
+		switch {
+		case was == nil:
+		case was == s:
+			w.rank, w.stays = 0, true
+		case len(s.Frontends) <= len(was.Frontends) && c.need(s).backends <= c.need(was).backends:
+			w.rank, w.stays = 1, true
+		default:
+			w.rank = 2
+		}
+	}
+	slices.SortStableFunc(c.waiting, func(a, b waiting) int { return cmp.Compare(a.rank, b.rank) })
+}
+
+func (c *crowd) add(n lb.Node)    { c.nodes[n.Name] = n; c.count(n, 1) }
+func (c *crowd) remove(n lb.Node) { delete(c.nodes, n.Name); c.count(n, -1) }
+
+func (c *crowd) count(n lb.Node, by int) {
+	if n.IPv4.IsValid() {
+		c.v4 += by
+	}
+	if n.IPv6.IsValid() {
+		c.v6 += by
+	}
+}
+
+// need of a Service.
+func (c *crowd) need(s *lb.Service) size {
+	n := size{listeners: len(s.Frontends)}
+	var v4, v6 int
+	for i := range s.Frontends {
+		if s.Frontends[i].Listener.Address.Is4() {
+			v4++
+		} else {
+			v6++
+		}
+	}
+	n.backends = v4*c.carrying(&s.IPv4.Targets, true) + v6*c.carrying(&s.IPv6.Targets, false) + s.Ranges()/rangesPerBackend
+	return n
+}
+
+// carrying is how many nodes carry a Service for one family.
+func (c *crowd) carrying(t *lb.Targets, ipv4 bool) (n int) {
+	if t.All {
+		if n = c.v6; ipv4 {
+			n = c.v4
+		}
+		if t.Limit > 0 {
+			n = min(n, t.Limit)
+		}
+		return n
+	}
+	for _, one := range t.Nodes {
+		if c.nodes[one.Node].Address(ipv4).IsValid() {
+			n++
+		}
+	}
+	return n
+}
+
+// all is what all Services need.
+func (c *crowd) all() (s size) {
+	for i := range c.waiting {
+		s = s.plus(c.need(c.waiting[i].service))
+	}
+	return s
+}
+
+// stay is what those need that stay.
+func (c *crowd) stay() (s size) {
+	for i := range c.waiting {
+		if c.waiting[i].stays {
+			s = s.plus(c.need(c.waiting[i].service))
+		}
+	}
+	return s
+}
+
+// nodes that are new, and with which what stays would have no room.
+func (r Room) nodes(c *crowd, carried Carried) (out []lb.Refusal) {
+	all := c.stay()
+	if all.backends <= r.Backends {
+		return nil
+	}
+	var fresh []lb.Node
+	for _, n := range c.nodes {
+		if !carried.Has(lb.NodeKey(n.Name)) {
+			fresh = append(fresh, n)
+		}
+	}
+	slices.SortFunc(fresh, func(a, b lb.Node) int { return cmp.Compare(b.Name, a.Name) })
+	for _, n := range fresh {
+		if all.backends <= r.Backends {
+			break
+		}
+		before := all
+		c.remove(n)
+		if all = c.stay(); all == before { // it carries nothing of what stays
+			c.add(n)
+			continue
+		}
+		out = append(out, lb.Refusal{Key: lb.NodeKey(n.Name), Reason: lb.RefusedNotAdmitted, Message: r.advice(before, size{backends: before.backends - all.backends})})
+	}
+	return out
+}
+
+func (r Room) addresses(all []netip.Addr, carried Carried) (out []lb.Refusal) {
+	if len(all) <= r.Addresses {
+		return nil
+	}
+	left := r.Addresses
+	for _, a := range all {
+		if carried.Has(lb.AddressKey(a)) {
+			left--
+		}
+	}
+	for _, a := range all {
+		switch key := lb.AddressKey(a); {
+		case carried.Has(key):
+		case left > 0:
+			left--
+		default:
+			out = append(out, lb.Refusal{Key: key, Reason: lb.RefusedNotAdmitted,
+				Message: fmt.Sprintf("the hosts bring %d addresses at most: spread the Services over more Balancers", r.Addresses)})
+		}
+	}
+	return out
+}
+
+// advice where something needs more than there is.
+func (r Room) advice(used, need size) string {
+	if used.listeners > r.Listeners {
+		return fmt.Sprintf("there is no room for %d listeners more, a host has %d at most: spread the Services over more Balancers", need.listeners, r.Listeners)
+	}
+	return fmt.Sprintf("there is no room for %d backends more, this host has %d at most (ports of Services, each times its nodes): "+
+		"have fewer nodes carry each Service (nodes.maxPerService of the Balancer), spread the Services over more Balancers, "+
+		"or give the host more memory or another admit.maxBackends %s", need.backends, r.Backends, inSettings)
+}

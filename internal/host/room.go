@@ -1,0 +1,36 @@
+package host
+
+import (
+	"cmp"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/external-lb/external-lb/internal/admit"
+)
+
+// backendBytes is what a backend takes of a host's memory where its engine does not say.
+const backendBytes = 16 << 10
+
+// room is what this machine carries at most.
+func (s *Settings) room() admit.Room {
+	each := cmp.Or(s.table.Find(s.Engine).BackendBytes, backendBytes)
+	return admit.Room{
+		Listeners: admit.MaxListeners, Addresses: admit.MaxAddresses,
+		Backends: cmp.Or(s.Admit.MaxBackends, roomFor(memory(), each)),
+	}
+}
+
+// roomFor is how many backends a memory of so many bytes has room for.
+func roomFor(memory uint64, each int) int {
+	const enough = 1 << 24 // for whoever cannot say how much memory there is, too
+	return int(min(cmp.Or(memory/uint64(each), enough), enough))
+}
+
+// memory of this machine in bytes; 0: it cannot be read.
+func memory() uint64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	return uint64(info.Totalram) * uint64(info.Unit)
+}
