@@ -3,11 +3,11 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,7 +23,7 @@ import (
 func (w *world) dropRecord(svc *corev1.Service) {
 	w.t.Helper()
 	fresh := w.until(svc, "on record", record.Held)
-	fresh.Status.Conditions = slices.DeleteFunc(fresh.Status.Conditions, func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionRecord })
+	meta.RemoveStatusCondition(&fresh.Status.Conditions, v1alpha1.ConditionRecord)
 	w.check(kube.Status().Update(w.t.Context(), fresh))
 }
 

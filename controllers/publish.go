@@ -228,7 +228,9 @@ func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 	if ourClass && len(svc.Status.LoadBalancer.Ingress) > 0 {
 		status["loadBalancer"] = object{"ingress": nil}
 	}
-	gone := []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}, {Type: v1alpha1.ConditionRecord}}
+	gone := []metav1.Condition{
+		{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}, {Type: v1alpha1.ConditionRecord},
+	}
 	if ourClass || svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		gone = append(gone, metav1.Condition{Type: v1alpha1.ConditionPortsError})
 	}

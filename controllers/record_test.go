@@ -53,6 +53,8 @@ func clusterIP(s *corev1.Service) {
 	s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
 }
 
+func ofAnotherClass(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/other") }
+
 // edit changes a Service as its author would.
 func (w *world) edit(svc *corev1.Service, change ...func(*corev1.Service)) {
 	w.t.Helper()
@@ -135,7 +137,7 @@ func TestForgedRecordBlocksNoPool(t *testing.T) {
 		all = append(all, fmt.Sprintf("192.0.2.%d", i))
 	}
 	inside := w.service("cluster-ip", clusterIP, forged(w.balancer, all...))
-	foreign := w.service("foreign", forged(w.balancer, all...), func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/other") })
+	foreign := w.service("foreign", forged(w.balancer, all...), ofAnotherClass)
 	unread := w.service("unread", forged(w.balancer, all...), func(s *corev1.Service) { s.Annotations[v1alpha1.AddressesAnnotation] = "x" })
 	w.judged(unread)
 	gold := w.service("gold", func(s *corev1.Service) {
@@ -163,7 +165,9 @@ func TestForgedRecordBlocksNoPool(t *testing.T) {
 func (w *world) copied(of *corev1.Service, name string) *corev1.Service {
 	w.t.Helper()
 	svc := of.DeepCopy()
-	svc.ObjectMeta = metav1.ObjectMeta{Namespace: of.Namespace, Name: name, Labels: of.Labels, Annotations: of.Annotations, Finalizers: of.Finalizers}
+	svc.ObjectMeta = metav1.ObjectMeta{
+		Namespace: of.Namespace, Name: name, Labels: of.Labels, Annotations: of.Annotations, Finalizers: of.Finalizers,
+	}
 	svc.Spec.ClusterIP, svc.Spec.ClusterIPs, svc.Spec.HealthCheckNodePort = "", nil, 0
 	for i := range svc.Spec.Ports {
 		svc.Spec.Ports[i].NodePort = 0
@@ -339,8 +343,10 @@ func TestWritesOfAServicesLife(t *testing.T) {
 // Others' conditions stay, whatever we write beside them.
 func TestConditionsOfOthersStay(t *testing.T) {
 	w := newWorld(t)
-	svc := w.service("web", func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/other") })
-	theirs := metav1.Condition{Type: "example.com/Announced", Status: metav1.ConditionTrue, Reason: "Told", LastTransitionTime: metav1.Now()}
+	svc := w.service("web", ofAnotherClass)
+	theirs := metav1.Condition{
+		Type: "example.com/Announced", Status: metav1.ConditionTrue, Reason: "Told", LastTransitionTime: metav1.Now(),
+	}
 	before := svc.DeepCopy()
 	svc.Status.Conditions = []metav1.Condition{theirs}
 	w.check(kube.Status().Patch(t.Context(), svc, client.MergeFrom(before)))

@@ -31,7 +31,8 @@ func exposedAt(address string) func(*corev1.Service) {
 
 // programmed is what a status says of a Service that is, or was, live.
 func programmed(svc *corev1.Service) {
-	svc.Status.Conditions = append(svc.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue})
+	is := metav1.Condition{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue}
+	svc.Status.Conditions = append(svc.Status.Conditions, is)
 }
 
 // forged is what a Service's author can write to look as if a Balancer held it, and what a

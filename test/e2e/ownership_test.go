@@ -275,7 +275,9 @@ func TestS14_WhatIsWrittenOnAServiceTakesNoTraffic(t *testing.T) {
 		}
 		withAnnotation("external-lb.dev/held-by", balancer)(svc)
 	})
-	fresh := s.until(thief, "judged", func(svc *corev1.Service) bool { return condition(svc, v1alpha1.ConditionServiceProgrammed).Type != "" })
+	fresh := s.until(thief, "judged", func(svc *corev1.Service) bool {
+		return condition(svc, v1alpha1.ConditionServiceProgrammed).Type != ""
+	})
 	s.settled()
 	for range 5 {
 		s.answers("web", address, 80)
