@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -111,8 +112,8 @@ func (w *world) answersEverywhere(ctx context.Context, svc *corev1.Service) erro
 
 // letGo holds that nothing of ours is left on a Service.
 func letGo(svc *corev1.Service) error {
-	if len(svc.Finalizers) > 0 || svc.Annotations[v1alpha1.HeldByAnnotation] != "" || svc.Annotations[v1alpha1.HeldAddressesAnnotation] != "" {
-		return fmt.Errorf("left on it are %v and %v", svc.Finalizers, svc.Annotations)
+	if len(svc.Finalizers) > 0 || record.Marked(svc) {
+		return fmt.Errorf("left on it are %v and %v", svc.Finalizers, svc.Status.Conditions)
 	}
 	return nil
 }

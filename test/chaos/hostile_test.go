@@ -29,8 +29,9 @@ var attacks = []func(name, address string) client.Object{
 		return theirs(name, 80).Annotate(v1alpha1.AddressesAnnotation, address).Manifest()
 	},
 	func(name, address string) client.Object { // forges the record
-		return theirs(name, 80).Annotate(v1alpha1.HeldByAnnotation, "edge").Annotate(v1alpha1.HeldAddressesAnnotation, address).
-			Annotate(v1alpha1.CarriedByAnnotation, "edge").Annotate(v1alpha1.AssignedAddressesAnnotation, address).Manifest()
+		return theirs(name, 80).Annotate(v1alpha1.AssignedAddressesAnnotation, address).With(func(svc *corev1.Service) {
+			svc.Finalizers = []string{v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer}
+		}).Manifest()
 	},
 	func(name, _ string) client.Object { // as many ports as there may be
 		svc := theirs(name, 80)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -119,7 +120,7 @@ func (w *world) judge(services []corev1.Service) error {
 }
 
 // wiped reports whether nothing is recorded of an address: the Service was let go.
-func wiped(svc *corev1.Service) bool { return svc.Annotations[v1alpha1.HeldAddressesAnnotation] == "" }
+func wiped(svc *corev1.Service) bool { return len(record.Addresses(svc)) == 0 }
 
 // answer is what one host has said at a listener.
 type answer struct {
@@ -218,7 +219,7 @@ func misrouted(a answer, before, after []corev1.Service) error {
 		return nil
 	}
 	for _, svc := range slices.Concat(before, after) {
-		if svc.Spec.Selector["app"] == a.app && strings.Contains(svc.Annotations[v1alpha1.HeldAddressesAnnotation], a.address) {
+		if svc.Spec.Selector["app"] == a.app && slices.Contains(record.Addresses(&svc), netip.MustParseAddr(a.address)) {
 			return nil
 		}
 	}
