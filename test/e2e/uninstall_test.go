@@ -25,7 +25,7 @@ case "$*" in
 	. /etc/default/haproxy
 	haproxy -W -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg $EXTRAOPTS || [ $? = 2 ] ;; # it has no listener
 "reload keepalived") kill -HUP "$(cat /run/keepalived.pid)" ;;
-"disable --now external-lb-agent")
+"disable --now external-lb-agent"*)
 	pkill -f '^/bin/sh /run/external-lb-agent.sh' || true
 	pkill -u external-lb || true
 	while pgrep -u external-lb >/dev/null; do sleep 0.1; done ;;
