@@ -41,7 +41,8 @@ type BalancerSpec struct {
 	// default makes this Balancer serve Services without a class, too. Where
 	// several Balancers say so, the oldest that has a pool for them serves them,
 	// and the others are told. Those that have addresses are served by the one
-	// whose pool has these.
+	// whose pool has these. Taken away, those that no other Balancer serves lose
+	// their addresses, and may get others when it is set again.
 	// +optional
 	Default bool `json:"default,omitempty"`
 
