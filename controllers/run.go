@@ -70,8 +70,13 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	renewed := &renewals{Interface: lock}
+	if lock != nil {
+		lock = renewed
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                              Scheme(),
+		MapperProvider:                      mapper,
 		Logger:                              o.Log,
 		Metrics:                             server.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress:              o.HealthAddress,
@@ -100,6 +105,9 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		if err := add("ping", healthz.Ping); err != nil {
 			return err
 		}
+	}
+	if err := mgr.AddHealthzCheck("leader-election", renewed.check); err != nil {
+		return err
 	}
 	return mgr.Start(ctx)
 }

@@ -168,6 +168,7 @@ type world struct {
 	second    *fakeHost // of a second Balancer, see partner; nil: there is none
 	balancer  string
 	namespace string
+	api       *rest.Config // as its manager reaches it
 	stop      func()
 
 	logging sync.Mutex
@@ -205,7 +206,7 @@ var worlds int
 func newWorld(t *testing.T, addresses ...v1alpha1.AddressRange) *world {
 	t.Helper()
 	worlds++
-	w := &world{t: t, host: newFakeHost(), balancer: fmt.Sprintf("b%d", worlds)}
+	w := &world{t: t, api: api, host: newFakeHost(), balancer: fmt.Sprintf("b%d", worlds)}
 	if addresses == nil {
 		addresses = []v1alpha1.AddressRange{v1alpha1.AddressRange(fmt.Sprintf("203.0.%d.0/24", worlds))}
 	}
@@ -232,7 +233,7 @@ func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, api, Options{
+		done <- Run(ctx, w.api, Options{
 			Namespace:      metav1.NamespaceDefault,
 			LeaderElection: true,
 			MetricsAddress: "0", HealthAddress: "0",
