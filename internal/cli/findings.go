@@ -35,6 +35,9 @@ func (o *objects) findings(p *planned) findings {
 		for _, problem := range svc.Problems {
 			out = append(out, finding{"Service " + name(svc.Object), problem.Reason, problem.Message, problem.Fatal})
 		}
+		if text := o.assumed[name(svc.Object)]; text != "" {
+			out = append(out, finding{"Service " + name(svc.Object), "NodePortsAssumed", text, false})
+		}
 	}
 	for pool, note := range p.PoolNotes {
 		out = append(out, finding{"AddressPool " + pool, note.Reason, note.Message, false})

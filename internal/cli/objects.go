@@ -31,6 +31,8 @@ type objects struct {
 	cluster    string // whose they are: the UID of its namespace kube-system
 	// certificates of Secrets.
 	certificates translate.Certificates
+	// assumed says, by Service, which of its nodePorts no manifest has.
+	assumed map[string]string
 }
 
 func newObjects() *objects {

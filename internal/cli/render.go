@@ -39,9 +39,10 @@ func newRender() *cobra.Command {
 		Use:   "render -f FILE…",
 		Short: "Print the exact files of a host, from manifests: no cluster needed",
 		Long: `Render what a host of a Balancer would run, from manifests: Balancers, AddressPools,
-UpstreamPolicies, Services with nodePorts, Nodes, and where it matters EndpointSlices,
-Namespaces and Secrets with certificates. Other kinds are passed over. It runs the code
-of the controller and of the host's end, so it prints what a host makes of a delivery.
+UpstreamPolicies, Services, Nodes, and where it matters EndpointSlices, Namespaces and
+Secrets with certificates. Other kinds are passed over. It runs the code of the
+controller and of the host's end, so it prints what a host makes of a delivery. Where a
+manifest leaves nodePorts to the cluster, it assumes some, and says so on stderr.
 Of a certificate with its key it prints only the fingerprint. A host whose owner admits
 less, or has templates of his own (--templates), makes other files.
 
@@ -61,6 +62,7 @@ cannot be read, or if a Service, a pool, a policy or a template is refused.`,
 			if err != nil {
 				return err
 			}
+			o.assumeNodePorts()
 			return r.run(o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
