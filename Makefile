@@ -94,11 +94,12 @@ fuzz: ## Fuzz what parses and renders, FUZZTIME=1m for each target
 	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $(TESTFLAGS) ./$$package; done; done
 
 .PHONY: lint
-lint: ## Vet, staticcheck, gofmt and the directions of imports. 1 min, or 5
+lint: ## Vet, staticcheck, gofmt, the directions of imports and the workflows. 1 min, or 5
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v -e zz_generated -e '\.pb\.go$$') | tee /dev/stderr)"
 	go vet ./...
 	cd test/crd && go vet .
 	go tool -modfile=tools/go.mod staticcheck ./...
+	go tool -modfile=tools/go.mod actionlint
 	go test ./internal/archtest
 
 ##@ Change it
