@@ -41,7 +41,7 @@ bench-plan: ## Measure plans of large clusters: time, and the heap at its peak
 build: ## Build bin/external-lb, and the demo and the test cluster beside it. 5 s, or 2 min
 	GOGC=400 go build -ldflags '-s -w' -ldflags 'github.com/external-lb/external-lb=$(LDFLAGS)' -o bin/ . ./test/demo ./test/cluster/cmd/testcluster
 
-IMG ?= ghcr.io/external-lb/external-lb:latest
+IMG ?= ghcr.io/external-lb/external-lb:$(VERSION)
 
 .PHONY: docker-build docker-push
 docker-build: ## Build the manager's image as IMG
@@ -51,8 +51,11 @@ docker-push: ## Push IMG
 	docker push $(IMG)
 
 .PHONY: deploy undeploy
-deploy: ## Install the CRDs and the manager with IMG in the cluster of your kubeconfig
-	kubectl kustomize config/default | sed 's#image: ghcr.io/external-lb/external-lb:latest#image: $(IMG)#' | kubectl apply --server-side -f -
+deploy: ## Install the CRDs and the manager in the cluster of your kubeconfig; an IMG that you give is in config/manager from then on
+ifneq ($(origin IMG),file)
+	cd config/manager && go tool -modfile=../../tools/release/go.mod kustomize edit set image 'external-lb=$(IMG)'
+endif
+	kubectl apply --server-side -k config/default
 
 undeploy: ## Remove what deploy installed; `external-lb uninstall` comes before
 	kubectl delete --ignore-not-found -k config/default
