@@ -300,10 +300,8 @@ func TestWritesOfAServicesLife(t *testing.T) {
 	w.published(w.service("first"))
 	w.stop()
 	count := &writes{}
-	real := api
-	api = rest.CopyConfig(real)
-	api.Wrap(func(next http.RoundTripper) http.RoundTripper { count.next = next; return count })
-	t.Cleanup(func() { api = real })
+	w.api = rest.CopyConfig(api)
+	w.api.Wrap(func(next http.RoundTripper) http.RoundTripper { count.next = next; return count })
 	w.start()
 	for name, change := range map[string]func(*corev1.Service){"lb": func(*corev1.Service) {}, "np": exposedOn(w.balancer)} {
 		came := w.service(name, change)
@@ -329,12 +327,7 @@ func TestWritesOfAServicesLife(t *testing.T) {
 	w.published(gone)
 	count.since()
 	w.check(kube.Delete(t.Context(), gone))
-	wait.For(t, func(ctx context.Context) error {
-		if err := kube.Get(ctx, client.ObjectKeyFromObject(gone), gone); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is there: %v", err)
-		}
-		return nil
-	})
+	w.gone(gone)
 	if made := count.since(); len(made) != 1 {
 		t.Errorf("deleted, it costs %q", made)
 	}
