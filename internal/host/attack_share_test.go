@@ -64,6 +64,11 @@ func TestS18_WhoComesToAFullHostWaits(t *testing.T) {
 	if len(out.Refused) != 2 || !out.Refused[0].OfItem() || out.Refused[1].Listener != wider.Frontends[1].Listener {
 		t.Errorf("refused: %+v", out.Refused)
 	}
+	// Nor is there room when the same is sent again.
+	out = b.send(wants(b.node(), wider, aaa))
+	if len(out.Refused) != 2 || out.Refused[1].Listener != wider.Frontends[1].Listener {
+		t.Errorf("sent again, refused: %+v", out.Refused)
+	}
 	b.carriesNow(b.send(wants(b.node(), aaa)), "aaa")
 	b.says(late, "two")
 }

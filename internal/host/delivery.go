@@ -23,6 +23,7 @@ type delivery struct {
 	sums    lb.Manifest              // of the bytes of which parts were made
 	live    lb.Manifest              // what was carried before
 	older   func(lb.Key, lb.Sum) any // what was sent once; nil if it cannot be read
+	closed  map[refused]bool         // listeners that the last delivery did not open
 
 	refused map[refused]lb.Refusal // by the daemons and the machine
 	stays   map[lb.Key]bool        // an older version is in the place of what is wanted, or was
@@ -50,7 +51,10 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 	on := &delivery{
 		rules: &a.settings.Admit, machine: machine, room: a.settings.room(),
 		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
-		refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
+		closed: map[refused]bool{}, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
+	}
+	for _, r := range a.model.refusals() {
+		on.closed[refused{r.Key, r.Listener}] = !r.OfItem()
 	}
 	if a.moves() == nil {
 		on.refuseAddresses()
@@ -131,14 +135,13 @@ func (d *delivery) crowded() bool {
 		Older: func(s *lb.Service) *lb.Service {
 			key := lb.ServiceKey(s.ID)
 			sum, carried := d.live[key]
-			if carried && sum == d.sums[key] {
-				return s
-			}
 			if !carried {
 				return nil
 			}
-			older, _ := d.older(key, sum).(*lb.Service) // nil, too, where it cannot be read
-			return older
+			if sum != d.sums[key] {
+				s, _ = d.older(key, sum).(*lb.Service) // nil, too, where it cannot be read
+			}
+			return without(s, func(l lb.Listener) bool { return d.closed[refused{key, l}] })
 		},
 	})
 	for _, r := range beyond {
@@ -172,20 +175,20 @@ func (d *delivery) left(s *lb.Service) *lb.Service {
 	if d.gone(key) {
 		return nil
 	}
-	var front []lb.Frontend
-	for _, f := range s.Frontends {
-		if _, gone := d.refused[refused{key, f.Listener}]; !gone {
-			front = append(front, f)
-		}
-	}
-	switch len(front) {
-	case 0:
-		return nil
-	case len(s.Frontends):
+	return without(s, func(l lb.Listener) bool { _, gone := d.refused[refused{key, l}]; return gone })
+}
+
+// without is a Service without some of its listeners: the same one if it has none of them,
+// nil if it has no others.
+func without(s *lb.Service, closed func(lb.Listener) bool) *lb.Service {
+	if s == nil || !slices.ContainsFunc(s.Frontends, func(f lb.Frontend) bool { return closed(f.Listener) }) {
 		return s
 	}
 	part := *s
-	part.Frontends = front
+	part.Frontends = slices.DeleteFunc(slices.Clone(s.Frontends), func(f lb.Frontend) bool { return closed(f.Listener) })
+	if len(part.Frontends) == 0 {
+		return nil
+	}
 	return &part
 }
 
