@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -110,7 +111,9 @@ func (w *world) wipe(ctx context.Context, a *app) error {
 		if err := w.Kube.Get(ctx, client.ObjectKey{Namespace: namespace, Name: a.name}, svc); err != nil {
 			return client.IgnoreNotFound(err)
 		}
-		svc.Status = corev1.ServiceStatus{}
+		// The record stays: who takes it away may write what only controllers may.
+		svc.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+		meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
 		return client.IgnoreNotFound(w.Kube.Status().Update(ctx, svc))
 	})
 }

@@ -186,9 +186,12 @@ func TestHelm_InstallsUpgradesAndUninstalls(t *testing.T) {
 
 	ways := r.blocks("Uninstall", "sh")
 	r.types(ways[0])
-	if got := says(t, env, "deployments,pods,serviceaccounts", "", "{.items[*].metadata.name}"); strings.Contains(got, "external-lb") {
-		t.Errorf("left behind: %s", got)
-	}
+	wait.For(t, func(context.Context) error { // Pods end after their Deployment
+		if got := says(t, env, "deployments,pods,serviceaccounts", "", "{.items[*].metadata.name}"); strings.Contains(got, "external-lb") {
+			return fmt.Errorf("left behind: %s", got)
+		}
+		return nil
+	})
 	if again := hasAddress(t, env, "web"); again != address {
 		t.Errorf("address %s became %s", address, again)
 	}

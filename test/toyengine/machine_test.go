@@ -33,7 +33,8 @@ var table = engine.Table{
 // a file system of its own.
 const bareMachine = `
 ip link set lo up
-ip addr add 198.51.100.1/24 dev lo
+ip addr add 198.51.100.1/32 dev lo
+ip route add local 198.51.100.0/24 dev lo
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
