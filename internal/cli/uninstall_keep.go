@@ -22,7 +22,7 @@ import (
 // keepHosts lets go of everything while no controller works: one that did would take
 // it back, or withdraw it.
 func (u *uninstall) keepHosts(ctx context.Context, left remains) (err error) {
-	if err := u.stopDeployment(ctx); err != nil {
+	if err := u.stopDeployments(ctx); err != nil {
 		return err
 	}
 	if !u.dryRun {
@@ -48,23 +48,30 @@ func (u *uninstall) keepHosts(ctx context.Context, left remains) (err error) {
 	return nil
 }
 
-// stopDeployment scales the controller to nothing, if it is a Deployment.
-func (u *uninstall) stopDeployment(ctx context.Context) error {
-	d := &appsv1.Deployment{}
-	name := client.ObjectKey{Namespace: u.namespace, Name: deploymentName}
-	err := u.kube.Get(ctx, name, d)
-	if apierrors.IsNotFound(err) || err == nil && ptr.Deref(d.Spec.Replicas, 1) == 0 {
-		return nil
+// stopDeployments scales the controller to nothing, if it is a Deployment, by whatever name.
+func (u *uninstall) stopDeployments(ctx context.Context) error {
+	var all appsv1.DeploymentList
+	if err := u.kube.List(ctx, &all, client.MatchingLabels{"app.kubernetes.io/name": deploymentName}); err != nil {
+		return fmt.Errorf("looking for the controller's Deployment: %w", err)
 	}
-	if err == nil && !u.dryRun {
-		was := d.DeepCopy()
-		d.Spec.Replicas = ptr.To[int32](0)
-		err = u.kube.Patch(ctx, d, client.MergeFrom(was))
+	for i := range all.Items {
+		d := &all.Items[i]
+		name := client.ObjectKeyFromObject(d)
+		if ptr.Deref(d.Spec.Replicas, 1) == 0 {
+			continue
+		}
+		if d.Namespace != u.namespace {
+			return fmt.Errorf("the controller runs as Deployment %s: run this with --namespace %s", name, d.Namespace)
+		}
+		if !u.dryRun {
+			was := d.DeepCopy()
+			d.Spec.Replicas = ptr.To[int32](0)
+			if err := u.kube.Patch(ctx, d, client.MergeFrom(was)); err != nil {
+				return fmt.Errorf("stopping the controller, Deployment %s: %w", name, err)
+			}
+		}
+		u.say("Deployment %s: scaled to 0", name)
 	}
-	if err != nil {
-		return fmt.Errorf("stopping the controller, Deployment %s: %w", name, err)
-	}
-	u.say("Deployment %s: scaled to 0", name)
 	return nil
 }
 

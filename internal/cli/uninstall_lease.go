@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -38,6 +39,10 @@ func (w *leaseWatch) expired(lease *coordinationv1.Lease, now time.Time) bool {
 	return now.Sub(w.since) > time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 0))*time.Second
 }
 
+// uninstaller begins the name of a holder that is this command. One that was killed does not
+// give the Lease back, and whoever runs it again is not to wait for it.
+const uninstaller = "external-lb uninstall "
+
 // lead waits until no controller works, and sees to it that none does until release, or
 // until the time is over.
 func (u *uninstall) lead(ctx context.Context) (release func() error, err error) {
@@ -45,7 +50,7 @@ func (u *uninstall) lead(ctx context.Context) (release func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	me := fmt.Sprintf("external-lb uninstall on %s, process %d", machine, os.Getpid())
+	me := fmt.Sprintf("%son %s, process %d", uninstaller, machine, os.Getpid())
 	for {
 		why, err := u.take(ctx, me)
 		if err != nil {
@@ -69,7 +74,7 @@ func (u *uninstall) take(ctx context.Context, me string) (why string, err error)
 	err = u.kube.Get(ctx, client.ObjectKeyFromObject(lease), lease)
 	there := err == nil
 	switch {
-	case there && holder(lease) != "" && !u.lease.expired(lease, now):
+	case there && holder(lease) != "" && !strings.HasPrefix(holder(lease), uninstaller) && !u.lease.expired(lease, now):
 		return fmt.Sprintf("the controller to stop: %s renews the Lease %s", holder(lease), client.ObjectKeyFromObject(lease)), nil
 	case there:
 		hold(lease, me, u.timeout, now)

@@ -56,6 +56,7 @@ func installed() []client.Object {
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: leaseName}}
 	hold(lease, "manager-1", 15*time.Second, time.Now())
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: deploymentName}}
+	deployment.Labels = map[string]string{"app.kubernetes.io/name": deploymentName}
 	deployment.Spec.Replicas = ptr.To[int32](2)
 	return []client.Object{edge, web, exposed, deleted, moved, stranger, lease, deployment}
 }
@@ -171,6 +172,28 @@ Done. The rest: kubectl delete -k config/default
 	same(t, out, "No Balancer is left, and no Service has a finalizer of ours. The rest: kubectl delete -k config/default\n")
 }
 
+// A run that was killed is no reason to wait; a controller that runs elsewhere is one to stop.
+func TestUninstall_KeepsHostsWhateverWasBefore(t *testing.T) {
+	u, out := uninstalling(interceptor.Funcs{}, nobodyActs)
+	u.keep = true
+	lease, err := u.theLease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold(lease, uninstaller+"on another machine, process 1", time.Hour, time.Now())
+	if err := u.kube.Update(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	u.namespace = "elsewhere"
+	if err := u.run(t.Context()); err == nil || !strings.Contains(err.Error(), "run this with --namespace system") {
+		t.Errorf("in another namespace: %v\n%s", err, out)
+	}
+	u.namespace = "system"
+	if err := u.run(t.Context()); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // withdraws is a controller that cannot reach one host at first.
 func withdraws(after int) func(ctx context.Context, u *uninstall) error {
 	return func(ctx context.Context, u *uninstall) error {
@@ -284,8 +307,11 @@ func TestUninstall_AfterTheKindsAreGone(t *testing.T) {
 	gone := schema.GroupResource{Resource: "namespaces"}
 	calls := interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			if _, ok := list.(*v1alpha1.BalancerList); ok {
+			switch list.(type) {
+			case *v1alpha1.BalancerList:
 				return &meta.NoKindMatchError{}
+			case *appsv1.DeploymentList:
+				return nil
 			}
 			return c.List(ctx, list, opts...)
 		},

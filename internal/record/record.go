@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
@@ -97,21 +98,32 @@ func Occupied(svc *corev1.Service) []netip.Addr {
 }
 
 // Shown are the addresses that a Service shows though nothing is on record. They are
-// ours where its status says that we programmed it: then they are by a version of
-// external-lb that kept its record elsewhere, or somebody who may write statuses has
-// dropped the record. Else they are another provider's.
+// ours where its status says that they answer: then they are by a version of external-lb
+// that kept its record elsewhere, or somebody who may write statuses has dropped the
+// record. Else they are another provider's; or, of one of type NodePort, what its author
+// could have written as well, and no more than a wish, for one address of each family.
 func Shown(svc *corev1.Service) (shown []netip.Addr, ours bool) {
 	if Held(svc) {
 		return nil, false
 	}
-	ours = meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed) != nil
+	programmed := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
 	switch svc.Spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
-		return ingress(svc), ours
+		return ingress(svc), programmed != nil && programmed.Status == metav1.ConditionTrue
 	case corev1.ServiceTypeNodePort:
-		if ours { // else its author wrote them
-			return ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation]), ours
+		if programmed != nil { // else it was copied
+			return oneOfEach(ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])), false
 		}
 	}
 	return nil, false
+}
+
+// oneOfEach family, the first.
+func oneOfEach(addresses []netip.Addr) (first []netip.Addr) {
+	for _, a := range addresses {
+		if !slices.ContainsFunc(first, func(other netip.Addr) bool { return other.Is4() == a.Is4() }) {
+			first = append(first, a)
+		}
+	}
+	return first
 }

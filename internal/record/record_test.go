@@ -150,26 +150,28 @@ func TestOnlyItsOwnStatusIsARecord(t *testing.T) {
 	}
 }
 
-// What is shown without a record is ours where the status says so.
+// What is shown without a record is ours where the status says that it answers; never
+// where its author may have written it.
 func TestShown(t *testing.T) {
-	programmed := metav1.Condition{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionFalse}
 	for name, c := range map[string]struct {
-		ours, exposed, held bool
-		want                string
+		programmed    metav1.ConditionStatus
+		exposed, held bool
+		want          string
 	}{
-		"ours":              {ours: true, want: "[192.0.2.1] true"},
+		"ours":              {programmed: metav1.ConditionTrue, want: "[192.0.2.1] true"},
+		"never ours":        {programmed: metav1.ConditionFalse, want: "[192.0.2.1] false"},
 		"another's":         {want: "[192.0.2.1] false"},
-		"on record":         {ours: true, held: true, want: "[] false"},
-		"exposed":           {ours: true, exposed: true, want: "[192.0.2.9] true"},
+		"on record":         {programmed: metav1.ConditionTrue, held: true, want: "[] false"},
+		"exposed":           {programmed: metav1.ConditionTrue, exposed: true, want: "[192.0.2.9] false"},
 		"exposed by itself": {exposed: true, want: "[] false"},
 	} {
-		svc := service(map[string]string{v1alpha1.AssignedAddressesAnnotation: "x,fe80::1%eth0,192.0.2.9"})
+		svc := service(map[string]string{v1alpha1.AssignedAddressesAnnotation: "x,fe80::1%eth0,192.0.2.9,192.0.2.10"})
 		svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {Hostname: "lb.example"}}
 		if c.exposed {
 			svc.Spec.Type, svc.Status.LoadBalancer.Ingress = corev1.ServiceTypeNodePort, nil
 		}
-		if c.ours {
-			svc.Status.Conditions = []metav1.Condition{programmed}
+		if c.programmed != "" {
+			svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed, Status: c.programmed}}
 		}
 		if c.held {
 			svc = Record{Holders: []string{"edge"}}.Write(svc)

@@ -91,8 +91,10 @@ func fromEpoch(e host.Epoch) *wirepb.Epoch {
 	return &wirepb.Epoch{Term: e.Term, Seq: e.Seq}
 }
 
+// toEpoch takes a negative term for none: a leader goes up from there by steps of a bounded
+// size, and would not come to an end.
 func toEpoch(e *wirepb.Epoch) host.Epoch {
-	return host.Epoch{Term: e.GetTerm(), Seq: e.GetSeq()}
+	return host.Epoch{Term: max(0, e.GetTerm()), Seq: e.GetSeq()}
 }
 
 // reasons pairs why something is refused with its numbers. Another number, of a newer
