@@ -138,6 +138,9 @@ func TestForgedRecordBlocksNoPool(t *testing.T) {
 	}
 	inside := w.service("cluster-ip", clusterIP, forged(w.balancer, all...))
 	foreign := w.service("foreign", forged(w.balancer, all...), ofAnotherClass)
+	exposed := w.service("exposed", exposedOn(w.balancer))
+	w.judged(exposed)
+	w.edit(exposed, forged(w.balancer, all...)) // it has our condition by now
 	unread := w.service("unread", forged(w.balancer, all...), func(s *corev1.Service) { s.Annotations[v1alpha1.AddressesAnnotation] = "x" })
 	w.judged(unread)
 	gold := w.service("gold", func(s *corev1.Service) {

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -101,15 +102,21 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		return err
 	}
 	defer fleet.Close()
-	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
-		if err := add("ping", healthz.Ping); err != nil {
-			return err
-		}
-	}
-	if err := mgr.AddHealthzCheck("leader-election", renewed.check); err != nil {
+	if err := addChecks(mgr, renewed); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
+}
+
+// addChecks of liveness and readiness.
+func addChecks(mgr ctrl.Manager, renewed *renewals) error {
+	ready := &synced{}
+	return errors.Join(
+		mgr.Add(ready),
+		mgr.AddReadyzCheck("caches", ready.check),
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddHealthzCheck("leader-election", renewed.check),
+	)
 }
 
 // setup wires the controllers into a manager.
