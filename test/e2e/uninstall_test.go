@@ -38,7 +38,7 @@ const carriedByFile = `
 apiVersion: external-lb.dev/v1alpha1
 kind: Balancer
 metadata: {name: edge}
-spec: {engine: %s, hosts: [{name: leaving, local: {}}]}
+spec: {engine: %s, hosts: [{name: cleaned, local: {}}]}
 ---
 apiVersion: external-lb.dev/v1alpha1
 kind: AddressPool
@@ -60,9 +60,9 @@ status: {addresses: [{type: InternalIP, address: 192.0.2.99}]}
 // without what was delivered, and nothing of external-lb is left.
 func TestUninstall_TheHostIsCleaned(t *testing.T) {
 	recorded(t)
-	must(t, env.AddHost(t.Context(), "leaving"))
-	must(t, env.InstallHost(t.Context(), "leaving"))
-	h := mustHost(t, "leaving")
+	must(t, env.AddHost(t.Context(), "cleaned"))
+	must(t, env.InstallHost(t.Context(), "cleaned"))
+	h := mustHost(t, "cleaned")
 	t.Cleanup(func() { must(t, h.PowerOff(context.Background())) })
 	must(t, h.WriteFile(t.Context(), "/root/web.yaml", fmt.Appendf(nil, carriedByFile, engine.name)))
 	must(t, h.WriteFile(t.Context(), "/usr/local/sbin/systemctl", []byte(systemctl)))
