@@ -23,24 +23,26 @@ type testedEngine struct {
 	reload     string // by hand, as a script
 	stop, kill string
 	daemon     string // as messages call it
+	nonsense   string // lines of its owner's with which it does not run
 }
 
 // engines are all on which the suite runs.
 var engines = []testedEngine{
 	{
-		name: v1alpha1.EngineNginx, daemon: "nginx", leastConns: "least_conn", running: "%s", conf: "/etc/nginx/nginx.conf",
+		name: v1alpha1.EngineNginx, daemon: "nginx", nonsense: "nonsense;", leastConns: "least_conn", running: "%s", conf: "/etc/nginx/nginx.conf",
 		reload: "nginx -s reload",
 		stop:   "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done",
 		kill:   "pkill -KILL -x nginx; until ! pgrep -x nginx; do sleep 0.05; done",
 	},
 	{
-		name: v1alpha1.EngineHAProxy, daemon: "HAProxy", leastConns: "leastconn", running: "haproxy.cfg", conf: "/etc/haproxy/haproxy.cfg",
+		name: v1alpha1.EngineHAProxy, daemon: "HAProxy", nonsense: "nonsense", leastConns: "leastconn", running: "haproxy.cfg", conf: "/etc/haproxy/haproxy.cfg",
 		reload: "pkill -USR2 -F /run/haproxy.pid",
 		stop:   "pkill -TERM -F /run/haproxy.pid; until ! pgrep -x haproxy; do sleep 0.05; done",
 		kill:   "pkill -KILL -x haproxy; until ! pgrep -x haproxy; do sleep 0.05; done",
 	},
 	{
 		name: v1alpha1.EngineLVS, daemon: "keepalived", leastConns: "lvs_sched wlc", running: "%s", conf: "/etc/keepalived/keepalived.conf",
+		nonsense: "vrrp_instance owners {\n  interface nonsense\n  virtual_router_id 9\n}", // it passes over words that it does not know
 		reload: "pkill -HUP -F /run/keepalived.pid",
 		stop:   "pkill -TERM -F /run/keepalived.pid; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
 		kill:   "pkill -KILL -f '^keepalived'; until ! pgrep -f '^keepalived'; do sleep 0.05; done",

@@ -250,7 +250,7 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 	s.inSync(balancer)
 	h, err := env.Host("lb2") // the last one gets changes first
 	must(t, err)
-	_, err = h.Shell(t.Context(), fmt.Sprintf("cp -a %[1]s %[1]s.good; echo 'nonsense;' >> %[1]s", engine.conf))
+	_, err = h.Shell(t.Context(), fmt.Sprintf("cp -a %[1]s %[1]s.good; echo '%[2]s' >> %[1]s", engine.conf, engine.nonsense))
 	must(t, err)
 	repair := func() {
 		_, err := h.Shell(context.Background(), fmt.Sprintf("[ ! -e %[1]s.good ] || mv %[1]s.good %[1]s", engine.conf))

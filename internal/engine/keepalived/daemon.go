@@ -226,7 +226,8 @@ func (k *Daemon) Whole() []string { return k.CheckAll }
 func (k *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, err error) {
 	ours, owners, err := k.verdict(ctx, argv)
 	if owners != "" {
-		err = engine.Failed("keepalived would end at a reload, for what its owner has written: %s; correct it in %s", engine.OneLine(owners), k.Conf)
+		err = &engine.Refusal{Daemon: k.Name(), Message: fmt.Sprintf(
+			"it would end at a reload, for what its owner has written: %s; correct it in %s", engine.OneLine(owners), k.Conf)}
 	}
 	return ours, err
 }
