@@ -43,9 +43,9 @@ var engines = []testedEngine{
 	{
 		name: v1alpha1.EngineLVS, daemon: "keepalived", leastConns: "lvs_sched wlc", running: "%s", conf: "/etc/keepalived/keepalived.conf",
 		nonsense: "vrrp_instance owners {\n  interface nonsense\n  virtual_router_id 9\n}", // it passes over words that it does not know
-		reload: "pkill -HUP -F /run/keepalived.pid",
-		stop:   "pkill -TERM -F /run/keepalived.pid; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
-		kill:   "pkill -KILL -f '^keepalived'; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
+		reload:   "pkill -HUP -F /run/keepalived.pid",
+		stop:     "pkill -TERM -F /run/keepalived.pid; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
+		kill:     "pkill -KILL -f '^keepalived'; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
 	},
 }
 
