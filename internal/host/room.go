@@ -3,8 +3,6 @@ package host
 import (
 	"cmp"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/external-lb/external-lb/internal/admit"
 )
 
@@ -16,21 +14,12 @@ func (s *Settings) room() admit.Room {
 	each := cmp.Or(s.table.Find(s.Engine).BackendBytes, backendBytes)
 	return admit.Room{
 		Listeners: admit.MaxListeners, Addresses: admit.MaxAddresses,
-		Backends: cmp.Or(s.Admit.MaxBackends, roomFor(memory(), each)),
+		Backends: cmp.Or(s.Admit.MaxBackends, roomFor(memoryUse().Limit, each)),
 	}
 }
 
 // roomFor is how many backends a memory of so many bytes has room for.
-func roomFor(memory uint64, each int) int {
+func roomFor(memory, each int) int {
 	const enough = 1 << 24 // for whoever cannot say how much memory there is, too
-	return int(min(cmp.Or(memory/uint64(each), enough), enough))
-}
-
-// memory of this machine in bytes; 0: it cannot be read.
-func memory() uint64 {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return 0
-	}
-	return uint64(info.Totalram) * uint64(info.Unit)
+	return min(cmp.Or(memory/each, enough), enough)
 }

@@ -4,7 +4,7 @@ import "testing"
 
 func TestRoomForBackends(t *testing.T) {
 	for _, tc := range []struct {
-		memory uint64
+		memory int
 		each   int
 		want   int
 	}{
