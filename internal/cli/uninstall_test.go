@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -356,54 +354,5 @@ func TestUninstall_ASecondWriterIsNoticed(t *testing.T) {
 	edge := &v1alpha1.Balancer{}
 	if err := u.kube.Get(t.Context(), client.ObjectKey{Name: "edge"}, edge); err != nil || edge.DeletionTimestamp != nil {
 		t.Errorf("the Balancer is deleted: %v", err)
-	}
-}
-
-// Clocks of two machines are not compared: a Lease is expired when it has not changed
-// for as long as it holds.
-func TestLeaseWatch_SeesWhoIsGone(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	lease := &coordinationv1.Lease{}
-	hold(lease, "manager-1", 14*time.Second, start.Add(-time.Hour)) // 15 s
-	var w leaseWatch
-	for _, look := range []struct {
-		after   time.Duration
-		renewed bool
-		want    bool
-	}{
-		{0, false, false}, {10 * time.Second, false, false}, {14 * time.Second, true, false},
-		{28 * time.Second, false, false}, {30 * time.Second, false, true},
-	} {
-		if look.renewed {
-			lease.Spec.RenewTime = ptr.To(metav1.NewMicroTime(start))
-		}
-		if got := w.expired(lease, start.Add(look.after)); got != look.want {
-			t.Errorf("after %s: %t", look.after, got)
-		}
-	}
-}
-
-func TestRemains_SayWhatIsWaitedFor(t *testing.T) {
-	var many []*corev1.Service
-	for i := range 7 {
-		many = append(many, holding("edge").Write(builder.Service("shop", fmt.Sprintf("s%d", i)).Obj()))
-	}
-	orphan := holding("gone").Write(builder.Service("shop", "orphan").Obj())
-	edge := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}).Deleting().Obj()
-	edge.Finalizers = []string{v1alpha1.CleanupFinalizer, "argocd.example/hook"}
-	edge.Status.Hosts = []v1alpha1.HostStatus{{Name: "lb1", State: v1alpha1.HostFailed, Message: "disk\nfull"}}
-	got := remains{balancers: []*v1alpha1.Balancer{edge}, services: append(slices.Clone(many), orphan)}.waits()
-	want := []string{
-		"host lb1 of Balancer edge, since 2026-01-01T00:00:00Z. It is Failed: disk full. " +
-			"It is to withdraw 7 Services: shop/s0, shop/s1, shop/s2, shop/s3, shop/s4, 2 more",
-		"the controller, to let go of what no Balancer holds: 1 Service: shop/orphan",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	edge.Finalizers, edge.Status.Hosts[0] = edge.Finalizers[1:], v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostInSync}
-	got = remains{balancers: []*v1alpha1.Balancer{edge}}.waits()
-	if want := []string{"somebody to take argocd.example/hook off Balancer edge, since 2026-01-01T00:00:00Z"}; !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
 	}
 }
