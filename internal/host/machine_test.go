@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,53 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
-	"github.com/external-lb/external-lb/test/share"
 	"github.com/external-lb/external-lb/test/wait"
 )
-
-func TestMain(m *testing.M) {
-	if os.Getenv("EXTERNAL_LB_TEST_TAKER") != "" {
-		takePort()
-	}
-	if len(os.Args) > 4 && os.Args[2] == "preview" { // as external-lb itself
-		fmt.Println(Preview(os.Args[3], os.Args[4:]))
-		os.Exit(1)
-	}
-	if os.Getenv(isOne) == "" {
-		os.Exit(inOwnNetworks())
-	}
-	goleak.VerifyTestMain(m)
-}
-
-// isOne marks a process of those that share the tests.
-const isOne = "EXTERNAL_LB_TEST_NETWORK"
-
-// inOwnNetworks runs the tests in three processes, each in a network of its own: there
-// they have addresses that are not loopback ones, which no host admits, and all ports
-// are theirs.
-func inOwnNetworks() (code int) {
-	flag.Parse()
-	list := exec.Command(os.Args[0])
-	list.Env = append(os.Environ(), isOne+"=1")
-	hands, err := share.Deal(3, list)
-	if err != nil {
-		return share.Failed(err)
-	}
-	var all []share.Process
-	for i, flags := range hands {
-		cmd := exec.Command("unshare", append([]string{"--net", "--mount", "sh", "-ec",
-			`ip link set lo up; ip addr add 198.51.100.1/32 dev lo; ip route add local 198.51.100.0/24 dev lo; exec "$@"`, "sh", os.Args[0]}, flags...)...)
-		cmd.Env = list.Env
-		all = append(all, share.Process{Name: fmt.Sprintf("%d of %d", i+1, len(hands)), Cmd: cmd})
-	}
-	return share.Run(all...)
-}
 
 // box is a balancer machine: a real daemon in directories of its own, and an Agent.
 type box struct {
@@ -410,21 +368,4 @@ func (s scripted) Run(ctx context.Context, argv []string) (string, error) {
 		return out, err
 	}
 	return s.Runner.Run(ctx, argv)
-}
-
-// takePort is another program that listens on a port until it is ended.
-func takePort() {
-	l, err := net.Listen("tcp", os.Getenv("EXTERNAL_LB_TEST_TAKER"))
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println("ready")
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			os.Exit(1)
-		}
-		c.Close()
-	}
 }
