@@ -61,11 +61,7 @@ func newHostRestore() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings, err := hostSettings()
-			if err != nil {
-				return err
-			}
-			a, err := host.NewAgent(settings)
+			a, err := thisHost()
 			if err != nil {
 				return err
 			}

@@ -38,11 +38,7 @@ The exit code is 1 if nothing was proved, or if anything was refused.`,
 			if len(a.files) == 0 {
 				return errors.New("say which manifests: -f FILE, a directory, or - for stdin")
 			}
-			settings, err := hostSettings()
-			if err != nil {
-				return err
-			}
-			h, err := host.NewAgent(settings)
+			h, err := thisHost()
 			if err != nil {
 				return err
 			}

@@ -45,6 +45,15 @@ func hostSettings() (host.Settings, error) {
 	return host.LoadSettings(host.SettingsPath, &engines.Table)
 }
 
+// thisHost is the machine that this program runs on.
+func thisHost() (*host.Agent, error) {
+	settings, err := hostSettings()
+	if err != nil {
+		return nil, err
+	}
+	return host.NewAgent(settings)
+}
+
 // stdio is the two streams that sshd gives a command, as one.
 type stdio struct {
 	io.Reader

@@ -24,11 +24,7 @@ kubectl get namespace kube-system -o jsonpath={.metadata.uid}`,
   external-lb host reset-term --cluster 0c0c6d4e-5a3f-4d0a-9d7e-1f6a0c9b7a51`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings, err := hostSettings()
-			if err != nil {
-				return err
-			}
-			a, err := host.NewAgent(settings)
+			a, err := thisHost()
 			if err != nil {
 				return err
 			}
