@@ -7,9 +7,7 @@ package chaos
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -42,7 +40,7 @@ func TestSchedule_InvariantsHold(t *testing.T) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "cluster")
-	binary, err := build(t.Context(), t.TempDir())
+	binary, err := lab.Build(t.Context(), t.TempDir())
 	must(t, err)
 	log, arguments, err := audit(t.TempDir())
 	must(t, err)
@@ -87,17 +85,6 @@ func newWorld(t *testing.T) *world {
 		w.apps[name] = &app{name: name, port: int32(80 + i)}
 	}
 	return w
-}
-
-// build external-lb in a directory.
-func build(ctx context.Context, dir string) (binary string, err error) {
-	binary = filepath.Join(dir, "external-lb")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return binary, nil
 }
 
 func must(t *testing.T, err error) {

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -95,7 +94,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	clusterDir = filepath.Join(dir, filepath.Base(cluster.DefaultDir()))
 	if binary = *builtBinary; binary == "" {
-		if binary, err = build(ctx, dir); err != nil {
+		if binary, err = lab.Build(ctx, dir); err != nil {
 			return share.Failed(err)
 		}
 	}
@@ -134,15 +133,4 @@ func createPools(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// build external-lb in a directory.
-func build(ctx context.Context, dir string) (binary string, err error) {
-	binary = filepath.Join(dir, "external-lb")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/external-lb/external-lb")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return binary, nil
 }

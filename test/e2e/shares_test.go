@@ -14,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/conformance"
+	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/share"
 )
 
@@ -42,7 +43,7 @@ func onEveryEngine() int {
 		return share.Failed(err)
 	}
 	defer os.RemoveAll(dir)
-	binary, err := build(context.Background(), dir)
+	binary, err := lab.Build(context.Background(), dir)
 	if err != nil {
 		return share.Failed(err)
 	}
