@@ -14,9 +14,6 @@ import (
 	"github.com/external-lb/external-lb/test/wait"
 )
 
-// askedPort is a nodePort that a policy can name before there is its Service.
-const askedPort = 30976
-
 // fieldProofs are the proofs of all fields, with what a policy says.
 func fieldProofs() map[contract.Field]fieldProof {
 	const quick = "interval: 500ms, timeout: 2s, rise: 1, fall: 1"
@@ -45,8 +42,8 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"healthCheck.type=TCP":            {settings: "healthCheck: {type: TCP, " + quick + "}", shows: leavesOutANode((*field).nodePort)},
 		"healthCheck.type=HTTP":           {settings: "healthCheck: {type: HTTP, http: {path: /except/node2}, " + quick + "}", http: true, shows: usesTwoNodes},
 		"healthCheck.type=None":           {settings: "{healthCheck: {type: None}, retries: 0}", shows: goesOnWithANodeThatFails},
-		"healthCheck.http": {settings: fmt.Sprintf("healthCheck: {http: {path: /healthz, port: %d}, %s}", askedPort, quick), asked: askedPort,
-			shows: leavesOutANode(func(*field) int32 { return askedPort })},
+		"healthCheck.http": {settings: fmt.Sprintf("healthCheck: {http: {path: /healthz, port: %d}, %s}", nodePortOfPolicy, quick), asked: nodePortOfPolicy,
+			shows: leavesOutANode(func(*field) int32 { return nodePortOfPolicy })},
 		"healthCheck.interval": {settings: "healthCheck: {interval: " + every + "}", shows: checksAsOftenAsTold},
 		"healthCheck.timeout": {settings: "healthCheck: {type: HTTP, http: {path: /slow/3500}, interval: 200ms, timeout: 15s, fall: 1}",
 			otherwise: "healthCheck: {type: HTTP, http: {path: /slow/3500}, interval: 200ms, timeout: 2s, fall: 1}", http: true, shows: waitsForAnAnswer},

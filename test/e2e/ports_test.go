@@ -167,16 +167,16 @@ func cannotCarry(t *testing.T, protocol corev1.Protocol) {
 func TestS15_StaysThroughChanges(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
-	svc := s.service("web")
+	svc := s.service("web", withNodePort(nodePortOnceKept))
 	address := s.published(svc)[0]
 	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].Port = 8080 })
 	s.answers("web", address, 8080)
 	s.silent(address, 80)
 	s.event(svc, v1alpha1.EventUpdated, "") // before the kill, which loses events that are not written
-	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = 30978 })
+	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = nodePortKept })
 	wait.For(t, func(context.Context) error { // the old nodePort answers until kube-proxy has heard of it
-		if text := fragment(t, svc); !contains(text, "30978") {
-			return fmt.Errorf("not yet by the nodePort 30978:\n%s", text)
+		if text := fragment(t, svc); !contains(text, fmt.Sprint(nodePortKept)) {
+			return fmt.Errorf("not yet by the nodePort %d:\n%s", nodePortKept, text)
 		}
 		return nil
 	})
@@ -223,16 +223,15 @@ func TestS18_RecycledNodePort(t *testing.T) {
 	s := newScene(t)
 	s.pod("old", "old-1", "node1")
 	s.pod("new", "new-1", "node2")
-	old := s.service("old")
+	old := s.service("old", withNodePort(nodePortRecycled))
 	address := s.published(old)[0]
-	nodePort := s.get(old).Spec.Ports[0].NodePort
 	s.update(old, func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
 		svc.Spec.Ports[0].NodePort = 0
 	})
 	s.until(old, "withdrawn", func(svc *corev1.Service) bool { return len(svc.Finalizers) == 0 })
 	heir := s.service("new", withPort("http", corev1.ProtocolTCP, 81, 8080), func(svc *corev1.Service) {
-		svc.Spec.Ports[0].NodePort = nodePort
+		svc.Spec.Ports[0].NodePort = nodePortRecycled
 	})
 	heirs := s.published(heir)[0]
 	s.answers("new", heirs, 81)
@@ -246,13 +245,12 @@ func TestS18_RecycledUnderLoad(t *testing.T) {
 	s := newScene(t)
 	s.pod("old", "old-1", "node1")
 	s.pod("new", "new-1", "node2")
-	old := s.service("old")
+	old := s.service("old", withNodePort(nodePortRecycledUnderLoad))
 	oldAddress := s.published(old)[0]
-	nodePort := s.get(old).Spec.Ports[0].NodePort
 	s.update(old, func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass, svc.Spec.Ports[0].NodePort = corev1.ServiceTypeClusterIP, nil, 0
 	})
-	heir := s.service("new", withNodePort(nodePort)) // at once
+	heir := s.service("new", withNodePort(nodePortRecycledUnderLoad)) // at once
 	heirs := s.startLoad(s.published(heir)[0], 80, isApp("new"))
 	s.until(old, "let go", func(svc *corev1.Service) bool { return len(svc.Finalizers) == 0 })
 	for range 50 {
@@ -262,13 +260,6 @@ func TestS18_RecycledUnderLoad(t *testing.T) {
 	}
 	heirs.answered(t, perSecond/2)
 	heirs.end(t)
-}
-
-func withNodePort(nodePort int32) option {
-	return func(svc *corev1.Service) {
-		withPort("http", corev1.ProtocolTCP, 80, 8080)(svc)
-		svc.Spec.Ports[0].NodePort = nodePort
-	}
 }
 
 // isApp judges that an answer is of an app.

@@ -24,8 +24,8 @@ func TestProxyMode(t *testing.T) {
 		name string
 		do   func(t *testing.T)
 	}{
-		{"TypeAndPortsOfTCP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolTCP, 30977) }},
-		{"TypeAndPortsOfUDP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolUDP, 30976) }},
+		{"TypeAndPortsOfTCP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolTCP, nodePortOfTCP, nodePortOfTCPLater) }},
+		{"TypeAndPortsOfUDP", func(t *testing.T) { typeAndPorts(t, corev1.ProtocolUDP, nodePortOfUDP, nodePortOfUDPLater) }},
 		{"SourceRanges", sourceRanges},
 		{"UDPWhenThePodCycles", func(t *testing.T) { udpCycle(t, "node1", "node2", true) }},
 		{"TerminatingEndpoints", terminatingEndpoints},

@@ -158,8 +158,8 @@ func TestE21_NodePortAllocation(t *testing.T) {
 	}{
 		{"allocated", []option{twoPorts}, nil, []bool{true, true}},
 		{"not-allocated", []option{twoPorts, allocate(false)}, nil, []bool{false, false}},
-		{"all-chosen", []option{twoPorts, allocate(false), number(30991, 30992)}, nil, []bool{true, true}},
-		{"one-chosen", []option{twoPorts, allocate(false), number(30993)}, nil, []bool{true, false}},
+		{"all-chosen", []option{twoPorts, allocate(false), number(nodePortOfAllA, nodePortOfAllB)}, nil, []bool{true, true}},
+		{"one-chosen", []option{twoPorts, allocate(false), number(nodePortOfOne)}, nil, []bool{true, false}},
 		{"enabled", []option{twoPorts, allocate(false)}, []option{allocate(true)}, []bool{true, true}},
 		{"disabled", []option{twoPorts}, []option{allocate(false)}, []bool{true, true}},
 		{"given-back", []option{twoPorts}, []option{allocate(false), number(0, 0)}, []bool{false, false}},

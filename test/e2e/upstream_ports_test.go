@@ -53,25 +53,26 @@ func echoPort(protocol corev1.Protocol) int {
 
 func TestE01_TypeAndPortsOfTCP(t *testing.T) {
 	t.Parallel()
-	typeAndPorts(t, corev1.ProtocolTCP, 30977)
+	typeAndPorts(t, corev1.ProtocolTCP, nodePortOfTCP, nodePortOfTCPLater)
 }
 
 func TestE02_TypeAndPortsOfUDP(t *testing.T) {
 	t.Parallel()
 	carries(t, corev1.ProtocolUDP)
-	typeAndPorts(t, corev1.ProtocolUDP, 30976)
+	typeAndPorts(t, corev1.ProtocolUDP, nodePortOfUDP, nodePortOfUDPLater)
 }
 
 // typeAndPorts changes both of a Service, among them the nodePort to another one.
-func typeAndPorts(t *testing.T, protocol corev1.Protocol, another int32) {
+func typeAndPorts(t *testing.T, protocol corev1.Protocol, nodePort, another int32) {
 	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", withPort("p", protocol, 80, echoPort(protocol)), func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
 	})
 	node := env.Addrs("node2")[0].String()
-	svc = s.update(svc, func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeNodePort })
-	nodePort := svc.Spec.Ports[0].NodePort
+	svc = s.update(svc, func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, nodePort
+	})
 	s.reaches("web", protocol, node, nodePort)
 
 	svc = s.update(svc, func(svc *corev1.Service) {
@@ -106,12 +107,11 @@ func typeAndPorts(t *testing.T, protocol corev1.Protocol, another int32) {
 	s.pod("web", "web-2", "node3")
 	s.reaches("web", protocol, address, 81)
 
-	nodePort = s.get(svc).Spec.Ports[0].NodePort
 	s.update(svc, func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass, svc.Spec.Ports[0].NodePort = corev1.ServiceTypeClusterIP, nil, 0
 	})
 	s.unreachable(protocol, address, 81)
-	s.unreachable(protocol, node, nodePort)
+	s.unreachable(protocol, node, another)
 	fresh := s.until(svc, "let go", func(svc *corev1.Service) bool { return len(svc.Finalizers) == 0 })
 	if got := addresses(fresh); len(got) > 0 {
 		t.Errorf("addresses %v of a ClusterIP Service", got)
@@ -153,7 +153,7 @@ func TestE09_NoNodePortAtFirst(t *testing.T) {
 		t.Errorf("nodePort %d", fresh.Spec.Ports[0].NodePort)
 	}
 	// One that its owner chooses, without allocation.
-	svc = s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = 30987 })
+	svc = s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].NodePort = nodePortChosenLater })
 	s.answers("web", s.published(svc)[0], 80)
 	s.until(svc, "programmed", func(svc *corev1.Service) bool {
 		return condition(svc, v1alpha1.ConditionServiceProgrammed).Status == "True"
