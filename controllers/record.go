@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,7 +74,7 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, m
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it was deleted, or made again, meanwhile: its events start another reconcile
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, errNotLeading) {
 		return err // we are stopping
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -74,6 +73,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	renewed := &renewals{Interface: lock}
 	if lock != nil {
 		lock = renewed
+		config.Wrap(renewed.leading) // after the Lease has its client
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                              Scheme(),
@@ -84,6 +84,8 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		LeaderElection:                      o.LeaderElection,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
+		LeaseDuration:                       ptr.To(leaseDuration),
+		RenewDeadline:                       ptr.To(renewDeadline),
 		Cache:                               cacheOptions(o),
 		// Names need to be unique within one manager only; Run may be called again.
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
@@ -173,7 +175,7 @@ func leadership(config *rest.Config, o Options) (*leader, resourcelock.Interface
 	}
 	identity := name + "_" + string(uuid.NewUUID())
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, o.Namespace, leaseName,
-		resourcelock.ResourceLockConfig{Identity: identity}, config, 10*time.Second)
+		resourcelock.ResourceLockConfig{Identity: identity}, config, renewDeadline)
 	if err != nil {
 		return nil, nil, fmt.Errorf("leader election: %w", err)
 	}

@@ -8,12 +8,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"sigs.k8s.io/yaml"
 
 	"github.com/external-lb/external-lb/test/wait"
@@ -85,55 +83,3 @@ func TestMapperKnowsWhatTheRightsName(t *testing.T) {
 		t.Errorf("the rights name %d resources", count)
 	}
 }
-
-// takes is a Lease that can be written, or not.
-type takes struct {
-	resourcelock.Interface
-	err error
-}
-
-func (l takes) Create(context.Context, resourcelock.LeaderElectionRecord) error { return l.err }
-func (l takes) Update(context.Context, resourcelock.LeaderElectionRecord) error { return l.err }
-
-// A process that waits for the lead is well, and so is one that renews it. One that led,
-// and neither renewed nor ended, is not.
-func TestLivenessLooksAtTheLease(t *testing.T) {
-	ctx := t.Context()
-	long := time.Now().Add(-2 * overdue)
-	for name, test := range map[string]struct {
-		last *time.Time
-		do   func(*renewals) error
-		well bool
-	}{
-		"never led":     {nil, nil, true},
-		"took the lead": {nil, func(r *renewals) error { return r.Create(ctx, resourcelock.LeaderElectionRecord{}) }, true},
-		"renewed":       {&long, func(r *renewals) error { return r.Update(ctx, resourcelock.LeaderElectionRecord{}) }, true},
-		"did not renew": {&long, nil, false},
-		"tried and could not": {&long, func(r *renewals) error {
-			return ignore(takesNothing(r).Update(ctx, resourcelock.LeaderElectionRecord{}))
-		}, false},
-		"tried to take the lead": {nil, func(r *renewals) error {
-			return ignore(takesNothing(r).Create(ctx, resourcelock.LeaderElectionRecord{}))
-		}, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := &renewals{Interface: takes{}}
-			r.last.Store(test.last)
-			if test.do != nil {
-				if err := test.do(r); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := r.check(nil); (err == nil) != test.well {
-				t.Errorf("%v", err)
-			}
-		})
-	}
-}
-
-func takesNothing(r *renewals) *renewals {
-	r.Interface = takes{err: errors.New("no API server answers")}
-	return r
-}
-
-func ignore(error) error { return nil }
