@@ -71,7 +71,7 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 	}
 	if s.RequireAll && missing {
 		told.requireAll()
-		s.keepPublished()
+		s.keepTold()
 		return [families]netip.Addr{}
 	}
 	return chosen

@@ -100,7 +100,7 @@ func (w *world) step(t *rapid.T) {
 		w.drawPools(t)
 	case "drop":
 		if !r.Withdrawing {
-			r.Shown, r.ShownByUs = union(r.Shown, r.Published), true
+			r.Shown, r.ShownByUs = union(r.Shown, r.Published), rapid.Bool().Draw(t, "ours")
 			r.Recorded, r.Published = nil, nil
 		}
 	}

@@ -70,14 +70,15 @@ func (s *service) keep(a netip.Addr) {
 	}
 }
 
-// keepPublished leaves only what was published, nothing that is merely on record.
-func (s *service) keepPublished() {
+// keepTold leaves only what users were told, nothing that is merely on record.
+func (s *service) keepTold() {
+	told := slices.Concat(s.Published, s.Shown)
 	for f, a := range s.current {
-		if slices.Contains(s.Published, a) {
+		if slices.Contains(told, a) {
 			continue
 		}
 		s.current[f] = netip.Addr{}
-		for _, p := range s.Published {
+		for _, p := range told {
 			if familyOf(p) == family(f) && slices.Contains(s.held, p) {
 				s.keep(p)
 			}

@@ -306,6 +306,21 @@ func TestS09_WhatWeHaveShownOutlivesItsRecord(t *testing.T) {
 	c.wantAddresses(s5)
 }
 
+// It stays too where its Service requires an address of another family, which there is not.
+func TestS09_WhatIsShownOutlivesItsRecordWithoutTheOtherFamily(t *testing.T) {
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"))
+	ours, anothers, new := c.add("ours"), c.add("anothers"), c.add("new")
+	for _, r := range []*Request{ours, anothers, new} {
+		r.Families, r.RequireAll = dual(v4, v6), true
+	}
+	ours.Shown, ours.ShownByUs = addrs("192.0.2.4"), true
+	anothers.Shown = addrs("192.0.2.5")
+	c.publish()
+	c.wantAddresses(ours, "192.0.2.4")
+	c.wantAddresses(anothers, "192.0.2.5")
+	c.wantAddresses(new)
+}
+
 func TestS30_WhatAnotherProviderShowsIsAWish(t *testing.T) {
 	c := newCluster(t, builder.AddressPool("p", "192.0.2.0/28"), builder.AddressPool("gold", "192.0.2.64/28").Services("tier", "gold"))
 	s1, s2, s3, s4 := c.add("s1"), c.add("s2"), c.add("s3"), c.add("s4")
