@@ -231,11 +231,19 @@ func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 	gone := []metav1.Condition{
 		{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}, {Type: v1alpha1.ConditionRecord},
 	}
-	if ourClass || svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+	if ourClass || svc.Spec.Type != corev1.ServiceTypeLoadBalancer || ourPortsError(svc) {
 		gone = append(gone, metav1.Condition{Type: v1alpha1.ConditionPortsError})
 	}
 	if patch, _ := conditionsPatch(svc.Status.Conditions, gone); len(patch) > 0 {
 		status["conditions"] = patch
 	}
 	return status
+}
+
+// ourPortsError reports whether the condition that all providers share is ours: it says
+// what our own one says.
+func ourPortsError(svc *corev1.Service) bool {
+	ports := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionPortsError)
+	programmed := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+	return ports != nil && programmed != nil && ports.Reason == programmed.Reason && strings.Contains(programmed.Message, ports.Message)
 }

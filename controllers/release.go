@@ -155,8 +155,8 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 }
 
 // releaseOrphans lets Services go that a Balancer holds which no longer exists, since
-// somebody removed its finalizer, and with it the hosts to ask; and those that only look
-// as if somebody held them.
+// somebody removed its finalizer, and with it the hosts to ask; those that only look as
+// if somebody held them; and those that never had an address and ask for none now.
 func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) (again ctrl.Result, err error) {
 	exists := map[string]bool{}
 	for _, b := range seen.Balancers {

@@ -97,9 +97,10 @@ func (c concerns) all(ctx context.Context, _ client.Object) []string {
 }
 
 // balancer concerns itself, and the others: it may take a class or the default
-// from them, or give it back.
+// from them, or give it back. Services that nobody serves any more are let go under
+// the name of nobody.
 func (c concerns) balancer(ctx context.Context, obj client.Object) []string {
-	return append(c.all(ctx, obj), obj.GetName())
+	return append(c.all(ctx, obj), obj.GetName(), "")
 }
 
 // service concerns who may serve it, or should by the name that it gives, and who
@@ -120,7 +121,7 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	if name := plan.AsksFor(svc); len(names) == 0 && name != "" {
 		names = append(names, name)
 	}
-	if !record.Marked(svc) {
+	if !record.Marked(svc) && !record.Told(svc) {
 		return names
 	}
 	var pools v1alpha1.AddressPoolList
@@ -129,7 +130,7 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	}
 	holders := record.Holders(svc)
 	if len(holders) == 0 {
-		return append(names, "") // nobody of that name: what only looks held is let go
+		return append(names, "") // nobody of that name: what nobody serves is let go
 	}
 	return append(names, holders...)
 }

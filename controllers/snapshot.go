@@ -21,9 +21,9 @@ import (
 // Keys of the index over Services: what a Service says of who serves or holds it.
 const (
 	indexServices = "external-lb/services"
-	keyClass      = "class:"   // and a loadBalancerClass, empty for none
-	keyExposed    = "exposed:" // and the Balancer that a NodePort Service names
-	keyHeld       = "held"
+	keyClass      = "class:"              // and a loadBalancerClass, empty for none
+	keyExposed    = "exposed:"            // and the Balancer that a NodePort Service names
+	keyHeld       = "held"                // or looks so, or was told something
 	indexSlices   = "external-lb/service" // namespace/name of an EndpointSlice's Service
 )
 
@@ -42,7 +42,7 @@ func serviceKeys(svc *corev1.Service) []string {
 			keys = append(keys, keyExposed+b)
 		}
 	}
-	if record.Marked(svc) {
+	if record.Marked(svc) || record.Told(svc) {
 		keys = append(keys, keyHeld)
 	}
 	return keys

@@ -45,10 +45,11 @@ func (r Record) Patch(svc *corev1.Service) *Patch {
 }
 
 // ReleasePatch is the metadata that ends our part in a Service, beside the record. The
-// shared finalizer of a live Service of another class is its provider's by now.
+// shared finalizer of a live Service of another class is its provider's by now, and that
+// of one that was never held is not ours.
 func ReleasePatch(svc *corev1.Service, othersClass bool) Metadata {
 	ours := []string{v1alpha1.CleanupFinalizer}
-	if !othersClass {
+	if !othersClass && Marked(svc) {
 		ours = append(ours, v1alpha1.SharedFinalizer)
 	}
 	present := slices.DeleteFunc(ours, func(f string) bool { return !slices.Contains(svc.Finalizers, f) })

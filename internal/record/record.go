@@ -47,6 +47,14 @@ func Marked(svc *corev1.Service) bool {
 		meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionRecord) != nil
 }
 
+// Told reports whether a Service has conditions of ours: also one that never had an
+// address, and so no record.
+func Told(svc *corev1.Service) bool {
+	return slices.ContainsFunc(svc.Status.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionServiceProgrammed || c.Type == v1alpha1.ConditionMoving
+	})
+}
+
 // Holders are the Balancers on record for a Service, none if it is not held.
 func Holders(svc *corev1.Service) []string { return list(svc, holders) }
 

@@ -122,6 +122,23 @@ func TestTheSharedFinalizerOfAnotherClassStays(t *testing.T) {
 	}
 }
 
+// Who never had an address has nothing of ours but conditions.
+func TestWhoWasOnlyTold(t *testing.T) {
+	for _, kind := range []string{v1alpha1.ConditionServiceProgrammed, v1alpha1.ConditionMoving} {
+		svc := service(nil, v1alpha1.SharedFinalizer)
+		svc.Status.Conditions = []metav1.Condition{others, {Type: kind, Status: metav1.ConditionFalse}}
+		if !Told(svc) || Marked(svc) {
+			t.Errorf("%s: told %t, marked %t", kind, Told(svc), Marked(svc))
+		}
+		if left := patched(t, svc, ReleasePatch(svc, false)).Finalizers; len(left) != 1 {
+			t.Errorf("%s: another provider's finalizer is gone", kind)
+		}
+	}
+	if Told(service(nil)) {
+		t.Error("nobody told it anything")
+	}
+}
+
 // What a Service's author can write is no record, and neither is that of another Service.
 func TestOnlyItsOwnStatusIsARecord(t *testing.T) {
 	r := Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: addressList("192.0.2.1"), Published: addressList("192.0.2.1")}

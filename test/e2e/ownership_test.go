@@ -292,3 +292,26 @@ func TestS14_WhatIsWrittenOnAServiceTakesNoTraffic(t *testing.T) {
 		s.answers("thief", got, 80)
 	}
 }
+
+// Who never had an address was told why. Once it asks for none any more, or somebody else
+// for one, nothing of ours is left on it.
+func TestS14_WhoNeverHadAnAddress(t *testing.T) {
+	t.Parallel()
+	s := besideScene(t)
+	for name, change := range map[string]func(*corev1.Service){
+		"another-type": func(*corev1.Service) {},
+		"another-class": func(svc *corev1.Service) {
+			svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To("example.com/other")
+		},
+	} {
+		svc := s.service(name, withAnnotation(v1alpha1.AddressesAnnotation, "192.0.2.77"))
+		s.until(svc, "told why it has no address", func(svc *corev1.Service) bool {
+			return condition(svc, v1alpha1.ConditionServiceProgrammed).Reason == v1alpha1.ReasonAddressUnavailable
+		})
+		s.update(svc, func(svc *corev1.Service) {
+			svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
+		})
+		s.update(svc, change)
+		s.until(svc, "let go", func(svc *corev1.Service) bool { return len(svc.Status.Conditions)+len(svc.Finalizers) == 0 })
+	}
+}
