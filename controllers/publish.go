@@ -160,7 +160,7 @@ func (r *balancerReconciler) tell(ctx context.Context, m *memory, svc *corev1.Se
 	for _, c := range changed {
 		switch {
 		case c.Type == v1alpha1.ConditionMoving: // told where it turns
-		case c.Reason == v1alpha1.ReasonNoEligibleNodes:
+		case c.Reason == v1alpha1.ReasonNoEligibleNodes, c.Reason == v1alpha1.ReasonNoEndpoints:
 			r.events.warning(ctx, svc, v1alpha1.EventUnavailable, "%s", c.Message)
 		case c.Type == v1alpha1.ConditionPortsError,
 			c.Type == v1alpha1.ConditionServiceProgrammed && (c.Status == metav1.ConditionFalse || c.Message != conditions.ProgrammedMessage):

@@ -104,6 +104,7 @@ const (
 	ReasonInvalidAnnotation  = "InvalidAnnotation"  // an annotation cannot be parsed
 	ReasonInvalidSpec        = "InvalidSpec"        // a field of the Service cannot be parsed
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
+	ReasonNoEndpoints        = "NoEndpoints"        // externalTrafficPolicy: Local, and no endpoint counts
 	ReasonRefused            = "Refused"            // a host refused the Service, or ports of it
 	ReasonHeld               = "Held"               // on record
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer

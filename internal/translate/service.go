@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -60,6 +61,7 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 		ipv4 := f.Listener.Address.Is4()
 		if family := out.Family(ipv4); !family.Targets.All && family.Targets.Nodes == nil {
 			*family = lb.Family{Targets: t.targets(ipv4), Clients: sources.of(ipv4)}
+			t.tellNowhere(f.Listener.Address, family.Targets)
 		}
 	}
 	if err := fits(out); err != nil {
@@ -191,7 +193,7 @@ func (t *translation) targets(ipv4 bool) lb.Targets {
 	if !local(t.in.Object) {
 		return lb.Targets{All: true, Limit: t.limit}
 	}
-	ready, leaving := countEndpoints(t.slices, ipv4)
+	ready, leaving, _ := countEndpoints(t.slices, ipv4)
 	serving, draining := []lb.Target{}, []lb.Target(nil)
 	for _, n := range t.nodes.all {
 		switch {
@@ -208,8 +210,27 @@ func (t *translation) targets(ipv4 bool) lb.Targets {
 	return lb.Targets{Nodes: serving}
 }
 
-// withNodes tells also of nodes that there are not. A Local Service without
-// endpoints is as its owner made it, so nobody is told.
+// tellNowhere tells of an address of a Local Service at which nobody answers, since no
+// endpoint counts. Where no node has an address of its family, withNodes tells.
+func (t *translation) tellNowhere(a netip.Addr, targets lb.Targets) {
+	answers := slices.ContainsFunc(targets.Nodes, func(t lb.Target) bool { return !t.Draining })
+	if targets.All || answers || !t.nodes.of(a.Is4()) {
+		return
+	}
+	why := "none of its endpoints is ready, and with externalTrafficPolicy: Local only nodes with a ready one carry it"
+	ready, _, nodeless := countEndpoints(t.slices, a.Is4())
+	switch {
+	case len(ready) > 0:
+		why = fmt.Sprintf("its endpoints are on nodes that may not be backends, such as %s: see spec.nodes of the Balancer",
+			clip(slices.Min(slices.Collect(maps.Keys(ready)))))
+	case nodeless:
+		why = "its EndpointSlices name no nodes, and with externalTrafficPolicy: Local only nodes with a ready endpoint carry it: " +
+			"set nodeName of the endpoints, or externalTrafficPolicy: Cluster"
+	}
+	t.problem(v1alpha1.ReasonNoEndpoints, "nothing answers at %s: %s", a, why)
+}
+
+// withNodes tells also of nodes that there are not.
 func withNodes(result *ServiceResult, s *lb.Service, ns *nodes) *ServiceResult {
 	if s == nil {
 		return result
@@ -245,7 +266,8 @@ func local(svc *corev1.Service) bool {
 
 // countEndpoints counts, for each node, the endpoints of a family that take new
 // connections, and those that only keep what they have: they serve, and terminate.
-func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leaving map[string]int) {
+// nodeless: some name no node.
+func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leaving map[string]int, nodeless bool) {
 	family := discoveryv1.AddressTypeIPv6
 	if ipv4 {
 		family = discoveryv1.AddressTypeIPv4
@@ -261,7 +283,11 @@ func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leav
 			continue
 		}
 		for _, e := range s.Endpoints {
-			if e.NodeName == nil || len(e.Addresses) == 0 {
+			if len(e.Addresses) == 0 {
+				continue
+			}
+			if deref(e.NodeName) == "" {
+				nodeless = true
 				continue
 			}
 			isReady := e.Conditions.Ready == nil || *e.Conditions.Ready
@@ -283,7 +309,7 @@ func countEndpoints(slices []*discoveryv1.EndpointSlice, ipv4 bool) (ready, leav
 			seen[key] = true
 		}
 	}
-	return ready, leaving
+	return ready, leaving, nodeless
 }
 
 // affinity is how long a client stays on its node; the API server's default is

@@ -110,6 +110,28 @@ func TestS18_NoNodePortIsRemembered(t *testing.T) {
 	translated{Service: got}.want(t, "192.0.2.1:80/TCP -> 31000 on all")
 }
 
+// Where no endpoint counts, the owner is told why, and keeps the listener.
+func TestS19_NoEndpointCounts(t *testing.T) {
+	const v4 = discoveryv1.AddressTypeIPv4
+	web := func(s *builder.EndpointSliceBuilder) *inputBuilder {
+		return MakeInput(on(service("web").Port(80).Port(443).Local(32000), "192.0.2.1")).Slices("web", s)
+	}
+	for says, in := range map[string]*inputBuilder{
+		"none of its endpoints is ready":                            web(slice("a", v4).Endpoint("n1", new(false), nil, nil)),
+		"its EndpointSlices name no nodes":                          web(slice("a", v4).Ready("", "")),
+		"on nodes that may not be backends, such as n8: see spec.n": web(slice("a", v4).Ready("n9", "", "n8")),
+	} {
+		got := in.Only(t)
+		got.want(t, "192.0.2.1:80/TCP -> 30080 on none", "192.0.2.1:443/TCP -> 30443 on none")
+		got.wantProblems(t, v1alpha1.ReasonNoEndpoints)
+		if m := got.Problems[0].Message; !strings.Contains(m, says) || !strings.HasPrefix(m, "nothing answers at 192.0.2.1: ") {
+			t.Errorf("%q, want %q", m, says)
+		}
+	}
+	in := web(slice("a", v4)).Nodes()
+	translated{Service: nil, ServiceResult: New().Translate(in.Input).Services["web-uid"]}.wantProblems(t, v1alpha1.ReasonNoEligibleNodes)
+}
+
 func TestS19_S21_S22_LocalNodes(t *testing.T) {
 	yes, no := new(true), new(false)
 	const v4, v6 = discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6
@@ -142,7 +164,13 @@ func TestS19_S21_S22_LocalNodes(t *testing.T) {
 			got := MakeInput(on(service("web").Port(80).Local(32000), "192.0.2.1", "2001:db8::1")).Slices("web", tc.slices...).
 				Nodes(n1, n2, builder.Node("n3").IP("10.0.0.2")).Only(t)
 			got.want(t, "192.0.2.1:80/TCP -> 30080 on"+stdcmp.Or(tc.want4, " none"), "[2001:db8::1]:80/TCP -> 30080 on"+stdcmp.Or(tc.want6, " none"))
-			got.wantProblems(t) // its owner chose where the endpoints are
+			var silent []string
+			for _, want := range []string{tc.want4, tc.want6} {
+				if want == "" {
+					silent = append(silent, v1alpha1.ReasonNoEndpoints)
+				}
+			}
+			got.wantProblems(t, silent...)
 			if p := got.HealthCheckNodePort; p != 32000 {
 				t.Errorf("health check on node port %d", p)
 			}
@@ -181,7 +209,7 @@ func TestS21_AddressThatComesAndGoes(t *testing.T) {
 		for i := range endpoints.Endpoints {
 			endpoints.Endpoints[i].Addresses = []string{"10.0.0.1"}
 		}
-		ready, leaving := countEndpoints([]*discoveryv1.EndpointSlice{endpoints}, true)
+		ready, leaving, _ := countEndpoints([]*discoveryv1.EndpointSlice{endpoints}, true)
 		if ready["n1"] != 1 || leaving["n1"] != 1 {
 			t.Errorf("%s: ready %v, leaving %v", name, ready, leaving)
 		}

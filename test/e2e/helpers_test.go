@@ -251,6 +251,19 @@ func (s *scene) event(obj client.Object, reason, part string) {
 	})
 }
 
+// events counts how often an object was told something.
+func (s *scene) events(obj client.Object, reason string) (times int) {
+	s.t.Helper()
+	var list corev1.EventList
+	must(s.t, env.Kube.List(s.t.Context(), &list, client.InNamespace(obj.GetNamespace())))
+	for _, e := range list.Items {
+		if e.InvolvedObject.UID == obj.GetUID() && e.Reason == reason {
+			times += int(max(e.Count, 1))
+		}
+	}
+	return times
+}
+
 // web asks an address over HTTP, each time over a new connection, and fails the
 // test if somebody else's pod answers.
 func (s *scene) web(ctx context.Context, address string, port int32) (cluster.Answer, error) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
+	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -121,6 +122,42 @@ func TestS20_NoEndpointsSayNothingOfNodes(t *testing.T) {
 	}
 	if got := addresses(s.get(svc)); len(got) != 1 || got[0] != address {
 		t.Errorf("the address became %v", got)
+	}
+}
+
+// While no endpoint counts, here since none says on which node it is, the address stays,
+// and the Service is told once; it works by itself when one counts.
+func TestS19_NoEndpointCounts(t *testing.T) {
+	t.Parallel()
+	s := besideScene(t)
+	pod, err := env.AddPod(t.Context(), cluster.PodSpec{Namespace: s.namespace, Name: "web-1", Node: "node1", Labels: map[string]string{"app": "web"}})
+	must(t, err)
+	svc := s.service("web", withLocal, func(svc *corev1.Service) { svc.Spec.Selector = nil }) // its endpoints are made here
+	slice := builder.EndpointSlice(s.namespace, "web-ipv4", discoveryv1.AddressTypeIPv4).Label(discoveryv1.LabelServiceName, "web").Manifest()
+	slice.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{pod.Status.PodIP}}}
+	slice.Ports = []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To[int32](8080)}}
+	must(t, env.Kube.Create(t.Context(), slice))
+	address := s.published(svc)[0]
+	told := func(reason, part string) {
+		t.Helper()
+		fresh := s.until(svc, "told "+reason, func(svc *corev1.Service) bool {
+			c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+			return c.Status == metav1.ConditionTrue && c.Reason == reason && contains(c.Message, part)
+		})
+		if got := addresses(fresh); !slices.Equal(got, []string{address}) {
+			t.Errorf("%s: the addresses became %v", reason, got)
+		}
+	}
+	told(v1alpha1.ReasonNoEndpoints, "its EndpointSlices name no nodes")
+	s.event(svc, v1alpha1.EventUnavailable, "nothing answers at "+address)
+	wait.For(t, func(ctx context.Context) error {
+		slice.Endpoints[0].NodeName = ptr.To("node1")
+		return env.Kube.Update(ctx, slice)
+	})
+	s.answers("web", address, 80)
+	told(v1alpha1.ReasonProgrammed, "")
+	if got := s.events(svc, v1alpha1.EventUnavailable); got != 1 {
+		t.Errorf("told %d times, want once", got)
 	}
 }
 
