@@ -111,11 +111,17 @@ func (l *load) quiet(t *testing.T, pod string, answers int) {
 	})
 }
 
+// stopped stops the load and says how many requests have failed.
+func (l *load) stopped() (lost int) {
+	l.stop()
+	l.done.Wait()
+	return len(l.errors)
+}
+
 // end stops the load and fails the test if a request did.
 func (l *load) end(t *testing.T) {
 	t.Helper()
-	l.stop()
-	l.done.Wait()
+	l.stopped()
 	if len(l.errors) > 0 {
 		t.Errorf("%d of %d requests failed, the first: %v, the last: %v", len(l.errors), l.sent, l.errors[0], l.errors[len(l.errors)-1])
 	}

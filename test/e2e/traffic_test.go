@@ -161,6 +161,45 @@ func TestS19_NoEndpointCounts(t *testing.T) {
 	}
 }
 
+// nodesAnswer waits until every node answers at a nodePort by itself; meanwhile it does
+// something again and again.
+func (s *scene) nodesAnswer(svc *corev1.Service, meanwhile func(context.Context)) {
+	s.t.Helper()
+	for _, node := range env.Nodes() {
+		wait.For(s.t, func(ctx context.Context) error {
+			meanwhile(ctx)
+			_, err := s.web(ctx, env.Addrs(node)[0].String(), svc.Spec.Ports[0].NodePort)
+			return err
+		})
+	}
+}
+
+// Without endpoints every node refuses. As soon as the nodes answer again, so does the
+// balancer: that all refused at once says nothing of the nodes.
+func TestS20_AMomentWithoutEndpoints(t *testing.T) {
+	t.Parallel()
+	s := besideScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	s.answers("web", address, 80)
+	load := s.startLoad(address, 80, nil)
+	load.answered(t, perSecond)
+	s.update(svc, func(svc *corev1.Service) { svc.Spec.Ports[0].Name = "renamed" })
+	load.answered(t, 3*perSecond)
+	lost := load.stopped()
+	t.Logf("a port that was renamed cost %d of %d requests", lost, load.sent)
+	must(t, env.RemovePod(t.Context(), s.namespace, "web-1"))
+	s.silent(address, 80)
+	s.pod("web", "web-2", "node2")
+	s.nodesAnswer(s.get(svc), func(ctx context.Context) { s.web(ctx, address, 80) })
+	for i := range 20 {
+		if _, err := s.web(t.Context(), address, 80); err != nil {
+			t.Fatalf("request %d after the nodes answer again: %v", i+1, err)
+		}
+	}
+}
+
 // With endpoints of one family on one node and of the other on another, each
 // listener has the node of its own family.
 func TestS22_HealthIsPerFamily(t *testing.T) {

@@ -31,8 +31,9 @@ type frontend struct {
 	Sources                 []netip.Prefix
 	TrustedProxies          []netip.Prefix
 	Backends                []string
-	Balance                 string // directive that chooses the server; "": round robin
-	ServerParameters        string // with a leading space; may be empty
+	Balance                 string   // directive that chooses the server; "": round robin
+	ServerParameters        string   // with a leading space; may be empty
+	Backups                 []string // some of Backends, asked when every one is left out
 	ConnectTimeout          string
 	IdleTimeout             string
 	Retries                 int32
@@ -80,6 +81,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		Backends:                servers(f),
 		Balance:                 balance(f),
 		ServerParameters:        serverParameters(set),
+		Backups:                 backups(id, f),
 		ConnectTimeout:          engine.Milliseconds(set.ConnectTimeout),
 		IdleTimeout:             engine.Milliseconds(set.IdleTimeout),
 		Retries:                 set.Retries,
@@ -100,7 +102,7 @@ func (f frontend) Tries() int32 { return f.Retries + 1 }
 
 // ZoneKilobytes is the size of the upstream's zone: 1.5 kB per server, and 64k at
 // least, of which nginx itself takes a part.
-func (f frontend) ZoneKilobytes() int { return max(64, (len(f.Backends)*3+1)/2) }
+func (f frontend) ZoneKilobytes() int { return max(64, ((len(f.Backends)+len(f.Backups))*3+1)/2) }
 
 // Ciphers of TLS 1.2.
 func (f frontend) Ciphers() string { return engine.Ciphers }
@@ -124,10 +126,12 @@ func trustedProxies(sources []netip.Prefix, f *engine.Frontend) []netip.Prefix {
 	return []netip.Prefix{everybody}
 }
 
+func byAddress(a, b engine.Backend) int { return a.Address.Compare(b.Address) }
+
 // servers are printed in the order of their addresses. A hash has no weights: each
 // unit of one is 160 points on the ring, and one that changes would move clients.
 func servers(f *engine.Frontend) []string {
-	sorted := slices.SortedFunc(slices.Values(f.Backends), func(a, b engine.Backend) int { return a.Address.Compare(b.Address) })
+	sorted := slices.SortedFunc(slices.Values(f.Backends), byAddress)
 	hashed := strings.HasPrefix(balance(f), "hash ")
 	printed := make([]string, len(sorted))
 	for i, b := range sorted {
@@ -138,6 +142,8 @@ func servers(f *engine.Frontend) []string {
 	}
 	return printed
 }
+
+const byConnections = "least_conn"
 
 // balance chooses the directive for the algorithm. Affinity goes first. The
 // datagrams of one UDP client reach several workers, each with a session of its
@@ -150,12 +156,34 @@ func balance(f *engine.Frontend) string {
 	case f.Listener.Protocol == lb.UDP:
 		return "hash $remote_addr:$remote_port consistent"
 	case algorithm == lb.LeastConnections:
-		return "least_conn"
+		return byConnections
 	case algorithm == lb.Random:
 		return "random"
 	default:
 		return ""
 	}
+}
+
+// atLast is how many nodes are asked when all are left out: as many as one connection is
+// tried on, with the default of retries.
+const atLast = 3
+
+// backups are nodes that are asked when every node is left out. Where all refuse at once,
+// as kube-proxy does while a Service has no endpoints, that says nothing of the nodes:
+// without backups nginx would refuse clients until healthCheck.interval is over. nginx
+// takes none with a hash or at random, and counts their connections by themselves: then a
+// limit for each node would be none.
+func backups(id lb.ID, f *engine.Frontend) []string {
+	takes := balance(f) == "" || balance(f) == byConnections
+	if !takes || f.Settings.HealthCheck.Type != lb.CheckAuto || f.Settings.MaxConnectionsPerNode > 0 || len(f.Backends) < 2 {
+		return nil // one that is alone is never left out
+	}
+	name := func(b engine.Backend) string { return b.Address.String() }
+	var printed []string
+	for _, b := range slices.SortedFunc(slices.Values(lb.Choose(f.Backends, name, id.UID, atLast)), byAddress) {
+		printed = append(printed, name(b))
+	}
+	return printed
 }
 
 func serverParameters(set lb.Settings) string {

@@ -20,7 +20,7 @@ var nginxLines = func() *regexp.Regexp {
 		`limit_conn_zone \$binary_remote_addr zone=` + name + `\.clients:4m;`,
 		`    zone ` + name + ` \d+k;`, `    least_conn;`, `    random;`,
 		`    hash \$remote_addr(:\$remote_port)? consistent;`,
-		`    server ` + address + `( weight=\d+)? max_fails=\d+( fail_timeout=\d+s)?( max_conns=\d+)?;`,
+		`    server ` + address + `( weight=\d+)? max_fails=\d+( fail_timeout=\d+s)?( max_conns=\d+)?;`, `    server ` + address + ` backup max_fails=0;`,
 		`    listen ` + address + `( udp( reuseport)?|( ssl)?( proxy_protocol)?);`,
 		`    ssl_certificate(_key)? external-lb/certs/[0-9a-f]{32}\.pem;`, `    ssl_protocols TLSv1\.2 TLSv1\.3;`, `    ssl_ciphers [A-Z0-9:-]+;`,
 		`    ssl_(prefer_server_ciphers|verify_client) off;`, `    ssl_ecdh_curve auto;`, `    ssl_session_cache shared:` + name + `\.tls:1m;`,
