@@ -24,7 +24,8 @@ type InstallOptions struct {
 	// AuthorizedKeys may deliver: each is a public key, or the name of a file with
 	// public keys, one a line.
 	AuthorizedKeys []string
-	// Command is this program, which the keys run; default /usr/local/bin/external-lb.
+	// Command is this program, which the keys run; default /usr/bin/external-lb if a package
+	// has brought it, else /usr/local/bin/external-lb.
 	Command string
 	// VRRP lets addresses move between this machine and others.
 	VRRP bool
@@ -54,7 +55,11 @@ func Install(ctx context.Context, o InstallOptions, t *engine.Table) ([]Step, er
 	if os.Geteuid() != 0 {
 		return nil, errors.New("preparing a machine takes root: run it with sudo")
 	}
-	engine.SetDefault(&o.Command, installed)
+	program, err := programPath()
+	if err != nil {
+		return nil, err
+	}
+	engine.SetDefault(&o.Command, program)
 	if !filepath.IsAbs(o.Command) || !engine.PlainPath(o.Command) {
 		return nil, fmt.Errorf("command %q: want an absolute path of letters, digits and /._-", o.Command)
 	}

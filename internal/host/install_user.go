@@ -214,11 +214,15 @@ func (in *installer) keys(context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return in.fail(name, err)
 	}
-	if len(keys) == 0 {
-		if len(have) == 0 {
-			in.Report(name, engine.StepWarning, "nobody may deliver yet: give --authorized-key FILE")
-		}
+	text := follow(string(have), in.Command)
+	switch {
+	case len(keys) > 0:
+		text = authorize(text, keys, in.Command)
+	case len(have) == 0:
+		in.Report(name, engine.StepWarning, "nobody may deliver yet: give --authorized-key FILE")
+		return nil
+	case text == string(have):
 		return nil
 	}
-	return in.File(name, path, []byte(authorize(string(have), keys, in.Command)), 0o644)
+	return in.File(name, path, []byte(text), 0o644)
 }

@@ -70,7 +70,26 @@ func readKeys(given []string) ([]publicKey, error) {
 
 // line of authorized_keys: the key can do nothing but deliver.
 func (k publicKey) line(command string) string {
-	return strings.TrimSpace(fmt.Sprintf(`restrict,command="%s host serve" %s %s %s`, command, k.algorithm, k.blob, k.comment))
+	return strings.TrimSpace(serves(command) + k.algorithm + " " + k.blob + " " + k.comment)
+}
+
+// serves begins a line that lets a key run this program at a path.
+func serves(command string) string { return fmt.Sprintf(`restrict,command="%s host serve" `, command) }
+
+// follow lets keys run the program where it is now: a package has brought it to a machine
+// where it had been copied by hand, say.
+func follow(have, command string) string {
+	var lines strings.Builder
+	for line := range strings.Lines(have) {
+		for _, place := range []string{installed, packaged} {
+			if key, ours := strings.CutPrefix(line, serves(place)); ours {
+				line = serves(command) + key
+				break
+			}
+		}
+		lines.WriteString(line)
+	}
+	return lines.String()
 }
 
 // authorize adds keys to the lines of authorized_keys. A key that is there with

@@ -37,3 +37,15 @@ func TestAuthorizeReplacesOtherOptionsAndKeepsOtherLines(t *testing.T) {
 		t.Errorf("again: %s", again)
 	}
 }
+
+// Lines that are others' are kept as they are, whatever program they run.
+func TestFollow(t *testing.T) {
+	const others = "# mine\nfrom=\"192.0.2.0/24\" " + otherKey + "\nrestrict,command=\"/opt/x host serve\" " + otherKey + "\n"
+	was := others + `restrict,command="` + installed + ` host serve" ` + aKey
+	want := others + `restrict,command="` + packaged + ` host serve" ` + aKey
+	for _, have := range []string{was, want} {
+		if diff := cmp.Diff(want, follow(have, packaged)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

@@ -26,8 +26,12 @@ func (u *unit) preview(argv []string) []string {
 	return slices.Concat(sudo, []string{u.settings.program, "host", "preview", u.dir}, command)
 }
 
-// installed is where this program is on a machine that is prepared.
-const installed = "/usr/local/bin/external-lb"
+// Where this program is on a machine that is prepared: copied there by its owner, or by a
+// package.
+const (
+	installed = "/usr/local/bin/external-lb"
+	packaged  = "/usr/bin/external-lb"
+)
 
 // thisProgram is its path: as sudo's rules have it, where links lead there.
 func thisProgram() (string, error) {
@@ -36,10 +40,22 @@ func thisProgram() (string, error) {
 		return "", err
 	}
 	this, err := os.Stat(path)
-	if there, thereErr := os.Stat(installed); err == nil && thereErr == nil && os.SameFile(this, there) {
-		return installed, nil
+	for _, place := range []string{installed, packaged} {
+		if there, thereErr := os.Stat(place); err == nil && thereErr == nil && os.SameFile(this, there) {
+			return place, nil
+		}
 	}
 	return path, err
+}
+
+// programPath is where keys, rights and services find this program: where it is, or, when it is
+// elsewhere, where its owner is told to copy it.
+func programPath() (string, error) {
+	program, err := thisProgram()
+	if program != packaged {
+		program = installed
+	}
+	return program, err
 }
 
 // asItIs is a command for which nothing is other than it is.
