@@ -1,9 +1,12 @@
 package host
 
 import (
+	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -57,7 +60,7 @@ func (in *installer) admission() (string, error) {
 	return "# Which addresses and ports may be listened on, and where traffic may be sent to.\n" + string(text), err
 }
 
-// agentUnit is the agent's service of systemd. It goes through sudo for what takes
+// packagedAgent is the agent's service of systemd. It goes through sudo for what takes
 // root, so nothing here may imply NoNewPrivileges, as filters of system calls do, nor
 // keep the daemons' own checks from the owner's files, logs and names of machines.
 // Root by sudo is without the rights that no check and no reload needs. Traffic does
@@ -65,43 +68,14 @@ func (in *installer) admission() (string, error) {
 // stopped, it ends the delivery that is under way by itself: a check or a reload that
 // systemd kills looks as if the daemon had refused the configuration. However often it
 // fails, it is started again: who mends host.yaml need not think of it.
+//
+// A package brings it as it is here; a machine without one has it with another path.
+//
+//go:embed external-lb-agent.service
+var packagedAgent []byte
+
 func (in *installer) agentUnit() []byte {
-	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`.
-[Unit]
-Description=external-lb's agent: makes this machine carry what it is sent
-Documentation=https://github.com/external-lb/external-lb
-After=network.target
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-ExecStart=%s host agent
-User=%s
-Restart=always
-RestartSec=2
-KillMode=mixed
-WatchdogSec=60
-RuntimeDirectory=external-lb
-RuntimeDirectoryMode=0750
-RuntimeDirectoryPreserve=restart
-MemoryHigh=768M
-MemoryMax=1G
-Environment=GOMEMLIMIT=700MiB
-CPUWeight=50
-TasksMax=256
-LimitNOFILE=1048576
-OOMScoreAdjust=500
-ProtectHome=read-only
-ProtectSystem=full
-PrivateTmp=yes
-ProtectControlGroups=yes
-DevicePolicy=closed
-KeyringMode=private
-CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_PTRACE CAP_SYS_BOOT CAP_SYS_TIME CAP_SYSLOG CAP_MKNOD CAP_LINUX_IMMUTABLE CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_WAKE_ALARM
-
-[Install]
-WantedBy=multi-user.target
-`, in.Command, account)
+	return bytes.Replace(packagedAgent, []byte("ExecStart="+packaged+" "), []byte("ExecStart="+in.Command+" "), 1)
 }
 
 // restoreUnit has the last good files in their place before the daemons read them, at boot
@@ -142,6 +116,7 @@ func (in *installer) services() (names []string) {
 const (
 	systemdRuns    = "/run/systemd/system" // is there where it does
 	systemdUnits   = "/etc/systemd/system/"
+	packagedUnits  = "/usr/lib/systemd/system/"
 	restoreService = "external-lb-restore.service"
 )
 
@@ -175,16 +150,29 @@ func (in *installer) agent(ctx context.Context) error {
 		in.Report(name, engine.StepWarning, fmt.Sprintf("no systemd runs here: start `%s host agent` as %s yourself, and keep it running", in.Command, account))
 		return nil
 	}
-	if err := in.File(name, systemdUnits+agentService, in.agentUnit(), 0o644); err != nil {
+	if err := in.agentFile(name); err != nil {
 		return err
 	}
 	return in.Step(name, "enable and start "+agentService, in.agentRuns(), func() error {
 		return errors.Join(
 			engine.Do(ctx, in, "systemctl", "daemon-reload"),
-			engine.Do(ctx, in, "systemctl", "enable", agentService),
+			engine.Do(ctx, in, "systemctl", "reenable", agentService), // where it is now
 			engine.Do(ctx, in, "systemctl", "restart", agentService),
 		)
 	})
+}
+
+// agentFile is the agent's service as a package has brought it, which one of our own would
+// hide, also after the next upgrade; else that one.
+func (in *installer) agentFile(name string) error {
+	const own = systemdUnits + agentService
+	unit := in.agentUnit()
+	brought, err := os.ReadFile(packagedUnits + agentService)
+	if err != nil || !bytes.Equal(brought, unit) {
+		return in.File(name, own, unit, 0o644)
+	}
+	_, err = os.Lstat(own)
+	return in.Step(name, packagedUnits+agentService, errors.Is(err, fs.ErrNotExist), func() error { return os.Remove(own) })
 }
 
 // agentRuns reports whether an agent of this very program runs, started after the

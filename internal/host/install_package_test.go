@@ -3,7 +3,6 @@ package host
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,6 +26,7 @@ func TestInstall_OfAPackage(t *testing.T) {
 			t.Fatal(err)
 		}
 		program(t, packaged, data)
+		put(t, packagedUnits+agentService, string(packagedAgent))
 		if err := os.Symlink(packaged, "/usr/bin/kubectl-external_lb"); err != nil { // as the package has it
 			t.Fatal(err)
 		}
@@ -36,6 +36,9 @@ func TestInstall_OfAPackage(t *testing.T) {
 		}
 		mentions(t, packaged, installed)
 		unitsAreTaken(t)
+		if _, err := os.Lstat(systemdUnits + agentService); err == nil {
+			t.Error("the package's unit is hidden by the one from before")
+		}
 	})
 }
 
@@ -66,9 +69,7 @@ func program(t *testing.T, path string, data []byte) {
 // mentions wants all that starts the program to do so by one path.
 func mentions(t *testing.T, path, not string) {
 	t.Helper()
-	for _, file := range []string{
-		"/var/lib/external-lb/.ssh/authorized_keys", sudoersPath, systemdUnits + agentService, systemdUnits + restoreService,
-	} {
+	for _, file := range []string{"/var/lib/external-lb/.ssh/authorized_keys", sudoersPath, unitFile(agentService), unitFile(restoreService)} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Error(err)
@@ -79,6 +80,16 @@ func mentions(t *testing.T, path, not string) {
 	}
 }
 
+// unitFile is the one that systemd takes.
+func unitFile(unit string) string {
+	for _, dir := range []string{systemdUnits, packagedUnits} {
+		if _, err := os.Stat(dir + unit); err == nil {
+			return dir + unit
+		}
+	}
+	return unit
+}
+
 // unitsAreTaken by systemd as they are, where it is there to be asked.
 func unitsAreTaken(t *testing.T) {
 	t.Helper()
@@ -87,7 +98,7 @@ func unitsAreTaken(t *testing.T) {
 		return
 	}
 	for _, unit := range []string{agentService, restoreService} {
-		if out := run(t, analyze, "verify", "--man=no", filepath.Join(systemdUnits, unit)); out != "" {
+		if out := run(t, analyze, "verify", "--man=no", unitFile(unit)); out != "" {
 			t.Errorf("%s: %s", unit, out)
 		}
 	}
