@@ -34,8 +34,9 @@ It shows what it waits for: which host, which Services, since when and why. It c
 be run again at any time and goes on where it was. A controller that was started with
 --leader-elect=false must be stopped by hand before --keep-hosts.
 
-When it is done, "kubectl delete -k config/default" deletes what is left. The exit code
-is 0 when it is done, 1 if something failed, and 2 if the time was over before.`,
+When it is done, it says what deletes the rest: "kubectl delete -k config/default" (or
+-f and the install.yaml of a release), or what Helm takes. The exit code is 0 when it is
+done, 1 if something failed, and 2 if the time was over before.`,
 		Example: `  external-lb uninstall --withdraw --dry-run
   external-lb uninstall --withdraw
   external-lb uninstall --keep-hosts --timeout 10m`,
@@ -101,7 +102,7 @@ func (u *uninstall) run(ctx context.Context) error {
 		return u.ended(ctx, left, err)
 	}
 	if left.nothing() {
-		fmt.Fprintln(u.out, "No Balancer is left, and no Service has a finalizer of ours. The rest: kubectl delete -k config/default")
+		fmt.Fprintln(u.out, "No Balancer is left, and no Service has a finalizer of ours. The rest: "+u.rest(ctx))
 		return nil
 	}
 	begin := u.withdraw
@@ -117,8 +118,21 @@ func (u *uninstall) run(ctx context.Context) error {
 	if left, err = u.finish(ctx, left); err != nil {
 		return u.ended(ctx, left, err)
 	}
-	fmt.Fprintln(u.out, "Done. The rest: kubectl delete -k config/default")
+	fmt.Fprintln(u.out, "Done. The rest: "+u.rest(ctx))
 	return nil
+}
+
+// rest deletes what is left, in the way in which the controller was installed, as far as that
+// can be seen. Helm leaves the kinds.
+func (u *uninstall) rest(ctx context.Context) string {
+	all, err := u.deployments(ctx)
+	for _, d := range all.Items {
+		if release := d.Annotations["meta.helm.sh/release-name"]; release != "" && err == nil {
+			return fmt.Sprintf("helm uninstall %s --namespace %s, and then kubectl delete crd "+
+				"balancers.external-lb.dev addresspools.external-lb.dev upstreampolicies.external-lb.dev", release, d.Namespace)
+		}
+	}
+	return "kubectl delete -k config/default"
 }
 
 // withdraw lets the controller do all: it withdraws the Services of a Balancer that is

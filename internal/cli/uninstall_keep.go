@@ -48,11 +48,19 @@ func (u *uninstall) keepHosts(ctx context.Context, left remains) (err error) {
 	return nil
 }
 
-// stopDeployments scales the controller to nothing, if it is a Deployment, by whatever name.
+// deployments are those of the controller, by whatever name.
+func (u *uninstall) deployments(ctx context.Context) (all appsv1.DeploymentList, err error) {
+	if err = u.kube.List(ctx, &all, client.MatchingLabels{"app.kubernetes.io/name": deploymentName}); err != nil {
+		err = fmt.Errorf("looking for the controller's Deployment: %w", err)
+	}
+	return all, err
+}
+
+// stopDeployments scales the controller to nothing, if it is a Deployment.
 func (u *uninstall) stopDeployments(ctx context.Context) error {
-	var all appsv1.DeploymentList
-	if err := u.kube.List(ctx, &all, client.MatchingLabels{"app.kubernetes.io/name": deploymentName}); err != nil {
-		return fmt.Errorf("looking for the controller's Deployment: %w", err)
+	all, err := u.deployments(ctx)
+	if err != nil {
+		return err
 	}
 	for i := range all.Items {
 		d := &all.Items[i]

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -168,6 +169,27 @@ Done. The rest: kubectl delete -k config/default
 		t.Error("again:", err)
 	}
 	same(t, out, "No Balancer is left, and no Service has a finalizer of ours. The rest: kubectl delete -k config/default\n")
+}
+
+// What Helm has installed, Helm takes away, and leaves the kinds.
+func TestUninstall_SaysWhatIsLeftToHelm(t *testing.T) {
+	u, out := uninstalling(interceptor.Funcs{}, stops)
+	u.keep = true
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: deploymentName}}
+	helm := []byte(`{"metadata":{"annotations":{"meta.helm.sh/release-name":"edge","meta.helm.sh/release-namespace":"system"}}}`)
+	if err := u.kube.Patch(t.Context(), d, client.RawPatch(types.MergePatchType, helm)); err != nil {
+		t.Fatal(err)
+	}
+	const rest = "The rest: helm uninstall edge --namespace system, and then kubectl delete crd balancers.external-lb.dev addresspools.external-lb.dev upstreampolicies.external-lb.dev\n"
+	for _, said := range []string{"Done. ", "No Balancer is left, and no Service has a finalizer of ours. "} {
+		if err := u.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(out.String(), said+rest) {
+			t.Errorf("it says:\n%s", out)
+		}
+		out.Reset()
+	}
 }
 
 // A run that was killed is no reason to wait; a controller that runs elsewhere is one to stop.
