@@ -6,6 +6,7 @@ LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/host.version=$(V
 GENERATE := go tool -modfile=tools/go.mod controller-gen
 CHART := charts/external-lb
 PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps
+INSPECT := rpm# to install what is released
 MACHINES := e2fsprogs gcc libc6-dev flex bison bc xz-utils# beside them, to build the kernel of hosts with LVS, which are User-Mode Linux
 
 # One set of flags for all that is compiled, the Kubernetes of the test cluster too, so that nothing is
@@ -60,6 +61,15 @@ endif
 undeploy: ## Remove what deploy installed; `external-lb uninstall` comes before
 	kubectl delete --ignore-not-found -k config/default
 
+##@ Release it
+.PHONY: release release-check
+DIST ?= dist
+release: ## Build all that is released of VERSION=v0.1.0 into DIST=dist, the same bytes each time. 1 min, or 6
+	tools/release/release.sh "$(VERSION)" "$(DIST)"
+
+release-check: deps ## Build it twice, for every architecture, and look into all that is in it; test-cluster does so for this machine's alone
+	go test -count=1 -timeout 30m $(TESTFLAGS) ./test/release -whole
+
 ##@ Test it (test/README.md says more)
 # Each package is in one of these lists, or is the suite of test/e2e, or of the module test/crd.
 QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
@@ -101,6 +111,7 @@ lint: ## Vet, staticcheck, gofmt, the directions of imports and the workflows. 1
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v -e zz_generated -e '\.pb\.go$$') | tee /dev/stderr)"
 	go vet ./...
 	cd test/crd && go vet .
+	cd tools/release && go vet ./image
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go tool -modfile=tools/go.mod actionlint
 	go test ./internal/archtest
@@ -143,11 +154,11 @@ install-missing = @missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || e
 
 .PHONY: deps deps-proxies
 deps: ## Install the Debian packages that the tests and the demo need, if any is missing
-	$(call install-missing,$(PACKAGES) $(MACHINES))
+	$(call install-missing,$(PACKAGES) $(MACHINES) $(INSPECT))
 
 deps-proxies: # what hosts with nginx or HAProxy need
 	$(call install-missing,$(PACKAGES))
 
 .PHONY: clean
 clean: ## Remove what was built here
-	rm -rf bin bench.json
+	rm -rf bin dist bench.json
