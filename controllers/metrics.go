@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -25,9 +26,15 @@ type metrics struct {
 	oldWorkers  *prometheus.GaugeVec
 	uses        *prometheus.GaugeVec
 	services    *prometheus.GaugeVec
+	conditions  *prometheus.GaugeVec
+	draining    *prometheus.GaugeVec
+	warning     *prometheus.GaugeVec
 	refused     *prometheus.GaugeVec
 	poolSize    *prometheus.GaugeVec
 	poolInUse   *prometheus.GaugeVec
+	leading     prometheus.GaugeFunc
+	each        *latest // of what there may be many: Services
+	certs       *latest
 	perBalancer []vec
 	hosts       series
 	pools       series
@@ -58,7 +65,8 @@ func (s *series) keep(balancer string, names []string) {
 	s.of[balancer] = names
 }
 
-func newMetrics() *metrics {
+// newMetrics of a process that leads from when elected is closed.
+func newMetrics(elected <-chan struct{}) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "external_lb", Name: name, Help: help}, labels)
 	}
@@ -78,19 +86,35 @@ func newMetrics() *metrics {
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
 		uses:       gauge("host_use_ratio", "What is in use of what all Services of a host share, of 1.", "balancer", "host", "resource"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
+		conditions: gauge("balancer_condition", "1 while a condition of a Balancer is True.", "balancer", "condition"),
+		draining:   gauge("host_draining", "1 while a host is taken out for maintenance.", "balancer", "host"),
+		warning:    gauge("host_warning", "1 while a host that runs what is desired says that something is wrong.", "balancer", "host"),
 		refused:    gauge("refusals", "Items, and ports of Services, that a host refuses.", "balancer", "host"),
 		poolSize:   gauge("pool_addresses", "Addresses of a pool.", "balancer", "pool", "family"),
 		poolInUse:  gauge("pool_addresses_assigned", "Addresses of a pool that Services have.", "balancer", "pool", "family"),
 	}
-	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.uses, m.refused}, map[string][]string{}}
+	m.leading = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "external_lb", Name: "leading", Help: "1 if this manager is the one that works.",
+	}, func() float64 {
+		select {
+		case <-elected:
+			return 1
+		default:
+			return 0
+		}
+	})
+	m.each, m.certs = newServices(), newCertificates()
+	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused},
+		map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
-	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services})
+	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.conditions})
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.oldWorkers, m.uses, m.services, m.refused, m.poolSize, m.poolInUse,
+		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused,
+		m.services, m.conditions, m.poolSize, m.poolInUse, m.leading, m.each, m.certs,
 	}
 }
 
@@ -115,24 +139,31 @@ var hostStates = []v1alpha1.HostState{
 	v1alpha1.HostPartial, v1alpha1.HostFailed, v1alpha1.HostUnreachable,
 }
 
-// report sets what a reconcile of a Balancer saw.
-func (m *metrics) report(balancer string, states []deliver.State, p *plan.Plan) {
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// report sets what a reconcile of a Balancer saw, and said in its status.
+func (m *metrics) report(b *v1alpha1.Balancer, states []deliver.State, p *plan.Plan) {
+	balancer := b.Name
 	m.services.WithLabelValues(balancer).Set(float64(len(p.Services)))
+	for _, c := range b.Status.Conditions {
+		m.conditions.WithLabelValues(balancer, c.Type).Set(oneIf(c.Status == metav1.ConditionTrue))
+	}
 	hosts := make([]string, 0, len(states))
 	for _, s := range states {
 		hosts = append(hosts, s.Host)
 		for _, state := range hostStates {
-			in := 0.0
-			if s.State == state {
-				in = 1
-			}
-			m.hostState.WithLabelValues(balancer, s.Host, string(state)).Set(in)
+			m.hostState.WithLabelValues(balancer, s.Host, string(state)).Set(oneIf(s.State == state))
 		}
-		contested := 0.0
-		if s.Contested() {
-			contested = 1
-		}
-		m.contested.WithLabelValues(balancer, s.Host).Set(contested)
+		carries := s.State == v1alpha1.HostInSync || s.State == v1alpha1.HostPartial
+		drained := slices.ContainsFunc(b.Spec.Hosts, func(h v1alpha1.Host) bool { return h.Name == s.Host && h.Drain })
+		m.contested.WithLabelValues(balancer, s.Host).Set(oneIf(s.Contested()))
+		m.draining.WithLabelValues(balancer, s.Host).Set(oneIf(drained))
+		m.warning.WithLabelValues(balancer, s.Host).Set(oneIf(carries && s.Warning != ""))
 		m.oldWorkers.WithLabelValues(balancer, s.Host).Set(float64(s.OldWorkers))
 		for _, use := range s.Uses.All() {
 			if use.Limit > 0 {
@@ -162,6 +193,8 @@ func (m *metrics) forget(balancer string) {
 	}
 	delete(m.hosts.of, balancer)
 	delete(m.pools.of, balancer)
+	m.each.set(balancer, nil)
+	m.certs.set(balancer, nil)
 }
 
 // Delivered implements deliver.Metrics.

@@ -36,6 +36,7 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 			s.memory.proven[svc.Object.UID] = svc.Shape
 		}
 	}
+	r.metrics.reportServices(s.balancer.Name, views)
 	maps.DeleteFunc(s.memory.proven, func(uid types.UID, _ string) bool { return !live[uid] })
 	s.memory.answers.Range(func(uid, _ any) bool {
 		if !live[uid.(types.UID)] {

@@ -94,7 +94,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		return fmt.Errorf("connecting to the API server: %w", err)
 	}
 	leader.reader, leader.writer = mgr.GetAPIReader(), mgr.GetClient()
-	metrics := newMetrics()
+	metrics := newMetrics(mgr.Elected())
 	defer metrics.unregister()
 	if err := metrics.register(); err != nil {
 		return err

@@ -14,6 +14,7 @@ type Proof struct {
 	Enough  bool // hosts proved exactly what is desired, but for RefusedPorts
 	All     bool // hosts proved exactly what is desired, but for RefusedPorts
 	Settled bool // no host has anything on its way that could change this
+	Hosts   int  // that proved exactly what is desired, but for RefusedPorts
 	// Refused is why hosts leave the Service out as a whole, and RefusedPorts why some
 	// of its ports: "host: reason".
 	Refused, RefusedPorts []string
@@ -71,7 +72,8 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 	proved := func(s deliver.State) bool { return p.proved(s, svc, keys) }
 	out.Enough = count(p.serving, proved) >= needed(p.balancer, len(p.serving)) && activeProved(p.balancer, p.states, proved) &&
 		!slices.ContainsFunc(p.serving, func(s deliver.State) bool { return !proved(s) && p.mayStillProve(s, svc, keys) })
-	out.All = count(p.states, proved) == len(p.states)
+	out.Hosts = count(p.states, proved)
+	out.All = out.Hosts == len(p.states)
 	return out
 }
 

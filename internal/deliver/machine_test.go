@@ -37,6 +37,7 @@ type machine struct {
 	status   error
 	takes    time.Duration // a reload
 	active   bool
+	says     string // in each status
 }
 
 func newMachine() *machine {
@@ -73,6 +74,7 @@ func (m *machine) Status(context.Context) (host.Status, error) {
 	defer m.mu.Unlock()
 	return host.Status{
 		Report: m.report(), Engine: "nginx", EngineVersion: "nginx/1.22.1", Cluster: m.cluster, Epoch: m.epoch, Active: m.active, Running: m.live != nil,
+		Message: m.says,
 	}, m.status
 }
 

@@ -60,7 +60,7 @@ func (w *worker) observe(st host.Status) {
 	w.update(func(s *State) {
 		s.take(st.Report, w.base)
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
-		s.Uses = st.Uses
+		s.Uses, s.Warning = st.Uses, st.Message
 		s.settled, s.renews = w.settled, w.renews()
 		if !w.lost {
 			s.pending = nil

@@ -33,6 +33,7 @@ type State struct {
 	EngineVersion string
 	Renderer      string    // what makes files of the model there: see host.Report
 	Templates     string    // why templates of the host's owner are not in force; "" if they are, or there are none
+	Warning       string    // what it said last of a daemon that may carry all it should, such as that every node fails its check
 	LastApplied   time.Time // when the host last proved a new configuration; zero: not since start
 	Reloads       int       // since start
 	Deliveries    int       // since start, of whatever result
@@ -175,7 +176,7 @@ func beside(want *lb.Set, live lb.Manifest, older bool) (n int) {
 func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
 		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
-		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates &&
+		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates && s.Warning == o.Warning &&
 		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

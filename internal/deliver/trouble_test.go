@@ -47,6 +47,25 @@ func TestDriftIsRepaired(t *testing.T) {
 	}
 }
 
+// A delivery answers nothing of what a host warned of.
+func TestAWarningStaysThroughDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.says = "every node fails its health check"
+		fx.Set("edge", fx.targets)
+		for _, content := range []string{"a=1", "a=2"} {
+			fx.Deliver("edge", set(content), "service")
+			fx.waitState(t, 5*time.Second, v1alpha1.HostInSync)
+			if s := fx.state(); s.Warning != m.says {
+				t.Errorf("%s: %+v", content, s)
+			}
+		}
+		m.do(func() { m.says = "" })
+		fx.wait(t, 40*time.Second, "all is well", func() bool { return fx.States("edge")[0].Warning == "" })
+	})
+}
+
 func TestWhatAHostDoesNotProveIsNotClaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
