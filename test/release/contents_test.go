@@ -76,10 +76,10 @@ func TestImageHasThePrograms(t *testing.T) {
 		t.Errorf("it is called %q", got)
 	}
 	all.get(t, outer.Manifests[0], &images)
-	if len(images.Manifests) != len(architectures()) {
+	if len(images.Manifests) != len(architectures) {
 		t.Fatalf("images %+v", images)
 	}
-	for i, arch := range architectures() {
+	for i, arch := range architectures {
 		if p := images.Manifests[i].Platform; p.OS != "linux" || p.Architecture != arch {
 			t.Errorf("image %d is for %+v", i, p)
 		}
@@ -133,7 +133,7 @@ func TestImageCanBePushed(t *testing.T) {
 	dir, target := t.TempDir(), "127.0.0.1:"+port+"/external-lb:"+version
 	run(t, ".", "tar", "-xf", filepath.Join(built(t), "external-lb-image.tar"), "-C", dir)
 	pushed := strings.TrimSpace(run(t, ".", crane, "push", "--insecure", dir, target))
-	for _, arch := range architectures() {
+	for _, arch := range architectures {
 		run(t, ".", crane, "validate", "--insecure", "--platform", "linux/"+arch, "--remote", target)
 	}
 	var index struct{ Manifests []descriptor }
@@ -173,7 +173,7 @@ func unpack(t *testing.T, layer []byte, files map[string][]byte) {
 // Each module that is in a program is in its bill, in its version.
 func TestBillsOfMaterialsNameTheModules(t *testing.T) {
 	dist := built(t)
-	for _, arch := range architectures() {
+	for _, arch := range architectures {
 		var bill struct {
 			SPDXVersion string `json:"spdxVersion"`
 			Packages    []struct{ Name, VersionInfo string }

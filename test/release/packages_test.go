@@ -33,7 +33,7 @@ func dpkg(t *testing.T, dir string, args ...string) string {
 }
 
 func TestDebsInstall(t *testing.T) {
-	for _, arch := range architectures() {
+	for _, arch := range architectures {
 		dir := t.TempDir()
 		if said := installDeb(t, dir, arch); !strings.Contains(said, "external-lb host install --authorized-key") {
 			t.Errorf("it does not say what to do:\n%s", said)
@@ -54,7 +54,7 @@ func TestDebsInstall(t *testing.T) {
 }
 
 func TestRPMsInstall(t *testing.T) {
-	for _, arch := range architectures() {
+	for _, arch := range architectures {
 		dir := t.TempDir()
 		file := filepath.Join(built(t), "external-lb-0.1.0-1."+ofRPM[arch]+".rpm")
 		// There is no shell in the directory, nor are there other packages.

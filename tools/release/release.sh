@@ -17,10 +17,10 @@ cd "$(dirname "$0")/../.."
 
 # The times in packages and images: of the commit, not of today.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-read -ra architectures <<< "${ARCHITECTURES:-amd64 arm64}" # tests of what is in it make do with one
 # Nothing of the caller's settings gets into what is built.
 unset GOEXPERIMENT GOAMD64 GOARM64 GOFIPS140
 export CGO_ENABLED=0 GOWORK=off VERSION=$version
+architectures=(amd64 arm64)
 toolflags='-buildvcs=false -gcflags=all=-dwarf=false'
 export GOFLAGS="-trimpath $toolflags"
 

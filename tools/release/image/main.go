@@ -72,29 +72,15 @@ func run(ctx context.Context, version, ldflags string, platforms []string, dir, 
 	if err != nil {
 		return err
 	}
-	index, err := indexOf(built, platforms[0])
-	if err != nil {
-		return err
+	index, ok := built.(v1.ImageIndex)
+	if !ok {
+		return fmt.Errorf("built %T for %q, not an index", built, platforms)
 	}
 	path, err := layout.Write(dir, empty.Index)
 	if err != nil {
 		return err
 	}
 	return path.AppendIndex(index, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": version}))
-}
-
-// indexOf what was built: for one platform alone there is none.
-func indexOf(built build.Result, platform string) (v1.ImageIndex, error) {
-	switch b := built.(type) {
-	case v1.ImageIndex:
-		return b, nil
-	case v1.Image:
-		p, err := v1.ParsePlatform(platform)
-		add := mutate.IndexAddendum{Add: b, Descriptor: v1.Descriptor{Platform: p}}
-		return mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), add), err
-	default:
-		return nil, fmt.Errorf("built %T", built)
-	}
 }
 
 // emptyBase has an image without files for each platform.
