@@ -114,7 +114,7 @@ type Timeouts struct {
 	// +optional
 	Connect Duration `json:"connect,omitempty"`
 	// idle time after which a connection (a session, with UDP) is closed.
-	// Built in: 10m, 1m with UDP.
+	// Built in: 10m, 10s with UDP.
 	// +optional
 	Idle Duration `json:"idle,omitempty"`
 }

@@ -58,7 +58,7 @@ func TestS16_TCPAndUDPOnOnePortAndNodePort(t *testing.T) {
 	got.want(t,
 		"192.0.2.1:53/TCP -> 30053 on all",
 		"192.0.2.1:53/UDP -> 30053 on all")
-	idle := map[lb.Protocol]time.Duration{lb.TCP: 10 * time.Minute, lb.UDP: time.Minute}
+	idle := map[lb.Protocol]time.Duration{lb.TCP: 10 * time.Minute, lb.UDP: 10 * time.Second}
 	for _, f := range got.Frontends {
 		if want := idle[f.Listener.Protocol]; f.Settings.IdleTimeout != want {
 			t.Errorf("%s: idle %s, want %s", f.Listener, f.Settings.IdleTimeout, want)

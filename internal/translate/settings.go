@@ -125,7 +125,8 @@ func builtIn(e *engine.Engine, p lb.Protocol) lb.Settings {
 		s.HealthCheck.Rise, s.HealthCheck.Fall = 1, 1
 	}
 	if p == lb.UDP {
-		s.IdleTimeout = time.Minute
+		// Most of it is questions with one answer, as DNS: each holds a session until then.
+		s.IdleTimeout = 10 * time.Second
 	}
 	return s
 }

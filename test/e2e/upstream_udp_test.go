@@ -121,3 +121,31 @@ func TestS36_StaleTranslations(t *testing.T) {
 	s.pod("dns", "dns-2", "node2")
 	f.answeredBy("dns-2")
 }
+
+// One flow is one client for kube-proxy, whatever process of the balancer gets its
+// datagrams: the pod that has answered first answers all of it.
+func TestS36_OneFlowReachesOnePod(t *testing.T) {
+	carries(t, corev1.ProtocolUDP)
+	s := newScene(t)
+	for i := range 4 {
+		s.pod("dns", fmt.Sprintf("dns-%d", i), fmt.Sprintf("node%d", i%3+1))
+	}
+	address := s.published(s.service("dns", withPort("udp", corev1.ProtocolUDP, 53, 9000)))[0]
+	s.datagramAnswers("dns", address, 53)
+	s.inSync(balancer) // from here on no other processes come
+	for range 5 {
+		f, first := s.flow(address, 53), ""
+		for range 200 {
+			answer, err := f.ask()
+			if err != nil {
+				continue // late, as it may be on a busy machine
+			}
+			if first == "" {
+				first = answer.Pod
+			}
+			if answer.Pod != first {
+				t.Fatalf("answered by %s and by %s", first, answer.Pod)
+			}
+		}
+	}
+}

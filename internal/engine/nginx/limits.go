@@ -10,8 +10,8 @@ import (
 )
 
 // What a worker must be allowed at least to carry the Services of a cluster. A resolver that
-// is asked 15 times a second has 1,800 connections, two for each client of the last minute:
-// with Debian's 768, TCP of other Services is reset then.
+// is asked 80 times a second has 1,600 connections, two for each client of the last ten
+// seconds: with Debian's 768 for each of two workers, TCP of other Services is reset then.
 const (
 	leastConnections = 8192
 	leastFiles       = 16384

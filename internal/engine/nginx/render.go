@@ -107,13 +107,10 @@ func (f frontend) ZoneKilobytes() int { return max(64, ((len(f.Backends)+len(f.B
 // Ciphers of TLS 1.2.
 func (f frontend) Ciphers() string { return engine.Ciphers }
 
-// OneWorkerPerFlow gives every worker a socket of its own, so that the datagrams
-// of one UDP flow are one session, not one in each worker: where sessions are
-// limited, a flow would use up its own limit. Elsewhere one socket is better:
-// it needs fewer files, and loses nothing in a reload.
-func (f frontend) OneWorkerPerFlow() bool {
-	return f.UDP && (f.MaxConnections > 0 || f.MaxConnectionsPerNode > 0 || f.MaxConnectionsPerClient > 0)
-}
+// OneWorkerPerFlow gives every worker a socket of its own, so that the datagrams of one
+// UDP flow are one session, not one in each worker: kube-proxy takes each session for a
+// client, and may send it to another pod.
+func (f frontend) OneWorkerPerFlow() bool { return f.UDP }
 
 // trustedProxies are the peers whose PROXY header is believed: those that may
 // connect. A peer outside of the ranges is judged by its own address, so nobody
@@ -145,10 +142,10 @@ func servers(f *engine.Frontend) []string {
 
 const byConnections = "least_conn"
 
-// balance chooses the directive for the algorithm. Affinity goes first. The
-// datagrams of one UDP client reach several workers, each with a session of its
-// own, which only a hash sends to one node; so with UDP every algorithm that
-// spreads is a hash of the client's address and port.
+// balance chooses the directive for the algorithm. Affinity goes first. A UDP client
+// has a session of its own in every set of workers that a reload starts, and only a hash
+// sends them to one node; so with UDP every algorithm that spreads is a hash of the
+// client's address and port.
 func balance(f *engine.Frontend) string {
 	switch algorithm := f.Settings.Algorithm; {
 	case f.Affinity > 0 || algorithm == lb.SourceHash:
