@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -289,6 +291,70 @@ func TestS12_PortStatuses(t *testing.T) {
 	s.until(svc, "without errors", func(svc *corev1.Service) bool {
 		return len(svc.Status.LoadBalancer.Ingress[0].Ports) == 0 && condition(svc, v1alpha1.ConditionPortsError).Type == ""
 	})
+}
+
+// A port that a host's own daemon has costs that port alone: here GitLab's, whose port 22
+// is sshd's on every host.
+func TestS12_APortThatTheHostHas(t *testing.T) {
+	t.Parallel()
+	s := besideScene(t)
+	s.pod("gitlab", "gitlab-1", "node1")
+	svc := s.service("gitlab",
+		withPort("ssh", corev1.ProtocolTCP, 22, 8080),
+		withPort("http", corev1.ProtocolTCP, 80, 8080),
+		withPort("https", corev1.ProtocolTCP, 443, 8080))
+	address := s.published(svc)[0]
+	s.refused(svc, 22, "lb1: ", "lb2: ", "sshd")
+	s.event(svc, v1alpha1.EventSyncFailed, "sshd")
+	s.answers("gitlab", address, 80)
+	s.answers("gitlab", address, 443)
+}
+
+// Where one host of two has something else on a port, that host is named, and the other
+// one carries it.
+func TestS12_APortThatOneHostHas(t *testing.T) {
+	t.Parallel()
+	s := besideScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	h, err := env.Host("lb2")
+	must(t, err)
+	pidFile := "/run/sshd-" + s.namespace + ".pid"
+	_, err = h.Exec(t.Context(), "/usr/sbin/sshd", "-o", "Port=443", "-o", "ListenAddress="+address, "-o", "PidFile="+pidFile)
+	must(t, err)
+	stop := sync.OnceFunc(func() {
+		_, err := h.Shell(context.Background(), "kill $(cat "+pidFile+")")
+		must(t, err)
+	})
+	t.Cleanup(stop)
+	s.update(svc, func(svc *corev1.Service) { withPort("https", corev1.ProtocolTCP, 443, 8080)(svc) })
+	c := s.refused(svc, 443, "lb2: ", address+":443 is taken")
+	if contains(c.Message, "lb1") {
+		t.Errorf("lb1 is said to refuse it: %s", c.Message)
+	}
+	s.event(svc, v1alpha1.EventUpdateFailed, address+":443 is taken")
+	s.answers("web", address, 80)
+	stop()
+	s.until(svc, "without errors", func(svc *corev1.Service) bool { return len(svc.Status.LoadBalancer.Ingress[0].Ports) == 0 })
+	s.answers("web", address, 443)
+}
+
+// refused waits until one port of a published Service has an error, and a condition that
+// says some words.
+func (s *scene) refused(svc *corev1.Service, port int32, words ...string) metav1.Condition {
+	s.t.Helper()
+	fresh := s.until(svc, "told of its ports", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionPortsError)
+		missing := slices.ContainsFunc(words, func(word string) bool { return !contains(c.Message, word) })
+		return c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonRefused && !missing && len(svc.Status.LoadBalancer.Ingress[0].Ports) > 0
+	})
+	for _, p := range fresh.Status.LoadBalancer.Ingress[0].Ports {
+		if want := p.Port == port; (p.Error != nil) != want || want && *p.Error != v1alpha1.PortErrorRefused {
+			s.t.Errorf("port %d has the error %q", p.Port, ptr.Deref(p.Error, ""))
+		}
+	}
+	return condition(fresh, v1alpha1.ConditionPortsError)
 }
 
 // What is not ours changes nothing.
