@@ -136,11 +136,11 @@ type Change struct {
 }
 
 // Roomy is a daemon whose owner has set how many sockets it can listen on. Beyond that it
-// ends, whatever its check has said.
+// ends, or takes nothing any more, whatever its check has said.
 type Roomy interface {
-	// Room is for how many sockets there is room, and what to do for more. known: the
-	// owner has set it where it can be read.
-	Room(wanted int) (sockets int, advice string, known bool)
+	// Room reads what the owner has set. What it returns says what to do where there is no
+	// room to listen on so many addresses; "" where there is, or where that is not known.
+	Room() (lacks func(tcp, udp int) (advice string))
 }
 
 // Prover says what the daemon runs.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -37,6 +39,31 @@ func TestPortsForWhichThereIsNoRoomTakeNothingFromOthers(t *testing.T) {
 	b.one(out.Refused, lb.RefusedByEngine, "nginx has no room for 448 ports more: set worker_connections in the events block of ")
 	b.says(at, "one")
 	b.says(late, "two")
+}
+
+// Of a port of UDP, nginx opens a socket for each worker. When its files are used up, it takes
+// no change of anybody any more.
+func TestPortsOfUDPForWhichThereAreNoFilesTakeNothingFromOthers(t *testing.T) {
+	b := newBox(t) // with two workers
+	at, late := public(t), public(t)
+	web := b.web("web", "one", at)
+	b.send(wants(b.node(), web))
+	limit := unix.Rlimit{Cur: 200, Max: 200} // of which 175 may be sockets
+	if err := unix.Prlimit(b.daemon.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	datagrams := func(s *lb.Service) {
+		for i := range s.Frontends {
+			s.Frontends[i].Listener.Protocol = lb.UDP
+		}
+	}
+	wide := changed(b.wide("wide", 100), datagrams)
+	out := b.send(wants(b.node(), web, wide, b.web("late", "two", late)))
+	b.carriesNow(out, "web", "late")
+	b.one(out.Refused, lb.RefusedByEngine, "nginx has no room for 100 ports more: set LimitNOFILE in nginx' systemd unit to ")
+	b.says(at, "one")
+	b.says(late, "two")
+	b.carriesNow(b.send(wants(b.node(), web, changed(b.wide("fits", 80), datagrams))), "web", "fits")
 }
 
 // Where a host is full, who comes waits, whatever the name is; who is there stays, and has

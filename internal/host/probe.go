@@ -66,9 +66,14 @@ func (u *unit) crowding(j *job) map[string]engine.Culprit {
 	if !ok {
 		return nil
 	}
-	wanted := j.listeners()
-	room, advice, known := d.Room(wanted)
-	if !known || wanted <= room {
+	tcp, udp := 0, 0
+	for _, f := range j.wanted {
+		t, u := byNetwork(f.Listens)
+		tcp, udp = tcp+t, udp+u
+	}
+	lacks := d.Room()
+	advice := lacks(tcp, udp)
+	if advice == "" {
 		return nil
 	}
 	var fresh []string
@@ -80,16 +85,26 @@ func (u *unit) crowding(j *job) map[string]engine.Culprit {
 	slices.SortFunc(fresh, func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(j.wanted[b].Listens), len(j.wanted[a].Listens)), strings.Compare(a, b))
 	})
-	culprits := map[string]engine.Culprit{}
+	culprits, name := map[string]engine.Culprit{}, u.daemon.Name()
 	for _, p := range fresh {
-		if wanted <= room {
+		if lacks(tcp, udp) == "" {
 			break
 		}
-		n := len(j.wanted[p].Listens)
-		culprits[p] = engine.Culprit{Reason: fmt.Sprintf("%s has no room for %d ports more: %s", u.daemon.Name(), n, advice)}
-		wanted -= n
+		t, u := byNetwork(j.wanted[p].Listens)
+		culprits[p] = engine.Culprit{Reason: fmt.Sprintf("%s has no room for %d ports more: %s", name, t+u, advice)}
+		tcp, udp = tcp-t, udp-u
 	}
 	return culprits
+}
+
+// byNetwork counts sockets.
+func byNetwork(sockets []fileset.Socket) (tcp, udp int) {
+	for _, s := range sockets {
+		if s.Network == "udp" {
+			udp++
+		}
+	}
+	return len(sockets) - udp, udp
 }
 
 // bindable reports whether this machine has an address, or may bind it anyway.

@@ -80,10 +80,23 @@ func (n *Daemon) Limits(listeners, pid int) string {
 	return ""
 }
 
-// Room leaves an eighth of a worker's connections to clients and the owner's own servers.
-func (n *Daemon) Room(wanted int) (sockets int, advice string, known bool) {
-	have, known := n.connections()
-	return have - have/8, n.moreConnections(wanted), known
+// Room leaves an eighth of a worker's connections to clients and the owner's own servers,
+// and an eighth of the files of the first process, which opens all sockets, to its others.
+func (n *Daemon) Room() func(tcp, udp int) (advice string) {
+	connections, set := n.connections()
+	master, all := n.workers()
+	files, known := engine.OpenFiles(master)
+	workers := max(1, len(accepting(all)))
+	return func(tcp, udp int) string {
+		sockets := tcp + udp*workers // see OneWorkerPerFlow
+		switch {
+		case set && tcp+udp > connections-connections/8:
+			return n.moreConnections(tcp + udp)
+		case known && sockets > files-files/8:
+			return fmt.Sprintf("set LimitNOFILE in nginx' systemd unit to %d or more, and restart nginx", engine.RoundUp(2*sockets))
+		}
+		return ""
+	}
 }
 
 // connections that the owner's main file allows a worker.
