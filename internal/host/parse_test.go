@@ -1,6 +1,8 @@
 package host
 
 import (
+	"maps"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -47,5 +49,29 @@ func TestFollow(t *testing.T) {
 		if diff := cmp.Diff(want, follow(have, packaged)); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// Who may not look into a process is still told of which service a socket is.
+func TestServicesOfSockets(t *testing.T) {
+	got := parseServices(`tcp   LISTEN 0      128          0.0.0.0:22        0.0.0.0:*    ino:7093 sk:1 cgroup:/system.slice/ssh.service <->
+udp   UNCONN 0      0      127.0.0.53%lo:53        0.0.0.0:*    uid:101 ino:512 sk:2 cgroup:/system.slice/systemd-resolved.service <->
+tcp   LISTEN 0      4096         0.0.0.0:9100      0.0.0.0:*    uid:103 ino:99 sk:3 cgroup:/user.slice/user-1000.slice/user@1000.service/app.slice <->
+tcp   LISTEN 0      4096         0.0.0.0:80        0.0.0.0:*    ino:77 sk:4 cgroup:/init.scope <->
+tcp   LISTEN 0      4096               *:81              *:*    ino:78 sk:5 cgroup:unreachable:1f v6only:0 <->
+`)
+	want := map[string]string{"7093": "ssh", "512": "systemd-resolved", "99": "user@1000"}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// ss itself knows what it is asked here.
+func TestServicesAreAskedFor(t *testing.T) {
+	at := local(t)
+	taken(t, at.String())
+	out, err := exec.Command("ss", "-Hlntu", "--extended", "--cgroup").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), at.String()) || !strings.Contains(string(out), "ino:") {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -3,16 +3,20 @@ package host
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -217,9 +221,9 @@ func parseListener(line, network, state string) (listener, bool) {
 }
 
 // processes names those that have sockets, by inode: as far as it is this user's
-// to know.
+// to know. Of others' processes, that is the service of systemd which they belong to.
 func processes() map[string]string {
-	names := map[string]string{}
+	names := services()
 	links, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
 		return names
@@ -241,4 +245,27 @@ func printable(r rune) rune {
 		return -1
 	}
 	return r
+}
+
+// services are those of systemd that have sockets, by inode. Everybody may ask the kernel
+// in which control group a socket was made; ss does.
+func services() map[string]string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ss", "-Hlntu", "--extended", "--cgroup").Output()
+	if err != nil {
+		return map[string]string{} // it is not there, or too old to say
+	}
+	return parseServices(string(out))
+}
+
+// ofService is a line of ss: "tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* ino:7093 sk:1 cgroup:/system.slice/ssh.service <->".
+var ofService = regexp.MustCompile(`(?m)\bino:(\d+) .*\bcgroup:/(?:\S*/)?([A-Za-z0-9@_.:-]{1,100})\.service(?:\s|/|$)`)
+
+func parseServices(lines string) map[string]string {
+	names := map[string]string{}
+	for _, m := range ofService.FindAllStringSubmatch(lines, -1) {
+		names[m[1]] = m[2]
+	}
+	return names
 }
