@@ -194,7 +194,7 @@ func TestS20_AMomentWithoutEndpoints(t *testing.T) {
 	s.pod("web", "web-2", "node2")
 	s.nodesAnswer(s.get(svc), func(ctx context.Context) { s.web(ctx, address, 80) })
 	for i := range 20 {
-		if _, err := s.web(t.Context(), address, 80); err != nil {
+		if _, err := s.webWithin(t.Context(), lostAfter, "client", address, 80); err != nil {
 			t.Fatalf("request %d after the nodes answer again: %v", i+1, err)
 		}
 	}
