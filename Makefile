@@ -7,6 +7,7 @@ GENERATE := go tool -modfile=tools/go.mod controller-gen
 CHART := charts/external-lb
 PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps
 INSPECT := rpm# to install what is released
+MONITORING := prometheus# beside them, for tests of alerts
 MACHINES := e2fsprogs gcc libc6-dev flex bison bc xz-utils# beside them, to build the kernel of hosts with LVS, which are User-Mode Linux
 
 # One set of flags for all that is compiled, the Kubernetes of the test cluster too, so that nothing is
@@ -24,10 +25,10 @@ help: ## Print the targets; times are of 2 CPUs, first with Go's cache and then 
 ENGINE ?= nginx
 HOSTS ?= 1
 DEMO := bin/demo -engine $(ENGINE) -hosts $(HOSTS)
-demo: $(if $(filter lvs,$(ENGINE)),deps,deps-proxies) build ## Show it at work, first with files, then on a real cluster, which stays up until Ctrl-C; ENGINE=nginx|haproxy|lvs, HOSTS=2 for a fail-over. An address in 15 s, or 4 min
+demo: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Show it at work, first with files, then on a real cluster, which stays up until Ctrl-C; ENGINE=nginx|haproxy|lvs, HOSTS=2 for a fail-over. An address in 15 s, or 4 min
 	$(DEMO)
 
-demo-check: $(if $(filter lvs,$(ENGINE)),deps,deps-proxies) build ## The demo without staying up: proves every act of it. 15 s, or 6 min
+demo-check: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## The demo without staying up: proves every act of it. 15 s, or 6 min
 	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && $(DEMO) -check -dir "$$dir/cluster"
 
 .PHONY: bench
@@ -78,10 +79,11 @@ CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance)
 .PHONY: test test-quick test-cluster test-e2e
 test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 20 min, or 37
 
-test-quick: deps-proxies ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
+test-quick: deps-quick ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
 	go test -timeout 20m $(TESTFLAGS) $(QUICK)
+	cd tools/monitoring && go test -count=1 $(TESTFLAGS) . # -count: Go does not see changes outside of the module
 	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
-	  go test -count=1 $$flags $(TESTFLAGS) .; done # -count: Go does not see changes outside of the module
+	  go test -count=1 $$flags $(TESTFLAGS) .; done
 
 test-cluster: deps ## The test cluster itself, a toy engine, the chart, a release, that the documentation is true on it, and faults on it. 6 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
@@ -112,6 +114,7 @@ lint: ## Vet, staticcheck, gofmt, the directions of imports and the workflows. 1
 	go vet ./...
 	cd test/crd && go vet .
 	cd tools/release && go vet ./image
+	cd tools/monitoring && go vet .
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go tool -modfile=tools/go.mod actionlint
 	go test ./internal/archtest
@@ -122,13 +125,16 @@ generate: ## Generate the deep copies of the kinds; `go generate ./internal/lb .
 	$(GENERATE) object paths=./api/...
 
 .PHONY: manifests
-manifests: ## Generate the CRDs and the rights, for the chart too
+manifests: ## Generate the CRDs, the rights and the dashboards, for the chart too
 	$(GENERATE) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(GENERATE) rbac:roleName=external-lb paths=./controllers/... output:rbac:artifacts:config=config/rbac
-	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/crds $(CHART)/files/rbac $(CHART)/files/tls
+	cd tools/monitoring && go run . ../../config/components/dashboards
+	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/crds $(CHART)/files/rbac $(CHART)/files/tls $(CHART)/files/alerts $(CHART)/files/dashboards
 	cp config/crd/bases/*.yaml $(CHART)/files/crds
 	cp config/rbac/*role*.yaml $(CHART)/files/rbac
 	cp config/components/tls/role*.yaml $(CHART)/files/tls
+	cp config/components/alerts/prometheus_rule.yaml $(CHART)/files/alerts
+	cp config/components/dashboards/*.json $(CHART)/files/dashboards
 
 .PHONY: docs
 docs: ## Generate the reference: kinds, commands, capabilities, conformance, values of the chart
@@ -137,9 +143,10 @@ docs: ## Generate the reference: kinds, commands, capabilities, conformance, val
 	go tool -modfile=tools/helm/go.mod helm-docs --chart-search-root=$(CHART) --sort-values-order=file --log-level=warning
 
 .PHONY: verify
-verify: generate manifests docs ## Fail if kinds, rights or the reference are not as committed. 1 min, or 3
+verify: generate manifests docs ## Fail if kinds, rights, dashboards or the reference are not as committed. 1 min, or 3
 	go mod tidy -diff
 	cd test/crd && go mod tidy -diff
+	cd tools/monitoring && go mod tidy -diff
 	go mod verify
 	git diff --exit-code -- api charts config docs
 
@@ -152,9 +159,15 @@ install-missing = @missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || e
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
 
-.PHONY: deps deps-proxies
+.PHONY: deps deps-quick deps-machines deps-proxies
 deps: ## Install the Debian packages that the tests and the demo need, if any is missing
-	$(call install-missing,$(PACKAGES) $(MACHINES) $(INSPECT))
+	$(call install-missing,$(PACKAGES) $(MONITORING) $(MACHINES) $(INSPECT))
+
+deps-quick: # what tests without a cluster need
+	$(call install-missing,$(PACKAGES) $(MONITORING))
+
+deps-machines: # what hosts with LVS need
+	$(call install-missing,$(PACKAGES) $(MACHINES))
 
 deps-proxies: # what hosts with nginx or HAProxy need
 	$(call install-missing,$(PACKAGES))
