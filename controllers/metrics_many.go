@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"cmp"
+	"maps"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,8 +59,9 @@ func (l *latest) Describe(into chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (l *latest) Collect(into chan<- prometheus.Metric) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for balancer, samples := range l.of {
+	all := maps.Clone(l.of) // whoever asks may be slow
+	l.mu.Unlock()
+	for balancer, samples := range all {
 		for _, s := range samples {
 			into <- prometheus.MustNewConstMetric(l.descs[s.metric], prometheus.GaugeValue, s.value, append([]string{balancer}, s.labels...)...)
 		}
