@@ -31,10 +31,17 @@ var may = with(map[string][]string{
 	"":             {"internal/cli"},
 	"api/v1alpha1": nil,
 	"templates":    nil,
-	"internal/cli": slices.Concat(lower, []string{"controllers", "internal/cli/documents"}), // an exception: it runs them, and takes their scheme and targets
+	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents"}), // an exception: it runs them, and takes their scheme and targets
 	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 
 	"internal/cli/documents": nil,
+
+	// What others keep by hand, into our kinds: pure. Each source has a room.
+	"internal/importer":            {"api/v1alpha1", "internal/engine", "internal/engine/engines", "internal/lb"},
+	"internal/importer/sources":    {"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/nginx"},
+	"internal/importer/haproxy":    ofASource,
+	"internal/importer/keepalived": ofASource,
+	"internal/importer/nginx":      ofASource,
 
 	// From what the API server says to what hosts are to carry, and back: pure.
 	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
@@ -68,8 +75,14 @@ var may = with(map[string][]string{
 	"internal/archtest":    nil,
 }, rooms, ofARoom)
 
+// ofASource is what the room of a source imports.
+var ofASource = []string{"api/v1alpha1", "internal/importer"}
+
 // ofARoom is what an engine may import.
 var ofARoom = []string{"internal/engine", "internal/fileset", "internal/lb", "templates"}
+
+// imports are what the command of that name puts together.
+var imports = []string{"internal/importer", "internal/importer/sources"}
 
 // lower is all that commands put together.
 var lower = []string{"api/v1alpha1", "internal/admit", "internal/deliver", "internal/engine", "internal/engine/engines", "internal/fileset", "internal/host",
@@ -101,8 +114,9 @@ var (
 )
 
 // pure are functions of their arguments.
-var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/fileset", "internal/ipam",
-	"internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate"}
+var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/fileset",
+	"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/nginx", "internal/importer/sources",
+	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate"}
 
 var rules = []rule{
 	{"what is pure takes no context, logger or client", pure, impure},

@@ -14,8 +14,8 @@ import (
 )
 
 // mayName are the places that may name an engine: its own room and the table, what users
-// write, and tests.
-var mayName = []string{"internal/engine/", "api/", "templates/", "docs/", "test/", "internal/render/rendertest/"}
+// write, what reads files of the same software, and tests.
+var mayName = []string{"internal/engine/", "internal/importer/", "api/", "templates/", "docs/", "test/", "internal/render/rendertest/"}
 
 // exceptions are files whose texts may name one all the same, each with its reason.
 var exceptions = map[string]string{
