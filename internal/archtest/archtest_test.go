@@ -41,6 +41,7 @@ var may = with(map[string][]string{
 	"internal/importer/sources":    {"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/nginx"},
 	"internal/importer/haproxy":    ofASource,
 	"internal/importer/keepalived": ofASource,
+	"internal/importer/metallb":    ofASource,
 	"internal/importer/nginx":      ofASource,
 
 	// From what the API server says to what hosts are to carry, and back: pure.
@@ -82,7 +83,7 @@ var ofASource = []string{"api/v1alpha1", "internal/importer"}
 var ofARoom = []string{"internal/engine", "internal/fileset", "internal/lb", "templates"}
 
 // imports are what the command of that name puts together.
-var imports = []string{"internal/importer", "internal/importer/sources"}
+var imports = []string{"internal/importer", "internal/importer/metallb", "internal/importer/sources"}
 
 // lower is all that commands put together.
 var lower = []string{"api/v1alpha1", "internal/admit", "internal/deliver", "internal/engine", "internal/engine/engines", "internal/fileset", "internal/host",
@@ -115,7 +116,7 @@ var (
 
 // pure are functions of their arguments.
 var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/fileset",
-	"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/nginx", "internal/importer/sources",
+	"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/metallb", "internal/importer/nginx", "internal/importer/sources",
 	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate"}
 
 var rules = []rule{

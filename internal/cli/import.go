@@ -47,7 +47,8 @@ line, with what to do about it.`,
 	for _, s := range sources.Table {
 		cmd.AddCommand(newImportFiles(s))
 	}
-	cmd.Example = "  " + strings.Join(examples(), "\n  ")
+	cmd.AddCommand(newImportMetalLB())
+	cmd.Example = "  " + strings.Join(examples(), "\n  ") + "\n  external-lb import metallb --host lb1=192.0.2.5"
 	return cmd
 }
 
