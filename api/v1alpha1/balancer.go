@@ -16,6 +16,13 @@ const (
 	EngineLVS     Engine = "lvs" // IPVS in the hosts' kernel, kept by keepalived
 )
 
+// AnnotationProvider is another provider of LoadBalancer Services.
+// +kubebuilder:validation:Enum=MetalLB
+type AnnotationProvider string
+
+// AnnotationsMetalLB are those of MetalLB.
+const AnnotationsMetalLB AnnotationProvider = "MetalLB"
+
 // BalancerSpec describes external machines and what they carry.
 // +kubebuilder:validation:XValidation:rule="has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass)",message="loadBalancerClass is immutable, as that of Services is: create another Balancer for another class"
 // +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
@@ -45,6 +52,16 @@ type BalancerSpec struct {
 	// their addresses, and may get others when it is set again.
 	// +optional
 	Default bool `json:"default,omitempty"`
+
+	// foreignAnnotations names other providers whose annotations on Services ask for
+	// addresses and pools as ours do: those of MetalLB are metallb.io/loadBalancerIPs and
+	// metallb.io/address-pool, and the same with metallb.universe.tf/. A Service whose
+	// annotations ask for different things gets nothing new, and is told. Empty: they
+	// are ignored.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=set
+	ForeignAnnotations []AnnotationProvider `json:"foreignAnnotations,omitempty"`
 
 	// hosts are the machines. All carry the same. A machine is there for
 	// one Balancer: of several that name it, the oldest has it.

@@ -29,6 +29,7 @@ type Request struct {
 	Requested []netip.Addr
 	// Pool is the one that the user names. "": any that assigns automatically.
 	Pool            string
+	PoolAnnotation  string // that names it
 	Ports           []Port
 	Labels          labels.Set
 	NamespaceLabels labels.Set

@@ -105,7 +105,7 @@ func (c *chooser) refuses(a netip.Addr, s *service) *Problem {
 		return inNoPool(a)
 	}
 	if s.Pool != "" && s.Pool != p.Name {
-		return inOtherPool(a, p, s.Pool)
+		return inOtherPool(a, p, s.Request)
 	}
 	if why := p.forbids(s.Request); why != "" {
 		return forbidden(a, why)
@@ -136,10 +136,10 @@ func (c *chooser) candidates(s *service) ([]*Pool, *Problem) {
 	if s.Pool != "" {
 		p := c.byName[s.Pool]
 		if p == nil {
-			return nil, noSuchPool(s.Pool)
+			return nil, noSuchPool(s.Request)
 		}
 		if why := p.forbids(s.Request); why != "" {
-			return nil, poolForbids(why)
+			return nil, poolForbids(why, s.Request)
 		}
 		return []*Pool{p}, nil
 	}

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -85,9 +86,9 @@ func inNoPool(a netip.Addr) *Problem {
 	return unavailable("no AddressPool of this Balancer has %s: add it to one, or ask for another address", a)
 }
 
-func inOtherPool(a netip.Addr, p *Pool, named string) *Problem {
+func inOtherPool(a netip.Addr, p *Pool, r *Request) *Problem {
 	return unavailable("%s is in AddressPool %s, but the annotation %s names %s: correct one of the two",
-		a, p.Name, v1alpha1.AddressPoolAnnotation, named)
+		a, p.Name, poolAnnotation(r), r.Pool)
 }
 
 func forbidden(a netip.Addr, why string) *Problem {
@@ -117,20 +118,25 @@ func listenerHeld(c Conflict) *Problem {
 	}
 }
 
+// poolAnnotation is the one that names the pool: ours, if it is not said.
+func poolAnnotation(r *Request) string {
+	return cmp.Or(r.PoolAnnotation, v1alpha1.AddressPoolAnnotation)
+}
+
 // Why no address is found for a Service that names none.
 
-func noSuchPool(name string) *Problem {
+func noSuchPool(r *Request) *Problem {
 	return &Problem{
 		Reason: v1alpha1.ReasonNoPool,
 		Message: fmt.Sprintf("AddressPool %q, which the annotation %s names, is not in force for this Balancer: correct the name, or see the pool's conditions",
-			name, v1alpha1.AddressPoolAnnotation),
+			r.Pool, poolAnnotation(r)),
 	}
 }
 
-func poolForbids(why string) *Problem {
+func poolForbids(why string, r *Request) *Problem {
 	return &Problem{
 		Reason:  v1alpha1.ReasonNoPool,
-		Message: fmt.Sprintf("%s, though the annotation %s names it: correct one of the two", why, v1alpha1.AddressPoolAnnotation),
+		Message: fmt.Sprintf("%s, though the annotation %s names it: correct one of the two", why, poolAnnotation(r)),
 	}
 }
 

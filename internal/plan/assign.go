@@ -55,14 +55,14 @@ func Assign(s *Snapshot) *Assignments {
 			continue
 		}
 		a.roles[svc.UID] = role
-		requested, problem := translate.RequestedAddresses(svc)
+		asked, problem := requested(s.Balancer, svc)
 		if problem == nil {
 			problem = translate.CheckPorts(svc)
 		}
 		if problem != nil {
 			a.invalid[svc.UID] = problem
 		}
-		request := s.request(svc, requested, problem != nil || frozen(role, svc))
+		request := s.request(svc, asked, problem != nil || frozen(role, svc))
 		request.Apart = role == arriving || role == waiting || role == elsewhere
 		requests = append(requests, request)
 	}
@@ -78,17 +78,35 @@ func frozen(r role, svc *corev1.Service) bool {
 	return r != carried && (r != arriving || len(record.Published(svc)) > 0)
 }
 
+// asked is what a Service asks for by name.
+type asked struct {
+	addresses        []netip.Addr
+	pool, annotation string
+}
+
+// requested reads what a Service asks a Balancer for, in the ways that this understands.
+func requested(b *v1alpha1.Balancer, svc *corev1.Service) (out asked, problem *translate.Problem) {
+	out.addresses, problem = translate.RequestedAddresses(svc, b.Spec.ForeignAnnotations...)
+	pool, annotation, poolProblem := translate.RequestedPool(svc, b.Spec.ForeignAnnotations...)
+	out.pool, out.annotation = pool, annotation
+	if problem == nil {
+		problem = poolProblem
+	}
+	return out, problem
+}
+
 // request is what a Service asks of the pools. Frozen, it keeps what it has and
 // gets nothing new.
-func (s *Snapshot) request(svc *corev1.Service, requested []netip.Addr, frozen bool) ipam.Request {
+func (s *Snapshot) request(svc *corev1.Service, asked asked, frozen bool) ipam.Request {
 	r := ipam.Request{
 		UID:             svc.UID,
 		Name:            svc.Namespace + "/" + svc.Name,
 		Created:         svc.CreationTimestamp.Time,
 		Families:        svc.Spec.IPFamilies,
 		RequireAll:      svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack,
-		Requested:       requested,
-		Pool:            svc.Annotations[v1alpha1.AddressPoolAnnotation],
+		Requested:       asked.addresses,
+		Pool:            asked.pool,
+		PoolAnnotation:  asked.annotation,
 		Labels:          svc.Labels,
 		NamespaceLabels: s.Namespaces[svc.Namespace],
 		Recorded:        record.Addresses(svc),

@@ -125,8 +125,8 @@ func (c Claims) Of(svc *corev1.Service) *v1alpha1.Balancer {
 			return b
 		}
 	}
-	requested := c.requested(svc)
 	fitting := slices.IndexFunc(may, func(b *v1alpha1.Balancer) bool {
+		requested := c.requested(b, svc)
 		return slices.ContainsFunc(c.pools, func(p *ipam.Pool) bool { return p.Balancer == b.Name && p.Fits(requested) })
 	})
 	return may[max(0, fitting)]

@@ -243,3 +243,50 @@ func TestPortsOutOfRangeTakeNothing(t *testing.T) {
 		}
 	}
 }
+
+// What another provider's annotations ask for counts where the Balancer says so, and nowhere else.
+func TestForeignAnnotations_AreOptIn(t *testing.T) {
+	asks := func(pairs ...string) func(*corev1.Service) {
+		return func(svc *corev1.Service) {
+			svc.Annotations = map[string]string{}
+			for i := 0; i < len(pairs); i += 2 {
+				svc.Annotations[pairs[i]] = pairs[i+1]
+			}
+		}
+	}
+	const addresses, pool = "metallb.io/loadBalancerIPs", "metallb.universe.tf/address-pool"
+	for name, c := range map[string]struct {
+		understood bool
+		change     func(*corev1.Service)
+		want       string // the address, or what the problem names
+	}{
+		"an address":                {true, asks(addresses, "192.0.2.5"), "192.0.2.5"},
+		"an address, by default":    {false, asks(addresses, "192.0.2.5"), "192.0.2.0"},
+		"a pool that there is not":  {true, asks(pool, "gold"), pool},
+		"by default":                {false, asks(pool, "gold"), "192.0.2.0"},
+		"a conflict":                {true, asks(addresses, "192.0.2.5", v1alpha1.AddressesAnnotation, "192.0.2.6"), addresses},
+		"a conflict, by default":    {false, asks(addresses, "192.0.2.5", v1alpha1.AddressesAnnotation, "192.0.2.6"), "192.0.2.6"},
+		"a conflict of pools":       {true, asks(pool, "gold", v1alpha1.AddressPoolAnnotation, "pool"), pool},
+		"ours, which says the same": {true, asks(pool, "pool", v1alpha1.AddressPoolAnnotation, "pool"), "192.0.2.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := service("web", c.change)
+			s := snapshot(t, svc)
+			if c.understood {
+				s.Balancer.Spec.ForeignAnnotations = []v1alpha1.AnnotationProvider{v1alpha1.AnnotationsMetalLB}
+			}
+			a := Assign(s)
+			got := a.ByService[svc.UID]
+			text := fmt.Sprint(got.Addresses)
+			if got.Problem != nil {
+				text += got.Problem.Message
+			}
+			if problem := a.invalid[svc.UID]; problem != nil {
+				text += problem.Message
+			}
+			if !strings.Contains(text, c.want) {
+				t.Errorf("%s, want %s", text, c.want)
+			}
+		})
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/record"
-	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // role of a Service for one Balancer.
@@ -133,11 +132,11 @@ func poolOf(a netip.Addr, pools []*ipam.Pool) *ipam.Pool {
 	return nil
 }
 
-// requested is what a Service without an address says of the pools that it may use.
-func (c Claims) requested(svc *corev1.Service) *ipam.Request {
-	requested, _ := translate.RequestedAddresses(svc) // what cannot be read is told by whoever serves it
+// requested is what a Service without an address says of the pools of a Balancer that it may use.
+func (c Claims) requested(b *v1alpha1.Balancer, svc *corev1.Service) *ipam.Request {
+	asked, _ := requested(b, svc) // what cannot be read is told by whoever serves it
 	return &ipam.Request{
-		Requested: requested, Pool: svc.Annotations[v1alpha1.AddressPoolAnnotation],
+		Requested: asked.addresses, Pool: asked.pool,
 		Labels: svc.Labels, NamespaceLabels: c.namespaces[svc.Namespace],
 	}
 }

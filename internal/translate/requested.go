@@ -11,26 +11,85 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
-// RequestedAddresses are the addresses that a Service asks for by annotation or, in
-// the older way, by spec.loadBalancerIP, at most one of each family. Both may be
-// set if the annotation names the older one, too.
-func RequestedAddresses(svc *corev1.Service) ([]netip.Addr, *Problem) {
-	const annotation, field = "the annotation " + v1alpha1.AddressesAnnotation, "spec.loadBalancerIP"
-	text, older := strings.TrimSpace(svc.Annotations[v1alpha1.AddressesAnnotation]), strings.TrimSpace(svc.Spec.LoadBalancerIP)
-	if text == "" && older == "" {
-		return nil, nil
+// requests are the annotations by which a Service asks for addresses, and for a pool.
+type requests struct{ addresses, pool []string }
+
+// foreign are those of other providers.
+var foreign = map[v1alpha1.AnnotationProvider]requests{
+	v1alpha1.AnnotationsMetalLB: {
+		addresses: []string{"metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs"},
+		pool:      []string{"metallb.io/address-pool", "metallb.universe.tf/address-pool"},
+	},
+}
+
+// asked are the annotations of a Service among ours and those of providers that are not empty.
+func asked(svc *corev1.Service, ours string, of func(requests) []string, providers []v1alpha1.AnnotationProvider) (names []string) {
+	all := []string{ours}
+	for _, p := range providers {
+		all = append(all, of(foreign[p])...)
 	}
-	if text == "" {
+	for _, name := range all {
+		if strings.TrimSpace(svc.Annotations[name]) != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// RequestedAddresses are the addresses that a Service asks for by annotation, ours or one of
+// providers, or, in the older way, by spec.loadBalancerIP, at most one of each family. Several
+// annotations ask for the same; the older one may be set as well if they name it, too.
+func RequestedAddresses(svc *corev1.Service, providers ...v1alpha1.AnnotationProvider) ([]netip.Addr, *Problem) {
+	const field = "spec.loadBalancerIP"
+	older := strings.TrimSpace(svc.Spec.LoadBalancerIP)
+	names := asked(svc, v1alpha1.AddressesAnnotation, func(r requests) []string { return r.addresses }, providers)
+	if len(names) == 0 {
+		if older == "" {
+			return nil, nil
+		}
 		return parseRequested(older, field, v1alpha1.ReasonInvalidSpec)
 	}
-	requested, problem := parseRequested(text, annotation, v1alpha1.ReasonInvalidAnnotation)
-	if problem != nil || older == "" {
-		return requested, problem
+	var requested []netip.Addr
+	for i, name := range names {
+		also, problem := parseRequested(strings.TrimSpace(svc.Annotations[name]), "the annotation "+name, v1alpha1.ReasonInvalidAnnotation)
+		switch {
+		case problem != nil:
+			return nil, problem
+		case i == 0:
+			requested = also
+		case !sameAddresses(requested, also):
+			return nil, differ("the annotation "+names[0], "the annotation "+name, "addresses")
+		}
+	}
+	if older == "" {
+		return requested, nil
 	}
 	if a, ok := unicast(older); !ok || !slices.Contains(requested, a) {
-		return nil, &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Message: fmt.Sprintf("%s and %s ask for different addresses: remove one of them", annotation, field)}
+		return nil, differ("the annotation "+names[0], field, "addresses")
 	}
 	return requested, nil
+}
+
+// RequestedPool is the pool that a Service asks for, and the annotation that does: ours or one of providers.
+func RequestedPool(svc *corev1.Service, providers ...v1alpha1.AnnotationProvider) (pool, annotation string, problem *Problem) {
+	for _, name := range asked(svc, v1alpha1.AddressPoolAnnotation, func(r requests) []string { return r.pool }, providers) {
+		switch text := svc.Annotations[name]; {
+		case annotation == "":
+			pool, annotation = text, name
+		case strings.TrimSpace(text) != strings.TrimSpace(pool):
+			return "", "", differ("the annotation "+annotation, "the annotation "+name, "pools")
+		}
+	}
+	return pool, annotation, nil
+}
+
+func differ(a, b, what string) *Problem {
+	message := fmt.Sprintf("%s and %s ask for different %s: remove one of them", a, b, what)
+	return &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Message: message}
+}
+
+func sameAddresses(a, b []netip.Addr) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(x netip.Addr) bool { return !slices.Contains(b, x) })
 }
 
 func parseRequested(text, where, reason string) ([]netip.Addr, *Problem) {

@@ -1,11 +1,13 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
@@ -68,6 +70,69 @@ func TestS30_RequestedAddresses(t *testing.T) {
 				t.Errorf("problem %+v, want the reason %q", problem, tc.reason)
 			}
 		})
+	}
+}
+
+// annotated asks in the way of another provider.
+func annotated(pairs ...string) *corev1.Service {
+	b := service("web")
+	for i := 0; i < len(pairs); i += 2 {
+		b.Annotate(pairs[i], pairs[i+1])
+	}
+	return b.Obj()
+}
+
+func TestForeignAnnotations_AskAsOursDo(t *testing.T) {
+	const newer, older, ours = "metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs", v1alpha1.AddressesAnnotation
+	for name, c := range map[string]struct {
+		annotations []string
+		want        string // space separated; "": a problem that names the annotations
+	}{
+		"the newer":       {[]string{newer, "192.0.2.1"}, "[192.0.2.1]"},
+		"the older":       {[]string{older, " 192.0.2.1, 2001:db8::1"}, "[192.0.2.1 2001:db8::1]"},
+		"both, the same":  {[]string{newer, "192.0.2.1,2001:db8::1", older, "2001:db8::1,192.0.2.1"}, "[192.0.2.1 2001:db8::1]"},
+		"as ours":         {[]string{ours, "192.0.2.1", newer, "192.0.2.1"}, "[192.0.2.1]"},
+		"ours and other":  {[]string{ours, "192.0.2.1", newer, "192.0.2.2"}, ""},
+		"ours has more":   {[]string{ours, "192.0.2.1,2001:db8::1", newer, "192.0.2.1"}, ""},
+		"both, different": {[]string{newer, "192.0.2.1", older, "192.0.2.2"}, ""},
+		"bad":             {[]string{newer, "192.0.2.0/24"}, ""},
+	} {
+		got, problem := RequestedAddresses(annotated(c.annotations...), v1alpha1.AnnotationsMetalLB)
+		if problem == nil && fmt.Sprint(got) != c.want || (problem != nil) != (c.want == "") {
+			t.Errorf("%s: %v, %+v", name, got, problem)
+		}
+		for i := 0; problem != nil && i < len(c.annotations); i += 2 {
+			if problem.Reason != v1alpha1.ReasonInvalidAnnotation || !strings.Contains(problem.Message, c.annotations[i]) {
+				t.Errorf("%s: %+v does not name %s", name, problem, c.annotations[i])
+			}
+		}
+		if got, problem := RequestedAddresses(annotated(newer, "192.0.2.1", older, "wibble")); got != nil || problem != nil {
+			t.Errorf("by default: %v, %+v", got, problem)
+		}
+	}
+}
+
+func TestForeignAnnotations_NamePoolsAsOursDo(t *testing.T) {
+	const newer, older, ours = "metallb.io/address-pool", "metallb.universe.tf/address-pool", v1alpha1.AddressPoolAnnotation
+	for name, c := range map[string]struct {
+		annotations      []string
+		pool, annotation string
+		different        bool
+	}{
+		"none":            {nil, "", "", false},
+		"the newer":       {[]string{newer, "gold"}, "gold", newer, false},
+		"the older":       {[]string{older, "gold"}, "gold", older, false},
+		"as ours":         {[]string{ours, "gold", newer, "gold"}, "gold", ours, false},
+		"ours and other":  {[]string{ours, "gold", newer, "silver"}, "", "", true},
+		"both, different": {[]string{newer, "gold", older, "silver"}, "", "", true},
+	} {
+		pool, annotation, problem := RequestedPool(annotated(c.annotations...), v1alpha1.AnnotationsMetalLB)
+		if pool != c.pool || annotation != c.annotation || (problem != nil) != c.different {
+			t.Errorf("%s: %q of %q, %+v", name, pool, annotation, problem)
+		}
+	}
+	if pool, _, problem := RequestedPool(annotated(newer, "gold", older, "silver")); pool != "" || problem != nil {
+		t.Errorf("by default: %q, %+v", pool, problem)
 	}
 }
 
