@@ -1,13 +1,20 @@
 package docs
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // elsewhere is a cluster to which somebody comes from elsewhere, as the pages of docs/howto say.
@@ -133,4 +140,68 @@ spec: {addresses: [203.0.113.0/28]}
 	e.want(t, `kubectl get addresspool public -o jsonpath='{.spec.balancer} {.spec.addresses[*]}'`, "edge 203.0.113.0/28")
 	e.want(t, `kubectl get balancer edge -o jsonpath='{.spec.default}'`, "true")
 	e.want(t, `kubectl -n metallb-system get deployment controller -o jsonpath='{.spec.replicas}'`, "0")
+}
+
+// The cut-over from a configuration that is kept by hand, with traffic: both carry it, and then the
+// new hosts alone do.
+func TestCutOver_FromAHandKeptConfiguration(t *testing.T) {
+	r := startCutOver(t)
+	page := filepath.Join(root, "docs/howto/from-a-hand-kept-configuration.md")
+	hosts := make([]string, 0, 6)
+	for name, written := range map[string]string{"lb1": "192.0.2.5", "lb2": "192.0.2.6", "node1": "10.0.0.1", "node2": "10.0.0.2"} {
+		hosts = append(hosts, written, r.Addrs(name)[0].String())
+	}
+	as := strings.NewReplacer(append(hosts, "203.0.113.10", address)...)
+	configuration := as.Replace(strings.Join(blocks(t, page, "nginx"), ""))
+	must(t, os.WriteFile(filepath.Join(r.dir, "nginx.conf"), []byte(configuration), 0o600))
+	old, err := r.Host("lb3")
+	must(t, err)
+	must(t, old.WriteFile(t.Context(), "/root/nginx.conf", []byte(configuration)))
+	_, err = old.Shell(t.Context(), `nginx -c /root/nginx.conf -g 'load_module /usr/lib/nginx/modules/ngx_stream_module.so; pid /run/by-hand.pid;'`)
+	must(t, err)
+	must(t, r.RouteVia(t.Context(), "lb3"))
+	wait.For(t, r.ask)
+
+	load := r.startLoad(t)
+	r.run(t, as.Replace(strings.Join(blocks(t, page, "sh"), "\n")))
+	r.published(t, "default", "web")
+	if failed := load(); failed != nil {
+		t.Errorf("while both carry it: %v", failed)
+	}
+	must(t, r.RouteVia(t.Context(), "lb1", "lb2"))
+	load = r.startLoad(t)
+	_, err = old.Shell(t.Context(), "kill $(cat /run/by-hand.pid)")
+	must(t, err)
+	wait.For(t, func(ctx context.Context) error {
+		_, err := old.Shell(ctx, "! test -e /run/by-hand.pid")
+		return err
+	})
+	if failed := load(); failed != nil {
+		t.Errorf("when the old one ends: %v", failed)
+	}
+	must(t, r.held(t.Context(), true))
+}
+
+// startCutOver makes a cluster with two hosts of a Balancer, and a third that carries by hand.
+func startCutOver(t *testing.T) *removal {
+	t.Helper()
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "external-lb")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	env, err := lab.Start(t.Context(), lab.Options{
+		Cluster: cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 2, Hosts: 3, Binary: binary}, Root: root, Balancer: "edge",
+		Change: func(b *v1alpha1.Balancer) { b.Spec.Hosts = b.Spec.Hosts[:2] },
+	})
+	must(t, err)
+	t.Cleanup(func() { must(t, env.Stop()) })
+	_, err = env.AddPod(t.Context(), cluster.PodSpec{Name: "web-1", Labels: map[string]string{"app": "web"}})
+	must(t, err)
+	web := builder.Service("default", "web").App("web").PortOf(corev1.ProtocolTCP, 80, 30080).Manifest()
+	web.Spec.Type, web.Spec.Ports[0].TargetPort.IntVal = corev1.ServiceTypeNodePort, 8080
+	must(t, env.Kube.Create(t.Context(), web))
+	return &removal{Lab: env, dir: dir}
 }
