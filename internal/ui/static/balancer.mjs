@@ -1,0 +1,50 @@
+import {h} from './preact.mjs';
+import {health, plural, problems, service, time} from './parts.mjs';
+import {topology} from './topology.mjs';
+
+export function balancer(b, found, shown, chosen) {
+  const id = `balancer-${b.name}`;
+  const own = found.services.filter((s) => s.balancers.includes(b.name));
+  return h('section', {key: b.key, class: 'balancer', 'aria-labelledby': id},
+    h('h2', {id}, `Balancer ${b.name}`),
+    h('p', {class: 'facts'}, [b.engine, b.mode, `class ${b.class}`, b.default ? 'default' : '', plural(own.length, 'Service')].filter(Boolean).join(' · ')),
+    problems(b.problems),
+    h('details', {open: true}, h('summary', null, 'Who reaches what'), topology(b, found, shown, chosen)),
+    h('details', {open: true}, h('summary', null, 'Hosts'), hosts(b)),
+    h('details', {open: true}, h('summary', null, 'Addresses'),
+      found.pools.filter((p) => p.balancer === b.name).map((p) => pool(p, found))));
+}
+
+function hosts(b) {
+  return h('table', null,
+    h('thead', null, h('tr', null, ['Host', 'State', 'Program', 'Proved', 'Since', ''].map((t) => h('th', {scope: 'col'}, t)))),
+    h('tbody', null, b.hosts.map((host) => h('tr', {key: host.name, 'data-host': host.name},
+      h('th', {scope: 'row'}, host.name, h('small', null, ` ${host.where}`)),
+      h('td', {class: host.health}, health(host.health, ''), host.state, host.draining ? ', drained' : ''),
+      h('td', null, host.version),
+      h('td', null, h('code', null, host.digest), host.desired ? h('span', null, ' should be ', h('code', null, host.desired)) : ''),
+      h('td', null, time(host.applied)),
+      h('td', {class: host.health === 'bad' ? 'bad' : ''}, host.message)))));
+}
+
+// pool is a map: a cell for each address, or for each block of them.
+function pool(p, found) {
+  const used = p.blocks.reduce((sum, b) => sum + (b.used ?? 0), 0);
+  const usage = p.usage.map((u) => `${u.family}: ${u.assigned} of ${u.capacity} used`).join(', ');
+  const listed = [...found.having.keys()].filter((ip) => p.blocks.some((b) => b.first === ip));
+  return h('section', {key: p.key, class: 'pool', 'data-pool': p.name},
+    h('h3', null, p.name, h('small', null, ` ${usage}`)),
+    problems(p.problems),
+    h('div', {class: 'map', role: 'img', 'aria-label': `Map of AddressPool ${p.name}: ${plural(used, 'address')} in use`.replace('addresss', 'addresses')},
+      p.blocks.map((b) => cell(b, found))),
+    listed.length ? h('details', null, h('summary', null, 'Who has which address'),
+      h('ul', {class: 'holders'}, listed.slice(0, 200).map((ip) => h('li', {key: ip}, h('code', null, ip), ' ',
+        found.having.get(ip).map((s) => [service(s), ' ']))))) : null);
+}
+
+function cell(b, found) {
+  const holders = b.last ? [] : (found.having.get(b.first) ?? []).map((s) => `${s.namespace}/${s.name}`);
+  const what = b.last ? `${b.first}–${b.last}: ${b.used ?? 0} used` : `${b.first}: ${holders.join(', ') || (b.used ? 'used' : 'free')}`;
+  const kind = !b.used ? 'free' : b.last ? 'some' : 'used';
+  return h('span', {key: b.first, class: `cell ${kind}`, title: what});
+}

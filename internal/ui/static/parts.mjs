@@ -1,0 +1,29 @@
+// Parts that several sections have.
+import {h} from './preact.mjs';
+import {choose} from './store.mjs';
+
+const signs = {good: '●', middle: '◐', bad: '▲', unknown: '○'};
+const meanings = {good: 'in order', middle: 'on its way', bad: 'wrong', unknown: 'not known'};
+
+// health is a sign in a colour, and its meaning for those who do not see it.
+export function health(value, meaning) {
+  return h('span', {class: `health ${value}`, title: meaning ?? meanings[value]},
+    h('span', {'aria-hidden': 'true'}, signs[value]),
+    h('span', {class: 'unseen'}, ` ${meaning ?? meanings[value]} `));
+}
+
+export function problems(list) {
+  return list?.length ? h('ul', {class: 'problems'}, list.map((words) => h('li', {key: words}, words))) : null;
+}
+
+export function service(s, label) {
+  return h('button', {type: 'button', class: 'link', 'data-key': s.key, onClick: () => choose(s.key)}, label ?? `${s.namespace}/${s.name}`);
+}
+
+export function time(at) {
+  return at ? h('time', {dateTime: at}, new Date(at).toLocaleString()) : '';
+}
+
+export function plural(count, one) {
+  return `${count} ${one}${count === 1 ? '' : 's'}`;
+}
