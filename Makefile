@@ -9,6 +9,7 @@ PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute
 INSPECT := rpm# to install what is released
 MONITORING := prometheus# beside them, for tests of alerts
 MACHINES := e2fsprogs gcc libc6-dev flex bison bc xz-utils# beside them, to build the kernel of hosts with LVS, which are User-Mode Linux
+BROWSER := chromium chromium-driver fonts-dejavu-core# for the tests of the page of `external-lb ui`: 140 MB to fetch, 400 MB on the disk
 
 # One set of flags for all that is compiled, the Kubernetes of the test cluster too, so that nothing is
 # compiled twice. What runs here is stripped: the compiler need not write DWARF, a tenth of its work.
@@ -161,10 +162,10 @@ install-missing = @missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || e
 
 .PHONY: deps deps-quick deps-machines deps-proxies
 deps: ## Install the Debian packages that the tests and the demo need, if any is missing
-	$(call install-missing,$(PACKAGES) $(MONITORING) $(MACHINES) $(INSPECT))
+	$(call install-missing,$(PACKAGES) $(MONITORING) $(BROWSER) $(MACHINES) $(INSPECT))
 
 deps-quick: # what tests without a cluster need
-	$(call install-missing,$(PACKAGES) $(MONITORING))
+	$(call install-missing,$(PACKAGES) $(MONITORING) $(BROWSER))
 
 deps-machines: # what hosts with LVS need
 	$(call install-missing,$(PACKAGES) $(MACHINES))
