@@ -31,7 +31,7 @@ func serveObjects(t *testing.T, o page.Objects) (h *hub, url string) {
 	}
 	h = newHub()
 	h.publish(items)
-	h.tell(cluster{Server: "https://192.0.2.1:6443", Loaded: true})
+	h.tell(connection{Server: "https://192.0.2.1:6443", Loaded: true})
 	s := &server{hub: h, port: listener.Addr().(*net.TCPAddr).Port, token: "secret"}
 	ended := make(chan error, 1)
 	go func() { ended <- serve(t.Context(), listener, s) }()
@@ -106,7 +106,7 @@ func TestThePageInABrowser(t *testing.T) {
 		"#search":                     "searchbox Search",
 		"#wrong":                      "region What is wrong",
 		"[data-service] button":       "button web-1999",
-		"[data-pool=public] .map":     "image Map of AddressPool public: 2000 addresses in use",
+		"[data-pool=public] .map":     "image Map of AddressPool public, IPv4: in use are 2000",
 		"#services-title + * > *":     "DisclosureTriangle team-9 1 Service, 1 wrong",
 		"section.balancer":            "region Balancer edge",
 		"header input[type=checkbox]": "checkbox only what is wrong",
@@ -116,6 +116,13 @@ func TestThePageInABrowser(t *testing.T) {
 		}
 	}
 
+	// A namespace that is closed and opened again has its Services again.
+	for _, rows := range []int{0, 1} {
+		b.Run(`document.querySelector('#services summary').click()`, nil)
+		b.Until(fmt.Sprintf(`return document.querySelectorAll('[data-service]').length === %d`, rows))
+	}
+	b.Run(`document.querySelector('[data-service] button').focus()`, nil)
+
 	// What is new appears where it belongs, and takes no focus away.
 	objects.Services = slices.Insert(objects.Services, 0, builder.Service("team-9", "web-1999-b").Class("external-lb.dev/edge").Port(80).Obj())
 	items, err := page.Of(objects)
@@ -124,7 +131,7 @@ func TestThePageInABrowser(t *testing.T) {
 	}
 	h.publish(items)
 	b.Until(`return document.querySelectorAll('[data-service]').length === 2 && document.activeElement.dataset.key === 'service/team-9/web-1999'`)
-	h.tell(cluster{Server: "https://192.0.2.1:6443", Loaded: true, Problem: "it does not answer"})
+	h.tell(connection{Server: "https://192.0.2.1:6443", Loaded: true, Problem: "it does not answer"})
 	b.Until(`return document.querySelector('#connection').innerText.includes('may be old: it does not answer')`)
 	if err := b.Complaints(); err != nil {
 		t.Error(err)

@@ -22,8 +22,8 @@ func newHub() *hub {
 	return &hub{items: map[string]*page.Item{}, changed: make(chan struct{})}
 }
 
-// cluster is the item that tells of the connection to the cluster.
-type cluster struct {
+// connection is the item that tells how the cluster can be read.
+type connection struct {
 	Server  string `json:"server"`
 	Problem string `json:"problem,omitempty"` // why what is shown may be old
 	Loaded  bool   `json:"loaded"`            // false: nothing was read yet
@@ -46,7 +46,7 @@ func (h *hub) publish(items []page.Item) {
 }
 
 // tell says how the connection to the cluster is.
-func (h *hub) tell(c cluster) {
+func (h *hub) tell(c connection) {
 	data, err := json.Marshal(c)
 	if err != nil {
 		panic(err) // three plain fields

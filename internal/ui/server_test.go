@@ -143,13 +143,19 @@ func open(t *testing.T, s *server) (*reader, int) {
 		s.ServeHTTP(w, r)
 	}))
 	t.Cleanup(web.Close)
+	return listen(t, web.URL+"/secret/events")
+}
+
+// listen to events.
+func listen(t *testing.T, url string) (*reader, int) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel) // before the server waits for its connections
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, web.URL+"/secret/events", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := web.Client().Do(r)
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +218,7 @@ func TestAPageFollows(t *testing.T) {
 	if len(b.items) != 1 || string(b.items["node/a"]) != `{"name":"A"}` {
 		t.Errorf("then it has %s", b.items)
 	}
-	s.hub.tell(cluster{Server: "here", Problem: "it does not answer", Loaded: true})
+	s.hub.tell(connection{Server: "here", Problem: "it does not answer", Loaded: true})
 	b.next()
 	if len(b.items) != 2 || !strings.Contains(string(b.items[clusterKey]), "it does not answer") {
 		t.Errorf("at last it has %s", b.items)

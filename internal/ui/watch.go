@@ -195,7 +195,7 @@ func (w *watch) show(ctx context.Context, c cache.Cache) error {
 }
 
 func (w *watch) tell(problem string) {
-	w.hub.tell(cluster{Server: w.config.Host, Problem: problem, Loaded: w.loaded})
+	w.hub.tell(connection{Server: w.config.Host, Problem: problem, Loaded: w.loaded})
 }
 
 // read lists what a page is made of.

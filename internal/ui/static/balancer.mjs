@@ -29,17 +29,21 @@ function hosts(b) {
 
 // pool is a map: a cell for each address, or for each block of them.
 function pool(p, found) {
-  const used = p.blocks.reduce((sum, b) => sum + (b.used ?? 0), 0);
   const usage = p.usage.map((u) => `${u.family}: ${u.assigned} of ${u.capacity} used`).join(', ');
   const listed = [...found.having.keys()].filter((ip) => p.blocks.some((b) => b.first === ip));
   return h('section', {key: p.key, class: 'pool', 'data-pool': p.name},
     h('h3', null, p.name, h('small', null, ` ${usage}`)),
     problems(p.problems),
-    h('div', {class: 'map', role: 'img', 'aria-label': `Map of AddressPool ${p.name}: ${plural(used, 'address')} in use`.replace('addresss', 'addresses')},
-      p.blocks.map((b) => cell(b, found))),
+    ['IPv4', 'IPv6'].map((family) => map(p, family, p.blocks.filter((b) => b.first.includes(':') === (family === 'IPv6')), found)),
     listed.length ? h('details', null, h('summary', null, 'Who has which address'),
       h('ul', {class: 'holders'}, listed.slice(0, 200).map((ip) => h('li', {key: ip}, h('code', null, ip), ' ',
         found.having.get(ip).map((s) => [service(s), ' ']))))) : null);
+}
+
+function map(p, family, blocks, found) {
+  const used = blocks.reduce((sum, b) => sum + (b.used ?? 0), 0);
+  return blocks.length ? h('div', {key: family, class: 'map', role: 'img', 'aria-label': `Map of AddressPool ${p.name}, ${family}: in use are ${used}`},
+    blocks.map((b) => cell(b, found))) : null;
 }
 
 function cell(b, found) {
