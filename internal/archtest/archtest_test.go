@@ -51,7 +51,7 @@ var may = with(map[string][]string{
 	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},
 	"internal/ipam":       {"api/v1alpha1", "internal/lb"},
 	"internal/record":     {"api/v1alpha1"},
-	"internal/ui/page":    {"api/v1alpha1", "internal/ipam", "internal/plan", "internal/record"},
+	"internal/ui/page":    {"api/v1alpha1", "internal/ipam", "internal/plan", "internal/record", "internal/translate"},
 
 	// Between the two ends. Of host they know the contract.
 	"internal/deliver":     {"api/v1alpha1", "internal/host", "internal/lb", "internal/wire"},

@@ -60,7 +60,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
 	case !found || subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) != 1:
-		http.Error(w, "take the address that `external-lb ui` has printed", http.StatusNotFound)
+		http.Error(w, "take the address that external-lb ui has printed", http.StatusNotFound)
 	case file == "events":
 		s.events(w, r)
 	default:

@@ -42,6 +42,7 @@ type watch struct {
 func kinds() []kind {
 	return []kind{
 		{&v1alpha1.Balancer{}, &v1alpha1.BalancerList{}}, {&v1alpha1.AddressPool{}, &v1alpha1.AddressPoolList{}},
+		{&v1alpha1.UpstreamPolicy{}, &v1alpha1.UpstreamPolicyList{}},
 		{&corev1.Service{}, &corev1.ServiceList{}}, {&corev1.Node{}, &corev1.NodeList{}}, {&corev1.Namespace{}, &corev1.NamespaceList{}},
 		{&discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{}}, {&corev1.Event{}, &corev1.EventList{}},
 	}
@@ -206,15 +207,16 @@ func read(ctx context.Context, from client.Reader) (o page.Objects, err error) {
 	var nodes corev1.NodeList
 	var slices discoveryv1.EndpointSliceList
 	var namespaces corev1.NamespaceList
+	var policies v1alpha1.UpstreamPolicyList
 	var events corev1.EventList
-	for _, list := range []client.ObjectList{&balancers, &pools, &services, &nodes, &slices, &namespaces, &events} {
+	for _, list := range []client.ObjectList{&balancers, &pools, &services, &nodes, &slices, &namespaces, &policies, &events} {
 		if err := from.List(ctx, list); err != nil {
 			return o, fmt.Errorf("reading what was followed: %w", err)
 		}
 	}
 	return page.Objects{
 		Balancers: pointers(balancers.Items), Pools: pools.Items, Services: pointers(services.Items), Nodes: pointers(nodes.Items),
-		Slices: pointers(slices.Items), Namespaces: pointers(namespaces.Items), Events: pointers(events.Items),
+		Slices: pointers(slices.Items), Namespaces: pointers(namespaces.Items), Policies: pointers(policies.Items), Events: pointers(events.Items),
 	}, nil
 }
 

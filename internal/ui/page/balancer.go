@@ -56,7 +56,7 @@ func (p *painter) balancer(b *v1alpha1.Balancer) Balancer {
 		Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: b.Spec.Default, Mode: string(mode),
 		Hosts:    []Host{},
 		Problems: problems(b.Status.Conditions, b.DeletionTimestamp),
-		Story:    story(b.Status.Conditions, p.events[b.UID]),
+		Story:    story(ofConditions(b.Status.Conditions), ofEvents(p.events[b.UID])),
 	}
 	switch {
 	case len(b.Status.Conditions) == 0:

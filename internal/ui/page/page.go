@@ -25,13 +25,14 @@ type Objects struct {
 	Nodes      []*corev1.Node
 	Slices     []*discoveryv1.EndpointSlice
 	Namespaces []*corev1.Namespace
+	Policies   []*v1alpha1.UpstreamPolicy
 	Events     []*corev1.Event
 }
 
 // Item is one thing that is shown.
 type Item struct {
 	Key  string // kind/name, or kind/namespace/name
-	Data []byte // JSON: a Balancer, Pool, Node or Service
+	Data []byte // JSON: a Balancer, Pool, Node, Policy or Service
 }
 
 // What one item has at most, so that no message to a page is large.
@@ -64,6 +65,9 @@ func Of(o Objects) ([]Item, error) {
 	for i := range o.Pools {
 		values["pool/"+o.Pools[i].Name] = p.pool(&o.Pools[i])
 	}
+	for _, policy := range o.Policies {
+		values["policy/"+policy.Namespace+"/"+policy.Name] = policyItem(policy)
+	}
 	for _, n := range o.Nodes {
 		values["node/"+n.Name] = p.node(n)
 	}
@@ -87,6 +91,7 @@ type painter struct {
 	labels   map[string]labels.Set
 	slices   map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	events   map[types.UID][]*corev1.Event
+	targeted map[types.NamespacedName][]*v1alpha1.UpstreamPolicy // by Service
 	targets  map[types.UID]targets
 	eligible map[string][]string // Balancers, by node
 	used     usedAddresses
@@ -97,7 +102,7 @@ func newPainter(o Objects) *painter {
 		Objects: o, pools: plan.ParsePools(o.Pools), labels: map[string]labels.Set{},
 		slices:  map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 		events:  map[types.UID][]*corev1.Event{},
-		targets: map[types.UID]targets{}, eligible: map[string][]string{},
+		targets: map[types.UID]targets{}, eligible: map[string][]string{}, targeted: byTarget(o.Policies),
 	}
 	for _, n := range o.Namespaces {
 		p.labels[n.Name] = n.Labels

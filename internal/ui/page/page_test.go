@@ -180,6 +180,40 @@ func TestABalancerThatNobodyLooksAtIsWrong(t *testing.T) {
 	}
 }
 
+// What a policy is told about a Service is in the Service's story, and what is wrong with a
+// policy is said also where there is no such Service.
+func TestPoliciesAreInTheStory(t *testing.T) {
+	o := world()
+	told := func(service string, conditions ...metav1.Condition) v1alpha1.PolicyTargetStatus {
+		return v1alpha1.PolicyTargetStatus{TargetRef: v1alpha1.PolicyTargetReference{Kind: "Service", Name: service}, Conditions: conditions}
+	}
+	policy := builder.UpstreamPolicy("default", "fast").For("web").Obj()
+	policy.Status.Targets = []v1alpha1.PolicyTargetStatus{
+		told("web", condition(v1alpha1.ConditionAccepted, metav1.ConditionTrue, "Accepted", "in force"),
+			condition(v1alpha1.ConditionUnsupported, metav1.ConditionTrue, "NotOnThisEngine", "retries"),
+			condition(v1alpha1.ConditionConflicted, metav1.ConditionFalse, "NoConflict", "")),
+		told("missing", condition(v1alpha1.ConditionAccepted, metav1.ConditionFalse, "TargetNotFound", "there is no such Service")),
+	}
+	o.Policies = append(o.Policies, policy, builder.UpstreamPolicy("elsewhere", "fast").For("web").Obj())
+	var got []Moment
+	for _, m := range item[Service](t, o, "service/default/web").Story {
+		if strings.HasPrefix(m.Source, "UpstreamPolicy ") {
+			got = append(got, Moment{Source: m.Source, Text: m.Text, Health: m.Health})
+		}
+	}
+	want := []Moment{
+		{Source: "UpstreamPolicy fast Accepted=True", Text: "in force", Health: Good},
+		{Source: "UpstreamPolicy fast Unsupported=True", Text: "retries", Health: Bad},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Moment{})); diff != "" {
+		t.Error(diff)
+	}
+	wantPolicy := Policy{"default", "fast", []string{"Service web: NotOnThisEngine: retries", "Service missing: TargetNotFound: there is no such Service"}}
+	if diff := cmp.Diff(wantPolicy, item[Policy](t, o, "policy/default/fast")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestOnlyNodesWithEndpointsCarryALocalService(t *testing.T) {
 	o := world()
 	svc := o.Services[0]

@@ -47,7 +47,7 @@ func (p *painter) service(svc *corev1.Service, of []string) Service {
 		AllNodes: p.targets[svc.UID].all, Nodes: p.targets[svc.UID].names,
 		Endpoints: p.endpoints(svc),
 		Problems:  problems(svc.Status.Conditions, svc.DeletionTimestamp),
-		Story:     story(svc.Status.Conditions, p.events[svc.UID]),
+		Story:     story(ofConditions(svc.Status.Conditions), ofEvents(p.events[svc.UID]), p.ofPolicies(svc)),
 	}
 	if out.AllNodes {
 		out.Nodes = nil

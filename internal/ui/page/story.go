@@ -24,22 +24,37 @@ type Moment struct {
 	at time.Time
 }
 
-// story of an object, the newest first.
-func story(conditions []metav1.Condition, events []*corev1.Event) []Moment {
-	var out []Moment
+// story puts moments in their order, the newest first, and leaves out what is too much.
+func story(moments ...[]Moment) []Moment {
+	out := slices.Concat(moments...)
+	slices.SortStableFunc(out, func(a, b Moment) int {
+		return cmp.Or(b.at.Compare(a.at), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Text, b.Text))
+	})
+	return out[:min(len(out), maxStory)]
+}
+
+// ofConditions of an object is what they say, but for the one that is for external-lb.
+func ofConditions(conditions []metav1.Condition) (out []Moment) {
 	for _, c := range conditions {
-		if c.Type == v1alpha1.ConditionRecord { // it is for external-lb
-			continue
+		if c.Type != v1alpha1.ConditionRecord {
+			out = append(out, ofCondition("", c, wrong(c) != ""))
 		}
-		h := Unknown // it says no more than that something else is so
-		switch {
-		case wrong(c) != "":
-			h = Bad
-		case c.Status == metav1.ConditionTrue:
-			h = Good
-		}
-		out = append(out, moment(Moment{at: c.LastTransitionTime.Time, Source: c.Type + "=" + string(c.Status), Reason: c.Reason, Text: c.Message, Health: h}))
 	}
+	return out
+}
+
+func ofCondition(of string, c metav1.Condition, bad bool) Moment {
+	h := Unknown // it says no more than that something else is so
+	switch {
+	case bad:
+		h = Bad
+	case c.Status == metav1.ConditionTrue:
+		h = Good
+	}
+	return moment(Moment{at: c.LastTransitionTime.Time, Source: of + c.Type + "=" + string(c.Status), Reason: c.Reason, Text: c.Message, Health: h})
+}
+
+func ofEvents(events []*corev1.Event) (out []Moment) {
 	for _, e := range events {
 		h := Unknown
 		if e.Type == corev1.EventTypeWarning {
@@ -51,10 +66,7 @@ func story(conditions []metav1.Condition, events []*corev1.Event) []Moment {
 		}
 		out = append(out, moment(m))
 	}
-	slices.SortStableFunc(out, func(a, b Moment) int {
-		return cmp.Or(b.at.Compare(a.at), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Text, b.Text))
-	})
-	return out[:min(len(out), maxStory)]
+	return out
 }
 
 func moment(m Moment) Moment {

@@ -36,6 +36,7 @@ function wrong(found) {
     }
   }
   for (const pool of found.pools) for (const words of pool.problems ?? []) list.push([`AddressPool ${pool.name}`, words]);
+  for (const p of found.policies) for (const words of p.problems ?? []) list.push([`UpstreamPolicy ${p.namespace}/${p.name}`, words]);
   for (const node of found.nodes) if (node.health === 'bad') list.push([`Node ${node.name}`, node.message]);
   const bad = found.services.filter((s) => s.health === 'bad');
   for (const s of bad.slice(0, 20)) list.push([service(s, `Service ${s.namespace}/${s.name}`), s.problems.join('; ')]);

@@ -57,11 +57,11 @@ let seen, found;
 export function look() {
   if (seen === state.items) return found;
   seen = state.items;
-  found = {cluster: {}, balancers: [], pools: [], nodes: [], services: [], having: new Map()};
+  found = {cluster: {}, balancers: [], pools: [], policies: [], nodes: [], services: [], having: new Map()};
   for (const [key, item] of seen) {
     const kind = key.split('/', 1)[0];
     if (kind === 'cluster') found.cluster = item;
-    else found[kind + 's'].push(item);
+    else (found[kind + 's'] ?? found.policies).push(item);
     item.key = key;
   }
   for (const list of [found.balancers, found.pools, found.nodes, found.services]) {
