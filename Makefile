@@ -33,7 +33,7 @@ demo-check: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Th
 	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && $(DEMO) -check -dir "$$dir/cluster"
 
 .PHONY: bench
-bench: deps build ## Measure on a cluster with a real balancer, ENGINE=nginx|haproxy|lvs: a table, and bench.json
+bench: deps-machines build ## Measure on a cluster with a real balancer, ENGINE=nginx|haproxy|lvs: a table, and bench.json
 	go run ./test/bench -engine $(ENGINE)
 
 .PHONY: bench-plan
@@ -93,13 +93,13 @@ test-e2e: deps ## What users see, on every engine: requests through real balance
 	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: conformance
-conformance: deps ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs: a table. 10 min
+conformance: deps-machines ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs: a table. 10 min
 	go run ./test/conformance/run -engine $(ENGINE)
 
 .PHONY: chaos
 STEPS ?= 1000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-chaos: deps ## Take a cluster with ENGINE=nginx|haproxy|lvs through STEPS=1000 random faults; the same ones for the same SEED
+chaos: deps-machines ## Take a cluster with ENGINE=nginx|haproxy|lvs through STEPS=1000 random faults; the same ones for the same SEED
 	cd test/chaos && go test -count=1 -timeout 0 $(TESTFLAGS) -run '^TestSchedule_' -engine $(ENGINE) -steps $(STEPS) -seed $(SEED)
 
 .PHONY: fuzz
