@@ -1,0 +1,249 @@
+package provider
+
+import (
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The bounds of the contract. A provider's own may be lower: see Capabilities.
+const (
+	MaxBody      = 1 << 20 // bytes of a request
+	MaxAnswer    = 4 << 20 // bytes of an answer
+	MaxListeners = 256
+	MaxMembers   = 5000 // of one family
+	MaxSources   = 1000 // of one family
+	MaxPage      = 100  // load balancers of one List
+	MaxMessage   = 256  // bytes of a message or reason
+	maxSettings  = 64   // that a provider states
+	maxWeight    = 256
+	maxNumber    = 1_000_000_000
+	maxAffinity  = 86400
+)
+
+var (
+	label    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	path     = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
+	hostname = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+	sum      = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// check that the parts that a path has are DNS labels, as Kubernetes' UIDs are.
+func (id ID) check(r *http.Request) error {
+	for _, part := range [...]struct{ name, value string }{{"cluster", id.Cluster}, {"service", id.Service}} {
+		if strings.Contains(r.Pattern, "{"+part.name+"}") && !label.MatchString(part.value) {
+			return invalid(part.name, "%.80q is not a DNS label", part.value)
+		}
+	}
+	return nil
+}
+
+// Admit is what a provider's owner lets traffic be sent to.
+type Admit struct {
+	// Nodes are the networks in which they are. None: all, but for loopback, link-local,
+	// multicast and unspecified addresses.
+	Nodes []netip.Prefix
+	// FirstPort and LastPort are the nodePorts. 0: 30000 and 32767, as Kubernetes has them.
+	FirstPort, LastPort uint16
+}
+
+// kubeProxyHealth is where kube-proxy says whether a node takes traffic.
+const kubeProxyHealth = 10256
+
+func (a Admit) node(addr netip.Addr) bool {
+	if len(a.Nodes) > 0 {
+		return slices.ContainsFunc(a.Nodes, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
+	return addr.IsGlobalUnicast()
+}
+
+func (a Admit) port(port uint16) bool {
+	first, last := a.FirstPort, a.LastPort
+	if last == 0 {
+		first, last = 30000, 32767
+	}
+	return first <= port && port <= last
+}
+
+// check that a Spec is within the contract, and within what is admitted.
+func (a Admit) check(s Spec) *Error {
+	for _, name := range [...]struct{ field, value string }{{"namespace", s.Namespace}, {"name", s.Name}} {
+		if !label.MatchString(name.value) {
+			return invalid(name.field, "%.80q is not a DNS label", name.value)
+		}
+	}
+	if s.AffinitySeconds < 0 || s.AffinitySeconds > maxAffinity {
+		return invalid("affinitySeconds", "%d is not from 0 to %d", s.AffinitySeconds, maxAffinity)
+	}
+	if len(s.Families) == 0 || len(s.Families) > 2 || len(s.Families) == 2 && s.Families[0].Family == s.Families[1].Family {
+		return invalid("families", "want IPv4, IPv6 or both, each once")
+	}
+	for i, f := range s.Families {
+		if err := a.checkFamily("families["+strconv.Itoa(i)+"]", f); err != nil {
+			return err
+		}
+	}
+	if len(s.Listeners) == 0 || len(s.Listeners) > MaxListeners {
+		return invalid("listeners", "%d of them: want 1 to %d", len(s.Listeners), MaxListeners)
+	}
+	seen := map[string]bool{}
+	for i, l := range s.Listeners {
+		field := "listeners[" + strconv.Itoa(i) + "]"
+		if err := a.checkListener(field, l); err != nil {
+			return err
+		}
+		if seen[l.String()] {
+			return invalid(field, "%s is there twice", l)
+		}
+		seen[l.String()] = true
+	}
+	return nil
+}
+
+func (a Admit) checkFamily(field string, f Family) *Error {
+	if f.Family != IPv4 && f.Family != IPv6 {
+		return invalid(field+".family", "%.20q is neither IPv4 nor IPv6", f.Family)
+	}
+	if f.Address.IsValid() && (!f.Family.Has(f.Address) || odd(f.Address)) {
+		return invalid(field+".address", "%s is no address of %s for a load balancer", f.Address, f.Family)
+	}
+	if len(f.Sources) > MaxSources || len(f.Members) > MaxMembers {
+		return invalid(field, "%d sources and %d members: want %d and %d at most", len(f.Sources), len(f.Members), MaxSources, MaxMembers)
+	}
+	ranges := map[netip.Prefix]bool{}
+	for i, p := range f.Sources {
+		if !f.Family.Has(p.Addr()) || p.Addr().Is4In6() || p != p.Masked() || ranges[p] {
+			return invalid(field+".sources["+strconv.Itoa(i)+"]", "%s is no network of %s, or is there twice", p, f.Family)
+		}
+		ranges[p] = true
+	}
+	members := map[netip.Addr]bool{}
+	for i, m := range f.Members {
+		field := field + ".members[" + strconv.Itoa(i) + "]"
+		switch {
+		case !f.Family.Has(m.Address) || odd(m.Address) || members[m.Address]:
+			return invalid(field+".address", "%s is no address of %s, or is there twice", m.Address, f.Family)
+		case !a.node(m.Address):
+			return invalid(field+".address", "%s is in no network in which nodes may be", m.Address)
+		case m.Weight < 1 || m.Weight > maxWeight:
+			return invalid(field+".weight", "%d is not from 1 to %d", m.Weight, maxWeight)
+		}
+		members[m.Address] = true
+	}
+	return nil
+}
+
+// odd addresses are no load balancer's and no node's, whatever is admitted.
+func odd(a netip.Addr) bool {
+	return a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast()
+}
+
+func (a Admit) checkListener(field string, l Listener) *Error {
+	check := l.Settings.HealthCheck
+	switch {
+	case l.Port == 0:
+		return invalid(field+".port", "is 0")
+	case l.Protocol != TCP && l.Protocol != UDP && l.Protocol != SCTP:
+		return invalid(field+".protocol", "%.20q is none", l.Protocol)
+	case !a.port(l.NodePort):
+		return invalid(field+".nodePort", "%d is not among the nodePorts", l.NodePort)
+	case check.Port != 0 && check.Port != kubeProxyHealth && !a.port(check.Port):
+		return invalid(field+".settings.healthCheck.port", "%d is neither a nodePort nor %d", check.Port, kubeProxyHealth)
+	case check.Path != "" && !path.MatchString(check.Path):
+		return invalid(field+".settings.healthCheck.path", "%.80q is none, or has other letters than A-Za-z0-9 and -._~/%%", check.Path)
+	}
+	return nil
+}
+
+// check says what of a Spec the provider cannot do.
+func (c Capabilities) check(s Spec) *Error {
+	family := func(f Family) bool { return slices.Contains(c.Families, f.Family) }
+	for i, f := range s.Families {
+		field := "families[" + strconv.Itoa(i) + "]"
+		switch {
+		case !family(f):
+			return &Error{Code: Unsupported, Field: field, Message: string(f.Family) + " is not carried"}
+		case over(len(f.Members), c.MaxMembers) || over(len(f.Sources), c.MaxSources):
+			return &Error{Code: Unsupported, Field: field, Message: "more members or sources than the cloud takes"}
+		}
+	}
+	if over(len(s.Listeners), c.MaxListeners) {
+		return &Error{Code: Unsupported, Field: "listeners", Message: "more than the cloud takes"}
+	}
+	for i, l := range s.Listeners {
+		field := "listeners[" + strconv.Itoa(i) + "]"
+		if !slices.Contains(c.Protocols, l.Protocol) {
+			return &Error{Code: Unsupported, Field: field + ".protocol", Message: string(l.Protocol) + " is not carried"}
+		}
+		for _, setting := range s.uses() {
+			if err := c.unsupported(setting, l); err != nil {
+				return err
+			}
+		}
+		if err := c.checkSettings(field+".settings", l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func over(n int, limit int32) bool { return limit > 0 && n > int(limit) }
+
+// uses are the settings beside those of policies that a Spec needs.
+func (s Spec) uses() (out []Setting) {
+	if s.AffinitySeconds > 0 {
+		out = append(out, SessionAffinity)
+	}
+	if len(s.Families) > 1 {
+		out = append(out, DualStack)
+	}
+	for _, f := range s.Families {
+		if f.Address.IsValid() {
+			out = append(out, WantedAddress)
+		}
+		if !slices.ContainsFunc(f.Sources, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+			out = append(out, SourceRanges)
+		}
+		if slices.ContainsFunc(f.Members, func(m Member) bool { return m.Weight != 1 }) {
+			out = append(out, Weights)
+		}
+	}
+	return out
+}
+
+// Check that a provider states all that it has to, and nothing that it cannot mean.
+func (c Capabilities) Check() error {
+	if !label.MatchString(c.Name) || len(c.Version) > 63 {
+		return invalid("name", "%.80q is not a DNS label, or its version is longer than 63 bytes", c.Name)
+	}
+	if len(c.Protocols) == 0 || len(c.Families) == 0 {
+		return invalid("protocols", "no protocol or no family is carried")
+	}
+	for _, s := range AllSettings() {
+		if _, stated := c.Settings[s]; !stated {
+			return invalid("settings", "what becomes of %s is not stated", s)
+		}
+	}
+	if len(c.Settings) > maxSettings {
+		return invalid("settings", "%d of them", len(c.Settings))
+	}
+	for name, s := range c.Settings {
+		for _, words := range [...]string{s.Missing, s.UDP, s.Affinity, s.Note} {
+			if len(words) > MaxMessage || words != printable(words) {
+				return invalid("settings."+string(name), "a reason is one line of %d bytes at most", MaxMessage)
+			}
+		}
+	}
+	for _, ch := range choices {
+		if !slices.ContainsFunc(ch.values, func(v string) bool { return c.able(ch.setting(v), c.Protocols[0]) }) {
+			return invalid("settings", "no value of %s can be done", ch.name)
+		}
+	}
+	if c.able("tls.secretRef", TCP) {
+		return invalid("settings.tls.secretRef", "v1 has no certificates")
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package provider
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/external-lb/external-lb/internal/engine"
+)
+
+// A provider states what engines state.
+func TestSettingsAreThoseOfEngines(t *testing.T) {
+	var fields []Setting
+	for _, f := range engine.Fields {
+		fields = append(fields, Setting(f))
+	}
+	if !slices.Equal(fields, PolicySettings) {
+		t.Errorf("engines know %q, providers %q", fields, PolicySettings)
+	}
+}
+
+func everything() Capabilities {
+	c := Capabilities{Name: "all", Settings: map[Setting]Support{}, Protocols: []Protocol{TCP, UDP, SCTP}, Families: []IPFamily{IPv4, IPv6}}
+	for _, s := range AllSettings() {
+		c.Settings[s] = Able
+	}
+	c.Settings["tls.secretRef"] = Support{Missing: "v1 has no certificates"}
+	return c
+}
+
+func example() Spec {
+	return Spec{
+		Namespace: "default", Name: "web",
+		Families: []Family{{
+			Family: IPv4, Address: netip.MustParseAddr("203.0.113.7"),
+			Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("192.0.2.0/25")},
+			Members: []Member{{netip.MustParseAddr("10.0.0.2"), 1}, {netip.MustParseAddr("10.0.0.1"), 1}},
+		}},
+		Listeners: []Listener{
+			{Port: 443, Protocol: TCP, NodePort: 30443, Settings: fullSettings()},
+			{Port: 53, Protocol: UDP, NodePort: 30053, Settings: fullSettings()},
+			{Port: 53, Protocol: TCP, NodePort: 30054, Settings: fullSettings()},
+		},
+		AffinitySeconds: 10800,
+	}
+}
+
+func fullSettings() Settings {
+	return Settings{
+		Algorithm: LeastConnections, Mode: ModeTCP, SendProxy: ProxyV2, AcceptProxy: true,
+		ConnectTimeoutMilliseconds: 1000, IdleTimeoutMilliseconds: 60000,
+		MaxConnections: 7, MaxConnectionsPerNode: 8, MaxConnectionsPerClient: 9, Retries: 3,
+		HealthCheck: HealthCheck{Type: CheckHTTP, Path: "/healthz", Port: 10256,
+			IntervalMilliseconds: 5000, TimeoutMilliseconds: 2000, Rise: 2, Fall: 3},
+	}
+}
+
+// The order of lists is nobody's wish.
+func TestDigest_IsThatOfWhatIsWanted(t *testing.T) {
+	want := example().Digest()
+	for range 1000 {
+		s := example()
+		rand.Shuffle(len(s.Listeners), func(i, j int) { s.Listeners[i], s.Listeners[j] = s.Listeners[j], s.Listeners[i] })
+		slices.Reverse(s.Families[0].Members)
+		rand.Shuffle(2, func(i, j int) {
+			f := s.Families[0].Sources
+			f[i], f[j] = f[j], f[i]
+		})
+		s.Name, s.Families[0].Address = "other", netip.Addr{}
+		if got := s.Digest(); got != want {
+			t.Fatalf("%s, not %s", got, want)
+		}
+	}
+	changes := map[string]func(*Spec){
+		"a nodePort": func(s *Spec) { s.Listeners[0].NodePort++ },
+		"a source":   func(s *Spec) { s.Families[0].Sources = s.Families[0].Sources[1:] },
+		"a member":   func(s *Spec) { s.Families[0].Members = nil },
+		"a weight":   func(s *Spec) { s.Families[0].Members[0].Weight = 2 },
+		"affinity":   func(s *Spec) { s.AffinitySeconds = 1 },
+	}
+	for what, change := range changes {
+		s := example()
+		if change(&s); s.Digest() == want {
+			t.Errorf("%s changes nothing", what)
+		}
+	}
+}
+
+// What the page of the API gives as an example is what we make of it.
+func TestDigest_IsAsDocumented(t *testing.T) {
+	doc := document(t)
+	var s Spec
+	if err := decode(strings.NewReader(asJSON(t, at(doc, "components", "examples", "Spec", "value"))), &s); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(canonical(s.sorted())), at(doc, "components", "examples", "Canonical", "value"); got != want {
+		t.Errorf("canonical:\n%s\nwant\n%s", got, want)
+	}
+	if got, want := s.Digest(), at(doc, "components", "examples", "Digest", "value"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if err := (Admit{}).check(s); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPrune_LeavesWhatIsTaken(t *testing.T) {
+	all := everything()
+	for range 2000 {
+		c := everything()
+		for _, s := range PolicySettings {
+			switch rand.IntN(4) {
+			case 0:
+				c.Settings[s] = Support{Missing: "no"}
+			case 1:
+				c.Settings[s] = Support{UDP: "no"}
+			}
+		}
+		s := example()
+		for i := range s.Listeners {
+			l := &s.Listeners[i]
+			if l.Settings = c.Prune(l.Protocol, l.Settings); !reflect.DeepEqual(l.Settings, c.Prune(l.Protocol, l.Settings)) {
+				t.Fatalf("pruned twice is other than once: %+v", l)
+			}
+		}
+		if err := c.check(s); err != nil {
+			t.Fatalf("%v\n%+v\n%+v", err, s.Listeners, c.Settings)
+		}
+	}
+	if got := all.Prune(UDP, fullSettings()); got != fullSettings() {
+		t.Errorf("who can do all loses something: %+v", got)
+	}
+}
+
+func TestCheck_WantsEverythingStated(t *testing.T) {
+	good := everything()
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*Capabilities){
+		"a setting is not stated": func(c *Capabilities) { delete(c.Settings, Weights) },
+		"no protocol":             func(c *Capabilities) { c.Protocols = nil },
+		"no family":               func(c *Capabilities) { c.Families = nil },
+		"no name":                 func(c *Capabilities) { c.Name = "" },
+		"certificates":            func(c *Capabilities) { c.Settings["tls.secretRef"] = Able },
+		"a long reason":           func(c *Capabilities) { c.Settings["retries"] = Support{Note: strings.Repeat("a", 300)} },
+		"a terminal's bell":       func(c *Capabilities) { c.Settings["retries"] = Support{Note: "\a"} },
+		"no mode": func(c *Capabilities) {
+			c.Settings["mode=TCP"], c.Settings["mode=HTTP"] = Support{Missing: "no"}, Support{Missing: "no"}
+		},
+	} {
+		c := everything()
+		if change(&c); c.Check() == nil {
+			t.Errorf("taken: %s", what)
+		}
+	}
+}
+
+// document is the page of the API.
+func document(t *testing.T) map[string]any {
+	t.Helper()
+	text, err := os.ReadFile("../docs/reference/provider-api.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := yaml.UnmarshalStrict(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func at(doc any, path ...string) any {
+	for _, p := range path {
+		m, _ := doc.(map[string]any)
+		doc = m[p]
+	}
+	return doc
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	out, err := yaml.Marshal(v)
+	if err == nil {
+		out, err = yaml.YAMLToJSON(out)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// The page has each type, each of its fields and no others, and the same words for values.
+func TestTheAPIIsAsDocumented(t *testing.T) {
+	doc := document(t)
+	schemas := at(doc, "components", "schemas")
+	for name, v := range map[string]any{
+		"Spec": Spec{}, "Family": Family{}, "Member": Member{}, "Listener": Listener{}, "Settings": Settings{}, "HealthCheck": HealthCheck{},
+		"LoadBalancer": LoadBalancer{}, "Address": Address{}, "Refusal": Refusal{}, "Calls": Calls{}, "List": List{}, "Error": Error{},
+		"Capabilities": Capabilities{}, "Support": Support{},
+	} {
+		var want []string
+		for f := range reflect.TypeOf(v).Fields() {
+			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			want = append(want, tag)
+		}
+		properties, _ := at(schemas, name, "properties").(map[string]any)
+		var got []string
+		for p := range properties {
+			got = append(got, p)
+		}
+		slices.Sort(want)
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%s: documented %v, and has %v", name, got, want)
+		}
+	}
+	codes := make([]string, 0, len(status))
+	for c := range status {
+		codes = append(codes, string(c))
+	}
+	slices.Sort(codes)
+	if got := strs(at(schemas, "Code", "enum")); !slices.Equal(got, codes) {
+		t.Errorf("documented codes %v, and there are %v", got, codes)
+	}
+	for _, c := range choices {
+		property := map[string][]string{"algorithm": {"Settings", "algorithm"}, "mode": {"Settings", "mode"},
+			"proxyProtocol.send": {"Settings", "sendProxy"}, "healthCheck.type": {"HealthCheck", "type"}}[c.name]
+		want := slices.Sorted(slices.Values(c.values))
+		if got := strs(at(schemas, property[0], "properties", property[1], "enum")); !slices.Equal(got, want) {
+			t.Errorf("%s: documented %v, and there are %v", c.name, got, want)
+		}
+	}
+	for path, want := range map[string]float64{"Family.members": MaxMembers, "Family.sources": MaxSources,
+		"Spec.listeners": MaxListeners, "List.loadBalancers": MaxPage} {
+		schema, property, _ := strings.Cut(path, ".")
+		if got := at(schemas, schema, "properties", property, "maxItems"); got != want {
+			t.Errorf("%s: documented %v, and the bound is %v", path, got, want)
+		}
+	}
+}
+
+func strs(v any) (out []string) {
+	list, _ := v.([]any)
+	for _, s := range list {
+		out = append(out, s.(string))
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,236 @@
+package provider
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Cloud makes load balancers in a cloud. Its methods do not keep anything from one call to
+// the next that they could not read back, and end with their context at any line. Errors
+// that are an *Error are the answer; others are Internal.
+type Cloud interface {
+	Capabilities(context.Context) (Capabilities, error)
+	// Put takes one load balancer some steps, or all, towards a Spec. It is asked again with
+	// the same one until that is what it reads back.
+	Put(context.Context, ID, Spec) (Observed, error)
+	// Get reads one back, or fails with NotFound.
+	Get(context.Context, ID) (Observed, error)
+	// Delete takes one some steps, or all, towards absence. Where nothing is left it fails
+	// with NotFound.
+	Delete(context.Context, ID) (Observed, error)
+	// List reads all of a cluster back.
+	List(ctx context.Context, cluster string) ([]Observed, error)
+}
+
+// Observed is what was read back from a cloud.
+type Observed struct {
+	LoadBalancer      // without its digest and names
+	Spec         Spec // as the cloud's objects have it
+}
+
+func (o Observed) answer() LoadBalancer {
+	b := o.LoadBalancer
+	b.Namespace, b.Name = o.Spec.Namespace, o.Spec.Name
+	if len(o.Spec.Listeners) > 0 {
+		b.Digest = o.Spec.Digest()
+	}
+	return b.tidy()
+}
+
+// Server answers for a Cloud: it lets nobody in without the token, and nothing through that
+// is out of bounds or that the cloud cannot do. Of one load balancer it does one thing at a time.
+type Server struct {
+	Cloud Cloud
+	Token string // that requests bear
+	Admit Admit
+
+	mu   sync.Mutex
+	busy map[ID]bool
+}
+
+const (
+	maxBusy = 32              // load balancers that are worked on at a time
+	maxWork = 2 * time.Minute // that one request may take
+)
+
+// Handler answers requests.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	const one = "/v1/clusters/{cluster}/loadbalancers/{service}"
+	mux.HandleFunc("GET /v1/capabilities", s.with(func(r *http.Request, _ ID) (any, error) {
+		return s.Cloud.Capabilities(r.Context())
+	}))
+	mux.HandleFunc("GET /v1/clusters/{cluster}/loadbalancers", s.with(s.list))
+	mux.HandleFunc("GET "+one, s.with(func(r *http.Request, id ID) (any, error) { return answer(s.Cloud.Get(r.Context(), id)) }))
+	mux.HandleFunc("PUT "+one, s.with(s.exclusive(s.put)))
+	mux.HandleFunc("DELETE "+one, s.with(s.exclusive(func(r *http.Request, id ID) (any, error) {
+		return answer(s.Cloud.Delete(r.Context(), id))
+	})))
+	mux.HandleFunc("/", s.with(func(r *http.Request, _ ID) (any, error) {
+		return nil, invalid("", "there is no %.10s %.80q", r.Method, r.URL.Path)
+	}))
+	return mux
+}
+
+// HTTPServer is one with bounds of time and size, for Handler.
+func (s *Server) HTTPServer() *http.Server {
+	return &http.Server{
+		Handler: s.Handler(), MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 3 * time.Minute, IdleTimeout: 2 * time.Minute,
+	}
+}
+
+func answer(o Observed, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return o.answer(), nil
+}
+
+// with lets who bears the token in, and writes what comes out.
+func (s *Server) with(do func(*http.Request, ID) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		id := ID{Cluster: r.PathValue("cluster"), Service: r.PathValue("service")}
+		if !s.bears(r) {
+			fail(w, &Error{Code: Unauthorized, Message: "the token is missing or wrong"})
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), maxWork)
+		defer cancel()
+		r = r.WithContext(ctx)
+		err := id.check(r)
+		var out any
+		if err == nil {
+			out, err = do(r, id)
+		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		write(w, http.StatusOK, out)
+	}
+}
+
+func (s *Server) bears(r *http.Request) bool {
+	token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.Token))
+	return found && s.Token != "" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}
+
+// exclusive keeps two requests for one load balancer apart. The second one is told at once.
+func (s *Server) exclusive(do func(*http.Request, ID) (any, error)) func(*http.Request, ID) (any, error) {
+	return func(r *http.Request, id ID) (any, error) {
+		s.mu.Lock()
+		switch {
+		case s.busy[id]:
+			s.mu.Unlock()
+			return nil, &Error{Code: Immutable, Message: "another request for it is at work", RetryAfterSeconds: 1}
+		case len(s.busy) >= maxBusy:
+			s.mu.Unlock()
+			return nil, &Error{Code: Throttled, Message: "too many requests are at work", RetryAfterSeconds: 1}
+		case s.busy == nil:
+			s.busy = map[ID]bool{}
+		}
+		s.busy[id] = true
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.busy, id)
+		}()
+		return do(r, id)
+	}
+}
+
+func (s *Server) put(r *http.Request, id ID) (any, error) {
+	var spec Spec
+	if err := decode(r.Body, &spec); err != nil {
+		return nil, err
+	}
+	if err := s.Admit.check(spec); err != nil {
+		return nil, err
+	}
+	able, err := s.Cloud.Capabilities(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := able.check(spec); err != nil {
+		return nil, err
+	}
+	return answer(s.Cloud.Put(r.Context(), id, spec))
+}
+
+// decode one JSON value. What it does not know it refuses: it asks for something that would
+// not be done.
+func decode(body io.Reader, into any) error {
+	decoder := json.NewDecoder(body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil {
+		if _, more := decoder.Token(); more == io.EOF {
+			return nil
+		} else if err = more; err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return &Error{Code: TooLarge, Message: "more than " + strconv.Itoa(MaxBody) + " bytes"}
+	}
+	return invalid("", "%.200s", err)
+}
+
+func (s *Server) list(r *http.Request, id ID) (any, error) {
+	all, err := s.Cloud.List(r.Context(), id.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b Observed) int { return strings.Compare(a.Service, b.Service) })
+	out := List{LoadBalancers: []LoadBalancer{}}
+	for _, o := range all {
+		if o.Service <= r.URL.Query().Get("after") {
+			continue
+		}
+		if out.More = len(out.LoadBalancers) == MaxPage; out.More {
+			break
+		}
+		out.LoadBalancers = append(out.LoadBalancers, o.answer())
+	}
+	return out, nil
+}
+
+func fail(w http.ResponseWriter, err error) {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e = &Error{Code: Unavailable, Message: "the cloud takes too long: " + err.Error()}
+	case !ok:
+		e = &Error{Code: Internal, Message: err.Error()}
+	}
+	said := *e
+	said.Message, said.Field = clip(said.Message), clip(said.Field)
+	if said.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(said.RetryAfterSeconds)))
+	}
+	code, known := status[said.Code]
+	if !known {
+		code, said.Code = http.StatusInternalServerError, Internal
+	}
+	write(w, code, said)
+}
+
+func write(w http.ResponseWriter, code int, what any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(what) // the client is gone
+}
