@@ -33,6 +33,8 @@ var may = with(map[string][]string{
 	"templates":    nil,
 	"provider":     nil, // others import it, too
 
+	"internal/provider/kit": {"provider"},
+
 	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/ui"}), // an exception: it runs them, and takes their scheme and targets
 	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 

@@ -1,0 +1,236 @@
+package kit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+func (r *run) capabilities(ctx context.Context) (err error) {
+	r.able, err = r.client.Capabilities(ctx)
+	return err
+}
+
+func (r *run) token(ctx context.Context) error {
+	id := r.id()
+	for _, token := range []string{"", "wrong", r.Token + "x"} {
+		other, err := provider.NewClient(r.URL, token, r.Roots)
+		if err != nil {
+			return err
+		}
+		_, capabilities := other.Capabilities(ctx)
+		_, list := other.List(ctx, id.Cluster)
+		_, get := other.Get(ctx, id)
+		_, put := other.Put(ctx, id, r.spec())
+		_, del := other.Delete(ctx, id)
+		for what, err := range map[string]error{"capabilities": capabilities, "list": list, "get": get, "put": put, "delete": del} {
+			if !provider.Is(err, provider.Unauthorized) {
+				return fmt.Errorf("%s with the token %.8q…: want Unauthorized, got %w", what, token, orNothing(err))
+			}
+		}
+	}
+	return nil
+}
+
+// orNothing is for errors that should be there.
+func orNothing(err error) error {
+	if err == nil {
+		return errors.New("no error")
+	}
+	return err
+}
+
+// spoil are requests that no provider may take.
+var spoil = map[string]func(*provider.Spec){
+	"no family":             func(s *provider.Spec) { s.Families = nil },
+	"a family twice":        func(s *provider.Spec) { s.Families = append(s.Families, s.Families[0]) },
+	"no listener":           func(s *provider.Spec) { s.Listeners = nil },
+	"a listener twice":      func(s *provider.Spec) { s.Listeners = append(s.Listeners, s.Listeners[0]) },
+	"port 0":                func(s *provider.Spec) { s.Listeners[0].Port = 0 },
+	"nodePort 0":            func(s *provider.Spec) { s.Listeners[0].NodePort = 0 },
+	"a kubelet's port":      func(s *provider.Spec) { s.Listeners[0].NodePort = 10250 },
+	"an unknown protocol":   func(s *provider.Spec) { s.Listeners[0].Protocol = "GRE" },
+	"an unknown algorithm":  func(s *provider.Spec) { s.Listeners[0].Settings.Algorithm = "Fastest" },
+	"a negative timeout":    func(s *provider.Spec) { s.Listeners[0].Settings.ConnectTimeoutMilliseconds = -1 },
+	"a missing algorithm":   func(s *provider.Spec) { s.Listeners[0].Settings.Algorithm = "" },
+	"weight 0":              func(s *provider.Spec) { s.Families[0].Members[0].Weight = 0 },
+	"a member twice":        func(s *provider.Spec) { f := &s.Families[0]; f.Members = append(f.Members, f.Members[0]) },
+	"a member of no family": func(s *provider.Spec) { s.Families[0].Members[0].Address = netip.MustParseAddr("::ffff:192.0.2.1") },
+	"a link-local member":   func(s *provider.Spec) { s.Families[0].Members[0].Address = netip.MustParseAddr("169.254.169.254") },
+	"bits beside a range":   func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")} },
+	"a negative affinity":   func(s *provider.Spec) { s.AffinitySeconds = -1 },
+	"a name with a newline": func(s *provider.Spec) { s.Name = "web\nGET /" },
+	"a long name":           func(s *provider.Spec) { s.Name = strings.Repeat("a", 64) },
+	"too many listeners": func(s *provider.Spec) {
+		for port := range uint16(provider.MaxListeners + 1) {
+			l := s.Listeners[0]
+			l.Port = 1 + port
+			s.Listeners = append(s.Listeners, l)
+		}
+	},
+}
+
+func (r *run) bounds(ctx context.Context) error {
+	id := r.id()
+	var errs []error
+	want := func(what string, code provider.Code, err error) {
+		if !provider.Is(err, code) {
+			errs = append(errs, fmt.Errorf("%s: want %s, got %w", what, code, orNothing(err)))
+		}
+	}
+	for what, change := range spoil {
+		s := r.spec()
+		change(&s)
+		_, err := r.client.Put(ctx, id, s)
+		want(what, provider.Invalid, err)
+	}
+	good, err := json.Marshal(r.spec())
+	if err != nil {
+		return err
+	}
+	path := "/v1/clusters/" + id.Cluster + "/loadbalancers/"
+	raw := func(method, path string, body []byte) error { return r.client.Do(ctx, method, path, body, &struct{}{}) }
+	want("no JSON", provider.Invalid, raw(http.MethodPut, path+id.Service, []byte("{")))
+	want("a field that nobody knows", provider.Invalid, raw(http.MethodPut, path+id.Service, append([]byte(`{"new": 1, `), good[1:]...)))
+	want("two bodies", provider.Invalid, raw(http.MethodPut, path+id.Service, slices.Concat(good, good)))
+	want("a large body", provider.TooLarge, raw(http.MethodPut, path+id.Service, bytes.Repeat([]byte(" "), provider.MaxBody+1)))
+	want("a UID that is none", provider.Invalid, raw(http.MethodPut, path+"A_B", good))
+	want("a path that nobody knows", provider.Invalid, raw(http.MethodGet, "/v1/else", nil))
+	want("a method that nobody knows", provider.Invalid, raw(http.MethodPost, path+id.Service, good))
+	_, err = r.client.Get(ctx, id)
+	want("what was refused", provider.NotFound, err)
+	return errors.Join(errs...)
+}
+
+func (r *run) create(ctx context.Context) error {
+	for _, p := range r.able.Protocols {
+		id, s := r.id(), r.spec()
+		s.Listeners[0].Protocol, s.Listeners[0].Settings = p, r.able.Prune(p, full)
+		b, err := r.settle(ctx, id, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+		got, err := r.client.Get(ctx, id)
+		if err != nil || !got.Proves(s) {
+			return fmt.Errorf("%s: asked after that, %s", p, said(got, err))
+		}
+		if got.Namespace != s.Namespace || got.Name != s.Name {
+			return fmt.Errorf("%s: it is said to be %s/%s, and is %s/%s", p, got.Namespace, got.Name, s.Namespace, s.Name)
+		}
+		all, err := r.client.List(ctx, id.Cluster)
+		listed := func(b provider.LoadBalancer) bool { return b.Service == id.Service && b.Proves(s) }
+		if err != nil || !slices.ContainsFunc(all, listed) {
+			return fmt.Errorf("%s: it is not in the list, or other there: %v, %w", p, all, orNothing(err))
+		}
+		if err := r.answers(ctx, b, s, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) repeat(ctx context.Context) error {
+	id, s := r.id(), r.spec()
+	s = r.listener(s, 1)
+	before, err := r.settle(ctx, id, s)
+	if err != nil {
+		return err
+	}
+	slices.Reverse(s.Listeners) // the order does not count
+	b, err := r.client.Put(ctx, id, s)
+	switch {
+	case err != nil:
+		return err
+	case !b.Proves(s):
+		return errors.New(said(b, nil))
+	case b.Calls.Writes > 0:
+		return fmt.Errorf("it made %d writes", b.Calls.Writes)
+	case !slices.Equal(b.Addresses, before.Addresses):
+		return fmt.Errorf("the address was %v and is %v", before.Addresses, b.Addresses)
+	}
+	return nil
+}
+
+func (r *run) change(ctx context.Context) error {
+	id, s := r.id(), r.spec()
+	first, err := r.settle(ctx, id, s)
+	if err != nil {
+		return err
+	}
+	step := func(what string, node int) error {
+		b, err := r.settle(ctx, id, s)
+		if err == nil && !slices.Equal(b.Addresses, first.Addresses) {
+			err = fmt.Errorf("the address was %v and is %v", first.Addresses, b.Addresses)
+		}
+		if err == nil && node >= 0 {
+			err = r.answers(ctx, b, s, node)
+		}
+		if err == nil && node < 0 {
+			err = r.silent(ctx, b, s)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
+	old := s
+	s = r.listener(s, 0)
+	if err := step("a listener more", 0); err != nil {
+		return err
+	}
+	for i := range s.Listeners {
+		s.Listeners[i].NodePort = r.nodePort(1)
+	}
+	if err := step("another nodePort", 1); err != nil {
+		return err
+	}
+	s.Listeners = s.Listeners[1:]
+	if err := step("a listener less", 1); err != nil {
+		return err
+	}
+	if err := r.silent(ctx, first, old); err != nil {
+		return fmt.Errorf("the listener that is gone: %w", err)
+	}
+	s.Families = slices.Clone(s.Families)
+	members := s.Families[0].Members
+	s.Families[0].Members = nil
+	if err := step("no member", -1); err != nil {
+		return err
+	}
+	s.Families[0].Members = members
+	return step("members again", 1)
+}
+
+func (r *run) sources(ctx context.Context) error {
+	if why := r.able.Unsupported(provider.SourceRanges, provider.TCP); why != "" {
+		return skipped("it cannot: " + why)
+	}
+	id, s := r.id(), r.spec()
+	open := s.Families[0].Sources
+	closed := netip.MustParsePrefix("198.51.100.0/24")
+	if s.Families[0].Family == provider.IPv6 {
+		closed = netip.MustParsePrefix("2001:db8:1::/48")
+	}
+	for _, sources := range [][]netip.Prefix{{closed}, open, nil} {
+		s.Families = slices.Clone(s.Families)
+		s.Families[0].Sources = sources
+		b, err := r.settle(ctx, id, s)
+		if err == nil && len(sources) > 0 && sources[0].Bits() == 0 {
+			err = r.answers(ctx, b, s, 0)
+		} else if err == nil {
+			err = r.silent(ctx, b, s)
+		}
+		if err != nil {
+			return fmt.Errorf("ranges %v: %w", sources, err)
+		}
+	}
+	return nil
+}

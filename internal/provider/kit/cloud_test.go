@@ -1,0 +1,234 @@
+package kit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// memory is a cloud without traffic that takes several calls for everything, and may have faults.
+type memory struct {
+	mu     sync.Mutex
+	all    map[provider.ID]*entry
+	others int // objects of strangers
+	next   netip.Addr
+	faults struct {
+		rewrites, newAddress, sharesAddresses, oneCluster, echoes, goesEarly, sweeps, forgets, sticks bool
+	}
+}
+
+type entry struct {
+	address netip.Addr
+	spec    provider.Spec // as it is in the cloud
+	wanted  provider.Spec
+	going   bool
+	stuck   bool // by a request that was cut
+}
+
+func newCloud() *memory {
+	return &memory{all: map[provider.ID]*entry{}, others: 3, next: netip.MustParseAddr("203.0.113.100")}
+}
+
+func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
+	settings := map[provider.Setting]provider.Support{}
+	for _, s := range provider.AllSettings() {
+		settings[s] = provider.Able
+	}
+	for _, s := range []provider.Setting{
+		"tls.secretRef", "mode=HTTP", "algorithm=Random", "healthCheck.http", provider.DualStack, provider.Weights,
+	} {
+		settings[s] = provider.Support{Missing: "this cloud does not"}
+	}
+	return provider.Capabilities{Name: "memory", Settings: settings,
+		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}}, nil
+}
+
+func (c *memory) key(id provider.ID) provider.ID {
+	if c.faults.oneCluster {
+		id.Cluster = ""
+	}
+	return id
+}
+
+// Put takes one step of several, as a cloud that is still at work.
+func (c *memory) Put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.all[c.key(id)]
+	address := want.Families[0].Address
+	for other, o := range c.all {
+		if address.IsValid() && o.address == address && other != c.key(id) && !c.faults.sharesAddresses {
+			return provider.Observed{}, &provider.Error{Code: provider.AddressTaken, Message: "another one has it"}
+		}
+	}
+	var calls provider.Calls
+	if e == nil {
+		if !address.IsValid() {
+			address, c.next = c.next, c.next.Next()
+		}
+		e = &entry{address: address}
+		c.all[c.key(id)] = e
+		calls.Writes++
+	}
+	e.wanted = want
+	if c.faults.sticks && calls.Writes > 0 { // at the first call
+		select {
+		case <-ctx.Done():
+			e.stuck = true
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if e.stuck {
+		return provider.Observed{}, &provider.Error{Code: provider.Immutable, Message: "another request is at work"}
+	}
+	switch done := e.spec.Digest() == want.Digest(); {
+	case ctx.Err() != nil || calls.Writes > 0: // the first call was all
+	case done && c.faults.rewrites:
+		calls.Writes++
+	case done:
+	case len(e.spec.Families) == 0:
+		e.spec.Families = want.Families
+		calls.Writes++
+	default:
+		if c.faults.newAddress {
+			e.address, c.next = c.next, c.next.Next()
+		}
+		e.spec = want
+		if c.faults.forgets && len(want.Listeners) > 0 && want.Listeners[0].Protocol == provider.UDP {
+			e.spec.Listeners = slices.Clone(want.Listeners)
+			e.spec.Listeners[0].NodePort++
+		}
+		calls.Writes++
+	}
+	o := c.observed(id, e)
+	o.Calls = calls
+	return o, nil
+}
+
+func (c *memory) observed(id provider.ID, e *entry) provider.Observed {
+	o := provider.Observed{Spec: e.spec}
+	if c.faults.echoes {
+		o.Spec = e.wanted
+	}
+	o.Spec.Namespace, o.Spec.Name = e.wanted.Namespace, e.wanted.Name
+	o.Service, o.State = id.Service, provider.Live
+	o.Addresses = []provider.Address{{Family: provider.IPv4, IP: e.address}}
+	switch {
+	case e.going:
+		o.State = provider.Deleting
+	case len(e.spec.Listeners) == 0:
+		o.State = provider.Pending
+	}
+	return o
+}
+
+func (c *memory) Get(_ context.Context, id provider.ID) (provider.Observed, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.all[c.key(id)]
+	if e == nil {
+		return provider.Observed{}, &provider.Error{Code: provider.NotFound, Message: "there is none"}
+	}
+	return c.observed(id, e), nil
+}
+
+// Delete takes two calls, too.
+func (c *memory) Delete(_ context.Context, id provider.ID) (provider.Observed, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.all[c.key(id)]
+	switch {
+	case e == nil || e.going && c.faults.goesEarly:
+		return provider.Observed{}, &provider.Error{Code: provider.NotFound, Message: "there is none"}
+	case e.going:
+		delete(c.all, c.key(id))
+	}
+	if e.going = true; c.faults.sweeps {
+		c.others = 0
+	}
+	return c.observed(id, e), nil
+}
+
+func (c *memory) List(_ context.Context, cluster string) (out []provider.Observed, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, e := range c.all {
+		if id.Cluster == cluster || c.faults.oneCluster {
+			out = append(out, c.observed(id, e))
+		}
+	}
+	return out, nil
+}
+
+func (c *memory) drift(id provider.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.all[c.key(id)]
+	e.spec.Listeners = slices.Clone(e.spec.Listeners)
+	e.spec.Listeners[0].NodePort++
+	return nil
+}
+
+func (c *memory) strangers(context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Sprint(c.others), nil
+}
+
+// laxServer asks for no token, checks nothing, and ignores what it does not know.
+func laxServer(t *testing.T) http.Handler {
+	c := newCloud()
+	mux := http.NewServeMux()
+	say := func(w http.ResponseWriter, o any, err error) {
+		if err != nil {
+			w.WriteHeader(http.StatusNotFound)
+			o = err
+		}
+		if err := json.NewEncoder(w).Encode(o); err != nil {
+			t.Log(err)
+		}
+	}
+	one := func(w http.ResponseWriter, r *http.Request) {
+		id := provider.ID{Cluster: r.PathValue("cluster"), Service: r.PathValue("service")}
+		var spec provider.Spec
+		var o provider.Observed
+		err := json.NewDecoder(r.Body).Decode(&spec)
+		switch {
+		case r.Method == http.MethodGet:
+			o, err = c.Get(r.Context(), id)
+		case r.Method == http.MethodDelete:
+			o, err = c.Delete(r.Context(), id)
+		case err == nil && len(spec.Families) > 0:
+			o, err = c.Put(r.Context(), id, spec)
+		default:
+			err = &provider.Error{Code: provider.NotFound}
+		}
+		if o.Namespace, o.Name = o.Spec.Namespace, o.Spec.Name; o.State == provider.Live {
+			o.Digest = o.Spec.Digest()
+		}
+		say(w, o.LoadBalancer, err)
+	}
+	mux.HandleFunc("/v1/clusters/{cluster}/loadbalancers/{service}", one)
+	mux.HandleFunc("GET /v1/capabilities", func(w http.ResponseWriter, r *http.Request) {
+		able, err := c.Capabilities(r.Context())
+		say(w, able, err)
+	})
+	mux.HandleFunc("GET /v1/clusters/{cluster}/loadbalancers", func(w http.ResponseWriter, r *http.Request) {
+		all, err := c.List(r.Context(), r.PathValue("cluster"))
+		slices.SortFunc(all, func(a, b provider.Observed) int { return len(a.Service) - len(b.Service) })
+		list := provider.List{}
+		for _, o := range all {
+			list.LoadBalancers = append(list.LoadBalancers, o.LoadBalancer)
+		}
+		say(w, list, err)
+	})
+	return mux
+}

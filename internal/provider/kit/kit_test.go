@@ -1,0 +1,120 @@
+package kit
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+const secret = "a token of this test"
+
+// failures runs the kit and returns the names of the checks that failed.
+func failures(t *testing.T, c provider.Cloud, change func(*Options)) (names []string) {
+	t.Helper()
+	s := &provider.Server{Cloud: c, Token: secret}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	o := Options{URL: server.URL, Token: secret, Timeout: time.Minute, Address: netip.MustParseAddr("203.0.113.9")}
+	if change != nil {
+		change(&o)
+	}
+	err := Run(t.Context(), o, func(r Result) {
+		if r.Err != nil {
+			names = append(names, r.Name)
+			t.Logf("%s: %v", r.Name, r.Err)
+		}
+	})
+	if (err == nil) != (len(names) == 0) {
+		t.Errorf("%v failed, and Run said %v", names, err)
+	}
+	return names
+}
+
+func TestASlowCloudPasses(t *testing.T) {
+	c := newCloud()
+	drift := func(_ context.Context, id provider.ID, _ provider.LoadBalancer) error { return c.drift(id) }
+	got := failures(t, c, func(o *Options) { o.Drift, o.Strangers = drift, c.strangers })
+	if len(got) > 0 {
+		t.Errorf("failed: %v", got)
+	}
+}
+
+// Each fault that a provider may have is found, by the check that promises otherwise.
+func TestFaultsAreFound(t *testing.T) {
+	for check, fault := range map[string]func(*memory){
+		"repeat":         func(c *memory) { c.faults.rewrites = true },
+		"change":         func(c *memory) { c.faults.newAddress = true },
+		"wanted address": func(c *memory) { c.faults.sharesAddresses = true },
+		"two clusters":   func(c *memory) { c.faults.oneCluster = true },
+		"drift":          func(c *memory) { c.faults.echoes = true },
+		"cut short":      func(c *memory) { c.faults.sticks = true },
+		"delete":         func(c *memory) { c.faults.goesEarly = true },
+		"strangers":      func(c *memory) { c.faults.sweeps = true },
+		"create":         func(c *memory) { c.faults.forgets = true },
+	} {
+		t.Run(check, func(t *testing.T) {
+			t.Parallel()
+			c := newCloud()
+			fault(c)
+			drift := func(_ context.Context, id provider.ID, _ provider.LoadBalancer) error { return c.drift(id) }
+			got := failures(t, c, func(o *Options) {
+				o.Drift, o.Strangers, o.Timeout = drift, c.strangers, 300*time.Millisecond
+			})
+			if !slices.Contains(got, check) {
+				t.Errorf("only %v failed", got)
+			}
+		})
+	}
+}
+
+// A provider that writes its server by itself may let more through than ours does.
+func TestALaxServerIsFound(t *testing.T) {
+	lax := httptest.NewServer(laxServer(t))
+	t.Cleanup(lax.Close)
+	var failed []string
+	err := Run(t.Context(), Options{URL: lax.URL, Token: secret, Timeout: 300 * time.Millisecond}, func(r Result) {
+		if r.Err != nil {
+			failed = append(failed, r.Name)
+		}
+	})
+	if err == nil {
+		t.Error("it passed")
+	}
+	for _, want := range []string{"token", "bounds", "unsupported"} {
+		if !slices.Contains(failed, want) {
+			t.Errorf("%s did not fail, but %v", want, failed)
+		}
+	}
+}
+
+func TestRun_SaysWhatIsNoProvider(t *testing.T) {
+	server := httptest.NewServer(nil)
+	t.Cleanup(server.Close)
+	err := Run(t.Context(), Options{URL: server.URL, Token: secret}, func(Result) {})
+	if err == nil || !strings.Contains(err.Error(), "is it one?") {
+		t.Error(err)
+	}
+	err = Run(t.Context(), Options{URL: "http://203.0.113.1", Token: secret}, func(Result) {})
+	if err == nil || !strings.Contains(err.Error(), "want https") {
+		t.Error(err)
+	}
+}
+
+// Every setting that can be sent is one that use knows.
+func TestUse_KnowsEverySetting(t *testing.T) {
+	for _, setting := range provider.AllSettings() {
+		s := provider.Spec{Families: []provider.Family{{Family: provider.IPv4, Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
+			Members: []provider.Member{{Weight: 1}}}}, Listeners: []provider.Listener{{}}}
+		before := fmt.Sprintf("%#v", s)
+		if use(&s, setting); fmt.Sprintf("%#v", s) == before && setting != "tls.secretRef" && setting != "healthCheck.type=Auto" {
+			t.Errorf("%s asks for nothing", setting)
+		}
+	}
+}
