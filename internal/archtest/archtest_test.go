@@ -34,6 +34,7 @@ var may = with(map[string][]string{
 	"provider":     nil, // others import it, too
 
 	"internal/provider/kit": {"provider"},
+	"examples/provider":     {"provider"},
 
 	// an exception: it runs them, and takes their scheme and targets
 	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/ui", "provider"}),
