@@ -115,8 +115,11 @@ func (a Admit) checkFamily(field string, f Family) *Error {
 	}
 	ranges := map[netip.Prefix]bool{}
 	for i, p := range f.Sources {
-		if !f.Family.Has(p.Addr()) || p.Addr().Is4In6() || p != p.Masked() || ranges[p] {
+		switch {
+		case !f.Family.Has(p.Addr()) || p.Addr().Is4In6() || p != p.Masked() || ranges[p]:
 			return invalid(field+".sources["+strconv.Itoa(i)+"]", "%s is no network of %s, or is there twice", p, f.Family)
+		case p.Bits() == 0 && len(f.Sources) > 1: // clouds have no words for the others
+			return invalid(field+".sources", "%s is everybody, and there are others beside it", p)
 		}
 		ranges[p] = true
 	}

@@ -6,7 +6,9 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -88,6 +90,33 @@ func (s *Server) HTTPServer() *http.Server {
 		Handler: s.Handler(), MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 3 * time.Minute, IdleTimeout: 2 * time.Minute,
 	}
+}
+
+// ListenAndServe answers until ctx ends, and says where. Without a certificate it must be on
+// loopback: the token would be read on the way.
+func (s *Server) ListenAndServe(ctx context.Context, address, cert, key string, out io.Writer) error {
+	at, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	if cert == "" && !at.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		at.Close()
+		return fmt.Errorf("%s is not on loopback, where the token needs TLS: give it a certificate and a key", address)
+	}
+	server := s.HTTPServer()
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if _, err := fmt.Fprintln(out, "listening on", at.Addr()); err != nil {
+		return err
+	}
+	if cert != "" {
+		err = server.ServeTLS(at, cert, key)
+	} else {
+		err = server.Serve(at)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func answer(o Observed, err error) (any, error) {

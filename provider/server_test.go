@@ -235,6 +235,18 @@ func TestNewClient_TrustsTheRootsItIsGiven(t *testing.T) {
 	}
 }
 
+func TestListenAndServe_KeepsTheTokenFromTheNetwork(t *testing.T) {
+	err := new(Server).ListenAndServe(t.Context(), "0.0.0.0:0", "", "", io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "needs TLS") {
+		t.Error(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := new(Server).ListenAndServe(ended, "127.0.0.1:0", "", "", io.Discard); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestHTTPServer_HasBounds(t *testing.T) {
 	s := new(Server).HTTPServer()
 	for what, d := range map[string]time.Duration{

@@ -43,7 +43,7 @@ type Family struct {
 	Family IPFamily `json:"family"`
 	// Address is wanted. The zero Addr: the cloud chooses.
 	Address netip.Addr `json:"address,omitzero"`
-	// Sources are those of which clients may come; a /0 is everybody, and none is nobody.
+	// Sources are those of which clients may come; a /0, alone, is everybody, and none is nobody.
 	Sources []netip.Prefix `json:"sources,omitempty"`
 	// Members are the nodes. Each gets what arrives at a Listener at its NodePort.
 	Members []Member `json:"members,omitempty"`

@@ -4,11 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"log"
-	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -133,31 +130,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := serve(ctx, *listen, *cert, *key, *tokenFile, netip.MustParsePrefix(*addresses), netip.MustParsePrefix(*nodes))
+	token, err := os.ReadFile(*tokenFile)
 	if err != nil {
 		log.Fatal(err)
 	}
-}
-
-func serve(ctx context.Context, listen, cert, key, tokenFile string, addresses, nodes netip.Prefix) error {
-	token, err := os.ReadFile(tokenFile)
-	if err != nil {
-		return err
+	c := &cloud{addresses: netip.MustParsePrefix(*addresses), all: map[provider.ID]*balancer{}}
+	s := provider.Server{Cloud: c, Token: strings.TrimSpace(string(token)),
+		Admit: provider.Admit{Nodes: []netip.Prefix{netip.MustParsePrefix(*nodes)}}}
+	if err := s.ListenAndServe(ctx, *listen, *cert, *key, os.Stdout); err != nil {
+		log.Fatal(err)
 	}
-	at, err := net.Listen("tcp", listen)
-	if err != nil {
-		return err
-	}
-	if cert == "" && !at.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		return errors.New("anywhere but on loopback the token needs TLS: say -cert and -key")
-	}
-	c := &cloud{addresses: addresses, all: map[provider.ID]*balancer{}}
-	s := provider.Server{Cloud: c, Token: strings.TrimSpace(string(token)), Admit: provider.Admit{Nodes: []netip.Prefix{nodes}}}
-	server := s.HTTPServer()
-	context.AfterFunc(ctx, func() { server.Close() })
-	fmt.Println("listening on", at.Addr())
-	if cert != "" {
-		return server.ServeTLS(at, cert, key)
-	}
-	return server.Serve(at)
 }

@@ -66,6 +66,10 @@ var spoil = map[string]func(*provider.Spec){
 	"a member of no family": func(s *provider.Spec) { s.Families[0].Members[0].Address = netip.MustParseAddr("::ffff:192.0.2.1") },
 	"a link-local member":   func(s *provider.Spec) { s.Families[0].Members[0].Address = netip.MustParseAddr("169.254.169.254") },
 	"bits beside a range":   func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")} },
+	"a range beside everybody": func(s *provider.Spec) {
+		f := &s.Families[0]
+		f.Sources = append(f.Sources, netip.PrefixFrom(f.Members[0].Address, f.Members[0].Address.BitLen()))
+	},
 	"a negative affinity":   func(s *provider.Spec) { s.AffinitySeconds = -1 },
 	"a name with a newline": func(s *provider.Spec) { s.Name = "web\nGET /" },
 	"a long name":           func(s *provider.Spec) { s.Name = strings.Repeat("a", 64) },
