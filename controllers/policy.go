@@ -49,7 +49,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine)}, true
+		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine), Defaults: &b.Spec.Defaults}, true
 	}
 	certs, err := r.certs.of(ctx, pointers(policies.Items))
 	if err != nil {

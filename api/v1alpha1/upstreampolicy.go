@@ -65,8 +65,8 @@ type UpstreamSettings struct {
 	// RoundRobin.
 	// +optional
 	Algorithm Algorithm `json:"algorithm,omitempty"`
-	// mode TCP forwards bytes; HTTP understands requests, with the engine haproxy
-	// alone. Built in: TCP.
+	// mode TCP forwards bytes; HTTP understands requests, with the engines nginx and
+	// haproxy. Built in: TCP.
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
 	// +optional

@@ -74,6 +74,9 @@ func support(s engine.Support) string {
 	default:
 		out = append(out, "yes")
 	}
+	if s.HTTP != "" {
+		out = append(out, "with `mode=HTTP` not: "+s.HTTP)
+	}
 	if s.Note != "" {
 		out = append(out, s.Note)
 	}

@@ -64,7 +64,7 @@ func (o *objects) policyFindings() findings {
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine)}, true
+		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine), Defaults: &b.Spec.Defaults}, true
 	}
 	policies := map[string][]*v1alpha1.UpstreamPolicy{}
 	for _, p := range o.policies {

@@ -202,16 +202,17 @@ func readTemplateFiles(dir string) (map[string]string, error) {
 	return all, nil
 }
 
-// only the fragment of one Service; empty if it is left out, which is a finding.
+// only the fragments of one Service; empty if it is left out, which is a finding.
 func (o *objects) only(service string, p *planned, all *fileset.Set) (*fileset.Set, error) {
 	for _, svc := range p.Services {
 		if name(svc.Object) == service {
-			if id, ok := svc.Key.ServiceID(); ok {
-				if file, ok := all.Get(engine.Path(id)); ok {
-					return fileset.New(file)
+			var own []fileset.File
+			for f := range all.All() {
+				if id, ok := engine.ParsePath(f.Path); ok && lb.ServiceKey(id) == svc.Key {
+					own = append(own, f)
 				}
 			}
-			return fileset.New()
+			return fileset.New(own...)
 		}
 	}
 	for _, svc := range o.services {

@@ -70,6 +70,7 @@ type Capabilities struct {
 type Support struct {
 	Missing  string // why it cannot be done with any protocol
 	UDP      string // why not with UDP or SCTP
+	HTTP     string // why not with mode: HTTP
 	Affinity string // why not for a Service with sessionAffinity: ClientIP
 	Note     string // a difference that a user may notice
 }
@@ -108,6 +109,9 @@ func (c *Capabilities) Unsupported(field Field, p lb.Protocol) string {
 	}
 	return s.UDP
 }
+
+// NotInHTTP says why an Engine that understands HTTP cannot do a field then, or "" if it can.
+func (c *Capabilities) NotInHTTP(field Field) string { return c.Fields[field].HTTP }
 
 // Overruled says why a field does nothing for a Service with session affinity,
 // or "" if it does.

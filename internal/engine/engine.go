@@ -24,7 +24,8 @@ func (e *Engine) String() string { return e.Name }
 // Rendering is how the model becomes files. All of it is pure.
 type Rendering struct {
 	// Templates are the built-in ones: service.conf.tmpl prints a Service, main.conf.tmpl
-	// the file that stands for the whole set, and others parts of these.
+	// the file that stands for the whole set, http.conf.tmpl what View has beside, and
+	// others parts of these.
 	Templates fs.FS
 	// View is what templates print of a Service. It is the last gate before a file
 	// that a daemon runs: it refuses what cannot be printed safely or carried.
@@ -43,6 +44,9 @@ type View struct {
 	Data    any
 	Listens []fileset.Socket
 	Shared  []Shared
+	// HTTP is what the Service has in a file of its own, where the daemon reads what it
+	// understands as HTTP elsewhere. nil: nothing.
+	HTTP *View
 }
 
 // Shared is what Services have in common in the main file, such as the check of a

@@ -11,20 +11,30 @@ import (
 const MainPath = "main.conf"
 
 const (
-	// ServicesPrefix begins the paths of fragments.
+	// ServicesPrefix begins the paths of fragments, and HTTPPrefix those of what a Service
+	// has in a file of its own for HTTP.
 	ServicesPrefix = "services/"
+	HTTPPrefix     = "http/"
 	suffix         = ".conf"
 )
 
 // Path of the fragment that carries a Service. Two Services never share one, not
 // even one that is deleted and made again under its name.
-func Path(id lb.ID) string {
-	return ServicesPrefix + id.Namespace + "." + id.Name + "." + id.UID + suffix
+func Path(id lb.ID) string { return ServicesPrefix + fileName(id) }
+
+// HTTPPath of the fragment that carries what a Service has for HTTP.
+func HTTPPath(id lb.ID) string { return HTTPPrefix + fileName(id) }
+
+func fileName(id lb.ID) string {
+	return id.Namespace + "." + id.Name + "." + id.UID + suffix
 }
 
 // ParsePath finds the Service that a fragment carries.
 func ParsePath(path string) (lb.ID, bool) {
 	name, isService := strings.CutPrefix(path, ServicesPrefix)
+	if !isService {
+		name, isService = strings.CutPrefix(path, HTTPPrefix)
+	}
 	name, isConf := strings.CutSuffix(name, suffix)
 	parts := strings.Split(name, ".")
 	if !isService || !isConf || len(parts) != 3 {

@@ -65,7 +65,7 @@ func (s Set) View(path string, into any) (bool, error) {
 
 // Daemon is the software of one place: how the files of a set become its
 // configuration, how that is checked and loaded, and how it says what it runs. It may
-// be a WholeChecker, HotReloader, Repairer, Diagnoser, Measurer or Mover, too.
+// be a WholeChecker, HotReloader, Opener, Repairer, Diagnoser, Measurer or Mover, too.
 type Daemon interface {
 	Name() string                                  // as people write it
 	Version(ctx context.Context) (string, error)   // of the binary, without asking the daemon
@@ -141,6 +141,13 @@ type Roomy interface {
 	// Room reads what the owner has set. What it returns says what to do where there is no
 	// room to listen on so many addresses; "" where there is, or where that is not known.
 	Room() (lacks func(tcp, udp int) (advice string))
+}
+
+// Opener is a daemon that reads some files elsewhere than what answers for it: an answer does
+// not prove these, but that it listens for them does.
+type Opener interface {
+	Apart(path string) bool // such a file
+	Unopened() string       // what to do where the daemon does not listen for one
 }
 
 // Prover says what the daemon runs.

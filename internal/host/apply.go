@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"path"
+	"slices"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -47,6 +48,16 @@ func (j *job) listeners() int {
 		n += len(f.Listens)
 	}
 	return n
+}
+
+// leaveOut what some files carry.
+func (j *job) leaveOut(culprits map[string]engine.Culprit) {
+	keys := map[lb.Key]bool{}
+	for p := range culprits {
+		keys[j.wanted[p].Key] = true
+		delete(j.wanted, p)
+	}
+	maps.DeleteFunc(j.wanted, func(_ string, f planned) bool { return f.Key != "" && keys[f.Key] })
 }
 
 // apply makes an order live and proves it, or leaves what was.
@@ -127,9 +138,7 @@ func (u *unit) deliver(ctx context.Context, j *job) (reloaded bool, err error) {
 			if j.refuse(culprits) {
 				continue
 			}
-			for p := range culprits {
-				delete(j.wanted, p)
-			}
+			j.leaveOut(culprits)
 		}
 		reloaded, culprits, err := u.attempt(ctx, j)
 		switch {
@@ -253,6 +262,9 @@ func (u *unit) goLive(ctx context.Context, j *job, g *staged) (reloaded bool, cu
 		if err := u.daemon.Reload(ctx, g.Digest()); err != nil {
 			return reloaded, u.blamed(g, err), u.rollBack(ctx, j, err)
 		}
+	}
+	if missing := u.unopened(g.Files); len(missing) > 0 {
+		return reloaded, missing, u.rollBack(ctx, j, failed("%s", missing[slices.Min(slices.Collect(maps.Keys(missing)))].Reason))
 	}
 	u.at("commit")
 	if err := j.store.rename(nextStateFile, stateFile); err != nil {

@@ -157,7 +157,7 @@ func (t *traffic) read(software string, data []byte) error {
 }
 
 // paths of what templates make.
-var paths = regexp.MustCompile(`^(main\.conf|services/[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}\.conf|certs/[0-9a-f]{32}\.pem|` +
+var paths = regexp.MustCompile(`^(main\.conf|(services|http)/[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}\.conf|certs/[0-9a-f]{32}\.pem|` +
 	`keepalived/main\.conf|keepalived/addresses/ip-[0-9a-f.-]{2,39}\.conf)$`)
 
 // file holds one that a daemon may read, by its path below a set, against what

@@ -62,7 +62,8 @@ func able(e *engine.Engine, s *lb.Service) {
 			f.NodePort = uint16(30000 + i)
 		}
 		can := func(field engine.Field) bool {
-			return e.Unsupported(field, lb.TCP) == "" && e.Unsupported(field, f.Listener.Protocol) == ""
+			return e.Unsupported(field, lb.TCP) == "" && e.Unsupported(field, f.Listener.Protocol) == "" &&
+				(f.Settings.Mode != lb.ModeHTTP || e.NotInHTTP(field) == "")
 		}
 		settle(&f.Settings, can)
 	}

@@ -199,15 +199,27 @@ func (g *staged) hide(p string) error {
 
 // show takes a file back.
 func (g *staged) show(p string) error {
-	if !g.out[p] {
+	if _, kept := g.Files[p]; !kept || !g.out[p] {
 		return nil
 	}
 	delete(g.out, p)
 	return g.store.root.Rename(g.path(asideDir, p), g.path(engine.FilesDir, p))
 }
 
-// drop sets a file aside for good.
+// drop sets a file aside for good, with all others of the same item.
 func (g *staged) drop(p string) error {
+	key := g.Files[p].Key
+	for other, e := range g.Files {
+		if key != "" && other != p && e.Key == key {
+			if err := g.dropOne(other); err != nil {
+				return err
+			}
+		}
+	}
+	return g.dropOne(p)
+}
+
+func (g *staged) dropOne(p string) error {
 	kept := g.Files[p].View != lb.Sum{}
 	delete(g.Files, p)
 	if err := g.hide(p); err != nil || !kept {

@@ -350,6 +350,10 @@ func TestInstallKeepsTheOwnersStreamBlock(t *testing.T) {
 		if diff := cmp.Diff(want, string(have)); diff != "" {
 			t.Error(diff)
 		}
+		const beside = "/etc/nginx/conf.d/external-lb.conf" // which Debian's http block includes
+		if text, err := os.ReadFile(beside); err != nil || !strings.Contains(string(text), "\ninclude /etc/external-lb/nginx-http.conf;\n") {
+			t.Errorf("%s: %q, %v", beside, text, err)
+		}
 		if said := hear(netip.MustParseAddrPort("127.0.0.1:99")); said != "owner" {
 			t.Errorf("the owner's server says %q", said)
 		}
@@ -368,7 +372,7 @@ func TestInstallWithoutModulesEnabled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(owners+"\nstream { include /etc/external-lb/nginx-stream.conf; }\n", string(have)); diff != "" {
+		if diff := cmp.Diff(owners+"\nstream { include /etc/external-lb/nginx-stream.conf; }\n\nhttp { include /etc/external-lb/nginx-http.conf; }\n", string(have)); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -50,6 +50,10 @@ stream {
     deny 127.0.0.9;
     include %[1]s/include.conf;
 }
+http {
+    access_log off;
+    include %[1]s/http.conf;
+}
 `
 
 // newBox makes a machine whose nginx runs the empty configuration.
@@ -71,6 +75,7 @@ func newBoxOf(t *testing.T, root string, connections int, more string) *box {
 	}
 	b.write("check/nginx.conf", b.nginx().CheckText([]string{"load_module modules/ngx_stream_module.so;\n"}))
 	b.write("include.conf", b.nginx().IncludeText())
+	b.write("http.conf", b.nginx().HTTPIncludeText())
 	b.write("nginx.conf", fmt.Appendf(nil, conf, dir, connections))
 	for link, to := range b.nginx().Links() {
 		if err := os.Symlink(to, link); err != nil {
@@ -144,11 +149,12 @@ nginx:
   conf: %[3]s
   checkConf: %[2]s
   includeConf: %[6]s
+  httpConf: %[10]s
   pidFile: %[7]s
   proof: %[8]s
   proofTimeout: 10s
 templates: %[9]s
-`+b.more, root, b.in("check/nginx.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof, b.in("templates"))
+`+b.more, root, b.in("check/nginx.conf"), b.in("nginx.conf"), b.in("error.log"), b.in("error.log"), b.in("include.conf"), b.in("pid"), proof, b.in("templates"), b.in("http.conf"))
 }
 
 func (b *box) nginx() *nginx.Daemon { return b.unit.daemon.(*nginx.Daemon) }

@@ -63,6 +63,26 @@ func (u *unit) probeAll(files map[string]planned, ours func(fileset.Socket) bool
 	return refused
 }
 
+// unopened finds the files that the daemon has not read, though it answers for all.
+func (u *unit) unopened(files index) map[string]engine.Culprit {
+	d, ok := u.daemon.(engine.Opener)
+	if !ok {
+		return nil
+	}
+	held, missing := sync.OnceValue(listeners), map[string]engine.Culprit{}
+	for p, e := range files {
+		if !d.Apart(p) {
+			continue
+		}
+		for _, s := range e.Listens {
+			if _, ok := holder(held(), s); !ok {
+				missing[p] = missing[p].And(s, d.Unopened())
+			}
+		}
+	}
+	return missing
+}
+
 // crowding finds the fragments for whose sockets the daemon has no room: of those that
 // are new or listen elsewhere than before, the largest. What is live stays.
 func (u *unit) crowding(j *job) map[string]engine.Culprit {

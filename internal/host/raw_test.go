@@ -26,7 +26,11 @@ func (r *raw) files() (map[string]planned, lb.Manifest, error) {
 		if r.gone[f.Path] != "" {
 			continue
 		}
+		id, isService := engine.ParsePath(f.Path)
 		e := entry{Fragment: f.Fragment, Private: f.Private, Listens: f.Listens, From: lb.Sum(f.Sum)}
+		if isService {
+			e.Key = lb.ServiceKey(id)
+		}
 		all[f.Path] = planned{e, func() (made, error) {
 			r.made++
 			return made{data: f.Data}, nil
@@ -38,6 +42,12 @@ func (r *raw) files() (map[string]planned, lb.Manifest, error) {
 func (r *raw) refuse(culprits map[string]engine.Culprit) (changed bool) {
 	for p, c := range culprits {
 		r.gone[p] = c.Reason
+		id, isService := engine.ParsePath(p)
+		for f := range r.set.All() {
+			if other, ok := engine.ParsePath(f.Path); ok && isService && other == id {
+				r.gone[f.Path] = c.Reason
+			}
+		}
 	}
 	return false
 }

@@ -52,12 +52,17 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 	}
 	c.carries, c.renderer, c.templates = live.carries(), live.Renderer, live.problem()
 	u.ask(ctx, live, &c)
-	c.proved = c.generation != "" && live.intact() && c.generation == live.Files.manifest().Digest()
+	unopened := u.unopened(live.Files)
+	c.proved = c.generation != "" && live.intact() && c.generation == live.Files.manifest().Digest() && len(unopened) == 0
 	if c.message == "" && wrong != nil {
 		c.message = wrong.Error()
 	}
 	if c.message == "" {
 		c.message = u.tampered(live)
+	}
+	if c.message == "" && len(unopened) > 0 {
+		p := slices.Min(slices.Collect(maps.Keys(unopened)))
+		c.message = p + ": " + unopened[p].Reason
 	}
 	return c, ctx.Err()
 }

@@ -112,7 +112,7 @@ func (u *unit) proves(ctx context.Context, s *store, b *base) bool {
 	}
 	digest := b.Files.manifest().Digest()
 	own, ok := u.digest(s, b.name)
-	return ok && own == digest && engine.Proves(ctx, u.daemon, digest)
+	return ok && own == digest && engine.Proves(ctx, u.daemon, digest) && len(u.unopened(b.Files)) == 0
 }
 
 // nobodys is right when the daemon does not run: it holds no port.

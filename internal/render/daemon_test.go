@@ -43,6 +43,61 @@ const ownersSettings = `
     ssl_handshake_timeout 1ms;
 `
 
+// ownersHTTPSettings are the same for the http block.
+const ownersHTTPSettings = `
+    access_log off;
+    real_ip_header X-Forwarded-For;
+    set_real_ip_from 127.0.0.0/8;
+    satisfy any;
+    auth_basic owner;
+    auth_basic_user_file /dev/null;
+    error_page 403 502 503 504 /owner.html;
+    root /nowhere;
+    client_max_body_size 1;
+    client_header_timeout 1ms;
+    client_body_timeout 1ms;
+    send_timeout 1ms;
+    keepalive_timeout 0;
+    client_header_buffer_size 1;
+    large_client_header_buffers 1 1k;
+    limit_conn_status 402;
+    limit_rate 1;
+    gzip on;
+    gzip_types *;
+    gzip_min_length 0;
+    gzip_proxied any;
+    charset utf-8;
+    expires max;
+    underscores_in_headers on;
+    proxy_http_version 1.0;
+    proxy_set_header X-Forwarded-Proto owner;
+    proxy_set_header Host owner;
+    proxy_pass_request_headers off;
+    proxy_pass_request_body off;
+    proxy_intercept_errors on;
+    proxy_buffer_size 1k;
+    proxy_buffers 2 1k;
+    proxy_busy_buffers_size 1k;
+    proxy_temp_file_write_size 1k;
+    proxy_limit_rate 1;
+    proxy_bind 127.0.0.9;
+    proxy_connect_timeout 1ms;
+    proxy_read_timeout 1ms;
+    proxy_send_timeout 1ms;
+    proxy_next_upstream off;
+    proxy_next_upstream_tries 1;
+    proxy_next_upstream_timeout 1ms;
+    ssl_protocols TLSv1.3;
+    ssl_ciphers AES256-SHA;
+    ssl_prefer_server_ciphers on;
+    ssl_ecdh_curve secp521r1;
+    ssl_verify_client optional_no_ca;
+    ssl_session_cache off;
+    ssl_session_timeout 1s;
+    ssl_session_tickets off;
+    ssl_early_data on;
+`
+
 const modules = "/etc/nginx/modules-enabled"
 
 // install writes a set below a new directory, with a configuration around it
@@ -73,13 +128,17 @@ worker_processes 2;
 pid %[1]s/pid;
 error_log %[1]s/error.log info;
 events { worker_connections 1024; }
+http {
+    %[5]s
+    include %[1]s/live/http/*.conf;
+}
 stream {
     %[4]s
     server { listen unix:%[1]s/ready.sock; return ready; }
     include %[1]s/live/*.conf;
     include %[1]s/live/services/*.conf;
 }
-`, dir, modules, user, ownersSettings))
+`, dir, modules, user, ownersSettings, ownersHTTPSettings))
 	return dir, conf
 }
 
@@ -103,6 +162,9 @@ type daemon struct {
 // reload gives a daemon other frontends. It answers for them only after a while.
 func (d daemon) reload(t testing.TB, frontends ...engine.Frontend) {
 	t.Helper()
+	if err := os.RemoveAll(filepath.Join(d.dir, "live", "http")); err != nil {
+		t.Fatal(err)
+	}
 	for f := range mustRender(t, config(service(t, "web", frontends...))).All() {
 		writeFile(t, filepath.Join(d.dir, "live", f.Path), f.Data)
 	}

@@ -15,12 +15,12 @@ func (r *Renderer) Resolved(services []*engine.Service, certificates map[string]
 	var files []File
 	shared, shown := map[engine.Shared]bool{}, map[string]bool{}
 	for _, s := range services {
-		f, needs, err := r.service(func() *engine.Service { return s })
+		own, needs, err := r.service(func() *engine.Service { return s })
 		if err != nil {
 			refused = append(refused, lb.Refusal{Key: lb.ServiceKey(s.ID), Reason: lb.RefusedByEngine, Message: err.Error()})
 			continue
 		}
-		files = append(files, f)
+		files = append(files, own...)
 		for _, one := range needs {
 			shared[one] = true
 		}

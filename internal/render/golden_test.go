@@ -70,7 +70,11 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"tls-with-all": one(terminating(t, with(from(accepting(tcp(at, nodes...)), "198.51.100.0/24"), func(s *lb.Settings) {
 			s.SendProxy, s.MaxConnections, s.MaxConnectionsPerClient = lb.ProxyV1, 1000, 10
 		}))),
-		"tls-http": one(terminating(t, with(tcp(at, nodes...), inHTTP))),
+		"http-with-all": one(terminating(t, with(from(sticky(weighed(accepting(tcp(at, nodes...)))), "198.51.100.0/24"), func(s *lb.Settings) {
+			s.Mode, s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient, s.Retries = lb.ModeHTTP, 1000, 300, 10, 0
+		}))),
+		"http-beside-tcp": one(with(tcp(at, nodes...), inHTTP), tcp("192.0.2.1:81", nodes...)),
+		"tls-http":        one(terminating(t, with(tcp(at, nodes...), inHTTP))),
 		"tls-shared": config(
 			service(t, "a", terminating(t, tcp(at, nodes...))),
 			service(t, "b", terminating(t, tcp("192.0.2.1:81", nodes...)))),
@@ -166,6 +170,9 @@ func carried(e *engine.Engine, cfg *configuration) bool {
 				if e.Unsupported(engine.Field(field), lb.TCP) != "" {
 					return false
 				}
+			}
+			if set.Mode == lb.ModeHTTP && e.NotInHTTP(engine.Field("proxyProtocol.send="+string(set.SendProxy))) != "" {
+				return false
 			}
 			if !e.Carries(f.Listener.Protocol) || f.Direct && !e.Direct {
 				return false

@@ -186,9 +186,12 @@ func FuzzRender(f *testing.F) {
 		if on(7) {
 			fe.Settings.HealthCheck.Type = lb.CheckHTTP
 		}
+		if port%2 == 1 {
+			fe.Settings.Mode = lb.ModeHTTP
+		}
 		for e, r := range renderers {
 			set, refused, problems := tryRender(t, r, config(&engine.Service{ID: id, Frontends: []engine.Frontend{fe}}))
-			if (len(refused) == 0) != (set.Len() == 2) || len(problems) > 0 {
+			if (len(refused) == 0) != (set.Len() > 1) || len(problems) > 0 {
 				t.Errorf("%s: %d files, %v, %v", e, set.Len(), refused, problems)
 			}
 			for file := range set.All() {

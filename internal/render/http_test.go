@@ -28,6 +28,11 @@ func startWeb(t testing.TB) string {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
+// forwardedFor are the addresses in one header or in several.
+func forwardedFor(header http.Header) []string {
+	return strings.Split(strings.Join(header.Values("X-Forwarded-For"), ", "), ", ")
+}
+
 // With mode HTTP each request finds its node, over a connection that is kept.
 func TestHTTPMode(t *testing.T) {
 	onEngines(t, func(t onEngine) {
@@ -51,6 +56,7 @@ func TestHTTPMode(t *testing.T) {
 			}
 			request.Header.Set("X-Forwarded-For", "192.0.2.66")
 			request.Header.Set("X-Forwarded-Proto", "gopher")
+			request.Header.Set("X-Forwarded-Host", "elsewhere.example")
 			response, err := transport.RoundTrip(request)
 			if err != nil {
 				t.Fatal(err)
@@ -61,11 +67,11 @@ func TestHTTPMode(t *testing.T) {
 			if err != nil || json.Unmarshal(text, &header) != nil {
 				t.Fatalf("%s, %v", text, err)
 			}
-			if got := header.Values("X-Forwarded-For"); len(got) == 0 || got[len(got)-1] != "127.0.0.1" {
+			if got := forwardedFor(header); len(got) == 0 || got[len(got)-1] != "127.0.0.1" {
 				t.Errorf("X-Forwarded-For %q: the last must be the client", got)
 			}
-			if got := header.Get("X-Forwarded-Proto"); got != "http" {
-				t.Errorf("X-Forwarded-Proto %q", got)
+			if proto, host := header.Get("X-Forwarded-Proto"), header.Get("X-Forwarded-Host"); proto != "http" || host != at {
+				t.Errorf("X-Forwarded-Proto %q, X-Forwarded-Host %q", proto, host)
 			}
 			reached = append(reached, header.Get("Node"))
 		}

@@ -94,7 +94,7 @@ func sumOf(texts map[string]string) lb.Sum {
 	return lb.Sum(h.Sum(nil))
 }
 
-// Files are those of a Config: one for each Service, one for each certificate that a
+// Files are those of a Config: one or two for each Service, one for each certificate that a
 // Service shows, and the one that stands for the whole. sum tells of which bytes an
 // item of the Config was read. A Service that the engine cannot carry has none, and
 // is refused.
@@ -105,7 +105,7 @@ func (r *Renderer) Files(cfg *lb.Config, sum func(lb.Key) lb.Sum) (files []File,
 	for _, s := range cfg.Services {
 		key := lb.ServiceKey(s.ID)
 		resolve := func() *engine.Service { return engine.Resolve(s, nodes) }
-		f, needs, err := r.service(resolve)
+		own, needs, err := r.service(resolve)
 		if err != nil {
 			refused = append(refused, lb.Refusal{Key: key, Reason: lb.RefusedByEngine, Message: err.Error()})
 			continue
@@ -116,8 +116,10 @@ func (r *Renderer) Files(cfg *lb.Config, sum func(lb.Key) lb.Sum) (files []File,
 		for _, front := range s.Frontends {
 			shown[front.Settings.Certificate] = true
 		}
-		f.Key, f.From = key, fromOf(s, sum(key), nodes.Sum(s))
-		files = append(files, f)
+		for _, f := range own {
+			f.Key, f.From = key, fromOf(s, sum(key), nodes.Sum(s))
+			files = append(files, f)
+		}
 	}
 	for _, c := range cfg.Certificates {
 		if shown[c.Name()] {
@@ -139,23 +141,29 @@ func fromOf(s *lb.Service, item, nodes lb.Sum) lb.Sum {
 	return lb.Sum(h.Sum(nil))
 }
 
-// service is the file of a Service, and what it needs in the main file.
-func (r *Renderer) service(resolve func() *engine.Service) (File, []engine.Shared, error) {
+// service are the files of a Service, and what it needs in the main file.
+func (r *Renderer) service(resolve func() *engine.Service) ([]File, []engine.Shared, error) {
 	s := resolve()
 	v, err := r.engine.View(s)
 	if err != nil {
-		return File{}, nil, err
+		return nil, nil, err
 	}
-	return File{
-		Path: engine.Path(s.ID), Listens: v.Listens, Fragment: true,
-		Make: func() (Made, error) {
-			v, err := r.engine.View(resolve()) // once more: all views at once would be Services x nodes
-			if err != nil {
-				return Made{}, err
-			}
-			return r.made(serviceTemplate, v.Data)
-		},
-	}, v.Shared, nil
+	files := []File{r.fragment(engine.Path(s.ID), serviceTemplate, v.Listens, resolve, func(v engine.View) any { return v.Data })}
+	if v.HTTP != nil {
+		files = append(files, r.fragment(engine.HTTPPath(s.ID), httpTemplate, v.HTTP.Listens, resolve, func(v engine.View) any { return v.HTTP.Data }))
+	}
+	return files, v.Shared, nil
+}
+
+// fragment is a file of a Service, of what a template prints of its view.
+func (r *Renderer) fragment(path, template string, listens []fileset.Socket, resolve func() *engine.Service, data func(engine.View) any) File {
+	return File{Path: path, Listens: listens, Fragment: true, Make: func() (Made, error) {
+		v, err := r.engine.View(resolve()) // once more: all views at once would be Services x nodes
+		if err != nil {
+			return Made{}, err
+		}
+		return r.made(template, data(v))
+	}}
 }
 
 func certificate(c *lb.Certificate, key lb.Key, sum lb.Sum) File {

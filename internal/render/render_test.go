@@ -26,16 +26,17 @@ func TestPathsAreUniqueAndParsed(t *testing.T) {
 	}
 	seen := map[string]lb.ID{}
 	for _, id := range ids {
-		path := engine.Path(id)
-		if other, twice := seen[path]; twice {
-			t.Errorf("%v and %v share %s", id, other, path)
-		}
-		seen[path] = id
-		if _, err := fileset.NewFile(path, nil); err != nil {
-			t.Error(err)
-		}
-		if got, ok := engine.ParsePath(path); !ok || got != id {
-			t.Errorf("ParsePath(%s) = %v, %v", path, got, ok)
+		for _, path := range []string{engine.Path(id), engine.HTTPPath(id)} {
+			if other, twice := seen[path]; twice {
+				t.Errorf("%v and %v share %s", id, other, path)
+			}
+			seen[path] = id
+			if _, err := fileset.NewFile(path, nil); err != nil {
+				t.Error(err)
+			}
+			if got, ok := engine.ParsePath(path); !ok || got != id {
+				t.Errorf("ParsePath(%s) = %v, %v", path, got, ok)
+			}
 		}
 	}
 }

@@ -157,15 +157,17 @@ func (r *Renderer) try() error {
 		if failures == problemsTold {
 			break
 		}
-		f, needs, err := r.service(func() *engine.Service { return one.service })
+		files, needs, err := r.service(func() *engine.Service { return one.service })
 		if err != nil {
 			return fmt.Errorf("the sample of %s: %w", one.what, err)
 		}
-		m, err := f.Make()
-		if err != nil {
-			return fmt.Errorf("the sample of %s: %w", one.what, err)
+		for _, f := range files {
+			m, err := f.Make()
+			if err != nil {
+				return fmt.Errorf("the sample of %s: %w", one.what, err)
+			}
+			tell(one.what, m.Problem)
 		}
-		tell(one.what, m.Problem)
 		for _, one := range needs {
 			shared[one] = true
 		}

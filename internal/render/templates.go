@@ -20,6 +20,7 @@ import (
 const (
 	serviceTemplate = "service.conf.tmpl"
 	mainTemplate    = "main.conf.tmpl"
+	httpTemplate    = "http.conf.tmpl" // of what a Service has in a file of its own for HTTP
 )
 
 // BuiltIn are the templates of an engine, by name.

@@ -18,6 +18,7 @@ import (
 type Carrier struct {
 	Balancer string
 	Engine   *engine.Engine
+	Defaults *v1alpha1.UpstreamSettings // the Balancer's; nil: none
 }
 
 // PolicyStatus says what each policy of one namespace does for each of its
@@ -28,7 +29,7 @@ func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Servic
 	for _, svc := range services {
 		byName[svc.Name] = svc
 	}
-	ordered := byAge(policies)
+	ordered, index := byAge(policies), indexPolicies(policies)
 	out := map[string][]v1alpha1.PolicyTargetStatus{}
 	for i, p := range ordered {
 		statuses := make([]v1alpha1.PolicyTargetStatus, 0, len(p.Spec.TargetRefs))
@@ -36,6 +37,7 @@ func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Servic
 			t := target{policy: p, ref: ref, service: byName[ref.Name]}
 			if t.service != nil {
 				t.by, t.carried = carrier(t.service)
+				t.precedence = precedence{index.of(t.service), t.service.Name, t.by.Defaults}
 			}
 			status := t.status(ordered[:i])
 			if p.Spec.TLS != nil {
@@ -55,6 +57,8 @@ type target struct {
 	service *corev1.Service // nil: there is none
 	by      Carrier
 	carried bool
+
+	precedence precedence // of the service
 }
 
 func (t target) status(older []*v1alpha1.UpstreamPolicy) v1alpha1.PolicyTargetStatus {
@@ -98,7 +102,7 @@ func (t target) refusal() (reason, message string) {
 		return v1alpha1.ReasonInvalid, fmt.Sprintf("the kind %s cannot be a target, only Service", quoted(t.ref.Kind))
 	case t.service == nil:
 		return v1alpha1.ReasonTargetNotFound, fmt.Sprintf("there is no Service %s in the namespace %s", name, t.policy.Namespace)
-	case len(t.protocols()) == 0:
+	case len(t.ports()) == 0:
 		return v1alpha1.ReasonTargetNotFound, fmt.Sprintf("the Service %s has no port named %s", name, quoted(t.ref.SectionName))
 	case !t.carried:
 		return v1alpha1.ReasonTargetNotOurs, fmt.Sprintf("no Balancer carries the Service %s: see its type and loadBalancerClass", name)
@@ -108,7 +112,13 @@ func (t target) refusal() (reason, message string) {
 
 // unsupported lists the settings that do nothing for the target.
 func (t target) unsupported() []string {
-	out := unsupported(t.by.Engine, &t.policy.Spec.UpstreamSettings, t.protocols())
+	var uses []use
+	for _, port := range t.ports() {
+		if u := t.precedence.use(t.by.Engine, port.Name, lb.Protocol(port.Protocol)); !slices.Contains(uses, u) {
+			uses = append(uses, u)
+		}
+	}
+	out := unsupported(t.by.Engine, &t.policy.Spec.UpstreamSettings, uses)
 	if reason := t.unsupportedTLS(); reason != "" {
 		out = append(out, reason)
 	}
@@ -118,16 +128,11 @@ func (t target) unsupported() []string {
 	return out
 }
 
-// protocols are those of the ports that the target names.
-func (t target) protocols() []lb.Protocol {
-	var out []lb.Protocol
-	for _, port := range t.service.Spec.Ports {
-		p := lb.Protocol(port.Protocol)
-		if (t.ref.SectionName == "" || port.Name == t.ref.SectionName) && !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
+// ports that the target names.
+func (t target) ports() []corev1.ServicePort {
+	return slices.DeleteFunc(slices.Clone(t.service.Spec.Ports), func(p corev1.ServicePort) bool {
+		return t.ref.SectionName != "" && p.Name != t.ref.SectionName
+	})
 }
 
 // conflicts lists the fields that an older policy sets for the same target.

@@ -91,7 +91,7 @@ func TestUnsupportedSettingsFallBack(t *testing.T) {
 		isTCP := f.Listener.Protocol == lb.TCP
 		want := builtIn(engines.Named("nginx"), f.Listener.Protocol)
 		if isTCP {
-			want.Algorithm, want.SendProxy, want.AcceptProxy = lb.LeastConnections, lb.ProxyV1, true
+			want.Algorithm, want.Mode, want.AcceptProxy = lb.LeastConnections, lb.ModeHTTP, true // in which nginx sends no PROXY protocol
 		}
 		if diff := cmp.Diff(want, f.Settings); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", f.Listener, diff)
@@ -107,7 +107,9 @@ func TestUnsupportedDefaults(t *testing.T) {
 		want     []string // beginnings
 	}{
 		"none":                  {web(), v1alpha1.UpstreamSettings{Algorithm: v1alpha1.Random}, nil},
-		"never":                 {web(), v1alpha1.UpstreamSettings{Mode: v1alpha1.ModeHTTP}, []string{"mode=HTTP: nginx"}},
+		"never":                 {web(), v1alpha1.UpstreamSettings{ProxyProtocol: sends(v1alpha1.ProxyProtocolV2)}, []string{"proxyProtocol.send=V2: nginx"}},
+		"not in this mode":      {web(), v1alpha1.UpstreamSettings{Mode: v1alpha1.ModeHTTP, ProxyProtocol: sends(v1alpha1.ProxyProtocolV1)}, []string{"proxyProtocol.send=V1: nginx"}},
+		"in the other mode":     {web(), v1alpha1.UpstreamSettings{ProxyProtocol: sends(v1alpha1.ProxyProtocolV1)}, nil},
 		"only with UDP":         {dns, v1alpha1.UpstreamSettings{Retries: new(int32(1))}, []string{"retries: nginx"}},
 		"and there is no UDP":   {web(), v1alpha1.UpstreamSettings{Retries: new(int32(1))}, nil},
 		"what cannot be read":   {web(), v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Idle: "soon"}, Retries: new(int32(-1))}, []string{`timeouts.idle: "soon"`, `retries: -1`}},
@@ -289,7 +291,10 @@ func TestPolicyStatus(t *testing.T) {
 		"an older one, invalid":      {policy("p").For("web").Retries(1), policy("o").For("web").Retries(-2).Age(1), "Accepted", ""},
 		"as old, by name":            {policy("p").For("web").Retries(1), policy("o").For("web").Retries(2), "Accepted Conflicted", "retries by o"},
 		"older than the other":       {policy("p").For("web").Retries(1).Age(1), policy("o").For("web").Retries(2), "Accepted", ""},
-		"unsupported":                {policy("p").For("web").Set(func(s *v1alpha1.UpstreamSettings) { s.Mode = v1alpha1.ModeHTTP }), nil, "Accepted Unsupported", "mode=HTTP: "},
+		"unsupported":                {policy("p").For("web").Set(sending(v1alpha1.ProxyProtocolV2)), nil, "Accepted Unsupported", "proxyProtocol.send=V2: "},
+		"not in the mode of another": {policy("p").For("web").Set(sending(v1alpha1.ProxyProtocolV1)), policy("o").For("web").Set(inHTTP), "Accepted Unsupported", "proxyProtocol.send=V1: "},
+		"in the mode that is":        {policy("p").For("web").Set(sending(v1alpha1.ProxyProtocolV1)), policy("o").For("dns").Set(inHTTP), "Accepted", ""},
+		"HTTP over UDP":              {policy("p").For("dns").Set(inHTTP), nil, "Accepted Unsupported", "mode=HTTP: HTTP is spoken over TCP"},
 		"unsupported with UDP":       {policy("p").For("dns").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "algorithm=LeastConnections: "},
 		"but this port is TCP":       {policy("p").For("dns", "p80").Algorithm(v1alpha1.LeastConnections), nil, "Accepted", ""},
 		"affinity decides":           {policy("p").For("sticky").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "sessionAffinity"},
@@ -378,3 +383,13 @@ func TestBuiltInSettingsAreSupported(t *testing.T) {
 		}
 	}
 }
+
+func sends(v v1alpha1.ProxyProtocolVersion) *v1alpha1.ProxyProtocol {
+	return &v1alpha1.ProxyProtocol{Send: v}
+}
+
+func sending(v v1alpha1.ProxyProtocolVersion) func(*v1alpha1.UpstreamSettings) {
+	return func(s *v1alpha1.UpstreamSettings) { s.ProxyProtocol = sends(v) }
+}
+
+func inHTTP(s *v1alpha1.UpstreamSettings) { s.Mode = v1alpha1.ModeHTTP }

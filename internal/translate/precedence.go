@@ -46,17 +46,27 @@ func (p precedence) resolve(engine *engine.Engine, port string, protocol lb.Prot
 	out := builtIn(engine, protocol)
 	levels := p.at(port)
 	for _, f := range fields {
-		for _, level := range levels {
-			value := f.get(level)
-			if value == "" || f.unsupported(engine, value, protocol) != "" {
-				continue
-			}
-			if f.set(&out, value) == nil {
-				break
-			}
-		}
+		f.settle(&out, levels, engine, protocol)
 	}
 	return out
+}
+
+// use of a port: its mode is settled as by resolve.
+func (p precedence) use(engine *engine.Engine, port string, protocol lb.Protocol) use {
+	out := builtIn(engine, protocol)
+	modeField.settle(&out, p.at(port), engine, protocol)
+	return use{protocol, out.Mode}
+}
+
+// settle a field by the strongest of some levels that sets it to something that the
+// engine can do.
+func (f field) settle(into *lb.Settings, levels []*v1alpha1.UpstreamSettings, engine *engine.Engine, protocol lb.Protocol) {
+	for _, level := range levels {
+		value := f.get(level)
+		if value != "" && f.unsupported(engine, value, use{protocol, into.Mode}) == "" && f.set(into, value) == nil {
+			return
+		}
+	}
 }
 
 // targets reports whether a policy names a Service, or with a section one port of it.
@@ -107,9 +117,9 @@ func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {
 	})
 }
 
-// unsupported lists the settings that an engine cannot do for some protocol, or
-// that cannot be read.
-func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, protocols []lb.Protocol) []string {
+// unsupported lists the settings that an engine cannot do for some use, or that
+// cannot be read.
+func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, uses []use) []string {
 	var out []string
 	for _, f := range fields {
 		value := f.get(s)
@@ -120,8 +130,8 @@ func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, protocols 
 			out = append(out, err.Error())
 			continue
 		}
-		for _, p := range protocols {
-			if reason := f.unsupported(engine, value, p); reason != "" {
+		for _, u := range uses {
+			if reason := f.unsupported(engine, value, u); reason != "" {
 				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
 				break
 			}

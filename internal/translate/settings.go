@@ -34,23 +34,35 @@ func (f field) capability(value string) engine.Field {
 // nothing holds the values that ask for nothing.
 var nothing = map[string]string{"proxyProtocol.accept": "false", "maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "retries": "0"}
 
+// use is how a port is carried, as far as engines differ by it.
+type use struct {
+	protocol lb.Protocol
+	mode     lb.Mode
+}
+
 // unsupported says why an engine cannot do the field with a value, "" if it can.
 // Nothing can be done by each.
-func (f field) unsupported(e *engine.Engine, value string, p lb.Protocol) string {
+func (f field) unsupported(e *engine.Engine, value string, u use) string {
 	if value == nothing[f.name] {
 		return ""
 	}
-	return e.Unsupported(f.capability(value), p)
+	if reason := e.Unsupported(f.capability(value), u.protocol); reason != "" || u.mode != lb.ModeHTTP {
+		return reason
+	}
+	return e.NotInHTTP(f.capability(value))
 }
 
-// fields are all settings that an UpstreamPolicy has.
+// modeField decides what others can be.
+var modeField = field{"mode", true,
+	func(s *v1alpha1.UpstreamSettings) string { return string(s.Mode) },
+	func(s *lb.Settings, v string) error { s.Mode = lb.Mode(v); return nil }}
+
+// fields are all settings that an UpstreamPolicy has. What differs by the mode comes after it.
 var fields = []field{
 	{"algorithm", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(s.Algorithm) },
 		func(s *lb.Settings, v string) error { s.Algorithm = lb.Algorithm(v); return nil }},
-	{"mode", true,
-		func(s *v1alpha1.UpstreamSettings) string { return string(s.Mode) },
-		func(s *lb.Settings, v string) error { s.Mode = lb.Mode(v); return nil }},
+	modeField,
 	{"proxyProtocol.send", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.ProxyProtocol).Send) },
 		func(s *lb.Settings, v string) error { s.SendProxy = lb.ProxyProtocol(v); return nil }},

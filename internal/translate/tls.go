@@ -143,8 +143,8 @@ func (t target) unsupportedTLS() string {
 	if t.policy.Spec.TLS == nil {
 		return ""
 	}
-	for _, p := range t.protocols() {
-		if reason := t.by.Engine.Unsupported(tlsField, p); reason != "" {
+	for _, p := range t.ports() {
+		if reason := t.by.Engine.Unsupported(tlsField, lb.Protocol(p.Protocol)); reason != "" {
 			return fmt.Sprintf("%s: %s", tlsField, reason)
 		}
 	}

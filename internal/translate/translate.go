@@ -52,7 +52,7 @@ func (t *Translator) Translate(in Input) Output {
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
 		NodesProblem: ns.none,
 		Unread:       ns.unread,
-		Unsupported:  unsupported(engines.Named(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, protocols(in.Services)),
+		Unsupported:  unsupported(engines.Named(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, uses(in)),
 	}
 	t.look(in, ns)
 	policies := indexPolicies(in.Policies)
@@ -164,12 +164,13 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 	return out
 }
 
-// protocols are those of all Services.
-func protocols(services []Service) []lb.Protocol {
-	out := []lb.Protocol{lb.TCP}
-	for _, svc := range services {
+// uses of a Balancer's ports, as far as its defaults decide. SCTP is as UDP to an engine.
+func uses(in Input) []use {
+	e, defaults := engines.Named(in.Balancer.Spec.Engine), precedence{defaults: &in.Balancer.Spec.Defaults}
+	out := []use{defaults.use(e, "", lb.TCP)}
+	for _, svc := range in.Services {
 		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }) {
-			return append(out, lb.UDP)
+			return append(out, defaults.use(e, "", lb.UDP))
 		}
 	}
 	return out

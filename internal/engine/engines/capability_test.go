@@ -30,7 +30,7 @@ func TestEveryEngineStatesEveryField(t *testing.T) {
 func TestReasonsAreOnePlainLine(t *testing.T) {
 	for _, e := range engines.Table.Engines {
 		for f, s := range e.Fields {
-			for _, reason := range []string{s.Missing, s.UDP, s.Affinity, s.Note} {
+			for _, reason := range []string{s.Missing, s.UDP, s.HTTP, s.Affinity, s.Note} {
 				if strings.ContainsAny(reason, "\n|") || strings.HasSuffix(reason, ".") || strings.TrimSpace(reason) != reason {
 					t.Errorf("%s on %s: %q", f, e, reason)
 				}

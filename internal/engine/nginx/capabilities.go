@@ -12,6 +12,9 @@ const (
 	glued    = "nginx would put the header into the first datagram"
 	affinity = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	onlyIPVS = "only LVS has it"
+	requests = "with mode=HTTP: requests that are under way, and one too many is answered with status 503"
+	forwards = "adds X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host; HTTP/2 with tls; passes upgrades such as WebSocket on; " +
+		"at a reload, a few requests on connections that are kept alive may have to be sent again"
 )
 
 var capabilities = engine.Capabilities{
@@ -28,9 +31,9 @@ var capabilities = engine.Capabilities{
 		"algorithm=ShortestExpectedDelay": {Missing: onlyIPVS, Affinity: affinity},
 		"algorithm=NeverQueue":            {Missing: onlyIPVS, Affinity: affinity},
 		"mode=TCP":                        engine.Able,
-		"mode=HTTP":                       {Missing: "nginx carries Services at layer 4, with its stream module"},
+		"mode=HTTP":                       {UDP: "HTTP is spoken over TCP; a port of another protocol is carried as it is", Note: forwards},
 		"proxyProtocol.send=None":         engine.Able,
-		"proxyProtocol.send=V1":           {UDP: glued},
+		"proxyProtocol.send=V1":           {UDP: glued, HTTP: "nginx sends the PROXY protocol with mode: TCP alone; pods find the client in X-Forwarded-For"},
 		"proxyProtocol.send=V2":           {Missing: "nginx sends only version 1 of the PROXY protocol"},
 		"proxyProtocol.accept":            {UDP: "nginx does not accept the PROXY protocol over UDP"},
 		"timeouts.connect":                {UDP: "with UDP there is no connection to wait for"},
@@ -44,10 +47,10 @@ var capabilities = engine.Capabilities{
 		"healthCheck.timeout":             {Missing: passive + "; timeouts.connect bounds those"},
 		"healthCheck.rise":                {Missing: passive + ", and uses it again after healthCheck.interval"},
 		"healthCheck.fall":                {UDP: blind, Note: "connections that fail within healthCheck.interval; a node that is the only one is never left out"},
-		"maxConnections":                  engine.Able,
-		"maxConnectionsPerNode":           {Note: "connections from before a reload are not counted"},
-		"maxConnectionsPerClient":         engine.Able,
-		"retries":                         {UDP: blind},
-		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3"},
+		"maxConnections":                  {Note: requests},
+		"maxConnectionsPerNode":           {Note: "connections from before a reload are not counted; with mode=HTTP those are not that no request is on"},
+		"maxConnectionsPerClient":         {Note: requests},
+		"retries":                         {UDP: blind, Note: "with mode=HTTP also where a node fails before it has answered, but for POST, PATCH and LOCK"},
+		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},
 	},
 }

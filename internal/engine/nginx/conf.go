@@ -32,7 +32,7 @@ type directive struct {
 	block int // offset behind its brace; 0 if it has none
 }
 
-// topLevel lists the directives of the outermost level.
+// topLevel lists the directives of the outermost level, up to the brace that closes it.
 func topLevel(text string) []directive {
 	var all []directive
 	var words []string
@@ -55,6 +55,8 @@ func topLevel(text string) []directive {
 			}
 			words = nil
 			depth++
+		case word == "}" && depth == 0:
+			return all
 		case word == "}":
 			words = nil
 			depth--
@@ -113,17 +115,13 @@ func nextWord(text string, i int) (word string, quoted bool, end int) {
 type ownersConf struct {
 	included map[string]bool // files that are read
 	modules  []string        // load_module lines for stream
-	stream   *place          // the owner's stream block
+	stream   string          // the file with the owner's stream block; "": there is none
+	http     string          // the file with the owner's http block; "": there is none
 	errorLog string
 
 	connections, files stated   // of each worker
 	dirs               []string // patterns that the main file includes at its outermost level
-}
-
-// place is an offset in a file.
-type place struct {
-	path   string
-	offset int
+	httpDirs           []string // patterns that the http block includes
 }
 
 func readOwnersConf(dump, mainPath string) ownersConf {
@@ -134,7 +132,14 @@ func readOwnersConf(dump, mainPath string) ownersConf {
 		for _, d := range topLevel(f.text) {
 			switch {
 			case d.words[0] == "stream" && d.block > 0:
-				conf.stream = &place{f.path, d.block}
+				conf.stream = f.path
+			case d.words[0] == "http" && d.block > 0:
+				conf.http = f.path
+				for _, inner := range topLevel(f.text[d.block:]) {
+					if inner.words[0] == "include" && len(inner.words) == 2 {
+						conf.httpDirs = append(conf.httpDirs, inner.words[1])
+					}
+				}
 			case len(d.words) < 2:
 			case d.words[0] == "load_module" && strings.Contains(d.words[1], "ngx_stream"):
 				conf.modules = append(conf.modules, "load_module "+d.words[1]+";\n")
@@ -146,4 +151,14 @@ func readOwnersConf(dump, mainPath string) ownersConf {
 		}
 	}
 	return conf
+}
+
+// within puts a line at the beginning of a block of the outermost level.
+func within(text, block, line string) string {
+	for _, d := range topLevel(text) {
+		if d.words[0] == block && d.block > 0 {
+			return text[:d.block] + "\n    " + line + text[d.block:]
+		}
+	}
+	return text
 }

@@ -41,6 +41,13 @@ func (n *Daemon) Unincluded() string {
 	return fmt.Sprintf("nginx runs, but without external-lb's configuration: its stream block must include %s; `external-lb host install` sees to it, then `nginx -t && nginx -s reload`", n.IncludeConf)
 }
 
+// Apart are the files for the http block: the stream block answers.
+func (n *Daemon) Apart(path string) bool { return strings.HasPrefix(path, engine.HTTPPrefix) }
+
+func (n *Daemon) Unopened() string {
+	return fmt.Sprintf("nginx does not listen here: its http block must include %s; `external-lb host install` sees to it, then `nginx -t && nginx -s reload`", n.HTTPConf)
+}
+
 func (n *Daemon) Stopped() string {
 	return "nginx does not run: start it (systemctl start nginx); `nginx -t` says what it may lack"
 }

@@ -9,7 +9,7 @@ import (
 
 const name = "nginx"
 
-// Engine is nginx, with its stream module.
+// Engine is nginx, with its stream module, and its http module for mode HTTP.
 var Engine = &engine.Engine{
 	Name:         name,
 	Capabilities: capabilities,
@@ -31,7 +31,10 @@ var Engine = &engine.Engine{
 	},
 }
 
-var _ engine.WholeChecker = (*Daemon)(nil)
+var (
+	_ engine.WholeChecker = (*Daemon)(nil)
+	_ engine.Opener       = (*Daemon)(nil)
+)
 
 // vacate says what to do about nginx's own site on a port that a Service wants.
 func vacate(process string, held fileset.Socket) string {

@@ -30,10 +30,10 @@ func FuzzOwnersConf(f *testing.F) {
 				}
 			}
 		}
-		if s := conf.stream; s != nil && !slices.ContainsFunc(files, func(f confFile) bool {
-			return f.path == s.path && s.offset <= len(f.text) && f.text[s.offset-1] == '{'
-		}) {
-			t.Errorf("the stream block at %+v is not there", s)
+		for block, path := range map[string]string{"stream": conf.stream, "http": conf.http} {
+			if path != "" && !slices.ContainsFunc(files, func(f confFile) bool { return f.path == path && within(f.text, block, "x;") != f.text }) {
+				t.Errorf("the %s block in %q is not there", block, path)
+			}
 		}
 		for _, line := range conf.modules {
 			if !strings.HasPrefix(line, "load_module ") || !strings.Contains(line, "ngx_stream") {

@@ -74,6 +74,9 @@ func (p *installer) Files() error {
 	if err := p.File("include file", p.nginx.IncludeConf, p.nginx.IncludeText(), 0o644); err != nil {
 		return err
 	}
+	if err := p.File("include file", p.nginx.HTTPConf, p.nginx.HTTPIncludeText(), 0o644); err != nil {
+		return err
+	}
 	links := p.nginx.Links()
 	for _, path := range slices.Sorted(maps.Keys(links)) {
 		if err := p.Link("certificates", path, links[path]); err != nil {
@@ -83,32 +86,68 @@ func (p *installer) Files() error {
 	return nil
 }
 
-// Include adds one line to the owner's configuration, or one file beside it.
+// Include adds a line to the owner's stream block and one to the http block, or a file
+// beside them.
 func (p *installer) Include(ctx context.Context) error {
+	return errors.Join(p.includeStream(ctx), p.includeHTTP(ctx))
+}
+
+func (p *installer) includeStream(ctx context.Context) error {
 	n := p.nginx
 	line := "include " + n.IncludeConf + ";"
 	if p.owners.included[n.IncludeConf] {
 		return p.Step("include", "nginx includes "+n.IncludeConf, true, nil)
 	}
-	p.Change()
-	if s := p.owners.stream; s != nil {
-		return p.Step("include", "add `"+line+"` to the stream block in "+s.path, false, func() error {
-			return p.edit(ctx, s.path, func(text string) string {
-				return text[:s.offset] + "\n    " + line + text[s.offset:]
-			})
-		})
+	if p.owners.stream != "" {
+		return p.addLine(ctx, p.owners.stream, "stream", line)
 	}
 	block := "stream { " + line + " }\n"
-	beside := filepath.Join(filepath.Dir(n.Conf), "modules-enabled")
-	if slices.ContainsFunc(p.owners.dirs, func(dir string) bool { return dir == beside+"/*.conf" || dir == "modules-enabled/*.conf" }) {
-		path := filepath.Join(beside, "99-external-lb.conf")
-		return p.Step("include", path, false, func() error {
-			return p.edit(ctx, path, func(string) string { return "# Made by `external-lb host install`.\n" + block })
-		})
+	if p.reads(p.owners.dirs, "modules-enabled") {
+		return p.addFile(ctx, filepath.Join(filepath.Dir(n.Conf), "modules-enabled", "99-external-lb.conf"), block)
 	}
-	return p.Step("include", "add `"+strings.TrimSpace(block)+"` to "+n.Conf, false, func() error {
-		return p.edit(ctx, n.Conf, func(text string) string { return strings.TrimRight(text, "\n") + "\n\n" + block })
+	return p.addBlock(ctx, block)
+}
+
+func (p *installer) includeHTTP(ctx context.Context) error {
+	n := p.nginx
+	line := "include " + n.HTTPConf + ";"
+	switch {
+	case p.owners.included[n.HTTPConf]:
+		return p.Step("include", "nginx includes "+n.HTTPConf, true, nil)
+	case p.owners.http == "":
+		return p.addBlock(ctx, "http { "+line+" }\n")
+	case p.reads(p.owners.httpDirs, "conf.d"):
+		return p.addFile(ctx, filepath.Join(filepath.Dir(n.Conf), "conf.d", "external-lb.conf"), line+"\n")
+	}
+	return p.addLine(ctx, p.owners.http, "http", line)
+}
+
+// reads reports whether all files of a directory beside the main file are among those of
+// some patterns.
+func (p *installer) reads(patterns []string, dir string) bool {
+	beside := filepath.Join(filepath.Dir(p.nginx.Conf), dir)
+	return slices.Contains(patterns, beside+"/*.conf") || slices.Contains(patterns, dir+"/*.conf")
+}
+
+func (p *installer) addLine(ctx context.Context, path, block, line string) error {
+	return p.change(ctx, path, "add `"+line+"` to the "+block+" block in "+path, func(text string) string { return within(text, block, line) })
+}
+
+func (p *installer) addFile(ctx context.Context, path, text string) error {
+	return p.change(ctx, path, path, func(string) string { return "# Made by `external-lb host install`.\n" + text })
+}
+
+func (p *installer) addBlock(ctx context.Context, block string) error {
+	path := p.nginx.Conf
+	return p.change(ctx, path, "add `"+strings.TrimSpace(block)+"` to "+path, func(text string) string {
+		return strings.TrimRight(text, "\n") + "\n\n" + block
 	})
+}
+
+// change a file of nginx's in a step, after which it must load something.
+func (p *installer) change(ctx context.Context, path, detail string, change func(string) string) error {
+	p.Change()
+	return p.Step("include", detail, false, func() error { return p.edit(ctx, path, change) })
 }
 
 // edit changes a file of nginx's, unless nginx refuses the result.

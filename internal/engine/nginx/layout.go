@@ -20,6 +20,13 @@ include %[1]s/live/services/*.conf;
 `, n.dir)
 }
 
+// HTTPIncludeText is what the owner's http block includes.
+func (n *Daemon) HTTPIncludeText() []byte {
+	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`. To be included in nginx's http block.
+include %s/live/%s*.conf;
+`, n.dir, engine.HTTPPrefix)
+}
+
 // CheckText surrounds a candidate that is tested by itself.
 func (n *Daemon) CheckText(modules []string) []byte {
 	return fmt.Appendf(nil, `# Made by `+"`external-lb host install`"+`. Only for tests of a configuration before it goes live.
@@ -28,11 +35,15 @@ error_log stderr;
 events {
     worker_connections %[3]d;
 }
+http {
+    access_log off;
+    include %[1]s/candidate/%[4]s*.conf;
+}
 stream {
     include %[1]s/candidate/*.conf;
     include %[1]s/candidate/services/*.conf;
 }
-`, n.dir, strings.Join(modules, ""), checkConnections)
+`, n.dir, strings.Join(modules, ""), checkConnections, engine.HTTPPrefix)
 }
 
 // setLink is the name of the links by which nginx finds certificates: their paths

@@ -15,7 +15,7 @@ import (
 // service is what the templates print of a Service.
 type service struct {
 	ID        lb.ID
-	Frontends []frontend // sorted by Listener
+	Frontends []frontend // those of the stream block or those of the http block, sorted by Listener
 }
 
 // frontend is what the templates print of a Frontend: an upstream with its
@@ -25,6 +25,8 @@ type frontend struct {
 	Name                    string // of the upstream and its zones
 	Listen                  string
 	UDP                     bool
+	HTTP                    bool   // requests are understood
+	RequestTimeout          string // in which a client must have sent the head of one
 	AcceptProxy             bool
 	SendProxy               bool
 	Restricted              bool
@@ -55,17 +57,27 @@ func viewOf(s *engine.Service) (engine.View, error) {
 	if err != nil {
 		return engine.View{}, err
 	}
-	printed := &service{ID: id, Frontends: make([]frontend, len(frontends))}
-	out := engine.View{Data: printed}
-	for i, f := range frontends {
+	stream, http := &service{ID: id}, &service{ID: id}
+	out, requests := engine.View{Data: stream}, engine.View{Data: http}
+	for _, f := range frontends {
 		if most := max(f.Settings.MaxConnections, f.Settings.MaxConnectionsPerClient); most > maxCounted {
 			return engine.View{}, fmt.Errorf("frontend %s: nginx counts up to %d connections, not %d: lower the limit, or leave it out", f.Listener, maxCounted, most)
 		}
-		printed.Frontends[i] = newFrontend(id, f)
-		out.Listens = append(out.Listens, printed.Frontends[i].socket)
+		v, into, of := newFrontend(id, f), &out, stream
+		if v.HTTP {
+			into, of = &requests, http
+		}
+		of.Frontends = append(of.Frontends, v)
+		into.Listens = append(into.Listens, v.socket)
+	}
+	if len(http.Frontends) > 0 {
+		out.HTTP = &requests
 	}
 	return out, nil
 }
+
+// requestTimeout keeps clients from holding connections with requests that never end.
+const requestTimeout = 10 * time.Second
 
 func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 	set, address := f.Settings, netip.AddrPortFrom(f.Listener.Address, f.Listener.Port)
@@ -74,6 +86,8 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		Name:                    engine.FrontendName(id, address, protocol),
 		Listen:                  address.String(),
 		UDP:                     f.Listener.Protocol == lb.UDP,
+		HTTP:                    set.Mode == lb.ModeHTTP,
+		RequestTimeout:          engine.Milliseconds(min(set.IdleTimeout, requestTimeout)),
 		AcceptProxy:             set.AcceptProxy,
 		SendProxy:               set.SendProxy == lb.ProxyV1,
 		Restricted:              !f.Allow.Everybody,

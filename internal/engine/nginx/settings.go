@@ -22,6 +22,7 @@ type Settings struct {
 	Conf        string `json:"conf,omitempty"`        // the owner's main file
 	CheckConf   string `json:"checkConf,omitempty"`   // the file around a candidate
 	IncludeConf string `json:"includeConf,omitempty"` // what the owner's stream block includes
+	HTTPConf    string `json:"httpConf,omitempty"`    // what the owner's http block includes
 	PIDFile     string `json:"pidFile,omitempty"`
 
 	// Proof is where nginx says which configuration it runs. It is an address of
@@ -39,6 +40,7 @@ func (n *Settings) SetDefaults(_, _ string, sudo bool) {
 	engine.SetDefault(&n.Conf, "/etc/nginx/nginx.conf")
 	engine.SetDefault(&n.CheckConf, "/etc/external-lb/nginx-check.conf")
 	engine.SetDefault(&n.IncludeConf, "/etc/external-lb/nginx-stream.conf")
+	engine.SetDefault(&n.HTTPConf, "/etc/external-lb/nginx-http.conf")
 	engine.SetDefault(&n.PIDFile, "/run/nginx.pid")
 	engine.SetDefault(&n.Proof, "127.0.76.66:776")
 	engine.SetDefaultDuration(&n.ProofTimeout, 30*time.Second)
@@ -51,7 +53,7 @@ func (n *Settings) SetDefaults(_, _ string, sudo bool) {
 // Validate says what is wrong.
 func (n *Settings) Validate() []error {
 	errs := engine.CheckPaths(map[string]string{"nginx.binary": n.Binary, "nginx.conf": n.Conf,
-		"nginx.checkConf": n.CheckConf, "nginx.includeConf": n.IncludeConf, "nginx.pidFile": n.PIDFile})
+		"nginx.checkConf": n.CheckConf, "nginx.includeConf": n.IncludeConf, "nginx.httpConf": n.HTTPConf, "nginx.pidFile": n.PIDFile})
 	if filepath.Dir(n.CheckConf) == filepath.Dir(n.Conf) {
 		errs = append(errs, errors.New("nginx.checkConf: must be in another directory than nginx.conf, since certificates are found from there"))
 	}

@@ -19,7 +19,8 @@ func TestSettingsHaveDefaults(t *testing.T) {
 		Reload:   []string{"sudo", "-n", "/usr/sbin/nginx", "-s", "reload"},
 		Log:      []string{"sudo", "-n", "/usr/bin/tail", "-c", "65536", "/var/log/nginx/error.log"},
 		Conf:     "/etc/nginx/nginx.conf", CheckConf: "/etc/external-lb/nginx-check.conf", IncludeConf: "/etc/external-lb/nginx-stream.conf",
-		PIDFile: "/run/nginx.pid", Proof: "127.0.76.66:776", ProofTimeout: engine.Duration(time.Minute),
+		HTTPConf: "/etc/external-lb/nginx-http.conf",
+		PIDFile:  "/run/nginx.pid", Proof: "127.0.76.66:776", ProofTimeout: engine.Duration(time.Minute),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -17,7 +17,7 @@ func TestUnsupported(t *testing.T) {
 		{"algorithm=LeastConnections", true, false, true},
 		{"algorithm=Random", true, false, true},
 		{"algorithm=SourceHash", true, true, false},
-		{"mode=HTTP", false, false, false},
+		{"mode=HTTP", true, false, false},
 		{"proxyProtocol.send=V1", true, false, false},
 		{"proxyProtocol.send=V2", false, false, false},
 		{"proxyProtocol.accept", true, false, false},

@@ -12,7 +12,7 @@ import (
 // nginxLines are all that a file rendered for nginx may consist of.
 var nginxLines = func() *regexp.Regexp {
 	const name, address, prefix, duration = `[a-z0-9.-]+`, `(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+`, `[0-9a-f:.]+/\d+`, `\d+m?s`
-	return regexp.MustCompile(`^(` + strings.Join([]string{
+	return regexp.MustCompile(`^(` + strings.Join(append([]string{
 		``, `}`, `server {`, `upstream ` + name + ` {`,
 		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
@@ -31,8 +31,34 @@ var nginxLines = func() *regexp.Regexp {
 		`    proxy_(connect_timeout|timeout) ` + duration + `;`,
 		`    proxy_next_upstream (on|off);`, `    proxy_next_upstream_tries \d+;`,
 		`    proxy_protocol (on|off);`, `    proxy_pass ` + name + `;`,
-	}, "|") + `)$`)
+	}, nginxHTTPLines(name, address, duration)...), "|") + `)$`)
 }()
+
+// nginxHTTPLines are those that only a file for the http block has.
+func nginxHTTPLines(name, address, duration string) []string {
+	return []string{
+		`    }`, `    location (/|@refused) {`, `        return (444|503);`, `    error_page 403 @refused;`,
+		`    listen ` + address + ` default_server( ssl http2)?( proxy_protocol)?;`, `    real_ip_header proxy_protocol;`,
+		`    keepalive 32;`, `    keepalive_timeout (60s|` + duration + `);`, `    ssl_(early_data|stapling) off;`,
+		`    (satisfy all|(auth_basic|underscores_in_headers|gzip|charset|expires) off|ignore_invalid_headers on|limit_rate 0|limit_conn_status 503);`,
+		`    (client_(header|body)|send)_timeout ` + duration + `;`, `    client_max_body_size 0;`,
+		`    client_header_buffer_size 1k;`, `    large_client_header_buffers 4 16k;`,
+		`    set \$external_lb_(host \$http_host|upgrade \$http_upgrade|connection upgrade);`,
+		`    if \(\$http_host = ""\) { set \$external_lb_host ` + address + `; }`,
+		`    if \(\$http_upgrade ~\* "h2"\) { set \$external_lb_upgrade ""; }`,
+		`    if \(\$external_lb_upgrade = ""\) { set \$external_lb_connection ""; }`,
+		`        proxy_pass http://` + name + `;`, `        proxy_http_version 1\.1;`,
+		`        proxy_set_header (Host|X-Forwarded-Host) \$external_lb_host;`,
+		`        proxy_set_header Connection \$external_lb_connection;`, `        proxy_set_header Upgrade \$external_lb_upgrade;`,
+		`        proxy_set_header X-Forwarded-For \$proxy_add_x_forwarded_for;`, `        proxy_set_header X-Forwarded-Proto https?;`,
+		`        proxy_pass_(request_headers|request_body) on;`, `        proxy_pass_header (Date|Server);`, `        proxy_ignore_headers [A-Za-z -]+;`,
+		`        proxy_(intercept_errors|redirect|cookie_domain|cookie_path|cache|store|request_buffering|buffering|ignore_client_abort|bind) off;`,
+		`        proxy_(max_temp_file_size|limit_rate|next_upstream_timeout) 0;`, `        proxy_buffers 8 16k;`,
+		`        proxy_(buffer_size 16k|busy_buffers_size 32k|temp_file_write_size 32k);`,
+		`        proxy_(connect|read|send)_timeout ` + duration + `;`,
+		`        proxy_next_upstream error timeout;`, `        proxy_next_upstream_tries \d+;`,
+	}
+}
 
 // haproxyLines are all that a file rendered for HAProxy may consist of.
 var haproxyLines = func() *regexp.Regexp {
@@ -41,7 +67,7 @@ var haproxyLines = func() *regexp.Regexp {
 		``, `(backend|listen) ` + name, `defaults external-lb`,
 		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
-		`    mode (tcp|http)`, `    http-request set-header X-Forwarded-Proto https?`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
+		`    mode (tcp|http)`, `    http-request set-header (X-Forwarded-Proto https?|X-Forwarded-Host %\[req\.hdr\(Host\)\])`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
@@ -85,7 +111,7 @@ var addressLines = func() *regexp.Regexp {
 }()
 
 // deepest is how far the blocks of an engine's files are nested.
-var deepest = map[string]int{"nginx": 1, "haproxy": 1, "lvs": 4, "keepalived": 2}
+var deepest = map[string]int{"nginx": 2, "haproxy": 1, "lvs": 4, "keepalived": 2}
 
 var linesOf = map[string]*regexp.Regexp{"nginx": nginxLines, "haproxy": haproxyLines, "lvs": lvsLines, "keepalived": addressLines}
 

@@ -1,0 +1,233 @@
+package render_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/nginx"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// onHTTPEngines runs a test for each engine that understands requests.
+func onHTTPEngines(t *testing.T, test func(t onEngine)) {
+	t.Helper()
+	onEngines(t, func(t onEngine) {
+		if t.engine.Unsupported("mode=HTTP", lb.TCP) == "" {
+			test(t)
+		}
+	})
+}
+
+// startHandler is a node that answers as a handler does.
+func startHandler(t testing.TB, answer http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// talk says something to an address, and returns what is answered until the connection is
+// closed.
+func talk(t testing.TB, to, words string) string {
+	t.Helper()
+	c := client("").dial(t, "tcp", to)
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, words); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(c)
+	if errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	return string(said)
+}
+
+// A WebSocket is handed through; bytes go both ways after the upgrade.
+func TestHTTPModeUpgrades(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		at, n := freeAddress(t, "127.1.0.61"), startHandler(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Upgrade") != "websocket" || !strings.EqualFold(r.Header.Get("Connection"), "upgrade") {
+				http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
+				return
+			}
+			w.Header().Set("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			w.WriteHeader(http.StatusSwitchingProtocols)
+			c, both, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			line, _ := both.ReadString('\n') // a client that has gone is none of a node's business
+			fmt.Fprintf(c, "echo %s", line)
+		})
+		serve(t, with(tcp(at, n), inHTTP))
+		c := client("").dial(t, "tcp", at)
+		fmt.Fprintf(c, "GET /chat HTTP/1.1\r\nHost: web.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		from := bufio.NewReader(c)
+		response, err := http.ReadResponse(from, nil)
+		if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%+v, %v", response, err)
+		}
+		fmt.Fprintf(c, "hello\n")
+		if line, err := from.ReadString('\n'); line != "echo hello\n" {
+			t.Errorf("%q, %v", line, err)
+		}
+	})
+}
+
+// Behind an upgrade to HTTP/2 a client could say what it likes to a pod.
+func TestNginxHandsNoUpgradeToHTTP2Through(t *testing.T) {
+	at, n := freeAddress(t, "127.1.0.62"), startWeb(t)
+	serve(t, with(tcp(at, n), inHTTP))
+	got := talk(t, at, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: H2C, websocket\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 200 ") || strings.Contains(got, "H2C") {
+		t.Errorf("answered %q", got)
+	}
+}
+
+// Who is outside of the ranges gets no answer at all, whatever he says of himself; what
+// pods refuse is their own answer.
+func TestS28_HTTPModeSourceRanges(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		open, closed := freeAddress(t, "127.1.0.63"), freeAddress(t, "127.1.0.64")
+		n := startHandler(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the pod says no", http.StatusForbidden) })
+		serve(t, with(from(tcp(open, n), "127.0.0.0/8"), inHTTP), with(from(tcp(closed, n), "198.51.100.0/24"), inHTTP))
+		const words = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1\r\nConnection: close\r\n\r\n"
+		if got := talk(t, open, words); !strings.Contains(got, " 403 ") || !strings.Contains(got, "the pod says no") {
+			t.Errorf("a client inside is answered %q", got)
+		}
+		c := client("").dial(t, "tcp", closed)
+		_, _ = io.WriteString(c, words) // the balancer may have hung up
+		if got, _ := io.ReadAll(c); len(got) > 0 {
+			t.Errorf("a client outside is answered %q", got)
+		}
+	})
+}
+
+// The client of a PROXY header is the one that pods are told, and that ranges judge.
+func TestHTTPModeAcceptsThePROXYProtocol(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		at := freeAddress(t, "127.1.0.65")
+		serve(t, with(accepting(tcp(at, startWeb(t))), inHTTP))
+		got := talk(t, at, "PROXY TCP4 192.0.2.9 192.0.2.10 1234 80\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if !strings.Contains(got, `"X-Forwarded-For":["192.0.2.9"]`) {
+			t.Errorf("answered %q", got)
+		}
+	})
+}
+
+// What a pod answers arrives as it is, at once, and what a client sends goes on at once.
+func TestHTTPModeStreams(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		at, heard := freeAddress(t, "127.1.0.66"), make(chan string, 1)
+		n := startHandler(t, func(w http.ResponseWriter, r *http.Request) {
+			first := make([]byte, 5)
+			if _, err := io.ReadFull(r.Body, first); err != nil {
+				t.Error(err)
+			}
+			heard <- string(first)
+			w.Header().Set("Server", "pod")
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header().Set("X-Accel-Redirect", "/elsewhere")
+			control := http.NewResponseController(w)
+			if err := errors.Join(control.EnableFullDuplex(), control.Flush()); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(w, "first\n")
+			_ = control.Flush()
+			_, _ = io.Copy(io.Discard, r.Body) // until the client has gone
+		})
+		serve(t, with(tcp(at, n), inHTTP))
+		body, send := io.Pipe()
+		defer send.Close()
+		go fmt.Fprint(send, "hello")
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Accept-Encoding", "gzip")
+		transport := &http.Transport{}
+		defer transport.CloseIdleConnections()
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		line, err := bufio.NewReader(response.Body).ReadString('\n')
+		if h := response.Header; line != "first\n" || <-heard != "hello" || h.Get("Server") != "pod" || h.Get("Content-Type") != "text/plain" || h.Get("Content-Encoding") != "" {
+			t.Errorf("%q, %v, %v", line, err, h)
+		}
+	})
+}
+
+// A request is sent again where it does no harm, and not where it might.
+func TestNginxRetriesWhatMayBeSentTwice(t *testing.T) {
+	var asked atomic.Int32
+	broken := startHandler(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		panic(http.ErrAbortHandler) // which closes the connection
+	})
+	at, good := freeAddress(t, "127.1.0.67"), startWeb(t)
+	serve(t, with(tcp(at, broken, good), func(s *lb.Settings) { s.Mode, s.HealthCheck.Type = lb.ModeHTTP, lb.CheckNone }))
+	codes := map[string]map[int]int{}
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		codes[method] = map[int]int{}
+		for range 4 {
+			request, err := http.NewRequestWithContext(t.Context(), method, "http://"+at+"/", strings.NewReader(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			codes[method][response.StatusCode]++
+		}
+	}
+	if codes[http.MethodGet][200] != 4 || codes[http.MethodPost][502] == 0 || codes[http.MethodPost][200] == 0 || asked.Load() == 0 {
+		t.Errorf("answered %v", codes)
+	}
+}
+
+// A port changes its mode while it carries, with limits whose zones have other keepers then.
+func TestNginxChangesTheMode(t *testing.T) {
+	at, n := freeAddress(t, "127.1.0.68"), startWeb(t)
+	limited := with(tcp(at, n), func(s *lb.Settings) { s.MaxConnections, s.MaxConnectionsPerClient = 100, 100 })
+	d := serve(t, limited)
+	forwards := func() bool {
+		return strings.Contains(talk(t, at, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "X-Forwarded-For")
+	}
+	for _, f := range []engine.Frontend{with(limited, inHTTP), limited} {
+		d.reload(t, f)
+		wait.True(t, "the mode is "+string(f.Settings.Mode), func() bool { return forwards() == (f.Settings.Mode == lb.ModeHTTP) })
+	}
+}
+
+// Of the PROXY protocol towards nodes nginx has nothing with HTTP.
+func TestNginxRefusesPROXYInHTTPMode(t *testing.T) {
+	s := service(t, "web", with(tcp("192.0.2.1:80"), func(s *lb.Settings) { s.Mode, s.SendProxy = lb.ModeHTTP, lb.ProxyV1 }))
+	if _, err := nginx.Engine.View(s); err == nil || !strings.Contains(err.Error(), "X-Forwarded-For") {
+		t.Errorf("error %v", err)
+	}
+	s = service(t, "web", with(udp("192.0.2.1:80"), inHTTP))
+	if _, err := nginx.Engine.View(s); err == nil || !strings.Contains(err.Error(), "HTTP is spoken over TCP") {
+		t.Errorf("error %v", err)
+	}
+}
