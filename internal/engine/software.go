@@ -147,6 +147,7 @@ type Roomy interface {
 // not prove these, but that it listens for them does.
 type Opener interface {
 	Apart(path string) bool // such a file
+	Prepared() bool         // the machine is prepared for such files
 	Unopened() string       // what to do where the daemon does not listen for one
 }
 

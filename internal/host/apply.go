@@ -132,6 +132,9 @@ func (u *unit) deliver(ctx context.Context, j *job) (reloaded bool, err error) {
 		u.at("probe")
 		culprits := u.probeAll(j.wanted, ours)
 		if len(culprits) == 0 {
+			culprits = u.unprepared(j.wanted)
+		}
+		if len(culprits) == 0 {
 			culprits = u.crowding(j)
 		}
 		if len(culprits) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,12 +54,22 @@ func TestHTTPThatNginxDoesNotRead(t *testing.T) {
 	b := newBox(t)
 	stream, http := local(t), local(t)
 	all := set(t, service(t, "ns.other.uid", "other", stream), web(t, "ns.web.uid", http))
-	b.write("http.conf", nil)
-	out := b.apply(all)
-	if len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Reason, "its http block must include") {
-		t.Fatalf("refused: %+v", out.Refused)
+	refused := func(out outcome) {
+		t.Helper()
+		if len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Reason, "its http block must include") {
+			t.Fatalf("refused: %+v", out.Refused)
+		}
+		b.says(stream, "other")
 	}
-	b.says(stream, "other")
+	b.write("http.conf", nil)
+	refused(b.apply(all))
+	if err := os.Remove(b.in("http.conf")); err != nil { // as on a machine that was prepared before there was such a file
+		t.Fatal(err)
+	}
+	out := b.apply(all)
+	if refused(out); out.Reloaded {
+		t.Error("nginx was reloaded for what it would not read")
+	}
 	b.write("http.conf", b.nginx().HTTPIncludeText())
 	if out := b.apply(all); len(out.Refused) > 0 {
 		t.Fatalf("refused: %+v", out.Refused)

@@ -52,7 +52,7 @@ stream {
 }
 http {
     access_log off;
-    include %[1]s/http.conf;
+    include %[1]s/http.con[f];
 }
 `
 

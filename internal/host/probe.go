@@ -63,6 +63,24 @@ func (u *unit) probeAll(files map[string]planned, ours func(fileset.Socket) bool
 	return refused
 }
 
+// unprepared finds the files for which this machine is not prepared: a reload would show
+// that, too, but with every attempt.
+func (u *unit) unprepared(files map[string]planned) map[string]engine.Culprit {
+	d, ok := u.daemon.(engine.Opener)
+	if !ok || d.Prepared() {
+		return nil
+	}
+	culprits := map[string]engine.Culprit{}
+	for p, f := range files {
+		for _, s := range f.Listens {
+			if d.Apart(p) {
+				culprits[p] = culprits[p].And(s, d.Unopened())
+			}
+		}
+	}
+	return culprits
+}
+
 // unopened finds the files that the daemon has not read, though it answers for all.
 func (u *unit) unopened(files index) map[string]engine.Culprit {
 	d, ok := u.daemon.(engine.Opener)

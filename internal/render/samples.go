@@ -40,8 +40,10 @@ var variants = []struct {
 	{"version 2 of the PROXY protocol sent", func(f *engine.Frontend) { f.Settings.SendProxy = lb.ProxyV2 }},
 	{"TLS", func(f *engine.Frontend) { f.Settings.Certificate = sampleCertificate }},
 	{"TLS and no nodes", func(f *engine.Frontend) { f.Settings.Certificate, f.Backends = sampleCertificate, nil }},
-	{"TLS in mode HTTP", func(f *engine.Frontend) { f.Settings.Certificate, f.Settings.Mode = sampleCertificate, lb.ModeHTTP }},
-	{"mode HTTP", func(f *engine.Frontend) { f.Settings.Mode = lb.ModeHTTP }},
+	{"TLS in mode HTTP", func(f *engine.Frontend) { inHTTP(f); f.Settings.Certificate = sampleCertificate }},
+	{"mode HTTP", inHTTP},
+	{"mode HTTP and no nodes", func(f *engine.Frontend) { inHTTP(f); f.Backends = nil }},
+	{"mode HTTP with source ranges, limits and the PROXY protocol", func(f *engine.Frontend) { inHTTP(f); ranges(f); limits(f); accepts(f) }},
 	{"no retries", func(f *engine.Frontend) { f.Settings.Retries = 0 }},
 	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},
 	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
@@ -57,6 +59,8 @@ var variants = []struct {
 	{"direct return", directly},
 	{"direct return without a nodePort", func(f *engine.Frontend) { directly(f); f.NodePort = 0 }},
 }
+
+func inHTTP(f *engine.Frontend) { f.Settings.Mode = lb.ModeHTTP }
 
 func limits(f *engine.Frontend) {
 	f.Settings.MaxConnections, f.Settings.MaxConnectionsPerNode, f.Settings.MaxConnectionsPerClient = 1000, 100, 10

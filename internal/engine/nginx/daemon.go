@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -43,6 +44,11 @@ func (n *Daemon) Unincluded() string {
 
 // Apart are the files for the http block: the stream block answers.
 func (n *Daemon) Apart(path string) bool { return strings.HasPrefix(path, engine.HTTPPrefix) }
+
+func (n *Daemon) Prepared() bool {
+	_, err := os.Stat(n.HTTPConf)
+	return err == nil
+}
 
 func (n *Daemon) Unopened() string {
 	return fmt.Sprintf("nginx does not listen here: its http block must include %s; `external-lb host install` sees to it, then `nginx -t && nginx -s reload`", n.HTTPConf)
