@@ -328,6 +328,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		MaxConnectionsPerClient: r.count("maxConnectionsPerClient", m.GetMaxConnectionsPerClient(), 0, maxLimit),
 		Retries:                 r.count("retries", m.GetRetries(), 0, maxTries),
 		Certificate:             m.GetCertificate(),
+		H2C:                     m.GetH2C(),
 	}
 	if s.Certificate != "" && !safeCertificate.MatchString(s.Certificate) {
 		r.fail("%.80q is not the name of a certificate", s.Certificate)

@@ -122,7 +122,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		HealthCheck:    fromHealthCheck(s.HealthCheck),
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),
-		Certificate: s.Certificate,
+		Certificate: s.Certificate, H2C: s.H2C,
 	}
 }
 

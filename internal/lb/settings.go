@@ -18,6 +18,8 @@ type Settings struct {
 	Retries                 int32
 	// Certificate is the name of the one with which TLS is terminated. "": it is not.
 	Certificate string
+	// H2C: with ModeHTTP, Backends are spoken to in HTTP/2, in plain text.
+	H2C bool
 }
 
 // Algorithm chooses the Backend of a new connection.

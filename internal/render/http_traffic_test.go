@@ -231,3 +231,49 @@ func TestNginxRefusesPROXYInHTTPMode(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func inH2C(s *lb.Settings) { s.Mode, s.H2C = lb.ModeHTTP, true }
+
+// Pods that speak HTTP/2 in plain text get it, with trailers, as gRPC has them.
+func TestHTTPModeSpeaksHTTP2ToNodes(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		open, closed := freeAddress(t, "127.1.0.69"), freeAddress(t, "127.1.0.70")
+		node := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Trailer", "Grpc-Status")
+			w.Header().Set("Content-Type", "application/grpc")
+			said, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			fmt.Fprintf(w, "%s %q %s %s %s", r.Proto, said, r.Host, forwardedFor(r.Header), r.Header.Get("X-Forwarded-Proto"))
+			w.Header().Set("Grpc-Status", "0")
+		}))
+		node.Config.Protocols = new(http.Protocols)
+		node.Config.Protocols.SetUnencryptedHTTP2(true)
+		node.Start()
+		t.Cleanup(node.Close)
+		n := strings.TrimPrefix(node.URL, "http://")
+		serve(t, with(tcp(open, n), inH2C), terminating(t, with(tcp(closed, n), inH2C)))
+		plain := &http.Transport{Protocols: new(http.Protocols)}
+		plain.Protocols.SetUnencryptedHTTP2(true)
+		overTLS := &http.Transport{TLSClientConfig: trusting(t, "web.example"), ForceAttemptHTTP2: true}
+		for url, transport := range map[string]*http.Transport{"http://" + open: plain, "https://" + closed: overTLS} {
+			defer transport.CloseIdleConnections()
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/a.B/C", strings.NewReader("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Te", "trailers")
+			response, err := transport.RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			scheme, host, _ := strings.Cut(url, "://")
+			text, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if want := fmt.Sprintf("HTTP/2.0 %q %s [127.0.0.1] %s", "hello", host, scheme); err != nil || string(text) != want || response.Trailer.Get("Grpc-Status") != "0" {
+				t.Errorf("%s answers %q with %v, %v; want %q", url, text, response.Trailer, err, want)
+			}
+		}
+	})
+}

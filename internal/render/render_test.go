@@ -167,6 +167,7 @@ func testRenderRefuses(t onEngine) {
 		"no range":                  {Listener: base().Listener, Settings: base().Settings, Allow: lb.Clients{Sources: make([]netip.Prefix, 1)}},
 		"unknown algorithm":         set(func(s *lb.Settings) { s.Algorithm = "round_robin; }" }),
 		"unknown mode":              set(func(s *lb.Settings) { s.Mode = "HTTP3; }" }),
+		"HTTP/2 without mode HTTP":  set(func(s *lb.Settings) { s.H2C = true }),
 		"PROXY V3":                  set(func(s *lb.Settings) { s.SendProxy = "V3" }),
 		"PROXY for UDP":             with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"PROXY from UDP":            with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.AcceptProxy = true }),

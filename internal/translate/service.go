@@ -143,10 +143,17 @@ func (t *translation) frontends() []lb.Frontend {
 			}
 			settings := t.precedence.resolve(t.engine, port.Name, l.Protocol)
 			settings.Certificate = certificates[i]
+			settings.H2C = settings.Mode == lb.ModeHTTP && speaksH2C(port)
 			out = append(out, lb.Frontend{Listener: l, NodePort: uint16(port.NodePort), Settings: settings})
 		}
 	}
 	return out
+}
+
+// speaksH2C reports whether the pods of a port say that they speak HTTP/2 in plain text.
+func speaksH2C(port corev1.ServicePort) bool {
+	protocol := deref(port.AppProtocol)
+	return protocol == "kubernetes.io/h2c" || protocol == "grpc"
 }
 
 // carriedPorts are the ports that the engine can carry, each with the name of the

@@ -359,3 +359,17 @@ func TestHostsBringTheirAddresses(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// appProtocol says what pods speak, and no more: the mode is the policy's.
+func TestAppProtocolSaysWhatPodsSpeak(t *testing.T) {
+	for protocol, want := range map[string]bool{"kubernetes.io/h2c": true, "grpc": true, "http": false, "kubernetes.io/ws": false} {
+		svc := service("web").Port(80).With(func(s *corev1.Service) { s.Spec.Ports[0].AppProtocol = &protocol })
+		for _, mode := range []v1alpha1.Mode{v1alpha1.ModeTCP, v1alpha1.ModeHTTP} {
+			in := MakeInput(on(svc, "192.0.2.1")).Policies(policy("p").For("web").Set(func(s *v1alpha1.UpstreamSettings) { s.Mode = mode }))
+			got := in.Only(t).Frontends[0].Settings
+			if string(got.Mode) != string(mode) || got.H2C != (want && mode == v1alpha1.ModeHTTP) {
+				t.Errorf("%s with mode %s: %+v", protocol, mode, got)
+			}
+		}
+	}
+}

@@ -304,6 +304,9 @@ func balance(f *engine.Frontend) (balance string, consistent bool) {
 
 func serverParameters(set lb.Settings) string {
 	parameters := ""
+	if set.H2C {
+		parameters += " proto h2"
+	}
 	if set.MaxConnectionsPerNode > 0 {
 		parameters += " maxconn " + strconv.Itoa(int(set.MaxConnectionsPerNode))
 	}

@@ -26,6 +26,7 @@ type frontend struct {
 	Listen                  string
 	UDP                     bool
 	HTTP                    bool   // requests are understood
+	H2C                     bool   // and go to the nodes in HTTP/2, in plain text
 	RequestTimeout          string // in which a client must have sent the head of one
 	AcceptProxy             bool
 	SendProxy               bool
@@ -87,6 +88,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		Listen:                  address.String(),
 		UDP:                     f.Listener.Protocol == lb.UDP,
 		HTTP:                    set.Mode == lb.ModeHTTP,
+		H2C:                     set.H2C,
 		RequestTimeout:          engine.Milliseconds(min(set.IdleTimeout, requestTimeout)),
 		AcceptProxy:             set.AcceptProxy,
 		SendProxy:               set.SendProxy == lb.ProxyV1,

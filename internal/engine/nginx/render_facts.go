@@ -29,7 +29,7 @@ func factsOf(file []byte) engine.Facts {
 			f.Exactly(words[:2]...)
 		case "deny", "server", "ssl_certificate", "ssl_certificate_key":
 			f.Must(words[:2]...)
-		case "proxy_pass":
+		case "proxy_pass", "grpc_pass":
 			f.Must(words[0])
 		}
 	}

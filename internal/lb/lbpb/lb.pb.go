@@ -851,7 +851,9 @@ type Settings struct {
 	MaxConnectionsPerClient uint32 `protobuf:"varint,10,opt,name=max_connections_per_client,json=maxConnectionsPerClient,proto3" json:"max_connections_per_client,omitempty"`
 	Retries                 uint32 `protobuf:"varint,11,opt,name=retries,proto3" json:"retries,omitempty"`
 	// Name of the certificate with which TLS is terminated; empty: it is not.
-	Certificate   string `protobuf:"bytes,12,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Certificate string `protobuf:"bytes,12,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// With mode HTTP, nodes are spoken to in HTTP/2, in plain text.
+	H2C           bool `protobuf:"varint,13,opt,name=h2c,proto3" json:"h2c,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -968,6 +970,13 @@ func (x *Settings) GetCertificate() string {
 		return x.Certificate
 	}
 	return ""
+}
+
+func (x *Settings) GetH2C() bool {
+	if x != nil {
+		return x.H2C
+	}
+	return false
 }
 
 // HealthCheck says how nodes are judged.
@@ -1267,7 +1276,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xbd\x04\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xcf\x04\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1282,7 +1291,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x1amax_connections_per_client\x18\n" +
 	" \x01(\rR\x17maxConnectionsPerClient\x12\x18\n" +
 	"\aretries\x18\v \x01(\rR\aretries\x12 \n" +
-	"\vcertificate\x18\f \x01(\tR\vcertificate\"\xca\x01\n" +
+	"\vcertificate\x18\f \x01(\tR\vcertificate\x12\x10\n" +
+	"\x03h2c\x18\r \x01(\bR\x03h2c\"\xca\x01\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

@@ -167,6 +167,7 @@ func settings() *rapid.Generator[lb.Settings] {
 			MaxConnections: limit.Draw(t, "max"), MaxConnectionsPerNode: limit.Draw(t, "per node"), MaxConnectionsPerClient: limit.Draw(t, "per client"),
 			Retries: rapid.Int32Range(0, 100).Draw(t, "retries"),
 		}
+		s.H2C = s.Mode == lb.ModeHTTP && rapid.Bool().Draw(t, "h2c")
 		if rapid.Bool().Draw(t, "TLS") {
 			s.Certificate = rapid.SampledFrom(Certificates()).Draw(t, "certificate").Name()
 		}
