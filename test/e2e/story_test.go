@@ -347,7 +347,8 @@ func (s *scene) refused(svc *corev1.Service, port int32, words ...string) metav1
 	fresh := s.until(svc, "told of its ports", func(svc *corev1.Service) bool {
 		c := condition(svc, v1alpha1.ConditionPortsError)
 		missing := slices.ContainsFunc(words, func(word string) bool { return !contains(c.Message, word) })
-		return c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonRefused && !missing && len(svc.Status.LoadBalancer.Ingress[0].Ports) > 0
+		return c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonRefused && !missing &&
+			len(svc.Status.LoadBalancer.Ingress[0].Ports) > 0
 	})
 	for _, p := range fresh.Status.LoadBalancer.Ingress[0].Ports {
 		if want := p.Port == port; (p.Error != nil) != want || want && *p.Error != v1alpha1.PortErrorRefused {

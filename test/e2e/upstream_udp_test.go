@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -148,4 +150,43 @@ func TestS36_OneFlowReachesOnePod(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A question with one answer, as DNS, keeps a session no longer than it needs: of a busy
+// resolver, they would use up a host's connections.
+func TestS36_SessionsEndSoon(t *testing.T) {
+	carries(t, corev1.ProtocolUDP)
+	if engine.name == v1alpha1.EngineLVS {
+		return // the kernel has a timeout of its own
+	}
+	t.Parallel()
+	s := besideScene(t)
+	s.pod("dns", "dns-1", "node1")
+	svc := s.service("dns", withPort("udp", corev1.ProtocolUDP, 53, 9000))
+	address := s.published(svc)[0]
+	for range 20 {
+		s.datagramAnswers("dns", address, 53) // each from a port of its own
+	}
+	none := func(ctx context.Context) error {
+		for _, name := range env.Hosts() {
+			h, err := env.Host(name)
+			if err != nil {
+				return err
+			}
+			sessions, err := h.Shell(ctx, fmt.Sprintf("ss -Hun dst :%d", s.get(svc).Spec.Ports[0].NodePort))
+			if err != nil {
+				return err
+			}
+			if sessions = strings.TrimSpace(sessions); sessions != "" {
+				return fmt.Errorf("%s has sessions:\n%s", name, sessions)
+			}
+		}
+		return nil
+	}
+	if none(t.Context()) == nil {
+		t.Error("sessions are not seen")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
+	defer cancel()
+	must(t, wait.Until(ctx, none))
 }

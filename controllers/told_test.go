@@ -1,0 +1,80 @@
+package controllers
+
+import (
+	"context"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// askingInVain asks for an address of no pool.
+func askingInVain(s *corev1.Service) {
+	metav1.SetMetaDataAnnotation(&s.ObjectMeta, v1alpha1.AddressesAnnotation, "198.51.100.77")
+}
+
+// Who never had an address was told why. Once nobody is asked for one any more, that goes,
+// and nothing else does.
+func TestS14_WhoNeverHadAnAddressIsLetGo(t *testing.T) {
+	for name, change := range map[string]func(*corev1.Service){
+		"another type": clusterIP,
+		"another class": func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To("example.com/other")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			svc := w.service("nowhere", askingInVain)
+			if c := w.judged(svc); c.Status != metav1.ConditionFalse {
+				t.Fatalf("%+v", c)
+			}
+			theirs := metav1.Condition{Type: "example.com/Announced", Status: metav1.ConditionTrue, Reason: "Told", LastTransitionTime: metav1.Now()}
+			wait.For(t, func(ctx context.Context) error {
+				fresh := &corev1.Service{}
+				w.check(kube.Get(ctx, client.ObjectKeyFromObject(svc), fresh))
+				fresh.Status.Conditions = append(fresh.Status.Conditions, theirs)
+				return kube.Status().Update(ctx, fresh)
+			})
+			w.stop()                                                                                              // so that all of it is one event
+			w.edit(svc, clusterIP, func(s *corev1.Service) { s.Finalizers = []string{v1alpha1.SharedFinalizer} }) // another provider's
+			w.edit(svc, change)
+			w.start()
+			fresh := w.until(svc, "let go", func(s *corev1.Service) bool { return len(s.Status.Conditions) == 1 })
+			if fresh.Status.Conditions[0].Type != theirs.Type || len(fresh.Finalizers) != 1 {
+				t.Errorf("left: %v %+v", fresh.Finalizers, fresh.Status.Conditions)
+			}
+			w.edit(svc, func(s *corev1.Service) { s.Finalizers = nil })
+		})
+	}
+}
+
+// The same where it is the Balancer that changes, or goes.
+func TestWhoIsServedByNobodyAnyMoreIsLetGo(t *testing.T) {
+	w := newWorld(t)
+	svc := w.service("nowhere", askingInVain)
+	w.judged(svc)
+	w.check(kube.Delete(t.Context(), builder.Balancer(w.balancer).Manifest()))
+	w.until(svc, "let go", func(s *corev1.Service) bool { return len(s.Status.Conditions) == 0 })
+}
+
+// All providers share the condition of ports. On a Service that is another's by now it goes
+// where it says what ours does.
+func TestPortsErrorOfAnotherProviderStays(t *testing.T) {
+	for message, left := range map[string]int{"nginx cannot carry 53/SCTP": 1, "no listener for 53/SCTP": 0} {
+		svc := builder.Service("default", "web").Class("example.com/other").Obj()
+		svc.Status.Conditions = []metav1.Condition{
+			{Type: v1alpha1.ConditionServiceProgrammed, Reason: v1alpha1.ReasonMixedProtocol, Message: "nginx cannot carry 53/SCTP"},
+			{Type: v1alpha1.ConditionPortsError, Reason: v1alpha1.ReasonMixedProtocol, Message: message},
+		}
+		patch, _ := withdrawnStatus(svc, false)["conditions"].([]any)
+		if len(patch) != 1+left {
+			t.Errorf("%s: %v", message, patch)
+		}
+	}
+}
