@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -49,8 +49,8 @@ func talk(t testing.TB, to, words string) string {
 		t.Fatal(err)
 	}
 	said, err := io.ReadAll(c)
-	if errors.Is(err, net.ErrClosed) {
-		t.Fatal(err)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the connection stays open after %q", said)
 	}
 	return string(said)
 }
