@@ -23,7 +23,7 @@ func installDeb(t *testing.T, dir, arch string) string {
 	for _, name := range []string{"status", "available"} {
 		write(t, filepath.Join(dir, "var/lib/dpkg", name), "")
 	}
-	return dpkg(t, dir, "--force-architecture", "--install", filepath.Join(built(t), "external-lb_0.1.0_"+arch+".deb"))
+	return dpkg(t, dir, "--force-architecture", "--install", filepath.Join(built(t), "external-lb_"+number+"_"+arch+".deb"))
 }
 
 // dpkg works on the packages of a directory, whose scripts must keep to it.
@@ -39,10 +39,10 @@ func TestDebsInstall(t *testing.T) {
 			t.Errorf("it does not say what to do:\n%s", said)
 		}
 		got := run(t, ".", "dpkg-query", "--admindir="+dir+"/var/lib/dpkg", "--show", "--showformat=${Package} ${Version} ${Architecture}\n")
-		if got != "external-lb 0.1.0 "+arch+"\n" {
+		if got != "external-lb "+number+" "+arch+"\n" {
 			t.Errorf("installed is %q", got)
 		}
-		isWhole(t, dir, arch)
+		isWhole(t, dir, arch, "vendor-completions")
 		write(t, filepath.Join(dir, "etc/external-lb/host.yaml"), "engine: nginx\n")
 		if said := dpkg(t, dir, "--remove", "external-lb"); !strings.Contains(said, "what this host carries goes on") {
 			t.Errorf("it does not say what becomes of the host:\n%s", said)
@@ -56,14 +56,14 @@ func TestDebsInstall(t *testing.T) {
 func TestRPMsInstall(t *testing.T) {
 	for _, arch := range architectures {
 		dir := t.TempDir()
-		file := filepath.Join(built(t), "external-lb-0.1.0-1."+ofRPM[arch]+".rpm")
+		file := filepath.Join(built(t), "external-lb-"+number+"-1."+ofRPM[arch]+".rpm")
 		// There is no shell in the directory, nor are there other packages.
 		run(t, ".", "rpm", "--root", dir, "--upgrade", "--ignorearch", "--noscripts", "--nodeps", file)
-		if got := run(t, ".", "rpm", "--root", dir, "--query", "--all"); got != "external-lb-0.1.0-1."+ofRPM[arch]+"\n" {
+		if got := run(t, ".", "rpm", "--root", dir, "--query", "--all"); got != "external-lb-"+number+"-1."+ofRPM[arch]+"\n" {
 			t.Errorf("installed is %q", got)
 		}
 		run(t, ".", "rpm", "--root", dir, "--verify", "--nodeps", "--noscripts", "external-lb")
-		isWhole(t, dir, arch)
+		isWhole(t, dir, arch, "site-functions")
 		scripts := run(t, ".", "rpm", "--query", "--scripts", "--package", file)
 		for _, name := range []string{"postinstall", "preremove"} {
 			if script := string(read(t, "../../tools/release", name+".sh")); !strings.Contains(scripts, script) {
@@ -73,8 +73,9 @@ func TestRPMsInstall(t *testing.T) {
 	}
 }
 
-// isWhole wants the host's end, with all that comes with a program, in a directory.
-func isWhole(t *testing.T, dir, arch string) {
+// isWhole wants the host's end, with all that comes with a program, in a directory. Where zsh
+// looks is each distribution's own.
+func isWhole(t *testing.T, dir, arch, zsh string) {
 	t.Helper()
 	if !bytes.Equal(read(t, dir, "usr/bin/external-lb"), read(t, built(t), "external-lb-linux-"+arch)) {
 		t.Errorf("the package for %s has another program", arch)
@@ -92,7 +93,7 @@ func isWhole(t *testing.T, dir, arch string) {
 		t.Errorf("the agent's unit is:\n%s", unit)
 	}
 	for _, completion := range []string{
-		"bash-completion/completions/external-lb", "zsh/site-functions/_external-lb", "fish/vendor_completions.d/external-lb.fish",
+		"bash-completion/completions/external-lb", "zsh/" + zsh + "/_external-lb", "fish/vendor_completions.d/external-lb.fish",
 	} {
 		if !strings.Contains(string(read(t, dir, "usr/share", completion)), "external-lb") {
 			t.Errorf("no completions in %s", completion)

@@ -6,14 +6,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 )
 
 const (
-	version = "v0.1.0"
+	number  = "0.9.0" // not that of the tree
+	version = "v" + number
 	epoch   = "1790000000" // when the commit was made, say
 )
 
@@ -82,18 +82,17 @@ func sums(t *testing.T, dist string) string {
 	return string(data)
 }
 
-// A version that no tag can be is refused, and so is a directory with other files.
+// A version that no tag can be is refused, and so is a directory with other files, even one
+// with checksums of something else.
 func TestMistakesRemoveNothing(t *testing.T) {
 	for _, bad := range []string{"", "0.1.0", "v1", "v1.2", "v1.2.3 x", "latest", version} {
 		dist := t.TempDir()
-		kept := filepath.Join(dist, "kept")
-		if err := os.WriteFile(kept, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, filepath.Join(dist, "checksums.txt"), "")
+		write(t, filepath.Join(dist, "kept"), "")
 		if out, err := exec.CommandContext(t.Context(), root+"/tools/release/release.sh", bad, dist).CombinedOutput(); err == nil {
 			t.Errorf("%q was taken:\n%s", bad, out)
 		}
-		if _, err := os.Stat(kept); err != nil {
+		if _, err := os.Stat(filepath.Join(dist, "kept")); err != nil {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -105,7 +104,7 @@ func TestThePageNamesTheFiles(t *testing.T) {
 	page := string(read(t, root, "docs/howto/release.md"))
 	run(t, dist, "sh", "-ec", "sha256sum --check --ignore-missing checksums.txt") // as it has it
 	for _, file := range regexp.MustCompile(`external-lb[\w.-]*\.(?:deb|tgz|tar)|install\.yaml|checksums\.txt`).FindAllString(page, -1) {
-		if _, err := os.Stat(filepath.Join(dist, strings.ReplaceAll(file, "_amd64", "_"+runtime.GOARCH))); err != nil {
+		if _, err := os.Stat(filepath.Join(dist, strings.ReplaceAll(file, "0.1.0", number))); err != nil {
 			t.Errorf("the page names %s: %v", file, err)
 		}
 	}

@@ -32,13 +32,16 @@ func copied(t *testing.T) string {
 	return dir
 }
 
+// run returns what a command prints.
 func run(t *testing.T, dir string, argv ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
 	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
+	var said strings.Builder // such as which modules are downloaded
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%q: %v\n%s", argv, err, out)
+		t.Fatalf("%q: %v\n%s%s", argv, err, out, &said)
 	}
 	return string(out)
 }

@@ -11,8 +11,9 @@ version=${1:-} dist=${2:-}
   { echo "usage: make release VERSION=v0.1.0, or v0.1.0-rc.1" >&2; exit 2; }
 mkdir -p "$dist"
 dist=$(cd "$dist" && pwd)
-[ -e "$dist/checksums.txt" ] || [ -z "$(ls -A "$dist")" ] ||
-  { echo "$dist has files that are no release: name another directory, as DIST=dist" >&2; exit 2; }
+strangers=$(find "$dist" -mindepth 1 ! -name 'external-lb*' ! -name install.yaml ! -name 'checksums.txt*')
+[ -z "$strangers" ] ||
+  { echo "$dist has files that are of no release: name another directory, as DIST=dist" >&2; exit 2; }
 cd "$(dirname "$0")/../.."
 
 # The times in packages and images: of the commit, not of today.
@@ -78,7 +79,6 @@ packages() {
   manual | gzip -9n > "$stage/external-lb.8.gz"
   for arch in "${architectures[@]}"; do
     cp "$out/external-lb-linux-$arch" "$stage/external-lb"
-    touch --date="@$SOURCE_DATE_EPOCH" "$stage"/*
     for packager in deb rpm; do
       (cd "$stage" && ARCH=$arch "$work/tools/nfpm" package --config "$OLDPWD/tools/release/nfpm.yaml" \
         --packager $packager --target "$out/" > /dev/null)
@@ -114,6 +114,6 @@ packages
 manifests
 chart
 checksums
-find "$dist" -mindepth 1 -delete
+rm -rf "$dist"/*
 mv "$out"/* "$dist/"
 cat "$dist/checksums.txt"
