@@ -66,10 +66,10 @@ undeploy: ## Remove what deploy installed; `external-lb uninstall` comes before
 ##@ Release it
 .PHONY: release release-check
 DIST ?= dist
-release: ## Build all that is released of VERSION=v0.1.0 into DIST=dist, the same bytes each time. 1 min, or 6
+release: ## Build all that is released of VERSION=v0.1.0 into DIST=dist, the same bytes each time. 30 s, or 6 min
 	tools/release/release.sh "$(VERSION)" "$(DIST)"
 
-release-check: deps ## Build it twice, in two places, and look into all that is in it. 1 min, or 6
+release-check: deps ## Build it twice, in two places, and look into all that is in it. 1 min, or 7
 	go test -count=1 -timeout 30m $(TESTFLAGS) ./test/release
 
 ##@ Test it (test/README.md says more)

@@ -74,7 +74,8 @@ func TestWhoIsAnswered(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got.Code, test.want)
 		}
 		h := got.Header()
-		if h.Get("Content-Security-Policy") != policy || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+		if h.Get("Content-Security-Policy") != policy || h.Get("X-Content-Type-Options") != "nosniff" ||
+			h.Get("Cross-Origin-Resource-Policy") != "same-origin" {
 			t.Errorf("%s: headers %v", name, h)
 		}
 		for name := range h {

@@ -216,7 +216,8 @@ func read(ctx context.Context, from client.Reader) (o page.Objects, err error) {
 	}
 	return page.Objects{
 		Balancers: pointers(balancers.Items), Pools: pools.Items, Services: pointers(services.Items), Nodes: pointers(nodes.Items),
-		Slices: pointers(slices.Items), Namespaces: pointers(namespaces.Items), Policies: pointers(policies.Items), Events: pointers(events.Items),
+		Slices: pointers(slices.Items), Namespaces: pointers(namespaces.Items), Policies: pointers(policies.Items),
+		Events: pointers(events.Items),
 	}, nil
 }
 

@@ -43,7 +43,8 @@ func TestThePageFollowsACluster(t *testing.T) {
 	must(t, err)
 	stranger := rest.CopyConfig(config)
 	stranger.Impersonate.UserName = "stranger"
-	if err := Run(t.Context(), Options{Config: stranger, Scheme: scheme, Ready: o.Ready}); err == nil || !strings.Contains(err.Error(), "forbidden") {
+	o.Config = stranger
+	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "forbidden") {
 		t.Errorf("to who may read nothing it says %v", err)
 	}
 
@@ -80,7 +81,8 @@ func event(svc *corev1.Service, source, message string) *corev1.Event {
 	return &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: svc.Namespace, GenerateName: "web-"},
 		InvolvedObject: corev1.ObjectReference{Kind: "Service", Namespace: svc.Namespace, Name: svc.Name, UID: svc.UID},
-		Source:         corev1.EventSource{Component: source}, Type: corev1.EventTypeNormal, Reason: "Told", Message: message, LastTimestamp: metav1.Now(),
+		Source:         corev1.EventSource{Component: source}, Type: corev1.EventTypeNormal, Reason: "Told",
+		Message: message, LastTimestamp: metav1.Now(),
 	}
 }
 

@@ -73,7 +73,9 @@ func open(t testing.TB, driver string) *Browser {
 	t.Helper()
 	b := &Browser{t: t, session: driver}
 	// Without a sandbox, since tests run as root; what is shown is our own.
-	options := map[string]any{"args": []string{"--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,1000"}}
+	options := map[string]any{"args": []string{
+		"--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,1000",
+	}}
 	var session struct{ SessionID string }
 	b.must("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
 		"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": map[string]string{"browser": "ALL"},
@@ -159,7 +161,9 @@ func (b *Browser) Press(keys string) {
 	b.t.Helper()
 	var actions []map[string]string
 	for _, key := range keys {
-		actions = append(actions, map[string]string{"type": "keyDown", "value": string(key)}, map[string]string{"type": "keyUp", "value": string(key)})
+		for _, kind := range []string{"keyDown", "keyUp"} {
+			actions = append(actions, map[string]string{"type": kind, "value": string(key)})
+		}
 	}
 	b.must("POST", "/actions", map[string]any{"actions": []any{map[string]any{"type": "key", "id": "keyboard", "actions": actions}}}, nil)
 }

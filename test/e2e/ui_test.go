@@ -75,13 +75,17 @@ func TestUI_ShowsWhatIs(t *testing.T) {
 	row := func(name string) string {
 		return fmt.Sprintf(`document.querySelector('[data-service="service/%s/%s"]')`, s.namespace, name)
 	}
-	b.Until(fmt.Sprintf(`const row = %s?.innerText ?? ''; return row.includes(%q) && row.includes('80/TCP') && row.includes('in order') || row`, row("web"), address))
+	b.Until(fmt.Sprintf(`const row = %s?.innerText ?? '';
+		return [%q, '80/TCP', 'in order'].every((x) => row.includes(x)) || row`, row("web"), address))
 	said := condition(asks, v1alpha1.ConditionServiceProgrammed).Message
-	b.Until(fmt.Sprintf(`const words = %s?.querySelector('.problems')?.innerText ?? ''; return words.includes(%q) || words`, row("asks"), said))
+	b.Until(fmt.Sprintf(`const words = %s?.querySelector('.problems')?.innerText ?? '';
+		return words.includes(%q) || words`, row("asks"), said))
 	for _, name := range append(env.Hosts(), env.Nodes()...) {
-		b.Until(fmt.Sprintf(`return [...document.querySelectorAll('[data-column=Hosts] li, [data-column=Nodes] li')].some((x) => x.innerText.includes(%q))`, name))
+		b.Until(fmt.Sprintf(`return [...document.querySelectorAll('[data-column=Hosts] li, [data-column=Nodes] li')]
+			.some((x) => x.innerText.includes(%q))`, name))
 	}
-	b.Until(fmt.Sprintf(`return [...document.querySelectorAll('[data-pool=public] .cell.used')].some((x) => x.title === '%s: %s/web')`, address, s.namespace))
+	b.Until(fmt.Sprintf(`return [...document.querySelectorAll('[data-pool=public] .cell.used')]
+		.some((x) => x.title === '%s: %s/web')`, address, s.namespace))
 	picture(t, b, "ui-light.png")
 
 	uiTellsTheStory(t, s, b, svc)
@@ -97,7 +101,8 @@ func uiTellsTheStory(t *testing.T, s *scene, b *browser.Browser, svc *corev1.Ser
 	b.Run(fmt.Sprintf(`document.querySelector('[data-service="service/%s/web"] button').focus()`, s.namespace), nil)
 	b.Press(browser.Enter)
 	b.Until(`return document.activeElement.id === 'story-title'`)
-	b.Until(`const told = document.querySelector('.timeline').innerText; return ['EnsuredLoadBalancer', 'external-lb.dev/Programmed=True'].every((x) => told.includes(x)) || told`)
+	b.Until(`const told = document.querySelector('.timeline').innerText;
+		return ['EnsuredLoadBalancer', 'external-lb.dev/Programmed=True'].every((x) => told.includes(x)) || told`)
 	b.Dark(true)
 	picture(t, b, "ui-dark.png")
 	b.Dark(false)

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/record"
@@ -27,12 +28,13 @@ func condition(kind string, status metav1.ConditionStatus, reason, message strin
 
 // edge has a host that is in order, one that is not, and one of which nothing is known.
 func edge() *v1alpha1.Balancer {
-	return builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1", Address: "192.0.2.5"}, v1alpha1.Host{Name: "lb2", Address: "192.0.2.6", Drain: true},
-		v1alpha1.Host{Name: "lb3", Local: &v1alpha1.LocalHost{}}).With(func(b *v1alpha1.Balancer) {
+	hosts := []v1alpha1.Host{{Name: "lb1", Address: "192.0.2.5"}, {Name: "lb2", Address: "192.0.2.6", Drain: true}, {Name: "lb3", Local: &v1alpha1.LocalHost{}}}
+	const live = "0123456789abcdef"
+	return builder.Balancer("edge").Hosts(hosts...).With(func(b *v1alpha1.Balancer) {
 		b.Status.ObservedGeneration = b.Generation
 		b.Status.Hosts = []v1alpha1.HostStatus{
-			{Name: "lb1", State: v1alpha1.HostInSync, Digest: "0123456789abcdef", DesiredDigest: "0123456789abcdef", EngineVersion: "daemon/1", LastAppliedTime: &noon},
-			{Name: "lb2", State: v1alpha1.HostUnreachable, Digest: "0123456789abcdef", DesiredDigest: "fedcba9876543210", Message: "no route to host"},
+			{Name: "lb1", State: v1alpha1.HostInSync, Digest: live, DesiredDigest: live, EngineVersion: "daemon/1", LastAppliedTime: &noon},
+			{Name: "lb2", State: v1alpha1.HostUnreachable, Digest: live, DesiredDigest: "fedcba9876543210", Message: "no route to host"},
 		}
 		b.Status.Conditions = []metav1.Condition{
 			condition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "2 hosts"),
@@ -46,14 +48,24 @@ func edge() *v1alpha1.Balancer {
 func web() *corev1.Service {
 	svc := builder.Service("default", "web").Class("external-lb.dev/edge").App("web").Port(80).With(func(s *corev1.Service) {
 		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}}
-		s.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionServiceProgrammed, metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "live")}
+		s.Status.Conditions = []metav1.Condition{
+			condition(v1alpha1.ConditionServiceProgrammed, metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "live"),
+		}
 	}).Obj()
 	svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
 	return record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.1")}}.Write(svc)
 }
 
 func endpoints(nodes ...string) *discoveryv1.EndpointSlice {
-	return builder.EndpointSlice("default", "web-1", discoveryv1.AddressTypeIPv4).Label(discoveryv1.LabelServiceName, "web").Ready(nodes...).Obj()
+	return builder.EndpointSlice("default", "web-1", discoveryv1.AddressTypeIPv4).
+		Label(discoveryv1.LabelServiceName, "web").Ready(nodes...).Obj()
+}
+
+func event(of types.UID, reason, message string, count int32) *corev1.Event {
+	return &corev1.Event{
+		InvolvedObject: corev1.ObjectReference{UID: of}, Type: corev1.EventTypeNormal, Reason: reason, Message: message,
+		LastTimestamp: metav1.NewTime(noon.Add(time.Second)), Count: count,
+	}
 }
 
 func world() Objects {
@@ -64,8 +76,8 @@ func world() Objects {
 		Nodes:     []*corev1.Node{builder.Node("node1").IP("10.0.0.1").Obj(), builder.Node("node2").IP("10.0.0.2").NotReady().Obj()},
 		Slices:    []*discoveryv1.EndpointSlice{endpoints("node1", "node2")},
 		Events: []*corev1.Event{
-			{InvolvedObject: corev1.ObjectReference{UID: "web-uid"}, Type: "Normal", Reason: "EnsuredLoadBalancer", Message: "ensured", LastTimestamp: metav1.NewTime(noon.Add(time.Second)), Count: 3},
-			{InvolvedObject: corev1.ObjectReference{UID: "other-uid"}, Type: "Normal", Reason: "Other", Message: "of another"},
+			event("web-uid", "EnsuredLoadBalancer", "ensured", 3),
+			event("other-uid", "Other", "of another", 1),
 		},
 	}
 }
@@ -93,8 +105,10 @@ func TestAPageHasWhatIsKnown(t *testing.T) {
 		Name: "edge", Engine: "nginx", Class: "external-lb.dev/edge", Mode: "Static",
 		Hosts: []Host{
 			{Name: "lb1", Where: "192.0.2.5", State: "InSync", Health: Good, Version: "daemon/1", Digest: "0123456789ab", Applied: at},
-			{Name: "lb2", Where: "192.0.2.6", State: "Unreachable", Health: Bad, Digest: "0123456789ab", Desired: "fedcba987654", Draining: true, Message: "no route to host"},
-			{Name: "lb3", Where: "the controller's machine", State: "Connecting", Health: Unknown, Message: "the controller has not reported on it yet"},
+			{Name: "lb2", Where: "192.0.2.6", State: "Unreachable", Health: Bad, Digest: "0123456789ab", Desired: "fedcba987654",
+				Draining: true, Message: "no route to host"},
+			{Name: "lb3", Where: "the controller's machine", State: "Connecting", Health: Unknown,
+				Message: "the controller has not reported on it yet"},
 		},
 		Problems: []string{"HostsUnreachable: lb2: no route to host"},
 		Story: []Moment{
@@ -118,12 +132,18 @@ func TestAPageHasWhatIsKnown(t *testing.T) {
 	if diff := cmp.Diff(wantService, item[Service](t, world(), "service/default/web"), cmp.AllowUnexported(Moment{})); diff != "" {
 		t.Error(diff)
 	}
-	wantNode := Node{Name: "node2", Addresses: []string{"10.0.0.2"}, Health: Bad, Message: "the node is not ready", Balancers: []string{"edge"}}
+	wantNode := Node{
+		Name: "node2", Addresses: []string{"10.0.0.2"}, Health: Bad, Message: "the node is not ready", Balancers: []string{"edge"},
+	}
 	if diff := cmp.Diff(wantNode, item[Node](t, world(), "node/node2")); diff != "" {
 		t.Error(diff)
 	}
+	pool := item[Pool](t, world(), "pool/public")
+	if !slices.Equal(pool.Used, []string{"203.0.113.1"}) {
+		t.Errorf("in use are %v", pool.Used)
+	}
 	wantBlocks := []Block{{First: "203.0.113.0"}, {First: "203.0.113.1", Used: 1}, {First: "203.0.113.2"}, {First: "203.0.113.3"}}
-	if diff := cmp.Diff(wantBlocks, item[Pool](t, world(), "pool/public").Blocks); diff != "" {
+	if diff := cmp.Diff(wantBlocks, pool.Blocks); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -152,9 +172,15 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"another's condition": {service(func(s *corev1.Service) {
 			s.Status.Conditions = append(s.Status.Conditions, condition("example.com/Fancy", metav1.ConditionFalse, "No", "not fancy"))
 		}), nil},
-		"live, with a remark": {service(func(s *corev1.Service) { s.Status.Conditions[0].Reason = "PortConflict" }), []string{"PortConflict: live"}},
-		"deleted":             {service(func(s *corev1.Service) { s.DeletionTimestamp = &noon }), []string{"Deleting: waits for the hosts to confirm that they no longer carry it"}},
-		"no endpoints":        {service(func(s *corev1.Service) { s.Name = "bare" }), []string{"it has no endpoint that is ready: see its pods"}},
+		"live, with a remark": {service(func(s *corev1.Service) {
+			s.Status.Conditions[0].Reason = "PortConflict"
+		}), []string{"PortConflict: live"}},
+		"deleted": {service(func(s *corev1.Service) {
+			s.DeletionTimestamp = &noon
+		}), []string{"Deleting: waits for the hosts to confirm that they no longer carry it"}},
+		"no endpoints": {service(func(s *corev1.Service) {
+			s.Name = "bare"
+		}), []string{"it has no endpoint that is ready: see its pods"}},
 	} {
 		key := "service/default/" + test.of.Services[0].Name
 		got := item[Service](t, test.of, key)
@@ -208,7 +234,9 @@ func TestPoliciesAreInTheStory(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Moment{})); diff != "" {
 		t.Error(diff)
 	}
-	wantPolicy := Policy{"default", "fast", []string{"Service web: NotOnThisEngine: retries", "Service missing: TargetNotFound: there is no such Service"}}
+	wantPolicy := Policy{"default", "fast", []string{
+		"Service web: NotOnThisEngine: retries", "Service missing: TargetNotFound: there is no such Service",
+	}}
 	if diff := cmp.Diff(wantPolicy, item[Policy](t, o, "policy/default/fast")); diff != "" {
 		t.Error(diff)
 	}
@@ -240,9 +268,10 @@ func TestItemsAreBounded(t *testing.T) {
 	long := strings.Repeat("<", 80_000) // of which JSON makes six times as much
 	for i := range 5000 {
 		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Port: int32(i + 1), Protocol: corev1.ProtocolTCP})
-		svc.Status.LoadBalancer.Ingress = append(svc.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: fmt.Sprintf("198.51.%d.%d", i/256, i%256)})
+		ingress := corev1.LoadBalancerIngress{IP: fmt.Sprintf("198.51.%d.%d", i/256, i%256)}
+		svc.Status.LoadBalancer.Ingress = append(svc.Status.LoadBalancer.Ingress, ingress)
 		svc.Status.Conditions = append(svc.Status.Conditions, condition(fmt.Sprint(i, long[:200]), metav1.ConditionTrue, "A", long))
-		o.Events = append(o.Events, &corev1.Event{InvolvedObject: corev1.ObjectReference{UID: svc.UID}, Reason: "A", Message: long, Count: int32(i)})
+		o.Events = append(o.Events, event(svc.UID, long, long, int32(i)))
 	}
 	b := o.Balancers[0]
 	b.Status.Hosts[0].Message, b.Status.Conditions[2].Message = long, long

@@ -17,6 +17,8 @@ type Pool struct {
 	Balancer string   `json:"balancer"`
 	Usage    []Usage  `json:"usage"`
 	Blocks   []Block  `json:"blocks"`
+	Used     []string `json:"used,omitempty"` // addresses that a Service has
+	More     string   `json:"more,omitempty"` // what is left out here
 	Problems []string `json:"problems,omitempty"`
 }
 
@@ -50,6 +52,7 @@ func (p *painter) pool(pool *v1alpha1.AddressPool) Pool {
 	for _, parsed := range slices.Concat(p.pools.Accepted, p.pools.Rejected) {
 		if parsed.Name == pool.Name {
 			out.Blocks = p.blocks(parsed)
+			out.Used = upTo(p.used.of(parsed), "addresses", &out.More)
 		}
 	}
 	return out
@@ -76,6 +79,16 @@ func newUsedAddresses(services []*corev1.Service) (used usedAddresses) {
 	}
 	slices.SortFunc(used, netip.Addr.Compare)
 	return slices.Compact(used)
+}
+
+// of a pool.
+func (u usedAddresses) of(pool *ipam.Pool) (out []string) {
+	for _, a := range u {
+		if pool.Contains(a) {
+			out = append(out, a.String())
+		}
+	}
+	return out
 }
 
 // between counts the addresses from first to last.

@@ -124,7 +124,9 @@ func endpointName(ref *corev1.ObjectReference, address string) string {
 
 // bound leaves out what is more than a page shows, and says so.
 func (s *Service) bound() {
-	s.Addresses, s.Ports, s.Nodes = upTo(s.Addresses, "addresses", &s.More), upTo(s.Ports, "ports", &s.More), upTo(s.Nodes, "nodes", &s.More)
+	s.Addresses = upTo(s.Addresses, "addresses", &s.More)
+	s.Ports = upTo(s.Ports, "ports", &s.More)
+	s.Nodes = upTo(s.Nodes, "nodes", &s.More)
 }
 
 func upTo[T any](list []T, what string, more *string) []T {

@@ -51,7 +51,8 @@ func ofCondition(of string, c metav1.Condition, bad bool) Moment {
 	case c.Status == metav1.ConditionTrue:
 		h = Good
 	}
-	return moment(Moment{at: c.LastTransitionTime.Time, Source: of + c.Type + "=" + string(c.Status), Reason: c.Reason, Text: c.Message, Health: h})
+	said := of + c.Type + "=" + string(c.Status)
+	return moment(Moment{at: c.LastTransitionTime.Time, Source: said, Reason: c.Reason, Text: c.Message, Health: h})
 }
 
 func ofEvents(events []*corev1.Event) (out []Moment) {
@@ -60,7 +61,8 @@ func ofEvents(events []*corev1.Event) (out []Moment) {
 		if e.Type == corev1.EventTypeWarning {
 			h = Bad
 		}
-		m := Moment{at: cmp.Or(e.LastTimestamp.Time, e.EventTime.Time, e.CreationTimestamp.Time), Source: "Event", Reason: e.Reason, Text: e.Message, Health: h}
+		at := cmp.Or(e.LastTimestamp.Time, e.EventTime.Time, e.CreationTimestamp.Time)
+		m := Moment{at: at, Source: "Event", Reason: e.Reason, Text: e.Message, Health: h}
 		if e.Count > 1 {
 			m.Count = e.Count
 		}

@@ -43,6 +43,7 @@ function wrong(found) {
   if (bad.length > 20) list.push([plural(bad.length - 20, 'more Service'), 'choose "only what is wrong" to see all']);
   return h('section', {id: 'wrong', 'aria-labelledby': 'wrong-title'},
     h('h2', {id: 'wrong-title'}, 'What is wrong'),
+    h('p', {role: 'status', class: 'unseen'}, found.cluster.loaded ? plural(list.length, 'problem') : ''),
     list.length ? h('ul', {class: 'problems'}, list.map(([who, words], i) => h('li', {key: i}, h('b', null, who), ' ', words)))
       : h('p', null, found.cluster.loaded ? 'Nothing that the API server knows of.' : ''));
 }
@@ -50,7 +51,7 @@ function wrong(found) {
 function page() {
   const found = look();
   const shown = searched();
-  const chosen = state.items.get(state.chosen);
+  const chosen = state.chosen.startsWith('service/') ? state.items.get(state.chosen) : undefined;
   return [
     h('a', {class: 'skip', href: '#services', onClick: (e) => jump(e, 'services-title')}, 'Skip to the Services'),
     header(found),

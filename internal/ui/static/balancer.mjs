@@ -7,7 +7,8 @@ export function balancer(b, found, shown, chosen) {
   const own = found.services.filter((s) => s.balancers.includes(b.name));
   return h('section', {key: b.key, class: 'balancer', 'aria-labelledby': id},
     h('h2', {id}, `Balancer ${b.name}`),
-    h('p', {class: 'facts'}, [b.engine, b.mode, `class ${b.class}`, b.default ? 'default' : '', plural(own.length, 'Service')].filter(Boolean).join(' · ')),
+    h('p', {class: 'facts'},
+      [b.engine, b.mode, `class ${b.class}`, b.default ? 'default' : '', plural(own.length, 'Service')].filter(Boolean).join(' · ')),
     problems(b.problems),
     h('details', {open: true}, h('summary', null, 'Who reaches what'), topology(b, found, shown, chosen)),
     h('details', {open: true}, h('summary', null, 'Hosts'), hosts(b)),
@@ -30,20 +31,21 @@ function hosts(b) {
 // pool is a map: a cell for each address, or for each block of them.
 function pool(p, found) {
   const usage = p.usage.map((u) => `${u.family}: ${u.assigned} of ${u.capacity} used`).join(', ');
-  const listed = [...found.having.keys()].filter((ip) => p.blocks.some((b) => b.first === ip));
   return h('section', {key: p.key, class: 'pool', 'data-pool': p.name},
     h('h3', null, p.name, h('small', null, ` ${usage}`)),
     problems(p.problems),
     ['IPv4', 'IPv6'].map((family) => map(p, family, p.blocks.filter((b) => b.first.includes(':') === (family === 'IPv6')), found)),
-    listed.length ? h('details', null, h('summary', null, 'Who has which address'),
-      h('ul', {class: 'holders'}, listed.slice(0, 200).map((ip) => h('li', {key: ip}, h('code', null, ip), ' ',
-        found.having.get(ip).map((s) => [service(s), ' ']))))) : null);
+    p.used ? h('details', null, h('summary', null, 'Who has which address'),
+      h('ul', {class: 'holders'}, p.used.map((ip) => h('li', {key: ip}, h('code', null, ip), ' ',
+        (found.having.get(ip) ?? []).map((s) => [service(s), ' '])))),
+      p.more ? h('p', null, `${p.more} are not shown`) : null) : null);
 }
 
 function map(p, family, blocks, found) {
   const used = blocks.reduce((sum, b) => sum + (b.used ?? 0), 0);
-  return blocks.length ? h('div', {key: family, class: 'map', role: 'img', 'aria-label': `Map of AddressPool ${p.name}, ${family}: in use are ${used}`},
-    blocks.map((b) => cell(b, found))) : null;
+  if (!blocks.length) return null;
+  const label = `Map of AddressPool ${p.name}, ${family}: in use are ${used}`;
+  return h('div', {key: family, class: 'map', role: 'img', 'aria-label': label}, blocks.map((b) => cell(b, found)));
 }
 
 function cell(b, found) {

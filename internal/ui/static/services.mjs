@@ -25,11 +25,16 @@ function namespace(name, list, rows, open) {
     if (e.currentTarget.open !== open) set({opened: new Map(state.opened).set(name, e.currentTarget.open)});
   };
   return h('details', {key: name, open, onToggle: toggle},
-    h('summary', null, name, ' ', h('small', null, plural(list.length, 'Service')), bad ? h('small', {class: 'bad'}, `, ${bad} wrong`) : null),
+    h('summary', null, name, ' ', h('small', null, plural(list.length, 'Service')),
+      bad ? h('small', {class: 'bad'}, `, ${bad} wrong`) : null),
     open ? h('table', null,
       h('thead', null, h('tr', null, ['Service', 'Addresses', 'Ports', 'Endpoints', 'State'].map((t) => h('th', {scope: 'col'}, t)))),
       h('tbody', null, rows.map(row)),
       rows.length < list.length ? h('caption', null, `${list.length - rows.length} of them are not shown`) : null) : null);
+}
+
+function address({ip, told}) {
+  return h('span', {key: ip, class: told ? 'good' : 'middle'}, h('code', null, ip), told ? ' ' : ' (not yet) ');
 }
 
 // row of a Service; the same one as long as nothing has changed, which is not looked at again.
@@ -38,11 +43,11 @@ function row(s) {
   if (!rowsOf.has(s)) {
     rowsOf.set(s, h('tr', {key: s.key, 'data-service': s.key},
       h('th', {scope: 'row'}, service(s, s.name)),
-      h('td', null, s.addresses.length ? s.addresses.map((a) => h('span', {key: a.ip, class: a.told ? 'good' : 'middle'}, h('code', null, a.ip), a.told ? ' ' : ' (not yet) '))
-        : h('span', {class: 'middle'}, 'none')),
+      h('td', null, s.addresses.length ? s.addresses.map(address) : h('span', {class: 'middle'}, 'none')),
       h('td', null, s.ports.map((p) => h('span', {key: p.name, class: p.error ? 'bad' : ''}, p.name, p.error ? ` ${p.error}` : '', ' '))),
       h('td', null, s.endpoints),
-      h('td', {class: s.health}, s.problems ? problems(s.problems) : [health(s.health, ''), s.health === 'good' ? 'in order' : 'on its way'])));
+      h('td', {class: s.health}, s.problems ? problems(s.problems)
+        : [health(s.health, ''), s.health === 'good' ? 'in order' : 'on its way'])));
   }
   return rowsOf.get(s);
 }

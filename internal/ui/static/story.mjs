@@ -4,7 +4,6 @@ import {health, plural, problems, time} from './parts.mjs';
 
 // story of one Service: what it has, and what happened to it, the newest first.
 export function story(s, found) {
-  if (!s.ports) return null; // another item's key is in the address
   return h('aside', {key: s.key, 'aria-labelledby': 'story-title', id: 'story'},
     h('button', {type: 'button', class: 'close', onClick: () => choose('')}, 'Close'),
     h('h2', {id: 'story-title', tabIndex: -1, ref: shown}, `${s.namespace}/${s.name}`),
@@ -18,7 +17,8 @@ export function story(s, found) {
       s.more ? fact('Not shown', s.more) : null),
     h('h3', null, 'Its story'),
     h('ol', {class: 'timeline'}, (s.story ?? []).map((m, i) => h('li', {key: `${m.at} ${m.source} ${m.reason} ${i}`, class: m.health},
-      h('div', null, health(m.health, ''), time(m.at), ' ', h('b', null, m.reason), ' ', h('small', null, m.source, m.count ? `, ${m.count} times` : '')),
+      h('div', null, health(m.health, ''), time(m.at), ' ', h('b', null, m.reason), ' ',
+        h('small', null, m.source, m.count ? `, ${m.count} times` : '')),
       h('div', null, m.text)))),
     s.story ? null : h('p', null, 'Nothing was told of it yet. Events are kept for an hour.'));
 }

@@ -1,10 +1,12 @@
 // Services → addresses → hosts → nodes, in four columns of rows of one height, with lines
 // between them.
 import {h} from './preact.mjs';
-import {health, plural, service} from './parts.mjs';
+import {health, service} from './parts.mjs';
 
 const most = 24; // rows of a column
 const rowHeight = 28;
+const published = ['good', 'published'];
+const unpublished = ['middle', 'not published yet'];
 
 export function topology(b, found, shown, chosen) {
   const all = (chosen?.balancers?.includes(b.name) ? [chosen] : shown).filter((s) => s.balancers.includes(b.name));
@@ -17,7 +19,7 @@ export function topology(b, found, shown, chosen) {
 
   const columns = [
     column('Services', services.map((s) => [s.key, service(s), s.health]), all.length),
-    column('Addresses', addresses.map((ip) => [ip, h('code', null, ip), told.get(ip) ? 'good' : 'middle', told.get(ip) ? 'published' : 'not published yet']), told.size),
+    column('Addresses', addresses.map((ip) => [ip, h('code', null, ip), ...(told.get(ip) ? published : unpublished)]), told.size),
     column('Hosts', b.hosts.map((x) => [x.name, x.name, x.health, x.state]), b.hosts.length),
     column('Nodes', nodes.map((n) => [n.name, n.name, n.health, n.message]), targets.length),
   ];
@@ -37,12 +39,13 @@ function column(title, rows, count) {
   return h('div', {key: title, class: 'column', 'data-column': title},
     h('h3', null, `${title} `, h('small', null, count)),
     h('ul', null, rows.map(([key, what, value, meaning]) => h('li', {key}, health(value, meaning), what)),
-      count > rows.length ? h('li', {class: 'more'}, `${plural(count - rows.length, 'more')}`.replace(/s$/, ''), '; search to see them') : null));
+      count > rows.length ? h('li', {class: 'more'}, `${count - rows.length} more; search to see them`) : null));
 }
 
 function gutter(lines, rows, key) {
   const y = (i) => (i + 0.5) * rowHeight;
-  return h('svg', {key, class: 'lines', 'aria-hidden': 'true', viewBox: `0 0 100 ${rows * rowHeight}`, height: rows * rowHeight, preserveAspectRatio: 'none'},
+  const height = rows * rowHeight;
+  return h('svg', {key, class: 'lines', 'aria-hidden': 'true', viewBox: `0 0 100 ${height}`, height, preserveAspectRatio: 'none'},
     lines.filter(([from, to]) => to >= 0).map(([from, to, value]) => h('path', {key: `${from} ${to}`, class: value,
       d: `M0 ${y(from)}C50 ${y(from)} 50 ${y(to)} 100 ${y(to)}`})));
 }
