@@ -70,6 +70,8 @@ type UpstreamSettings struct {
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
 	// +optional
+	HTTP *HTTPSettings `json:"http,omitempty"`
+	// +optional
 	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
 	// +optional
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
@@ -95,6 +97,20 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=15
 	Retries *int32 `json:"retries,omitempty"`
+}
+
+// HTTPSettings are for mode HTTP.
+type HTTPSettings struct {
+	// redirectToHTTPS answers each request with a redirect, with status 308, to the same
+	// name and path with https, on port 443. A port at which TLS is terminated is carried.
+	// Built in: false.
+	// +optional
+	RedirectToHTTPS *bool `json:"redirectToHTTPS,omitempty"`
+	// maxBodyBytes of a request. A longer one is answered with status 413. 0: no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1099511627776
+	MaxBodyBytes *int64 `json:"maxBodyBytes,omitempty"`
 }
 
 // ProxyProtocol carries the client's address to the pods, and from a balancer

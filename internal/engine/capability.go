@@ -23,6 +23,8 @@ var Fields = []Field{
 	"algorithm=NeverQueue",
 	"mode=TCP",
 	"mode=HTTP",
+	"http.redirectToHTTPS",
+	"http.maxBodyBytes",
 	"proxyProtocol.send=None",
 	"proxyProtocol.send=V1",
 	"proxyProtocol.send=V2",
@@ -124,6 +126,8 @@ func (c *Capabilities) Carries(p lb.Protocol) bool { return slices.Contains(c.Pr
 const (
 	// TLSOverTCP is why tls.secretRef does nothing for other protocols.
 	TLSOverTCP = "TLS is spoken over TCP; a port of another protocol is carried as it is"
+	// InHTTPAlone is why the settings for requests do nothing without mode: HTTP.
+	InHTTPAlone = "it is for mode: HTTP"
 	// CheckAdvice is for hosts on which every node fails its check.
 	CheckAdvice = "do the nodes' firewalls let this host through? `healthCheck: {type: None}` in spec.defaults of the Balancer does without"
 )

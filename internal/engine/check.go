@@ -89,8 +89,10 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 		return fmt.Errorf("mode: HTTP: %s", c.Unsupported("mode=HTTP", p))
 	case s.Mode == lb.ModeHTTP && c.NotInHTTP(Field("proxyProtocol.send="+string(s.SendProxy))) != "":
 		return fmt.Errorf("proxyProtocol.send: %s", c.NotInHTTP(Field("proxyProtocol.send="+string(s.SendProxy))))
-	case s.H2C && s.Mode != lb.ModeHTTP:
-		return errors.New("HTTP/2 to the nodes without mode: HTTP")
+	case s.Mode != lb.ModeHTTP && (s.H2C || s.RedirectToHTTPS || s.MaxBodyBytes != 0):
+		return errors.New("settings for requests without mode: HTTP")
+	case s.MaxBodyBytes < 0 || s.MaxBodyBytes > lb.MostBodyBytes:
+		return fmt.Errorf("a body of %d bytes", s.MaxBodyBytes)
 	case p == lb.UDP && (s.SendProxy != lb.ProxyNone || s.AcceptProxy):
 		return fmt.Errorf("%s has no PROXY protocol for UDP", engine)
 	case s.AcceptProxy && c.Unsupported("proxyProtocol.accept", p) != "":

@@ -329,6 +329,11 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		Retries:                 r.count("retries", m.GetRetries(), 0, maxTries),
 		Certificate:             m.GetCertificate(),
 		H2C:                     m.GetH2C(),
+		RedirectToHTTPS:         m.GetRedirectToHttps(),
+		MaxBodyBytes:            m.GetMaxBodyBytes(),
+	}
+	if s.MaxBodyBytes < 0 || s.MaxBodyBytes > MostBodyBytes {
+		r.fail("a body of %d bytes: want at most %d", s.MaxBodyBytes, int64(MostBodyBytes))
 	}
 	if s.Certificate != "" && !safeCertificate.MatchString(s.Certificate) {
 		r.fail("%.80q is not the name of a certificate", s.Certificate)

@@ -65,6 +65,7 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"health check interval of 99ms: want between 100ms and 24h0m0s":   of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Interval = 99e6 })),
 		"rise of 0: want between 1 and 100":                               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Rise = 0 })),
 		`the path "/a b" of the health check`:                             of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Path = "/a b" })),
+		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		`"../x" is not the name of a certificate`:                         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Certificate = "../x" })),
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),
 		"node n1 twice":                                                   of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes = append(s.Ipv4.Targets.Nodes, s.Ipv4.Targets.Nodes[0]) })),

@@ -123,6 +123,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),
 		Certificate: s.Certificate, H2C: s.H2C,
+		RedirectToHttps: s.RedirectToHTTPS, MaxBodyBytes: s.MaxBodyBytes,
 	}
 }
 

@@ -20,7 +20,14 @@ type Settings struct {
 	Certificate string
 	// H2C: with ModeHTTP, Backends are spoken to in HTTP/2, in plain text.
 	H2C bool
+	// RedirectToHTTPS: with ModeHTTP, requests are redirected instead of carried.
+	RedirectToHTTPS bool
+	// MaxBodyBytes of a request, with ModeHTTP. 0: no limit.
+	MaxBodyBytes int64
 }
+
+// MostBodyBytes bounds MaxBodyBytes.
+const MostBodyBytes = 1 << 40
 
 // Algorithm chooses the Backend of a new connection.
 type Algorithm string

@@ -232,6 +232,31 @@ func TestNginxRefusesPROXYInHTTPMode(t *testing.T) {
 	}
 }
 
+// Requests are sent to HTTPS, by those who may connect, and bodies are bounded.
+func TestHTTPModeRedirectsAndLimits(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		redirects, closed, bounded := freeAddress(t, "127.1.0.71"), freeAddress(t, "127.1.0.72"), freeAddress(t, "127.1.0.73")
+		n, redirect := startWeb(t), func(s *lb.Settings) { s.Mode, s.RedirectToHTTPS = lb.ModeHTTP, true }
+		serve(t, with(tcp(redirects, n), redirect), with(from(tcp(closed, n), "198.51.100.0/24"), redirect),
+			with(tcp(bounded, n), func(s *lb.Settings) { s.Mode, s.MaxBodyBytes = lb.ModeHTTP, 10 }))
+		got := talk(t, redirects, "GET /a%20b?c=d HTTP/1.1\r\nHost: web.example:8080\r\nConnection: close\r\n\r\n")
+		if !strings.Contains(got, " 308 ") || !strings.Contains(strings.ToLower(got), "\r\nlocation: https://web.example/a%20b?c=d\r\n") {
+			t.Errorf("a redirect is %q", got)
+		}
+		c := client("").dial(t, "tcp", closed)
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") // the balancer may have hung up
+		if got, _ := io.ReadAll(c); len(got) > 0 {
+			t.Errorf("a client outside is answered %q", got)
+		}
+		for length, want := range map[int]string{10: " 200 ", 11: " 413 "} {
+			got := talk(t, bounded, fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", length, strings.Repeat("x", length)))
+			if !strings.Contains(got, want) {
+				t.Errorf("a body of %d bytes is answered %q", length, got)
+			}
+		}
+	})
+}
+
 func inH2C(s *lb.Settings) { s.Mode, s.H2C = lb.ModeHTTP, true }
 
 // Pods that speak HTTP/2 in plain text get it, with trailers, as gRPC has them.

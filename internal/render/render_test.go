@@ -168,6 +168,8 @@ func testRenderRefuses(t onEngine) {
 		"unknown algorithm":         set(func(s *lb.Settings) { s.Algorithm = "round_robin; }" }),
 		"unknown mode":              set(func(s *lb.Settings) { s.Mode = "HTTP3; }" }),
 		"HTTP/2 without mode HTTP":  set(func(s *lb.Settings) { s.H2C = true }),
+		"redirect without HTTP":     set(func(s *lb.Settings) { s.RedirectToHTTPS = true }),
+		"negative body":             set(func(s *lb.Settings) { s.Mode, s.MaxBodyBytes = lb.ModeHTTP, -1 }),
 		"PROXY V3":                  set(func(s *lb.Settings) { s.SendProxy = "V3" }),
 		"PROXY for UDP":             with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"PROXY from UDP":            with(udp("192.0.2.1:80"), func(s *lb.Settings) { s.AcceptProxy = true }),

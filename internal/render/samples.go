@@ -42,6 +42,8 @@ var variants = []struct {
 	{"TLS and no nodes", func(f *engine.Frontend) { f.Settings.Certificate, f.Backends = sampleCertificate, nil }},
 	{"TLS in mode HTTP", func(f *engine.Frontend) { inHTTP(f); f.Settings.Certificate = sampleCertificate }},
 	{"mode HTTP", inHTTP},
+	{"a redirect to HTTPS", func(f *engine.Frontend) { inHTTP(f); f.Settings.RedirectToHTTPS = true }},
+	{"a limit for bodies", func(f *engine.Frontend) { inHTTP(f); f.Settings.MaxBodyBytes = 1 << 20 }},
 	{"HTTP/2 to the nodes", func(f *engine.Frontend) { inHTTP(f); f.Settings.H2C = true }},
 	{"TLS and HTTP/2 to the nodes", func(f *engine.Frontend) { inHTTP(f); f.Settings.H2C, f.Settings.Certificate = true, sampleCertificate }},
 	{"mode HTTP and no nodes", func(f *engine.Frontend) { inHTTP(f); f.Backends = nil }},

@@ -23,6 +23,8 @@ import (
 var examples = map[string][3]string{
 	"algorithm":               {`"SourceHash"`, `"LeastConnections"`, `"Random"`},
 	"mode":                    {`"HTTP"`, `"TCP"`, `"HTTP"`},
+	"http.redirectToHTTPS":    {`true`, `false`, `true`},
+	"http.maxBodyBytes":       {`7`, `0`, `9`},
 	"proxyProtocol.send":      {`"V1"`, `"V2"`, `"None"`},
 	"proxyProtocol.accept":    {`true`, `false`, `true`},
 	"timeouts.connect":        {`"3s"`, `"4s"`, `"5s"`},
@@ -53,6 +55,14 @@ func setting(t *testing.T, name, value string) v1alpha1.UpstreamSettings {
 	return s
 }
 
+// inItsMode is a setting with the mode without which it does nothing.
+func inItsMode(name string, s v1alpha1.UpstreamSettings) v1alpha1.UpstreamSettings {
+	if strings.HasPrefix(name, "http.") {
+		s.Mode = v1alpha1.ModeHTTP
+	}
+	return s
+}
+
 // Of each field, the strongest level that sets it decides, also where it sets it to zero.
 func TestPrecedenceOfEveryField(t *testing.T) {
 	levels := []string{"policy for the port", "policy for the Service", "defaults of the Balancer"}
@@ -70,7 +80,7 @@ func TestPrecedenceOfEveryField(t *testing.T) {
 					continue
 				}
 				strongest = i
-				s := setting(t, f.name, values[i])
+				s := inItsMode(f.name, setting(t, f.name, values[i]))
 				// The stronger, the younger: age does not matter between levels.
 				change := func(into *v1alpha1.UpstreamSettings) { *into = s }
 				switch p := policy(fmt.Sprintf("p%d", i)).Age(i); i {
@@ -84,7 +94,7 @@ func TestPrecedenceOfEveryField(t *testing.T) {
 			}
 			want := builtIn(engines.Named("haproxy"), lb.TCP)
 			if strongest >= 0 {
-				s := setting(t, f.name, values[strongest])
+				s := inItsMode(f.name, setting(t, f.name, values[strongest]))
 				apply(t, &want, &s)
 			}
 			if diff := cmp.Diff(want, settings(t, in)[80]); diff != "" {
@@ -113,6 +123,7 @@ func TestNothingIsSupported(t *testing.T) {
 	s := v1alpha1.UpstreamSettings{
 		Mode: v1alpha1.ModeTCP, Retries: new(int32),
 		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32),
+		HTTP:          &v1alpha1.HTTPSettings{RedirectToHTTPS: new(false), MaxBodyBytes: new(int64)},
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
 	}
@@ -174,7 +185,7 @@ func example(t *testing.T, field engine.Field) v1alpha1.UpstreamSettings {
 	if !ok {
 		t.Fatalf("%s has no examples", name)
 	}
-	return setting(t, name, values[0])
+	return inItsMode(name, setting(t, name, values[0]))
 }
 
 // What the table says of an engine, a field and a protocol is what the status of a

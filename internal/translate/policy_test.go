@@ -294,6 +294,7 @@ func TestPolicyStatus(t *testing.T) {
 		"unsupported":                {policy("p").For("web").Set(sending(v1alpha1.ProxyProtocolV2)), nil, "Accepted Unsupported", "proxyProtocol.send=V2: "},
 		"not in the mode of another": {policy("p").For("web").Set(sending(v1alpha1.ProxyProtocolV1)), policy("o").For("web").Set(inHTTP), "Accepted Unsupported", "proxyProtocol.send=V1: "},
 		"in the mode that is":        {policy("p").For("web").Set(sending(v1alpha1.ProxyProtocolV1)), policy("o").For("dns").Set(inHTTP), "Accepted", ""},
+		"without the mode it is for": {policy("p").For("web").Set(func(s *v1alpha1.UpstreamSettings) { s.HTTP = &v1alpha1.HTTPSettings{RedirectToHTTPS: new(true)} }), nil, "Accepted Unsupported", "http.redirectToHTTPS: it is for mode: HTTP"},
 		"HTTP over UDP":              {policy("p").For("dns").Set(inHTTP), nil, "Accepted Unsupported", "mode=HTTP: HTTP is spoken over TCP"},
 		"unsupported with UDP":       {policy("p").For("dns").Algorithm(v1alpha1.LeastConnections), nil, "Accepted Unsupported", "algorithm=LeastConnections: "},
 		"but this port is TCP":       {policy("p").For("dns", "p80").Algorithm(v1alpha1.LeastConnections), nil, "Accepted", ""},

@@ -143,6 +143,7 @@ func (t *translation) frontends() []lb.Frontend {
 			}
 			settings := t.precedence.resolve(t.engine, port.Name, l.Protocol)
 			settings.Certificate = certificates[i]
+			settings.RedirectToHTTPS = settings.RedirectToHTTPS && settings.Certificate == ""
 			settings.H2C = settings.Mode == lb.ModeHTTP && speaksH2C(port)
 			out = append(out, lb.Frontend{Listener: l, NodePort: uint16(port.NodePort), Settings: settings})
 		}

@@ -360,6 +360,20 @@ func TestHostsBringTheirAddresses(t *testing.T) {
 	}
 }
 
+// One policy for a Service with HTTP and HTTPS redirects the one to the other.
+func TestWhereTLSIsTerminatedNothingIsRedirected(t *testing.T) {
+	web := on(service("web").Port(80).Port(443), "192.0.2.1")
+	redirect := policy("http").For("web").Set(func(s *v1alpha1.UpstreamSettings) {
+		s.Mode, s.HTTP = v1alpha1.ModeHTTP, &v1alpha1.HTTPSettings{RedirectToHTTPS: new(true), MaxBodyBytes: new(int64(7))}
+	})
+	in := MakeInput(web).Secrets(MakeSecret("web-tls", 1)).Policies(redirect, policy("tls").For("web", "p443").TLS("web-tls"))
+	for port, s := range settings(t, in) {
+		if s.RedirectToHTTPS != (port == 80) || s.MaxBodyBytes != 7 {
+			t.Errorf("port %d: %+v", port, s)
+		}
+	}
+}
+
 // appProtocol says what pods speak, and no more: the mode is the policy's.
 func TestAppProtocolSaysWhatPodsSpeak(t *testing.T) {
 	for protocol, want := range map[string]bool{"kubernetes.io/h2c": true, "grpc": true, "http": false, "kubernetes.io/ws": false} {

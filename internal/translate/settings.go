@@ -32,7 +32,7 @@ func (f field) capability(value string) engine.Field {
 }
 
 // nothing holds the values that ask for nothing.
-var nothing = map[string]string{"proxyProtocol.accept": "false", "maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "retries": "0"}
+var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0", "maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "retries": "0"}
 
 // use is how a port is carried, as far as engines differ by it.
 type use struct {
@@ -46,8 +46,14 @@ func (f field) unsupported(e *engine.Engine, value string, u use) string {
 	if value == nothing[f.name] {
 		return ""
 	}
-	if reason := e.Unsupported(f.capability(value), u.protocol); reason != "" || u.mode != lb.ModeHTTP {
+	if reason := e.Unsupported(f.capability(value), u.protocol); reason != "" {
 		return reason
+	}
+	if u.mode != lb.ModeHTTP {
+		if strings.HasPrefix(f.name, "http.") {
+			return engine.InHTTPAlone
+		}
+		return ""
 	}
 	return e.NotInHTTP(f.capability(value))
 }
@@ -63,6 +69,17 @@ var fields = []field{
 		func(s *v1alpha1.UpstreamSettings) string { return string(s.Algorithm) },
 		func(s *lb.Settings, v string) error { s.Algorithm = lb.Algorithm(v); return nil }},
 	modeField,
+	{"http.redirectToHTTPS", false,
+		func(s *v1alpha1.UpstreamSettings) string { return boolean(deref(s.HTTP).RedirectToHTTPS) },
+		func(s *lb.Settings, v string) (err error) { s.RedirectToHTTPS, err = strconv.ParseBool(v); return err }},
+	{"http.maxBodyBytes", false,
+		func(s *v1alpha1.UpstreamSettings) string {
+			if n := deref(s.HTTP).MaxBodyBytes; n != nil {
+				return strconv.FormatInt(*n, 10)
+			}
+			return ""
+		},
+		func(s *lb.Settings, v string) error { return bodyBytes(&s.MaxBodyBytes, v) }},
 	{"proxyProtocol.send", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.ProxyProtocol).Send) },
 		func(s *lb.Settings, v string) error { s.SendProxy = lb.ProxyProtocol(v); return nil }},
@@ -222,6 +239,15 @@ func count(into *int32, v string, least, most int64) error {
 		return fmt.Errorf("%s is not a number between %d and %d", v, least, most)
 	}
 	*into = int32(n)
+	return nil
+}
+
+func bodyBytes(into *int64, v string) error {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 || n > lb.MostBodyBytes {
+		return fmt.Errorf("%s is not a number between 0 and %d", v, int64(lb.MostBodyBytes))
+	}
+	*into = n
 	return nil
 }
 

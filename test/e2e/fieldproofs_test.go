@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"algorithm=Random":                {settings: "algorithm: Random", shows: spreadsWithoutOrder},
 		"mode=TCP":                        {settings: "mode: TCP", http: true, shows: leavesRequestsAlone},
 		"mode=HTTP":                       {settings: "mode: HTTP", http: true, shows: understandsRequests},
+		"http.redirectToHTTPS":            {settings: "{mode: HTTP, http: {redirectToHTTPS: true}}", http: true, shows: redirectsToHTTPS},
+		"http.maxBodyBytes":               {settings: "{mode: HTTP, http: {maxBodyBytes: 10}}", http: true, shows: refusesLongBodies},
 		"proxyProtocol.send=None":         {settings: "proxyProtocol: {send: None}", shows: sendsHeader("")},
 		"proxyProtocol.send=V1":           {settings: "proxyProtocol: {send: V1}", shows: sendsHeader("v1 TCP4")},
 		"proxyProtocol.send=V2":           {settings: "proxyProtocol: {send: V2}", shows: sendsHeader("v2 TCP4")},
@@ -170,6 +173,35 @@ func understandsRequests(f *field) {
 	}
 	if distinct := slices.Compact(slices.Sorted(slices.Values(nodes))); !slices.Equal(distinct, env.Nodes()) {
 		f.t.Errorf("requests on one connection were answered by %v, want every node", nodes)
+	}
+}
+
+// answerTo is how a request from a client is answered by the balancer itself.
+func (f *field) answerTo(method, path, body string) *http.Response {
+	f.t.Helper()
+	httpClient := env.HTTPClientFrom("client")
+	defer httpClient.CloseIdleConnections()
+	httpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	request, err := http.NewRequestWithContext(f.t.Context(), method, "http://"+f.host+path, strings.NewReader(body))
+	must(f.t, err)
+	response, err := httpClient.Do(request)
+	must(f.t, err)
+	response.Body.Close()
+	return response
+}
+
+func redirectsToHTTPS(f *field) {
+	got := f.answerTo(http.MethodGet, "/a?b", "")
+	if to := got.Header.Get("Location"); got.StatusCode != http.StatusPermanentRedirect || to != "https://"+f.host+"/a?b" {
+		f.t.Errorf("answered with status %d, to %q", got.StatusCode, to)
+	}
+}
+
+func refusesLongBodies(f *field) {
+	for length, want := range map[int]int{10: http.StatusOK, 11: http.StatusRequestEntityTooLarge} {
+		if got := f.answerTo(http.MethodPost, "/", strings.Repeat("x", length)); got.StatusCode != want {
+			f.t.Errorf("a body of %d bytes is answered with status %d, want %d", length, got.StatusCode, want)
+		}
 	}
 }
 

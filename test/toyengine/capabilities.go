@@ -26,6 +26,8 @@ var capabilities = engine.Capabilities{
 		"algorithm=NeverQueue":            {Missing: oneAfterAnother},
 		"mode=TCP":                        engine.Able,
 		"mode=HTTP":                       {Missing: "toyd does not know HTTP"},
+		"http.redirectToHTTPS":            {Missing: "toyd does not know HTTP"},
+		"http.maxBodyBytes":               {Missing: "toyd does not know HTTP"},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {Missing: "toyd has no PROXY protocol"},
 		"proxyProtocol.send=V2":           {Missing: "toyd has no PROXY protocol"},

@@ -29,6 +29,8 @@ var capabilities = engine.Capabilities{
 		"algorithm=NeverQueue":            {Missing: onlyIPVS, Affinity: affinity},
 		"mode=TCP":                        engine.Able,
 		"mode=HTTP":                       {Note: forwarded},
+		"http.redirectToHTTPS":            engine.Able,
+		"http.maxBodyBytes":               {Note: "as a request says its length; of one that does not, as much as has come at once"},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           engine.Able,
 		"proxyProtocol.send=V2":           engine.Able,

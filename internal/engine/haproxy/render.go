@@ -33,6 +33,8 @@ type frontend struct {
 	Listen                  netip.AddrPort
 	AcceptProxy             bool
 	HTTP                    bool   // requests are understood
+	RedirectToHTTPS         bool   // and not carried
+	MaxBodyBytes            int64  // of one; 0: no limit
 	RequestTimeout          string // in which a client must have sent the head of one
 	Restricted              bool
 	Sources                 []netip.Prefix
@@ -201,6 +203,8 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		Listen:                  address,
 		AcceptProxy:             set.AcceptProxy,
 		HTTP:                    set.Mode == lb.ModeHTTP,
+		RedirectToHTTPS:         set.RedirectToHTTPS,
+		MaxBodyBytes:            set.MaxBodyBytes,
 		RequestTimeout:          engine.Milliseconds(min(set.IdleTimeout, requestTimeout)),
 		Restricted:              !f.Allow.Everybody,
 		Sources:                 engine.Sources(f.Allow),

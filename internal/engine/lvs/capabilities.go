@@ -29,6 +29,8 @@ var capabilities = engine.Capabilities{
 		"algorithm=NeverQueue":            {Affinity: affinity},
 		"mode=TCP":                        engine.Able,
 		"mode=HTTP":                       {Missing: packets},
+		"http.redirectToHTTPS":            {Missing: packets},
+		"http.maxBodyBytes":               {Missing: packets},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {Missing: keepsAddr},
 		"proxyProtocol.send=V2":           {Missing: keepsAddr},

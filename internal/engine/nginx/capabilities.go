@@ -32,6 +32,8 @@ var capabilities = engine.Capabilities{
 		"algorithm=NeverQueue":            {Missing: onlyIPVS, Affinity: affinity},
 		"mode=TCP":                        engine.Able,
 		"mode=HTTP":                       {UDP: "HTTP is spoken over TCP; a port of another protocol is carried as it is", Note: forwards},
+		"http.redirectToHTTPS":            {UDP: engine.InHTTPAlone},
+		"http.maxBodyBytes":               {UDP: engine.InHTTPAlone},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {UDP: glued, HTTP: "nginx sends the PROXY protocol with mode: TCP alone; pods find the client in X-Forwarded-For"},
 		"proxyProtocol.send=V2":           {Missing: "nginx sends only version 1 of the PROXY protocol"},

@@ -27,6 +27,8 @@ type frontend struct {
 	UDP                     bool
 	HTTP                    bool   // requests are understood
 	H2C                     bool   // and go to the nodes in HTTP/2, in plain text
+	RedirectToHTTPS         bool   // they are not carried
+	MaxBodyBytes            int64  // of one; 0: no limit
 	RequestTimeout          string // in which a client must have sent the head of one
 	AcceptProxy             bool
 	SendProxy               bool
@@ -89,6 +91,8 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		UDP:                     f.Listener.Protocol == lb.UDP,
 		HTTP:                    set.Mode == lb.ModeHTTP,
 		H2C:                     set.H2C,
+		RedirectToHTTPS:         set.RedirectToHTTPS,
+		MaxBodyBytes:            set.MaxBodyBytes,
 		RequestTimeout:          engine.Milliseconds(min(set.IdleTimeout, requestTimeout)),
 		AcceptProxy:             set.AcceptProxy,
 		SendProxy:               set.SendProxy == lb.ProxyV1,

@@ -853,7 +853,11 @@ type Settings struct {
 	// Name of the certificate with which TLS is terminated; empty: it is not.
 	Certificate string `protobuf:"bytes,12,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	// With mode HTTP, nodes are spoken to in HTTP/2, in plain text.
-	H2C           bool `protobuf:"varint,13,opt,name=h2c,proto3" json:"h2c,omitempty"`
+	H2C bool `protobuf:"varint,13,opt,name=h2c,proto3" json:"h2c,omitempty"`
+	// With mode HTTP, requests are answered with a redirect to HTTPS.
+	RedirectToHttps bool `protobuf:"varint,14,opt,name=redirect_to_https,json=redirectToHttps,proto3" json:"redirect_to_https,omitempty"`
+	// Of a request, with mode HTTP. 0: no limit.
+	MaxBodyBytes  int64 `protobuf:"varint,15,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +981,20 @@ func (x *Settings) GetH2C() bool {
 		return x.H2C
 	}
 	return false
+}
+
+func (x *Settings) GetRedirectToHttps() bool {
+	if x != nil {
+		return x.RedirectToHttps
+	}
+	return false
+}
+
+func (x *Settings) GetMaxBodyBytes() int64 {
+	if x != nil {
+		return x.MaxBodyBytes
+	}
+	return 0
 }
 
 // HealthCheck says how nodes are judged.
@@ -1276,7 +1294,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xcf\x04\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xa1\x05\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1292,7 +1310,9 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	" \x01(\rR\x17maxConnectionsPerClient\x12\x18\n" +
 	"\aretries\x18\v \x01(\rR\aretries\x12 \n" +
 	"\vcertificate\x18\f \x01(\tR\vcertificate\x12\x10\n" +
-	"\x03h2c\x18\r \x01(\bR\x03h2c\"\xca\x01\n" +
+	"\x03h2c\x18\r \x01(\bR\x03h2c\x12*\n" +
+	"\x11redirect_to_https\x18\x0e \x01(\bR\x0fredirectToHttps\x12$\n" +
+	"\x0emax_body_bytes\x18\x0f \x01(\x03R\fmaxBodyBytes\"\xca\x01\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

@@ -116,6 +116,7 @@ var fields = map[string]func(any) bool{
 	"Settings.MaxConnectionsPerNode":   between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerClient": between[int32](0, 1<<30),
 	"Settings.Retries":                 between[int32](0, 100),
+	"Settings.MaxBodyBytes":            between[int64](0, 1<<40),
 	"Settings.Certificate":             matches(`([0-9a-f]{32})?`),
 	"Settings.HealthCheck":             healthCheck,
 
@@ -189,7 +190,7 @@ func oneOf[T comparable](all ...T) func(any) bool {
 	return func(v any) bool { return slices.Contains(all, v.(T)) }
 }
 
-func between[T int | int32 | uint8 | uint16](least, most T) func(any) bool {
+func between[T int | int32 | int64 | uint8 | uint16](least, most T) func(any) bool {
 	return func(v any) bool { return v.(T) >= least && v.(T) <= most }
 }
 

@@ -167,7 +167,10 @@ func settings() *rapid.Generator[lb.Settings] {
 			MaxConnections: limit.Draw(t, "max"), MaxConnectionsPerNode: limit.Draw(t, "per node"), MaxConnectionsPerClient: limit.Draw(t, "per client"),
 			Retries: rapid.Int32Range(0, 100).Draw(t, "retries"),
 		}
-		s.H2C = s.Mode == lb.ModeHTTP && rapid.Bool().Draw(t, "h2c")
+		if s.Mode == lb.ModeHTTP {
+			s.H2C, s.RedirectToHTTPS = rapid.Bool().Draw(t, "h2c"), rapid.Bool().Draw(t, "redirect")
+			s.MaxBodyBytes = rapid.SampledFrom([]int64{0, 1, 1 << 20, lb.MostBodyBytes}).Draw(t, "body")
+		}
 		if rapid.Bool().Draw(t, "TLS") {
 			s.Certificate = rapid.SampledFrom(Certificates()).Draw(t, "certificate").Name()
 		}

@@ -37,11 +37,12 @@ var nginxLines = func() *regexp.Regexp {
 // nginxHTTPLines are those that only a file for the http block has.
 func nginxHTTPLines(name, address, duration string) []string {
 	return []string{
-		`    }`, `    location (/|@refused) {`, `        return (444|503);`, `    error_page 403 @refused;`,
+		`    }`, `    location (/|@refused|@redirected) {`, `        return (444|308 https://\$host\$request_uri);`,
+		`        root /dev/null;`, `        try_files /none (@redirected|=503);`, `    error_page 403 @refused;`,
 		`    listen ` + address + ` default_server(( ssl)? http2)?( proxy_protocol)?;`, `    real_ip_header proxy_protocol;`,
 		`    keepalive 32;`, `    keepalive_timeout (60s|` + duration + `);`, `    ssl_(early_data|stapling) off;`,
 		`    (satisfy all|(auth_basic|underscores_in_headers|gzip|charset|expires) off|ignore_invalid_headers on|limit_rate 0|limit_conn_status 503);`,
-		`    (client_(header|body)|send)_timeout ` + duration + `;`, `    client_max_body_size 0;`,
+		`    (client_(header|body)|send)_timeout ` + duration + `;`, `    client_max_body_size \d+;`,
 		`    client_header_buffer_size 1k;`, `    large_client_header_buffers 4 16k;`,
 		`    set \$external_lb_(host \$http_host|upgrade \$http_upgrade|connection upgrade);`,
 		`    if \(\$http_host = ""\) { set \$external_lb_host ` + address + `; }`,
@@ -72,7 +73,9 @@ var haproxyLines = func() *regexp.Regexp {
 		``, `(backend|listen) ` + name, `defaults external-lb`,
 		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
-		`    mode (tcp|http)`, `    http-request set-header (X-Forwarded-Proto https?|X-Forwarded-Host %\[req\.hdr\(Host\)\])`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
+		`    mode (tcp|http)`, `    http-request set-header (X-Forwarded-Proto https?|X-Forwarded-Host %\[req\.hdr\(Host\)\])`,
+		`    http-request redirect code 308 location https://%\[req\.hdr\(Host\),host_only\]%\[capture\.req\.uri\]`,
+		`    http-request deny deny_status 413 if { req\.body_size gt \d+ }`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
