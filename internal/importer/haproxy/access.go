@@ -70,6 +70,10 @@ func (p *proxy) request(l line) {
 	switch what = what[1:]; {
 	case l.words[0] == "redirect", slices.Contains(what, "redirect"):
 		p.redirects(l)
+	case slices.Contains(what, "auth"), slices.Contains(what, "tarpit"):
+		p.problem = cmp.Or(p.problem, fmt.Sprintf("%s: %s decides what is let through, which a Service does not: let an Ingress "+
+			"controller or the pods do that",
+			l.place, strings.Join(l.words[:min(2, len(l.words))], " ")))
 	case l.words[0] == "block":
 		p.rule(l, false, at)
 	case verb == "accept" && slices.Contains(what, "connection"), verb == "allow":

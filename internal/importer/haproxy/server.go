@@ -36,6 +36,13 @@ func (p *proxy) bindLine(words []string, at importer.Place) bool {
 			if i++; i < len(words) {
 				b.certificate = words[i]
 			}
+		case "verify":
+			if i++; i < len(words) && words[i] != "none" {
+				p.problem = cmp.Or(p.problem, fmt.Sprintf("%s: it asks clients for certificates, which external-lb does not: let TLS "+
+					"through to the pods", at))
+			}
+		case "ca-file", "crl-file", "ca-verify-file":
+			i++ // they go with verify
 		case "accept-proxy":
 			yes := true
 			p.proxyProtocol().Accept = &yes
@@ -45,6 +52,9 @@ func (p *proxy) bindLine(words []string, at importer.Place) bool {
 		default:
 			p.notes.Add(at, "bind: %s is not carried over", words[i])
 		}
+	}
+	if b.tls && b.certificate == "" {
+		p.problem = cmp.Or(p.problem, fmt.Sprintf("%s: it terminates TLS, and no crt of it was read: it would be served in plain text", at))
 	}
 	for text := range strings.SplitSeq(words[0], ",") {
 		var err error

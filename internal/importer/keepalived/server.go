@@ -103,8 +103,8 @@ func (v *virtualServer) apply(d directive) {
 		v.notes.Add(d.place, "delay_before_retry is not carried over: healthCheck.interval is between all checks")
 	case "sorry_server":
 		v.notes.Add(d.place, "sorry_server is not carried over: where no node is left, nothing answers")
-	case "virtualhost", "ha_suspend", "ops", "hashed", "quorum", "hysteresis", "quorum_up", "quorum_down", "alpha", "omega", "persistence_granularity",
-		"lvs_flags", "flag-1", "flag-2", "flag-3":
+	case "virtualhost", "ha_suspend", "ops", "hashed", "quorum", "hysteresis", "quorum_up", "quorum_down", "alpha", "omega",
+		"persistence_granularity", "lvs_flags", "flag-1", "flag-2", "flag-3":
 		v.notes.Add(d.place, "%s is not carried over: it has no equal", d.words[0])
 	default:
 		v.notes.Add(d.place, "%s is not understood", d.words[0])

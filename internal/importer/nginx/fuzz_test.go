@@ -27,7 +27,7 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	for _, s := range []string{"a {", "}", "a \"b\n;", "a${b;}", "server { listen [::]; proxy_pass x; }", "include " +
-		"a;", strings.Repeat("a{", 100), "stream { server { listen ; } }", ";", "\\"} {
+		"a;", strings.Repeat("a{", 100), "stream { server { listen ; } }", "server { proxy_pass 10.0.0.11:30080; }", ";", "\\"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

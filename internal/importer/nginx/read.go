@@ -119,6 +119,12 @@ func (r *reading) server(outer scope, d directive) {
 	if f.Sources, why = s.sources(why); why == "" {
 		why = r.target(&s, &f)
 	}
+	if why == "" && len(f.Listeners) == 0 {
+		why = "it listens nowhere"
+	}
+	if why == "" && s.tls && s.certificate == "" {
+		why = "it terminates TLS, and no ssl_certificate of it was read: it would be served in plain text"
+	}
 	if why == "" && s.mixed() {
 		why = "some of its ports are TLS and others are not: give them servers of their own in a copy"
 	}

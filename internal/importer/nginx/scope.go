@@ -124,6 +124,10 @@ func (r *reading) apply(s *scope, d directive) {
 	case "ssl":
 		s.tls = s.tls || value == "on"
 	default:
+		if guard(d) {
+			s.why = guarded(d)
+			return
+		}
 		r.other(d)
 	}
 	if err != nil {
@@ -136,6 +140,8 @@ func (r *reading) apply(s *scope, d directive) {
 func (r *reading) location(s *scope, d directive) {
 	for _, in := range d.block {
 		switch {
+		case guard(in):
+			s.why = guarded(in)
 		case in.name == "location":
 			r.apply(s, in)
 		case len(d.args) == 1 && d.args[0] == "/":
@@ -167,6 +173,17 @@ func (r *reading) limit(s *scope, d directive) {
 	if err != nil {
 		r.out.Notes.Add(d.place, "limit_conn: %v", err)
 	}
+}
+
+// guards let some clients or requests through, and others not. Without them more would be let through than before.
+var guards = set("ssl_verify_client auth_basic auth_request auth_jwt satisfy secure_link valid_referers limit_except if")
+
+// guard reports whether a directive is one, and is not turned off.
+func guard(d directive) bool { return guards[d.name] && first(d.args) != "off" }
+
+func guarded(d directive) string {
+	return fmt.Sprintf("%s: %s decides who or what is let through, which a Service does not: let an Ingress controller or the pods do that",
+		d.place, d.name)
 }
 
 // advice for what is met often.
