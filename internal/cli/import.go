@@ -196,8 +196,9 @@ func askServices(ctx context.Context, kube client.Reader) (*importer.Cluster, er
 	return out, nil
 }
 
-// readSources reads files, and stdin for "-".
+// readSources reads files, and stdin for "-": as much of them as a source may have.
 func readSources(paths []string, stdin io.Reader) (out []importer.File, err error) {
+	left := int64(importer.MaxBytes)
 	for _, path := range paths {
 		name, from := path, stdin
 		if path == "-" {
@@ -210,7 +211,10 @@ func readSources(paths []string, stdin io.Reader) (out []importer.File, err erro
 			defer file.Close()
 			from = file
 		}
-		data, err := io.ReadAll(io.LimitReader(from, importer.MaxBytes+1)) // one more is refused as too large
+		data, err := io.ReadAll(io.LimitReader(from, left+1))
+		if left -= int64(len(data)); err == nil && left < 0 {
+			err = fmt.Errorf("with those before it, it is larger than %d bytes", importer.MaxBytes)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

@@ -123,3 +123,32 @@ func options(t *testing.T, source importer.Source, text string) importer.Options
 	}
 	return out
 }
+
+// What is read is bounded, also where files include each other.
+func TestWhatIsReadIsBounded(t *testing.T) {
+	for name, c := range map[string]struct{ source, text, want string }{
+		"bytes of nginx":        {"nginx", strings.Repeat("a b;\n", importer.MaxBytes/5+1), "larger than"},
+		"bytes of haproxy":      {"haproxy", strings.Repeat("global\n", importer.MaxBytes/7+1), "larger than"},
+		"bytes of keepalived":   {"keepalived", strings.Repeat("a b\n\n", importer.MaxBytes/5+1), "larger than"},
+		"a word of nginx":       {"nginx", strings.Repeat("a", importer.MaxLine+1) + ";", "longer than"},
+		"quotes of nginx":       {"nginx", `"` + strings.Repeat("a", importer.MaxLine+1) + `";`, "not closed"},
+		"a line of haproxy":     {"haproxy", strings.Repeat("a", importer.MaxLine+1), "longer than"},
+		"a line of keepalived":  {"keepalived", strings.Repeat("a", importer.MaxLine+1), "longer than"},
+		"blocks of nginx":       {"nginx", strings.Repeat("a {", importer.MaxNesting+2), "nested more than"},
+		"blocks of keepalived":  {"keepalived", strings.Repeat("a {\n", importer.MaxNesting+2), "nested more than"},
+		"nginx in itself":       {"nginx", "include self;", "nested more than"},
+		"keepalived in itself":  {"keepalived", "include self\n", "include each other more than"},
+		"twice itself of nginx": {"nginx", "include self; include self;", "nested more than"},
+	} {
+		for _, source := range sources.Table {
+			if source.Name != c.source {
+				continue
+			}
+			self := importer.File{Name: "self", Text: c.text}
+			_, err := source.Parse([]importer.File{self}, func(string) ([]importer.File, error) { return []importer.File{self}, nil })
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", name, err, c.want)
+			}
+		}
+	}
+}

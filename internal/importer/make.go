@@ -159,6 +159,23 @@ func (s *service) same(o *service) bool {
 	})
 }
 
+// portName of a port in our Service. Several ports need names of their own.
+func (s *service) portName(i int) string {
+	p := s.ports[i]
+	name := p.spec().Name
+	if len(s.ports) == 1 {
+		return name
+	}
+	before := slices.ContainsFunc(s.ports[:i], func(o port) bool { return o.index == p.index })
+	switch {
+	case name == "":
+		return fmt.Sprintf("port-%d-%s", p.listener.Port, strings.ToLower(string(p.listener.Protocol)))
+	case before:
+		return fmt.Sprintf("%s-%d", name[:min(len(name), 50)], p.listener.Port)
+	}
+	return name
+}
+
 // whole reports whether the Service itself has exactly these ports.
 func (s *service) whole() bool {
 	differs := func(p port) bool { return p.spec().Port != int32(p.listener.Port) }
@@ -214,15 +231,14 @@ func (m *making) policies(g *service, name string) (out []*v1alpha1.UpstreamPoli
 		if f.Certificate != "" {
 			policy.Spec.TLS = &v1alpha1.TLS{SecretRef: v1alpha1.SecretReference{Name: policy.Name + "-tls"}}
 			m.notes.Add(f.Place, "TLS is terminated with a Secret, which is to be made first: kubectl -n %s create secret tls %s-tls "+
-				"--cert=%s --key=%s. "+
-				"The controller needs the right to read it: config/components/tls",
+				"--cert=%s --key=%s. The controller needs the right to read it: config/components/tls",
 				g.of.Namespace, policy.Name, f.Certificate, cmp.Or(f.Key, f.Certificate))
 		}
 		if policy.Spec.TLS == nil && policy.Spec.UpstreamSettings == (v1alpha1.UpstreamSettings{}) {
 			continue
 		}
-		for _, p := range g.ports {
-			ref := v1alpha1.PolicyTargetReference{Kind: "Service", Name: name, SectionName: p.spec().Name}
+		for i, p := range g.ports {
+			ref := v1alpha1.PolicyTargetReference{Kind: "Service", Name: name, SectionName: g.portName(i)}
 			if len(order) == 1 {
 				ref.SectionName = ""
 			}

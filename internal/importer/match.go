@@ -28,22 +28,23 @@ func (p port) spec() corev1.ServicePort { return p.service.Spec.Ports[p.index] }
 
 // match finds the Service's port of every listener.
 func (m *making) match(frontends []Frontend) (ports []port) {
-	owners := map[Listener][]*Frontend{}
+	owners, placed := map[Listener][]*Frontend{}, make([][]Listener, len(frontends))
 	for i := range frontends {
-		for _, l := range frontends[i].Listeners {
+		placed[i] = m.placed(&frontends[i])
+		for _, l := range placed[i] {
 			owners[l] = append(owners[l], &frontends[i])
 		}
 	}
 	for i := range frontends {
 		f := &frontends[i]
 		if f.Problem == "" {
-			f.Problem = m.together(f, owners)
+			f.Problem = together(f, placed[i], owners)
 		}
 		if f.Problem != "" {
 			m.notes.Add(f.Place, "not imported: %s", f.Problem)
 			continue
 		}
-		for _, l := range m.placed(f) {
+		for _, l := range placed[i] {
 			svc, index, why := m.find(f, l)
 			if why != "" {
 				m.notes.Add(f.Place, "port %d/%s is not imported: %s", l.Port, l.Protocol, why)
@@ -60,14 +61,14 @@ func (m *making) match(frontends []Frontend) (ports []port) {
 
 // together says why a frontend cannot be carried beside others that listen where it does: those
 // that tell requests apart by name.
-func (m *making) together(f *Frontend, owners map[Listener][]*Frontend) string {
-	for _, l := range f.Listeners {
+func together(f *Frontend, listeners []Listener, owners map[Listener][]*Frontend) string {
+	for _, l := range listeners {
 		for _, other := range owners[l] {
-			same := other.Problem == "" && portOf(other) == portOf(f) && other.Certificate == f.Certificate
+			same := other.Problem == "" && portOf(other) == portOf(f) && other.Certificate == f.Certificate &&
+				slices.Equal(other.Sources, f.Sources)
 			if other != f && !same {
-				return fmt.Sprintf("what is at %s listens at port %d, too, and is another thing. A Service is one port for all names: let an "+
-					"Ingress "+
-					"controller or a Gateway tell requests apart, and give that an address", other.Place, l.Port)
+				return fmt.Sprintf("what is at %s listens at port %d, too, and is another thing. A Service is one port for all names: let "+
+					"an Ingress controller or a Gateway tell requests apart, and give that an address", other.Place, l.Port)
 			}
 		}
 	}

@@ -112,12 +112,9 @@ func (m *making) fresh(g *service, name string) *corev1.Service {
 	case len(g.addresses) == 1 && !g.addresses[0].Is4():
 		out.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
 	}
-	for _, p := range g.ports {
+	for i, p := range g.ports {
 		spec := p.spec()
-		spec.Port, spec.NodePort = int32(p.listener.Port), 0
-		if len(g.ports) > 1 && slices.ContainsFunc(out.Spec.Ports, func(o corev1.ServicePort) bool { return o.Name == spec.Name }) {
-			spec.Name = fmt.Sprintf("%s-%d", spec.Name, spec.Port)
-		}
+		spec.Name, spec.Port, spec.NodePort = g.portName(i), int32(p.listener.Port), 0
 		if spec.TargetPort.String() == "0" { // not said: the same
 			spec.TargetPort.IntVal = p.spec().Port
 		}

@@ -96,8 +96,7 @@ func (p *proxy) read(s *section, backends map[string]*section, used map[string]b
 		p.problem = cmp.Or(p.problem, "it sends to no backend; what answers here stays with the host")
 	case len(p.backends) > 1:
 		p.problem = cmp.Or(p.problem, fmt.Sprintf("it chooses between backends (%s). A Service is one port: let an Ingress controller or "+
-			"a Gateway tell "+
-			"requests apart, and give that an address", strings.Join(p.backends, ", ")))
+			"a Gateway tell requests apart, and give that an address", strings.Join(p.backends, ", ")))
 	case b == nil:
 		p.problem = cmp.Or(p.problem, "there is no backend "+p.backends[0])
 	default:

@@ -140,8 +140,7 @@ func (r *reading) router(d directive) {
 	default:
 		r.out.VRRP = v
 		r.out.Notes.Add(d.place, "virtual_router_id %d is kept: no two routers of a network segment may have it, so take this "+
-			"vrrp_instance out before these hosts "+
-			"bring the addresses, or choose another ID", v.VirtualRouterID)
+			"vrrp_instance out before these hosts bring the addresses, or choose another ID", v.VirtualRouterID)
 	}
 }
 

@@ -45,8 +45,7 @@ func Make(objects []Object, services []*corev1.Service, options importer.Options
 			advertisements = append(advertisements, o)
 		case "BGPPeer":
 			m.notes.Add(o.place, "%s has no equal: the hosts do not speak BGP. Let the router %s (AS %d) route the addresses to the hosts, "+
-				"or let a routing "+
-				"daemon on the hosts announce them", o.name(), o.Spec.PeerAddress, o.Spec.PeerASN)
+				"or let a routing daemon on the hosts announce them", o.name(), o.Spec.PeerAddress, o.Spec.PeerASN)
 		default:
 			m.notes.Add(o.place, "%s has no equal: it belongs to BGP", o.name())
 		}
@@ -105,8 +104,7 @@ func (m *making) balancer() *v1alpha1.Balancer {
 	}
 	for _, class := range classes[min(1, len(classes)):] {
 		m.notes.Add(importer.Place{}, "Services of the class %s are not served: a Service cannot change its class, and a Balancer has "+
-			"one. Make another Balancer for it, "+
-			"with hosts and pools of its own", class)
+			"one. Make another Balancer for it, with hosts and pools of its own", class)
 	}
 	return b
 }
@@ -200,8 +198,7 @@ func (m *making) made(p *pool, priority int32) (out []*v1alpha1.AddressPool) {
 			two.Spec.Addresses = append(two.Spec.Addresses, v1alpha1.AddressRange(a.String()))
 		}
 		m.notes.Add(p.place, "%s: the addresses that Services share are in AddressPool %s. Every Service that asks for one of them, and "+
-			"whose ports are free there, "+
-			"gets it: there is no key", p.name(), two.Name)
+			"whose ports are free there, gets it: there is no key", p.name(), two.Name)
 		out = append(out, two)
 	}
 	return out
@@ -222,8 +219,7 @@ func (m *making) advertisement(o *object) {
 			"(virtualAddresses.mode: Static)", o.name())
 	case m.VRRP == nil:
 		m.notes.Add(o.place, "%s: a node answered for its addresses. Say --interface and --router-id, and keepalived brings them to one "+
-			"of the hosts; without "+
-			"it the hosts must have them already", o.name())
+			"of the hosts; without it the hosts must have them already", o.name())
 	}
 	for what, set := range map[string]bool{
 		"communities": len(o.Spec.Communities) > 0, "localPref": o.Spec.LocalPref != 0, "peers": len(o.Spec.Peers) > 0,

@@ -155,8 +155,7 @@ func (m *making) allocate(p *pool, out *v1alpha1.AddressPool) {
 func (m *making) one(p *pool, what string, list []metav1.LabelSelector, into *v1alpha1.LabelSelector) {
 	if len(list) > 1 {
 		m.notes.Add(p.place, "%s: %s are alternatives, and an AddressPool has one selector: the first is taken, and these are not: %s. "+
-			"Give them one label, or make a "+
-			"pool for each", p.name(), what, describe(list[1:]))
+			"Give them one label, or make a pool for each", p.name(), what, describe(list[1:]))
 	}
 	if len(list) > 0 {
 		*into = selector(list[0])

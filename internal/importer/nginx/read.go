@@ -142,8 +142,7 @@ func (r *reading) target(s *scope, f *importer.Frontend) string {
 		return "it sends nothing to another machine; what answers here stays with the host"
 	case len(s.targets) > 1:
 		return fmt.Sprintf("it sends to %s, by path or name. A Service is one port: let an Ingress controller or a Gateway tell requests "+
-			"apart, "+
-			"and give that an address", strings.Join(s.targets, " and "))
+			"apart, and give that an address", strings.Join(s.targets, " and "))
 	}
 	target := s.targets[0]
 	if r.http {

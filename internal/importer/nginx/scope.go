@@ -60,8 +60,7 @@ func seconds(text string) (v1alpha1.Duration, error) { return importer.Time(text
 
 // machine are directives of the outermost level that are the host's own, and stay in its file.
 var machine = set("user worker_processes worker_rlimit_nofile worker_shutdown_timeout worker_cpu_affinity worker_priority pid " +
-	"error_log " +
-	"load_module events daemon env pcre_jit ssl_engine thread_pool master_process timer_resolution")
+	"error_log load_module events daemon env pcre_jit ssl_engine thread_pool master_process timer_resolution")
 
 // inner are directives that matter inside of nginx alone: how it buffers, and how it does
 // what others say.
