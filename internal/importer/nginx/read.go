@@ -105,8 +105,13 @@ func protocol(out *importer.Configuration, list []directive, http bool) {
 // server is one server block.
 func (r *reading) server(outer scope, d directive) {
 	s := outer.inside()
-	for _, inner := range d.block {
-		r.apply(&s, inner)
+	for _, location := range []bool{false, true} { // what a location says replaces what is around it, wherever that stands
+		s.inherited = true
+		for _, inner := range d.block {
+			if (inner.name == "location") == location {
+				r.apply(&s, inner)
+			}
+		}
 	}
 	f := importer.Frontend{Place: d.place, Listeners: s.listeners, Certificate: s.certificate, Key: s.key}
 	if r.http && len(f.Listeners) == 0 {

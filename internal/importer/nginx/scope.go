@@ -120,6 +120,11 @@ func (r *reading) apply(s *scope, d directive) {
 		s.certificate = value
 	case "ssl_certificate_key":
 		s.key = value
+	case "proxy_ssl":
+		if value == "on" {
+			s.why = fmt.Sprintf("%s: it speaks TLS to the nodes, which external-lb does not: let TLS through, or terminate it and send plain text",
+				d.place)
+		}
 	case "ssl":
 		s.tls = s.tls || value == "on"
 	default:
@@ -194,7 +199,6 @@ var advice = map[string]string{
 	"ssl_preread":      "connections are not told apart by the name that clients ask for",
 	"ssl_protocols":    "TLS 1.2 and 1.3 are spoken",
 	"ssl_ciphers":      "only ciphers with forward secrecy are spoken",
-	"proxy_ssl":        "nodes get plain text",
 	"return":           "nothing is answered by the balancer itself",
 	"set_real_ip_from": "with proxyProtocol.accept, every client must send the PROXY protocol; loadBalancerSourceRanges says who " +
 		"may connect",
