@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,7 @@ func TestMonitoring_TellsOfAHostThatIsDown(t *testing.T) {
 			_ = h.PowerOn(context.Background())
 		}
 	})
-	p.alerts(t, "ExternalLBHostNotProved of lb2", "ExternalLBHostUnreachable of lb2")
+	p.alerts(t, "ExternalLBBalancerDegraded of edge", "ExternalLBHostNotProved of lb2", "ExternalLBHostUnreachable of lb2")
 	must(t, h.PowerOn(t.Context()))
 	s.inSync(balancer)
 	p.alerts(t)
@@ -185,8 +186,8 @@ func (p *prometheus) alerts(t *testing.T, want ...string) {
 		for _, a := range now.Alerts {
 			switch {
 			case a.Labels["resource"] == "memory": // that of the machine on which the tests run
-			case a.State == "firing" && a.Labels["host"] != "":
-				got = append(got, a.Labels["alertname"]+" of "+a.Labels["host"])
+			case a.State == "firing":
+				got = append(got, a.Labels["alertname"]+" of "+cmp.Or(a.Labels["host"], a.Labels["balancer"]))
 			default:
 				got = append(got, fmt.Sprintf("%s %v", a.State, a.Labels))
 			}

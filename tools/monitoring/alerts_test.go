@@ -88,6 +88,14 @@ var stories = map[string]story{
 			`external_lb_balancer_condition{pod="a",balancer="edge",condition="Degraded"} = 0`,
 		}},
 	},
+	"BalancerDegraded": {
+		fires: []string{`external_lb_balancer_condition{pod="a",balancer="edge",condition="Degraded"} = 1`}, at: "1h", before: "59m",
+		labels: "balancer=edge,condition=Degraded", summary: "Balancer edge has been degraded for an hour",
+		quiet: [][]string{{
+			`external_lb_balancer_condition{pod="a",balancer="edge",condition="Degraded"} = 0`,
+			`external_lb_balancer_condition{pod="a",balancer="edge",condition="Ready"} = 1`,
+		}},
+	},
 	"HostUnreachable": {
 		fires: []string{`external_lb_host_state` + host + `,state="Unreachable"} = 1`, `external_lb_host_draining` + host + `} = 0`},
 		at:    "5m", before: "4m", labels: "balancer=edge,host=lb1,state=Unreachable", summary: "Host lb1 of Balancer edge cannot be reached",
@@ -98,7 +106,8 @@ var stories = map[string]story{
 	},
 	"DeliveryFailing": {
 		fires: []string{`external_lb_host_state` + host + `,state="Failed"} = 1`, `external_lb_host_contested` + host + `} = 0`},
-		at:    "10m", before: "9m", labels: "balancer=edge,host=lb1,state=Failed", summary: "Host lb1 of Balancer edge does not take what it should carry",
+		at:    "10m", before: "9m", labels: "balancer=edge,host=lb1,state=Failed",
+		summary: "Host lb1 of Balancer edge does not take what it should carry",
 		quiet: [][]string{
 			{`external_lb_host_state` + host + `,state="Failed"} = 0`},
 			{`external_lb_host_state` + host + `,state="Failed"} = 1`, `external_lb_host_contested` + host + `} = 1`},

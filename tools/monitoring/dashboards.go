@@ -40,11 +40,13 @@ func overview() *dashboard.DashboardBuilder {
 			query{`sum by (cause) (rate(external_lb_reloads_total[$__rate_interval]))`, "{{cause}}"})).
 		WithRow(dashboard.NewRowBuilder("What may run out")).
 		WithPanel(lines("Addresses of pools that are assigned", units.PercentUnit, third,
-			query{`max by (balancer, pool, family) (external_lb_pool_addresses_assigned / external_lb_pool_addresses)`, "{{pool}} {{family}}"}).Max(1)).
+			query{`max by (balancer, pool, family) (external_lb_pool_addresses_assigned / external_lb_pool_addresses)`,
+				"{{pool}} {{family}}"}).Max(1)).
 		WithPanel(lines("What is in use of hosts", units.PercentUnit, third,
 			query{`max by (balancer, host, resource) (external_lb_host_use_ratio)`, "{{balancer}} {{host}} {{resource}}"}).Max(1)).
 		WithPanel(lines("Certificates expire in", units.Seconds, third,
-			query{`min by (secret_namespace, secret) (external_lb_certificate_expiry_timestamp_seconds) - time()`, "{{secret_namespace}}/{{secret}}"}))
+			query{`min by (secret_namespace, secret) (external_lb_certificate_expiry_timestamp_seconds) - time()`,
+				"{{secret_namespace}}/{{secret}}"}))
 }
 
 // ofBalancer is one Balancer with its hosts and pools.
@@ -89,7 +91,8 @@ func ofService() *dashboard.DashboardBuilder {
 	const hosts = `external_lb_host_state{state=~"InSync|Partial"} and on (balancer) external_lb_service_hosts` + s
 	return newDashboard("external-lb-service", "external-lb / Service", "One Service: its addresses, and the hosts that carry it").
 		WithVariable(variable("service_namespace", "Namespace", "label_values(external_lb_service_addresses, service_namespace)")).
-		WithVariable(variable("service_name", "Service", `label_values(external_lb_service_addresses{service_namespace="$service_namespace"}, service_name)`)).
+		WithVariable(variable("service_name", "Service",
+			`label_values(external_lb_service_addresses{service_namespace="$service_namespace"}, service_name)`)).
 		WithRow(dashboard.NewRowBuilder("Now")).
 		WithPanel(number("Addresses", "That its users were told", quarter, alarming(1),
 			query{`max by (balancer) (external_lb_service_addresses` + s + `)`, "{{balancer}}"})).

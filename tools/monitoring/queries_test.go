@@ -31,7 +31,8 @@ func readMetrics(t *testing.T) map[string]*metric {
 		t.Fatal(err)
 	}
 	out := map[string]*metric{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(external_lb_\\w+)` \\| ([a-z_, ]*?) *\\| (.*)$").FindAllStringSubmatch(string(page), -1) {
+	rows := regexp.MustCompile("(?m)^\\| `(external_lb_\\w+)` \\| ([a-z_, ]*?) *\\| (.*)$")
+	for _, row := range rows.FindAllStringSubmatch(string(page), -1) {
 		out[row[1]] = &metric{labels: strings.Split(row[2], ", "), histogram: strings.HasPrefix(row[3], "histogram")}
 	}
 	if len(out) < 10 {
