@@ -108,9 +108,12 @@ func Run(ctx context.Context, o Options, report func(Result)) error {
 		if why, ok := errors.AsType[skipped](err); ok {
 			result.Skipped, err = string(why), nil
 		}
-		result.Err = errors.Join(err, r.tidyUp(ctx))
+		result.Err = errors.Join(err, r.tidyUp(context.WithoutCancel(ctx))) // also of what was cut short
 		if report(result); result.Err != nil {
 			failed++
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if c.name == "capabilities" && err != nil {
 			return fmt.Errorf("without capabilities nothing else can be asked: %w", err)
