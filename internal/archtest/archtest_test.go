@@ -53,6 +53,7 @@ var may = with(map[string][]string{
 
 	// From what the API server says to what hosts are to carry, and back: pure.
 	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
+	"internal/explain":    {"api/v1alpha1", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 	"internal/plan":       {"api/v1alpha1", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/record", "internal/translate"},
 	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},
 	"internal/ipam":       {"api/v1alpha1", "internal/lb"},
@@ -94,7 +95,7 @@ var ofARoom = []string{"internal/engine", "internal/fileset", "internal/lb", "te
 var imports = []string{"internal/importer", "internal/importer/metallb", "internal/importer/sources"}
 
 // lower is all that commands put together.
-var lower = []string{"api/v1alpha1", "internal/admit", "internal/deliver", "internal/engine", "internal/engine/engines", "internal/fileset", "internal/host",
+var lower = []string{"api/v1alpha1", "internal/admit", "internal/deliver", "internal/engine", "internal/engine/engines", "internal/explain", "internal/fileset", "internal/host",
 	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate", "internal/wire"}
 
 // with adds rows for packages that have none.
@@ -123,7 +124,7 @@ var (
 )
 
 // pure are functions of their arguments.
-var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/fileset",
+var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/explain", "internal/fileset",
 	"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/metallb", "internal/importer/nginx", "internal/importer/sources",
 	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate", "internal/ui/page"}
 

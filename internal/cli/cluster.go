@@ -27,12 +27,15 @@ func (a *apiServer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.context, "context", "", "context of the kubeconfig (default: the current one)")
 }
 
-// config finds the API server as kubectl does, or as a pod does.
-func (a *apiServer) config() (*rest.Config, error) {
+// loader finds the API server as kubectl does, or as a pod does.
+func (a *apiServer) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = a.kubeconfig
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: a.context}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: a.context})
+}
+
+func (a *apiServer) config() (*rest.Config, error) {
+	config, err := a.loader().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, errors.New("no API server is known: say --kubeconfig or set KUBECONFIG, or run in a pod")
 	}
@@ -66,22 +69,30 @@ func readCluster(ctx context.Context, kube client.Reader) (*objects, error) {
 		&v1alpha1.BalancerList{}, &v1alpha1.AddressPoolList{}, &v1alpha1.UpstreamPolicyList{},
 		&corev1.ServiceList{}, &corev1.NodeList{}, &discoveryv1.EndpointSliceList{}, &corev1.NamespaceList{},
 	} {
-		err := kube.List(ctx, list)
-		if meta.IsNoMatchError(err) {
-			return nil, errors.New("external-lb is not installed in this cluster: kubectl apply -k config/default")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("asking the API server: %w", err)
-		}
-		items, err := meta.ExtractList(list)
-		if err != nil {
+		if err := o.list(ctx, kube, list); err != nil {
 			return nil, err
-		}
-		for _, item := range items {
-			o.add(item)
 		}
 	}
 	return o, nil
+}
+
+// list adds the objects of one kind.
+func (o *objects) list(ctx context.Context, kube client.Reader, list client.ObjectList, options ...client.ListOption) error {
+	err := kube.List(ctx, list, options...)
+	if meta.IsNoMatchError(err) {
+		return errors.New("external-lb is not installed in this cluster: kubectl apply -k config/default")
+	}
+	if err != nil {
+		return fmt.Errorf("asking the API server: %w", err)
+	}
+	items, err := meta.ExtractList(list)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		o.add(item)
+	}
+	return nil
 }
 
 // readSecrets reads the certificates that policies name.

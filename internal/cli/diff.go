@@ -54,9 +54,7 @@ not be found out.`,
 			return printDifferences(cmd.OutOrStdout(), hosts)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return exit{2, fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
-	})
+	exitCode2(cmd)
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "external-lb-system", "namespace of the Secrets with the hosts' keys")
 	cmd.Flags().BoolVar(&text, "text", false, "ask each host for the files that it would make of what it should carry")

@@ -90,7 +90,7 @@ func metallbFiles(paths []string) (out []metallb.Object, err error) {
 func metallbDocument(d documents.Document, at importer.Place) (out []metallb.Object, err error) {
 	data, err := yaml.YAMLToJSONStrict(d.Data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", at, explain(d, err))
+		return nil, fmt.Errorf("%s: %s", at, parseError(d, err))
 	}
 	var h head
 	if err := json.Unmarshal(data, &h); err != nil {

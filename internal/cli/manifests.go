@@ -121,7 +121,7 @@ func (r *reading) document(file string, d documents.Document) {
 	data, err := yaml.YAMLToJSONStrict(d.Data)
 	switch {
 	case err != nil:
-		r.fail(fmt.Errorf("%s:%d: %s", file, d.Line, explain(d, err)))
+		r.fail(fmt.Errorf("%s:%d: %s", file, d.Line, parseError(d, err)))
 	case string(data) != "null": // more than comments
 		r.value(fmt.Sprintf("%s:%d", file, d.Line), data)
 	}
@@ -129,8 +129,8 @@ func (r *reading) document(file string, d documents.Document) {
 
 var lineNumber = regexp.MustCompile(`line (\d+)`)
 
-// explain is an error of the parser, in lines of the file.
-func explain(d documents.Document, err error) string {
+// parseError is an error of the parser, in lines of the file.
+func parseError(d documents.Document, err error) string {
 	text := strings.NewReplacer("yaml: ", "", "unmarshal errors:", "", "error converting YAML to JSON: ", "", "\n  ", "; ").Replace(err.Error())
 	text = lineNumber.ReplaceAllStringFunc(text, func(s string) string {
 		n, _ := strconv.Atoi(lineNumber.FindStringSubmatch(s)[1])

@@ -98,20 +98,20 @@ type planned struct {
 
 // plan for a Balancer.
 func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
-	pools := plan.ParsePools(o.pools)
-	snap := plan.NewSnapshot(b, plan.Objects{
-		Balancers: o.balancers, Pools: pools, Services: o.services, Nodes: o.nodes, Slices: o.slices,
-		Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
-	})
-	assigned := plan.Assign(snap)
-	for i, svc := range assigned.Carried { // as the controller leaves it before it programs it
-		assigned.Carried[i] = assigned.Record(svc).Write(svc)
-	}
-	p, err := plan.NewPlanner(b.Spec.Engine).Plan(snap, assigned)
+	in := o.planning()
+	p, err := plan.Expect(b, in)
 	if err != nil {
 		return nil, err
 	}
-	return &planned{Plan: p, balancer: b, pools: pools.Problems}, nil
+	return &planned{Plan: p, balancer: b, pools: in.Pools.Problems}, nil
+}
+
+// planning is what plans are made of.
+func (o *objects) planning() plan.Objects {
+	return plan.Objects{
+		Balancers: o.balancers, Pools: plan.ParsePools(o.pools), Services: o.services, Nodes: o.nodes, Slices: o.slices,
+		Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
+	}
 }
 
 // claims settle who serves what.

@@ -75,6 +75,7 @@ proves that it is live. Then the address is written into the Service's status.
 
 Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.`,
 		Example: `  external-lb status
+  external-lb explain service default/web
   external-lb render -f manifests/
   external-lb host install --authorized-key external-lb.pub --dry-run`,
 		Args:          noSuchCommand,
@@ -89,7 +90,7 @@ Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newImport(), newStatus(), newUI(), newUninstall(), newProvider(), newVersion())
+	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newImport(), newStatus(), newExplain(), newUI(), newUninstall(), newProvider(), newVersion())
 	return root
 }
 

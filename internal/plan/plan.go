@@ -69,3 +69,14 @@ type Planner struct {
 func NewPlanner(engine v1alpha1.Engine) *Planner {
 	return &Planner{Engine: engine, translator: translate.New()}
 }
+
+// Expect is the plan that the controller would make of objects for a Balancer, once it
+// had everything on record.
+func Expect(b *v1alpha1.Balancer, o Objects) (*Plan, error) {
+	snap := NewSnapshot(b, o)
+	assigned := Assign(snap)
+	for i, svc := range assigned.Carried { // as the controller leaves it before it programs it
+		assigned.Carried[i] = assigned.Record(svc).Write(svc)
+	}
+	return NewPlanner(b.Spec.Engine).Plan(snap, assigned)
+}

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+// checkOutput refuses a format that a command does not have.
+func checkOutput(output string, formats ...string) error {
+	if slices.Contains(formats, output) {
+		return nil
+	}
+	last := len(formats) - 1
+	return fmt.Errorf("--output %q: want %s or %s", output, strings.Join(formats[:last], ", "), formats[last])
+}
+
+// encode prints a value for programs, as json or yaml.
+func encode(w io.Writer, output string, value any) error {
+	if output == "yaml" {
+		data, err := yaml.Marshal(value)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// exitCode2 is for flags that are wrong, where 1 means a difference or a fault that was found.
+func exitCode2(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return exit{2, fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+	})
+}

@@ -1,0 +1,165 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// hosts are those of the Balancer, as the controller reported on them.
+func (e *explanation) hosts() {
+	if e.balancer == nil {
+		if why := e.unread(Balancers); why != "" {
+			e.unknown(LinkHost, "%s", why)
+		}
+		return
+	}
+	for _, h := range e.balancer.Spec.Hosts {
+		i := slices.IndexFunc(e.balancer.Status.Hosts, func(s v1alpha1.HostStatus) bool { return s.Name == h.Name })
+		if i < 0 {
+			e.unknown(LinkHost, "%s: the controller has not reported on it yet", h.Name)
+			continue
+		}
+		e.host(e.balancer.Status.Hosts[i])
+	}
+}
+
+func (e *explanation) host(h v1alpha1.HostStatus) {
+	text := fmt.Sprintf("%s is %s", h.Name, h.State)
+	if h.Draining {
+		text += ", and taken out for maintenance"
+	}
+	if h.Message != "" {
+		text += ": " + h.Message
+	}
+	f := Finding{Link: LinkHost, State: OK, Message: text}
+	switch h.State {
+	case v1alpha1.HostInSync:
+		if h.Message != "" {
+			f.State, f.See = Wrong, seeSilent
+		}
+		if strings.Contains(h.Message, "fails its health check") {
+			f.See = seeHealth
+		}
+	case v1alpha1.HostPartial: // what it refuses of this Service is told by that
+	case v1alpha1.HostConnecting, v1alpha1.HostDelivering:
+		f.State = Unknown
+	default:
+		f.State, f.See = Wrong, seeBalancer
+		if c := meta.FindStatusCondition(e.balancer.Status.Conditions, v1alpha1.ConditionDegraded); c != nil && c.Reason == v1alpha1.ReasonContested {
+			f.See = seeOthers
+		}
+	}
+	e.add(f)
+}
+
+// refusals are what hosts say of the Service, in the controller's words. That they cannot
+// be reached is said of each.
+func (e *explanation) refusals() {
+	hosts := slices.ContainsFunc(e.chain, func(f Finding) bool { return f.Link == LinkHost && f.State == Wrong })
+	for _, c := range e.tells(LinkHost) {
+		if c.Reason == v1alpha1.ReasonRefused || !hosts {
+			e.wrong(c.Reason, c.Message)
+		}
+	}
+}
+
+// nodes are those that may carry the Service.
+func (e *explanation) nodes() {
+	switch {
+	case e.balancer == nil:
+		e.nodesAsTold(Balancers)
+		return
+	case !e.read(Nodes):
+		e.nodesAsTold(Nodes)
+		return
+	case e.plan == nil: // of the Service too little is known, but of nodes enough
+		p, err := plan.Expect(e.balancer, plan.Objects{Balancers: e.Objects.Balancers, Nodes: e.Objects.Nodes})
+		if err != nil {
+			e.unknown(LinkNodes, "%v", err)
+			return
+		}
+		e.eligible(p)
+	default:
+		e.eligible(e.plan)
+		for _, p := range e.problems(LinkNodes) {
+			if e.plan.NodesProblem == nil {
+				e.wrong(p.Reason, p.Message)
+			}
+		}
+	}
+}
+
+func (e *explanation) eligible(p *plan.Plan) {
+	if none := p.NodesProblem; none != nil {
+		e.add(Finding{Link: LinkNodes, State: Wrong, Reason: none.Reason, Message: none.Message, See: seeNodes})
+		return
+	}
+	var names []string
+	for _, n := range p.Nodes {
+		names = append(names, n.Name)
+	}
+	e.ok(LinkNodes, "%d of %d may carry traffic: %s", len(names), len(e.Objects.Nodes), some(names))
+}
+
+func (e *explanation) nodesAsTold(kind string) {
+	tells := e.tells(LinkNodes)
+	for _, c := range tells {
+		e.wrong(c.Reason, c.Message)
+	}
+	if len(tells) == 0 && e.unread(kind) != "" {
+		e.unknown(LinkNodes, "%s", e.unread(kind))
+	}
+}
+
+// endpoints are the pods behind the Service. They are no business of the controller's, but
+// without them nothing answers.
+func (e *explanation) endpoints() {
+	if !e.read(Slices) {
+		e.unknown(LinkEndpoints, "%s", e.unread(Slices))
+		return
+	}
+	ready, nodes := e.ready()
+	local := e.Service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	switch {
+	case ready == 0:
+		e.add(Finding{Link: LinkEndpoints, State: Wrong, See: seeSilent, Message: "no pod of the Service is ready, so nothing answers: " +
+			"see spec.selector and the pods"})
+	case local:
+		e.ok(LinkEndpoints, "%d ready; with externalTrafficPolicy: Local only their nodes get traffic: %s", ready, some(nodes))
+	default:
+		e.ok(LinkEndpoints, "%d ready, on %s", ready, some(nodes))
+	}
+}
+
+// ready counts the Service's endpoints that take new connections, and names their nodes.
+func (e *explanation) ready() (n int, nodes []string) {
+	seen := map[string]bool{}
+	key := types.NamespacedName{Namespace: e.Service.Namespace, Name: e.Service.Name}
+	for _, s := range e.Objects.Slices[key] {
+		for _, endpoint := range s.Endpoints {
+			if len(endpoint.Addresses) == 0 || seen[endpoint.Addresses[0]] || !takes(endpoint.Conditions) {
+				continue
+			}
+			seen[endpoint.Addresses[0]] = true
+			n++
+			if name := endpoint.NodeName; name != nil && !slices.Contains(nodes, *name) {
+				nodes = append(nodes, *name)
+			}
+		}
+	}
+	slices.Sort(nodes)
+	return n, nodes
+}
+
+func takes(c discoveryv1.EndpointConditions) bool {
+	return (c.Ready == nil || *c.Ready) && (c.Terminating == nil || !*c.Terminating)
+}
