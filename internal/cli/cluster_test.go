@@ -141,6 +141,25 @@ Balancer edge  nginx  class external-lb.dev/edge, default  ! HostsUnreachable: 1
 	}
 }
 
+// What keeps a port from being carried is in two conditions of its Service.
+func TestStatusDoesNotRepeatItself(t *testing.T) {
+	const said = "LoadBalancerMixedProtocolNotSupported: nginx cannot carry 53/SCTP"
+	conditions := func(programmed string) string {
+		kube := inCluster(t, strings.Replace(twoHosts, `reason: PoolExhausted, message: "public is full", lastTransitionTime: null}`,
+			`reason: LoadBalancerMixedProtocolNotSupported, message: "`+programmed+`", lastTransitionTime: null}
+  - {type: LoadBalancerPortsError, status: "True", reason: LoadBalancerMixedProtocolNotSupported, message: nginx cannot carry 53/SCTP, lastTransitionTime: null}`, 1))
+		return statusOf(t, kube, "tree")
+	}
+	for programmed, want := range map[string]string{
+		"nginx cannot carry 53/SCTP":                     "! " + said + "\n",
+		"nginx cannot carry 53/SCTP; and something more": "! " + said + "; and something more\n",
+	} {
+		if got := conditions(programmed); !strings.Contains(got, want) {
+			t.Errorf("want %q, got\n%s", want, got)
+		}
+	}
+}
+
 func TestStatusAsJSON(t *testing.T) {
 	var got struct {
 		Balancers []balancerView `json:"balancers"`

@@ -150,7 +150,7 @@ func viewService(svc *corev1.Service) serviceView {
 		exception(svc.Status.Conditions, v1alpha1.ConditionPortsError),
 		exception(svc.Status.Conditions, v1alpha1.ConditionMoving),
 	} {
-		if p != "" {
+		if p != "" && !strings.Contains(strings.Join(problems, "; "), p) { // of a port it is said there already
 			problems = append(problems, p)
 		}
 	}
