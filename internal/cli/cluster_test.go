@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/yaml"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
@@ -177,6 +178,21 @@ func TestStatusAsJSON(t *testing.T) {
 	empty := statusOf(t, inCluster(t, ""), "json")
 	if !strings.Contains(empty, `"balancers": []`) {
 		t.Errorf("without a Balancer: %s; want an empty list, not null", empty)
+	}
+}
+
+func TestStatusAsYAML(t *testing.T) {
+	asYAML := statusOf(t, inCluster(t, twoHosts), "yaml")
+	same, err := yaml.YAMLToJSON([]byte(asYAML))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	if err := errors.Join(json.Unmarshal(same, &got), json.Unmarshal([]byte(statusOf(t, inCluster(t, twoHosts), "json")), &want)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

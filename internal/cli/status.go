@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -33,8 +32,8 @@ told where it is.`,
   external-lb status --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "tree" && output != "json" {
-				return fmt.Errorf("--output %q: want tree or json", output)
+			if err := checkOutput(output, "tree", "json", "yaml"); err != nil {
+				return err
 			}
 			kube, err := server.client()
 			if err != nil {
@@ -48,7 +47,7 @@ told where it is.`,
 		},
 	}
 	server.flags(cmd)
-	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree, json or yaml")
 	return cmd
 }
 
@@ -194,10 +193,8 @@ func printStatus(w io.Writer, o *objects, output string) error {
 	if err != nil {
 		return err
 	}
-	if output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"balancers": views})
+	if output != "tree" {
+		return encode(w, output, map[string]any{"balancers": views})
 	}
 	if len(views) == 0 {
 		_, err := fmt.Fprintln(w, "There is no Balancer yet; config/samples has one.")
