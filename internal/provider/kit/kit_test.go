@@ -2,6 +2,7 @@ package kit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"net/netip"
@@ -104,6 +105,26 @@ func TestRun_SaysWhatIsNoProvider(t *testing.T) {
 	err = Run(t.Context(), Options{URL: "http://203.0.113.1", Token: secret}, func(Result) {})
 	if err == nil || !strings.Contains(err.Error(), "want https") {
 		t.Error(err)
+	}
+}
+
+// Who interrupts it pays for nothing that is left in the cloud.
+func TestRun_TidiesUpWhenItIsInterrupted(t *testing.T) {
+	c := newCloud()
+	s := &provider.Server{Cloud: c, Token: secret}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	ctx, interrupt := context.WithCancel(t.Context())
+	last := ""
+	err := Run(ctx, Options{URL: server.URL, Token: secret, Drift: func(context.Context, provider.ID, provider.LoadBalancer) error {
+		interrupt()
+		return nil
+	}}, func(r Result) { last = r.Name })
+	if !errors.Is(err, context.Canceled) || last != "drift" {
+		t.Errorf("it ended after %s, with %v", last, err)
+	}
+	if len(c.all) > 0 {
+		t.Errorf("left over: %v", c.all)
 	}
 }
 
