@@ -245,8 +245,10 @@ func (c Capabilities) Check() error {
 			return invalid("settings", "no value of %s can be done", ch.name)
 		}
 	}
-	if c.able("tls.secretRef", TCP) {
-		return invalid("settings.tls.secretRef", "v1 has no certificates")
+	for _, s := range Unsaid {
+		if c.able(s, TCP) {
+			return invalid("settings."+string(s), "v1 has no words for it")
+		}
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ var PolicySettings = []Setting{
 	"algorithm=NeverQueue",
 	"mode=TCP",
 	"mode=HTTP",
+	"http.redirectToHTTPS",
+	"http.maxBodyBytes",
 	"proxyProtocol.send=None",
 	"proxyProtocol.send=V1",
 	"proxyProtocol.send=V2",
@@ -39,8 +41,11 @@ var PolicySettings = []Setting{
 	"maxConnectionsPerNode",
 	"maxConnectionsPerClient",
 	"retries",
-	"tls.secretRef", // v1 has no certificates, so nobody is able to
+	"tls.secretRef",
 }
+
+// Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
+var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

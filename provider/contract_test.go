@@ -30,7 +30,9 @@ func everything() Capabilities {
 	for _, s := range AllSettings() {
 		c.Settings[s] = Able
 	}
-	c.Settings["tls.secretRef"] = Support{Missing: "v1 has no certificates"}
+	for _, s := range Unsaid {
+		c.Settings[s] = Support{Missing: "v1 has no words for it"}
+	}
 	return c
 }
 

@@ -42,9 +42,9 @@ func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
 	for _, s := range provider.AllSettings() {
 		settings[s] = provider.Able
 	}
-	for _, s := range []provider.Setting{
-		"tls.secretRef", "mode=HTTP", "algorithm=Random", "healthCheck.http", provider.DualStack, provider.Weights,
-	} {
+	for _, s := range append([]provider.Setting{
+		"mode=HTTP", "algorithm=Random", "healthCheck.http", provider.DualStack, provider.Weights,
+	}, provider.Unsaid...) {
 		settings[s] = provider.Support{Missing: "this cloud does not"}
 	}
 	return provider.Capabilities{Name: "memory", Settings: settings,
