@@ -49,7 +49,7 @@ func Open(t testing.TB) *Browser {
 	}
 	if err != nil {
 		cancel()
-		t.Fatalf("chromedriver: %v; make deps-browser installs it", err)
+		t.Fatalf("chromedriver: %v; make deps installs it", err)
 	}
 	t.Cleanup(func() {
 		cancel()
