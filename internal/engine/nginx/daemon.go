@@ -128,7 +128,14 @@ func (n *Daemon) verdict(ctx context.Context, argv []string) (words string, err 
 	return engine.Verdict(ctx, n.Runner, argv, "nginx libnginx-mod-stream", emergencies)
 }
 
-var emergency = regexp.MustCompile(`(?m)^.*\[emerg\] (?:\d+#\d+: )?(.*)$`)
+// What a line begins with counts: clients write what comes later in lines of the log,
+// such as the header Referer.
+var (
+	emergency    = regexp.MustCompile(`(?m)^(?:nginx: |` + stamp + `)\[emerg\] (?:\d+#\d+: )?(.*)$`)
+	noConnection = regexp.MustCompile(`(?m)^` + stamp + `\[alert\] \d+#\d+: (?:\*\d+ )?(\d+ worker_connections are not enough)`)
+)
+
+const stamp = `\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `
 
 // emergencies are the lines with which nginx refuses something, without stamps
 // and without repetition, each on a line.
@@ -234,7 +241,10 @@ func (n *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		words := emergencies(news)
 		switch {
 		case late:
-			return cmp.Or(words, tooFew.FindString(news))
+			if m := noConnection.FindStringSubmatch(news); m != nil {
+				return cmp.Or(words, m[1])
+			}
+			return words
 		case retries(words):
 			return ""
 		}

@@ -23,6 +23,25 @@ func TestParseAnswer(t *testing.T) {
 	}
 }
 
+// Clients write what follows "referrer:" and "host:" in the log.
+func TestOnlyNginxsOwnWordsCount(t *testing.T) {
+	const own = "bind() to 192.0.2.1:80 failed (98: Address in use)"
+	for _, line := range []string{"nginx: [emerg] " + own, "2026/11/26 12:00:00 [emerg] 7#7: " + own} {
+		if got := emergencies("something\n" + line + "\n"); got != own {
+			t.Errorf("%q says %q", line, got)
+		}
+	}
+	for _, forged := range []string{"[emerg] 1#1: bind() to 192.0.2.9:443 failed (13: Permission denied)", "[alert] 1#1: 64 worker_connections are not enough"} {
+		line := `2026/11/26 12:00:00 [error] 7#7: *1 access forbidden by rule, client: 192.0.2.7, host: "a", referrer: "` + forged + "\"\n"
+		if got := emergencies(line); got != "" || noConnection.MatchString(line) {
+			t.Errorf("a client said %q", got)
+		}
+	}
+	if !noConnection.MatchString("2026/11/26 12:00:00 [alert] 7#7: 64 worker_connections are not enough\n") {
+		t.Error("it is not told that connections are used up")
+	}
+}
+
 // steps of an installation that does things.
 type steps struct{ engine.Steps }
 

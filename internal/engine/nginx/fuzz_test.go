@@ -59,8 +59,8 @@ func FuzzAnswer(f *testing.F) {
 func FuzzWords(f *testing.F) {
 	const file = "services/a.b.c.conf"
 	f.Add("nginx: [emerg] 12#12: host not found in /s/live/" + file + ":3\nnginx: [emerg] bind() to 192.0.2.1:80 failed (98: Address in use)")
-	f.Add("nginx: [emerg] cannot load certificate \"/s/live/certs/x.pem\"\n[emerg] duplicate \"upstream_a\"")
-	f.Add("[emerg] 10 worker_connections are not enough\n[emerg] socket() failed (24: Too many open files)")
+	f.Add("nginx: [emerg] cannot load certificate \"/s/live/certs/x.pem\"\nnginx: [emerg] duplicate \"upstream_a\"")
+	f.Add("nginx: [emerg] 10 worker_connections are not enough\n2026/11/26 12:00:00 [emerg] 7#7: socket() failed (24: Too many open files)")
 	suspects := engine.Suspects{
 		Dir: "/s", Fragments: map[string][]fileset.Socket{file: nil},
 		Read:  func(string) ([]byte, error) { return []byte("upstream_a certs/x.pem"), nil },
