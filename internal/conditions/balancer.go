@@ -166,7 +166,7 @@ func (b Balancer) hostsDown() (reason, message string) {
 			worse(4, v1alpha1.ReasonContested)
 		case s.State == v1alpha1.HostFailed && s.Reason == deliver.ReasonOtherCluster:
 			worse(3, v1alpha1.ReasonOtherCluster)
-		case s.State == v1alpha1.HostUnreachable:
+		case s.State == v1alpha1.HostUnreachable && !drained(b.Object, s.Host): // its machine may be off
 			worse(2, v1alpha1.ReasonHostsUnreachable)
 		case s.State == v1alpha1.HostFailed:
 			worse(1, v1alpha1.ReasonHostsFailed)
@@ -271,10 +271,6 @@ func (b Balancer) hostsCrowded() (reason, message string) {
 // nothing else is known yet: a restart of the controller is no change of the host.
 func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
 	said := b.Status.Hosts
-	drained := map[string]bool{}
-	for _, h := range b.Spec.Hosts {
-		drained[h.Name] = h.Drain
-	}
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
 		h := v1alpha1.HostStatus{
@@ -293,7 +289,7 @@ func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
 				h.LastAppliedTime = was.LastAppliedTime
 			}
 		}
-		h.Draining = drained[s.Host]
+		h.Draining = drained(b, s.Host)
 		out = append(out, h)
 	}
 	return out

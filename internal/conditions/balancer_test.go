@@ -77,14 +77,17 @@ func TestBalancerConditions(t *testing.T) {
 		words      string
 		ready      metav1.ConditionStatus
 	}{
-		"all is well":           {facts(well), programmed, "True", v1alpha1.ReasonProgrammed, 7, "", "True"},
-		"and not degraded":      {facts(well), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
-		"first delivery":        {facts(on(v1alpha1.HostDelivering, "")), programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
-		"another delivery":      {facts(on(v1alpha1.HostDelivering, "")).said(), programmed, "True", v1alpha1.ReasonProgrammed, 6, "before", "True"},
-		"and no news":           {facts(on(v1alpha1.HostDelivering, "")).said(), degraded, "False", v1alpha1.ReasonHealthy, 6, "before", "True"},
-		"failed":                {facts(on(v1alpha1.HostFailed, "disk full")), programmed, "False", v1alpha1.ReasonHostsFailed, 7, "disk full", "False"},
-		"out of reach":          {facts(on(v1alpha1.HostUnreachable, "no route")), programmed, "False", v1alpha1.ReasonHostsUnreachable, 7, "no route", "False"},
-		"one is out of reach":   {facts(well, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route", "True"},
+		"all is well":         {facts(well), programmed, "True", v1alpha1.ReasonProgrammed, 7, "", "True"},
+		"and not degraded":    {facts(well), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
+		"first delivery":      {facts(on(v1alpha1.HostDelivering, "")), programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
+		"another delivery":    {facts(on(v1alpha1.HostDelivering, "")).said(), programmed, "True", v1alpha1.ReasonProgrammed, 6, "before", "True"},
+		"and no news":         {facts(on(v1alpha1.HostDelivering, "")).said(), degraded, "False", v1alpha1.ReasonHealthy, 6, "before", "True"},
+		"failed":              {facts(on(v1alpha1.HostFailed, "disk full")), programmed, "False", v1alpha1.ReasonHostsFailed, 7, "disk full", "False"},
+		"out of reach":        {facts(on(v1alpha1.HostUnreachable, "no route")), programmed, "False", v1alpha1.ReasonHostsUnreachable, 7, "no route", "False"},
+		"one is out of reach": {facts(well, on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonHostsUnreachable, 7, "no route", "True"},
+		"it is taken out": {facts(well, on(v1alpha1.HostUnreachable, "no route")).with(func(b *Balancer) {
+			b.Object.Spec.Hosts = []v1alpha1.Host{{Name: "lb1"}, {Name: b.States[1].Host, Drain: true}}
+		}), degraded, "False", v1alpha1.ReasonHealthy, 7, "", "True"},
 		"two true leaders":      {facts(well, on(v1alpha1.HostUnreachable, "no route"), fails(deliver.ReasonContested)), degraded, "True", v1alpha1.ReasonContested, 7, "no route; lb3 is Failed: Contested", "True"},
 		"a stolen term":         {facts(well, fails(deliver.ReasonTermJump)), degraded, "True", v1alpha1.ReasonContested, 7, "lb3 is Failed: TermJump", "True"},
 		"another cluster":       {facts(well, fails(deliver.ReasonOtherCluster), on(v1alpha1.HostUnreachable, "no route")), degraded, "True", v1alpha1.ReasonOtherCluster, 7, "lb3 is Failed: OtherCluster", "True"},

@@ -13,11 +13,12 @@ import (
 
 // serving are the hosts that are not taken out for maintenance, in order.
 func serving(b *v1alpha1.Balancer, states []deliver.State) []deliver.State {
-	drained := map[string]bool{}
-	for _, h := range b.Spec.Hosts {
-		drained[h.Name] = h.Drain
-	}
-	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool { return drained[s.Host] })
+	return slices.DeleteFunc(slices.Clone(states), func(s deliver.State) bool { return drained(b, s.Host) })
+}
+
+// drained reports whether a host is taken out for maintenance.
+func drained(b *v1alpha1.Balancer, host string) bool {
+	return slices.ContainsFunc(b.Spec.Hosts, func(h v1alpha1.Host) bool { return h.Name == host && h.Drain })
 }
 
 // needed is how many of the serving hosts must prove what is desired.

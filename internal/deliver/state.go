@@ -118,6 +118,9 @@ func (s *State) partial() {
 	default:
 		s.Message = fmt.Sprintf("%d items or ports are left out; the first is %s", len(s.Refused), describe(s.Refused[0]))
 	}
+	if s.Warning != "" {
+		s.Message += "; " + s.Warning
+	}
 }
 
 func describe(r lb.Refusal) string {

@@ -155,7 +155,7 @@ func (e *explanation) asks() string {
 	svc := e.Service
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeNodePort:
-		return fmt.Sprintf("it names Balancer %s", svc.Annotations[v1alpha1.BalancerAnnotation])
+		return fmt.Sprintf("it names Balancer %.80q", svc.Annotations[v1alpha1.BalancerAnnotation])
 	case svc.Spec.LoadBalancerClass == nil:
 		return "it names no class, which is for Balancers with default: true"
 	default:

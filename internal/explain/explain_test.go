@@ -131,7 +131,7 @@ func TestWhatIsWrongFirst(t *testing.T) {
 		"another type": {func(f *facts) { f.svc.Spec.Type = corev1.ServiceTypeClusterIP }, LinkService, "of type ClusterIP", seeAddress},
 		"a NodePort Service of nobody": {func(f *facts) {
 			f.svc.Spec.Type, f.svc.Annotations = corev1.ServiceTypeNodePort, map[string]string{v1alpha1.BalancerAnnotation: "egde"}
-		}, LinkClass, "it names Balancer egde, and there is none of that name, only edge", seeAddress},
+		}, LinkClass, "it names Balancer \"egde\", and there is none of that name, only edge", seeAddress},
 		"a class of nobody": {func(f *facts) { f.svc.Spec.LoadBalancerClass = new("external-lb.dev/egde") }, LinkClass,
 			"no Balancer serves it: the classes are external-lb.dev/edge", seeAddress},
 		"no class, no default": {func(f *facts) { f.svc.Spec.LoadBalancerClass = nil }, LinkClass, "it names no class", seeAddress},
@@ -173,12 +173,19 @@ func TestWhatIsWrongFirst(t *testing.T) {
 			f.tell(condition(v1alpha1.ConditionServiceProgrammed, false, v1alpha1.ReasonHostsUnreachable, "too few hosts can prove it"))
 		}, LinkHost, "lb1 is Unreachable: no route to host", seeBalancer},
 		"a host that another controller has": {func(f *facts) {
-			f.edge().Status.Hosts[0].State = v1alpha1.HostFailed
+			f.edge().Status.Hosts[0] = v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostFailed, Message: "run `external-lb host reset-term` on it"}
 			meta.SetStatusCondition(&f.edge().Status.Conditions, condition(v1alpha1.ConditionDegraded, true, v1alpha1.ReasonContested, ""))
 		}, LinkHost, "lb1 is Failed", seeOthers},
 		"a host on which no node is well": {func(f *facts) {
 			f.edge().Status.Hosts[0].Message = "every node fails its health check on port 10256, so nothing answers"
 		}, LinkHost, "every node fails its health check", seeHealth},
+		"the same, and it refuses somebody": {func(f *facts) {
+			f.edge().Status.Hosts[0] = v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostPartial,
+				Message: "left out: other; every node fails its health check on port 10256, so nothing answers"}
+		}, LinkHost, "every node fails its health check", seeHealth},
+		"no endpoint counts": {func(f *facts) {
+			f.tell(condition(v1alpha1.ConditionServiceProgrammed, true, v1alpha1.ReasonNoEndpoints, "nothing answers at 203.0.113.0"))
+		}, LinkEndpoints, "nothing answers at 203.0.113.0", seeEndpoints},
 		"a host that refuses it": {func(f *facts) {
 			f.edge().Status.Hosts[0].State = v1alpha1.HostPartial
 			f.tell(condition(v1alpha1.ConditionServiceProgrammed, false, v1alpha1.ReasonRefused, "lb1: port 80 is taken"))

@@ -15,6 +15,8 @@ const (
 	seeDeleted  = "A Service is not deleted"
 	seeNodes    = "A node gets no traffic"
 	seeSilent   = "An address does not answer"
+
+	seeEndpoints = "A Local Service does not answer"
 )
 
 // place is where a reason of a Service's conditions belongs in the chain, and where it is
@@ -41,6 +43,7 @@ var places = map[string]place{
 	v1alpha1.ReasonHostsUnreachable: {LinkHost, seeBalancer},
 
 	v1alpha1.ReasonNoEligibleNodes: {LinkNodes, seeNodes},
+	v1alpha1.ReasonNoEndpoints:     {LinkEndpoints, seeEndpoints},
 }
 
 // reasonOf is the reason of a Service's condition for an error of one of its ports.

@@ -41,20 +41,22 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 		text += ": " + h.Message
 	}
 	f := Finding{Link: LinkHost, State: OK, Message: text}
+	unwell := strings.Contains(h.Message, "fails its health check")
 	switch h.State {
-	case v1alpha1.HostInSync:
-		if h.Message != "" {
+	case v1alpha1.HostInSync, v1alpha1.HostPartial: // what it refuses of this Service is told by that
+		if unwell {
+			f.State, f.See = Wrong, seeHealth
+		} else if h.Message != "" && h.State == v1alpha1.HostInSync {
 			f.State, f.See = Wrong, seeSilent
 		}
-		if strings.Contains(h.Message, "fails its health check") {
-			f.See = seeHealth
-		}
-	case v1alpha1.HostPartial: // what it refuses of this Service is told by that
 	case v1alpha1.HostConnecting, v1alpha1.HostDelivering:
 		f.State = Unknown
 	default:
+		if h.Draining {
+			break // it is to carry nothing
+		}
 		f.State, f.See = Wrong, seeBalancer
-		if c := meta.FindStatusCondition(e.balancer.Status.Conditions, v1alpha1.ConditionDegraded); c != nil && c.Reason == v1alpha1.ReasonContested {
+		if c := meta.FindStatusCondition(e.balancer.Status.Conditions, v1alpha1.ConditionDegraded); c != nil && c.Reason == v1alpha1.ReasonContested && strings.Contains(h.Message, "reset-term") {
 			f.See = seeOthers
 		}
 	}
@@ -125,6 +127,14 @@ func (e *explanation) nodesAsTold(kind string) {
 func (e *explanation) endpoints() {
 	if !e.read(Slices) {
 		e.unknown(LinkEndpoints, "%s", e.unread(Slices))
+		return
+	}
+	if told := e.problems(LinkEndpoints); len(told) > 0 {
+		e.wrong(told[0].Reason, told[0].Message)
+		return
+	}
+	if told := e.tells(LinkEndpoints); len(told) > 0 {
+		e.wrong(told[0].Reason, told[0].Message)
 		return
 	}
 	ready, nodes := e.ready()

@@ -87,7 +87,7 @@ func inNoPool(a netip.Addr) *Problem {
 }
 
 func inOtherPool(a netip.Addr, p *Pool, r *Request) *Problem {
-	return unavailable("%s is in AddressPool %s, but the annotation %s names %s: correct one of the two",
+	return unavailable("%s is in AddressPool %s, but the annotation %s names %.80q: correct one of the two",
 		a, p.Name, poolAnnotation(r), r.Pool)
 }
 

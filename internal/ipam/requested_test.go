@@ -51,7 +51,7 @@ func TestS30_ARequestedAddressIsRefusedNeverReplaced(t *testing.T) {
 		},
 		"another pool is named": {
 			func(r *Request) { r.Requested, r.Pool = addrs("192.0.2.5"), "shared" },
-			v1alpha1.ReasonAddressUnavailable, []string{"192.0.2.5 is in AddressPool plain", "names shared"},
+			v1alpha1.ReasonAddressUnavailable, []string{"192.0.2.5 is in AddressPool plain", "names \"shared\""},
 		},
 		"of a family that the Service has not": {
 			func(r *Request) { r.Requested = addrs("192.0.2.5", "2001:db8::1") },

@@ -111,6 +111,7 @@ var stories = map[string]story{
 		quiet: [][]string{
 			{`external_lb_host_state` + host + `,state="Failed"} = 0`},
 			{`external_lb_host_state` + host + `,state="Failed"} = 1`, `external_lb_host_contested` + host + `} = 1`},
+			{`external_lb_host_state` + host + `,state="Failed"} = 1`, `external_lb_host_draining` + host + `} = 1`},
 		},
 	},
 	"HostNotProved": {
