@@ -200,7 +200,7 @@ func (v *explanation) text(w io.Writer) error {
 
 // because is a finding with its reason, and on one line.
 func because(f explain.Finding) string {
-	message := strings.Join(strings.Fields(f.Message), " ")
+	message := plain(f.Message)
 	if f.State == explain.OK || f.Reason == "" {
 		return message
 	}

@@ -105,7 +105,7 @@ func (f findings) print(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	refused := map[string]bool{}
 	for _, line := range f {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", line.object, line.reason, line.message)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", line.object, line.reason, plain(line.message))
 		if line.refused {
 			refused[line.object] = true
 		}

@@ -3,6 +3,8 @@ package cli
 import (
 	"io"
 	"os"
+	"strings"
+	"unicode"
 )
 
 // onTerminal reports whether a person reads what is written.
@@ -13,6 +15,17 @@ func onTerminal(w io.Writer) bool {
 	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// plain is a text on one line, without what a terminal takes for commands: annotations and
+// hosts' words are others' writing.
+func plain(s string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)), " ")
 }
 
 // paint colours words, or leaves them as they are.

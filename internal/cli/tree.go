@@ -41,7 +41,7 @@ func (b balancerView) tree(p paint) tree {
 	t := tree{line: words("Balancer "+p.bold(b.Name), b.Engine, class, p.warn(b.Problem))}
 	hosts := tree{line: "hosts"}
 	for _, h := range b.Hosts {
-		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), h.EngineVersion, short(h.Digest), h.Message)})
+		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), plain(h.EngineVersion), plain(short(h.Digest)), plain(h.Message))})
 	}
 	nodes := tree{line: "nodes: " + some(b.Nodes, 10)}
 	if len(b.Nodes) == 0 {
@@ -93,7 +93,7 @@ func (p paint) warn(s string) string {
 	if s == "" {
 		return ""
 	}
-	return p.bad("! " + s)
+	return p.bad("! " + plain(s))
 }
 
 func usage(family string, u *v1alpha1.AddressUsage) string {

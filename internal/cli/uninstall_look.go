@@ -111,7 +111,7 @@ func balancerWaits(b *v1alpha1.Balancer, services []*corev1.Service) (lines []st
 		if h.State != v1alpha1.HostInSync {
 			line := fmt.Sprintf("host %s of Balancer %s%s. It is %s", h.Name, b.Name, since, h.State)
 			if h.Message != "" {
-				line += ": " + strings.Join(strings.Fields(h.Message), " ")
+				line += ": " + plain(h.Message)
 			}
 			lines = append(lines, line+". It is to withdraw "+list(services))
 		}
