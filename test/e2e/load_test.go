@@ -17,7 +17,9 @@ type load struct {
 	done sync.WaitGroup
 
 	mu     sync.Mutex
-	sent   int
+	asked  int          // requests
+	open   map[int]bool // of them, which have no answer yet
+	sent   int          // and ended
 	errors []error
 	lastOf map[string]int // how many answers there were when a pod gave its last one
 	pods   int            // answers
@@ -30,7 +32,7 @@ const perSecond = 100
 func (s *scene) startLoad(address string, port int32, judge func(cluster.Answer) error) *load {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(s.t.Context())
-	l := &load{stop: stop, lastOf: map[string]int{}}
+	l := &load{stop: stop, open: map[int]bool{}, lastOf: map[string]int{}}
 	s.t.Cleanup(func() { stop(); l.done.Wait() })
 	l.done.Go(func() {
 		ticker := time.NewTicker(time.Second / perSecond)
@@ -51,12 +53,18 @@ func (s *scene) startLoad(address string, port int32, judge func(cluster.Answer)
 const lostAfter = 30 * time.Second
 
 func (l *load) one(ctx context.Context, s *scene, address string, port int32, judge func(cluster.Answer) error) {
+	l.mu.Lock()
+	l.asked++
+	n := l.asked
+	l.open[n] = true
+	l.mu.Unlock()
 	answer, err := s.webWithin(ctx, lostAfter, "client", address, port)
 	if err == nil && judge != nil {
 		err = judge(answer)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	delete(l.open, n)
 	l.sent++
 	if err != nil {
 		l.errors = append(l.errors, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
@@ -95,17 +103,27 @@ func (l *load) from(t *testing.T, pod string) {
 	})
 }
 
-// quiet waits until a pod gives none of so many answers, from now on: then it has drained.
+// quiet waits until a pod gives none of so many answers, from now on, and has none of the
+// requests that were made until then: then it has drained.
 func (l *load) quiet(t *testing.T, pod string, answers int) {
 	t.Helper()
 	l.mu.Lock()
-	began := l.pods
+	began, until := l.pods, 0
 	l.mu.Unlock()
 	wait.For(t, func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if last := max(l.lastOf[pod], began); l.pods < last+answers {
+			until = 0
 			return fmt.Errorf("%s still answers: %d of %d", pod, last, l.pods)
+		}
+		if until == 0 {
+			until = l.asked
+		}
+		for n := range l.open {
+			if n <= until { // the pod may be at it, however slowly
+				return fmt.Errorf("request %d of %d is not answered yet", n, until)
+			}
 		}
 		return nil
 	})
