@@ -88,9 +88,7 @@ func (e *explanation) moving() {
 		e.add(Finding{Link: LinkBalancer, State: state, Reason: c.Reason, Message: c.Message, See: seeMove})
 		return
 	}
-	for _, p := range e.problems(LinkBalancer) {
-		e.wrong(p.Reason, p.Message)
-	}
+	e.blame(e.problems(LinkBalancer))
 }
 
 // address is what the Service is given of the pools.
@@ -102,13 +100,11 @@ func (e *explanation) address() {
 	if len(e.view.Addresses) == 0 {
 		e.poolsNotInForce()
 	}
-	for _, p := range e.problems(LinkAddress) {
-		e.wrong(p.Reason, p.Message)
-	}
+	wrong := e.blame(e.problems(LinkAddress))
 	for _, a := range e.view.Addresses {
 		e.ok(LinkAddress, "%s%s", a, e.ofPool(a))
 	}
-	if len(e.view.Addresses) == 0 && len(e.problems(LinkAddress)) == 0 {
+	if len(e.view.Addresses) == 0 && !wrong {
 		e.unknown(LinkAddress, "none is assigned yet")
 	}
 }
@@ -134,10 +130,7 @@ func (e *explanation) poolsNotInForce() {
 
 // addressAsTold is what the Service itself says of its address.
 func (e *explanation) addressAsTold() {
-	tells := e.tells(LinkAddress)
-	for _, c := range tells {
-		e.wrong(c.Reason, c.Message)
-	}
+	wrong := e.blame(e.tells(LinkAddress))
 	has := record.Published(e.Service)
 	if len(has) == 0 {
 		has = record.Addresses(e.Service)
@@ -145,7 +138,7 @@ func (e *explanation) addressAsTold() {
 	switch {
 	case len(has) > 0:
 		e.ok(LinkAddress, "%s, as the Service's status says", record.FormatAddresses(has))
-	case len(tells) > 0:
+	case wrong:
 	case e.read(Balancers, Pools, Services, Namespaces):
 		e.unknown(LinkAddress, "none is assigned yet")
 	default:
@@ -217,16 +210,13 @@ func (e *explanation) certificate(port corev1.ServicePort) {
 }
 
 func (e *explanation) listenersAsTold() {
-	tells := e.tells(LinkListener)
-	for _, c := range tells {
-		e.wrong(c.Reason, c.Message)
-	}
+	wrong := e.blame(e.tells(LinkListener))
 	var ports []string
 	for _, p := range e.Service.Spec.Ports {
 		ports = append(ports, portName(p))
 	}
 	switch {
-	case len(tells) > 0:
+	case wrong:
 	case e.told(v1alpha1.ConditionServiceProgrammed).Status == metav1.ConditionTrue:
 		e.ok(LinkListener, "%s, as the Service's status says", strings.Join(ports, ", "))
 	default:

@@ -76,15 +76,23 @@ func (e *explanation) told(kind string) metav1.Condition {
 }
 
 // tells are what the Service's conditions say that is not well and belongs to a link.
-func (e *explanation) tells(link string) (out []metav1.Condition) {
+func (e *explanation) tells(link string) (out []plan.Problem) {
 	for _, kind := range []string{v1alpha1.ConditionServiceProgrammed, v1alpha1.ConditionPortsError} {
 		c := e.told(kind)
-		said := func(o metav1.Condition) bool { return strings.Contains(o.Message, c.Message) }
+		said := func(o plan.Problem) bool { return strings.Contains(o.Message, c.Message) }
 		if places[c.Reason].link == link && !slices.ContainsFunc(out, said) {
-			out = append(out, c)
+			out = append(out, plan.Problem{Reason: c.Reason, Message: c.Message})
 		}
 	}
 	return out
+}
+
+// blame says of each problem that it is wrong, and whether there is any.
+func (e *explanation) blame(problems []plan.Problem) bool {
+	for _, p := range problems {
+		e.wrong(p.Reason, p.Message)
+	}
+	return len(problems) > 0
 }
 
 // unread joins why objects of some kinds could not be read.

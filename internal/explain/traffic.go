@@ -113,11 +113,7 @@ func (e *explanation) eligible(p *plan.Plan) {
 }
 
 func (e *explanation) nodesAsTold(kind string) {
-	tells := e.tells(LinkNodes)
-	for _, c := range tells {
-		e.wrong(c.Reason, c.Message)
-	}
-	if len(tells) == 0 && e.unread(kind) != "" {
+	if !e.blame(e.tells(LinkNodes)) && e.unread(kind) != "" {
 		e.unknown(LinkNodes, "%s", e.unread(kind))
 	}
 }
@@ -129,11 +125,11 @@ func (e *explanation) endpoints() {
 		e.unknown(LinkEndpoints, "%s", e.unread(Slices))
 		return
 	}
-	if told := e.problems(LinkEndpoints); len(told) > 0 {
-		e.wrong(told[0].Reason, told[0].Message)
-		return
+	told := e.problems(LinkEndpoints)
+	if len(told) == 0 {
+		told = e.tells(LinkEndpoints)
 	}
-	if told := e.tells(LinkEndpoints); len(told) > 0 {
+	if len(told) > 0 {
 		e.wrong(told[0].Reason, told[0].Message)
 		return
 	}
