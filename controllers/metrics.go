@@ -193,8 +193,8 @@ func (m *metrics) forget(balancer string) {
 	}
 	delete(m.hosts.of, balancer)
 	delete(m.pools.of, balancer)
-	m.each.set(balancer, nil)
-	m.certs.set(balancer, nil)
+	m.each.forget(balancer)
+	m.certs.forget(balancer)
 }
 
 // Delivered implements deliver.Metrics.

@@ -16,12 +16,12 @@ import (
 )
 
 // latest are metrics of what a Balancer may have many of. Each report replaces the one
-// before, so what is gone needs no look for it.
+// before, so what is gone needs no look for it, and is worked out when somebody asks.
 type latest struct {
 	descs []*prometheus.Desc
 
 	mu sync.Mutex
-	of map[string][]sample // by Balancer
+	of map[string]func() []sample // by Balancer
 }
 
 // sample is the value of one metric, which is an index of descs.
@@ -33,20 +33,25 @@ type sample struct {
 
 // newLatest makes metrics with the labels balancer and more; by name, what they say.
 func newLatest(metrics [][2]string, labels ...[]string) *latest {
-	l := &latest{of: map[string][]sample{}}
+	l := &latest{of: map[string]func() []sample{}}
 	for i, m := range metrics {
 		l.descs = append(l.descs, prometheus.NewDesc("external_lb_"+m[0], m[1], append([]string{"balancer"}, labels[i]...), nil))
 	}
 	return l
 }
 
-// set what there is of a Balancer.
-func (l *latest) set(balancer string, samples []sample) {
+// set what there is of a Balancer: a function of what nobody changes any more.
+func (l *latest) set(balancer string, samples func() []sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.of[balancer] = samples; samples == nil {
-		delete(l.of, balancer)
-	}
+	l.of[balancer] = sync.OnceValue(samples)
+}
+
+// forget a Balancer.
+func (l *latest) forget(balancer string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.of, balancer)
 }
 
 // Describe implements prometheus.Collector.
@@ -62,7 +67,7 @@ func (l *latest) Collect(into chan<- prometheus.Metric) {
 	all := maps.Clone(l.of) // whoever asks may be slow
 	l.mu.Unlock()
 	for balancer, samples := range all {
-		for _, s := range samples {
+		for _, s := range samples() {
 			into <- prometheus.MustNewConstMetric(l.descs[s.metric], prometheus.GaugeValue, s.value, append([]string{balancer}, s.labels...)...)
 		}
 	}
@@ -89,6 +94,10 @@ func newServices() *latest {
 // reportServices sets what became of the Services of a Balancer. One that another Balancer
 // carries still is that one's.
 func (m *metrics) reportServices(balancer string, views []conditions.Service) {
+	m.each.set(balancer, func() []sample { return serviceSamples(views) })
+}
+
+func serviceSamples(views []conditions.Service) []sample {
 	samples := make([]sample, 0, 3*len(views))
 	for _, v := range views {
 		if v.From != "" {
@@ -102,7 +111,7 @@ func (m *metrics) reportServices(balancer string, views []conditions.Service) {
 			samples = append(samples, sample{serviceWaiting, 1, append(labels, why(v))})
 		}
 	}
-	m.each.set(balancer, samples)
+	return samples
 }
 
 // told counts the addresses of which the users of a Service are told.
@@ -133,7 +142,10 @@ func newCertificates() *latest {
 
 // reportCertificates sets when those expire that a Balancer serves.
 func (m *metrics) reportCertificates(balancer string, all translate.Certificates, set *lb.Set) {
-	var samples []sample
+	m.certs.set(balancer, func() []sample { return certificateSamples(all, set) })
+}
+
+func certificateSamples(all translate.Certificates, set *lb.Set) (samples []sample) {
 	for secret, c := range all {
 		if c.Served == nil {
 			continue
@@ -142,5 +154,5 @@ func (m *metrics) reportCertificates(balancer string, all translate.Certificates
 			samples = append(samples, sample{0, float64(c.Served.NotAfter.Unix()), []string{secret.Namespace, secret.Name}})
 		}
 	}
-	m.certs.set(balancer, samples)
+	return samples
 }
