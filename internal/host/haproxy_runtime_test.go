@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,5 +320,80 @@ func TestHAProxy_TamperingWithWhatIsKnownShows(t *testing.T) {
 	c.carry(all, 0)
 	if text, err := os.ReadFile(kept()); err != nil || string(text) == "null" {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// flaky is a node whose next check fails when it is told so. checked is how many there
+// were since then.
+func (c *checked) flaky(i int) (n lb.Node, fail func(), checked func() int32) {
+	c.Helper()
+	n = c.answers(silentNode(i), fmt.Sprint("node", i))
+	var count atomic.Int32
+	count.Store(1)
+	l, err := net.Listen("tcp", netip.AddrPortFrom(n.IPv4, engine.KubeProxyPort).String())
+	if err != nil {
+		c.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if count.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})}
+	var done sync.WaitGroup
+	done.Go(func() { server.Serve(l) }) // until it is closed
+	c.Cleanup(func() { server.Close(); done.Wait() })
+	return n, func() { count.Store(0) }, count.Load
+}
+
+// One failed check is no reason to leave a node out where two are asked for, also if it
+// is the first of a node that came, or of a worker that began.
+func TestHAProxy_AFirstCheckThatFailsIsOneCheck(t *testing.T) {
+	c := newChecked(t)
+	for _, s := range []*lb.Service{c.api, c.web} {
+		check := &s.Frontends[0].Settings.HealthCheck
+		check.Interval, check.Rise, check.Fall = time.Second, 2, 2
+	}
+	node1, fail, since := c.flaky(1)
+	failed := func() bool { return since() > 0 }
+	all := append(c.several(1), node1)
+	c.carry(all, 0)
+	fail()
+	if out := c.carry(all, 0, 1); out.Reloaded {
+		t.Error("reloaded")
+	}
+	wait.True(c, "a check has failed", failed)
+	c.carry(all, 1)
+	if got := c.heard(); got != "node1" {
+		t.Errorf("after a node came: heard %q", got)
+	}
+	wait.True(c, "the next one is good", func() bool { return since() > 2 })
+	fail()
+	c.api = changed(c.api, func(s *lb.Service) { s.Frontends[0].Settings.Retries = 1 })
+	if out := c.carry(all, 1); !out.Reloaded {
+		t.Error("not reloaded")
+	}
+	wait.True(c, "a check has failed", failed)
+	if got := c.heard(); got != "node1" {
+		t.Errorf("after a reload: heard %q", got)
+	}
+}
+
+// A reload sends nothing to a node that is down.
+func TestHAProxy_ANodeThatIsDownIsDownAfterAReload(t *testing.T) {
+	c := newChecked(t)
+	for _, s := range []*lb.Service{c.api, c.web} {
+		s.Frontends[0].Settings.HealthCheck.Interval = 2 * time.Second
+	}
+	all := append(c.several(1), c.answers(nodeAt(t, 1, "503 Service Unavailable"), "node1"))
+	c.carry(all, 0, 1)
+	wait.True(c, "the node that is ill gets nothing", func() bool { return c.heard() == "node0" })
+	for retries := range int32(3) {
+		c.api = changed(c.api, func(s *lb.Service) { s.Frontends[0].Settings.Retries = 3 + retries })
+		if out := c.carry(all, 0, 1); !out.Reloaded {
+			t.Error("not reloaded")
+		}
+		if got := c.heard(); got != "node0" {
+			t.Errorf("heard %q", got)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -100,24 +101,34 @@ func (h *Daemon) Announced(own []byte) (fileset.Digest, bool) {
 // tell sends commands, and returns what HAProxy answers: a blank line ends the
 // answer to each.
 func (h *Daemon) tell(ctx context.Context, commands ...string) (string, error) {
+	var text strings.Builder
+	err := h.lines(ctx, func(line string) { text.WriteString(line + "\n") }, commands...)
+	return text.String(), err
+}
+
+// lines of what HAProxy answers to commands: it may be much.
+func (h *Daemon) lines(ctx context.Context, each func(line string), commands ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", h.Socket)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if _, err := io.WriteString(conn, strings.Join(commands, ";")+"\n"); err != nil {
-		return "", err
+		return err
 	}
-	text, err := io.ReadAll(conn)
-	return string(text), err
+	all := bufio.NewScanner(conn)
+	for all.Scan() {
+		each(all.Text())
+	}
+	return all.Err()
 }
 
 // Ask asks HAProxy what it runs.
@@ -173,6 +184,7 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if a, err := h.Ask(ctx); err == nil {
 		old[a.PID] = true
 	}
+	known, knownErr := h.standings(ctx)
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.
 	first := h.proof(want, time.Duration(h.ProofTimeout)/3)
@@ -183,7 +195,10 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 			return err
 		}
 		p.Old = old
-		if err = p.Wait(ctx); err == nil || ctx.Err() != nil {
+		if err = p.Wait(ctx); err == nil && knownErr == nil {
+			_ = h.goOn(ctx, known) // it is live; and else its own checks tell it anew
+		}
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 	}

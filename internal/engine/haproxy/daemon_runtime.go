@@ -1,11 +1,11 @@
 package haproxy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -176,10 +176,11 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 
 // slot is a server of a proxy as HAProxy has it.
 type slot struct {
-	name  string
-	at    netip.AddrPort
-	down  bool // by its check
-	maint bool
+	name   string
+	at     netip.AddrPort
+	down   bool // by its check
+	maint  bool
+	failed bool // its last check
 }
 
 // slots are those of some proxies in one delivery, by the proxy's name. HAProxy is asked
@@ -209,25 +210,34 @@ func (h *Daemon) slotsOf(ctx context.Context, proxy string) ([]slot, error) {
 	return parseSlots(text), nil
 }
 
-// parseSlots reads "be_id be_name srv_id srv_name srv_addr srv_op_state
-// srv_admin_state …"; the port is the 19th field.
 func parseSlots(text string) (all []slot) {
-	const nameAt, addressAt, stateAt, adminAt, portAt = 3, 4, 5, 6, 18
 	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) <= portAt || f[0] == "#" {
-			continue
+		if _, s, ok := parseServer(line); ok {
+			all = append(all, s)
 		}
-		address, err := netip.ParseAddr(f[addressAt])
-		port, portErr := strconv.ParseUint(f[portAt], 10, 16)
-		admin, adminErr := strconv.ParseUint(f[adminAt], 10, 32)
-		if err != nil || portErr != nil || adminErr != nil {
-			continue
-		}
-		const forced = 1
-		all = append(all, slot{f[nameAt], netip.AddrPortFrom(address, uint16(port)), f[stateAt] == "0", admin&forced != 0})
 	}
 	return all
+}
+
+// parseServer reads "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …":
+// srv_check_result is the 12th field and srv_port the 19th.
+func parseServer(line string) (proxy string, s slot, ok bool) {
+	const proxyAt, nameAt, addressAt, stateAt, adminAt, resultAt, portAt = 1, 3, 4, 5, 6, 11, 18
+	f := strings.Fields(line)
+	if len(f) <= portAt || f[0] == "#" {
+		return "", slot{}, false
+	}
+	address, err := netip.ParseAddr(f[addressAt])
+	port, portErr := strconv.ParseUint(f[portAt], 10, 16)
+	admin, adminErr := strconv.ParseUint(f[adminAt], 10, 32)
+	if err != nil || portErr != nil || adminErr != nil {
+		return "", slot{}, false
+	}
+	const forced, checkFailed = 1, "2"
+	return f[proxyAt], slot{
+		name: f[nameAt], at: netip.AddrPortFrom(address, uint16(port)), down: f[stateAt] == "0", maint: admin&forced != 0,
+		failed: f[resultAt] == checkFailed,
+	}, true
 }
 
 // startChecks gives each node that appeared a server that asks it: the one that
@@ -253,7 +263,7 @@ func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) er
 		if have[i].at != at {
 			commands = append(commands, fmt.Sprintf("set server %s addr %s port %d", full, at.Addr(), at.Port()))
 		}
-		commands = append(commands, fmt.Sprintf("set server %s state ready", full))
+		commands = append(commands, fmt.Sprintf("set server %s state ready", full), allUp(full))
 		have[i].maint, have[i].at = false, at
 	}
 	return h.command(ctx, regexp.MustCompile(`^(IP changed from|port changed from|no need to change)`), commands...)
@@ -321,7 +331,7 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
 			enabled = append(enabled, "enable server "+full)
 			if c.checked {
-				enabled = append(enabled, "enable health "+full)
+				enabled = append(enabled, "enable health "+full, allUp(full))
 			}
 		}
 	}
@@ -337,24 +347,35 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 // commandBytes is how much HAProxy reads at once: half of its buffer.
 const commandBytes = 8 << 10
 
-// command runs commands, many at a time, and wants no other answer than good ones.
-func (h *Daemon) command(ctx context.Context, good *regexp.Regexp, commands ...string) error {
-	for len(commands) > 0 {
-		n, size := 0, 0
-		for n < len(commands) && (n == 0 || size+len(commands[n]) < commandBytes) {
-			size += len(commands[n]) + 1
-			n++
+// batches are commands, as many at a time as HAProxy reads at once.
+func batches(commands []string) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		for len(commands) > 0 {
+			n, size := 0, 0
+			for n < len(commands) && (n == 0 || size+len(commands[n]) < commandBytes) {
+				size += len(commands[n]) + 1
+				n++
+			}
+			if !yield(commands[:n]) {
+				return
+			}
+			commands = commands[n:]
 		}
-		text, err := h.tell(ctx, commands[:n]...)
+	}
+}
+
+// command runs commands, and wants no other answer than good ones.
+func (h *Daemon) command(ctx context.Context, good *regexp.Regexp, commands ...string) error {
+	for some := range batches(commands) {
+		text, err := h.tell(ctx, some...)
 		if err != nil {
 			return err
 		}
-		for line := range bytes.Lines([]byte(text)) {
-			if line = bytes.TrimSpace(line); len(line) > 0 && (good == nil || !good.Match(line)) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" && (good == nil || !good.MatchString(line)) {
 				return fmt.Errorf("HAProxy says %q", line)
 			}
 		}
-		commands = commands[n:]
 	}
 	return nil
 }

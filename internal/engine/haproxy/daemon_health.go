@@ -1,0 +1,84 @@
+package haproxy
+
+import (
+	"bufio"
+	"context"
+	"net/netip"
+	"os"
+	"strings"
+)
+
+// A worker begins with servers that are up and that their first failed check takes
+// down, whatever `fall` says: it has not counted any. That is soon after a node came,
+// when kube-proxy may not know of its endpoints yet, or after a reload on a busy
+// machine; and a node that is down gets connections again until it is checked. So a
+// server that comes has all of its checks, and the others go on as they were.
+
+// place is where a server is found again: the next worker may name it otherwise.
+type place struct {
+	proxy string
+	at    netip.AddrPort
+}
+
+// allUp counts no failed check for a server any more.
+func allUp(full string) string { return "set server " + full + " health up" }
+
+// standings are those of all servers that are checked themselves.
+func (h *Daemon) standings(ctx context.Context) (map[place]slot, error) {
+	commands, err := h.checkedSections()
+	if err != nil {
+		return nil, err
+	}
+	all := map[place]slot{}
+	for some := range batches(commands) {
+		err := h.lines(ctx, func(line string) {
+			if proxy, s, ok := parseServer(line); ok {
+				all[place{proxy, s.at}] = s
+			}
+		}, some...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// checkedSections are commands that ask for the sections of what is live whose servers
+// are checked. HAProxy knows more: the owner's, and servers that follow others.
+func (h *Daemon) checkedSections() (commands []string, err error) {
+	f, err := os.Open(h.Live())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	section, lines := "", bufio.NewScanner(f)
+	for lines.Scan() {
+		if kind, name, _ := strings.Cut(lines.Text(), " "); kind == "listen" || kind == "backend" {
+			section = name
+		}
+		if section != "" && strings.Contains(lines.Text(), " check inter ") {
+			commands, section = append(commands, "show servers state "+section), ""
+		}
+	}
+	return commands, lines.Err()
+}
+
+// goOn tells a worker that has just begun what the one before it knew.
+func (h *Daemon) goOn(ctx context.Context, before map[place]slot) error {
+	now, err := h.standings(ctx)
+	if err != nil {
+		return err
+	}
+	var commands []string
+	for at, s := range now {
+		full, was := at.proxy+"/"+s.name, before[at] // or one that comes
+		switch {
+		case s.maint:
+		case was.down && !was.maint:
+			commands = append(commands, "set server "+full+" health down")
+		case !was.failed:
+			commands = append(commands, allUp(full))
+		}
+	}
+	return h.command(ctx, nil, commands...)
+}
