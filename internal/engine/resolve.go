@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -80,7 +81,7 @@ func NewNodes(all []lb.Node) *Nodes {
 		f := ns.family(ipv4)
 		for _, n := range all {
 			if a := n.Address(ipv4); a.IsValid() {
-				f.all = append(f.all, node{name: n.Name, address: a, weight: 1})
+				f.all = append(f.all, node{name: n.Name, address: a, weight: 1, draining: n.Draining})
 			}
 		}
 		f.all = byAddress(f.all)
@@ -114,13 +115,13 @@ func byAddress(all []node) []node {
 	return slices.CompactFunc(all, func(a, b node) bool { return a.address == b.address })
 }
 
-// sum of names and addresses: the rest is the Service's.
+// sum of what nodes say of themselves: the rest is the Service's.
 func sum(all []node) (s lb.Sum) {
 	h := sha256.New()
 	for _, n := range all {
 		a := n.address.As16()
 		h.Write(a[:]) // never fails
-		h.Write([]byte(n.name + "\x00"))
+		fmt.Fprintf(h, "%s %t\n", n.name, n.draining)
 	}
 	h.Sum(s[:0])
 	return s
@@ -130,15 +131,28 @@ func sum(all []node) (s lb.Sum) {
 func (ns *Nodes) of(s *lb.Service, ipv4 bool) []node {
 	t := &s.Family(ipv4).Targets
 	if t.All {
-		return lb.Choose(ns.family(ipv4).all, func(n node) string { return n.name }, s.ID.UID, t.Limit)
+		return choose(ns.family(ipv4).all, s.ID.UID, t.Limit)
 	}
 	out := make([]node, 0, len(t.Nodes))
 	for _, target := range t.Nodes {
 		if n, ok := ns.byName[target.Node]; ok && n.Address(ipv4).IsValid() {
-			out = append(out, node{n.Name, n.Address(ipv4), target.Weight, target.Draining})
+			out = append(out, node{n.Name, n.Address(ipv4), target.Weight, target.Draining || n.Draining})
 		}
 	}
 	return byAddress(out)
+}
+
+// choose as many nodes as a Service may have, and of those that drain the ones that it
+// had before they did.
+func choose(all []node, uid string, limit int) []node {
+	name := func(n node) string { return n.name }
+	chosen := lb.Choose(all, name, uid, limit)
+	if limit == 0 || !slices.ContainsFunc(chosen, func(n node) bool { return n.draining }) {
+		return chosen
+	}
+	stay := slices.DeleteFunc(slices.Clone(all), func(n node) bool { return n.draining })
+	leave := slices.DeleteFunc(slices.Clone(chosen), func(n node) bool { return !n.draining })
+	return byAddress(append(lb.Choose(stay, name, uid, limit), leave...))
 }
 
 // Sum changes with the nodes that carry a Service, and with nothing else of them.
@@ -183,6 +197,27 @@ func Resolve(s *lb.Service, ns *Nodes) *Service {
 		}
 	}
 	return out
+}
+
+// Kept is the Service for an engine by which connections to a node live on when it is no
+// longer a Backend: it has none of those that drain, unless all do.
+func (s *Service) Kept() *Service {
+	for i := range s.Frontends {
+		stay, leave := []Backend{}, []Backend{}
+		for _, b := range s.Frontends[i].Backends {
+			if !b.Draining {
+				stay = append(stay, b)
+				continue
+			}
+			b.Draining = false
+			leave = append(leave, b)
+		}
+		if len(stay) == 0 {
+			stay = leave
+		}
+		s.Frontends[i].Backends = stay
+	}
+	return s
 }
 
 // returns reports whether clients come back to their node: then a weight that

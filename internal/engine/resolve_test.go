@@ -21,7 +21,7 @@ func table(nodes ...string) *Nodes {
 	var all []lb.Node
 	for _, text := range nodes {
 		name, addresses, _ := strings.Cut(text, "=")
-		n := lb.Node{Name: name}
+		n := lb.Node{Name: strings.TrimSuffix(name, "-"), Draining: strings.HasSuffix(name, "-")}
 		for _, a := range strings.Split(addresses, ",") {
 			if a := netip.MustParseAddr(a); a.Is4() {
 				n.IPv4 = a
@@ -94,6 +94,7 @@ func TestResolve(t *testing.T) {
 		"by name, none": {three, func(s *lb.Service) { s.IPv4.Targets, s.IPv6.Targets = lb.Targets{}, lb.Targets{} }, "", ""},
 		"one drains":    {three, v4(named("n1*5", "n2*1-")), "n2*1@10.0.0.2:30080- n1*5@10.0.0.3:30080", "n1*1@[fd00::1]:30080 n3*1@[fd00::3]:30080"},
 		"of two with one address, the one that does not drain": {[]string{"n1=10.0.0.1", "n2=10.0.0.1"}, v4(named("n1*1-", "n2*4")), "n2*4@10.0.0.1:30080", ""},
+		"a node drains for all":                                {[]string{"n1-=10.0.0.1,fd00::1", "n2=10.0.0.2"}, v4(named("n1*5", "n2*3")), "n1*5@10.0.0.1:30080- n2*3@10.0.0.2:30080", "n1*1@[fd00::1]:30080-"},
 		"affinity makes weights equal": {three, func(s *lb.Service) { s.Affinity, s.IPv4.Targets = time.Hour, named("n1*5", "n2*2-") },
 			"n2*1@10.0.0.2:30080- n1*1@10.0.0.3:30080", "n1*1@[fd00::1]:30080 n3*1@[fd00::3]:30080"},
 		"a hash makes weights equal": {three, func(s *lb.Service) {
@@ -199,7 +200,13 @@ func TestBackendsOfAnyService(t *testing.T) {
 		for i, f := range Resolve(s, NewNodes(all)).Frontends {
 			ipv4 := f.Listener.Address.Is4()
 			targets := s.Family(ipv4).Targets
-			if targets.Limit > 0 && len(f.Backends) > targets.Limit {
+			stay := 0
+			for _, b := range f.Backends {
+				if !b.Draining {
+					stay++
+				}
+			}
+			if targets.Limit > 0 && stay > targets.Limit {
 				t.Fatalf("%s: %d backends, at most %d", f.Listener, len(f.Backends), targets.Limit)
 			}
 			for k, b := range f.Backends {
@@ -208,19 +215,58 @@ func TestBackendsOfAnyService(t *testing.T) {
 					want = f.Listener.Port
 				}
 				isTarget := slices.ContainsFunc(targets.Nodes, func(n lb.Target) bool {
-					return n.Node == b.Node && n.Draining == b.Draining && (n.Weight == b.Weight || b.Weight == 1)
+					return n.Node == b.Node && (n.Draining || byName[n.Node].Draining) == b.Draining && (n.Weight == b.Weight || b.Weight == 1)
 				})
 				switch {
 				case b.Address != netip.AddrPortFrom(byName[b.Node].Address(ipv4), want):
 					t.Fatalf("%s: %s is at %s", f.Listener, b.Node, b.Address)
 				case k > 0 && f.Backends[k-1].Address.Compare(b.Address) >= 0:
 					t.Fatalf("%s: backends are not sorted, or twice", f.Listener)
-				case !targets.All && !isTarget, targets.All && (b.Draining || b.Share() != 1):
+				case !targets.All && !isTarget, targets.All && (b.Draining != byName[b.Node].Draining || b.Share() != 1):
 					t.Fatalf("%s: %+v is none of %+v", f.Listener, b, targets)
 				}
 			}
 		}
 	})
+}
+
+// A node that drains keeps its Services, and another takes its place in those that may
+// have so many.
+func TestANodeThatDrainsIsReplaced(t *testing.T) {
+	limited := web(func(s *lb.Service) { s.IPv4.Targets.Limit = 2 })
+	nodes := func(draining string) *Nodes {
+		all := []string{"n1=10.0.0.1", "n2=10.0.0.2", "n3=10.0.0.3", "n4=10.0.0.4"}
+		for i := range all {
+			all[i] = strings.Replace(all[i], draining+"=", draining+"-=", 1)
+		}
+		return table(all...)
+	}
+	before := Resolve(limited, nodes("none")).Frontends[0].Backends
+	if len(before) != 2 {
+		t.Fatalf("it is on %s", printed(before))
+	}
+	after := Resolve(limited, nodes(before[0].Node)).Frontends[0].Backends
+	stay := func(b Backend) bool { return !b.Draining }
+	leaves := slices.IndexFunc(after, func(b Backend) bool { return b.Draining })
+	if len(after) != 3 || leaves < 0 || after[leaves].Node != before[0].Node || !slices.ContainsFunc(after, func(b Backend) bool { return stay(b) && b.Node == before[1].Node }) {
+		t.Errorf("it was on %s and is on %s", printed(before), printed(after))
+	}
+	if nodes("none").Sum(limited) == nodes(before[0].Node).Sum(limited) {
+		t.Error("its file stays as it is")
+	}
+}
+
+// An engine that keeps connections by itself has no node that drains, unless all do.
+func TestKept(t *testing.T) {
+	for want, nodes := range map[string][]string{
+		"n2*1@10.0.0.2:30080":                     {"n1-=10.0.0.1", "n2=10.0.0.2"},
+		"n1*1@10.0.0.1:30080 n2*1@10.0.0.2:30080": {"n1-=10.0.0.1", "n2-=10.0.0.2"},
+		"": nil,
+	} {
+		if got := printed(Resolve(web(nil), table(nodes...)).Kept().Frontends[0].Backends); got != want {
+			t.Errorf("of %q: %q, want %q", nodes, got, want)
+		}
+	}
 }
 
 func BenchmarkSums(b *testing.B) {

@@ -178,7 +178,7 @@ func word[W ~string, N number](r *reader, e enum[W, N], what string, n N) W {
 
 func toNode(m *lbpb.Node) (any, Key, error) {
 	var r reader
-	n := Node{Name: m.GetName(), IPv4: r.addr("IPv4", m.GetIpv4()), IPv6: r.addr("IPv6", m.GetIpv6())}
+	n := Node{Name: m.GetName(), IPv4: r.addr("IPv4", m.GetIpv4()), IPv6: r.addr("IPv6", m.GetIpv6()), Draining: m.GetDraining()}
 	switch {
 	case !SafeNode(n.Name):
 		r.fail("%.80q is not the name of a node", n.Name)

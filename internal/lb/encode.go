@@ -40,7 +40,7 @@ func (e *Encoder) Encode(cfg *Config) (*Set, error) {
 	}
 	e.services = services
 	for _, n := range cfg.Nodes {
-		if err := add(NodeKey(n.Name), &lbpb.Node{Name: n.Name, Ipv4: fromAddr(n.IPv4), Ipv6: fromAddr(n.IPv6)}); err != nil {
+		if err := add(NodeKey(n.Name), &lbpb.Node{Name: n.Name, Ipv4: fromAddr(n.IPv4), Ipv6: fromAddr(n.IPv6), Draining: n.Draining}); err != nil {
 			return nil, err
 		}
 	}

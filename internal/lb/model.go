@@ -89,6 +89,9 @@ type Config struct {
 type Node struct {
 	Name       string     // in the alphabet [a-z0-9.-]
 	IPv4, IPv6 netip.Addr // the zero Addr: it has none of that family
+	// Draining: it gets no new connections and keeps those that it has, unless every
+	// node of a Service does: then none is better than another.
+	Draining bool
 }
 
 // Address of a family; the zero Addr: it has none.

@@ -104,7 +104,7 @@ func (r *Renderer) Files(cfg *lb.Config, sum func(lb.Key) lb.Sum) (files []File,
 	shown := map[string]bool{}
 	for _, s := range cfg.Services {
 		key := lb.ServiceKey(s.ID)
-		resolve := func() *engine.Service { return engine.Resolve(s, nodes) }
+		resolve := func() *engine.Service { return r.resolve(s, nodes) }
 		own, needs, err := r.service(resolve)
 		if err != nil {
 			refused = append(refused, lb.Refusal{Key: key, Reason: lb.RefusedByEngine, Message: err.Error()})
@@ -153,6 +153,13 @@ func (r *Renderer) service(resolve func() *engine.Service) ([]File, []engine.Sha
 		files = append(files, r.fragment(engine.HTTPPath(s.ID), httpTemplate, v.HTTP.Listens, resolve, func(v engine.View) any { return v.HTTP.Data }))
 	}
 	return files, v.Shared, nil
+}
+
+func (r *Renderer) resolve(s *lb.Service, nodes *engine.Nodes) *engine.Service {
+	if r.engine.KeepsConnections {
+		return engine.Resolve(s, nodes).Kept()
+	}
+	return engine.Resolve(s, nodes)
 }
 
 // fragment is a file of a Service, of what a template prints of its view.

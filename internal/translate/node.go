@@ -62,7 +62,8 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 			addressless++
 			continue
 		}
-		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6})
+		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6,
+			Draining: n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain})
 		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
 	}
 	slices.SortFunc(out.all, func(a, b lb.Node) int {
@@ -158,6 +159,7 @@ func unicast(s string) (netip.Addr, bool) {
 func SameNode(before, after *corev1.Node) bool {
 	return (before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) &&
 		!(tainted(before) && !tainted(after)) &&
+		before.Spec.Unschedulable == after.Spec.Unschedulable &&
 		maps.Equal(before.Labels, after.Labels) &&
 		slices.Equal(before.Status.Addresses, after.Status.Addresses)
 }

@@ -120,6 +120,7 @@ func TestS24_WhatIsNoReasonToLook(t *testing.T) {
 		"still tainted":              {tainted(), tainted().NotReady(), true},
 		"deleted":                    {before(), before().Deleting(), false},
 		"tainted, then deleted":      {tainted(), tainted().Deleting(), false},
+		"cordoned":                   {before(), before().Cordoned(), false},
 		"labelled":                   {before(), before().Label(exclude, ""), false},
 		"S25 another address":        {before(), before().IP("fd00::1"), false},
 		"S25 a host name, not an IP": {before(), before().Address(corev1.NodeHostName, "n"), false},
@@ -129,6 +130,18 @@ func TestS24_WhatIsNoReasonToLook(t *testing.T) {
 				t.Errorf("same: %v, want %v", same, tc.same)
 			}
 		})
+	}
+}
+
+// A cordoned node stays among the nodes. That it drains is the Balancer's to say.
+func TestACordonedNode(t *testing.T) {
+	for cordoned, want := range map[v1alpha1.Cordoned]bool{"": false, v1alpha1.CordonedKeep: false, v1alpha1.CordonedDrain: true} {
+		in := MakeInput().Nodes(builder.Node("n1").IP("10.0.0.1").Cordoned(), builder.Node("n2").IP("10.0.0.2"))
+		in.Balancer.Spec.Nodes.Cordoned = cordoned
+		got := New().Translate(in.Input).Config.Nodes
+		if len(got) != 2 || got[0].Draining != want || got[1].Draining {
+			t.Errorf("cordoned: %q: %+v", cordoned, got)
+		}
 	}
 }
 

@@ -33,6 +33,12 @@ func (b *NodeBuilder) Taint(key string) *NodeBuilder {
 	return b
 }
 
+// Cordoned is as `kubectl cordon` leaves it.
+func (b *NodeBuilder) Cordoned() *NodeBuilder {
+	b.obj.Spec.Unschedulable = true
+	return b
+}
+
 // NotReady says that the node is not ready. Without it, nothing is said.
 func (b *NodeBuilder) NotReady() *NodeBuilder {
 	b.obj.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}

@@ -56,15 +56,28 @@ func (d *deployment) roll() {
 	d.t.Helper()
 	d.round++
 	for i, old := range d.pods {
-		young := placed{fmt.Sprintf("web-%d-%d", d.round, i), old.node}
-		if nodes := env.Nodes(); d.moves {
-			young.node = nodes[(slices.Index(nodes, old.node)+1)%len(nodes)]
+		if d.moves {
+			d.replace(i, d.after(old.node))
+		} else {
+			d.replace(i, old.node)
 		}
-		d.pod("web", young.pod, young.node)
-		d.isUsed(young.node)
-		d.drain(old)
-		d.pods[i] = young
 	}
+}
+
+// after is the next node.
+func (d *deployment) after(node string) string {
+	nodes := env.Nodes()
+	return nodes[(slices.Index(nodes, node)+1)%len(nodes)]
+}
+
+// replace a pod by one on a node.
+func (d *deployment) replace(i int, node string) {
+	d.t.Helper()
+	old, young := d.pods[i], placed{fmt.Sprintf("web-%d-%d", d.round, i), node}
+	d.pod("web", young.pod, young.node)
+	d.isUsed(young.node)
+	d.drain(old)
+	d.pods[i] = young
 }
 
 // isUsed waits until hosts that judge nodes by themselves have found a node to be
@@ -91,6 +104,11 @@ func (d *deployment) drain(p placed) {
 	must(d.t, env.TerminatePod(d.t.Context(), d.namespace, p.pod))
 	d.load.quiet(d.t, p.pod, perSecond/2)
 	must(d.t, env.RemovePod(d.t.Context(), d.namespace, p.pod))
+}
+
+// backendsBut one node.
+func (d *deployment) backendsBut(node string) []string {
+	return slices.DeleteFunc(slices.Clone(d.backends()), func(n string) bool { return n == node })
 }
 
 // backends are the nodes to which the Service is to be sent.

@@ -297,8 +297,10 @@ type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// 4 and 16 bytes; empty: it has none of that family.
-	Ipv4          []byte `protobuf:"bytes,2,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
-	Ipv6          []byte `protobuf:"bytes,3,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	Ipv4 []byte `protobuf:"bytes,2,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
+	Ipv6 []byte `protobuf:"bytes,3,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	// It gets no new connections and keeps those that it has.
+	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -352,6 +354,13 @@ func (x *Node) GetIpv6() []byte {
 		return x.Ipv6
 	}
 	return nil
+}
+
+func (x *Node) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
 }
 
 // Service is one life of a Kubernetes Service. Its key is
@@ -1257,11 +1266,12 @@ var File_lbpb_lb_proto protoreflect.FileDescriptor
 
 const file_lbpb_lb_proto_rawDesc = "" +
 	"\n" +
-	"\rlbpb/lb.proto\x12\x10externallb.lb.v1\"B\n" +
+	"\rlbpb/lb.proto\x12\x10externallb.lb.v1\"^\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04ipv4\x18\x02 \x01(\fR\x04ipv4\x12\x12\n" +
-	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\"\xcc\x02\n" +
+	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\x12\x1a\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xcc\x02\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
