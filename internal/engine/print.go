@@ -28,6 +28,28 @@ func FrontendName(id lb.ID, address netip.AddrPort, network string) string {
 	return strings.Join([]string{ServiceName(id), ip, strconv.Itoa(int(address.Port())), network}, ".")
 }
 
+// ParseFrontendName is the inverse of FrontendName. ok is false for the name of anything else.
+func ParseFrontendName(name string) (id lb.ID, address netip.AddrPort, network string, ok bool) {
+	parts := strings.Split(name, ".")
+	if len(parts) != 6 {
+		return id, address, "", false
+	}
+	separator := ":" // an IPv6 address has two in a row, or seven
+	if !strings.Contains(parts[3], "--") && strings.Count(parts[3], "-") == 3 {
+		separator = "."
+	}
+	ip, err := netip.ParseAddr(strings.ReplaceAll(parts[3], "-", separator))
+	if err != nil {
+		return id, address, "", false
+	}
+	port, err := strconv.ParseUint(parts[4], 10, 16)
+	if err != nil {
+		return id, address, "", false
+	}
+	id, err = lb.NewID(parts[0], parts[1], parts[2])
+	return id, netip.AddrPortFrom(ip, uint16(port)), parts[5], err == nil
+}
+
 // Sources are the ranges of clients, sorted; none where everybody may connect.
 func Sources(a lb.Clients) []netip.Prefix {
 	if a.Everybody {

@@ -65,7 +65,7 @@ func (s Set) View(path string, into any) (bool, error) {
 
 // Daemon is the software of one place: how the files of a set become its
 // configuration, how that is checked and loaded, and how it says what it runs. It may
-// be a WholeChecker, HotReloader, Opener, Repairer, Diagnoser, Measurer or Mover, too.
+// be a WholeChecker, HotReloader, Opener, Repairer, Diagnoser, Measurer, Observer or Mover, too.
 type Daemon interface {
 	Name() string                                  // as people write it
 	Version(ctx context.Context) (string, error)   // of the binary, without asking the daemon

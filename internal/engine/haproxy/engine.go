@@ -34,4 +34,5 @@ var (
 	_ engine.WholeChecker = (*Daemon)(nil)
 	_ engine.HotReloader  = (*Daemon)(nil)
 	_ engine.Diagnoser    = (*Daemon)(nil)
+	_ engine.Observer     = (*Daemon)(nil)
 )

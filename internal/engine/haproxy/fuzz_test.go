@@ -6,6 +6,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // FuzzInfo: what answers on HAProxy's socket.
@@ -29,6 +30,31 @@ func FuzzSlots(f *testing.F) {
 		for _, s := range parseSlots(text) {
 			if s.name == "" || strings.ContainsAny(s.name, " \n") || !s.at.Addr().IsValid() {
 				t.Errorf("%+v out of %q", s, text)
+			}
+		}
+	})
+}
+
+// FuzzStatistics: what it counts goes to the controller, and becomes labels there.
+func FuzzStatistics(f *testing.F) {
+	f.Add(statistics)
+	f.Add("# pxname,svname\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		all, err := parseStatistics(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		for _, s := range all {
+			if _, err := lb.NewID(s.Service.Namespace, s.Service.Name, s.Service.UID); err != nil || !s.Listener.Address.IsValid() {
+				t.Errorf("%+v out of %q", s, text)
+			}
+			if s.Open < 0 || s.Made < 0 || s.Up < 0 || len(s.Named) > min(s.Down, engine.MaxNamed) {
+				t.Errorf("%+v out of %q", s, text)
+			}
+			for _, n := range s.Named {
+				if !lb.SafeNode(n.Node) || n.For < 0 {
+					t.Errorf("%+v out of %q", n, text)
+				}
 			}
 		}
 	})

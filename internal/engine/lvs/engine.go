@@ -34,4 +34,5 @@ var (
 	_ engine.Mover        = (*Daemon)(nil)
 	_ engine.Repairer     = (*Daemon)(nil)
 	_ engine.Diagnoser    = (*Daemon)(nil)
+	_ engine.Observer     = (*Daemon)(nil)
 )

@@ -35,6 +35,23 @@ func ipvsCarries() (map[fileset.Socket]kernelServer, error) {
 // each followed by its real servers: "  -> C6120102:7580 Masq 1 0 0".
 func parseIPVS(text string) map[fileset.Socket]kernelServer {
 	all := map[fileset.Socket]kernelServer{}
+	walkIPVS(text, func(of fileset.Socket) { all[of] = kernelServer{} }, func(of fileset.Socket, at netip.AddrPort, fields []string) {
+		v := all[of]
+		v.realServers = append(v.realServers, at)
+		if len(fields) > 3 && fields[3] == "0" {
+			v.closed++
+		}
+		all[of] = v
+	})
+	for at, v := range all {
+		v.realServers = sortedOnce(v.realServers)
+		all[at] = v
+	}
+	return all
+}
+
+// walkIPVS looks at each virtual server, and at each of its real ones with the fields of its line.
+func walkIPVS(text string, virtual func(fileset.Socket), real func(of fileset.Socket, at netip.AddrPort, fields []string)) {
 	var of *fileset.Socket // nil: of none that is ours to know
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -44,25 +61,15 @@ func parseIPVS(text string) map[fileset.Socket]kernelServer {
 		at, ok := parseIPVSAddress(fields[1])
 		switch network := strings.ToLower(fields[0]); {
 		case network == "->" && ok && of != nil:
-			v := all[*of]
-			v.realServers = append(v.realServers, at)
-			if len(fields) > 3 && fields[3] == "0" {
-				v.closed++
-			}
-			all[*of] = v
+			real(*of, at, fields)
 		case network == "->":
 		case ok && slices.Contains(fileset.Networks, network):
 			of = &fileset.Socket{Network: network, Address: at}
-			all[*of] = kernelServer{}
+			virtual(*of)
 		default:
 			of = nil
 		}
 	}
-	for at, v := range all {
-		v.realServers = sortedOnce(v.realServers)
-		all[at] = v
-	}
-	return all
 }
 
 // parseIPVSAddress reads an address and a port, all in hexadecimal digits.

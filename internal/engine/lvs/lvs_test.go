@@ -24,7 +24,7 @@ import (
 const view = `{"ID": {"Namespace": "default", "Name": "web", "UID": "1"}, "Frontends": [
 	{"Listener": "192.0.2.1:80", "Protocol": "TCP", "Method": "NAT", "Scheduler": "wrr", "Interval": "2",
 		"Restricted": true, "Sources": ["198.51.100.0/24", "203.0.113.7/32"],
-		"Backends": [{"Address": "10.0.0.1:30080", "Weight": 1}, {"Address": "10.0.0.2:30080", "Weight": 1}, {"Address": "10.0.0.2:30080", "Weight": 1}],
+		"Backends": [{"Node": "n1", "Address": "10.0.0.1:30080", "Weight": 1}, {"Address": "10.0.0.2:30080", "Weight": 1}, {"Address": "10.0.0.2:30080", "Weight": 1}],
 		"Check": {"Kind": "HTTP_GET", "Port": 10256, "Timeout": 1}},
 	{"Listener": "[2001:db8::1]:53", "Protocol": "UDP", "Method": "DR", "Backends": [{"Address": "[2001:db8:1::1]:53", "Weight": 1}]},
 	{"Listener": "[2001:db8::1]:53", "Protocol": "SCTP", "Method": "NAT", "Restricted": true}
@@ -61,11 +61,13 @@ func some(t *testing.T) map[fileset.Socket]virtualServer {
 
 func TestVirtualServersOfASet(t *testing.T) {
 	web, dns, closed := at("tcp", "192.0.2.1:80"), at("udp", "[2001:db8::1]:53"), at("sctp", "[2001:db8::1]:53")
+	id := lb.ID{Namespace: "default", Name: "web", UID: "1"}
 	want := map[fileset.Socket]virtualServer{
-		web: {Socket: web, realServers: servers("10.0.0.1:30080", "10.0.0.2:30080"), checkPort: 10256, restricted: true,
+		web: {Socket: web, service: id, realServers: servers("10.0.0.1:30080", "10.0.0.2:30080"), checkPort: 10256, restricted: true,
+			judged:  map[netip.AddrPort]string{netip.MustParseAddrPort("10.0.0.1:30080"): "n1"}, // a version before did not note the name
 			sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.7/32")}},
-		dns:    {Socket: dns, realServers: servers("[2001:db8:1::1]:53"), direct: true},
-		closed: {Socket: closed, restricted: true},
+		dns:    {Socket: dns, service: id, realServers: servers("[2001:db8:1::1]:53"), direct: true},
+		closed: {Socket: closed, service: id, restricted: true},
 	}
 	if d := cmp.Diff(want, some(t), cmp.AllowUnexported(virtualServer{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {

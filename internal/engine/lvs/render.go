@@ -40,6 +40,7 @@ type frontend struct {
 type server struct {
 	Address netip.AddrPort
 	Weight  uint16
+	Node    string `json:",omitempty"`
 }
 
 // check is how keepalived judges a node.
@@ -118,7 +119,7 @@ func newFrontend(f *engine.Frontend) (frontend, error) {
 		if f.Direct && b.Address.Port() != f.Listener.Port {
 			return v, fmt.Errorf("backend %s: packets that reach a node as they came have the port %d", b.Address, f.Listener.Port)
 		}
-		to := server{b.Address, b.Share()}
+		to := server{b.Address, b.Share(), b.Node}
 		if b.Draining && oneStays {
 			to.Weight = 0
 		}

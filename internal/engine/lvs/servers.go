@@ -7,6 +7,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // virtualServer is one that is to be carried. One without real servers is not in the
@@ -15,7 +16,9 @@ type virtualServer struct {
 	fileset.Socket
 	direct      bool
 	realServers []netip.AddrPort // sorted, each once
-	checkPort   uint16           // at which their nodes are asked; 0: they are not, or at their own
+	service     lb.ID
+	judged      map[netip.AddrPort]string // nodes that are checked, and are to get connections
+	checkPort   uint16                    // at which their nodes are asked; 0: they are not, or at their own
 	restricted  bool
 	sources     []netip.Prefix
 }
@@ -28,7 +31,12 @@ func (f *frontend) virtualServer() virtualServer {
 	}
 	v.realServers = sortedOnce(v.realServers)
 	if f.Check != nil {
-		v.checkPort = f.Check.Port
+		v.checkPort, v.judged = f.Check.Port, map[netip.AddrPort]string{}
+		for _, b := range f.Backends {
+			if b.Weight > 0 && b.Node != "" { // an older version did not note it
+				v.judged[b.Address] = b.Node
+			}
+		}
 	}
 	return v
 }
@@ -46,6 +54,7 @@ func virtualServersOf(set engine.Set) (map[fileset.Socket]virtualServer, error) 
 		}
 		for i := range s.Frontends {
 			v := s.Frontends[i].virtualServer()
+			v.service = s.ID
 			all[v.Socket] = v
 		}
 	}

@@ -34,6 +34,7 @@ var Engine = &engine.Engine{
 var (
 	_ engine.WholeChecker = (*Daemon)(nil)
 	_ engine.Opener       = (*Daemon)(nil)
+	_ engine.Observer     = (*Daemon)(nil)
 )
 
 // vacate says what to do about nginx's own site on a port that a Service wants.
