@@ -30,9 +30,13 @@ type Agent struct {
 	mu    sync.Mutex    // of what follows, and of what in the model is replaced
 	model *model        // nil: not read yet
 	last  tried         // templates
+	look  look
 }
 
-var _ Host = (*Agent)(nil)
+var (
+	_ Host     = (*Agent)(nil)
+	_ Observer = (*Agent)(nil)
+)
 
 // NewAgent makes the Host of this machine.
 func NewAgent(s Settings) (*Agent, error) { return newAgent(s, engine.Machine{}) }

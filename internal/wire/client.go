@@ -214,5 +214,6 @@ var codesOfHosts = []host.Code{
 
 var _ interface {
 	host.Host
+	host.Observer
 	io.Closer
 } = (*Client)(nil)

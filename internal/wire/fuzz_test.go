@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
@@ -189,6 +190,31 @@ func FuzzRendering(f *testing.F) {
 		}
 		got, err := receiveRendering(replay[wirepb.RenderResponse](again.Bytes()))
 		if diff := cmp.Diff(r, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); err != nil || diff != "" {
+			t.Errorf("error %v, (-first +second):\n%s", err, diff)
+		}
+	})
+}
+
+// FuzzObservation: the same of what a controller takes for what a host sees.
+func FuzzObservation(f *testing.F) {
+	first := host.Observation{Message: "HAProxy is stuck", Traffic: []host.Traffic{{
+		Carried: engine.Carried{Service: lb.ID{Namespace: "a", Name: "b", UID: "c"}, Listener: lb.Listener{Address: netip.MustParseAddr("2001:db8::1"), Port: 80, Protocol: lb.TCP}},
+		Counts:  engine.Counts{Open: 1, Made: host.Unknown}, Judged: engine.Judged{Up: 1, Down: 2, Named: []host.DownNode{{Node: "n1", For: host.Unknown}}},
+	}}}
+	var seed bytes.Buffer
+	_ = sendObservation(first, record[*wirepb.ObserveResponse](&seed))
+	f.Add(seed.Bytes())
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		seen, err := receiveObservation(replay[wirepb.ObserveResponse](stream))
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if err := sendObservation(seen, record[*wirepb.ObserveResponse](&again)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := receiveObservation(replay[wirepb.ObserveResponse](again.Bytes()))
+		if diff := cmp.Diff(seen, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || diff != "" {
 			t.Errorf("error %v, (-first +second):\n%s", err, diff)
 		}
 	})

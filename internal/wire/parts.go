@@ -148,8 +148,7 @@ func refusalParts(refused []lb.Refusal) iter.Seq[*wirepb.Refusals] {
 			for _, r := range batch {
 				m := &wirepb.Refusal{Key: string(r.Key), Reason: reasons[r.Reason], Message: r.Message, OlderStays: r.OlderStays}
 				if !r.OfItem() {
-					at := netip.AddrPortFrom(r.Listener.Address, r.Listener.Port)
-					m.Listener = &wirepb.Listener{Address: at.String(), Protocol: string(r.Listener.Protocol)}
+					m.Listener = fromListener(r.Listener)
 				}
 				part.Refusals = append(part.Refusals, m)
 			}
@@ -186,6 +185,10 @@ func (r *refusals) add(part *wirepb.Refusals) error {
 		r.got = append(r.got, refusal)
 	}
 	return nil
+}
+
+func fromListener(l lb.Listener) *wirepb.Listener {
+	return &wirepb.Listener{Address: netip.AddrPortFrom(l.Address, l.Port).String(), Protocol: string(l.Protocol)}
 }
 
 func toListener(m *wirepb.Listener) (lb.Listener, error) {

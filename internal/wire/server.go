@@ -22,7 +22,8 @@ const (
 	pingWait  = 5 * time.Second
 )
 
-// callsMax is how many calls of one peer are served at a time: it makes one.
+// callsMax is how many calls of one peer are served at a time: it makes one, and asks
+// what the daemons see beside it.
 const callsMax = 2
 
 // Serve is the host's end of a stream: it returns when the stream has ended or

@@ -1574,6 +1574,405 @@ func (x *FileHeader) GetSum() []byte {
 	return nil
 }
 
+type ObserveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifies the cluster whose controller asks.
+	Cluster       string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveRequest) Reset() {
+	*x = ObserveRequest{}
+	mi := &file_wirepb_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveRequest) ProtoMessage() {}
+
+func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
+func (*ObserveRequest) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ObserveRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+// ObserveResponse is a part of the answer: the summary comes first, alone.
+type ObserveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ObserveResponse_Summary
+	//	*ObserveResponse_Traffics
+	Part          isObserveResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveResponse) Reset() {
+	*x = ObserveResponse{}
+	mi := &file_wirepb_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveResponse) ProtoMessage() {}
+
+func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
+func (*ObserveResponse) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ObserveResponse) GetPart() isObserveResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ObserveResponse) GetSummary() *ObserveSummary {
+	if x != nil {
+		if x, ok := x.Part.(*ObserveResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+func (x *ObserveResponse) GetTraffics() *Traffics {
+	if x != nil {
+		if x, ok := x.Part.(*ObserveResponse_Traffics); ok {
+			return x.Traffics
+		}
+	}
+	return nil
+}
+
+type isObserveResponse_Part interface {
+	isObserveResponse_Part()
+}
+
+type ObserveResponse_Summary struct {
+	Summary *ObserveSummary `protobuf:"bytes,1,opt,name=summary,proto3,oneof"`
+}
+
+type ObserveResponse_Traffics struct {
+	Traffics *Traffics `protobuf:"bytes,2,opt,name=traffics,proto3,oneof"`
+}
+
+func (*ObserveResponse_Summary) isObserveResponse_Part() {}
+
+func (*ObserveResponse_Traffics) isObserveResponse_Part() {}
+
+type ObserveSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why a daemon does not tell what it sees; empty: all do.
+	Message       string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveSummary) Reset() {
+	*x = ObserveSummary{}
+	mi := &file_wirepb_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveSummary) ProtoMessage() {}
+
+func (x *ObserveSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveSummary.ProtoReflect.Descriptor instead.
+func (*ObserveSummary) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ObserveSummary) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type Traffics struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Traffics      []*Traffic             `protobuf:"bytes,1,rep,name=traffics,proto3" json:"traffics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffics) Reset() {
+	*x = Traffics{}
+	mi := &file_wirepb_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffics) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffics) ProtoMessage() {}
+
+func (x *Traffics) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffics.ProtoReflect.Descriptor instead.
+func (*Traffics) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Traffics) GetTraffics() []*Traffic {
+	if x != nil {
+		return x.Traffics
+	}
+	return nil
+}
+
+// Traffic is what a daemon sees of one listener. A count that is not set is one that the
+// engine cannot tell. They grow until the daemon begins anew, all but open.
+type Traffic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the Service.
+	Key      string    `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Listener *Listener `protobuf:"bytes,2,opt,name=listener,proto3" json:"listener,omitempty"`
+	Open     *int64    `protobuf:"varint,3,opt,name=open,proto3,oneof" json:"open,omitempty"`
+	Made     *int64    `protobuf:"varint,4,opt,name=made,proto3,oneof" json:"made,omitempty"`
+	Refused  *int64    `protobuf:"varint,5,opt,name=refused,proto3,oneof" json:"refused,omitempty"`
+	Failed   *int64    `protobuf:"varint,6,opt,name=failed,proto3,oneof" json:"failed,omitempty"`
+	BytesIn  *int64    `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3,oneof" json:"bytes_in,omitempty"`
+	BytesOut *int64    `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3,oneof" json:"bytes_out,omitempty"`
+	// Nodes that the daemon holds for up, and for down. Both 0: it does not judge them.
+	Up   int32 `protobuf:"varint,9,opt,name=up,proto3" json:"up,omitempty"`
+	Down int32 `protobuf:"varint,10,opt,name=down,proto3" json:"down,omitempty"`
+	// Some of those that are down.
+	Named         []*DownNode `protobuf:"bytes,11,rep,name=named,proto3" json:"named,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_wirepb_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Traffic) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Traffic) GetListener() *Listener {
+	if x != nil {
+		return x.Listener
+	}
+	return nil
+}
+
+func (x *Traffic) GetOpen() int64 {
+	if x != nil && x.Open != nil {
+		return *x.Open
+	}
+	return 0
+}
+
+func (x *Traffic) GetMade() int64 {
+	if x != nil && x.Made != nil {
+		return *x.Made
+	}
+	return 0
+}
+
+func (x *Traffic) GetRefused() int64 {
+	if x != nil && x.Refused != nil {
+		return *x.Refused
+	}
+	return 0
+}
+
+func (x *Traffic) GetFailed() int64 {
+	if x != nil && x.Failed != nil {
+		return *x.Failed
+	}
+	return 0
+}
+
+func (x *Traffic) GetBytesIn() int64 {
+	if x != nil && x.BytesIn != nil {
+		return *x.BytesIn
+	}
+	return 0
+}
+
+func (x *Traffic) GetBytesOut() int64 {
+	if x != nil && x.BytesOut != nil {
+		return *x.BytesOut
+	}
+	return 0
+}
+
+func (x *Traffic) GetUp() int32 {
+	if x != nil {
+		return x.Up
+	}
+	return 0
+}
+
+func (x *Traffic) GetDown() int32 {
+	if x != nil {
+		return x.Down
+	}
+	return 0
+}
+
+func (x *Traffic) GetNamed() []*DownNode {
+	if x != nil {
+		return x.Named
+	}
+	return nil
+}
+
+type DownNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// How long it has been down; not set: that is not known.
+	Seconds       *int64 `protobuf:"varint,2,opt,name=seconds,proto3,oneof" json:"seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownNode) Reset() {
+	*x = DownNode{}
+	mi := &file_wirepb_wire_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownNode) ProtoMessage() {}
+
+func (x *DownNode) ProtoReflect() protoreflect.Message {
+	mi := &file_wirepb_wire_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownNode.ProtoReflect.Descriptor instead.
+func (*DownNode) Descriptor() ([]byte, []int) {
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DownNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DownNode) GetSeconds() int64 {
+	if x != nil && x.Seconds != nil {
+		return *x.Seconds
+	}
+	return 0
+}
+
 // Failure is the detail of a gRPC status: a delivery that failed as a whole.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1585,7 +1984,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wirepb_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1996,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wirepb_wire_proto_msgTypes[21]
+	mi := &file_wirepb_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +2009,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wirepb_wire_proto_rawDescGZIP(), []int{21}
+	return file_wirepb_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Failure) GetCode() string {
@@ -1727,7 +2126,43 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"FileHeader\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aprivate\x18\x02 \x01(\bR\aprivate\x12\x10\n" +
-	"\x03sum\x18\x03 \x01(\fR\x03sum\"7\n" +
+	"\x03sum\x18\x03 \x01(\fR\x03sum\"*\n" +
+	"\x0eObserveRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\"\x95\x01\n" +
+	"\x0fObserveResponse\x12>\n" +
+	"\asummary\x18\x01 \x01(\v2\".externallb.wire.v1.ObserveSummaryH\x00R\asummary\x12:\n" +
+	"\btraffics\x18\x02 \x01(\v2\x1c.externallb.wire.v1.TrafficsH\x00R\btrafficsB\x06\n" +
+	"\x04part\"*\n" +
+	"\x0eObserveSummary\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"C\n" +
+	"\bTraffics\x127\n" +
+	"\btraffics\x18\x01 \x03(\v2\x1b.externallb.wire.v1.TrafficR\btraffics\"\xa1\x03\n" +
+	"\aTraffic\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
+	"\blistener\x18\x02 \x01(\v2\x1c.externallb.wire.v1.ListenerR\blistener\x12\x17\n" +
+	"\x04open\x18\x03 \x01(\x03H\x00R\x04open\x88\x01\x01\x12\x17\n" +
+	"\x04made\x18\x04 \x01(\x03H\x01R\x04made\x88\x01\x01\x12\x1d\n" +
+	"\arefused\x18\x05 \x01(\x03H\x02R\arefused\x88\x01\x01\x12\x1b\n" +
+	"\x06failed\x18\x06 \x01(\x03H\x03R\x06failed\x88\x01\x01\x12\x1e\n" +
+	"\bbytes_in\x18\a \x01(\x03H\x04R\abytesIn\x88\x01\x01\x12 \n" +
+	"\tbytes_out\x18\b \x01(\x03H\x05R\bbytesOut\x88\x01\x01\x12\x0e\n" +
+	"\x02up\x18\t \x01(\x05R\x02up\x12\x12\n" +
+	"\x04down\x18\n" +
+	" \x01(\x05R\x04down\x122\n" +
+	"\x05named\x18\v \x03(\v2\x1c.externallb.wire.v1.DownNodeR\x05namedB\a\n" +
+	"\x05_openB\a\n" +
+	"\x05_madeB\n" +
+	"\n" +
+	"\b_refusedB\t\n" +
+	"\a_failedB\v\n" +
+	"\t_bytes_inB\f\n" +
+	"\n" +
+	"_bytes_out\"I\n" +
+	"\bDownNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
+	"\aseconds\x18\x02 \x01(\x03H\x00R\aseconds\x88\x01\x01B\n" +
+	"\n" +
+	"\b_seconds\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage*\xc3\x01\n" +
@@ -1737,11 +2172,12 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x16REFUSAL_REASON_INVALID\x10\x02\x12\x1f\n" +
 	"\x1bREFUSAL_REASON_NOT_ADMITTED\x10\x03\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNAVAILABLE\x10\x04\x12\x19\n" +
-	"\x15REFUSAL_REASON_ENGINE\x10\x052\x87\x02\n" +
+	"\x15REFUSAL_REASON_ENGINE\x10\x052\xdd\x02\n" +
 	"\vHostService\x12Q\n" +
 	"\x06Status\x12!.externallb.wire.v1.StatusRequest\x1a\".externallb.wire.v1.StatusResponse0\x01\x12P\n" +
 	"\x05Apply\x12 .externallb.wire.v1.ApplyRequest\x1a!.externallb.wire.v1.ApplyResponse(\x010\x01\x12S\n" +
-	"\x06Render\x12!.externallb.wire.v1.RenderRequest\x1a\".externallb.wire.v1.RenderResponse(\x010\x01B9Z7github.com/external-lb/external-lb/internal/wire/wirepbb\x06proto3"
+	"\x06Render\x12!.externallb.wire.v1.RenderRequest\x1a\".externallb.wire.v1.RenderResponse(\x010\x01\x12T\n" +
+	"\aObserve\x12\".externallb.wire.v1.ObserveRequest\x1a#.externallb.wire.v1.ObserveResponse0\x01B9Z7github.com/external-lb/external-lb/internal/wire/wirepbb\x06proto3"
 
 var (
 	file_wirepb_wire_proto_rawDescOnce sync.Once
@@ -1756,31 +2192,37 @@ func file_wirepb_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wirepb_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_wirepb_wire_proto_goTypes = []any{
-	(RefusalReason)(0),     // 0: externallb.wire.v1.RefusalReason
-	(*Epoch)(nil),          // 1: externallb.wire.v1.Epoch
-	(*Item)(nil),           // 2: externallb.wire.v1.Item
-	(*ApplyRequest)(nil),   // 3: externallb.wire.v1.ApplyRequest
-	(*RenderRequest)(nil),  // 4: externallb.wire.v1.RenderRequest
-	(*DeliveryHeader)(nil), // 5: externallb.wire.v1.DeliveryHeader
-	(*Items)(nil),          // 6: externallb.wire.v1.Items
-	(*Keys)(nil),           // 7: externallb.wire.v1.Keys
-	(*StatusRequest)(nil),  // 8: externallb.wire.v1.StatusRequest
-	(*StatusResponse)(nil), // 9: externallb.wire.v1.StatusResponse
-	(*StatusSummary)(nil),  // 10: externallb.wire.v1.StatusSummary
-	(*Use)(nil),            // 11: externallb.wire.v1.Use
-	(*ReportSummary)(nil),  // 12: externallb.wire.v1.ReportSummary
-	(*Entries)(nil),        // 13: externallb.wire.v1.Entries
-	(*Entry)(nil),          // 14: externallb.wire.v1.Entry
-	(*ApplyResponse)(nil),  // 15: externallb.wire.v1.ApplyResponse
-	(*OutcomeSummary)(nil), // 16: externallb.wire.v1.OutcomeSummary
-	(*Refusals)(nil),       // 17: externallb.wire.v1.Refusals
-	(*Refusal)(nil),        // 18: externallb.wire.v1.Refusal
-	(*Listener)(nil),       // 19: externallb.wire.v1.Listener
-	(*RenderResponse)(nil), // 20: externallb.wire.v1.RenderResponse
-	(*FileHeader)(nil),     // 21: externallb.wire.v1.FileHeader
-	(*Failure)(nil),        // 22: externallb.wire.v1.Failure
+	(RefusalReason)(0),      // 0: externallb.wire.v1.RefusalReason
+	(*Epoch)(nil),           // 1: externallb.wire.v1.Epoch
+	(*Item)(nil),            // 2: externallb.wire.v1.Item
+	(*ApplyRequest)(nil),    // 3: externallb.wire.v1.ApplyRequest
+	(*RenderRequest)(nil),   // 4: externallb.wire.v1.RenderRequest
+	(*DeliveryHeader)(nil),  // 5: externallb.wire.v1.DeliveryHeader
+	(*Items)(nil),           // 6: externallb.wire.v1.Items
+	(*Keys)(nil),            // 7: externallb.wire.v1.Keys
+	(*StatusRequest)(nil),   // 8: externallb.wire.v1.StatusRequest
+	(*StatusResponse)(nil),  // 9: externallb.wire.v1.StatusResponse
+	(*StatusSummary)(nil),   // 10: externallb.wire.v1.StatusSummary
+	(*Use)(nil),             // 11: externallb.wire.v1.Use
+	(*ReportSummary)(nil),   // 12: externallb.wire.v1.ReportSummary
+	(*Entries)(nil),         // 13: externallb.wire.v1.Entries
+	(*Entry)(nil),           // 14: externallb.wire.v1.Entry
+	(*ApplyResponse)(nil),   // 15: externallb.wire.v1.ApplyResponse
+	(*OutcomeSummary)(nil),  // 16: externallb.wire.v1.OutcomeSummary
+	(*Refusals)(nil),        // 17: externallb.wire.v1.Refusals
+	(*Refusal)(nil),         // 18: externallb.wire.v1.Refusal
+	(*Listener)(nil),        // 19: externallb.wire.v1.Listener
+	(*RenderResponse)(nil),  // 20: externallb.wire.v1.RenderResponse
+	(*FileHeader)(nil),      // 21: externallb.wire.v1.FileHeader
+	(*ObserveRequest)(nil),  // 22: externallb.wire.v1.ObserveRequest
+	(*ObserveResponse)(nil), // 23: externallb.wire.v1.ObserveResponse
+	(*ObserveSummary)(nil),  // 24: externallb.wire.v1.ObserveSummary
+	(*Traffics)(nil),        // 25: externallb.wire.v1.Traffics
+	(*Traffic)(nil),         // 26: externallb.wire.v1.Traffic
+	(*DownNode)(nil),        // 27: externallb.wire.v1.DownNode
+	(*Failure)(nil),         // 28: externallb.wire.v1.Failure
 }
 var file_wirepb_wire_proto_depIdxs = []int32{
 	5,  // 0: externallb.wire.v1.ApplyRequest.header:type_name -> externallb.wire.v1.DeliveryHeader
@@ -1807,17 +2249,24 @@ var file_wirepb_wire_proto_depIdxs = []int32{
 	0,  // 21: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
 	21, // 22: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
 	17, // 23: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
-	8,  // 24: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
-	3,  // 25: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
-	4,  // 26: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
-	9,  // 27: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
-	15, // 28: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
-	20, // 29: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
-	27, // [27:30] is the sub-list for method output_type
-	24, // [24:27] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	24, // 24: externallb.wire.v1.ObserveResponse.summary:type_name -> externallb.wire.v1.ObserveSummary
+	25, // 25: externallb.wire.v1.ObserveResponse.traffics:type_name -> externallb.wire.v1.Traffics
+	26, // 26: externallb.wire.v1.Traffics.traffics:type_name -> externallb.wire.v1.Traffic
+	19, // 27: externallb.wire.v1.Traffic.listener:type_name -> externallb.wire.v1.Listener
+	27, // 28: externallb.wire.v1.Traffic.named:type_name -> externallb.wire.v1.DownNode
+	8,  // 29: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
+	3,  // 30: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
+	4,  // 31: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
+	22, // 32: externallb.wire.v1.HostService.Observe:input_type -> externallb.wire.v1.ObserveRequest
+	9,  // 33: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
+	15, // 34: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
+	20, // 35: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
+	23, // 36: externallb.wire.v1.HostService.Observe:output_type -> externallb.wire.v1.ObserveResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_wirepb_wire_proto_init() }
@@ -1846,13 +2295,19 @@ func file_wirepb_wire_proto_init() {
 		(*RenderResponse_Chunk)(nil),
 		(*RenderResponse_Refused)(nil),
 	}
+	file_wirepb_wire_proto_msgTypes[22].OneofWrappers = []any{
+		(*ObserveResponse_Summary)(nil),
+		(*ObserveResponse_Traffics)(nil),
+	}
+	file_wirepb_wire_proto_msgTypes[25].OneofWrappers = []any{}
+	file_wirepb_wire_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wirepb_wire_proto_rawDesc), len(file_wirepb_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

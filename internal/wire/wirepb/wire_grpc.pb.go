@@ -14,7 +14,6 @@ package wirepb
 
 import (
 	context "context"
-
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -26,9 +25,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	HostService_Status_FullMethodName = "/externallb.wire.v1.HostService/Status"
-	HostService_Apply_FullMethodName  = "/externallb.wire.v1.HostService/Apply"
-	HostService_Render_FullMethodName = "/externallb.wire.v1.HostService/Render"
+	HostService_Status_FullMethodName  = "/externallb.wire.v1.HostService/Status"
+	HostService_Apply_FullMethodName   = "/externallb.wire.v1.HostService/Apply"
+	HostService_Render_FullMethodName  = "/externallb.wire.v1.HostService/Render"
+	HostService_Observe_FullMethodName = "/externallb.wire.v1.HostService/Observe"
 )
 
 // HostServiceClient is the client API for HostService service.
@@ -45,6 +45,8 @@ type HostServiceClient interface {
 	Apply(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ApplyRequest, ApplyResponse], error)
 	// Render tells what the host would make of what it is to carry, without doing it.
 	Render(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RenderRequest, RenderResponse], error)
+	// Observe tells what the daemons see of the traffic and of the nodes.
+	Observe(ctx context.Context, in *ObserveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObserveResponse], error)
 }
 
 type hostServiceClient struct {
@@ -100,6 +102,25 @@ func (c *hostServiceClient) Render(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_RenderClient = grpc.BidiStreamingClient[RenderRequest, RenderResponse]
 
+func (c *hostServiceClient) Observe(ctx context.Context, in *ObserveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObserveResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HostService_ServiceDesc.Streams[3], HostService_Observe_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ObserveRequest, ObserveResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_ObserveClient = grpc.ServerStreamingClient[ObserveResponse]
+
 // HostServiceServer is the server API for HostService service.
 // All implementations must embed UnimplementedHostServiceServer
 // for forward compatibility.
@@ -114,6 +135,8 @@ type HostServiceServer interface {
 	Apply(grpc.BidiStreamingServer[ApplyRequest, ApplyResponse]) error
 	// Render tells what the host would make of what it is to carry, without doing it.
 	Render(grpc.BidiStreamingServer[RenderRequest, RenderResponse]) error
+	// Observe tells what the daemons see of the traffic and of the nodes.
+	Observe(*ObserveRequest, grpc.ServerStreamingServer[ObserveResponse]) error
 	mustEmbedUnimplementedHostServiceServer()
 }
 
@@ -132,6 +155,9 @@ func (UnimplementedHostServiceServer) Apply(grpc.BidiStreamingServer[ApplyReques
 }
 func (UnimplementedHostServiceServer) Render(grpc.BidiStreamingServer[RenderRequest, RenderResponse]) error {
 	return status.Error(codes.Unimplemented, "method Render not implemented")
+}
+func (UnimplementedHostServiceServer) Observe(*ObserveRequest, grpc.ServerStreamingServer[ObserveResponse]) error {
+	return status.Error(codes.Unimplemented, "method Observe not implemented")
 }
 func (UnimplementedHostServiceServer) mustEmbedUnimplementedHostServiceServer() {}
 func (UnimplementedHostServiceServer) testEmbeddedByValue()                     {}
@@ -179,6 +205,17 @@ func _HostService_Render_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_RenderServer = grpc.BidiStreamingServer[RenderRequest, RenderResponse]
 
+func _HostService_Observe_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ObserveRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HostServiceServer).Observe(m, &grpc.GenericServerStream[ObserveRequest, ObserveResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_ObserveServer = grpc.ServerStreamingServer[ObserveResponse]
+
 // HostService_ServiceDesc is the grpc.ServiceDesc for HostService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -203,6 +240,11 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _HostService_Render_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Observe",
+			Handler:       _HostService_Observe_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "wirepb/wire.proto",
