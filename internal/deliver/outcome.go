@@ -168,6 +168,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
 	w.tookEpoch(d.Epoch)
+	w.lookSoon()
 	if unproven := w.applied(want, since, out); unproven != nil {
 		w.retryLater(want, since, unproven)
 	}

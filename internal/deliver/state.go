@@ -39,6 +39,7 @@ type State struct {
 	Deliveries    int       // since start, of whatever result
 	Uses          host.Uses // as it said last
 	OldWorkers    int       // processes of earlier configurations that still carry connections
+	Seen          *Seen     // what its daemons see; nil: that is not known
 
 	// pending are sets under way, or whose outcome is not known: their items may
 	// be live, and what they lack may be gone.
@@ -180,6 +181,6 @@ func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
 		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
 		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates && s.Warning == o.Warning &&
-		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) &&
+		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) && s.Seen.judgesAs(o.Seen) &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled
 }

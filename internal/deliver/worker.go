@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,6 +24,7 @@ type worker struct {
 	log      logr.Logger
 	cancel   context.CancelFunc
 	wake     chan struct{} // something below changed
+	look     chan struct{} // somebody wants to know what the host sees
 
 	// Guarded by the Fleet's mu.
 	target Target
@@ -64,7 +66,8 @@ type worker struct {
 func (f *Fleet) start(b *balancer, balancer string, t Target) *worker {
 	ctx, cancel := context.WithCancel(f.ctx)
 	w := &worker{
-		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, wake: make(chan struct{}, 1), target: t,
+		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, target: t,
+		wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
 		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting},
 	}
@@ -142,7 +145,7 @@ func (w *worker) run(ctx context.Context) {
 			continue // another target, or the end
 		}
 		e := explain(err, target)
-		w.update(func(s *State) { s.State, s.Reason, s.Message = e.hostState(), e.Reason, e.Message })
+		w.update(func(s *State) { s.State, s.Reason, s.Message, s.Seen = e.hostState(), e.Reason, e.Message, nil })
 		limit := retryMax
 		if e.passing() {
 			limit = reconnectMax
@@ -168,6 +171,13 @@ func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff)
 	w.update(func(s *State) { s.Version = conn.Version() })
 	w.have, w.statusAt, w.retryAt, w.holdAt = nil, time.Time{}, time.Time{}, time.Time{}
 	w.retries.reset()
+	if o := observer(conn); o != nil {
+		while, stop := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		watching.Go(func() { w.watch(while, o) })
+		defer watching.Wait()
+		defer stop()
+	}
 	return w.session(ctx, target, conn, agent, reconnect.reset)
 }
 

@@ -1,0 +1,173 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/wire"
+)
+
+// seers connect to machines that tell what they see.
+type seers struct {
+	*network
+	mu    sync.Mutex
+	seen  host.Observation
+	err   error
+	asked int
+}
+
+func (s *seers) Dial(ctx context.Context, t Target) (Conn, error) {
+	c, err := s.network.Dial(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return &seeing{c.(*link), s}, nil
+}
+
+func (s *seers) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+func (s *seers) set(seen host.Observation, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen, s.err = seen, err
+}
+
+type seeing struct {
+	*link
+	of *seers
+}
+
+func (s *seeing) Observe(context.Context) (host.Observation, error) {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	s.of.asked++
+	return s.of.seen, s.of.err
+}
+
+var (
+	web    = lb.ID{Namespace: "default", Name: "web", UID: "uid-1"}
+	other  = lb.ID{Namespace: "default", Name: "other", UID: "uid-2"}
+	webKey = string(lb.ServiceKey(web))
+)
+
+// traffic of one listener, behind which n1 has been down for a while.
+func traffic(of lb.ID, open int64, since time.Duration) host.Traffic {
+	return host.Traffic{
+		Carried: engine.Carried{Service: of, Listener: lb.Listener{Address: netip.MustParseAddr("192.0.2.1"), Port: 80, Protocol: lb.TCP}},
+		Counts:  engine.Counts{Open: open}, Judged: engine.Judged{Up: 1, Down: 1, Named: []host.DownNode{{Node: "n1", For: since}}},
+	}
+}
+
+func newSeers(t *testing.T) (*fixture, *seers) {
+	fx := newFixture(t, 1)
+	fx.Fleet.Close()
+	s := &seers{network: fx.net}
+	s.seen = host.Observation{Traffic: []host.Traffic{traffic(web, 3, 90*time.Second), traffic(other, 4, time.Second)}}
+	fx.Fleet = NewFleet(Options{Leader: fx.leads, Dialer: s, Metrics: fx.counts, Log: quiet(t), Changed: func(string) {
+		fx.mu.Lock()
+		defer fx.mu.Unlock()
+		fx.changes++
+	}})
+	t.Cleanup(fx.Fleet.Close)
+	fx.Set("edge", fx.targets)
+	fx.Deliver("edge", set(webKey+"=1"), "service")
+	fx.waitState(t, time.Second, v1alpha1.HostInSync)
+	return fx, s
+}
+
+func (fx *fixture) told() int {
+	fx.mu.Lock()
+	defer fx.mu.Unlock()
+	return fx.changes
+}
+
+func TestHostsTellWhatTheySee(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx, s := newSeers(t)
+		time.Sleep(observePause + time.Second) // after the delivery
+		seen := fx.state().Seen
+		if seen == nil || len(seen.Traffic) != 1 || seen.Traffic[0].Service != web || seen.Traffic[0].Open != 3 {
+			t.Fatalf("a host that carries web alone: %+v", seen)
+		}
+		since := seen.Since(seen.Traffic[0].Listener, "n1")
+		if ago := time.Since(since).Round(2 * time.Second); ago < 90*time.Second || ago > 96*time.Second {
+			t.Errorf("n1 has been down for %s", ago)
+		}
+
+		// Traffic alone is no news, and neither is that time goes on.
+		before, told := s.count(), fx.told()
+		s.set(host.Observation{Traffic: []host.Traffic{traffic(web, 7, 90*time.Second+2*observeEvery)}}, nil)
+		time.Sleep(2 * observeEvery)
+		if n := s.count() - before; n < 1 || n > 3 {
+			t.Errorf("asked %d times in %s", n, 2*observeEvery)
+		}
+		now := fx.state().Seen
+		if now.Traffic[0].Open != 7 || !now.Since(now.Traffic[0].Listener, "n1").Equal(since) {
+			t.Errorf("%+v, since %s", now, now.Since(now.Traffic[0].Listener, "n1"))
+		}
+		if n := fx.told() - told; n != 0 {
+			t.Errorf("told %d times of nothing new", n)
+		}
+
+		// What becomes of nodes is.
+		up := traffic(web, 7, 0)
+		up.Judged = engine.Judged{Up: 2}
+		s.set(host.Observation{Traffic: []host.Traffic{up}}, nil)
+		fx.Look()
+		time.Sleep(observePause)
+		if fx.told() == told || fx.state().Seen.Traffic[0].Up != 2 {
+			t.Errorf("told %d times, %+v", fx.told()-told, fx.state().Seen)
+		}
+	})
+}
+
+func TestWhoLooksOftenDoesNotAskOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx, s := newSeers(t)
+		before := s.count()
+		for range 100 {
+			fx.Look()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := s.count() - before; n < 3 || n > 6 {
+			t.Errorf("asked %d times in 10 s", n)
+		}
+	})
+}
+
+func TestHostsThatDoNotTellWhatTheySee(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx, s := newSeers(t)
+		time.Sleep(observeEvery)
+		s.set(host.Observation{}, errors.New("the daemon is stuck"))
+		time.Sleep(2 * observeEvery)
+		if st := fx.state(); st.State != v1alpha1.HostInSync || st.Seen == nil || len(st.Seen.Traffic) != 0 || st.Seen.Message == "" {
+			t.Errorf("%+v, sees %+v", st, st.Seen)
+		}
+		s.set(host.Observation{}, wire.ErrUnobserved)
+		time.Sleep(2 * observeEvery)
+		before := s.count()
+		time.Sleep(10 * observeEvery)
+		if n := s.count() - before; n != 0 {
+			t.Errorf("an older host was asked %d times again", n)
+		}
+		fx.net.cut("lb1", errDown)
+		time.Sleep(time.Second)
+		if st := fx.state(); st.Seen != nil {
+			t.Errorf("what a host saw that is gone: %+v", st.Seen)
+		}
+	})
+}
