@@ -47,6 +47,8 @@ type memory struct {
 	proven  map[types.UID]string          // what of a Service was proved last, to tell of updates
 	answers sync.Map                      // by types.UID: on which addresses a Service was told to answer last
 	hosts   []v1alpha1.Host               // as they were, to tell of removals
+
+	backends *backendsPace
 }
 
 // scope is what one reconcile of a Balancer knows.
@@ -58,6 +60,7 @@ type scope struct {
 	assigned *plan.Assignments
 	plan     *plan.Plan
 	states   []deliver.State // as they were after Plan was handed to the hosts
+	heldBack bool            // what hosts say of some nodes is told later
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -122,6 +125,9 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 		return ctrl.Result{}, r.releaseBalancer(ctx, s.balancer)
 	}
 	var again ctrl.Result
+	if s.heldBack {
+		again.RequeueAfter = backendsAgain
+	}
 	if s.waitsForOthers() {
 		again.RequeueAfter = lookAgain
 	}
@@ -149,7 +155,8 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 	if known, ok := r.memory[b.Name]; ok && known.planner.Engine == b.Spec.Engine {
 		return known // else it was deleted and made again
 	}
-	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[string]bool{}, proven: map[types.UID]string{}}
+	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[string]bool{}, proven: map[types.UID]string{},
+		backends: newBackendsPace()}
 	r.memory[b.Name] = m
 	return m
 }

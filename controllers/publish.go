@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -36,6 +37,7 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 			s.memory.proven[svc.Object.UID] = svc.Shape
 		}
 	}
+	s.heldBack = s.memory.backends.add(views, conditions.NewBackends(s.balancer, s.states), time.Now())
 	r.metrics.reportServices(s.balancer.Name, views)
 	maps.DeleteFunc(s.memory.proven, func(uid types.UID, _ string) bool { return !live[uid] })
 	s.memory.answers.Range(func(uid, _ any) bool {
@@ -161,6 +163,9 @@ func (r *balancerReconciler) tell(ctx context.Context, m *memory, svc *corev1.Se
 	for _, c := range changed {
 		switch {
 		case c.Type == v1alpha1.ConditionMoving: // told where it turns
+		case c.Type == v1alpha1.ConditionBackendsHealthy && c.Reason != v1alpha1.ReasonNoNodeUp: // its condition is enough
+		case c.Type == v1alpha1.ConditionBackendsHealthy:
+			r.events.warning(ctx, svc, v1alpha1.EventUnavailable, "every host says that its nodes are down: %s", c.Message)
 		case c.Reason == v1alpha1.ReasonNoEligibleNodes, c.Reason == v1alpha1.ReasonNoEndpoints:
 			r.events.warning(ctx, svc, v1alpha1.EventUnavailable, "%s", c.Message)
 		case c.Type == v1alpha1.ConditionPortsError,
@@ -231,6 +236,7 @@ func withdrawnStatus(svc *corev1.Service, ourClass bool) object {
 	}
 	gone := []metav1.Condition{
 		{Type: v1alpha1.ConditionServiceProgrammed}, {Type: v1alpha1.ConditionMoving}, {Type: v1alpha1.ConditionRecord},
+		{Type: v1alpha1.ConditionBackendsHealthy},
 	}
 	if ourClass || svc.Spec.Type != corev1.ServiceTypeLoadBalancer || ourPortsError(svc) {
 		gone = append(gone, metav1.Condition{Type: v1alpha1.ConditionPortsError})

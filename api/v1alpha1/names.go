@@ -58,6 +58,9 @@ const (
 	ConditionServiceProgrammed = "external-lb.dev/Programmed"
 	// ConditionMoving, on a Service: it is on its way from one Balancer to another.
 	ConditionMoving = "external-lb.dev/Moving"
+	// ConditionBackendsHealthy, on a Service: no host says that a node behind it is down.
+	// It is there once a host has said so. A new one is written at most once a minute.
+	ConditionBackendsHealthy = "external-lb.dev/BackendsHealthy"
 	// ConditionRecord, on a Service: who holds it, and its addresses. It is written
 	// together with the finalizers, before anything is programmed, and is there, and
 	// True, until the withdrawal is confirmed. Its message is for external-lb: the
@@ -112,6 +115,9 @@ const (
 	ReasonNoCertificate      = "NoCertificate"      // a port's certificate cannot be served
 	ReasonTLSNotSupported    = "TLSNotSupported"    // the engine cannot terminate TLS
 	ReasonMixedProtocol      = "LoadBalancerMixedProtocolNotSupported"
+	ReasonAllNodesUp         = "AllNodesUp"    // BackendsHealthy=True
+	ReasonSomeNodesDown      = "SomeNodesDown" // hosts say that some nodes are down
+	ReasonNoNodeUp           = "NoNodeUp"      // every host says that every node is down, for a port at least
 
 	// UpstreamPolicy
 	ReasonTargetNotFound = "TargetNotFound"   // no such Service or port

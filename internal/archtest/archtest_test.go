@@ -53,7 +53,7 @@ var may = with(map[string][]string{
 	"internal/importer/nginx":        ofASource,
 
 	// From what the API server says to what hosts are to carry, and back: pure.
-	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
+	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 	"internal/explain":    {"api/v1alpha1", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 	"internal/plan":       {"api/v1alpha1", "internal/engine/engines", "internal/ipam", "internal/lb", "internal/record", "internal/translate"},
 	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},

@@ -22,6 +22,8 @@ type Service struct {
 	Proof Proof
 	Hosts string // WhyUnproved of them
 	By    string // the Balancer that tells
+
+	Backends *metav1.Condition // what hosts say of its nodes; nil: it stays as it was told
 }
 
 // ProgrammedMessage is that of a Service with which nothing is wrong.
@@ -78,6 +80,9 @@ func (s Service) Conditions() []metav1.Condition {
 	}
 	if c, known := s.programmed(); known {
 		out = append(out, c)
+	}
+	if s.Backends != nil {
+		out = append(out, *s.Backends)
 	}
 	return out
 }

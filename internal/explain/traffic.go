@@ -76,6 +76,12 @@ func (e *explanation) refusals() {
 
 // nodes are those that may carry the Service.
 func (e *explanation) nodes() {
+	switch c := e.told(v1alpha1.ConditionBackendsHealthy); c.Reason {
+	case v1alpha1.ReasonNoNodeUp:
+		defer e.wrong(c.Reason, c.Message)
+	case v1alpha1.ReasonSomeNodesDown: // the others carry it
+		defer e.ok(LinkNodes, "%s", c.Message)
+	}
 	switch {
 	case e.balancer == nil:
 		e.nodesAsTold(Balancers)

@@ -96,8 +96,9 @@ func problems(conditions []metav1.Condition, deleted *metav1.Time) (out []string
 // badFalse are the conditions that should be True, the more exact ones first: Ready
 // repeats what they say. badTrue should be False, or not there.
 var (
-	badFalse = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed, v1alpha1.ConditionServiceProgrammed, v1alpha1.ConditionReady}
-	badTrue  = []string{v1alpha1.ConditionDegraded, v1alpha1.ConditionStalled, v1alpha1.ConditionPortsError, v1alpha1.ConditionMoving}
+	badFalse = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed, v1alpha1.ConditionServiceProgrammed,
+		v1alpha1.ConditionBackendsHealthy, v1alpha1.ConditionReady}
+	badTrue = []string{v1alpha1.ConditionDegraded, v1alpha1.ConditionStalled, v1alpha1.ConditionPortsError, v1alpha1.ConditionMoving}
 )
 
 // wrong is what a condition says if all is not well, "" if it is.
@@ -106,7 +107,7 @@ func wrong(c metav1.Condition) string {
 	switch {
 	case slices.Contains(badFalse, c.Type):
 		// True for another reason: in force, with something to say.
-		fine = c.Status == metav1.ConditionTrue && slices.Contains([]string{v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed}, c.Reason)
+		fine = c.Status == metav1.ConditionTrue && slices.Contains([]string{v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed, v1alpha1.ReasonAllNodesUp}, c.Reason)
 	case slices.Contains(badTrue, c.Type):
 		fine = c.Status != metav1.ConditionTrue
 	}

@@ -1,0 +1,130 @@
+package conditions
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// Backends are what the hosts of a Balancer say of the nodes behind its Services.
+type Backends struct {
+	silent bool // a host does not say anything now
+	hosts  []hostBackends
+}
+
+type hostBackends struct {
+	name string
+	seen *deliver.Seen
+	of   map[lb.Key][]*host.Traffic
+}
+
+// NewBackends takes what the hosts that serve say.
+func NewBackends(b *v1alpha1.Balancer, states []deliver.State) *Backends {
+	out := &Backends{}
+	for _, s := range serving(b, states) {
+		if s.Seen == nil || s.Seen.Message != "" {
+			out.silent = true
+			continue
+		}
+		h := hostBackends{s.Host, s.Seen, map[lb.Key][]*host.Traffic{}}
+		for i := range s.Seen.Traffic {
+			t := &s.Seen.Traffic[i]
+			if t.Up+t.Down > 0 {
+				key := lb.ServiceKey(t.Service)
+				h.of[key] = append(h.of[key], t)
+			}
+		}
+		out.hosts = append(out.hosts, h)
+	}
+	return out
+}
+
+// Of is the condition of a Service that has some already; one with Status "" should not
+// be there. It is not known where no host says anything of the Service now that could.
+func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, known bool) {
+	c.Type = v1alpha1.ConditionBackendsHealthy
+	var words []string
+	told := false
+	for _, h := range b.hosts {
+		if len(h.of[key]) > 0 {
+			told = true
+		}
+		if text := h.down(h.of[key]); text != "" {
+			words = append(words, h.name+": "+text)
+		}
+	}
+	switch dead := b.dead(key); {
+	case !told:
+		return c, !b.silent // else no host judges nodes: it is not there
+	case len(dead) > 0:
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoNodeUp
+		c.Message = "no node is up for " + strings.Join(dead, ", ") + "; " + strings.Join(words, "; ")
+	case len(words) > 0:
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonSomeNodesDown
+		c.Message = strings.Join(words, "; ")
+	case b.silent:
+		return c, false // a host that does not say anything may see it otherwise
+	case meta.FindStatusCondition(have, c.Type) != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllNodesUp, "every host says that all nodes are up"
+	}
+	return c, true
+}
+
+// dead are the listeners of a Service for which every host that says something says that
+// all nodes are down.
+func (b *Backends) dead(key lb.Key) (out []string) {
+	up, all := map[lb.Listener]bool{}, map[lb.Listener]bool{}
+	for _, h := range b.hosts {
+		for _, t := range h.of[key] {
+			all[t.Listener] = true
+			up[t.Listener] = up[t.Listener] || t.Up > 0
+		}
+	}
+	for l := range all {
+		if !up[l] {
+			out = append(out, l.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// down says which nodes a host holds for down, and since when; "" if none.
+func (h hostBackends) down(of []*host.Traffic) string {
+	since, most := map[string]time.Time{}, 0
+	for _, t := range of {
+		most = max(most, t.Down)
+		for _, n := range t.Named {
+			at := h.seen.Since(t.Listener, n.Node)
+			if was, there := since[n.Node]; !there || at.Before(was) {
+				since[n.Node] = at
+			}
+		}
+	}
+	var words []string
+	for node, at := range since {
+		if !at.IsZero() {
+			node += " since " + at.UTC().Format(time.RFC3339)
+		}
+		words = append(words, node)
+	}
+	slices.Sort(words)
+	words = words[:min(len(words), host.MaxNamed)]
+	if most == 0 {
+		return ""
+	}
+	more := ""
+	if n := max(most, len(since)) - len(words); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return "down: " + strings.Join(words, ", ") + more
+}
