@@ -35,6 +35,7 @@ type metrics struct {
 	leading     prometheus.GaugeFunc
 	each        *latest // of what there may be many: Services
 	certs       *latest
+	traffic     *traffic
 	perBalancer []vec
 	hosts       series
 	pools       series
@@ -103,7 +104,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 			return 0
 		}
 	})
-	m.each, m.certs = newServices(), newCertificates()
+	m.each, m.certs, m.traffic = newServices(), newCertificates(), newTraffic()
 	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused},
 		map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
@@ -114,7 +115,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused,
-		m.services, m.conditions, m.poolSize, m.poolInUse, m.leading, m.each, m.certs,
+		m.services, m.conditions, m.poolSize, m.poolInUse, m.leading, m.each, m.certs, m.traffic,
 	}
 }
 

@@ -95,15 +95,16 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	}
 	leader.reader, leader.writer = mgr.GetAPIReader(), mgr.GetClient()
 	metrics := newMetrics(mgr.Elected())
-	defer metrics.unregister()
-	if err := metrics.register(); err != nil {
-		return err
-	}
 	fleet, err := setup(ctx, mgr, leader, metrics, o)
 	if err != nil {
 		return err
 	}
 	defer fleet.Close()
+	metrics.traffic.hosts = fleet
+	defer metrics.unregister()
+	if err := metrics.register(); err != nil {
+		return err
+	}
 	if err := addChecks(mgr, renewed); err != nil {
 		return err
 	}

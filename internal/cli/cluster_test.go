@@ -161,6 +161,40 @@ func TestStatusDoesNotRepeatItself(t *testing.T) {
 	}
 }
 
+// With --health each Service has what hosts say of its nodes. That nobody reaches it is said in any case.
+func TestStatusWithHealth(t *testing.T) {
+	for reason, problem := range map[string]string{"SomeNodesDown": "", "NoNodeUp": "  ! NoNodeUp: lb1: down: node1"} {
+		kube := inCluster(t, twoHosts+`---
+apiVersion: v1
+kind: Service
+metadata: {name: seen, namespace: default}
+spec: {type: LoadBalancer, loadBalancerClass: external-lb.dev/edge, ports: [{port: 80, protocol: TCP}]}
+status:
+  conditions:
+  - {type: external-lb.dev/Programmed, status: "True", reason: Programmed, message: live, lastTransitionTime: null}
+  - {type: external-lb.dev/BackendsHealthy, status: "False", reason: `+reason+`, message: "lb1: down: node1", lastTransitionTime: null}
+`)
+		o, err := readCluster(t.Context(), kube)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, health := range []bool{false, true} {
+			o.health = health
+			want := "default/seen  no address  80/TCP" + problem + "\n"
+			if health {
+				want += "   │  └─ nodes: " + reason + ": lb1: down: node1\n"
+			}
+			var out bytes.Buffer
+			if err := printStatus(&out, o, "tree"); err != nil || !strings.Contains(out.String(), want) {
+				t.Errorf("error %v, want %q, got\n%s", err, want, out.String())
+			}
+			if got := strings.Contains(out.String(), "nodes: no node was told to be down"); got != health {
+				t.Errorf("--health %t, got\n%s", health, out.String())
+			}
+		}
+	}
+}
+
 func TestStatusAsJSON(t *testing.T) {
 	var got struct {
 		Balancers []balancerView `json:"balancers"`

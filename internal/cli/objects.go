@@ -33,6 +33,7 @@ type objects struct {
 	certificates translate.Certificates
 	// assumed says, by Service, which of its nodePorts no manifest has.
 	assumed map[string]string
+	health  bool // what hosts say of nodes is wanted, too
 }
 
 func newObjects() *objects {

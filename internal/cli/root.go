@@ -90,7 +90,7 @@ Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newImport(), newStatus(), newExplain(), newUI(), newUninstall(), newProvider(), newVersion())
+	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newImport(), newStatus(), newTop(), newExplain(), newUI(), newUninstall(), newProvider(), newVersion())
 	return root
 }
 

@@ -22,13 +22,16 @@ import (
 func newStatus() *cobra.Command {
 	var server apiServer
 	var output string
+	var health bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show Balancers, hosts, nodes, pools and Services as one tree",
 		Long: `Print what the API server knows of Balancers: their hosts, the nodes that may
 carry traffic, the pools, and the Services with their addresses. What is wrong is
-told where it is.`,
+told where it is. With --health, also which nodes behind a Service the hosts hold for
+down, and since when.`,
 		Example: `  external-lb status
+  external-lb status --health
   external-lb status --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,10 +46,12 @@ told where it is.`,
 			if err != nil {
 				return err
 			}
+			o.health = health
 			return printStatus(cmd.OutOrStdout(), o, output)
 		},
 	}
 	server.flags(cmd)
+	cmd.Flags().BoolVar(&health, "health", false, "tell of each Service which of its nodes are down, as the hosts say")
 	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree, json or yaml")
 	return cmd
 }
@@ -77,6 +82,7 @@ type serviceView struct {
 	Addresses []netip.Addr `json:"addresses"`
 	Ports     []string     `json:"ports"` // 80/TCP
 	Problem   string       `json:"problem,omitempty"`
+	Backends  string       `json:"backends,omitempty"`
 }
 
 // views of all Balancers, sorted by name.
@@ -101,7 +107,11 @@ func (o *objects) views() ([]balancerView, error) {
 			}
 		}
 		for _, svc := range o.servicesOf(b, claims) {
-			view.Services = append(view.Services, viewService(svc))
+			service := viewService(svc)
+			if o.health {
+				service.Backends = backends(svc)
+			}
+			view.Services = append(view.Services, service)
 		}
 		slices.SortFunc(view.Pools, func(a, b poolView) int { return cmp.Compare(a.Name, b.Name) })
 		slices.SortFunc(view.Services, func(a, b serviceView) int {
@@ -153,8 +163,21 @@ func viewService(svc *corev1.Service) serviceView {
 			problems = append(problems, p)
 		}
 	}
+	if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionBackendsHealthy); c != nil && c.Reason == v1alpha1.ReasonNoNodeUp {
+		problems = append(problems, c.Reason+": "+c.Message)
+	}
 	view.Problem = strings.Join(problems, "; ")
 	return view
+}
+
+// backends are what the hosts say of the nodes behind a Service. Nobody has told of any that
+// is down where there is no condition.
+func backends(svc *corev1.Service) string {
+	c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionBackendsHealthy)
+	if c == nil {
+		return "no node was told to be down"
+	}
+	return c.Reason + ": " + c.Message
 }
 
 func balancerProblem(b *v1alpha1.Balancer) string {

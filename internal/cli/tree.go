@@ -60,6 +60,10 @@ func (b balancerView) tree(p paint) tree {
 	}
 	for _, svc := range b.Services {
 		services.sub = append(services.sub, tree{line: words(p.bold(svc.Namespace+"/"+svc.Name), svc.addresses(p), strings.Join(svc.Ports, " "), p.warn(svc.Problem))})
+		if svc.Backends != "" {
+			last := &services.sub[len(services.sub)-1]
+			last.sub = append(last.sub, tree{line: "nodes: " + plain(svc.Backends)})
+		}
 	}
 	t.sub = []tree{hosts, nodes, pools, services}
 	return t

@@ -116,8 +116,9 @@ func (p *prometheus) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// mayBeEmpty are metrics that a cluster has only where something is wrong, or has certificates.
-var mayBeEmpty = regexp.MustCompile(`external_lb_service_waiting|external_lb_certificate_`)
+// mayBeEmpty are metrics that a cluster has only where something is wrong, or has certificates,
+// or whose engine tells more than nginx.
+var mayBeEmpty = regexp.MustCompile(`external_lb_(service_waiting|certificate_|service_(connections|refused|failed|received_bytes|sent_bytes)_total|service_nodes_)`)
 
 // shows waits until each query of the dashboards has an answer, with what the user chose:
 // names and values of variables.

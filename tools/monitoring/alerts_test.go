@@ -150,6 +150,22 @@ var stories = map[string]story{
 		labels: "balancer=edge,host=lb1", summary: "Host lb1 of Balancer edge has 65 old workers",
 		quiet: [][]string{{`external_lb_host_old_workers` + host + `} = 64`}},
 	},
+	"NoNodeUp": {
+		fires: []string{seen("nodes_up", "lb1", "0"), seen("nodes_up", "lb2", "0")}, at: "2m", before: "1m",
+		labels: "balancer=edge,port=80/TCP,service_namespace=default,service_name=web", summary: "No node is up for port 80/TCP of Service default/web",
+		quiet: [][]string{{seen("nodes_up", "lb1", "0"), seen("nodes_up", "lb2", "1")}},
+	},
+	"ConnectionsFail": {
+		fires: []string{
+			seen("failed_total", "lb1", "0+12"), seen("failed_total", "lb2", "0+0"),
+			seen("connections_total", "lb1", "0+100"), seen("connections_total", "lb2", "0+100"),
+		}, at: "12m", before: "10m",
+		labels: "balancer=edge,port=80/TCP,service_namespace=default,service_name=web", summary: "No node takes 6% of the connections to port 80/TCP of Service default/web",
+		quiet: [][]string{
+			{seen("failed_total", "lb1", "0+5"), seen("connections_total", "lb1", "0+100")},
+			{seen("failed_total", "lb1", "0+0"), seen("connections_total", "lb1", "0+0")},
+		},
+	},
 	"PoolNearlyFull": {
 		fires: pool(91, 100), at: "15m", before: "14m",
 		labels: "balancer=edge,pool=public,family=ipv4", summary: "AddressPool public has given 91% of its ipv4 addresses away",
@@ -184,6 +200,12 @@ func pool(assigned, addresses int) []string {
 		fmt.Sprintf("external_lb_pool_addresses_assigned%s = %d", of, assigned),
 		fmt.Sprintf("external_lb_pool_addresses%s = %d", of, addresses),
 	}
+}
+
+// seen is what a host sees of a port; a value "0+3" grows by 3 a minute.
+func seen(metric, host, value string) string {
+	const labels = `pod="a",balancer="edge",service_namespace="default",service_name="web",port="80/TCP"`
+	return fmt.Sprintf(`external_lb_service_%s{%s,host=%q} = %s`, metric, labels, host, value)
 }
 
 func waiting(name, reason string) string {

@@ -46,7 +46,17 @@ func overview() *dashboard.DashboardBuilder {
 			query{`max by (balancer, host, resource) (external_lb_host_use_ratio)`, "{{balancer}} {{host}} {{resource}}"}).Max(1)).
 		WithPanel(lines("Certificates expire in", units.Seconds, third,
 			query{`min by (secret_namespace, secret) (external_lb_certificate_expiry_timestamp_seconds) - time()`,
-				"{{secret_namespace}}/{{secret}}"}))
+				"{{secret_namespace}}/{{secret}}"})).
+		WithRow(dashboard.NewRowBuilder("Traffic")).
+		WithPanel(lines("Connections that are open, the most of a Service", units.Short, third,
+			query{`topk(10, sum by (service_namespace, service_name) (max by (balancer, host, service_namespace, service_name, port) (external_lb_service_connections)))`,
+				"{{service_namespace}}/{{service_name}}"})).
+		WithPanel(lines("Connections that no node took", units.OpsPerSecond, third,
+			query{`topk(10, sum by (service_namespace, service_name) (rate(external_lb_service_failed_total[$__rate_interval])))`,
+				"{{service_namespace}}/{{service_name}}"})).
+		WithPanel(lines("Nodes that are down, the most of a port", units.Short, third,
+			query{`topk(10, max by (service_namespace, service_name, port) (external_lb_service_nodes_down))`,
+				"{{service_namespace}}/{{service_name}} {{port}}"}))
 }
 
 // ofBalancer is one Balancer with its hosts and pools.
@@ -70,6 +80,10 @@ func ofBalancer() *dashboard.DashboardBuilder {
 		WithPanel(lines("In use of what all Services share", units.PercentUnit, half,
 			query{`max by (host, resource) (external_lb_host_use_ratio` + b + `)`, "{{host}} {{resource}}"}).Max(1)).
 		WithPanel(lines("Old workers", units.Short, half, query{`max by (host) (external_lb_host_old_workers` + b + `)`, "{{host}}"})).
+		WithPanel(lines("Time since it told what it sees", units.Seconds, half,
+			query{`time() - max by (host) (external_lb_host_observed_timestamp_seconds` + b + `)`, "{{host}}"})).
+		WithPanel(number("Ports without metrics of traffic", "There are too many", half, levels("orange", 1),
+			query{`max(external_lb_traffic_omitted` + b + `)`, ""})).
 		WithRow(dashboard.NewRowBuilder("Changes")).
 		WithPanel(lines("Time from a change to its proof, 99 of 100", units.Seconds, third,
 			query{`histogram_quantile(0.99, sum by (host, le) (rate(external_lb_proof_seconds_bucket` + b + `[$__rate_interval])))`, "{{host}}"})).
@@ -107,5 +121,19 @@ func ofService() *dashboard.DashboardBuilder {
 			query{`max by (balancer) (external_lb_service_addresses` + s + `)`, "addresses, {{balancer}}"},
 			query{`max by (balancer) (external_lb_service_hosts` + s + `)`, "hosts that carry it, {{balancer}}"})).
 		WithPanel(lines("Hosts of its Balancer that carry what they should", units.Short, half,
-			query{`max by (balancer, host) (` + hosts + `)`, "{{host}}"}))
+			query{`max by (balancer, host) (` + hosts + `)`, "{{host}}"})).
+		WithRow(dashboard.NewRowBuilder("Traffic")).
+		WithPanel(lines("Connections that are open", units.Short, third,
+			query{`max by (host, port) (external_lb_service_connections` + s + `)`, "{{host}} {{port}}"})).
+		WithPanel(lines("Connections", units.OpsPerSecond, third,
+			query{`sum by (port) (rate(external_lb_service_connections_total` + s + `[$__rate_interval]))`, "{{port}}, made"},
+			query{`sum by (port) (rate(external_lb_service_refused_total` + s + `[$__rate_interval]))`, "{{port}}, refused"},
+			query{`sum by (port) (rate(external_lb_service_failed_total` + s + `[$__rate_interval]))`, "{{port}}, no node took them"})).
+		WithPanel(lines("Bytes", units.BytesPerSecondIEC, third,
+			query{`sum by (port) (rate(external_lb_service_received_bytes_total` + s + `[$__rate_interval]))`, "{{port}}, from clients"},
+			query{`sum by (port) (rate(external_lb_service_sent_bytes_total` + s + `[$__rate_interval]))`, "{{port}}, to clients"})).
+		WithPanel(lines("Nodes that hosts hold for up", units.Short, half,
+			query{`max by (host, port) (external_lb_service_nodes_up` + s + `)`, "{{host}} {{port}}"})).
+		WithPanel(lines("Nodes that hosts hold for down", units.Short, half,
+			query{`max by (host, port) (external_lb_service_nodes_down` + s + `)`, "{{host}} {{port}}"}))
 }
