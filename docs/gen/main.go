@@ -45,7 +45,15 @@ func capabilities() string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n| protocol |")
+	b.WriteString("\nWhat the owner of a host can bound, in [`host.yaml`](../howto.md#say-what-a-host-may-carry):\n\n|")
+	for _, e := range engines.Table.Engines {
+		fmt.Fprintf(&b, " | %s", e)
+	}
+	b.WriteString(" |\n|---|" + strings.Repeat("---|", len(engines.Table.Engines)) + "\n| `connectionsPerService` |")
+	for _, e := range engines.Table.Engines {
+		fmt.Fprintf(&b, " %s |", support(engine.Support{Missing: e.NoShares}))
+	}
+	b.WriteString("\n\n| protocol |")
 	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", e)
 	}

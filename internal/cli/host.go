@@ -158,7 +158,7 @@ files. Run it as root or as the user that deliveries log in as.`,
 			if output == "json" {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(status)
 			}
-			return printHostStatus(cmd.OutOrStdout(), status)
+			return printHostStatus(cmd.OutOrStdout(), settings, status)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
@@ -200,7 +200,7 @@ func deliveredBy(s host.Status) string {
 	}
 }
 
-func printHostStatus(out io.Writer, s host.Status) error {
+func printHostStatus(out io.Writer, set host.Settings, s host.Status) error {
 	services := 0
 	for key := range s.Live {
 		if _, ok := key.ServiceID(); ok {
@@ -221,6 +221,9 @@ func printHostStatus(out io.Writer, s host.Status) error {
 		if u.Limit > 0 {
 			fmt.Fprintf(w, "%s\t%d %% of %d\n", u.Name, u.Used*100/u.Limit, u.Limit)
 		}
+	}
+	if n := set.ConnectionsPerService; n > 0 {
+		fmt.Fprintf(w, "one Service\tat most %d clients connected\n", n)
 	}
 	fmt.Fprintf(w, "delivered by\t%s\n", deliveredBy(s))
 	for _, r := range s.Refused {

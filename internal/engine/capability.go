@@ -63,6 +63,8 @@ type Capabilities struct {
 	SharesChecks bool
 	// KeepsConnections: those to a node live on when it is no longer a Backend.
 	KeepsConnections bool
+	// NoShares is why a host's owner cannot bound the connections of each Service; "": they can.
+	NoShares string
 	// Fields has all of them: one that is missing is one that the Engine cannot do.
 	Fields map[Field]Support
 }

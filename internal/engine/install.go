@@ -26,6 +26,12 @@ type Thrifty interface {
 	Short() []string
 }
 
+// Bounded is an Installer of a daemon that can hold connections of so many clients.
+type Bounded interface {
+	// Holds is that number, with settings that carry a balancer.
+	Holds() int
+}
+
 // Program that a package brings.
 type Program struct{ Path, Package string }
 

@@ -14,8 +14,11 @@ import (
 // Service is a Service of the model with the nodes that carry it: what an engine
 // renders.
 type Service struct {
-	ID        lb.ID
-	Frontends []Frontend // sorted by Listener
+	ID lb.ID
+	// MaxConnections of all Frontends together, which the host's owner allows every
+	// Service. 0: no limit. See Capabilities.NoShares.
+	MaxConnections int
+	Frontends      []Frontend // sorted by Listener
 }
 
 // Frontend is one port of a Service on one of its addresses.

@@ -46,7 +46,7 @@ func newAgent(s Settings, r engine.Runner) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{settings: s, builtIn: builtIn, units: newUnits(s, r), turn: make(chan struct{}, 1), identity: rand.Text()}, nil
+	return &Agent{settings: s, builtIn: builtIn.Sharing(s.ConnectionsPerService), units: newUnits(s, r), turn: make(chan struct{}, 1), identity: rand.Text()}, nil
 }
 
 // Identity tells an agent from all others that run, for as long as it runs: a machine that

@@ -95,6 +95,21 @@ func TestOtherSettingsMakeItOutdated(t *testing.T) {
 	}
 }
 
+// What one Service may have is each machine's own.
+func TestOwnersShareForEachService(t *testing.T) {
+	b := newBox(t)
+	web := b.web("web", "one", public(t))
+	before := b.send(wants(b.node(), web))
+	b.more = "connectionsPerService: 7\n"
+	b.take(b.newAgent(""))
+	if st := b.look(); !st.Outdated || Alike(st.Renderer) != Alike(before.Renderer) {
+		t.Errorf("%+v, before %s", st, before.Renderer)
+	}
+	if out := b.send(wants(b.node(), web)); out.Outdated || !out.Reloaded || !strings.Contains(b.text(web), ".share 7;\n") {
+		t.Errorf("%+v:\n%s", out, b.text(web))
+	}
+}
+
 // Render shows what Apply would do, and does nothing.
 func TestRenderChangesNothing(t *testing.T) {
 	b := newBox(t)

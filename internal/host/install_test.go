@@ -22,6 +22,9 @@ import (
 	"github.com/external-lb/external-lb/test/wait"
 )
 
+// leastShare is a quarter of the clients that one worker holds once its settings carry a balancer.
+const leastShare = 8192 / 2 / 4
+
 // With the owner's settings as Debian has them, one busy Service stops all others.
 func TestAHostThatDoesNotCarryABalancerIsNotReady(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
@@ -34,6 +37,10 @@ func TestAHostThatDoesNotCarryABalancerIsNotReady(t *testing.T) {
 		}
 		if last := steps[len(steps)-1]; last.Name != "limits" || last.Result != engine.StepFailed {
 			t.Errorf("%+v", last)
+		}
+		settings, err := LoadSettings(SettingsPath, &engines.Table)
+		if err != nil || settings.ConnectionsPerService < leastShare {
+			t.Errorf("a Service may have %d connections, %v", settings.ConnectionsPerService, err)
 		}
 		run(t, "sed", "-i", "1i worker_rlimit_nofile 16384;", "/etc/nginx/nginx.conf")
 		run(t, "sed", "-i", "s/worker_connections 768/worker_connections 8192/", "/etc/nginx/nginx.conf")

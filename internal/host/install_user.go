@@ -60,7 +60,7 @@ func (in *installer) settingsFile(context.Context) error {
 		text += "vrrp: true\n"
 	}
 	for _, p := range in.parts {
-		text += p.Settings()
+		text += p.Settings() + in.share(p)
 	}
 	if err != nil {
 		admission, err := in.admission()
@@ -70,6 +70,19 @@ func (in *installer) settingsFile(context.Context) error {
 		text += admission
 	}
 	return in.Step("settings", in.settingsPath, err == nil, func() error { return engine.ReplaceFile(in.settingsPath, []byte(text), 0o644) })
+}
+
+// sharers is how many busy Services it takes to use up what all of them share.
+const sharers = 4
+
+// share are the lines of the settings that keep one Service from using up what a daemon holds.
+func (in *installer) share(p *part) string {
+	b, ok := p.Installer.(engine.Bounded)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("# How many clients of one Service may be connected: a quarter of what %s holds. 0: no limit.\nconnectionsPerService: %d\n",
+		p.unit.daemon.Name(), b.Holds()/sharers)
 }
 
 // user is who the controller logs in as. Its password is one that nothing

@@ -143,10 +143,12 @@ func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 
 // made says what makes files: another version, engine, templates or settings make
 // others. What stands behind the dot is of this machine alone: which ports its own
-// daemons hold, and how much it carries.
+// daemons hold, how much it carries, and how much of that for one Service.
 func (a *Agent) made(r *render.Renderer) string {
 	rules := a.settings.Admit
-	own, _ := json.Marshal(admit.Rules{Held: rules.Held, MaxBackends: rules.MaxBackends}) // values that were read from YAML, here and below
+	own, _ := json.Marshal(general{ // values that were read from YAML, here and below
+		ConnectionsPerService: a.settings.ConnectionsPerService, Admit: admit.Rules{Held: rules.Held, MaxBackends: rules.MaxBackends},
+	})
 	rules.Held, rules.MaxBackends = nil, 0
 	others, _ := json.Marshal(rules)
 	templates := r.Sum()

@@ -42,6 +42,8 @@ type general struct {
 	Socket string `json:"socket,omitempty"`
 	// Templates is the folder of the owner's templates.
 	Templates string `json:"templates,omitempty"`
+	// ConnectionsPerService is how many clients of one Service are connected at most. 0: no limit.
+	ConnectionsPerService int `json:"connectionsPerService,omitempty"`
 	// Admit says what may be carried.
 	Admit admit.Rules `json:"admit"`
 }
@@ -100,6 +102,7 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 		return Settings{}, fmt.Errorf("engine %q: want %s", s.Engine, t.List())
 	}
 	errs := append(engine.CheckPaths(map[string]string{"root": s.Root, "socket": s.Socket, "templates": s.Templates}), s.Admit.Validate())
+	errs = append(errs, s.checkShare())
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	s.choose()
 	for i := range s.uses {
@@ -117,6 +120,18 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return s, errors.Join(errs...)
+}
+
+// checkShare says why Services cannot have the share that they are given.
+func (s *Settings) checkShare() error {
+	why := s.table.Find(s.Engine).NoShares
+	switch {
+	case s.ConnectionsPerService < 0:
+		return fmt.Errorf("connectionsPerService: %d is no number of connections", s.ConnectionsPerService)
+	case s.ConnectionsPerService > 0 && why != "":
+		return fmt.Errorf("connectionsPerService: %s", why)
+	}
+	return nil
 }
 
 // software is all that the table has.

@@ -59,7 +59,11 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"nginx: {proofTimeout: soon}":   "soon",
 		"nginx: {proofTimeout: -1s}":    "-1s",
 		"nginx: {reload: nginx reload}": "reload",
-		"root: /a\nroot: /b":            "root",
+		"connectionsPerService: -1":     "connectionsPerService: -1",
+		"connectionsPerService: some":   "connectionsPerService",
+
+		"engine: lvs\nconnectionsPerService: 100": "connectionsPerService: IPVS",
+		"root: /a\nroot: /b":                      "root",
 	} {
 		if _, err := ParseSettings([]byte(text), &engines.Table); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", text, err, want)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -150,6 +151,44 @@ func TestConnectionsAreLimited(t *testing.T) {
 		conn.Close()
 		wait.True(t, "a connection that ended makes room", func() bool { return client("127.0.1.3").reaches(t, at) != "" })
 	})
+}
+
+// All ports of a Service share what the host's owner allows it.
+func TestConnectionsOfAServiceAreLimited(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		at, other, nodes := freeAddress(t, "127.1.0.11"), freeAddress(t, "127.1.0.12"), startNodes(t, 2)
+		free := freeAddress(t, "127.1.0.13")
+		neighbour := service(t, "neighbour", tcp(free, nodes...))
+		web := service(t, "web", tcp(at, nodes...), with(tcp(other, nodes...), func(s *lb.Settings) { s.MaxConnections = 100 }))
+		web.MaxConnections, neighbour.MaxConnections = 3, 3
+		serveServices(t, web, neighbour)
+		conn := client("127.0.1.1").holds(t, at)
+		client("127.0.1.2").holds(t, at)
+		client("127.0.1.2").holds(t, other)
+		for _, one := range []string{at, other} {
+			if got := client("127.0.1.3").reaches(t, one); got != "" {
+				t.Errorf("a connection above the Service's share reached %s by %s", got, one)
+			}
+		}
+		if got := client("127.0.1.3").reaches(t, free); got == "" {
+			t.Error("another Service was limited, too")
+		}
+		conn.Close()
+		wait.True(t, "a connection that ended makes room", func() bool { return client("127.0.1.3").reaches(t, other) != "" })
+	})
+}
+
+func TestNginxLimitsFlowsOfAService(t *testing.T) {
+	at, n := freeAddress(t, "127.1.0.14"), startUDPNode(t, "127.0.0.1")
+	dns := service(t, "dns", udp(at, n.LocalAddr().String()))
+	dns.MaxConnections = 2
+	serveServices(t, dns)
+	for i, want := range []bool{true, true, false} {
+		got, _ := exchange(t, client("127.0.2.1").dial(t, "udp", at), []byte("a"), map[bool]time.Duration{true: patience, false: silence}[want])
+		if (got != "") != want {
+			t.Errorf("flow %d: %q", i+1, got)
+		}
+	}
 }
 
 func TestConnectionsPerClientAreLimited(t *testing.T) {

@@ -192,17 +192,21 @@ var programs = map[*engine.Engine]struct {
 // serve runs a balancer with one Service of some frontends until the test ends.
 func serve(t testing.TB, frontends ...engine.Frontend) daemon {
 	t.Helper()
+	return serveServices(t, service(t, "web", slices.Clone(frontends)...))
+}
+
+func serveServices(t testing.TB, services ...*engine.Service) daemon {
+	t.Helper()
 	e := engineOf(t)
-	if e == haproxy.Engine {
-		frontends = slices.Clone(frontends)
-		for i := range frontends {
-			if h := &frontends[i].Settings.HealthCheck; h.Type == lb.CheckAuto {
+	for _, s := range services {
+		for i := range s.Frontends {
+			if h := &s.Frontends[i].Settings.HealthCheck; h.Type == lb.CheckAuto && e == haproxy.Engine {
 				h.Type = lb.CheckNone // there is no kube-proxy here
 			}
 		}
 	}
 	program := programs[e]
-	dir, conf := program.install(t, mustRender(t, config(service(t, "web", frontends...))))
+	dir, conf := program.install(t, mustRender(t, config(services...)))
 	argv := program.command(dir, conf)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	var said bytes.Buffer

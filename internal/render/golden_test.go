@@ -65,6 +65,8 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"proxy-protocol-send":     set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV1 }),
 		"proxy-protocol-accept":   one(accepting(tcp(at, nodes...)), accepting(tcp(v6, nodes6...))),
 		"proxy-protocol-and-list": one(from(accepting(tcp(at, nodes...)), "198.51.100.0/24")),
+		"share":                   share(one(tcp(at, nodes...), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.MaxConnections = 10 }))),
+		"share-of-http":           share(one(tcp(at, nodes...), with(tcp("192.0.2.1:81", nodes...), inHTTP))),
 		"http":                    one(with(tcp(at, nodes...), inHTTP), with(from(accepting(tcp(v6, nodes6...)), "2001:db8:9::/48"), inHTTP), with(tcp("192.0.2.1:81"), inHTTP)),
 		"tls":                     one(terminating(t, tcp(at, nodes...)), terminating(t, tcp(v6, nodes6...)), tcp("192.0.2.1:81", nodes...), terminating(t, tcp("192.0.2.1:82"))),
 		"tls-with-all": one(terminating(t, with(from(accepting(tcp(at, nodes...)), "198.51.100.0/24"), func(s *lb.Settings) {
@@ -202,6 +204,14 @@ func TestGoldenHasNoLeftovers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// share lets each Service have so many connections.
+func share(c *configuration) *configuration {
+	for _, s := range c.Services {
+		s.MaxConnections = 2048
+	}
+	return c
 }
 
 // The checks can fail: without this, TestGolden would prove nothing.

@@ -23,6 +23,7 @@ type Renderer struct {
 	replaced string             // names of the templates that are custom
 	plain    lb.Sum             // of the built-in templates
 	sum      lb.Sum             // of all templates
+	share    int                // connections that each Service may have; 0: no limit
 }
 
 // File is one file of a configuration.
@@ -66,7 +67,7 @@ func New(e *engine.Engine) (*Renderer, error) {
 // name, whatever those of this one are. They are tried on samples; if they cannot be used, the error joins a
 // *TemplateError for each thing that is wrong.
 func (r *Renderer) With(custom map[string]string) (*Renderer, error) {
-	next := &Renderer{engine: r.engine, builtIn: r.builtIn, plain: r.plain, sum: r.plain}
+	next := &Renderer{engine: r.engine, builtIn: r.builtIn, plain: r.plain, sum: r.plain, share: r.share}
 	if len(custom) == 0 {
 		return next, nil
 	}
@@ -78,6 +79,13 @@ func (r *Renderer) With(custom map[string]string) (*Renderer, error) {
 	own := sumOf(custom)
 	next.sum = sha256.Sum256(append(r.plain[:], own[:]...))
 	return next, next.try()
+}
+
+// Sharing returns a Renderer with which each Service may have so many connections. 0: no limit.
+func (r *Renderer) Sharing(connections int) *Renderer {
+	next := *r
+	next.share = connections
+	return &next
 }
 
 // Custom reports whether some templates are not the built-in ones.
@@ -155,11 +163,14 @@ func (r *Renderer) service(resolve func() *engine.Service) ([]File, []engine.Sha
 	return files, v.Shared, nil
 }
 
+// resolve finds the nodes of a Service, for the engine and as the host's owner bounds it.
 func (r *Renderer) resolve(s *lb.Service, nodes *engine.Nodes) *engine.Service {
+	out := engine.Resolve(s, nodes)
+	out.MaxConnections = r.share
 	if r.engine.KeepsConnections {
-		return engine.Resolve(s, nodes).Kept()
+		return out.Kept()
 	}
-	return engine.Resolve(s, nodes)
+	return out
 }
 
 // fragment is a file of a Service, of what a template prints of its view.

@@ -109,7 +109,7 @@ func samples(e *engine.Engine) []sample {
 			}
 		}
 	}
-	return append(all, sample{"many ports", &engine.Service{ID: sampleID, Frontends: ports}})
+	return append(all, sample{"many ports", &engine.Service{ID: sampleID, MaxConnections: 1000, Frontends: ports}})
 }
 
 var sampleID = lb.ID{Namespace: "sample", Name: "sample", UID: "00000000-0000-4000-8000-000000000000"}

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/external-lb/external-lb/internal/engine"
 )
 
 // leastConnections are what a balancer needs for all Services together.
@@ -29,6 +31,18 @@ func (p *installer) Short() []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("write `maxconn %d` instead of %d at %s:%d, or leave the line out", leastConnections, value, p.haproxy.Conf, line)}
+}
+
+// Holds is what the owner has set, or what HAProxy that runs has worked out by the files that
+// it may open.
+func (p *installer) Holds() int {
+	text, err := os.ReadFile(p.haproxy.Conf)
+	if value, line := globalMaxconn(string(text)); err == nil && line > 0 {
+		return max(value, leastConnections)
+	}
+	master, _ := engine.Children(p.haproxy.Settings.PIDFile, "haproxy", "haproxy")
+	files, _ := engine.OpenFiles(master)
+	return max(files/2, leastConnections)
 }
 
 // globalMaxconn finds maxconn of the section global; line is 0 where it is not set.

@@ -50,6 +50,13 @@ type frontend struct {
 	CheckTimeout            string        // "": the servers are not checked themselves
 	ServerParameters        string        // with a leading space; may be empty
 	Certificate             string        // path below the root of the set; "": no TLS
+	Share                   share         // of the Service
+}
+
+// share is what the host's owner allows every Service.
+type share struct {
+	Key            string `json:",omitempty"` // by which its connections are counted
+	MaxConnections int    `json:",omitempty"` // 0: no limit
 }
 
 // IPv6 reports the family of the clients.
@@ -186,6 +193,9 @@ func viewOf(s *engine.Service) (engine.View, error) {
 		printed.Frontends[i], err = newFrontend(id, f, own, shared)
 		if err != nil {
 			return engine.View{}, fmt.Errorf("frontend %s: %w", f.Listener, err)
+		}
+		if s.MaxConnections > 0 {
+			printed.Frontends[i].Share = share{engine.ServiceName(id), s.MaxConnections}
 		}
 		out.Listens = append(out.Listens, fileset.Socket{Network: "tcp", Address: printed.Frontends[i].Listen})
 	}

@@ -19,6 +19,7 @@ var capabilities = engine.Capabilities{
 	Direct:           true,
 	PassiveChecks:    false,
 	KeepsConnections: false,
+	NoShares:         "IPVS counts connections for each node alone; maxConnectionsPerNode bounds those of a port",
 	Fields: map[engine.Field]engine.Support{
 		"algorithm=RoundRobin":            {Affinity: affinity},
 		"algorithm=LeastConnections":      {Affinity: affinity},

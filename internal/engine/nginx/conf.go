@@ -119,6 +119,7 @@ type ownersConf struct {
 	http     string          // the file with the owner's http block; "": there is none
 	errorLog string
 
+	workers            int
 	connections, files stated   // of each worker
 	dirs               []string // patterns that the main file includes at its outermost level
 	httpDirs           []string // patterns that the http block includes
@@ -126,7 +127,7 @@ type ownersConf struct {
 
 func readOwnersConf(dump, mainPath string) ownersConf {
 	all := parseDump(dump)
-	conf := ownersConf{included: map[string]bool{}, connections: state(all, setting), files: state(all, filesSetting)}
+	conf := ownersConf{included: map[string]bool{}, workers: workersIn(all), connections: state(all, setting), files: state(all, filesSetting)}
 	for _, f := range all {
 		conf.included[f.path] = true
 		for _, d := range topLevel(f.text) {

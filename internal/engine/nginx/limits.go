@@ -3,6 +3,8 @@ package nginx
 import (
 	"fmt"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,6 +56,27 @@ func (p *installer) Short() (advice []string) {
 		advice = append(advice, fmt.Sprintf("write `worker_rlimit_nofile %d;` instead of %d at %s", leastFiles, f.value, f.at))
 	}
 	return advice
+}
+
+var (
+	processesSetting = regexp.MustCompile(`(?m)^\s*worker_processes\s+(\d+)\s*;`)
+	aWorkerEach      = regexp.MustCompile(`(?m)^\s*worker_processes\s+auto\s*;`) // for each processor
+)
+
+// workersIn is how many workers nginx starts with a configuration.
+func workersIn(files []confFile) int {
+	if s := state(files, processesSetting); s.at != "" {
+		return max(1, s.value)
+	}
+	if slices.ContainsFunc(files, func(f confFile) bool { return aWorkerEach.MatchString(f.text) }) {
+		return runtime.NumCPU()
+	}
+	return 1
+}
+
+// Holds counts two connections for each client: its own, and one to a node.
+func (p *installer) Holds() int {
+	return max(p.owners.connections.value, leastConnections) * p.owners.workers / 2
 }
 
 // mayOpen is how many files a worker that runs may open; 0: none runs.

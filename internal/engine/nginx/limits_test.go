@@ -2,9 +2,25 @@ package nginx
 
 import (
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
+
+func TestWhatNginxHolds(t *testing.T) {
+	for conf, want := range map[string]int{
+		"worker_processes 4;\nevents { worker_connections 20000; }\n":                        40000,
+		"worker_processes 4;\nevents { worker_connections 768; }\n":                          4 * leastConnections / 2,
+		"worker_processes auto;\nevents { worker_connections 20000; }\n":                     10000 * runtime.NumCPU(),
+		"# worker_processes 4;\nworker_processes 0;\nevents {\nworker_connections 20000;}\n": 10000,
+		"events { worker_connections 20000; }\n":                                             10000,
+	} {
+		p := &installer{owners: readOwnersConf("# configuration file /etc/nginx/nginx.conf:\n"+conf, "/etc/nginx/nginx.conf")}
+		if got := p.Holds(); got != want {
+			t.Errorf("%q: %d, want %d", conf, got, want)
+		}
+	}
+}
 
 // Debian's own settings do not carry a balancer; what is said names the line.
 func TestWhatIsShort(t *testing.T) {

@@ -15,7 +15,15 @@ import (
 // service is what the templates print of a Service.
 type service struct {
 	ID        lb.ID
+	Share     share
 	Frontends []frontend // those of the stream block or those of the http block, sorted by Listener
+}
+
+// share is what the host's owner allows every Service. nginx counts the stream block and the
+// http block apart, so a Service with ports in both has two.
+type share struct {
+	Zone           string // in which it is counted
+	MaxConnections int    // 0: no limit
 }
 
 // frontend is what the templates print of a Frontend: an upstream with its
@@ -46,6 +54,7 @@ type frontend struct {
 	MaxConnectionsPerNode   int32
 	MaxConnectionsPerClient int32
 	Certificate             string // path below the root of the set; "": no TLS
+	Share                   share  // of the Service
 
 	socket fileset.Socket
 }
@@ -60,7 +69,9 @@ func viewOf(s *engine.Service) (engine.View, error) {
 	if err != nil {
 		return engine.View{}, err
 	}
-	stream, http := &service{ID: id}, &service{ID: id}
+	most := min(s.MaxConnections, maxCounted)
+	stream := &service{ID: id, Share: share{engine.ServiceName(id) + ".share", most}}
+	http := &service{ID: id, Share: share{engine.ServiceName(id) + ".http.share", most}}
 	out, requests := engine.View{Data: stream}, engine.View{Data: http}
 	for _, f := range frontends {
 		if most := max(f.Settings.MaxConnections, f.Settings.MaxConnectionsPerClient); most > maxCounted {
@@ -70,6 +81,7 @@ func viewOf(s *engine.Service) (engine.View, error) {
 		if v.HTTP {
 			into, of = &requests, http
 		}
+		v.Share = of.Share
 		of.Frontends = append(of.Frontends, v)
 		into.Listens = append(into.Listens, v.socket)
 	}

@@ -16,7 +16,7 @@ var nginxLines = func() *regexp.Regexp {
 		``, `}`, `server {`, `upstream ` + name + ` {`,
 		`# Made by external-lb\. Changes are overwritten\. One file per Service is in services\.`,
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
-		`limit_conn_zone all zone=` + name + `\.all:32k;`,
+		`limit_conn_zone all zone=` + name + `\.(all|share):32k;`,
 		`limit_conn_zone \$binary_remote_addr zone=` + name + `\.clients:4m;`,
 		`    zone ` + name + ` \d+k;`, `    least_conn;`, `    random;`,
 		`    hash \$remote_addr(:\$remote_port)? consistent;`,
@@ -83,7 +83,8 @@ var haproxyLines = func() *regexp.Regexp {
 		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( proto h2)?( maxconn \d+)?( send-proxy(-v2)?)?`,
 		`    bind ` + address + `( accept-proxy)?( ssl crt "\$\{EXTERNAL_LB_SET\}/certs/[0-9a-f]{32}\.pem" ssl-min-ver TLSv1\.2 ssl-max-ver TLSv1\.3 ciphers [A-Z0-9:-]+ ciphersuites [A-Z0-9_:]+ verify none( alpn h2,http/1\.1)?)?`, `    acl sources src ` + prefix,
 		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
-		`    stick-table type ip(v6)? size 64k expire 10s store conn_cur`, `    tcp-request session track-sc0 src`,
+		`    stick-table type (ip(v6)? size 64k expire 10s|string len 192 size 64k) store conn_cur`,
+		`    tcp-request connection track-sc1 str\(` + name + `\) table external-lb\.shares`, `    tcp-request connection reject if { sc1_conn_cur gt \d+ }`, `    tcp-request session track-sc0 src`,
 		`    tcp-request session reject if { sc0_conn_cur gt \d+ }`,
 		`    balance (roundrobin|leastconn|source|random)`, `    hash-type consistent`,
 	}, "|") + `)$`)
