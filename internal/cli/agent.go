@@ -53,6 +53,23 @@ func newHostPreview() *cobra.Command {
 	}
 }
 
+// newHostEndOldWorkers is what the agent runs as root; nobody else needs it.
+func newHostEndOldWorkers() *cobra.Command {
+	return &cobra.Command{
+		Use:    "end-old-workers",
+		Short:  "End the oldest workers while all old ones hold more memory than host.yaml allows",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := thisHost()
+			if err == nil {
+				a.EndOldWorkers(cmd.Context())
+			}
+			return err
+		},
+	}
+}
+
 // newHostRestore is what a service of systemd runs before the daemons start.
 func newHostRestore() *cobra.Command {
 	return &cobra.Command{

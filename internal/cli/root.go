@@ -106,7 +106,7 @@ func newHost() *cobra.Command {
 		RunE: showHelp,
 	}
 	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostResetTerm(), newHostAgent(), newHostServe(),
-		newHostPreview(), newHostRestore())
+		newHostPreview(), newHostEndOldWorkers(), newHostRestore())
 	return host
 }
 

@@ -40,18 +40,39 @@ func CommandLine(pid int) []byte {
 	return data
 }
 
-func parent(pid int) int {
+func parent(pid int) int { return stat(pid, 1) } // 0 is nobody's parent
+
+// stat is a number of /proc/PID/stat, counted from behind the name; 0: there is none.
+func stat(pid, field int) int {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
 	// The name in parentheses may hold anything.
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) < 2 {
+	if len(fields) <= field {
 		return 0
 	}
-	ppid, _ := strconv.Atoi(fields[1]) // 0 is nobody's parent
-	return ppid
+	n, _ := strconv.Atoi(fields[field])
+	return n
+}
+
+// Process is one that runs.
+type Process struct {
+	PID     int
+	Started int // in ticks since boot
+	Memory  int // in bytes, without what it shares with others by files and segments
+}
+
+// ProcessOf looks at a process; ok: it is there.
+func ProcessOf(pid int) (p Process, ok bool) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	var size, resident, shared int
+	if err == nil {
+		_, err = fmt.Sscan(string(data), &size, &resident, &shared)
+	}
+	p = Process{PID: pid, Started: stat(pid, 19), Memory: max(0, resident-shared) * os.Getpagesize()}
+	return p, err == nil && p.Started > 0
 }
 
 // OpenFiles is how many files a process may open.

@@ -65,7 +65,7 @@ func (s Set) View(path string, into any) (bool, error) {
 
 // Daemon is the software of one place: how the files of a set become its
 // configuration, how that is checked and loaded, and how it says what it runs. It may
-// be a WholeChecker, HotReloader, Opener, Repairer, Diagnoser, Measurer, Observer or Mover, too.
+// be a WholeChecker, HotReloader, Opener, Repairer, Diagnoser, Measurer, Observer, Succeeded or Mover, too.
 type Daemon interface {
 	Name() string                                  // as people write it
 	Version(ctx context.Context) (string, error)   // of the binary, without asking the daemon
@@ -184,6 +184,13 @@ type Diagnoser interface {
 // Repairer has something beside the daemon that others may take away.
 type Repairer interface {
 	Repair(ctx context.Context) error
+}
+
+// Succeeded is a daemon whose processes of earlier configurations stay while they carry
+// connections.
+type Succeeded interface {
+	// Old are their ids, where current is who answers. SIGTERM ends one at once.
+	Old(current int) []int
 }
 
 // Mover brings addresses to this machine while it is the one that has them.

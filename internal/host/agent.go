@@ -156,6 +156,7 @@ func (a *Agent) Watch(ctx context.Context) {
 				}
 				_ = s.close() // nothing is written to a directory
 			}
+			u.relieve(ctx)
 		}
 		select {
 		case <-ctx.Done():

@@ -20,6 +20,9 @@ func (a *Agent) Apply(ctx context.Context, d Delivery) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer release()
+	for _, u := range a.units { // a reload adds to what there is
+		u.relieve(ctx)
+	}
 	a.units[0].at("take epoch")
 	next, err := a.model.take(d, &a.mu)
 	if err != nil {
@@ -35,6 +38,9 @@ func (a *Agent) Apply(ctx context.Context, d Delivery) (Outcome, error) {
 	}
 	for _, u := range a.units {
 		out.Active = out.Active || u.active()
+	}
+	if said, err := a.units[0].daemon.Ask(ctx); err == nil {
+		out.Old = a.units[0].oldUse(said.PID)
 	}
 	return out, a.units[0].explain(err)
 }

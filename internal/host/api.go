@@ -106,6 +106,7 @@ type Outcome struct {
 	Report
 	Reloaded bool
 	Active   bool // the machine has the addresses that move between machines
+	Old      Use  // as in Uses
 }
 
 // Refusal is an Item, or one Listener of a Service, that is left out.

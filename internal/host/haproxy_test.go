@@ -50,7 +50,7 @@ haproxy:
   reload: [pkill, -USR2, -F, %[3]s]
   pidFile: %[3]s
   proofTimeout: 10s
-`, root, b.in("haproxy.cfg"), b.in("pid"))
+`+b.more, root, b.in("haproxy.cfg"), b.in("pid"))
 }
 
 func (b *box) haproxy() *haproxy.Daemon { return b.unit.daemon.(*haproxy.Daemon) }

@@ -110,7 +110,8 @@ func checkInstalled(t *testing.T) {
 		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/bin/tail -c 65536 /var/log/nginx/error.log\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/local/bin/external-lb host preview /var/lib/external-lb/nginx /usr/sbin/nginx -t -q -c /etc/nginx/nginx.conf\n"+
-		"external-lb ALL=(root) NOPASSWD: /usr/bin/systemctl start nginx.service\n", string(rights)); diff != "" {
+		"external-lb ALL=(root) NOPASSWD: /usr/bin/systemctl start nginx.service\n"+
+		"external-lb ALL=(root) NOPASSWD: /usr/local/bin/external-lb host end-old-workers\n", string(rights)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -67,8 +67,10 @@ func (u *unit) commands() [][]string {
 	if d, can := u.daemon.(engine.WholeChecker); can {
 		all = append(slices.Clip(all), u.preview(d.Whole()))
 	}
-	if start := u.startCommand(); start != nil {
-		all = append(slices.Clip(all), start)
+	for _, argv := range [][]string{u.startCommand(), u.relieveCommand()} {
+		if argv != nil {
+			all = append(slices.Clip(all), argv)
+		}
 	}
 	return all
 }

@@ -109,7 +109,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		out.EngineVersion = strings.TrimSpace(out.EngineVersion + " " + c.version)
 		out.OldWorkers += c.oldWorkers
 		if i == 0 {
-			out.Uses = Uses{Uses: c.uses, Memory: memoryUse()}
+			out.Uses = Uses{Uses: c.uses, Memory: memoryUse(), Old: c.old}
 		}
 		out.Message = cmp.Or(out.Message, c.message)
 	}

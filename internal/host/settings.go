@@ -44,6 +44,9 @@ type general struct {
 	Templates string `json:"templates,omitempty"`
 	// ConnectionsPerService is how many clients of one Service are connected at most. 0: no limit.
 	ConnectionsPerService int `json:"connectionsPerService,omitempty"`
+	// OldWorkersMiB is how much memory processes of earlier configurations may hold together,
+	// in MiB. 0: a quarter of the machine's.
+	OldWorkersMiB int `json:"oldWorkersMiB,omitempty"`
 	// Admit says what may be carried.
 	Admit admit.Rules `json:"admit"`
 }
@@ -102,7 +105,7 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 		return Settings{}, fmt.Errorf("engine %q: want %s", s.Engine, t.List())
 	}
 	errs := append(engine.CheckPaths(map[string]string{"root": s.Root, "socket": s.Socket, "templates": s.Templates}), s.Admit.Validate())
-	errs = append(errs, s.checkShare())
+	errs = append(errs, s.checkShares())
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	s.choose()
 	for i := range s.uses {
@@ -122,14 +125,17 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	return s, errors.Join(errs...)
 }
 
-// checkShare says why Services cannot have the share that they are given.
-func (s *Settings) checkShare() error {
+// checkShares says why nobody can have the share that is given.
+func (s *Settings) checkShares() error {
 	why := s.table.Find(s.Engine).NoShares
 	switch {
 	case s.ConnectionsPerService < 0:
 		return fmt.Errorf("connectionsPerService: %d is no number of connections", s.ConnectionsPerService)
 	case s.ConnectionsPerService > 0 && why != "":
 		return fmt.Errorf("connectionsPerService: %s", why)
+	}
+	if s.OldWorkersMiB < 0 {
+		return fmt.Errorf("oldWorkersMiB: %d is no size", s.OldWorkersMiB)
 	}
 	return nil
 }

@@ -61,6 +61,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"nginx: {reload: nginx reload}": "reload",
 		"connectionsPerService: -1":     "connectionsPerService: -1",
 		"connectionsPerService: some":   "connectionsPerService",
+		"oldWorkersMiB: -1":             "oldWorkersMiB: -1",
 
 		"engine: lvs\nconnectionsPerService: 100": "connectionsPerService: IPVS",
 		"root: /a\nroot: /b":                      "root",

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -26,8 +27,9 @@ type condition struct {
 	running    bool
 	oldWorkers int
 	uses       engine.Uses
-	templates  string // why a template of the owner's is not in force for some file
-	message    string // what is wrong and what to do; "" if nothing
+	old        engine.Use // memory of earlier processes
+	templates  string     // why a template of the owner's is not in force for some file
+	message    string     // what is wrong and what to do; "" if nothing
 }
 
 // status looks at a unit now. What is wrong with it is its message, not an error.
@@ -105,11 +107,15 @@ func (u *unit) ask(ctx context.Context, live *base, c *condition) {
 		if d, ok := u.daemon.(engine.Measurer); ok {
 			c.uses = d.Uses(ctx, live.Files.listeners(), said.PID)
 		}
+		c.old = u.oldUse(said.PID)
 		if c.message == "" {
 			c.message = u.rights(ctx)
 		}
 		if d, ok := u.daemon.(engine.Diagnoser); ok && c.message == "" {
 			c.message = d.Diagnose(ctx)
+		}
+		if c.message == "" {
+			c.message = u.relieved(time.Now())
 		}
 		return
 	}

@@ -21,6 +21,7 @@ type unit struct {
 	at       func(step string) // hears of each step before it is done
 	allowed  atomic.Bool       // sudo lets this user run every command
 	starts   starts
+	relief   relief
 }
 
 // newUnits makes one for each daemon, in the order in which traffic comes to them.

@@ -15,6 +15,7 @@ type Use = engine.Use
 type Uses struct {
 	engine.Uses
 	Memory Use // of the machine, in bytes
+	Old    Use // memory that processes of earlier configurations hold and may hold
 }
 
 // NamedUse is one of Uses.
@@ -25,7 +26,7 @@ type NamedUse struct {
 
 // All are those that there are.
 func (u Uses) All() []NamedUse {
-	return []NamedUse{{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}}
+	return []NamedUse{{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}, {"memory of old workers", u.Old}}
 }
 
 // Alike reports whether two Uses tell a reader the same: what is in use changes all the time.

@@ -19,7 +19,7 @@ func sendStatus(st host.Status, base *host.Report, send func(*wirepb.StatusRespo
 		Engine: bounded(st.Engine, nameMax), EngineVersion: bounded(st.EngineVersion, nameMax), Running: st.Running,
 		Epoch: fromEpoch(st.Epoch), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message, textMax),
 		Active: st.Active, Report: fromReport(st.Report, base), Templates: bounded(st.Templates, textMax),
-		Connections: fromUse(st.Uses.Connections), Files: fromUse(st.Uses.Files), Memory: fromUse(st.Uses.Memory),
+		Connections: fromUse(st.Uses.Connections), Files: fromUse(st.Uses.Files), Memory: fromUse(st.Uses.Memory), Old: fromUse(st.Uses.Old),
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
@@ -56,6 +56,7 @@ func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error
 		Active: s.GetActive(), Templates: bounded(s.GetTemplates(), textMax),
 	}
 	st.Uses.Connections, st.Uses.Files, st.Uses.Memory = toUse(s.GetConnections()), toUse(s.GetFiles()), toUse(s.GetMemory())
+	st.Uses.Old = toUse(s.GetOld())
 	if st.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
 		return host.Status{}, err
 	}
@@ -73,7 +74,7 @@ func toUse(u *wirepb.Use) host.Use {
 }
 
 func sendOutcome(out host.Outcome, base *host.Report, send func(*wirepb.ApplyResponse) error) error {
-	summary := &wirepb.OutcomeSummary{Report: fromReport(out.Report, base), Reloaded: out.Reloaded, Active: out.Active}
+	summary := &wirepb.OutcomeSummary{Report: fromReport(out.Report, base), Reloaded: out.Reloaded, Active: out.Active, Old: fromUse(out.Old)}
 	if err := send(&wirepb.ApplyResponse{Part: &wirepb.ApplyResponse_Summary{Summary: summary}}); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func receiveOutcome(base *host.Report, recv func() (*wirepb.ApplyResponse, error
 	if s == nil {
 		return host.Outcome{}, errAnswer
 	}
-	out := host.Outcome{Reloaded: s.GetReloaded(), Active: s.GetActive()}
+	out := host.Outcome{Reloaded: s.GetReloaded(), Active: s.GetActive(), Old: toUse(s.GetOld())}
 	if out.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
 		return host.Outcome{}, err
 	}

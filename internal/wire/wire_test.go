@@ -104,7 +104,7 @@ func sameItem(a, b lb.Item) bool {
 }
 
 func TestApplyRoundTrip(t *testing.T) {
-	want := host.Outcome{Report: report(3), Reloaded: true, Active: true}
+	want := host.Outcome{Report: report(3), Reloaded: true, Active: true, Old: host.Use{Used: 5, Limit: 6}}
 	for i := range 2000 {
 		want.Refused = append(want.Refused, lb.Refusal{Key: lb.NodeKey(fmt.Sprint(i)), Reason: lb.RefusedByEngine, Message: strings.Repeat("r", 4000)})
 	}

@@ -252,13 +252,13 @@ func (h *Daemon) Diagnose(ctx context.Context) string {
 // Processes counts the workers beside the one that answers. A master that waits
 // for its workers has none of its own configuration.
 func (h *Daemon) Processes(current int) (running bool, old int) {
-	master, all := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
-	for _, pid := range all {
-		if current != 0 && pid != current {
-			old++
-		}
-	}
-	return master != 0, old
+	master, _ := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
+	return master != 0, len(h.Old(current))
+}
+
+func (h *Daemon) Old(current int) []int {
+	_, all := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
+	return slices.DeleteFunc(all, func(pid int) bool { return current == 0 || pid == current })
 }
 
 // Version of the binary, without asking a daemon.

@@ -200,6 +200,17 @@ func (n *Daemon) Processes(int) (running bool, old int) {
 	return master != 0, len(all) - len(accepting(all))
 }
 
+// Old are the workers that take no connections.
+func (n *Daemon) Old(int) (pids []int) {
+	_, all := n.workers()
+	for _, w := range all {
+		if w.draining {
+			pids = append(pids, w.pid)
+		}
+	}
+	return pids
+}
+
 // accepting are the workers that take connections.
 func accepting(all []worker) map[int]bool {
 	pids := map[int]bool{}

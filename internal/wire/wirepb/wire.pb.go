@@ -695,9 +695,11 @@ type StatusSummary struct {
 	// are none.
 	Templates string `protobuf:"bytes,9,opt,name=templates,proto3" json:"templates,omitempty"`
 	// What all Services share: the daemon's connections and files, the host's memory in bytes.
-	Connections   *Use `protobuf:"bytes,10,opt,name=connections,proto3" json:"connections,omitempty"`
-	Files         *Use `protobuf:"bytes,11,opt,name=files,proto3" json:"files,omitempty"`
-	Memory        *Use `protobuf:"bytes,12,opt,name=memory,proto3" json:"memory,omitempty"`
+	Connections *Use `protobuf:"bytes,10,opt,name=connections,proto3" json:"connections,omitempty"`
+	Files       *Use `protobuf:"bytes,11,opt,name=files,proto3" json:"files,omitempty"`
+	Memory      *Use `protobuf:"bytes,12,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Memory that processes of earlier configurations hold, and may hold.
+	Old           *Use `protobuf:"bytes,20,opt,name=old,proto3" json:"old,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -812,6 +814,13 @@ func (x *StatusSummary) GetFiles() *Use {
 func (x *StatusSummary) GetMemory() *Use {
 	if x != nil {
 		return x.Memory
+	}
+	return nil
+}
+
+func (x *StatusSummary) GetOld() *Use {
+	if x != nil {
+		return x.Old
 	}
 	return nil
 }
@@ -1179,6 +1188,7 @@ type OutcomeSummary struct {
 	Reloaded bool                   `protobuf:"varint,2,opt,name=reloaded,proto3" json:"reloaded,omitempty"`
 	// active: the host has the addresses that move between hosts.
 	Active        bool `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	Old           *Use `protobuf:"bytes,4,opt,name=old,proto3" json:"old,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1232,6 +1242,13 @@ func (x *OutcomeSummary) GetActive() bool {
 		return x.Active
 	}
 	return false
+}
+
+func (x *OutcomeSummary) GetOld() *Use {
+	if x != nil {
+		return x.Old
+	}
+	return nil
 }
 
 type Refusals struct {
@@ -2062,7 +2079,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x127\n" +
 	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"\xe0\x03\n" +
+	"\x04part\"\x8b\x04\n" +
 	"\rStatusSummary\x12\x16\n" +
 	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
 	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
@@ -2077,7 +2094,8 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\vconnections\x18\n" +
 	" \x01(\v2\x17.externallb.wire.v1.UseR\vconnections\x12-\n" +
 	"\x05files\x18\v \x01(\v2\x17.externallb.wire.v1.UseR\x05files\x12/\n" +
-	"\x06memory\x18\f \x01(\v2\x17.externallb.wire.v1.UseR\x06memory\"/\n" +
+	"\x06memory\x18\f \x01(\v2\x17.externallb.wire.v1.UseR\x06memory\x12)\n" +
+	"\x03old\x18\x14 \x01(\v2\x17.externallb.wire.v1.UseR\x03old\"/\n" +
 	"\x03Use\x12\x12\n" +
 	"\x04used\x18\x01 \x01(\x03R\x04used\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\xbe\x01\n" +
@@ -2100,11 +2118,12 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2\".externallb.wire.v1.OutcomeSummaryH\x00R\asummary\x127\n" +
 	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"\x7f\n" +
+	"\x04part\"\xaa\x01\n" +
 	"\x0eOutcomeSummary\x129\n" +
 	"\x06report\x18\x01 \x01(\v2!.externallb.wire.v1.ReportSummaryR\x06report\x12\x1a\n" +
 	"\breloaded\x18\x02 \x01(\bR\breloaded\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"C\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\x12)\n" +
+	"\x03old\x18\x04 \x01(\v2\x17.externallb.wire.v1.UseR\x03old\"C\n" +
 	"\bRefusals\x127\n" +
 	"\brefusals\x18\x01 \x03(\v2\x1b.externallb.wire.v1.RefusalR\brefusals\"\xcb\x01\n" +
 	"\aRefusal\x12\x10\n" +
@@ -2239,34 +2258,36 @@ var file_wirepb_wire_proto_depIdxs = []int32{
 	11, // 11: externallb.wire.v1.StatusSummary.connections:type_name -> externallb.wire.v1.Use
 	11, // 12: externallb.wire.v1.StatusSummary.files:type_name -> externallb.wire.v1.Use
 	11, // 13: externallb.wire.v1.StatusSummary.memory:type_name -> externallb.wire.v1.Use
-	14, // 14: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
-	16, // 15: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
-	13, // 16: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
-	17, // 17: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
-	12, // 18: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
-	18, // 19: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
-	19, // 20: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
-	0,  // 21: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
-	21, // 22: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
-	17, // 23: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
-	24, // 24: externallb.wire.v1.ObserveResponse.summary:type_name -> externallb.wire.v1.ObserveSummary
-	25, // 25: externallb.wire.v1.ObserveResponse.traffics:type_name -> externallb.wire.v1.Traffics
-	26, // 26: externallb.wire.v1.Traffics.traffics:type_name -> externallb.wire.v1.Traffic
-	19, // 27: externallb.wire.v1.Traffic.listener:type_name -> externallb.wire.v1.Listener
-	27, // 28: externallb.wire.v1.Traffic.named:type_name -> externallb.wire.v1.DownNode
-	8,  // 29: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
-	3,  // 30: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
-	4,  // 31: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
-	22, // 32: externallb.wire.v1.HostService.Observe:input_type -> externallb.wire.v1.ObserveRequest
-	9,  // 33: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
-	15, // 34: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
-	20, // 35: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
-	23, // 36: externallb.wire.v1.HostService.Observe:output_type -> externallb.wire.v1.ObserveResponse
-	33, // [33:37] is the sub-list for method output_type
-	29, // [29:33] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	11, // 14: externallb.wire.v1.StatusSummary.old:type_name -> externallb.wire.v1.Use
+	14, // 15: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
+	16, // 16: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
+	13, // 17: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
+	17, // 18: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
+	12, // 19: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
+	11, // 20: externallb.wire.v1.OutcomeSummary.old:type_name -> externallb.wire.v1.Use
+	18, // 21: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
+	19, // 22: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
+	0,  // 23: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
+	21, // 24: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
+	17, // 25: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
+	24, // 26: externallb.wire.v1.ObserveResponse.summary:type_name -> externallb.wire.v1.ObserveSummary
+	25, // 27: externallb.wire.v1.ObserveResponse.traffics:type_name -> externallb.wire.v1.Traffics
+	26, // 28: externallb.wire.v1.Traffics.traffics:type_name -> externallb.wire.v1.Traffic
+	19, // 29: externallb.wire.v1.Traffic.listener:type_name -> externallb.wire.v1.Listener
+	27, // 30: externallb.wire.v1.Traffic.named:type_name -> externallb.wire.v1.DownNode
+	8,  // 31: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
+	3,  // 32: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
+	4,  // 33: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
+	22, // 34: externallb.wire.v1.HostService.Observe:input_type -> externallb.wire.v1.ObserveRequest
+	9,  // 35: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
+	15, // 36: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
+	20, // 37: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
+	23, // 38: externallb.wire.v1.HostService.Observe:output_type -> externallb.wire.v1.ObserveResponse
+	35, // [35:39] is the sub-list for method output_type
+	31, // [31:35] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_wirepb_wire_proto_init() }
