@@ -171,6 +171,60 @@ func TestMinIntervalHoldsFromTheStartOfAReload(t *testing.T) {
 	})
 }
 
+// Where old workers are near their bound, what only adds waits, and nothing else does.
+func TestS18_AdditionsWaitForOldWorkersAndNothingElseDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.old = host.Use{Used: 90, Limit: 100}
+		fx.targets[0].MinInterval = 0
+		fx.Set("edge", fx.targets)
+		deliver := func(items ...string) time.Duration {
+			fx.Deliver("edge", set(items...), "change")
+			return fx.waitState(t, time.Minute, v1alpha1.HostInSync)
+		}
+		deliver("a=1", "b=1")
+		if d := deliver("a=1", "b=1", "c=1"); d < additionsWait-time.Second || d > additionsWait+time.Second {
+			t.Errorf("one more came after %v", d)
+		}
+		if d := deliver("a=2", "b=1", "c=1"); d > time.Second {
+			t.Errorf("a change came after %v", d)
+		}
+		if d := deliver("a=2", "b=1"); d > time.Second {
+			t.Errorf("a withdrawal came after %v", d)
+		}
+		if d := deliver("b=1", "d=1"); d > time.Second {
+			t.Errorf("a withdrawal with an addition came after %v", d)
+		}
+		fx.Deliver("edge", set("b=1", "d=1", "e=1"), "waits")
+		time.Sleep(time.Second) // of the bubble's clock
+		if d := deliver("d=1", "e=1"); d > 100*time.Millisecond {
+			t.Errorf("a withdrawal waited for an addition: %v", d)
+		}
+		fx.Deliver("edge", set("d=1", "e=1", "f=1"), "waits")
+		m.do(func() { m.old.Used = 10 })
+		if d := fx.waitState(t, time.Minute, v1alpha1.HostInSync); d > lookAgain+time.Second {
+			t.Errorf("when old workers had ended, one more came after %v", d)
+		}
+		if d := deliver("d=1", "e=1", "f=1", "g=1"); d > time.Second {
+			t.Errorf("with few old workers one more came after %v", d)
+		}
+		// One change a second for a minute.
+		m.do(func() { m.old.Used = 90 })
+		deliver("a=1")
+		before := m.asked()
+		items := []string{"a=1"}
+		for i := range 60 {
+			items = append(items, fmt.Sprintf("n%d=1", i))
+			fx.Deliver("edge", set(items...), "storm")
+			time.Sleep(time.Second) // of the bubble's clock
+		}
+		if n := m.asked() - before; n > 60/int(additionsWait/time.Second)+1 {
+			t.Errorf("%d deliveries in a minute", n)
+		}
+	})
+}
+
 func TestS08_AnUnreachableHostMayServeWhatItHad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 2)

@@ -38,6 +38,7 @@ type machine struct {
 	takes    time.Duration // a reload
 	active   bool
 	says     string // in each status
+	old      host.Use
 }
 
 func newMachine() *machine {
@@ -74,7 +75,7 @@ func (m *machine) Status(context.Context) (host.Status, error) {
 	defer m.mu.Unlock()
 	return host.Status{
 		Report: m.report(), Engine: "nginx", EngineVersion: "nginx/1.22.1", Cluster: m.cluster, Epoch: m.epoch, Active: m.active, Running: m.live != nil,
-		Message: m.says,
+		Message: m.says, Uses: host.Uses{Old: m.old},
 	}, m.status
 }
 
@@ -143,7 +144,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
 	}
 	reloaded := m.swap(next)
-	return host.Outcome{Report: m.report(), Reloaded: reloaded, Active: m.active}, nil
+	return host.Outcome{Report: m.report(), Reloaded: reloaded, Active: m.active, Old: m.old}, nil
 }
 
 // swap makes live what is wanted and not refused.

@@ -43,7 +43,7 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 // observe takes a host's word for what it runs.
 func (w *worker) observe(st host.Status) {
 	w.take(st.Report)
-	w.statusAt = time.Now().Add(jitter(statusEvery))
+	w.statusAt, w.old = time.Now().Add(jitter(statusEvery)), st.Uses.Old
 	overtaken := w.heed(st.Epoch)
 	switch {
 	case overtaken:
@@ -205,6 +205,9 @@ func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error 
 	before := w.have.Generation
 	w.take(out.Report)
 	w.lost, w.drifted, w.settled, w.mismatches = false, false, !w.behind, 0
+	if w.old = out.Old; w.old.Crowded(nearBound) {
+		w.statusAt = time.Now().Add(lookAgain)
+	}
 	if out.Outdated {
 		w.renewed = out.Renderer // a delivery does not help
 	}
@@ -212,6 +215,7 @@ func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error 
 	w.update(func(s *State) {
 		s.take(out.Report, w.base)
 		s.settled, s.pending, s.Active, s.renews = w.settled, nil, out.Active, false
+		s.Uses.Old = out.Old
 		if out.Reloaded {
 			s.Reloads++
 		}

@@ -1,6 +1,10 @@
 package deliver
 
-import "time"
+import (
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
 
 type action int
 
@@ -21,7 +25,7 @@ func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (ac
 		return actWait, "", w.statusAt
 	}
 	if !w.reloadAt.IsZero() {
-		due = latest(due, w.reloadAt.Add(minInterval))
+		due = latest(due, w.reloadAt.Add(max(minInterval, w.patience(want))))
 	}
 	if !now.Before(due) {
 		return actApply, cause, now
@@ -30,6 +34,34 @@ func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (ac
 		due = w.statusAt
 	}
 	return actWait, "", due
+}
+
+// A reload leaves processes behind that carry connections, and where these hold nearly as much
+// memory as the host's owner allows, the next reload cuts some. So what only adds something waits
+// until they hold less, or for this long: then the changes of a few seconds cost one reload.
+const (
+	additionsWait = 5 * time.Second
+	lookAgain     = 2 * time.Second // at a host that is near that bound
+	nearBound     = 80              // hundredths of it
+)
+
+// patience is how long after a reload there may be no other.
+func (w *worker) patience(want desire) time.Duration {
+	if w.old.Crowded(nearBound) && onlyAdds(lb.Diff(w.have.Wanted, want.set), w.have.Wanted) {
+		return additionsWait
+	}
+	return 0
+}
+
+// onlyAdds reports whether a change takes nothing away and changes nothing that is there: a
+// nodePort that somebody else has by now, say, is never waited for.
+func onlyAdds(c lb.Change, have lb.Manifest) bool {
+	for _, it := range c.Put {
+		if _, changed := have[it.Key]; changed {
+			return false
+		}
+	}
+	return len(c.Put) > 0 && len(c.Delete) == 0
 }
 
 // due says when a delivery should be made and why; zero: none is needed.

@@ -60,6 +60,7 @@ type worker struct {
 	refuseAt   time.Time // when to try again what was refused; zero: nothing was
 	renewAt    time.Time // when to make anew what the host runs, once all hosts have been asked
 	reloadAt   time.Time // the start of the last reload
+	old        host.Use  // memory of processes that reloads have left, as the host said last
 }
 
 // start makes a worker. The Fleet's mu is held.
