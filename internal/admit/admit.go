@@ -46,17 +46,35 @@ func (r *Rules) Admit(parts map[lb.Key]any, m Machine) Admitted {
 			j.node(key, n)
 		}
 	}
-	for _, key := range keys {
-		if s, ok := parts[key].(*lb.Service); ok {
-			j.service(key, s)
-		}
-	}
+	j.services(keys, parts)
 	slices.SortFunc(j.out.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) })
 	slices.SortFunc(j.out.Addresses, netip.Addr.Compare)
 	slices.SortStableFunc(j.refused, func(a, b lb.Refusal) int {
 		return cmp.Or(cmp.Compare(a.Key, b.Key), a.Listener.Compare(b.Listener))
 	})
 	return Admitted{&j.out, j.refused}
+}
+
+// services are judged, that of the API servers first: no other takes their listener.
+func (j *judge) services(keys []lb.Key, parts map[lb.Key]any) {
+	first := lb.ServiceKey(lb.ControlPlane)
+	if s, ok := parts[first].(*lb.Service); ok {
+		if s, why := j.controlPlane(s); why == "" {
+			j.service(first, s)
+		} else {
+			j.whole(first, lb.RefusedNotAdmitted, why)
+		}
+	}
+	for _, key := range keys {
+		s, ok := parts[key].(*lb.Service)
+		switch {
+		case !ok || key == first:
+		case len(s.Servers) > 0:
+			j.whole(key, lb.RefusedInvalid, "it has API servers, which only the control plane has")
+		default:
+			j.service(key, s)
+		}
+	}
 }
 
 // judge goes through one model: what others refer to first.

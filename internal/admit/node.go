@@ -79,11 +79,7 @@ func (j *judge) groupAt(a netip.Addr) (g group, why string) {
 }
 
 func (ns *nodes) add(name string, a netip.Addr, g group) {
-	i := slices.IndexFunc(ns.groups, func(o group) bool { return o.own == g.own && slices.Equal(o.ports, g.ports) })
-	if i < 0 {
-		i = len(ns.groups)
-		ns.groups = append(ns.groups, g)
-	}
+	i := ns.sent(a, g)
 	m := ns.of(a.Is4())
 	if m.group == nil {
 		m.group = map[string]int{}
@@ -92,10 +88,20 @@ func (ns *nodes) add(name string, a netip.Addr, g group) {
 	if at, found := slices.BinarySearch(m.groups, i); !found {
 		m.groups = slices.Insert(m.groups, at, i)
 	}
+}
+
+// sent notes that something is sent to an address, and as a part of which group.
+func (ns *nodes) sent(a netip.Addr, g group) (i int) {
+	i = slices.IndexFunc(ns.groups, func(o group) bool { return o.own == g.own && slices.Equal(o.ports, g.ports) })
+	if i < 0 {
+		i = len(ns.groups)
+		ns.groups = append(ns.groups, g)
+	}
 	ns.at[a] = i
 	for _, p := range plain(a) {
 		ns.at[p] = i
 	}
+	return i
 }
 
 // reached are the groups of the nodes that carry a Service for one family.

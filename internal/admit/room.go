@@ -126,6 +126,8 @@ func (c *crowd) rank(carried Carried) {
 		was := carried.Older(s)
 		w.was, w.rank = was, 3
 		switch {
+		case s.ID == lb.ControlPlane: // without it nobody could make room
+			w.rank, w.stays = 0, true
 		case was == nil:
 		case was == s:
 			w.rank, w.stays = 0, true
@@ -161,7 +163,7 @@ func (c *crowd) need(s *lb.Service) size {
 			v6++
 		}
 	}
-	n.backends = v4*c.carrying(&s.IPv4.Targets, true) + v6*c.carrying(&s.IPv6.Targets, false) + s.Ranges()/rangesPerBackend
+	n.backends = v4*c.carrying(&s.IPv4.Targets, true) + v6*c.carrying(&s.IPv6.Targets, false) + n.listeners*len(s.Servers) + s.Ranges()/rangesPerBackend
 	return n
 }
 

@@ -21,6 +21,13 @@ func tenant(name string, ports int) *lb.Service {
 	return s
 }
 
+// apiServers are the control plane at one port.
+func apiServers() *lb.Service {
+	s := tenant("kubernetes", 1)
+	s.ID, s.IPv4.Targets.All, s.Servers = lb.ControlPlane, false, []lb.Node{{Name: "cp1", IPv4: netip.MustParseAddr("10.0.0.9")}}
+	return s
+}
+
 // crowding is what a host carries, and what it is to carry.
 type crowding struct {
 	nodes     []string // four, of which the first two are carried
@@ -87,6 +94,8 @@ func TestS18_WhatIsCarriedIsNotPushedOut(t *testing.T) {
 		"before new ones":         {crowding{nodes: two, services: []*lb.Service{tenant("a", 6), tenant("b", 5)}, was: is(tenant("b", 1))}, room, "[Service default/a]", ""},
 		"one that shrinks":        {crowding{nodes: two, services: []*lb.Service{tenant("a", 9), tenant("b", 4)}, was: is(tenant("a", 6), tenant("b", 5))}, room, "[Service default/a 7 Service default/a 8 Service default/a 9]", ""},
 		"the owner has less room": {crowding{nodes: two, services: []*lb.Service{tenant("a", 5), tenant("b", 5), tenant("c", 1)}, was: is(tenant("a", 5), tenant("b", 5))}, Room{1, 1, 0}, "[Service default/c]", ""},
+		"the API servers":         {crowding{nodes: two, services: []*lb.Service{tenant("a", 10), apiServers()}, was: is(tenant("a", 10))}, room, "[]", ""},
+		"before new Services":     {crowding{nodes: two, services: []*lb.Service{tenant("a", 10), apiServers()}}, room, "[Service default/a]", ""},
 		"nodes": {crowding{nodes: append(two, "n3", "n4"), services: []*lb.Service{tenant("a", 6)}, was: is(tenant("a", 6))}, room,
 			"[node n4]", "room for 6 backends more, this host has 20 at most (ports of Services, each times its nodes): have fewer nodes carry each Service"},
 		"nodes that come with Services": {crowding{nodes: append(two, "n3"), services: []*lb.Service{tenant("a", 4), tenant("b", 4)}, was: is(tenant("a", 4))}, room, "[Service default/b]", ""},

@@ -143,3 +143,54 @@ func TestWhatIsAdmittedIsSorted(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// controlPlane is at 192.0.2.9:6443.
+func (m *model) controlPlane(servers ...string) *lb.Service {
+	s := m.service("kubernetes", "192.0.2.9:6443")
+	delete(m.parts, lb.ServiceKey(s.ID))
+	s.ID, s.Frontends[0].NodePort, s.IPv4, s.IPv6 = lb.ControlPlane, 6443, lb.Family{}, lb.Family{}
+	for i, address := range servers {
+		s.Servers = append(s.Servers, lb.Node{Name: fmt.Sprintf("cp%d", i+1), IPv4: netip.MustParseAddr(address)})
+	}
+	m.parts[lb.ServiceKey(s.ID)] = s
+	return s
+}
+
+// anyNodePort, and the port of API servers on some machines.
+func anyNodePort(servers ...string) Rules {
+	return Rules{Backends: []Backends{{Networks: prefixes("10.0.0.0/24", "fd00::/16")}, {Networks: prefixes(servers...), Ports: ports(6443, 6443)}}}
+}
+
+func TestTheAPIServersAreSentToOnlyWhereTheOwnerSaysSo(t *testing.T) {
+	m := makeModel().has("10.0.0.5")
+	m.controlPlane("10.0.0.1", "10.1.0.2", "10.0.0.5", "10.0.0.4", "127.0.0.1")
+	wantOutcome(t, Rules{}, m, []string{"node/n1", "node/n2"},
+		"apiserver cp1: NotAdmitted: 10.0.0.1: nodePort 6443 is not among the ports that may be sent to (30000-32767)", "apiserver cp2", "apiserver cp3", "apiserver cp4", "apiserver cp5",
+		"the control plane: NotAdmitted: nothing may be sent to any of its API servers")
+	// Some of them: the others are told, and take nothing from these.
+	r := anyNodePort("10.0.0.0/30")
+	wantOutcome(t, r, m, []string{"node/n1", "node/n2", "kubernetes 192.0.2.9:6443/TCP"},
+		"apiserver cp2: NotAdmitted: 10.1.0.2 is in none of the networks", "apiserver cp3: NotAdmitted: 10.0.0.5 is an address of this host itself",
+		"apiserver cp4: NotAdmitted: 10.0.0.4: nodePort 6443 is not among", "apiserver cp5: NotAdmitted: 127.0.0.1 is a loopback address")
+	for _, s := range r.Admit(m.parts, Machine{Addresses: m.own}).Config.Services {
+		if got := engine.Resolve(s, engine.NewNodes(nil)).Frontends[0].Backends; len(got) != 1 || got[0].Address != netip.MustParseAddrPort("10.0.0.1:6443") {
+			t.Errorf("sent to %v", got)
+		}
+	}
+}
+
+func TestNoServiceTakesTheListenerOfTheAPIServers(t *testing.T) {
+	m := makeModel()
+	m.controlPlane("10.0.0.1")
+	m.service("api", "192.0.2.9:6443")
+	wantOutcome(t, anyNodePort("10.0.0.1/32"), m, []string{"node/n1", "node/n2", "kubernetes 192.0.2.9:6443/TCP"},
+		"Service default/api 192.0.2.9:6443/TCP: Invalid: the control plane has it already")
+}
+
+func TestOnlyTheControlPlaneHasAPIServers(t *testing.T) {
+	m := makeModel()
+	m.service("web", "192.0.2.1:80").Servers = []lb.Node{{Name: "cp1", IPv4: netip.MustParseAddr("10.0.0.1")}}
+	m.controlPlane().IPv4.Targets.All = true
+	wantOutcome(t, Rules{}, m, []string{"node/n1", "node/n2"},
+		"the control plane: NotAdmitted: nodes answer for it", "Service default/web: Invalid: it has API servers")
+}

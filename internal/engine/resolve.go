@@ -82,12 +82,7 @@ func NewNodes(all []lb.Node) *Nodes {
 	}
 	for _, ipv4 := range []bool{true, false} {
 		f := ns.family(ipv4)
-		for _, n := range all {
-			if a := n.Address(ipv4); a.IsValid() {
-				f.all = append(f.all, node{name: n.Name, address: a, weight: 1, draining: n.Draining})
-			}
-		}
-		f.all = byAddress(f.all)
+		f.all = having(all, ipv4)
 		f.sum = sum(f.all)
 	}
 	return ns
@@ -132,6 +127,9 @@ func sum(all []node) (s lb.Sum) {
 
 // of are the nodes that carry a Service for one address family.
 func (ns *Nodes) of(s *lb.Service, ipv4 bool) []node {
+	if len(s.Servers) > 0 {
+		return having(s.Servers, ipv4)
+	}
 	t := &s.Family(ipv4).Targets
 	if t.All {
 		return choose(ns.family(ipv4).all, s.ID.UID, t.Limit)
@@ -158,6 +156,17 @@ func choose(all []node, uid string, limit int) []node {
 	return byAddress(append(lb.Choose(stay, name, uid, limit), leave...))
 }
 
+// having are the nodes that have an address of a family.
+func having(all []lb.Node, ipv4 bool) []node {
+	out := make([]node, 0, len(all))
+	for _, n := range all {
+		if a := n.Address(ipv4); a.IsValid() {
+			out = append(out, node{name: n.Name, address: a, weight: 1, draining: n.Draining})
+		}
+	}
+	return byAddress(out)
+}
+
 // Sum changes with the nodes that carry a Service, and with nothing else of them.
 func (ns *Nodes) Sum(s *lb.Service) lb.Sum {
 	var both [2]lb.Sum // of the families that are listened on
@@ -169,7 +178,7 @@ func (ns *Nodes) Sum(s *lb.Service) lb.Sum {
 		}
 		switch t := &s.Family(ipv4).Targets; {
 		case *into != lb.Sum{}:
-		case t.All && t.Limit == 0:
+		case t.All && t.Limit == 0 && len(s.Servers) == 0:
 			*into = ns.family(ipv4).sum
 		default:
 			*into = sum(ns.of(s, ipv4))

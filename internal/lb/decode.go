@@ -178,6 +178,11 @@ func word[W ~string, N number](r *reader, e enum[W, N], what string, n N) W {
 
 func toNode(m *lbpb.Node) (any, Key, error) {
 	var r reader
+	n := r.node(m)
+	return n, NodeKey(n.Name), r.err
+}
+
+func (r *reader) node(m *lbpb.Node) Node {
 	n := Node{Name: m.GetName(), IPv4: r.addr("IPv4", m.GetIpv4()), IPv6: r.addr("IPv6", m.GetIpv6()), Draining: m.GetDraining()}
 	switch {
 	case !SafeNode(n.Name):
@@ -187,7 +192,7 @@ func toNode(m *lbpb.Node) (any, Key, error) {
 	case !n.IPv4.IsValid() && !n.IPv6.IsValid():
 		r.fail("it has no address")
 	}
-	return n, NodeKey(n.Name), r.err
+	return n
 }
 
 func toAddress(m *lbpb.Address) (any, Key, error) {
@@ -248,6 +253,12 @@ func toService(m *lbpb.Service) (any, Key, error) {
 	s.IPv4, s.IPv6 = r.family(m.GetIpv4(), true), r.family(m.GetIpv6(), false)
 	if len(m.GetFrontends()) == 0 {
 		r.fail("no frontends")
+	}
+	for i, n := range m.GetServers() {
+		s.Servers = append(s.Servers, r.node(n))
+		if i > 0 && s.Servers[i-1].Name >= s.Servers[i].Name {
+			r.fail("its servers are not sorted, or one is there twice")
+		}
 	}
 	for _, f := range m.GetFrontends() {
 		s.Frontends = append(s.Frontends, r.frontend(f, s.Direct))

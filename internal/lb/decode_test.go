@@ -68,6 +68,8 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		`"../x" is not the name of a certificate`:                         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Certificate = "../x" })),
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),
+		"its servers are not sorted":                                      of(service(func(s *lbpb.Service) { s.Servers = append(s.Servers, s.Servers[0]) })),
+		"it has no address":                                               of(service(func(s *lbpb.Service) { s.Servers[0].Ipv4, s.Servers[0].Ipv6 = nil, nil })),
 		"node n1 twice":                                                   of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes = append(s.Ipv4.Targets.Nodes, s.Ipv4.Targets.Nodes[0]) })),
 		"its nodes are not sorted":                                        of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes = append(s.Ipv4.Targets.Nodes, &lbpb.Target{Node: "a"}) })),
 		`node "n1" with a weight of 257`:                                  of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes[0].Weight = 257 })),
@@ -249,7 +251,7 @@ func large(t *testing.T, less map[protoreflect.Name]int) lb.Item {
 				most = n
 			}
 			list := map[protoreflect.Name]protoreflect.Message{
-				"frontends": service.ProtoReflect(), "nodes": service.Ipv4.Targets.ProtoReflect(), "sources": service.Ipv4.Clients.ProtoReflect(),
+				"frontends": service.ProtoReflect(), "servers": service.ProtoReflect(), "nodes": service.Ipv4.Targets.ProtoReflect(), "sources": service.Ipv4.Clients.ProtoReflect(),
 			}[name.Name()]
 			into := list.Mutable(list.Descriptor().Fields().ByName(name.Name())).List()
 			into.Truncate(0)

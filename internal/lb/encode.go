@@ -40,7 +40,7 @@ func (e *Encoder) Encode(cfg *Config) (*Set, error) {
 	}
 	e.services = services
 	for _, n := range cfg.Nodes {
-		if err := add(NodeKey(n.Name), &lbpb.Node{Name: n.Name, Ipv4: fromAddr(n.IPv4), Ipv6: fromAddr(n.IPv6), Draining: n.Draining}); err != nil {
+		if err := add(NodeKey(n.Name), fromNode(n)); err != nil {
 			return nil, err
 		}
 	}
@@ -87,11 +87,18 @@ func fromAddr(a netip.Addr) []byte {
 	return a.AsSlice()
 }
 
+func fromNode(n Node) *lbpb.Node {
+	return &lbpb.Node{Name: n.Name, Ipv4: fromAddr(n.IPv4), Ipv6: fromAddr(n.IPv6), Draining: n.Draining}
+}
+
 func fromService(s *Service) *lbpb.Service {
 	out := &lbpb.Service{
 		Namespace: s.ID.Namespace, Name: s.ID.Name, Uid: s.ID.UID,
 		Ipv4: fromFamily(s.IPv4), Ipv6: fromFamily(s.IPv6),
 		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct,
+	}
+	for _, n := range s.Servers {
+		out.Servers = append(out.Servers, fromNode(n))
 	}
 	for _, f := range s.Frontends {
 		out.Frontends = append(out.Frontends, &lbpb.Frontend{

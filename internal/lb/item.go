@@ -21,6 +21,7 @@ const (
 	kindCertificate = "certificate"
 	kindAddress     = "address"
 	kindVRRP        = "vrrp"
+	kindServer      = "apiserver" // no Item: a part of one
 )
 
 // VRRPKey is the Key of a VRRP.
@@ -39,6 +40,9 @@ func CertificateKey(name string) Key { return kindCertificate + "/" + Key(name) 
 
 // AddressKey is the Key of an address that hosts bring.
 func AddressKey(a netip.Addr) Key { return kindAddress + "/" + Key(a.String()) }
+
+// ServerKey is the Key under which an API server is refused, one of Service.Servers.
+func ServerKey(name string) Key { return kindServer + "/" + Key(name) }
 
 // ServiceID is the ID of the Service that a Key names.
 func (k Key) ServiceID() (ID, bool) {
@@ -65,6 +69,9 @@ func (k Key) kind() string {
 // Describe names an Item for people: Service default/web, node n1.
 func (k Key) Describe() string {
 	if id, ok := k.ServiceID(); ok {
+		if id == ControlPlane {
+			return "the control plane"
+		}
 		return "Service " + id.String()
 	}
 	kind, name, _ := strings.Cut(string(k), "/")

@@ -43,6 +43,10 @@ type ID struct {
 	UID             string // of this life of the Service: one that is deleted and made again has another
 }
 
+// ControlPlane is the ID under which the API servers of the cluster are carried. It is no
+// Kubernetes Service's: these have other UIDs.
+var ControlPlane = ID{Namespace: "default", Name: "kubernetes", UID: "control-plane"}
+
 var (
 	safeLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	safeNode  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
@@ -119,6 +123,9 @@ type Service struct {
 	// Direct: packets reach the nodes with the Listener's address still on them, and
 	// answers go to the client without passing the balancer.
 	Direct bool
+	// Servers are the API servers of the cluster, sorted by name: of the ControlPlane alone.
+	// They answer in the place of Targets, and need be no Nodes of the Config.
+	Servers []Node
 }
 
 // Ranges are those of which clients may come, of all Frontends together.

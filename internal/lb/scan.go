@@ -18,6 +18,7 @@ var maxRepeated = map[protoreflect.FullName]int{
 	fullName(&lbpb.Service{}, "frontends"): 512,  // 100 ports on two addresses, and then some
 	fullName(&lbpb.Clients{}, "sources"):   4096, // a daemon looks at each for every connection
 	fullName(&lbpb.Targets{}, "nodes"):     8192,
+	fullName(&lbpb.Service{}, "servers"):   64,
 }
 
 func fullName(m protoreflect.ProtoMessage, field protoreflect.Name) protoreflect.FullName {

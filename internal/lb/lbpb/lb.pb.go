@@ -381,7 +381,10 @@ type Service struct {
 	// Answers on every node whether it has ready local endpoints; 0: there is none.
 	HealthCheckNodePort uint32 `protobuf:"varint,8,opt,name=health_check_node_port,json=healthCheckNodePort,proto3" json:"health_check_node_port,omitempty"`
 	// Packets reach the nodes with the listener's address still on them.
-	Direct        bool `protobuf:"varint,9,opt,name=direct,proto3" json:"direct,omitempty"`
+	Direct bool `protobuf:"varint,9,opt,name=direct,proto3" json:"direct,omitempty"`
+	// The API servers of the cluster, which answer in the place of nodes: for the
+	// control plane alone, sorted by name.
+	Servers       []*Node `protobuf:"bytes,10,rep,name=servers,proto3" json:"servers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +480,13 @@ func (x *Service) GetDirect() bool {
 		return x.Direct
 	}
 	return false
+}
+
+func (x *Service) GetServers() []*Node {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
 }
 
 // Family is what frontends of one address family share.
@@ -1271,7 +1281,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04ipv4\x18\x02 \x01(\fR\x04ipv4\x12\x12\n" +
 	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xcc\x02\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xfe\x02\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1281,7 +1291,9 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04ipv6\x18\x06 \x01(\v2\x18.externallb.lb.v1.FamilyR\x04ipv6\x12\x1a\n" +
 	"\baffinity\x18\a \x01(\x03R\baffinity\x123\n" +
 	"\x16health_check_node_port\x18\b \x01(\rR\x13healthCheckNodePort\x12\x16\n" +
-	"\x06direct\x18\t \x01(\bR\x06direct\"r\n" +
+	"\x06direct\x18\t \x01(\bR\x06direct\x120\n" +
+	"\aservers\x18\n" +
+	" \x03(\v2\x16.externallb.lb.v1.NodeR\aservers\"r\n" +
 	"\x06Family\x123\n" +
 	"\atargets\x18\x01 \x01(\v2\x19.externallb.lb.v1.TargetsR\atargets\x123\n" +
 	"\aclients\x18\x02 \x01(\v2\x19.externallb.lb.v1.ClientsR\aclients\"a\n" +
@@ -1406,22 +1418,23 @@ var file_lbpb_lb_proto_depIdxs = []int32{
 	12, // 0: externallb.lb.v1.Service.frontends:type_name -> externallb.lb.v1.Frontend
 	7,  // 1: externallb.lb.v1.Service.ipv4:type_name -> externallb.lb.v1.Family
 	7,  // 2: externallb.lb.v1.Service.ipv6:type_name -> externallb.lb.v1.Family
-	8,  // 3: externallb.lb.v1.Family.targets:type_name -> externallb.lb.v1.Targets
-	10, // 4: externallb.lb.v1.Family.clients:type_name -> externallb.lb.v1.Clients
-	9,  // 5: externallb.lb.v1.Targets.nodes:type_name -> externallb.lb.v1.Target
-	11, // 6: externallb.lb.v1.Clients.sources:type_name -> externallb.lb.v1.Prefix
-	0,  // 7: externallb.lb.v1.Frontend.protocol:type_name -> externallb.lb.v1.Protocol
-	13, // 8: externallb.lb.v1.Frontend.settings:type_name -> externallb.lb.v1.Settings
-	1,  // 9: externallb.lb.v1.Settings.algorithm:type_name -> externallb.lb.v1.Algorithm
-	2,  // 10: externallb.lb.v1.Settings.mode:type_name -> externallb.lb.v1.Mode
-	3,  // 11: externallb.lb.v1.Settings.send_proxy:type_name -> externallb.lb.v1.ProxyProtocol
-	14, // 12: externallb.lb.v1.Settings.health_check:type_name -> externallb.lb.v1.HealthCheck
-	4,  // 13: externallb.lb.v1.HealthCheck.type:type_name -> externallb.lb.v1.HealthCheckType
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 3: externallb.lb.v1.Service.servers:type_name -> externallb.lb.v1.Node
+	8,  // 4: externallb.lb.v1.Family.targets:type_name -> externallb.lb.v1.Targets
+	10, // 5: externallb.lb.v1.Family.clients:type_name -> externallb.lb.v1.Clients
+	9,  // 6: externallb.lb.v1.Targets.nodes:type_name -> externallb.lb.v1.Target
+	11, // 7: externallb.lb.v1.Clients.sources:type_name -> externallb.lb.v1.Prefix
+	0,  // 8: externallb.lb.v1.Frontend.protocol:type_name -> externallb.lb.v1.Protocol
+	13, // 9: externallb.lb.v1.Frontend.settings:type_name -> externallb.lb.v1.Settings
+	1,  // 10: externallb.lb.v1.Settings.algorithm:type_name -> externallb.lb.v1.Algorithm
+	2,  // 11: externallb.lb.v1.Settings.mode:type_name -> externallb.lb.v1.Mode
+	3,  // 12: externallb.lb.v1.Settings.send_proxy:type_name -> externallb.lb.v1.ProxyProtocol
+	14, // 13: externallb.lb.v1.Settings.health_check:type_name -> externallb.lb.v1.HealthCheck
+	4,  // 14: externallb.lb.v1.HealthCheck.type:type_name -> externallb.lb.v1.HealthCheckType
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_lbpb_lb_proto_init() }

@@ -130,7 +130,7 @@ var fields = map[string]func(any) bool{
 }
 
 // lengths bound every list.
-var lengths = map[string]int{"Targets.Nodes": 8192, "Clients.Sources": 4096, "Service.Frontends": 512}
+var lengths = map[string]int{"Targets.Nodes": 8192, "Clients.Sources": 4096, "Service.Frontends": 512, "Service.Servers": 64}
 
 // healthCheck says nothing but its type, or all that there is.
 func healthCheck(v any) bool {
@@ -152,6 +152,11 @@ func service(s *lb.Service) error {
 		}
 		if f.NodePort == 0 && !s.Direct {
 			return fmt.Errorf("%s: frontend %s has no nodePort", s.ID, f.Listener)
+		}
+	}
+	for i, n := range s.Servers {
+		if i > 0 && s.Servers[i-1].Name >= n.Name || !n.IPv4.IsValid() && !n.IPv6.IsValid() {
+			return fmt.Errorf("%s: server %s is not in its place, twice, or has no address", s.ID, n.Name)
 		}
 	}
 	if n := s.Ranges(); n > 1<<17 {

@@ -31,6 +31,9 @@ var Elements = map[protoreflect.FullName]func(i int) proto.Message{
 		settings := &lbpb.Settings{Algorithm: 1, Mode: 1, ConnectTimeout: 1e9, IdleTimeout: 1e9, HealthCheck: &lbpb.HealthCheck{}}
 		return &lbpb.Frontend{Address: []byte{192, 0, 2, 1}, Port: uint32(1 + i), Protocol: 1, NodePort: 30000, Settings: settings}
 	},
+	"externallb.lb.v1.Service.servers": func(i int) proto.Message {
+		return &lbpb.Node{Name: fmt.Sprintf("n%05d", i), Ipv4: []byte{10, 1, 0, byte(i)}}
+	},
 	"externallb.lb.v1.Targets.nodes": func(i int) proto.Message { return &lbpb.Target{Node: fmt.Sprintf("n%05d", i)} },
 	"externallb.lb.v1.Clients.sources": func(i int) proto.Message {
 		return &lbpb.Prefix{Address: []byte{198, 51, byte(i >> 8), byte(i)}, Bits: 32}
