@@ -42,7 +42,10 @@ type Delivery struct {
 	Epoch   Epoch
 	// Owner: it is the machine's own owner who delivers, and no controller. It never
 	// comes over the wire.
-	Owner  bool
+	Owner bool
+	// Keep are the Items of Want that are the owner's from now on, and no others: what
+	// controllers deliver is carried beside them. With Owner alone.
+	Keep   []lb.Key
 	Base   lb.Digest // of what the host wants so far: Report.Wanted.Digest()
 	Change lb.Change
 	Want   lb.Digest // of what it wants after Change

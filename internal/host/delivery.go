@@ -21,6 +21,7 @@ type delivery struct {
 	room    admit.Room
 	parts   map[lb.Key]any           // decoded, by Key; or the error why not
 	sums    lb.Manifest              // of the bytes of which parts were made
+	own     items                    // the owner's, which is among the parts
 	live    lb.Manifest              // what was carried before
 	older   func(lb.Key, lb.Sum) any // what was sent once; nil if it cannot be read
 	closed  map[refused]bool         // listeners that the last delivery did not open
@@ -53,6 +54,7 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
 		closed: map[refused]bool{}, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
 	}
+	on.addOwn(of.own)
 	for _, r := range a.model.refusals() {
 		on.closed[refused{r.Key, r.Listener}] = !r.OfItem()
 	}
@@ -222,7 +224,11 @@ func (d *delivery) keepOlder(key lb.Key, wanted any, reason lb.RefusalReason, me
 	}
 	if s, ok := older.(*lb.Service); ok {
 		d.refuseLacking(key, wanted.(*lb.Service), s, reason)
-		older = d.complete(s)
+		s = d.complete(s)
+		if own, ok := d.own.parts[key].(*lb.Service); ok {
+			s = joined(own, s)
+		}
+		older = s
 	}
 	d.stays[key], d.parts[key], d.sums[key] = true, older, sum
 	d.refused[refused{key: key}] = lb.Refusal{Key: key, Reason: reason, Message: message, OlderStays: true}

@@ -23,6 +23,7 @@ const (
 	wantedFile    = "wanted"     // what is wanted: a line "SUM KEY" for each Item
 	modelState    = "state.json" // a modelRecord
 	outcomeFile   = "refused.json"
+	ownFile       = "own"             // what is the owner's, as wantedFile
 	maxWantedFile = lb.MaxItems * 400 // bytes
 )
 
@@ -38,9 +39,17 @@ type modelRecord struct {
 
 // wanted is a whole model. Its maps are not changed once made.
 type wanted struct {
+	items
+	own items // the owner's: carried whatever else is wanted
+}
+
+// items are wanted, or some of those that are.
+type items struct {
 	sums  lb.Manifest
 	parts map[lb.Key]any // decoded: or the error why not
 }
+
+func noItems() items { return items{lb.Manifest{}, map[lb.Key]any{}} }
 
 // model is what a host keeps of what it was sent: every Item by its sum, as it
 // came, and which of them are wanted. Only the account can read it: Items hold keys.
@@ -51,6 +60,8 @@ type model struct {
 	sizes  map[lb.Sum]int // in bytes, of Items on the disk
 
 	file    identity // of what is wanted, on the disk
+	ownFile identity // of what is the owner's
+	ownErr  error    // it cannot be read: nothing is delivered until the owner says it again
 	cleaned bool     // no other Items than those of sizes are on the disk
 
 	outcome struct {
@@ -67,20 +78,22 @@ func openModel(dir string) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &model{store: s, wanted: wanted{lb.Manifest{}, map[lb.Key]any{}}, sizes: map[lb.Sum]int{}}
+	m := &model{store: s, wanted: wanted{noItems(), noItems()}, sizes: map[lb.Sum]int{}}
 	if m.record, err = m.recorded(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path.Join(dir, modelState), err), s.close())
 	}
-	if err := m.readWanted(); err != nil {
-		m.wanted = wanted{lb.Manifest{}, map[lb.Key]any{}}
+	m.file, m.ownFile = m.onDisk(wantedFile), m.onDisk(ownFile) // before they are read: one that comes meanwhile is another
+	if m.wanted.items, err = m.readList(wantedFile, m.file); err != nil {
+		m.wanted.items = noItems()
 	}
+	m.wanted.own, m.ownErr = m.readList(ownFile, m.ownFile)
 	return m, nil
 }
 
 // current reports whether the model on the disk is the one that was read.
 func (m *model) current() bool {
 	now, err := m.recorded()
-	return err == nil && now == m.record && m.wantedOnDisk() == m.file
+	return err == nil && now == m.record && m.onDisk(wantedFile) == m.file && m.onDisk(ownFile) == m.ownFile
 }
 
 // recorded is the record on the disk; the zero one if there is none yet.
@@ -95,40 +108,44 @@ func (m *model) recorded() (r modelRecord, err error) {
 	return r, err
 }
 
-// wantedOnDisk tells what is wanted from what was before.
-func (m *model) wantedOnDisk() identity {
-	info, err := m.root.Stat(wantedFile)
+// onDisk tells a file of the model from what it was before.
+func (m *model) onDisk(name string) identity {
+	info, err := m.root.Stat(name)
 	if err != nil {
 		return identity{}
 	}
 	return identify(info)
 }
 
-func (m *model) readWanted() error {
-	m.file = m.wantedOnDisk() // before it is read: one that comes meanwhile is another
-	if m.file.size > maxWantedFile {
-		return errors.New("too large")
+// readPart reads a part of what is wanted; nothing where there is no file.
+func (m *model) readList(name string, file identity) (items, error) {
+	p := noItems()
+	if file.size > maxWantedFile {
+		return p, errors.New("too large")
 	}
-	text, err := m.root.ReadFile(wantedFile)
+	text, err := m.root.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
 	if err != nil {
-		return err
+		return p, err
 	}
 	for line := range strings.Lines(string(text)) {
 		text, key, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		sum, err := parseSum(text)
 		if err != nil {
-			return err
+			return p, err
 		}
-		m.wanted.sums[lb.Key(key)] = sum
+		p.sums[lb.Key(key)] = sum
 	}
-	for key, sum := range m.wanted.sums {
+	for key, sum := range p.sums {
 		it, err := m.item(key, sum)
 		if err != nil {
-			return err
+			return p, err
 		}
-		m.wanted.parts[key] = decoded(it)
+		p.parts[key] = decoded(it)
 	}
-	return nil
+	return p, nil
 }
 
 // decoded is what an Item says, or the error why it says nothing.
@@ -194,13 +211,18 @@ func (m *model) note(r modelRecord, mu sync.Locker) error {
 
 // commit makes something wanted for good.
 func (m *model) commit(next *wanted, mu sync.Locker) error {
+	if !maps.Equal(next.own.sums, m.wanted.own.sums) || m.ownErr != nil {
+		if err := m.writeList(ownFile, next.own.sums); err != nil {
+			return err
+		}
+	}
 	if !maps.Equal(next.sums, m.wanted.sums) {
-		if err := m.writeWanted(next.sums); err != nil {
+		if err := m.writeList(wantedFile, next.sums); err != nil {
 			return err
 		}
 	}
 	mu.Lock()
-	m.wanted, m.file = *next, m.wantedOnDisk()
+	m.wanted, m.file, m.ownFile, m.ownErr = *next, m.onDisk(wantedFile), m.onDisk(ownFile), nil
 	mu.Unlock()
 	return nil
 }
@@ -210,7 +232,10 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	if have := m.wanted.sums.Digest(); have != d.Base {
 		return nil, &Error{CodeBaseMismatch, "this machine has the model " + have.Short() + ", not " + d.Base.Short() + ", from which the change starts"}
 	}
-	next := &wanted{maps.Clone(m.wanted.sums), maps.Clone(m.wanted.parts)}
+	if m.ownErr != nil && !d.Owner {
+		return nil, failed("what this machine's owner has set up cannot be read (%v): run `external-lb host apply` with it again as root", m.ownErr)
+	}
+	next := &wanted{items{maps.Clone(m.wanted.sums), maps.Clone(m.wanted.parts)}, m.wanted.own}
 	for _, key := range d.Change.Delete {
 		delete(next.sums, key)
 		delete(next.parts, key)
@@ -237,6 +262,9 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	}
 	if digest := next.sums.Digest(); digest != d.Want {
 		return nil, &Error{CodeBaseMismatch, "the change makes the model " + digest.Short() + ", not " + d.Want.Short() + " as announced"}
+	}
+	if d.Owner {
+		next.own = next.only(d.Keep)
 	}
 	return next, nil
 }
@@ -289,19 +317,19 @@ func (m *model) writeItems(items []lb.Item) (err error) {
 	return m.syncDir(itemsDir)
 }
 
-func (m *model) writeWanted(wanted lb.Manifest) error {
+func (m *model) writeList(name string, wanted lb.Manifest) error {
 	var out bytes.Buffer
 	for _, key := range slices.Sorted(maps.Keys(wanted)) {
 		sum := wanted[key]
 		fmt.Fprintf(&out, "%x %s\n", sum[:], key)
 	}
-	return m.replace(wantedFile, out.Bytes(), privateMode)
+	return m.replace(name, out.Bytes(), privateMode)
 }
 
-// clean removes the Items that are neither wanted nor live.
+// clean removes the Items that are neither wanted, nor the owner's, nor live.
 func (m *model) clean(live ...lb.Manifest) error {
 	needed := map[string]bool{}
-	for _, manifest := range append(live, m.wanted.sums) {
+	for _, manifest := range append(live, m.wanted.sums, m.wanted.own.sums) {
 		for _, sum := range manifest {
 			needed[hex.EncodeToString(sum[:])] = true
 		}

@@ -45,7 +45,7 @@ func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
 	o.settle()
 	files, items := map[string]planned{}, lb.Manifest{}
 	if o.render != nil {
-		all, cannot := o.render.Files(o.config, func(key lb.Key) lb.Sum { return o.sums[key] })
+		all, cannot := o.render.Files(o.config, o.madeOf)
 		older := false
 		for _, r := range cannot {
 			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older

@@ -58,8 +58,9 @@ func (a *Agent) report(ctx context.Context) (Report, error) {
 // reportOf puts together what the units show.
 func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 	a.mu.Lock()
-	out := Report{Wanted: m.wanted.sums, Live: lb.Manifest{}, Proved: true, Renderer: a.made(c.Renderer)}
+	w := m.wanted
 	a.mu.Unlock()
+	out := Report{Wanted: w.sums, Live: lb.Manifest{}, Proved: true, Renderer: a.made(c.Renderer)}
 	out.Refused = m.refusals()
 	var digests []byte
 	for _, c := range shown {
@@ -68,6 +69,7 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 		out.Outdated = out.Outdated || c.renderer != out.Renderer
 		digests = append(digests, c.generation...)
 	}
+	out.Live = w.delivered(out.Live)
 	if !slices.ContainsFunc(shown, func(c condition) bool { return c.generation == "" }) {
 		sum := sha256.Sum256(digests)
 		out.Generation = hex.EncodeToString(sum[:])

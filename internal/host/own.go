@@ -1,0 +1,101 @@
+package host
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// What the machine's owner has set up is carried whatever controllers deliver: the address of
+// the API servers must not go with a delivery. In what is delivered the owner's Items have
+// the place of those with the same key.
+
+// only some Items.
+func (p items) only(keys []lb.Key) items {
+	out := noItems()
+	for _, key := range keys {
+		if sum, there := p.sums[key]; there {
+			out.sums[key], out.parts[key] = sum, p.parts[key]
+		}
+	}
+	return out
+}
+
+// addOwn puts the owner's Items among those that are delivered.
+func (d *delivery) addOwn(own items) {
+	d.own = own
+	for key, owned := range own.parts {
+		delivered, there := d.parts[key]
+		switch owned := owned.(type) {
+		case *lb.Service:
+			if s, ok := delivered.(*lb.Service); ok {
+				d.parts[key] = joined(owned, s)
+				continue
+			}
+		case *lb.VRRP:
+			// The hosts share one router, and a controller knows which of them is drained.
+			if v, ok := delivered.(*lb.VRRP); ok && v.Interface == owned.Interface && v.RouterID == owned.RouterID {
+				continue
+			}
+		case netip.Addr:
+			if delivered == owned {
+				continue
+			}
+		}
+		d.parts[key], d.sums[key] = owned, own.sums[key]
+		if there {
+			d.stays[key], d.refused[refused{key: key}] = true, overruled(key, delivered)
+		}
+	}
+}
+
+// overruled is what is delivered in the place of which the owner's stays.
+func overruled(key lb.Key, delivered any) lb.Refusal {
+	r := lb.Refusal{Key: key, Reason: lb.RefusedNotAdmitted, OlderStays: true, Message: "this host's owner has set it up in another way with `external-lb host apply`"}
+	if err, cannot := delivered.(error); cannot {
+		r.Reason, r.Message = lb.RefusedInvalid, err.Error()
+		if _, unknown := errors.AsType[*lb.UnknownError](err); unknown {
+			r.Reason = lb.RefusedUnknown
+		}
+	}
+	return r
+}
+
+// joined is the owner's control plane with the API servers that are delivered beside. Of two
+// with one name the owner's counts.
+func joined(own, delivered *lb.Service) *lb.Service {
+	out := *own
+	out.Servers = slices.Clone(own.Servers)
+	for _, n := range delivered.Servers {
+		if !slices.ContainsFunc(own.Servers, func(o lb.Node) bool { return o.Name == n.Name }) {
+			out.Servers = append(out.Servers, n)
+		}
+	}
+	slices.SortFunc(out.Servers, func(a, b lb.Node) int { return cmp.Compare(a.Name, b.Name) })
+	return &out
+}
+
+// madeOf is the sum of the bytes that an Item's files are made of: the owner's, too.
+func (d *delivery) madeOf(key lb.Key) lb.Sum {
+	sum := d.sums[key]
+	if own, is := d.own.sums[key]; is && own != sum {
+		sum = sha256.Sum256(slices.Concat(own[:], sum[:]))
+	}
+	return sum
+}
+
+// delivered is what a controller is to hear of what is live: what is only the owner's is
+// nothing that it must withdraw.
+func (w *wanted) delivered(live lb.Manifest) lb.Manifest {
+	maps.DeleteFunc(live, func(key lb.Key, _ lb.Sum) bool {
+		_, own := w.own.sums[key]
+		_, wanted := w.sums[key]
+		return own && !wanted
+	})
+	return live
+}
