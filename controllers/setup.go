@@ -135,14 +135,31 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	return append(names, holders...)
 }
 
-// slice concerns those of its Service, if it matters where the endpoints are.
+// slice concerns those of its Service, if it matters where the endpoints are, and that of
+// the API servers who carries these.
 func (c concerns) slice(ctx context.Context, obj client.Object) []string {
+	if translate.IsControlPlane(obj.(*discoveryv1.EndpointSlice)) {
+		return c.controlPlane(ctx)
+	}
 	var svc corev1.Service
 	key := client.ObjectKey{Namespace: obj.GetNamespace(), Name: obj.GetLabels()[discoveryv1.LabelServiceName]}
 	if c.reader.Get(ctx, key, &svc, client.UnsafeDisableDeepCopy) != nil || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
 		return nil
 	}
 	return c.service(ctx, &svc)
+}
+
+func (c concerns) controlPlane(ctx context.Context) (names []string) {
+	balancers, err := c.reader.balancers(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, b := range balancers {
+		if b.Spec.ControlPlane != nil {
+			names = append(names, b.Name)
+		}
+	}
+	return names
 }
 
 // pool concerns its Balancer, whether it exists or not, and the others: pools

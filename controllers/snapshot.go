@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // Keys of the index over Services: what a Service says of who serves or holds it.
@@ -136,6 +137,12 @@ func (r reader) complete(ctx context.Context, b *v1alpha1.Balancer, o *objects) 
 	if o.Slices, err = r.slices(ctx, o.Services); err != nil {
 		return err
 	}
+	if b.Spec.ControlPlane != nil {
+		api := translate.ControlPlaneService
+		if o.Slices[api], err = r.slicesOf(ctx, api); err != nil {
+			return err
+		}
+	}
 	var nodes corev1.NodeList
 	if err := r.list(ctx, &nodes); err != nil {
 		return err
@@ -170,14 +177,20 @@ func (r reader) slices(ctx context.Context, services []*corev1.Service) (map[typ
 		if _, read := out[name]; read || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
 			continue
 		}
-		var list discoveryv1.EndpointSliceList
-		err := r.list(ctx, &list, client.InNamespace(svc.Namespace), client.MatchingFields{indexSlices: svc.Name})
-		if err != nil {
+		var err error
+		if out[name], err = r.slicesOf(ctx, name); err != nil {
 			return nil, err
 		}
-		out[name] = pointers(list.Items)
 	}
 	return out, nil
+}
+
+func (r reader) slicesOf(ctx context.Context, service types.NamespacedName) ([]*discoveryv1.EndpointSlice, error) {
+	var list discoveryv1.EndpointSliceList
+	if err := r.list(ctx, &list, client.InNamespace(service.Namespace), client.MatchingFields{indexSlices: service.Name}); err != nil {
+		return nil, err
+	}
+	return pointers(list.Items), nil
 }
 
 // parsedPools remembers what was read from the pools: each event of a held Service

@@ -88,6 +88,7 @@ const (
 	ReasonOtherCluster     = "OtherCluster"     // another cluster delivers to a host
 	ReasonHealthy          = "Healthy"          // Degraded=False
 	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
+	ReasonNoAPIServers     = "NoAPIServers"     // no node is an API server for spec.controlPlane
 	ReasonServicesRefused  = "ServicesRefused"  // a host refused Services, or ports of them
 	ReasonItemsRefused     = "ItemsRefused"     // a host refused a node, an address or a certificate
 	ReasonTemplatesInvalid = "TemplatesInvalid" // templates of a host's owner cannot be used: the last good ones are in force there

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +31,9 @@ func newHostApply() *cobra.Command {
 		Long: `Make what manifests ask for live on this machine, as a delivery of the controller
 would: checked, swapped in, reloaded, and proved or rolled back. The manifests are
 those of external-lb render. Run it as root, on a machine that external-lb host
-install has prepared. The next delivery of a controller replaces it.
+install has prepared. The next delivery of a controller replaces it, but for what carries
+the API servers (spec.controlPlane): that stays until root applies manifests with another
+or without it.
 
 The exit code is 1 if nothing was proved, or if anything was refused.`,
 		Example: `  external-lb host apply -f manifests/`,
@@ -72,7 +76,7 @@ func (a *application) run(ctx context.Context, h host.Host, o *objects, out outp
 	if err != nil {
 		return err
 	}
-	delivered, err := deliverHere(ctx, h, set)
+	delivered, err := deliverHere(ctx, h, set, p.keep(set))
 	if err != nil {
 		return err
 	}
@@ -101,20 +105,37 @@ func (p *planned) ofThisMachine() (*lb.Set, error) {
 	return set, nil
 }
 
+// keep are the items that stay whatever a controller delivers: what carries the API servers.
+func (p *planned) keep(set *lb.Set) (keys []lb.Key) {
+	if _, carried := set.Get(lb.ServiceKey(lb.ControlPlane)); !carried {
+		return nil
+	}
+	keys = append(keys, lb.ServiceKey(lb.ControlPlane))
+	if _, moves := set.Get(lb.VRRPKey); moves {
+		if a, err := netip.ParseAddr(p.balancer.Spec.ControlPlane.Address); err == nil {
+			keys = append(keys, lb.VRRPKey, lb.AddressKey(a))
+		}
+	}
+	return keys
+}
+
 // deliverHere makes a set live on this machine, whoever else delivers to it.
-func deliverHere(ctx context.Context, h host.Host, set *lb.Set) (host.Outcome, error) {
+func deliverHere(ctx context.Context, h host.Host, set *lb.Set, keep []lb.Key) (host.Outcome, error) {
 	status, err := h.Status(ctx)
 	if err != nil {
 		return host.Outcome{}, err
 	}
 	return h.Apply(ctx, host.Delivery{
-		Owner: true, Base: status.Wanted.Digest(), Change: lb.Diff(status.Wanted, set), Want: set.Digest(),
+		Owner: true, Keep: keep, Base: status.Wanted.Digest(), Change: lb.Diff(status.Wanted, set), Want: set.Digest(),
 	})
 }
 
 // printDelivered says what is live now.
 func (p *planned) printDelivered(w io.Writer, out host.Outcome) error {
 	if _, err := fmt.Fprintf(w, "live and proved: %s\n", out.Live.Digest().Short()); err != nil {
+		return err
+	}
+	if err := p.printControlPlane(w, out); err != nil {
 		return err
 	}
 	for _, svc := range p.Services {
@@ -128,6 +149,31 @@ func (p *planned) printDelivered(w io.Writer, out host.Outcome) error {
 					return err
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// printControlPlane says where the API servers are reached.
+func (p *planned) printControlPlane(w io.Writer, out host.Outcome) error {
+	it, wanted := p.Set.Get(lb.ServiceKey(lb.ControlPlane))
+	if _, live := out.Live[it.Key]; !wanted || !live {
+		return nil
+	}
+	part, err := lb.Decode(it)
+	s, ok := part.(*lb.Service)
+	if err != nil || !ok {
+		return err
+	}
+	left := []string{}
+	for _, n := range s.Servers {
+		if !slices.ContainsFunc(out.Refused, func(r host.Refusal) bool { return r.Key == lb.ServerKey(n.Name) }) {
+			left = append(left, n.Name)
+		}
+	}
+	for _, f := range s.Frontends {
+		if _, err := fmt.Fprintf(w, "API servers: %s to port %d of %s, whatever a controller delivers\n", f.Listener, f.NodePort, strings.Join(left, ", ")); err != nil {
+			return err
 		}
 	}
 	return nil

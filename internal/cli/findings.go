@@ -48,6 +48,9 @@ func (o *objects) findings(p *planned) findings {
 	if u := p.Unread; u != nil {
 		out = append(out, finding{"Balancer " + p.balancer.Name, u.Reason, u.Message, true})
 	}
+	if c := p.ControlPlane; c != nil {
+		out = append(out, finding{"Balancer " + p.balancer.Name, c.Reason, c.Message, c.Fatal})
+	}
 	for _, u := range p.Unsupported {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})
 	}

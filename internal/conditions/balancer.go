@@ -11,7 +11,9 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // Balancer is what a Balancer's status is made of.
@@ -139,8 +141,10 @@ func (b Balancer) degraded() metav1.Condition {
 	add(b.templatesInvalid())
 	add(b.hostsDiffer())
 	add(b.hostsCrowded())
-	if p := b.Plan.NodesProblem; p != nil {
-		add(p.Reason, p.Message)
+	for _, p := range []*translate.Problem{b.Plan.NodesProblem, b.Plan.ControlPlane} {
+		if p != nil {
+			add(p.Reason, p.Message)
+		}
 	}
 	c.Message = strings.Join(messages, "; ")
 	if c.Reason != "" {
@@ -179,7 +183,7 @@ func (b Balancer) servicesRefused() (reason, message string) {
 	var names []string
 	for _, s := range b.States {
 		for _, r := range s.Refused {
-			if id, ok := r.Key.ServiceID(); ok {
+			if id, ok := r.Key.ServiceID(); ok && id != lb.ControlPlane {
 				names = append(names, id.String())
 			}
 		}
@@ -197,7 +201,7 @@ func (b Balancer) itemsRefused() (reason, message string) {
 	var refused []string
 	for _, s := range b.States {
 		for _, r := range s.Refused {
-			if _, service := r.Key.ServiceID(); !service {
+			if id, service := r.Key.ServiceID(); !service || id == lb.ControlPlane { // which has no events
 				refused = append(refused, refusal(s, r))
 			}
 		}

@@ -78,7 +78,7 @@ func refusal(s deliver.State, r lb.Refusal) string {
 	what := s.Host + ": "
 	if !r.OfItem() {
 		what += r.Listener.String() + ": "
-	} else if _, service := r.Key.ServiceID(); !service {
+	} else if id, service := r.Key.ServiceID(); !service || id == lb.ControlPlane {
 		what += r.Key.Describe() + ": "
 	}
 	if what += r.Message; r.OlderStays {

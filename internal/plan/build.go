@@ -37,6 +37,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		Nodes:        translated.Config.Nodes,
 		NodesProblem: translated.NodesProblem,
 		Unread:       translated.Unread,
+		ControlPlane: translated.ControlPlane,
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}

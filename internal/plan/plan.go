@@ -19,6 +19,7 @@ type Plan struct {
 	Nodes        []lb.Node          // that may be backends
 	NodesProblem *translate.Problem
 	Unread       *translate.Problem // why spec.nodes.selector cannot be read
+	ControlPlane *translate.Problem // what is wrong with the API servers
 	Unsupported  []string           // settings of spec.defaults that the engine cannot do
 	// Elsewhere are the Services that another Balancer goes on carrying, on
 	// addresses of this one's pools.

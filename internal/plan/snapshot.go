@@ -38,7 +38,7 @@ type Objects struct {
 	// holds; one may be there twice.
 	Services []*corev1.Service
 	Nodes    []*corev1.Node
-	// Slices by Service, of those with externalTrafficPolicy: Local.
+	// Slices by Service, of those with externalTrafficPolicy: Local, and of the API servers.
 	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	Namespaces map[string]labels.Set
 	Policies   []*v1alpha1.UpstreamPolicy

@@ -24,7 +24,7 @@ type Input struct {
 	Balancer *v1alpha1.Balancer
 	Services []Service
 	Nodes    []*corev1.Node
-	// Slices by Service, of those with externalTrafficPolicy: Local.
+	// Slices by Service, of those with externalTrafficPolicy: Local, and of the API servers.
 	Slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	// Policies of the cluster; those that target none of Services do nothing.
 	Policies []*v1alpha1.UpstreamPolicy
@@ -70,6 +70,9 @@ type Output struct {
 	// Unread is set where spec.nodes.selector cannot be read: fatal as NodesProblem
 	// is, or the one before it is in force.
 	Unread *Problem
+	// ControlPlane is set where not all is well with the API servers; fatal: they are not
+	// in the Config.
+	ControlPlane *Problem
 	// Unsupported are the settings of the Balancer's defaults that its engine
 	// cannot do for some of these Services, with the reason.
 	Unsupported []string

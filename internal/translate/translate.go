@@ -78,6 +78,10 @@ func (t *Translator) Translate(in Input) Output {
 		}
 	}
 	t.known = next
+	api, why := controlPlane(in)
+	if out.ControlPlane = why; api != nil {
+		out.Config.Services = append(out.Config.Services, api)
+	}
 	slices.SortFunc(out.Config.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) })
 	out.Config.Certificates = certificates(out.Config.Services, in.Certificates)
 	if out.VRRP != nil {
