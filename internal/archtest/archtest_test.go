@@ -36,6 +36,8 @@ var may = with(map[string][]string{
 	"internal/provider/kit": {"provider"},
 	"examples/provider":     {"provider"},
 
+	"internal/provider/transport": {"internal/deliver", "internal/engine", "internal/host", "internal/lb", "internal/wire", "provider"},
+
 	// an exception: it runs them, and takes their scheme and targets
 	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/ui", "provider"}),
 	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
@@ -62,7 +64,7 @@ var may = with(map[string][]string{
 	"internal/ui/page":    {"api/v1alpha1", "internal/ipam", "internal/plan", "internal/record", "internal/translate"},
 
 	// Between the two ends. Of host they know the contract.
-	"internal/deliver":     {"api/v1alpha1", "internal/host", "internal/lb", "internal/wire"},
+	"internal/deliver":     {"api/v1alpha1", "internal/host", "internal/lb", "internal/wire", "provider"},
 	"internal/wire":        {"internal/host", "internal/lb", "internal/wire/wirepb"},
 	"internal/wire/wirepb": nil,
 

@@ -53,11 +53,13 @@ const (
 
 // Options of a Fleet.
 type Options struct {
-	Leader  Leader                    // see host.Epoch
-	Local   func() (host.Host, error) // the agent of this machine, for local targets
-	Dialer  Dialer                    // for all others; nil: SSH{}
-	Log     logr.Logger
-	Metrics Metrics // may be nil
+	Leader Leader                    // see host.Epoch
+	Local  func() (host.Host, error) // the agent of this machine, for local targets
+	Dialer Dialer                    // for all others; nil: SSH{}
+	// Providers connects to those; nil: there are no such targets.
+	Providers Dialer
+	Log       logr.Logger
+	Metrics   Metrics // may be nil
 	// Changed says that States of a Balancer may differ from before. It does not
 	// block; it may call States.
 	Changed func(balancer string)

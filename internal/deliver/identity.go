@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/external-lb/external-lb/provider"
 )
 
 // A machine that two hosts name in different ways, by its name in DNS and by its address, say,
@@ -16,6 +18,15 @@ func identity(c any) string {
 		return a.Identity()
 	}
 	return ""
+}
+
+// offers are what the provider's cloud can do at the other end of a connection; nil: it
+// is none.
+func offers(c any) *provider.Capabilities {
+	if p, ok := c.(interface{ Offers() *provider.Capabilities }); ok {
+		return p.Offers()
+	}
+	return nil
 }
 
 // claim takes an agent for a worker, from a younger one if that has it.

@@ -23,7 +23,7 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 			w.fail(wrongEngine(st.Engine, target.Engine))
 			return nil
 		}
-		w.observe(st)
+		w.observe(conn, st)
 		return nil
 	}
 	if broken(err) {
@@ -41,7 +41,7 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 }
 
 // observe takes a host's word for what it runs.
-func (w *worker) observe(st host.Status) {
+func (w *worker) observe(conn Conn, st host.Status) {
 	w.take(st.Report)
 	w.statusAt, w.old = time.Now().Add(jitter(statusEvery)), st.Uses.Old
 	overtaken := w.heed(st.Epoch)
@@ -60,7 +60,7 @@ func (w *worker) observe(st host.Status) {
 	w.update(func(s *State) {
 		s.take(st.Report, w.base)
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
-		s.Uses, s.Warning = st.Uses, st.Message
+		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
 		s.settled, s.renews = w.settled, w.renews()
 		if !w.lost {
 			s.pending = nil

@@ -9,6 +9,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // State is what is known of one host.
@@ -38,8 +39,11 @@ type State struct {
 	Reloads       int       // since start
 	Deliveries    int       // since start, of whatever result
 	Uses          host.Uses // as it said last
-	OldWorkers    int       // processes of earlier configurations that still carry connections
-	Seen          *Seen     // what its daemons see; nil: that is not known
+	// Offers are what a provider's cloud can do, as it said last. It is not changed once
+	// made. nil: it is a machine, or was not reached yet.
+	Offers     *provider.Capabilities
+	OldWorkers int   // processes of earlier configurations that still carry connections
+	Seen       *Seen // what its daemons see; nil: that is not known
 
 	// pending are sets under way, or whose outcome is not known: their items may
 	// be live, and what they lack may be gone.
@@ -182,5 +186,5 @@ func (s State) same(o State) bool {
 		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
 		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates && s.Warning == o.Warning &&
 		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) && s.Seen.judgesAs(o.Seen) &&
-		len(s.pending) == len(o.pending) && s.settled == o.settled
+		len(s.pending) == len(o.pending) && s.settled == o.settled && s.Offers == o.Offers
 }

@@ -18,14 +18,32 @@ type Target struct {
 	Cluster     string    // on whose behalf the host is asked: see host.Delivery
 	Engine      string    // that the host must be prepared for; "": any
 	Host        v1alpha1.Host
+	Provider    *Provider     // that is reached in place of a machine; nil: Host is one
 	PrivateKey  []byte        // ssh-privatekey of the Secret
 	KnownHosts  []byte        // known_hosts of the Secret
 	MinInterval time.Duration // between the starts of two reloads
 	Problem     error         // why the host is not to be reached: its Secret is missing, the machine is another's
 }
 
-// Endpoint is where sshd listens: 192.0.2.5:22.
+// Provider is how a program is reached that makes a cloud's load balancers.
+type Provider struct {
+	URL   string
+	Token []byte // of the Secret
+	Roots []byte // ca.crt of the Secret; nil: those of the system
+}
+
+func (p *Provider) same(o *Provider) bool {
+	if p == nil || o == nil {
+		return p == o
+	}
+	return p.URL == o.URL && bytes.Equal(p.Token, o.Token) && bytes.Equal(p.Roots, o.Roots)
+}
+
+// Endpoint is where sshd listens, 192.0.2.5:22, or a provider's URL.
 func (t Target) Endpoint() string {
+	if t.Provider != nil {
+		return t.Provider.URL
+	}
 	return net.JoinHostPort(t.Host.Address, strconv.Itoa(t.port()))
 }
 
@@ -66,7 +84,7 @@ func (t Target) sameMachine(o Target) bool {
 func (t Target) sameAccess(o Target) bool {
 	return t.sameMachine(o) && t.user() == o.user() &&
 		bytes.Equal(t.PrivateKey, o.PrivateKey) && bytes.Equal(t.KnownHosts, o.KnownHosts) &&
-		problemText(t.Problem) == problemText(o.Problem)
+		t.Provider.same(o.Provider) && problemText(t.Problem) == problemText(o.Problem)
 }
 
 func problemText(err error) string {

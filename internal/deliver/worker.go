@@ -169,7 +169,7 @@ func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff)
 		return err
 	}
 	defer w.release()
-	w.update(func(s *State) { s.Version = conn.Version() })
+	w.update(func(s *State) { s.Version, s.Offers = conn.Version(), offers(conn) })
 	w.have, w.statusAt, w.retryAt, w.holdAt = nil, time.Time{}, time.Time{}, time.Time{}
 	w.retries.reset()
 	if o := observer(conn); o != nil {
@@ -187,6 +187,9 @@ func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
 		return nil, problem(target.Problem)
 	}
 	target.Cluster = w.fleet.opts.Leader.Cluster()
+	if target.Provider != nil {
+		return w.fleet.opts.Providers.Dial(ctx, target)
+	}
 	if target.Host.Local == nil {
 		return w.fleet.opts.Dialer.Dial(ctx, target)
 	}

@@ -1,0 +1,432 @@
+package transport
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/provider"
+)
+
+// cloud keeps what it is told, but for the faults that a test asks for.
+type cloud struct {
+	mu     sync.Mutex
+	all    map[provider.ID]provider.Spec
+	puts   int
+	put    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
+	delete func() error                                    // nil: it is gone
+	can    func(*provider.Capabilities)
+}
+
+func (c *cloud) Capabilities(context.Context) (provider.Capabilities, error) {
+	settings := map[provider.Setting]provider.Support{}
+	for _, s := range provider.AllSettings() {
+		settings[s] = provider.Able
+	}
+	for _, s := range provider.Unsaid {
+		settings[s] = provider.Support{Missing: "v1 has no words for it"}
+	}
+	out := provider.Capabilities{Name: "test", Version: "7", Settings: settings,
+		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4, provider.IPv6}}
+	if c.can != nil {
+		c.can(&out)
+	}
+	return out, nil
+}
+
+func observed(id provider.ID, s provider.Spec) provider.Observed {
+	var o provider.Observed
+	o.Service, o.State, o.Spec = id.Service, provider.Live, s
+	for _, f := range s.Families {
+		o.Addresses = append(o.Addresses, provider.Address{Family: f.Family, IP: f.Address})
+	}
+	return o
+}
+
+func (c *cloud) Put(_ context.Context, id provider.ID, s provider.Spec) (provider.Observed, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.puts++
+	if c.put != nil {
+		if o, err := c.put(s); err != nil || o != nil {
+			if o != nil {
+				o.Service, o.Spec.Namespace, o.Spec.Name = id.Service, s.Namespace, s.Name
+				return *o, err
+			}
+			return provider.Observed{}, err
+		}
+	}
+	c.all[id] = s
+	return observed(id, s), nil
+}
+
+func (c *cloud) Get(_ context.Context, id provider.ID) (provider.Observed, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, there := c.all[id]; there {
+		return observed(id, s), nil
+	}
+	return provider.Observed{}, &provider.Error{Code: provider.NotFound, Message: "there is none"}
+}
+
+func (c *cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, error) {
+	o, err := c.Get(ctx, id)
+	if err != nil {
+		return o, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.delete != nil {
+		if err := c.delete(); err != nil {
+			return o, err
+		}
+	}
+	delete(c.all, id)
+	o.State = provider.Deleting
+	return o, nil
+}
+
+func (c *cloud) List(_ context.Context, cluster string) (out []provider.Observed, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, s := range c.all {
+		if id.Cluster == cluster {
+			out = append(out, observed(id, s))
+		}
+	}
+	return out, nil
+}
+
+// one is the only Spec in the cloud.
+func (c *cloud) one(t *testing.T) provider.Spec {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.all) != 1 {
+		t.Fatalf("there are %d load balancers", len(c.all))
+	}
+	for _, s := range c.all {
+		return s
+	}
+	panic("unreachable")
+}
+
+// world is a cloud, its provider, and a connection to that.
+type world struct {
+	*cloud
+	t      *testing.T
+	target deliver.Target
+	conn   deliver.Conn
+	seq    uint64
+	base   lb.Manifest
+}
+
+func newWorld(t *testing.T) *world {
+	c := &cloud{all: map[provider.ID]provider.Spec{}}
+	s := &provider.Server{Cloud: c, Token: "secret"}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	w := &world{cloud: c, t: t, target: deliver.Target{
+		Balancer: "edge", Cluster: "c1", Provider: &deliver.Provider{URL: server.URL, Token: []byte("secret")},
+	}}
+	w.dial()
+	return w
+}
+
+func (w *world) dial() {
+	w.t.Helper()
+	var err error
+	if w.conn, err = (Dialer{Patience: 300 * time.Millisecond}).Dial(w.t.Context(), w.target); err != nil {
+		w.t.Fatal(err)
+	}
+	w.base = lb.Manifest{}
+}
+
+func (w *world) apply(cfg *lb.Config) (host.Outcome, error) {
+	w.t.Helper()
+	set, err := new(lb.Encoder).Encode(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.seq++
+	d := host.Delivery{Cluster: "c1", Epoch: host.Epoch{Term: 1, Seq: w.seq}, Base: w.base.Digest(), Change: lb.Diff(w.base, set), Want: set.Digest()}
+	out, err := w.conn.Apply(w.t.Context(), d)
+	w.base = set.Manifest()
+	return out, err
+}
+
+// applied wants a delivery to prove everything.
+func (w *world) applied(cfg *lb.Config) {
+	w.t.Helper()
+	out, err := w.apply(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(out.Refused) > 0 || !mapsEqual(out.Live, out.Wanted) {
+		w.t.Fatalf("wanted %v, live %v, refused %+v", out.Wanted, out.Live, out.Refused)
+	}
+}
+
+func (w *world) status() host.Status {
+	w.t.Helper()
+	s, err := w.conn.Status(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+func mapsEqual(a, b lb.Manifest) bool { return a.Digest() == b.Digest() }
+
+func node(name, address string) lb.Node {
+	return lb.Node{Name: name, IPv4: netip.MustParseAddr(address)}
+}
+
+func service(name string, nodePort uint16) *lb.Service {
+	all := lb.Family{Targets: lb.Targets{All: true}, Clients: lb.Clients{Everybody: true}}
+	return &lb.Service{ID: lb.ID{Namespace: "default", Name: name, UID: "uid-" + name}, IPv4: all, IPv6: all, Frontends: []lb.Frontend{
+		frontend("192.0.2.1", 80, nodePort),
+	}}
+}
+
+func frontend(address string, port, nodePort uint16) lb.Frontend {
+	return lb.Frontend{Listener: lb.Listener{Address: netip.MustParseAddr(address), Port: port, Protocol: lb.TCP}, NodePort: nodePort, Settings: lb.Settings{
+		Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
+		HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Interval: 5 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
+	}}
+}
+
+func config(services ...*lb.Service) *lb.Config {
+	return &lb.Config{Nodes: []lb.Node{node("n1", "10.0.0.1"), node("n2", "10.0.0.2")}, Services: services}
+}
+
+func TestApply_AServiceIsProvedByWhatIsReadBack(t *testing.T) {
+	w := newWorld(t)
+	w.applied(config(service("web", 30080)))
+	s := w.one(t)
+	if len(s.Families) != 1 || len(s.Families[0].Members) != 2 || s.Listeners[0].NodePort != 30080 || s.Families[0].Address.String() != "192.0.2.1" {
+		t.Errorf("%+v", s)
+	}
+	puts := w.puts
+	w.applied(config(service("web", 30080)))
+	more := config(service("web", 30080))
+	more.Nodes = append(more.Nodes, node("n3", "10.0.0.3"))
+	if w.applied(more); w.puts != puts+1 || len(w.one(t).Families[0].Members) != 3 {
+		t.Errorf("%d puts for a node, and %+v", w.puts-puts, w.one(t))
+	}
+	if st := w.status(); st.Engine != Engine || st.EngineVersion != "test 7" || !st.Proved || st.Generation == "" || !mapsEqual(st.Live, st.Wanted) {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What somebody changes in the cloud is seen, and made good.
+func TestStatus_SeesDrift(t *testing.T) {
+	w := newWorld(t)
+	cfg := config(service("web", 30080))
+	w.applied(cfg)
+	w.mu.Lock()
+	for id, s := range w.all {
+		s.Listeners = append([]provider.Listener{}, s.Listeners...)
+		s.Listeners[0].NodePort = 30099
+		w.all[id] = s
+	}
+	w.mu.Unlock()
+	key := lb.ServiceKey(cfg.Services[0].ID)
+	if sum, live := w.status().Live[key]; !live || sum != (lb.Sum{}) {
+		t.Errorf("drift is not seen: %v %v", live, sum)
+	}
+	w.applied(cfg)
+	if w.one(t).Listeners[0].NodePort != 30080 {
+		t.Error("drift stays")
+	}
+}
+
+// A restart finds its own load balancers: those of Services that there are no longer, too.
+func TestApply_WithdrawsWhatIsNotWanted(t *testing.T) {
+	w := newWorld(t)
+	w.applied(config(service("web", 30080), service("old", 30081)))
+	w.dial()
+	if live := w.status().Live; len(live) != 2 {
+		t.Errorf("after a restart %v is live", live)
+	}
+	w.delete = func() error { return &provider.Error{Code: provider.Immutable, Message: "wait"} }
+	if _, err := w.apply(config(service("web", 30080))); err == nil || !strings.Contains(err.Error(), "default/old is not gone yet: Immutable: wait") {
+		t.Errorf("it is said to be gone: %v", err)
+	}
+	if _, live := w.status().Live[lb.ServiceKey(service("old", 1).ID)]; !live {
+		t.Error("its withdrawal is confirmed while it is there")
+	}
+	w.delete = nil
+	for range 2 { // Deleting is not yet gone
+		if _, err := w.apply(config(service("web", 30080))); err == nil {
+			break
+		}
+	}
+	if s := w.one(t); s.Name != "web" {
+		t.Errorf("%+v is left", s)
+	}
+}
+
+// Two Balancers with one provider leave each other alone.
+func TestBalancers_AreKeptApart(t *testing.T) {
+	w := newWorld(t)
+	w.applied(config(service("web", 30080)))
+	w.target.Balancer = "other"
+	w.dial()
+	other := service("web2", 30081)
+	w.applied(config(other))
+	w.applied(config())
+	if s := w.one(t); s.Name != "web" {
+		t.Errorf("%+v is left", s)
+	}
+}
+
+func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
+	for code, reason := range map[provider.Code]lb.RefusalReason{
+		provider.AddressTaken: lb.RefusedUnavailable, provider.QuotaExceeded: lb.RefusedUnavailable, provider.Unsupported: lb.RefusedByEngine,
+		provider.Invalid: lb.RefusedNotAdmitted, provider.Throttled: lb.RefusedUnavailable, provider.Internal: lb.RefusedUnavailable,
+	} {
+		w := newWorld(t)
+		w.put = func(s provider.Spec) (*provider.Observed, error) {
+			if s.Name == "bad" {
+				return nil, &provider.Error{Code: code, Message: "no luck"}
+			}
+			return nil, nil
+		}
+		out, err := w.apply(config(service("good", 30080), service("bad", 30081)))
+		if err != nil {
+			t.Fatal(code, err)
+		}
+		bad, good := lb.ServiceKey(service("bad", 1).ID), lb.ServiceKey(service("good", 1).ID)
+		if len(out.Refused) != 1 || out.Refused[0].Key != bad || out.Refused[0].Reason != reason || out.Refused[0].Message != string(code)+": no luck" {
+			t.Errorf("%s: %+v", code, out.Refused)
+		}
+		if out.Live[good] != out.Wanted[good] {
+			t.Errorf("%s: its neighbour is not carried", code)
+		}
+		w.put = nil
+		w.applied(config(service("good", 30080), service("bad", 30081)))
+	}
+}
+
+// What the cloud is still at work on is told, and is live as soon as the cloud shows it.
+func TestApply_WhatIsPendingHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t)
+	w.put = func(s provider.Spec) (*provider.Observed, error) {
+		w.all[provider.ID{Cluster: Owner("c1", "edge"), Service: "uid-" + s.Name}] = s // it comes later
+		o := &provider.Observed{Spec: s}
+		o.State, o.Message = provider.Pending, "booting"
+		o.Spec.Listeners = nil
+		return o, nil
+	}
+	out, err := w.apply(config(service("web", 30080)))
+	if err != nil || len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Message, "still at work on it: booting") {
+		t.Fatalf("%v %+v", err, out.Refused)
+	}
+	if st := w.status(); len(st.Refused) > 0 || !mapsEqual(st.Live, st.Wanted) {
+		t.Errorf("it is live now, and %+v", st)
+	}
+}
+
+// S18: a nodePort that a Service no longer has may be somebody else's, so nothing may go
+// there any more, also where the change as such is refused.
+func TestApply_LeavesNoOldNodePort(t *testing.T) {
+	w := newWorld(t)
+	old := service("web", 30080)
+	old.Frontends = append(old.Frontends, frontend("192.0.2.1", 443, 30443))
+	w.applied(config(old))
+	changed := service("web", 30090) // port 80 has another nodePort
+	changed.Frontends = append(changed.Frontends, frontend("192.0.2.1", 443, 30443))
+	w.put = func(s provider.Spec) (*provider.Observed, error) {
+		for _, l := range s.Listeners {
+			if l.NodePort == 30090 {
+				return nil, &provider.Error{Code: provider.QuotaExceeded, Message: "no more"}
+			}
+		}
+		return nil, nil
+	}
+	out, err := w.apply(config(changed))
+	if err != nil || len(out.Refused) != 1 || !out.Refused[0].OlderStays {
+		t.Fatalf("%v %+v", err, out.Refused)
+	}
+	if s := w.one(t); len(s.Listeners) != 1 || s.Listeners[0].NodePort != 30443 {
+		t.Errorf("what stays: %+v", s.Listeners)
+	}
+	for range 2 {
+		if _, err = w.apply(config(service("web", 30090))); err == nil { // of the older one nothing is right
+			break
+		}
+	}
+	if len(w.all) > 0 {
+		t.Errorf("%v, and what stays: %+v", err, w.all)
+	}
+}
+
+// Ports of the model that the cloud leaves out are told one by one, and the rest is proved.
+func TestApply_RefusedListeners(t *testing.T) {
+	w := newWorld(t)
+	w.put = func(s provider.Spec) (*provider.Observed, error) {
+		s.Listeners = s.Listeners[:1]
+		o := observed(provider.ID{}, s)
+		o.Refused = []provider.Refusal{{Port: 443, Protocol: provider.TCP, Reason: provider.QuotaExceeded, Message: "one is enough"}}
+		return &o, nil
+	}
+	svc := service("web", 30080)
+	svc.Frontends = append(svc.Frontends, frontend("192.0.2.1", 443, 30443), frontend("2001:db8::1", 80, 30080), frontend("2001:db8::1", 443, 30443))
+	out, err := w.apply(config(svc))
+	if err != nil || len(out.Refused) != 2 || out.Live[out.Refused[0].Key] != out.Wanted[out.Refused[0].Key] {
+		t.Fatalf("%v %+v", err, out)
+	}
+	for _, r := range out.Refused {
+		if r.Listener.Port != 443 || r.Message != "QuotaExceeded: one is enough" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestDial_SaysWhatIsWrong(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		provider deliver.Provider
+		reason   deliver.Reason
+		says     string
+	}{
+		"another token":   {deliver.Provider{URL: w.target.Provider.URL, Token: []byte("other")}, deliver.ReasonKeyRefused, "refuses the token"},
+		"nobody there":    {deliver.Provider{URL: "http://127.0.0.1:1"}, deliver.ReasonUnreachable, "cannot be reached"},
+		"no provider":     {deliver.Provider{URL: other(t)}, deliver.ReasonUnreachable, "is it one?"},
+		"no certificates": {deliver.Provider{URL: "https://127.0.0.1:1", Roots: []byte("x")}, deliver.ReasonSecret, "no certificate in PEM"},
+	} {
+		target := w.target
+		target.Provider = &c.provider
+		_, err := Dialer{}.Dial(t.Context(), target)
+		if e, ok := err.(*deliver.Error); !ok || e.Reason != c.reason || !strings.Contains(e.Message, c.says) {
+			t.Errorf("%s: %#v", name, err)
+		}
+	}
+}
+
+// other answers, and is no provider.
+func other(t *testing.T) string {
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// Who is not the newest leader changes nothing.
+func TestApply_RefusesAnOldEpoch(t *testing.T) {
+	w := newWorld(t)
+	w.applied(config(service("web", 30080)))
+	w.seq = 0
+	_, err := w.apply(config())
+	if e, ok := err.(*host.Error); !ok || e.Code != host.CodeStaleEpoch {
+		t.Error(err)
+	}
+}
