@@ -17,6 +17,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // balancerReconciler keeps one Balancer: its hosts, the Services that it serves
@@ -135,10 +136,10 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 }
 
 // withheld reports whether the hosts are not told of the plan: which nodes may carry the
-// Services was never known, so what runs is better.
+// Services, or what a provider can do, was never known, so what runs is better.
 func (s *scope) withheld() bool {
 	p := s.plan.NodesProblem
-	return p != nil && p.Fatal && len(s.assigned.Carried) > 0
+	return (p != nil && p.Fatal || translate.Unknown(s.balancer)) && len(s.assigned.Carried) > 0
 }
 
 // deliver hands the plan to the hosts, and looks what they say.
@@ -193,7 +194,7 @@ func (r *balancerReconciler) tellRemovedHosts(ctx context.Context, s *scope) {
 		r.events.warning(ctx, s.balancer, "HostRemoved",
 			"host %s is no longer managed and keeps what it runs: nobody waits for its confirmation any more, so stop its daemon or take its addresses away", name)
 	}
-	s.memory.hosts = s.balancer.Spec.Hosts
+	s.memory.hosts = s.balancer.Spec.AllHosts()
 }
 
 // removedHosts are the names of those hosts which a Balancer had and that nobody manages
@@ -206,7 +207,7 @@ func removedHosts(before []v1alpha1.Host, b *v1alpha1.Balancer, all []*v1alpha1.
 		}
 	}
 	for _, was := range before {
-		named := slices.ContainsFunc(b.Spec.Hosts, func(h v1alpha1.Host) bool { return h.Name == was.Name })
+		named := slices.ContainsFunc(b.Spec.AllHosts(), func(h v1alpha1.Host) bool { return h.Name == was.Name })
 		if !named && !managed[deliver.Target{Host: was}.Machine()] {
 			names = append(names, was.Name)
 		}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
-	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -49,7 +48,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine), Defaults: &b.Spec.Defaults}, true
+		return translate.Carrier{Balancer: b.Name, Engine: translate.EngineOf(b), Defaults: &b.Spec.Defaults}, true
 	}
 	certs, err := r.certs.of(ctx, pointers(policies.Items))
 	if err != nil {
@@ -131,6 +130,11 @@ var serviceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool 
 	return old.Annotations[exposed] != now.Annotations[exposed] || !equality.Semantic.DeepEqual(old.Spec, now.Spec)
 }}
 
+// offersChanged is that a provider's cloud can do something else than before.
+var offersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !equality.Semantic.DeepEqual(e.ObjectOld.(*v1alpha1.Balancer).Status.Provider, e.ObjectNew.(*v1alpha1.Balancer).Status.Provider)
+}}
+
 // setup registers the policies' controller.
 func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 	namespace := func(_ context.Context, obj client.Object) []string { return []string{obj.GetNamespace()} }
@@ -157,7 +161,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		WithOptions(backOff()).
 		Watches(&v1alpha1.UpstreamPolicy{}, watch(namespace)).
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
-		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(predicate.Or[client.Object](specChanged, offersChanged))).
 		Watches(&v1alpha1.AddressPool{}, watch(everywhere), builder.WithPredicates(specChanged)).
 		Watches(&corev1.Secret{}, watch(secrets)).
 		Complete(r)

@@ -26,6 +26,7 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 	status.Services = int32(len(s.plan.Services))
 	status.Nodes = int32(len(s.plan.Nodes))
 	status.Hosts = conditions.Hosts(s.balancer, s.states)
+	status.Provider = conditions.Provider(s.balancer, s.states)
 	inSync := 0
 	for _, h := range status.Hosts {
 		if h.State == v1alpha1.HostInSync {

@@ -28,6 +28,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/provider/transport"
 )
 
 // Options of a controller.
@@ -138,8 +139,10 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 		Local:   o.Local,
 		Dialer:  o.Dialer,
 		Changed: hosts.changed,
-		Log:     o.Log.WithName("deliver"),
-		Metrics: metrics,
+
+		Providers: transport.Dialer{},
+		Log:       o.Log.WithName("deliver"),
+		Metrics:   metrics,
 	})
 	read := reader{mgr.GetCache(), seen, &parsedPools{}}
 	certs := &certificates{reader: read, content: mgr.GetAPIReader(), allowed: o.TLSSecrets}

@@ -1,9 +1,11 @@
 package controllers
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +24,9 @@ func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1
 	if err != nil {
 		interval = time.Second // the schema's default; it also refuses what does not parse
 	}
+	if b.Spec.Provider != nil {
+		return []deliver.Target{providerOf(ctx, r, namespace, b, interval)}
+	}
 	taken := takenBefore(b, all)
 	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
 	for _, h := range b.Spec.Hosts {
@@ -30,12 +35,25 @@ func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1
 		case why != "":
 			t.Problem = &deliver.Error{Reason: deliver.ReasonTaken, Message: why}
 		case h.SecretRef != nil:
-			t.PrivateKey, t.KnownHosts, t.Problem = credentials(ctx, r, client.ObjectKey{Namespace: namespace, Name: h.SecretRef.Name})
+			var secret map[string][]byte
+			secret, t.Problem = credentials(ctx, r, client.ObjectKey{Namespace: namespace, Name: h.SecretRef.Name}, corev1.SSHAuthPrivateKey, knownHostsKey)
+			t.PrivateKey, t.KnownHosts = secret[corev1.SSHAuthPrivateKey], secret[knownHostsKey]
 		}
 		targets = append(targets, t)
 		taken[t.Machine()] = fmt.Sprintf("host %s is the same machine: name each of them once", h.Name)
 	}
 	return targets
+}
+
+// providerOf is the provider of a Balancer, with what is needed to reach it.
+func providerOf(ctx context.Context, r client.Reader, namespace string, b *v1alpha1.Balancer, interval time.Duration) deliver.Target {
+	spec := b.Spec.Provider
+	secret, problem := credentials(ctx, r, client.ObjectKey{Namespace: namespace, Name: spec.SecretRef.Name}, tokenKey)
+	return deliver.Target{
+		Balancer: b.Name, Since: b.CreationTimestamp.Time, Engine: string(b.Spec.Engine), MinInterval: interval, Problem: problem,
+		Host:     b.Spec.AllHosts()[0],
+		Provider: &deliver.Provider{URL: spec.URL, Token: bytes.TrimSpace(secret[tokenKey]), Roots: secret[rootsKey]},
+	}
 }
 
 // takenBefore says of the machines of older Balancers, also of those that are being
@@ -55,22 +73,29 @@ func takenBefore(b *v1alpha1.Balancer, all []*v1alpha1.Balancer) map[string]stri
 	return taken
 }
 
-// knownHostsKey is the key of a Secret that holds what ssh-keyscan prints.
-const knownHostsKey = "known_hosts"
+// Keys of Secrets.
+const (
+	knownHostsKey = "known_hosts" // what ssh-keyscan prints
+	tokenKey      = "token"       // that requests to a provider bear
+	rootsKey      = "ca.crt"      // certificates that a provider's is signed by; optional
+)
 
-func credentials(ctx context.Context, r client.Reader, name client.ObjectKey) (key, knownHosts []byte, err error) {
+// credentials are what a Secret holds, by key. It must have some.
+func credentials(ctx context.Context, r client.Reader, name client.ObjectKey, keys ...string) (map[string][]byte, error) {
 	var secret corev1.Secret
-	err = r.Get(ctx, name, &secret)
+	err := r.Get(ctx, name, &secret)
 	switch {
+	case apierrors.IsNotFound(err) && len(keys) == 1:
+		return nil, fmt.Errorf("there is no Secret %s: create it with the key %s", name, keys[0])
 	case apierrors.IsNotFound(err):
-		return nil, nil, fmt.Errorf("there is no Secret %s: create it with the keys %s and %s", name, corev1.SSHAuthPrivateKey, knownHostsKey)
+		return nil, fmt.Errorf("there is no Secret %s: create it with the keys %s", name, strings.Join(keys, " and "))
 	case err != nil:
-		return nil, nil, fmt.Errorf("reading Secret %s: %w", name, err)
+		return nil, fmt.Errorf("reading Secret %s: %w", name, err)
 	}
-	for _, k := range []string{corev1.SSHAuthPrivateKey, knownHostsKey} {
+	for _, k := range keys {
 		if len(secret.Data[k]) == 0 {
-			return nil, nil, fmt.Errorf("the Secret %s lacks the key %s", name, k)
+			return nil, fmt.Errorf("the Secret %s lacks the key %s", name, k)
 		}
 	}
-	return secret.Data[corev1.SSHAuthPrivateKey], secret.Data[knownHostsKey], nil
+	return secret.Data, nil
 }

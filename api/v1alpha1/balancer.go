@@ -5,8 +5,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Engine is the software that carries the traffic on the hosts.
-// +kubebuilder:validation:Enum=nginx;haproxy;lvs
+// Engine is the software that carries the traffic on the hosts, or a provider.
+// +kubebuilder:validation:Enum=nginx;haproxy;lvs;provider
 type Engine string
 
 // The engines.
@@ -14,6 +14,8 @@ const (
 	EngineNginx   Engine = "nginx"
 	EngineHAProxy Engine = "haproxy"
 	EngineLVS     Engine = "lvs" // IPVS in the hosts' kernel, kept by keepalived
+	// EngineProvider: no hosts, but the load balancers of a public cloud.
+	EngineProvider Engine = "provider"
 )
 
 // AnnotationProvider is another provider of LoadBalancer Services.
@@ -26,12 +28,16 @@ const AnnotationsMetalLB AnnotationProvider = "MetalLB"
 // BalancerSpec describes external machines and what they carry.
 // +kubebuilder:validation:XValidation:rule="has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass)",message="loadBalancerClass is immutable, as that of Services is: create another Balancer for another class"
 // +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
-// +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= size(self.hosts)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
+// +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= (has(self.hosts) ? size(self.hosts) : 1)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
 // +kubebuilder:validation:XValidation:rule="!has(self.lvs) || (has(self.engine) && self.engine == 'lvs')",message="lvs is for engine lvs alone"
-// +kubebuilder:validation:XValidation:rule="self.hosts.all(h, self.hosts.exists_one(o, has(o.address) == has(h.address) && (!has(o.address) || o.address == h.address && o.port == h.port)))",message="two hosts are one machine: name each address and port once, and one host that is local"
-// +kubebuilder:validation:XValidation:rule="self.hosts.exists(h, !has(h.drain) || !h.drain)",message="every host is drained: leave at least one that serves"
+// +kubebuilder:validation:XValidation:rule="!has(self.hosts) || self.hosts.all(h, self.hosts.exists_one(o, has(o.address) == has(h.address) && (!has(o.address) || o.address == h.address && o.port == h.port)))",message="two hosts are one machine: name each address and port once, and one host that is local"
+// +kubebuilder:validation:XValidation:rule="!has(self.hosts) || self.hosts.exists(h, !has(h.drain) || !h.drain)",message="every host is drained: leave at least one that serves"
+// +kubebuilder:validation:XValidation:rule="has(self.provider) == (has(self.engine) && self.engine == 'provider')",message="engine provider needs provider, and no other engine has one"
+// +kubebuilder:validation:XValidation:rule="has(self.hosts) != has(self.provider)",message="a Balancer has hosts or, with engine provider, a provider"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.virtualAddresses) || !has(self.virtualAddresses.mode) || self.virtualAddresses.mode == 'Static'",message="virtualAddresses are for hosts: with a provider, the cloud has the addresses"
 type BalancerSpec struct {
-	// engine is the software that carries the traffic on every host.
+	// engine is the software that carries the traffic on every host, or provider: the
+	// load balancers of a public cloud, which spec.provider makes.
 	// +optional
 	// +kubebuilder:default=nginx
 	Engine Engine `json:"engine,omitempty"`
@@ -65,11 +71,16 @@ type BalancerSpec struct {
 
 	// hosts are the machines. All carry the same. A machine is there for
 	// one Balancer: of several that name it, the oldest has it.
+	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=name
-	Hosts []Host `json:"hosts"`
+	Hosts []Host `json:"hosts,omitempty"`
+
+	// provider makes the load balancers of a public cloud, one for each Service.
+	// +optional
+	Provider *Provider `json:"provider,omitempty"`
 
 	// virtualAddresses says how the addresses of the pools come to the hosts.
 	// +optional
@@ -318,8 +329,8 @@ type Publish struct {
 
 // Reload limits how often the hosts reload.
 type Reload struct {
-	// minInterval between two reloads of one host. The first change goes at
-	// once; further ones wait for this and go together.
+	// minInterval between two reloads of one host, or two rounds of changes at a
+	// provider. The first change goes at once; further ones wait for this and go together.
 	// +optional
 	// +kubebuilder:default="1s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('10m')",message="minInterval is at most 10m"
@@ -373,6 +384,10 @@ type BalancerStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	Hosts []HostStatus `json:"hosts,omitempty"`
+	// provider is what the provider said last of its cloud. It counts until it says
+	// something else, also while it cannot be reached.
+	// +optional
+	Provider *ProviderStatus `json:"provider,omitempty"`
 	// hostsInSync counts the hosts that run what is desired, over all: "2/2".
 	// +optional
 	HostsInSync string `json:"hostsInSync,omitempty"`

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -67,7 +66,7 @@ func (o *objects) policyFindings() findings {
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: engines.Named(b.Spec.Engine), Defaults: &b.Spec.Defaults}, true
+		return translate.Carrier{Balancer: b.Name, Engine: translate.EngineOf(b), Defaults: &b.Spec.Defaults}, true
 	}
 	policies := map[string][]*v1alpha1.UpstreamPolicy{}
 	for _, p := range o.policies {

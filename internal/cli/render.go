@@ -82,6 +82,9 @@ func (r *rendering) run(o *objects, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w (--balancer NAME)", err)
 	}
+	if b.Spec.Provider != nil {
+		return fmt.Errorf("Balancer %s has a provider, which makes load balancers of a cloud and no files", b.Name)
+	}
 	p, err := o.plan(b)
 	if err != nil {
 		return err

@@ -134,7 +134,7 @@ func nodeNames(nodes []lb.Node) []string {
 // hostViews are the hosts of the spec, also those of which nothing is known yet.
 func hostViews(b *v1alpha1.Balancer) []v1alpha1.HostStatus {
 	out := []v1alpha1.HostStatus{}
-	for _, h := range b.Spec.Hosts {
+	for _, h := range b.Spec.AllHosts() {
 		at := slices.IndexFunc(b.Status.Hosts, func(s v1alpha1.HostStatus) bool { return s.Name == h.Name })
 		if at < 0 {
 			out = append(out, v1alpha1.HostStatus{Name: h.Name, State: v1alpha1.HostConnecting, Message: "the controller has not reported on it yet"})

@@ -161,8 +161,8 @@ func describeService(svc *corev1.Service) string {
 }
 
 func hostNames(b *v1alpha1.Balancer) string {
-	names := make([]string, len(b.Spec.Hosts))
-	for i, h := range b.Spec.Hosts {
+	names := make([]string, len(b.Spec.AllHosts()))
+	for i, h := range b.Spec.AllHosts() {
 		names[i] = h.Name
 	}
 	return strings.Join(names, ", ")

@@ -107,6 +107,8 @@ func (b Balancer) programmed() metav1.Condition {
 	}
 	need := needed(b.Object, len(hosts))
 	switch {
+	case !b.Delivered && translate.Unknown(b.Object):
+		c.Reason, c.Message = v1alpha1.ReasonPending, "nothing is delivered until the provider has said what its cloud can do; "+hostTrouble(b.States)
 	case !b.Delivered:
 		c.Reason, c.Message = v1alpha1.ReasonPending, "nothing is delivered until the Balancer is accepted"
 	case proved >= need:

@@ -22,7 +22,7 @@ func (e *explanation) hosts() {
 		}
 		return
 	}
-	for _, h := range e.balancer.Spec.Hosts {
+	for _, h := range e.balancer.Spec.AllHosts() {
 		i := slices.IndexFunc(e.balancer.Status.Hosts, func(s v1alpha1.HostStatus) bool { return s.Name == h.Name })
 		if i < 0 {
 			e.unknown(LinkHost, "%s: the controller has not reported on it yet", h.Name)

@@ -94,8 +94,8 @@ func (p *Planner) encode(b *v1alpha1.Balancer, translated translate.Output) erro
 	if p.set == nil || p.set.Digest() != set.Digest() {
 		p.set = set
 	}
-	sets := make(map[string]*lb.Set, len(b.Spec.Hosts))
-	for _, h := range b.Spec.Hosts {
+	sets := make(map[string]*lb.Set, len(b.Spec.AllHosts()))
+	for _, h := range b.Spec.AllHosts() {
 		sets[h.Name] = p.set
 		if v := translated.VRRP[h.Name]; v != nil {
 			item, err := lb.EncodeVRRP(v)

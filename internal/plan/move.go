@@ -11,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // retained says what keeps an arriving Service on the Balancers that had it before,
@@ -66,7 +66,7 @@ func (s *Service) answers(port corev1.ServicePort, from *v1alpha1.Balancer) bool
 	if from == nil || len(record.Published(s.Object)) == 0 {
 		return false
 	}
-	engine, protocol := engines.Named(from.Spec.Engine), lb.Protocol(port.Protocol)
+	engine, protocol := translate.EngineOf(from), lb.Protocol(port.Protocol)
 	switch e, _ := s.PortError(port); e {
 	case v1alpha1.PortErrorProtocol:
 		return engine.Carries(protocol)

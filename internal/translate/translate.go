@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -52,15 +51,15 @@ func (t *Translator) Translate(in Input) Output {
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
 		NodesProblem: ns.none,
 		Unread:       ns.unread,
-		Unsupported:  unsupported(engines.Named(in.Balancer.Spec.Engine), &in.Balancer.Spec.Defaults, uses(in)),
+		Unsupported:  unsupported(EngineOf(in.Balancer), &in.Balancer.Spec.Defaults, uses(in)),
 	}
 	t.look(in, ns)
-	policies := indexPolicies(in.Policies)
+	policies, carrier := indexPolicies(in.Policies), EngineOf(in.Balancer)
 	next := make(map[types.UID]known, len(in.Services))
 	for _, svc := range in.Services {
 		name := types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}
 		k := t.one(translation{
-			engine:     engines.Named(in.Balancer.Spec.Engine),
+			engine:     carrier,
 			in:         svc,
 			nodes:      ns,
 			slices:     in.Slices[name],
@@ -170,7 +169,7 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 
 // uses of a Balancer's ports, as far as its defaults decide. SCTP is as UDP to an engine.
 func uses(in Input) []use {
-	e, defaults := engines.Named(in.Balancer.Spec.Engine), precedence{defaults: &in.Balancer.Spec.Defaults}
+	e, defaults := EngineOf(in.Balancer), precedence{defaults: &in.Balancer.Spec.Defaults}
 	out := []use{defaults.use(e, "", lb.TCP)}
 	for _, svc := range in.Services {
 		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }) {
@@ -183,6 +182,9 @@ func uses(in Input) []use {
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
 func commonKey(b *v1alpha1.Balancer, load int) string {
 	parts := []string{string(b.Spec.Engine), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+	if b.Spec.Provider != nil {
+		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
+	}
 	for _, f := range fields {
 		parts = append(parts, f.get(&b.Spec.Defaults))
 	}

@@ -1,119 +1,29 @@
 package transport
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/provider/providertest"
 	"github.com/external-lb/external-lb/provider"
 )
 
-// cloud keeps what it is told, but for the faults that a test asks for.
-type cloud struct {
-	mu     sync.Mutex
-	all    map[provider.ID]provider.Spec
-	puts   int
-	put    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
-	delete func() error                                    // nil: it is gone
-	can    func(*provider.Capabilities)
-}
-
-func (c *cloud) Capabilities(context.Context) (provider.Capabilities, error) {
-	settings := map[provider.Setting]provider.Support{}
-	for _, s := range provider.AllSettings() {
-		settings[s] = provider.Able
-	}
-	for _, s := range provider.Unsaid {
-		settings[s] = provider.Support{Missing: "v1 has no words for it"}
-	}
-	out := provider.Capabilities{Name: "test", Version: "7", Settings: settings,
-		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4, provider.IPv6}}
-	if c.can != nil {
-		c.can(&out)
-	}
-	return out, nil
-}
-
-func observed(id provider.ID, s provider.Spec) provider.Observed {
-	var o provider.Observed
-	o.Service, o.State, o.Spec = id.Service, provider.Live, s
-	for _, f := range s.Families {
-		o.Addresses = append(o.Addresses, provider.Address{Family: f.Family, IP: f.Address})
-	}
-	return o
-}
-
-func (c *cloud) Put(_ context.Context, id provider.ID, s provider.Spec) (provider.Observed, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.puts++
-	if c.put != nil {
-		if o, err := c.put(s); err != nil || o != nil {
-			if o != nil {
-				o.Service, o.Spec.Namespace, o.Spec.Name = id.Service, s.Namespace, s.Name
-				return *o, err
-			}
-			return provider.Observed{}, err
-		}
-	}
-	c.all[id] = s
-	return observed(id, s), nil
-}
-
-func (c *cloud) Get(_ context.Context, id provider.ID) (provider.Observed, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s, there := c.all[id]; there {
-		return observed(id, s), nil
-	}
-	return provider.Observed{}, &provider.Error{Code: provider.NotFound, Message: "there is none"}
-}
-
-func (c *cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, error) {
-	o, err := c.Get(ctx, id)
-	if err != nil {
-		return o, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.delete != nil {
-		if err := c.delete(); err != nil {
-			return o, err
-		}
-	}
-	delete(c.all, id)
-	o.State = provider.Deleting
-	return o, nil
-}
-
-func (c *cloud) List(_ context.Context, cluster string) (out []provider.Observed, _ error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id, s := range c.all {
-		if id.Cluster == cluster {
-			out = append(out, observed(id, s))
-		}
-	}
-	return out, nil
-}
-
 // one is the only Spec in the cloud.
-func (c *cloud) one(t *testing.T) provider.Spec {
-	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.all) != 1 {
-		t.Fatalf("there are %d load balancers", len(c.all))
+func (w *world) one() provider.Spec {
+	w.t.Helper()
+	w.Lock()
+	defer w.Unlock()
+	if len(w.All) != 1 {
+		w.t.Fatalf("there are %d load balancers", len(w.All))
 	}
-	for _, s := range c.all {
+	for _, s := range w.All {
 		return s
 	}
 	panic("unreachable")
@@ -121,7 +31,7 @@ func (c *cloud) one(t *testing.T) provider.Spec {
 
 // world is a cloud, its provider, and a connection to that.
 type world struct {
-	*cloud
+	*providertest.Cloud
 	t      *testing.T
 	target deliver.Target
 	conn   deliver.Conn
@@ -130,12 +40,9 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	c := &cloud{all: map[provider.ID]provider.Spec{}}
-	s := &provider.Server{Cloud: c, Token: "secret"}
-	server := httptest.NewServer(s.Handler())
-	t.Cleanup(server.Close)
-	w := &world{cloud: c, t: t, target: deliver.Target{
-		Balancer: "edge", Cluster: "c1", Provider: &deliver.Provider{URL: server.URL, Token: []byte("secret")},
+	c, url := providertest.Serve(t)
+	w := &world{Cloud: c, t: t, target: deliver.Target{
+		Balancer: "edge", Cluster: "c1", Provider: &deliver.Provider{URL: url, Token: []byte(providertest.Token)},
 	}}
 	w.dial()
 	return w
@@ -211,16 +118,16 @@ func config(services ...*lb.Service) *lb.Config {
 func TestApply_AServiceIsProvedByWhatIsReadBack(t *testing.T) {
 	w := newWorld(t)
 	w.applied(config(service("web", 30080)))
-	s := w.one(t)
+	s := w.one()
 	if len(s.Families) != 1 || len(s.Families[0].Members) != 2 || s.Listeners[0].NodePort != 30080 || s.Families[0].Address.String() != "192.0.2.1" {
 		t.Errorf("%+v", s)
 	}
-	puts := w.puts
+	puts := w.Puts
 	w.applied(config(service("web", 30080)))
 	more := config(service("web", 30080))
 	more.Nodes = append(more.Nodes, node("n3", "10.0.0.3"))
-	if w.applied(more); w.puts != puts+1 || len(w.one(t).Families[0].Members) != 3 {
-		t.Errorf("%d puts for a node, and %+v", w.puts-puts, w.one(t))
+	if w.applied(more); w.Puts != puts+1 || len(w.one().Families[0].Members) != 3 {
+		t.Errorf("%d puts for a node, and %+v", w.Puts-puts, w.one())
 	}
 	if st := w.status(); st.Engine != Engine || st.EngineVersion != "test 7" || !st.Proved || st.Generation == "" || !mapsEqual(st.Live, st.Wanted) {
 		t.Errorf("%+v", st)
@@ -232,19 +139,19 @@ func TestStatus_SeesDrift(t *testing.T) {
 	w := newWorld(t)
 	cfg := config(service("web", 30080))
 	w.applied(cfg)
-	w.mu.Lock()
-	for id, s := range w.all {
+	w.Lock()
+	for id, s := range w.All {
 		s.Listeners = append([]provider.Listener{}, s.Listeners...)
 		s.Listeners[0].NodePort = 30099
-		w.all[id] = s
+		w.All[id] = s
 	}
-	w.mu.Unlock()
+	w.Unlock()
 	key := lb.ServiceKey(cfg.Services[0].ID)
 	if sum, live := w.status().Live[key]; !live || sum != (lb.Sum{}) {
 		t.Errorf("drift is not seen: %v %v", live, sum)
 	}
 	w.applied(cfg)
-	if w.one(t).Listeners[0].NodePort != 30080 {
+	if w.one().Listeners[0].NodePort != 30080 {
 		t.Error("drift stays")
 	}
 }
@@ -257,20 +164,20 @@ func TestApply_WithdrawsWhatIsNotWanted(t *testing.T) {
 	if live := w.status().Live; len(live) != 2 {
 		t.Errorf("after a restart %v is live", live)
 	}
-	w.delete = func() error { return &provider.Error{Code: provider.Immutable, Message: "wait"} }
+	w.DeleteFault = func() error { return &provider.Error{Code: provider.Immutable, Message: "wait"} }
 	if _, err := w.apply(config(service("web", 30080))); err == nil || !strings.Contains(err.Error(), "default/old is not gone yet: Immutable: wait") {
 		t.Errorf("it is said to be gone: %v", err)
 	}
 	if _, live := w.status().Live[lb.ServiceKey(service("old", 1).ID)]; !live {
 		t.Error("its withdrawal is confirmed while it is there")
 	}
-	w.delete = nil
+	w.DeleteFault = nil
 	for range 2 { // Deleting is not yet gone
 		if _, err := w.apply(config(service("web", 30080))); err == nil {
 			break
 		}
 	}
-	if s := w.one(t); s.Name != "web" {
+	if s := w.one(); s.Name != "web" {
 		t.Errorf("%+v is left", s)
 	}
 }
@@ -284,7 +191,7 @@ func TestBalancers_AreKeptApart(t *testing.T) {
 	other := service("web2", 30081)
 	w.applied(config(other))
 	w.applied(config())
-	if s := w.one(t); s.Name != "web" {
+	if s := w.one(); s.Name != "web" {
 		t.Errorf("%+v is left", s)
 	}
 }
@@ -295,7 +202,7 @@ func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
 		provider.Invalid: lb.RefusedNotAdmitted, provider.Throttled: lb.RefusedUnavailable, provider.Internal: lb.RefusedUnavailable,
 	} {
 		w := newWorld(t)
-		w.put = func(s provider.Spec) (*provider.Observed, error) {
+		w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
 			if s.Name == "bad" {
 				return nil, &provider.Error{Code: code, Message: "no luck"}
 			}
@@ -312,7 +219,7 @@ func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
 		if out.Live[good] != out.Wanted[good] {
 			t.Errorf("%s: its neighbour is not carried", code)
 		}
-		w.put = nil
+		w.PutFault = nil
 		w.applied(config(service("good", 30080), service("bad", 30081)))
 	}
 }
@@ -320,8 +227,8 @@ func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
 // What the cloud is still at work on is told, and is live as soon as the cloud shows it.
 func TestApply_WhatIsPendingHoldsNobodyUp(t *testing.T) {
 	w := newWorld(t)
-	w.put = func(s provider.Spec) (*provider.Observed, error) {
-		w.all[provider.ID{Cluster: Owner("c1", "edge"), Service: "uid-" + s.Name}] = s // it comes later
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		w.All[provider.ID{Cluster: Owner("c1", "edge"), Service: "uid-" + s.Name}] = s // it comes later
 		o := &provider.Observed{Spec: s}
 		o.State, o.Message = provider.Pending, "booting"
 		o.Spec.Listeners = nil
@@ -345,7 +252,7 @@ func TestApply_LeavesNoOldNodePort(t *testing.T) {
 	w.applied(config(old))
 	changed := service("web", 30090) // port 80 has another nodePort
 	changed.Frontends = append(changed.Frontends, frontend("192.0.2.1", 443, 30443))
-	w.put = func(s provider.Spec) (*provider.Observed, error) {
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
 		for _, l := range s.Listeners {
 			if l.NodePort == 30090 {
 				return nil, &provider.Error{Code: provider.QuotaExceeded, Message: "no more"}
@@ -357,7 +264,7 @@ func TestApply_LeavesNoOldNodePort(t *testing.T) {
 	if err != nil || len(out.Refused) != 1 || !out.Refused[0].OlderStays {
 		t.Fatalf("%v %+v", err, out.Refused)
 	}
-	if s := w.one(t); len(s.Listeners) != 1 || s.Listeners[0].NodePort != 30443 {
+	if s := w.one(); len(s.Listeners) != 1 || s.Listeners[0].NodePort != 30443 {
 		t.Errorf("what stays: %+v", s.Listeners)
 	}
 	for range 2 {
@@ -365,17 +272,17 @@ func TestApply_LeavesNoOldNodePort(t *testing.T) {
 			break
 		}
 	}
-	if len(w.all) > 0 {
-		t.Errorf("%v, and what stays: %+v", err, w.all)
+	if len(w.All) > 0 {
+		t.Errorf("%v, and what stays: %+v", err, w.All)
 	}
 }
 
 // Ports of the model that the cloud leaves out are told one by one, and the rest is proved.
 func TestApply_RefusedListeners(t *testing.T) {
 	w := newWorld(t)
-	w.put = func(s provider.Spec) (*provider.Observed, error) {
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
 		s.Listeners = s.Listeners[:1]
-		o := observed(provider.ID{}, s)
+		o := providertest.Observed(provider.ID{}, s)
 		o.Refused = []provider.Refusal{{Port: 443, Protocol: provider.TCP, Reason: provider.QuotaExceeded, Message: "one is enough"}}
 		return &o, nil
 	}

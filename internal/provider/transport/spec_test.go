@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/provider/providertest"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -16,7 +17,7 @@ func specOf(t *testing.T, cfg *lb.Config, cannot ...provider.Setting) (provider.
 	if err != nil {
 		t.Fatal(err)
 	}
-	can, _ := (&cloud{}).Capabilities(t.Context())
+	can, _ := (&providertest.Cloud{}).Capabilities(t.Context())
 	for _, s := range cannot {
 		can.Settings[s] = provider.Support{Missing: "not " + string(s)}
 	}

@@ -64,8 +64,11 @@ func (p *painter) balancer(b *v1alpha1.Balancer) Balancer {
 	case b.Status.ObservedGeneration < b.Generation:
 		out.Problems = append(out.Problems, "the controller has not looked at its newest version yet: is it running?")
 	}
-	for _, h := range b.Spec.Hosts {
+	for _, h := range b.Spec.AllHosts() {
 		out.Hosts = append(out.Hosts, host(h, b.Status.Hosts))
+	}
+	if b.Spec.Provider != nil {
+		out.Hosts[0].Where = b.Spec.Provider.URL
 	}
 	return out
 }

@@ -1,0 +1,122 @@
+// Package providertest has a cloud for tests: it carries nothing, and does what it is told.
+package providertest
+
+import (
+	"context"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// Token is what requests to the provider of Serve bear.
+const Token = "secret"
+
+// Serve starts a provider of a new Cloud, until the test ends.
+func Serve(t testing.TB) (c *Cloud, url string) {
+	t.Helper()
+	c = &Cloud{All: map[provider.ID]provider.Spec{}}
+	s := &provider.Server{Cloud: c, Token: Token}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	return c, server.URL
+}
+
+// Cloud keeps what it is told, but for the faults that a test asks for. Its fields are read
+// and changed under its lock where it is in use.
+type Cloud struct {
+	sync.Mutex
+	All         map[provider.ID]provider.Spec
+	Puts        int
+	PutFault    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
+	DeleteFault func() error                                    // nil: it is gone
+	Change      func(*provider.Capabilities)
+}
+
+// Capabilities are those of a cloud that can do everything.
+func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
+	c.Lock()
+	defer c.Unlock()
+	settings := map[provider.Setting]provider.Support{}
+	for _, s := range provider.AllSettings() {
+		settings[s] = provider.Able
+	}
+	for _, s := range provider.Unsaid {
+		settings[s] = provider.Support{Missing: "v1 has no words for it"}
+	}
+	out := provider.Capabilities{Name: "test", Version: "7", Settings: settings,
+		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4, provider.IPv6}}
+	if c.Change != nil {
+		c.Change(&out)
+	}
+	return out, nil
+}
+
+// Observed is a load balancer that carries a Spec.
+func Observed(id provider.ID, s provider.Spec) provider.Observed {
+	var o provider.Observed
+	o.Service, o.State, o.Spec = id.Service, provider.Live, s
+	for _, f := range s.Families {
+		o.Addresses = append(o.Addresses, provider.Address{Family: f.Family, IP: f.Address})
+	}
+	return o
+}
+
+// Put makes a load balancer of a Spec.
+func (c *Cloud) Put(_ context.Context, id provider.ID, s provider.Spec) (provider.Observed, error) {
+	c.Lock()
+	defer c.Unlock()
+	c.Puts++
+	if c.PutFault != nil {
+		if o, err := c.PutFault(s); err != nil || o != nil {
+			if o != nil {
+				o.Service, o.Spec.Namespace, o.Spec.Name = id.Service, s.Namespace, s.Name
+				return *o, err
+			}
+			return provider.Observed{}, err
+		}
+	}
+	c.All[id] = s
+	return Observed(id, s), nil
+}
+
+// Get reads one back.
+func (c *Cloud) Get(_ context.Context, id provider.ID) (provider.Observed, error) {
+	c.Lock()
+	defer c.Unlock()
+	if s, there := c.All[id]; there {
+		return Observed(id, s), nil
+	}
+	return provider.Observed{}, &provider.Error{Code: provider.NotFound, Message: "there is none"}
+}
+
+// Delete takes one away.
+func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, error) {
+	o, err := c.Get(ctx, id)
+	if err != nil {
+		return o, err
+	}
+	c.Lock()
+	defer c.Unlock()
+	if c.DeleteFault != nil {
+		if err := c.DeleteFault(); err != nil {
+			return o, err
+		}
+	}
+	delete(c.All, id)
+	o.State = provider.Deleting
+	return o, nil
+}
+
+// List reads all of a cluster back.
+func (c *Cloud) List(_ context.Context, cluster string) (out []provider.Observed, _ error) {
+	c.Lock()
+	defer c.Unlock()
+	for id, s := range c.All {
+		if id.Cluster == cluster {
+			out = append(out, Observed(id, s))
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,36 @@
+package translate
+
+import (
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// EngineOf is what carries the Services of a Balancer. What a provider's cloud can do is in
+// the Balancer's status; before the provider was reached, it is nothing.
+func EngineOf(b *v1alpha1.Balancer) *engine.Engine {
+	if b.Spec.Provider == nil {
+		return engines.Named(b.Spec.Engine)
+	}
+	out := &engine.Engine{Name: "the provider"}
+	said := b.Status.Provider
+	if said == nil {
+		return out
+	}
+	out.Name += " " + said.Name
+	// Members that leave are no longer named: the contract has no word for draining.
+	out.KeepsConnections = true
+	for _, p := range said.Protocols {
+		out.Protocols = append(out.Protocols, lb.Protocol(p))
+	}
+	out.Fields = make(map[engine.Field]engine.Support, len(said.Settings))
+	for _, s := range said.Settings {
+		out.Fields[engine.Field(s.Name)] = engine.Support{Missing: s.Missing, UDP: s.UDP, Affinity: s.Affinity, Note: s.Note}
+	}
+	return out
+}
+
+// Unknown reports whether it is not known yet what a Balancer can carry: its provider was
+// never reached.
+func Unknown(b *v1alpha1.Balancer) bool { return b.Spec.Provider != nil && b.Status.Provider == nil }
