@@ -95,7 +95,7 @@ func support(s engine.Support) string {
 func commands() string {
 	var b strings.Builder
 	b.WriteString("# The commands\n")
-	for _, path := range []string{"", "manager", "host install", "host apply", "host status", "host reset-term", "host templates print", "host templates check", "host templates diff", "host agent", "host serve", "render", "diff", "import", "import nginx", "import haproxy", "import keepalived", "import metallb", "status", "explain service", "ui", "uninstall", "version"} {
+	for _, path := range cli.Commands() {
 		var out bytes.Buffer
 		args := append([]string{"external-lb"}, strings.Fields(path)...)
 		cli.Main(context.Background(), append(args, "--help"), strings.NewReader(""), &out, &out)

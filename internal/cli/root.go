@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,8 +92,44 @@ Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newManager(), newHost(), newRender(), newDiff(), newImport(), newStatus(), newTop(), newExplain(), newUI(), newUninstall(), newProvider(), newVersion())
+	addGroup(root, "Look at what is:", newStatus(), newTop(), newExplain(), newUI(), newDiff())
+	addGroup(root, "Try what would be, and come from elsewhere:", newRender(), newImport())
+	addGroup(root, "Run it, and remove it:", newManager(), newHost(), newProvider(), newUninstall())
+	root.AddCommand(newVersion())
 	return root
+}
+
+// addGroup of commands that the help shows under a title.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+	}
+	root.AddCommand(commands...)
+}
+
+// Commands are the words of every command that is for people, and "" for the program
+// itself, in the order of their groups and then of their names.
+func Commands() []string {
+	root := newRoot("external-lb")
+	var paths []string
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		paths = append(paths, strings.TrimSpace(strings.TrimPrefix(c.CommandPath(), root.CommandPath())))
+		sub := c.Commands()
+		order := func(c *cobra.Command) int {
+			at := slices.IndexFunc(root.Groups(), func(g *cobra.Group) bool { return g.ID == c.GroupID })
+			return (at + len(root.Groups()) + 1) % (len(root.Groups()) + 1) // those of no group are last
+		}
+		slices.SortStableFunc(sub, func(a, b *cobra.Command) int { return cmp.Compare(order(a), order(b)) })
+		for _, s := range sub {
+			if s.IsAvailableCommand() {
+				walk(s)
+			}
+		}
+	}
+	walk(root)
+	return paths
 }
 
 func newHost() *cobra.Command {
