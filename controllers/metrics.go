@@ -26,6 +26,7 @@ type metrics struct {
 	oldWorkers  *prometheus.GaugeVec
 	uses        *prometheus.GaugeVec
 	services    *prometheus.GaugeVec
+	nodes       *prometheus.GaugeVec
 	conditions  *prometheus.GaugeVec
 	draining    *prometheus.GaugeVec
 	warning     *prometheus.GaugeVec
@@ -87,6 +88,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
 		uses:       gauge("host_use_ratio", "What is in use of what all Services of a host share, of 1.", "balancer", "host", "resource"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
+		nodes:      gauge("nodes", "Nodes that may be backends of a Balancer.", "balancer"),
 		conditions: gauge("balancer_condition", "1 while a condition of a Balancer is True.", "balancer", "condition"),
 		draining:   gauge("host_draining", "1 while a host is taken out for maintenance.", "balancer", "host"),
 		warning:    gauge("host_warning", "1 while a host that runs what is desired says that something is wrong.", "balancer", "host"),
@@ -108,14 +110,14 @@ func newMetrics(elected <-chan struct{}) *metrics {
 	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused},
 		map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
-	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.conditions})
+	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.nodes, m.conditions})
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused,
-		m.services, m.conditions, m.poolSize, m.poolInUse, m.leading, m.each, m.certs, m.traffic,
+		m.services, m.nodes, m.conditions, m.poolSize, m.poolInUse, m.leading, m.each, m.certs, m.traffic,
 	}
 }
 
@@ -151,6 +153,7 @@ func oneIf(yes bool) float64 {
 func (m *metrics) report(b *v1alpha1.Balancer, states []deliver.State, p *plan.Plan) {
 	balancer := b.Name
 	m.services.WithLabelValues(balancer).Set(float64(len(p.Services)))
+	m.nodes.WithLabelValues(balancer).Set(float64(len(p.Nodes)))
 	for _, c := range b.Status.Conditions {
 		m.conditions.WithLabelValues(balancer, c.Type).Set(oneIf(c.Status == metav1.ConditionTrue))
 	}

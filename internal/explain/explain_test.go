@@ -179,6 +179,9 @@ func TestWhatIsWrongFirst(t *testing.T) {
 		"a host on which no node is well": {func(f *facts) {
 			f.edge().Status.Hosts[0].Message = "every node fails its health check on port 10256, so nothing answers"
 		}, LinkHost, "every node fails its health check", seeHealth},
+		"a host that warns": {func(f *facts) {
+			f.edge().Status.Hosts[0].Message = "the kernel tracks 3687 connections of at most 4096"
+		}, LinkHost, "the kernel tracks 3687 connections", seeWarns},
 		"the same, and it refuses somebody": {func(f *facts) {
 			f.edge().Status.Hosts[0] = v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostPartial,
 				Message: "left out: other; every node fails its health check on port 10256, so nothing answers"}

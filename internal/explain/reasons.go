@@ -11,6 +11,7 @@ const (
 	seeBalancer = "A Balancer is not programmed"
 	seeOthers   = "Somebody else delivers to a host"
 	seeHealth   = "Every node fails its health check"
+	seeWarns    = "A host says that something is wrong"
 	seeMove     = "A Service does not move with its pool"
 	seeDeleted  = "A Service is not deleted"
 	seeNodes    = "A node gets no traffic"

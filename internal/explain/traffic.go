@@ -47,7 +47,7 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 		if unwell {
 			f.State, f.See = Wrong, seeHealth
 		} else if h.Message != "" && h.State == v1alpha1.HostInSync {
-			f.State, f.See = Wrong, seeSilent
+			f.State, f.See = Wrong, seeWarns
 		}
 	case v1alpha1.HostConnecting, v1alpha1.HostDelivering:
 		f.State = Unknown

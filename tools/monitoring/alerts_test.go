@@ -88,6 +88,11 @@ var stories = map[string]story{
 			`external_lb_balancer_condition{pod="a",balancer="edge",condition="Degraded"} = 0`,
 		}},
 	},
+	"NoNodes": {
+		fires: []string{nodes("a", 0), services("a", 1)}, at: "5m", before: "4m",
+		labels: "balancer=edge", summary: "No node may be a backend of Balancer edge",
+		quiet: [][]string{{nodes("a", 1), services("a", 1)}, {nodes("a", 0), services("a", 0)}, {nodes("a", 0), nodes("b", 3), services("b", 1)}},
+	},
 	"BalancerDegraded": {
 		fires: []string{`external_lb_balancer_condition{pod="a",balancer="edge",condition="Degraded"} = 1`}, at: "1h", before: "59m",
 		labels: "balancer=edge,condition=Degraded", summary: "Balancer edge has been degraded for an hour",
@@ -192,6 +197,14 @@ var stories = map[string]story{
 		labels: "balancer=edge,secret_namespace=default,secret=web", summary: "The certificate in Secret default/web has expired",
 		quiet: [][]string{{certificate(1)}},
 	},
+}
+
+func nodes(pod string, n int) string {
+	return fmt.Sprintf(`external_lb_nodes{pod=%q,balancer="edge"} = %d`, pod, n)
+}
+
+func services(pod string, n int) string {
+	return fmt.Sprintf(`external_lb_services{pod=%q,balancer="edge"} = %d`, pod, n)
 }
 
 func pool(assigned, addresses int) []string {
