@@ -152,6 +152,7 @@ func TestStatusDoesNotRepeatItself(t *testing.T) {
 		return statusOf(t, kube, "tree")
 	}
 	for programmed, want := range map[string]string{
+		"ports are refused: nginx cannot carry 53/SCTP":  "! LoadBalancerMixedProtocolNotSupported: ports are refused: nginx cannot carry 53/SCTP\n",
 		"nginx cannot carry 53/SCTP":                     "! " + said + "\n",
 		"nginx cannot carry 53/SCTP; and something more": "! " + said + "; and something more\n",
 	} {

@@ -40,14 +40,14 @@ ok       service    of type LoadBalancer
 ok       class      it names no class, which is for Balancers with default: true: Balancer edge
 ok       balancer   edge, with nginx: ok
 ok       address    203.0.113.0, of AddressPool public
-wrong    listener   LoadBalancerMixedProtocolNotSupported: 53/SCTP: nginx cannot carry 53/SCTP
+wrong    listener   LoadBalancerMixedProtocolNotSupported: nginx cannot carry 53/SCTP
 ok       host       lb1 is InSync
 unknown  host       lb2: the controller has not reported on it yet
 ok       nodes      1 of 1 may carry traffic: node1
 wrong    endpoints  no pod of the Service is ready, so nothing answers: see spec.selector and the pods
 wrong    status     PoolExhausted: public is full
 
-Wrong first: listener: LoadBalancerMixedProtocolNotSupported: 53/SCTP: nginx cannot carry 53/SCTP
+Wrong first: listener: LoadBalancerMixedProtocolNotSupported: nginx cannot carry 53/SCTP
 What to do: see "A Service has no address" in docs/troubleshooting.md
 `, "\n")
 	got, code := explained(t, inCluster(t, strings.ReplaceAll(twoHosts, "protocol: UDP", "protocol: SCTP")), "late", "text")

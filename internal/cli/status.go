@@ -156,10 +156,10 @@ func viewService(svc *corev1.Service) serviceView {
 	}
 	for _, p := range []string{
 		problem(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed),
-		exception(svc.Status.Conditions, v1alpha1.ConditionPortsError),
+		unsaid(problem(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed), exception(svc.Status.Conditions, v1alpha1.ConditionPortsError)),
 		exception(svc.Status.Conditions, v1alpha1.ConditionMoving),
 	} {
-		if p != "" && !strings.Contains(strings.Join(problems, "; "), p) { // of a port it is said there already
+		if p != "" {
 			problems = append(problems, p)
 		}
 	}
@@ -178,6 +178,22 @@ func backends(svc *corev1.Service) string {
 		return "no node was told to be down"
 	}
 	return c.Reason + ": " + c.Message
+}
+
+// unsaid is what more says that said does not: one of a Service's conditions sums up what
+// another tells of its ports.
+func unsaid(said, more string) string {
+	reason, text, _ := strings.Cut(more, ": ")
+	var out []string
+	for part := range strings.SplitSeq(text, "; ") {
+		if part != "" && !strings.Contains(said, part) {
+			out = append(out, part)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return reason + ": " + strings.Join(out, "; ")
 }
 
 func balancerProblem(b *v1alpha1.Balancer) string {

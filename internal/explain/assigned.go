@@ -166,7 +166,7 @@ func (e *explanation) listeners() {
 		}
 		i := slices.IndexFunc(problems, func(p plan.Problem) bool { return p.Reason == reasonOf[portError] })
 		if failed && i >= 0 {
-			e.wrong(problems[i].Reason, fmt.Sprintf("%s: %s", portName(port), problems[i].Message))
+			e.wrongPort(port, problems[i])
 		}
 	}
 	for _, f := range e.frontends() {
@@ -175,6 +175,18 @@ func (e *explanation) listeners() {
 			continue
 		}
 		e.ok(LinkListener, "%s to nodePort %d", f.Listener, f.NodePort)
+	}
+}
+
+// wrongPort says what is wrong with a port, once where the words are of several.
+func (e *explanation) wrongPort(port corev1.ServicePort, p plan.Problem) {
+	text := p.Message
+	if !strings.Contains(text, portName(port)) {
+		text = portName(port) + ": " + text
+	}
+	said := func(f Finding) bool { return f.Reason == p.Reason && f.Message == text }
+	if !slices.ContainsFunc(e.chain, said) {
+		e.wrong(p.Reason, text)
 	}
 }
 

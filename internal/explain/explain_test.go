@@ -161,9 +161,9 @@ func TestWhatIsWrongFirst(t *testing.T) {
 			f.svc.Annotations = map[string]string{v1alpha1.AddressesAnnotation: "somewhere"}
 			f.fresh()
 		}, LinkAddress, `"somewhere" is not an address`, seeAddress},
-		"a port without nodePort": {func(f *facts) { f.svc.Spec.Ports[0].NodePort = 0 }, LinkListener, "80/TCP: no nodePort for 80/TCP", seeAddress},
+		"a port without nodePort": {func(f *facts) { f.svc.Spec.Ports[0].NodePort = 0 }, LinkListener, "no nodePort for 80/TCP", seeAddress},
 		"a protocol that the engine cannot": {func(f *facts) { f.svc.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }, LinkListener,
-			"80/SCTP: nginx cannot carry 80/SCTP", seeAddress},
+			"nginx cannot carry 80/SCTP", seeAddress},
 		"a certificate that is missing": {func(f *facts) {
 			f.policies = []*v1alpha1.UpstreamPolicy{builder.UpstreamPolicy("default", "tls").For("web").TLS("cert").Obj()}
 			f.tell(condition(v1alpha1.ConditionPortsError, true, v1alpha1.ReasonNoCertificate, "there is no Secret cert"))
@@ -176,12 +176,12 @@ func TestWhatIsWrongFirst(t *testing.T) {
 			f.edge().Status.Hosts[0] = v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostFailed, Message: "run `external-lb host reset-term` on it"}
 			meta.SetStatusCondition(&f.edge().Status.Conditions, condition(v1alpha1.ConditionDegraded, true, v1alpha1.ReasonContested, ""))
 		}, LinkHost, "lb1 is Failed", seeOthers},
-		"a host on which no node is well": {func(f *facts) {
-			f.edge().Status.Hosts[0].Message = "every node fails its health check on port 10256, so nothing answers"
-		}, LinkHost, "every node fails its health check", seeHealth},
 		"a host that warns": {func(f *facts) {
 			f.edge().Status.Hosts[0].Message = "the kernel tracks 3687 connections of at most 4096"
 		}, LinkHost, "the kernel tracks 3687 connections", seeWarns},
+		"a host on which no node is well": {func(f *facts) {
+			f.edge().Status.Hosts[0].Message = "every node fails its health check on port 10256, so nothing answers"
+		}, LinkHost, "every node fails its health check", seeHealth},
 		"the same, and it refuses somebody": {func(f *facts) {
 			f.edge().Status.Hosts[0] = v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostPartial,
 				Message: "left out: other; every node fails its health check on port 10256, so nothing answers"}
