@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,7 +34,7 @@ func inCluster(t *testing.T, manifests string) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(controllers.Scheme())
+	builder := fake.NewClientBuilder().WithScheme(controllers.Scheme()).WithObjects(leaseOf("manager-1", time.Now()))
 	for _, b := range o.balancers {
 		builder.WithObjects(b)
 	}
@@ -46,6 +48,13 @@ func inCluster(t *testing.T, manifests string) client.Client {
 		builder.WithObjects(n)
 	}
 	return builder.Build()
+}
+
+// leaseOf who was at work at a time.
+func leaseOf(who string, renewed time.Time) *coordinationv1.Lease {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: defaultNamespace, Name: leaseName}}
+	hold(lease, who, 14*time.Second, renewed)
+	return lease
 }
 
 const twoHosts = `

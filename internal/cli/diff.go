@@ -56,7 +56,7 @@ not be found out.`,
 	}
 	exitCode2(cmd)
 	server.flags(cmd)
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "external-lb-system", "namespace of the Secrets with the hosts' keys")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", defaultNamespace, "namespace of the Secrets with the hosts' keys")
 	cmd.Flags().BoolVar(&text, "text", false, "ask each host for the files that it would make of what it should carry")
 	return cmd
 }

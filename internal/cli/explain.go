@@ -33,12 +33,13 @@ func newExplain() *cobra.Command {
 
 func newExplainService() *cobra.Command {
 	var server apiServer
-	var namespace, output string
+	var namespace, managers, output string
 	cmd := &cobra.Command{
 		Use:     "service (NAMESPACE/NAME | NAME)",
 		Aliases: []string{"svc", "services"},
 		Short:   "Show the chain from a Service's class to its address, and what is wrong first",
-		Long: `Show how far a Service gets, in the order in which the controller decides: its class,
+		Long: `Show whether a manager works at all, and how far a Service gets, in the order in which
+the controller decides: its class,
 the Balancer, the address and its pool, the listeners, the hosts, the nodes, the pods,
 policies, and what its status says. Each line is ok, wrong or unknown. What your
 kubeconfig may not read is unknown. The last lines say what is wrong first, and where in
@@ -67,7 +68,7 @@ out.`,
 			if err != nil {
 				return exit{2, err}
 			}
-			view, err := explainService(cmd.Context(), kube, key)
+			view, err := explainService(cmd.Context(), kube, key, managers)
 			if err != nil {
 				return exit{2, err}
 			}
@@ -77,6 +78,7 @@ out.`,
 	exitCode2(cmd)
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the Service (default: that of the context)")
+	cmd.Flags().StringVar(&managers, "manager-namespace", defaultNamespace, "namespace of the controller")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
 	return cmd
 }
@@ -109,7 +111,7 @@ type explanation struct {
 	First    *explain.Finding `json:"first,omitempty"` // of the findings that is wrong
 }
 
-func explainService(ctx context.Context, kube client.Reader, key client.ObjectKey) (*explanation, error) {
+func explainService(ctx context.Context, kube client.Reader, key client.ObjectKey, managers string) (*explanation, error) {
 	svc := &corev1.Service{}
 	switch err := kube.Get(ctx, key, svc); {
 	case apierrors.IsNotFound(err):
@@ -117,11 +119,15 @@ func explainService(ctx context.Context, kube client.Reader, key client.ObjectKe
 	case err != nil:
 		return nil, fmt.Errorf("asking the API server: %w", err)
 	}
+	works, err := manager(ctx, kube, managers, renewalPatience)
+	if err != nil {
+		return nil, err
+	}
 	o, unread, err := readAllowed(ctx, kube, svc)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := explain.Explain(explain.Facts{Service: svc, Objects: o.planning(), Unread: unread})
+	chain, err := explain.Explain(explain.Facts{Service: svc, Objects: o.planning(), Unread: unread, Manager: works})
 	if err != nil {
 		return nil, err
 	}

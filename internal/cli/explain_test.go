@@ -22,7 +22,7 @@ import (
 
 func explained(t *testing.T, kube client.Reader, name, output string) (text string, code int) {
 	t.Helper()
-	v, err := explainService(t.Context(), kube, client.ObjectKey{Namespace: "default", Name: name})
+	v, err := explainService(t.Context(), kube, client.ObjectKey{Namespace: "default", Name: name}, defaultNamespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +36,7 @@ func explained(t *testing.T, kube client.Reader, name, output string) (text stri
 func TestExplain_SaysWhatIsWrongFirst(t *testing.T) {
 	want := strings.TrimLeft(`
 Service default/late
+ok       manager    manager-1 works
 ok       service    of type LoadBalancer
 ok       class      it names no class, which is for Balancers with default: true: Balancer edge
 ok       balancer   edge, with nginx: ok
@@ -81,6 +82,22 @@ func allowing(t *testing.T, kube client.Client, kinds ...string) client.Reader {
 	return interceptor.NewClient(withWatch, interceptor.Funcs{List: list})
 }
 
+// forbidding gives nobody anything, as an API server does.
+func forbidding(t *testing.T, kube client.Client) client.Reader {
+	t.Helper()
+	withWatch, ok := kube.(client.WithWatch)
+	if !ok {
+		t.Fatal("this client cannot watch")
+	}
+	no := apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("no"))
+	return interceptor.NewClient(withWatch, interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return no
+		},
+		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return no },
+	})
+}
+
 func TestExplain_WhatMayNotBeReadIsUnknown(t *testing.T) {
 	kube := inCluster(t, twoHosts)
 	slice := builder.EndpointSlice("default", "web-1", discoveryv1.AddressTypeIPv4).Label(discoveryv1.LabelServiceName, "web").Ready("node1").Manifest()
@@ -107,7 +124,7 @@ func TestExplain_WhatMayNotBeReadIsUnknown(t *testing.T) {
 }
 
 func TestExplain_AServiceThatIsNotThere(t *testing.T) {
-	_, err := explainService(t.Context(), inCluster(t, twoHosts), client.ObjectKey{Namespace: "default", Name: "nobody"})
+	_, err := explainService(t.Context(), inCluster(t, twoHosts), client.ObjectKey{Namespace: "default", Name: "nobody"}, defaultNamespace)
 	if err == nil || err.Error() != "there is no Service default/nobody" {
 		t.Errorf("got %v", err)
 	}
@@ -162,7 +179,7 @@ status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}
 	if err := kube.Create(t.Context(), slice); err != nil {
 		t.Fatal(err)
 	}
-	v, err := explainService(t.Context(), kube, client.ObjectKey{Namespace: "shop", Name: "web"})
+	v, err := explainService(t.Context(), kube, client.ObjectKey{Namespace: "shop", Name: "web"}, defaultNamespace)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ done, 1 if something failed, and 2 if the time was over before.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&withdraw, "withdraw", false, "withdraw all Services from the hosts")
 	flags.BoolVar(&u.keep, "keep-hosts", false, "leave the hosts and the Services' status as they are")
-	flags.StringVarP(&u.namespace, "namespace", "n", "external-lb-system", "namespace of the controller")
+	flags.StringVarP(&u.namespace, "namespace", "n", defaultNamespace, "namespace of the controller")
 	flags.DurationVar(&u.timeout, "timeout", 5*time.Minute, "how long to wait in all")
 	flags.BoolVar(&u.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd

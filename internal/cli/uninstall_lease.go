@@ -17,6 +17,8 @@ import (
 
 // What config/default calls the controller's Deployment and its Lease.
 const (
+	defaultNamespace = "external-lb-system"
+
 	deploymentName = "external-lb"
 	leaseName      = "external-lb"
 )
@@ -36,7 +38,12 @@ func (w *leaseWatch) expired(lease *coordinationv1.Lease, now time.Time) bool {
 	if renewal != w.renewal {
 		w.renewal, w.since = renewal, now
 	}
-	return now.Sub(w.since) > time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 0))*time.Second
+	return now.Sub(w.since) > lasts(lease)
+}
+
+// lasts is how long a Lease is its holder's without a renewal.
+func lasts(lease *coordinationv1.Lease) time.Duration {
+	return time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 0)) * time.Second
 }
 
 // uninstaller begins the name of a holder that is this command. One that was killed does not

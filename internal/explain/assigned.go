@@ -44,7 +44,7 @@ func (e *explanation) carrier() {
 	case accepted.ObservedGeneration < b.Generation:
 		e.unknown(LinkBalancer, "the controller has not looked at the last change of Balancer %s yet", b.Name)
 	default:
-		e.ok(LinkBalancer, "%s, with %s: %s", b.Name, b.Spec.Engine, accepted.Message)
+		e.reported(Finding{Link: LinkBalancer, State: OK, Message: fmt.Sprintf("%s, with %s: %s", b.Name, b.Spec.Engine, accepted.Message)})
 	}
 }
 

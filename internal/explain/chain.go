@@ -20,6 +20,7 @@ const (
 
 // Links of the chain, in their order.
 const (
+	LinkManager   = "manager"
 	LinkService   = "service"
 	LinkClass     = "class"
 	LinkBalancer  = "balancer"
@@ -79,8 +80,16 @@ type Facts struct {
 	// Objects of the cluster; of policies and EndpointSlices only those in the namespace of
 	// the Service are looked at. Certificates are not: the controller's words tell of them.
 	Objects plan.Objects
+	// Manager is what its Lease tells. Where it does not work, what statuses say is old.
+	Manager Manager
 	// Unread says, by kind, why its objects could not be read.
 	Unread map[string]string
+}
+
+// Manager is the controller.
+type Manager struct {
+	State   State // that of its finding; "": nobody has asked
+	Message string
 }
 
 // read reports whether all objects of some kinds could be read.

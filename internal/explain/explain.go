@@ -18,6 +18,7 @@ import (
 func Explain(f Facts) (Chain, error) {
 	e := &explanation{Facts: f}
 	e.claims = plan.NewClaims(f.Objects.Balancers, f.Objects.Pools.Accepted, f.Objects.Namespaces)
+	e.manager()
 	switch {
 	case f.Service.DeletionTimestamp != nil:
 		e.deleting()
@@ -55,6 +56,29 @@ func (e *explanation) add(f Finding) { e.chain = append(e.chain, f) }
 
 func (e *explanation) ok(link, format string, args ...any) {
 	e.add(Finding{Link: link, State: OK, Message: fmt.Sprintf(format, args...)})
+}
+
+// manager is whether somebody keeps the statuses true.
+func (e *explanation) manager() {
+	f := Finding{Link: LinkManager, State: e.Manager.State, Message: e.Manager.Message}
+	if e.down() {
+		f.See = seeManager
+	}
+	if f.State != "" {
+		e.add(f)
+	}
+}
+
+// down: nobody keeps the statuses true.
+func (e *explanation) down() bool { return e.Manager.State == Wrong }
+
+// reported is what a status says. It is not believed where it may be old.
+func (e *explanation) reported(f Finding) {
+	if e.down() && f.State == OK {
+		f.State = Unknown
+		f.Message += ", as the manager last saw it"
+	}
+	e.add(f)
 }
 
 func (e *explanation) unknown(link, format string, args ...any) {

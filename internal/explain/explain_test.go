@@ -30,6 +30,7 @@ type facts struct {
 	ready     []string // nodes with a ready pod
 	policies  []*v1alpha1.UpstreamPolicy
 	unread    map[string]string
+	manager   Manager
 }
 
 // well is a Service of which all is well.
@@ -76,7 +77,7 @@ func (f *facts) explain(t *testing.T) Chain {
 	t.Helper()
 	key := types.NamespacedName{Namespace: "default", Name: "web"}
 	slice := builder.EndpointSlice("default", "1", discoveryv1.AddressTypeIPv4).Ready(f.ready...).Obj()
-	chain, err := Explain(Facts{Service: f.svc, Unread: f.unread, Objects: plan.Objects{
+	chain, err := Explain(Facts{Service: f.svc, Unread: f.unread, Manager: f.manager, Objects: plan.Objects{
 		Balancers: f.balancers, Pools: plan.ParsePools(f.pools), Services: append(f.others, f.svc), Nodes: f.nodes,
 		Slices:     map[types.NamespacedName][]*discoveryv1.EndpointSlice{key: {slice}},
 		Namespaces: map[string]labels.Set{"default": {}}, Policies: f.policies,
@@ -258,6 +259,25 @@ ok status: 203.0.113.0 is published: its listeners are proved to be live
 	}
 }
 
+// Without a manager, a status may be of long ago.
+func TestStatusesOfAManagerThatIsGone(t *testing.T) {
+	f := well()
+	f.policies = []*v1alpha1.UpstreamPolicy{builder.UpstreamPolicy("default", "tuned").For("web").Obj()}
+	f.policies[0].Status = v1alpha1.UpstreamPolicyStatus{ObservedGeneration: 1, Targets: []v1alpha1.PolicyTargetStatus{{TargetRef: f.policies[0].Spec.TargetRefs[0]}}}
+	f.manager = Manager{OK, "m-1 works"}
+	if chain := f.explain(t); chain[0].Link != LinkManager || len(chain.Unknown()) > 0 || chain.First() != nil {
+		t.Errorf("with a manager:\n%s", lines(chain))
+	}
+	f.manager = Manager{Wrong, "nobody works"}
+	chain := f.explain(t)
+	if first := chain.First(); first == nil || first.Link != LinkManager || first.See != seeManager {
+		t.Errorf("wrong first is %+v, want the manager", first)
+	}
+	if diff := cmp.Diff([]string{LinkBalancer, LinkHost, LinkPolicy, LinkStatus}, chain.Unknown()); diff != "" {
+		t.Errorf("%s\n%s", diff, lines(chain))
+	}
+}
+
 // Nodes and Services of other namespaces are read by few.
 func TestWhatCanBeReadIsUsed(t *testing.T) {
 	f := well()
@@ -283,7 +303,7 @@ func TestWhereItIsWrittenWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sees := []string{seePolicy, seeOthers, seeHealth, seeDeleted, seeSilent}
+	sees := []string{seePolicy, seeOthers, seeHealth, seeDeleted, seeSilent, seeWarns, seeManager}
 	for _, at := range places {
 		sees = append(sees, at.see)
 	}

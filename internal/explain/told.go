@@ -49,7 +49,7 @@ func (e *explanation) policy(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTarg
 		e.add(Finding{Link: LinkPolicy, State: Wrong, Reason: c.Reason, Message: fmt.Sprintf("%s: %s", what, c.Message), See: see})
 	}
 	if all {
-		e.ok(LinkPolicy, "%s is in force", what)
+		e.reported(Finding{Link: LinkPolicy, State: OK, Message: what + " is in force"})
 	}
 }
 
@@ -67,8 +67,8 @@ func (e *explanation) status() {
 	case len(has) > 0 && programmed.Status == "":
 		e.unknown(LinkStatus, "%s is published, and the controller does not say that it is live", record.FormatAddresses(has))
 	case len(has) > 0 && said:
-		e.ok(LinkStatus, "%s is published", record.FormatAddresses(has))
+		e.reported(Finding{Link: LinkStatus, State: OK, Message: record.FormatAddresses(has) + " is published"})
 	case len(has) > 0:
-		e.ok(LinkStatus, "%s is published: %s", record.FormatAddresses(has), programmed.Message)
+		e.reported(Finding{Link: LinkStatus, State: OK, Message: fmt.Sprintf("%s is published: %s", record.FormatAddresses(has), programmed.Message)})
 	}
 }

@@ -60,7 +60,7 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 			f.See = seeOthers
 		}
 	}
-	e.add(f)
+	e.reported(f)
 }
 
 // refusals are what hosts say of the Service, in the controller's words. That they cannot
