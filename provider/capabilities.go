@@ -28,6 +28,8 @@ var PolicySettings = []Setting{
 	"proxyProtocol.accept",
 	"timeouts.connect",
 	"timeouts.idle",
+	"timeouts.client",
+	"timeouts.server",
 	"healthCheck.type=Auto", // sent as HTTP, at a port that is not the NodePort
 	"healthCheck.type=None",
 	"healthCheck.type=TCP",
@@ -45,7 +47,7 @@ var PolicySettings = []Setting{
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
-var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "tls.secretRef"}
+var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

@@ -133,6 +133,15 @@ type Timeouts struct {
 	// Built in: 10m, 10s with UDP.
 	// +optional
 	Idle Duration `json:"idle,omitempty"`
+	// client replaces idle on the client's side; with mode HTTP also between two requests.
+	// With mode TCP each side has its time, and the shorter one ends the connection.
+	// Built in: as idle.
+	// +optional
+	Client Duration `json:"client,omitempty"`
+	// server replaces idle on the node's side; with mode HTTP, how long an answer may be
+	// waited for. Built in: as idle.
+	// +optional
+	Server Duration `json:"server,omitempty"`
 }
 
 // HealthCheck says how the balancer judges a node.

@@ -77,6 +77,8 @@ func support(s engine.Support) string {
 	switch {
 	case s.Missing != "":
 		return "no: " + s.Missing
+	case s.TCP != "":
+		out = append(out, "with `mode=HTTP`; else not: "+s.TCP)
 	case s.UDP != "":
 		out = append(out, "with TCP; with UDP not: "+s.UDP)
 	default:

@@ -31,6 +31,8 @@ var Fields = []Field{
 	"proxyProtocol.accept",
 	"timeouts.connect",
 	"timeouts.idle",
+	"timeouts.client",
+	"timeouts.server",
 	"healthCheck.type=Auto",
 	"healthCheck.type=None",
 	"healthCheck.type=TCP",
@@ -74,6 +76,7 @@ type Capabilities struct {
 type Support struct {
 	Missing  string // why it cannot be done with any protocol
 	UDP      string // why not with UDP or SCTP
+	TCP      string // why not with mode: TCP
 	HTTP     string // why not with mode: HTTP
 	Affinity string // why not for a Service with sessionAffinity: ClientIP
 	Note     string // a difference that a user may notice
@@ -114,8 +117,13 @@ func (c *Capabilities) Unsupported(field Field, p lb.Protocol) string {
 	return s.UDP
 }
 
-// NotInHTTP says why an Engine that understands HTTP cannot do a field then, or "" if it can.
-func (c *Capabilities) NotInHTTP(field Field) string { return c.Fields[field].HTTP }
+// NotInMode says why an Engine that can do a field cannot in a mode, or "" if it can.
+func (c *Capabilities) NotInMode(field Field, m lb.Mode) string {
+	if m == lb.ModeHTTP {
+		return c.Fields[field].HTTP
+	}
+	return c.Fields[field].TCP
+}
 
 // Overruled says why a field does nothing for a Service with session affinity,
 // or "" if it does.

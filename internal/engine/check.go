@@ -87,8 +87,8 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 	switch {
 	case s.Mode == lb.ModeHTTP && c.Unsupported("mode=HTTP", p) != "":
 		return fmt.Errorf("mode: HTTP: %s", c.Unsupported("mode=HTTP", p))
-	case s.Mode == lb.ModeHTTP && c.NotInHTTP(Field("proxyProtocol.send="+string(s.SendProxy))) != "":
-		return fmt.Errorf("proxyProtocol.send: %s", c.NotInHTTP(Field("proxyProtocol.send="+string(s.SendProxy))))
+	case c.NotInMode(Field("proxyProtocol.send="+string(s.SendProxy)), s.Mode) != "":
+		return fmt.Errorf("proxyProtocol.send: %s", c.NotInMode(Field("proxyProtocol.send="+string(s.SendProxy)), s.Mode))
 	case s.Mode != lb.ModeHTTP && (s.H2C || s.RedirectToHTTPS || s.MaxBodyBytes != 0):
 		return errors.New("settings for requests without mode: HTTP")
 	case s.MaxBodyBytes < 0 || s.MaxBodyBytes > lb.MostBodyBytes:
@@ -102,7 +102,8 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0:
 		return errors.New("negative retries or limits")
 	}
-	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout))
+	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout),
+		checkDuration("client timeout", s.ClientIdle()), checkDuration("server timeout", s.ServerIdle()))
 }
 
 func checkHealth(h lb.HealthCheck) error {

@@ -63,7 +63,7 @@ func able(e *engine.Engine, s *lb.Service) {
 		}
 		can := func(field engine.Field) bool {
 			return e.Unsupported(field, lb.TCP) == "" && e.Unsupported(field, f.Listener.Protocol) == "" &&
-				(f.Settings.Mode != lb.ModeHTTP || e.NotInHTTP(field) == "")
+				e.NotInMode(field, f.Settings.Mode) == ""
 		}
 		settle(&f.Settings, can)
 	}

@@ -334,6 +334,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		Algorithm: word(r, algorithms, "algorithm", m.GetAlgorithm()), Mode: word(r, modes, "mode", m.GetMode()),
 		SendProxy: word(r, proxyProtocols, "PROXY protocol", m.GetSendProxy()), AcceptProxy: m.GetAcceptProxy(),
 		ConnectTimeout: r.duration("connect timeout", m.GetConnectTimeout(), false), IdleTimeout: r.duration("idle timeout", m.GetIdleTimeout(), false),
+		ClientTimeout: r.duration("client timeout", m.GetClientTimeout(), true), ServerTimeout: r.duration("server timeout", m.GetServerTimeout(), true),
 		MaxConnections:          r.count("maxConnections", m.GetMaxConnections(), 0, maxLimit),
 		MaxConnectionsPerNode:   r.count("maxConnectionsPerNode", m.GetMaxConnectionsPerNode(), 0, maxLimit),
 		MaxConnectionsPerClient: r.count("maxConnectionsPerClient", m.GetMaxConnectionsPerClient(), 0, maxLimit),

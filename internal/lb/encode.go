@@ -126,6 +126,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		Algorithm: algorithms.number(s.Algorithm), Mode: modes.number(s.Mode),
 		SendProxy: proxyProtocols.number(s.SendProxy), AcceptProxy: s.AcceptProxy,
 		ConnectTimeout: int64(s.ConnectTimeout), IdleTimeout: int64(s.IdleTimeout),
+		ClientTimeout: int64(s.ClientTimeout), ServerTimeout: int64(s.ServerTimeout),
 		HealthCheck:    fromHealthCheck(s.HealthCheck),
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),

@@ -1,6 +1,9 @@
 package lb
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Settings are how one Frontend is carried: every level of precedence is
 // resolved, so every field has its effective value.
@@ -11,6 +14,8 @@ type Settings struct {
 	AcceptProxy             bool
 	ConnectTimeout          time.Duration
 	IdleTimeout             time.Duration
+	ClientTimeout           time.Duration // of the client's side; 0: IdleTimeout
+	ServerTimeout           time.Duration // of the node's side; 0: IdleTimeout
 	HealthCheck             HealthCheck
 	MaxConnections          int32 // 0: no limit
 	MaxConnectionsPerNode   int32 // 0: no limit
@@ -25,6 +30,12 @@ type Settings struct {
 	// MaxBodyBytes of a request, with ModeHTTP. 0: no limit.
 	MaxBodyBytes int64
 }
+
+// ClientIdle is for how long a client may be silent.
+func (s *Settings) ClientIdle() time.Duration { return cmp.Or(s.ClientTimeout, s.IdleTimeout) }
+
+// ServerIdle is for how long a node may be silent.
+func (s *Settings) ServerIdle() time.Duration { return cmp.Or(s.ServerTimeout, s.IdleTimeout) }
 
 // MostBodyBytes bounds MaxBodyBytes.
 const MostBodyBytes = 1 << 40

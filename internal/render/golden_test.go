@@ -91,7 +91,9 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"timeouts": set(func(s *lb.Settings) {
 			s.ConnectTimeout, s.IdleTimeout, s.HealthCheck.Interval = 1500*time.Microsecond, 24*time.Hour, 1500*time.Millisecond
 		}),
-		"no-retries":      set(func(s *lb.Settings) { s.Retries = 0 }),
+		"no-retries": set(func(s *lb.Settings) { s.Retries = 0 }),
+		"timeouts-apart": one(with(tcp(at, nodes...), timeoutsApart),
+			with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; timeoutsApart(s) })),
 		"no-health-check": set(func(s *lb.Settings) { s.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }),
 		"longest-names": config(&engine.Service{
 			ID:        serviceID(t, strings.Repeat("n", 63), strings.Repeat("s", 63), strings.Repeat("u", 63)),
@@ -104,6 +106,8 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 			&engine.Service{ID: serviceID(t, "other", "a", otherUID), Frontends: []engine.Frontend{udp("192.0.2.2:80", nodes...)}}),
 	}
 }
+
+func timeoutsApart(s *lb.Settings) { s.ClientTimeout, s.ServerTimeout = time.Hour, 90*time.Second }
 
 // directly makes a Frontend whose packets reach the nodes as they came.
 func directly(f engine.Frontend) engine.Frontend {
@@ -176,7 +180,7 @@ func carried(e *engine.Engine, cfg *configuration) bool {
 					return false
 				}
 			}
-			if set.Mode == lb.ModeHTTP && e.NotInHTTP(engine.Field("proxyProtocol.send="+string(set.SendProxy))) != "" {
+			if e.NotInMode(engine.Field("proxyProtocol.send="+string(set.SendProxy)), set.Mode) != "" {
 				return false
 			}
 			if !e.Carries(f.Listener.Protocol) || f.Direct && !e.Direct {

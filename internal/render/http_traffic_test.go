@@ -253,6 +253,29 @@ func TestHTTPModeRedirectsAndLimits(t *testing.T) {
 	})
 }
 
+// Each side may be silent for as long as is said for it.
+func TestHTTPModeTimeoutsApart(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		patient, hasty := freeAddress(t, "127.1.0.74"), freeAddress(t, "127.1.0.75")
+		n := startHandler(t, func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(1500 * time.Millisecond): // an answer that comes late is what is tested
+			case <-r.Context().Done():
+			}
+		})
+		serve(t, with(tcp(patient, n), func(s *lb.Settings) { s.Mode, s.ClientTimeout = lb.ModeHTTP, time.Second }),
+			with(tcp(hasty, n), func(s *lb.Settings) { s.Mode, s.ServerTimeout, s.Retries = lb.ModeHTTP, time.Second, 0 }))
+		for at, want := range map[string]string{patient: " 200 ", hasty: " 504 "} {
+			if got := talk(t, at, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.Contains(got, want) {
+				t.Errorf("answered %q, want%s", got, want)
+			}
+		}
+		if got := talk(t, patient, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); !strings.Contains(got, " 200 ") { // and closes
+			t.Errorf("answered %q", got)
+		}
+	})
+}
+
 func inH2C(s *lb.Settings) { s.Mode, s.H2C = lb.ModeHTTP, true }
 
 // Pods that speak HTTP/2 in plain text get it, with trailers, as gRPC has them.

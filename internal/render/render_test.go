@@ -179,6 +179,8 @@ func testRenderRefuses(t onEngine) {
 		"no interval":               set(func(s *lb.Settings) { s.HealthCheck.Interval = 0 }),
 		"no connect timeout":        set(func(s *lb.Settings) { s.ConnectTimeout = 0 }),
 		"negative idle timeout":     set(func(s *lb.Settings) { s.IdleTimeout = -1 }),
+		"negative client timeout":   set(func(s *lb.Settings) { s.ClientTimeout = -1 }),
+		"server timeout too long":   set(func(s *lb.Settings) { s.ServerTimeout = 1 << 62 }),
 		"idle timeout too long":     set(func(s *lb.Settings) { s.IdleTimeout = 1 << 62 }),
 		"negative retries":          set(func(s *lb.Settings) { s.Retries = -1 }),
 		"negative limit":            set(func(s *lb.Settings) { s.MaxConnections = -1 }),

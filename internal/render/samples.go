@@ -44,6 +44,8 @@ var variants = []struct {
 	{"mode HTTP", inHTTP},
 	{"a redirect to HTTPS", func(f *engine.Frontend) { inHTTP(f); f.Settings.RedirectToHTTPS = true }},
 	{"a limit for bodies", func(f *engine.Frontend) { inHTTP(f); f.Settings.MaxBodyBytes = 1 << 20 }},
+	{"a timeout for each side", apart},
+	{"a timeout for each side in mode HTTP", func(f *engine.Frontend) { inHTTP(f); apart(f) }},
 	{"HTTP/2 to the nodes", func(f *engine.Frontend) { inHTTP(f); f.Settings.H2C = true }},
 	{"TLS and HTTP/2 to the nodes", func(f *engine.Frontend) { inHTTP(f); f.Settings.H2C, f.Settings.Certificate = true, sampleCertificate }},
 	{"mode HTTP and no nodes", func(f *engine.Frontend) { inHTTP(f); f.Backends = nil }},
@@ -65,6 +67,10 @@ var variants = []struct {
 }
 
 func inHTTP(f *engine.Frontend) { f.Settings.Mode = lb.ModeHTTP }
+
+func apart(f *engine.Frontend) {
+	f.Settings.ClientTimeout, f.Settings.ServerTimeout = time.Hour, time.Minute
+}
 
 func limits(f *engine.Frontend) {
 	f.Settings.MaxConnections, f.Settings.MaxConnectionsPerNode, f.Settings.MaxConnectionsPerClient = 1000, 100, 10

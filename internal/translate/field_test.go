@@ -29,6 +29,8 @@ var examples = map[string][3]string{
 	"proxyProtocol.accept":    {`true`, `false`, `true`},
 	"timeouts.connect":        {`"3s"`, `"4s"`, `"5s"`},
 	"timeouts.idle":           {`"3m"`, `"4m"`, `"5m"`},
+	"timeouts.client":         {`"3m"`, `"4m"`, `"5m"`},
+	"timeouts.server":         {`"3m"`, `"4m"`, `"5m"`},
 	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
 	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":30443}`, `{"path":"/c"}`},
 	"healthCheck.interval":    {`"3s"`, `"4s"`, `"5s"`},
@@ -57,8 +59,10 @@ func setting(t *testing.T, name, value string) v1alpha1.UpstreamSettings {
 
 // inItsMode is a setting with the mode without which it does nothing.
 func inItsMode(name string, s v1alpha1.UpstreamSettings) v1alpha1.UpstreamSettings {
-	if strings.HasPrefix(name, "http.") {
-		s.Mode = v1alpha1.ModeHTTP
+	for _, e := range engines.Table.Engines {
+		if e.NotInMode(engine.Field(name), lb.ModeTCP) != "" {
+			s.Mode = v1alpha1.ModeHTTP
+		}
 	}
 	return s
 }

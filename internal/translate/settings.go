@@ -49,13 +49,7 @@ func (f field) unsupported(e *engine.Engine, value string, u use) string {
 	if reason := e.Unsupported(f.capability(value), u.protocol); reason != "" {
 		return reason
 	}
-	if u.mode != lb.ModeHTTP {
-		if strings.HasPrefix(f.name, "http.") {
-			return engine.InHTTPAlone
-		}
-		return ""
-	}
-	return e.NotInHTTP(f.capability(value))
+	return e.NotInMode(f.capability(value), u.mode)
 }
 
 // modeField decides what others can be.
@@ -92,6 +86,12 @@ var fields = []field{
 	{"timeouts.idle", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Idle) },
 		func(s *lb.Settings, v string) error { return duration(&s.IdleTimeout, v) }},
+	{"timeouts.client", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Client) },
+		func(s *lb.Settings, v string) error { return duration(&s.ClientTimeout, v) }},
+	{"timeouts.server", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Server) },
+		func(s *lb.Settings, v string) error { return duration(&s.ServerTimeout, v) }},
 	{"healthCheck.type", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(checkType(deref(s.HealthCheck))) },
 		func(s *lb.Settings, v string) error { s.HealthCheck.Type = lb.HealthCheckType(v); return nil }},

@@ -41,6 +41,8 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"proxyProtocol.accept":            {settings: "proxyProtocol: {send: V1, accept: true}", shows: acceptsHeader},
 		"timeouts.connect":                {settings: "{timeouts: {connect: 2s}, healthCheck: {type: None}}", shows: waitsForABlackHole},
 		"timeouts.idle":                   {settings: "timeouts: {idle: 1s}", shows: closesIdleConnections},
+		"timeouts.client":                 {settings: "{mode: HTTP, timeouts: {client: 1s}}", http: true, shows: closesIdleClients},
+		"timeouts.server":                 {settings: "{mode: HTTP, timeouts: {server: 1s}, healthCheck: {type: None}}", http: true, shows: waitsForNoLateAnswer},
 		"healthCheck.type=Auto":           {settings: "healthCheck: {type: Auto, " + quick + "}", shows: leavesOutANode((*field).checkedPort)},
 		"healthCheck.type=TCP":            {settings: "healthCheck: {type: TCP, " + quick + "}", shows: leavesOutANode((*field).nodePort)},
 		"healthCheck.type=HTTP":           {settings: "healthCheck: {type: HTTP, http: {path: /except/node2}, " + quick + "}", http: true, shows: usesTwoNodes},
@@ -259,6 +261,35 @@ func closesIdleConnections(f *field) {
 	if waited := time.Since(start); waited < 900*time.Millisecond {
 		f.t.Errorf("closed after %v, want 1s", waited)
 	}
+}
+
+// A client that is silent is left, and one that waits for an answer is not.
+func closesIdleClients(f *field) {
+	if got := f.answerTo(http.MethodGet, "/slow/2500", ""); got.StatusCode != http.StatusOK {
+		f.t.Errorf("a client that waits for an answer gets status %d", got.StatusCode)
+	}
+	conn, err := env.DialFrom(f.t.Context(), "client", "tcp", f.address)
+	must(f.t, err)
+	defer conn.Close()
+	start := time.Now()
+	must(f.t, conn.SetDeadline(start.Add(wait.Patience)))
+	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", f.host)
+	must(f.t, err)
+	_, err = io.Copy(io.Discard, conn)
+	if waited := time.Since(start); err != nil || waited < 900*time.Millisecond {
+		f.t.Errorf("closed after %v with %v, want 1s after an answer", waited, err)
+	}
+}
+
+// A node that lets wait is given up, and a client that was silent for as long is not.
+func waitsForNoLateAnswer(f *field) {
+	if got := f.answerTo(http.MethodGet, "/slow/8000", ""); got.StatusCode != http.StatusGatewayTimeout {
+		f.t.Errorf("an answer that comes too late has status %d", got.StatusCode)
+	}
+	client := env.HTTPClientFrom("client")
+	defer client.CloseIdleConnections()
+	_, err := f.request(f.t.Context(), client, f.host, 80)
+	must(f.t, err)
 }
 
 // refuses wants a connection closed, or not answered.

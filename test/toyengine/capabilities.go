@@ -9,6 +9,7 @@ const (
 	oneAfterAnother = "toyd takes one node after another"
 	noChecks        = "toyd checks no nodes by itself"
 	noLimits        = "toyd counts no connections"
+	noTimeouts      = "toyd keeps a connection for as long as both ends do"
 )
 
 var capabilities = engine.Capabilities{
@@ -33,7 +34,9 @@ var capabilities = engine.Capabilities{
 		"proxyProtocol.send=V2":           {Missing: "toyd has no PROXY protocol"},
 		"proxyProtocol.accept":            {Missing: "toyd has no PROXY protocol"},
 		"timeouts.connect":                engine.Able,
-		"timeouts.idle":                   {Missing: "toyd keeps a connection for as long as both ends do"},
+		"timeouts.idle":                   {Missing: noTimeouts},
+		"timeouts.client":                 {Missing: noTimeouts},
+		"timeouts.server":                 {Missing: noTimeouts},
 		"healthCheck.type=Auto":           {Note: "a node that does not answer is passed over by that connection"},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {Missing: noChecks},

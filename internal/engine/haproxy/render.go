@@ -42,7 +42,8 @@ type frontend struct {
 	Balance                 string
 	Consistent              bool
 	ConnectTimeout          string
-	IdleTimeout             string
+	ClientTimeout           string
+	ServerTimeout           string
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerClient int32
@@ -215,11 +216,12 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		HTTP:                    set.Mode == lb.ModeHTTP,
 		RedirectToHTTPS:         set.RedirectToHTTPS,
 		MaxBodyBytes:            set.MaxBodyBytes,
-		RequestTimeout:          engine.Milliseconds(min(set.IdleTimeout, requestTimeout)),
+		RequestTimeout:          engine.Milliseconds(min(set.ClientIdle(), requestTimeout)),
 		Restricted:              !f.Allow.Everybody,
 		Sources:                 engine.Sources(f.Allow),
 		ConnectTimeout:          engine.Milliseconds(set.ConnectTimeout),
-		IdleTimeout:             engine.Milliseconds(set.IdleTimeout),
+		ClientTimeout:           engine.Milliseconds(set.ClientIdle()),
+		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,

@@ -11,6 +11,7 @@ const (
 	keepsAddr = packets + "; spec.lvs.forwarding: DR keeps the client's address"
 	plain     = "LVS forwards packets in the kernel and terminates nothing; so that nobody is served in plain text, the port is not carried"
 	asked     = "asked over TCP, a port of another protocol would not answer; kube-proxy's health check says how the node is (Auto)"
+	kernels   = "the kernel has one idle timeout for all connections (15 minutes for TCP, 5 for UDP): ipvsadm --set on the host changes it"
 	perServer = "each node is asked for each port of each Service: with many of both, set spec.nodes.maxPerService or a longer interval"
 )
 
@@ -37,7 +38,9 @@ var capabilities = engine.Capabilities{
 		"proxyProtocol.send=V2":           {Missing: keepsAddr},
 		"proxyProtocol.accept":            {Missing: packets},
 		"timeouts.connect":                {Missing: "LVS makes no connections: clients connect to the nodes themselves"},
-		"timeouts.idle":                   {Missing: "the kernel has one idle timeout for all connections (15 minutes for TCP, 5 for UDP): ipvsadm --set on the host changes it"},
+		"timeouts.idle":                   {Missing: kernels},
+		"timeouts.client":                 {Missing: kernels},
+		"timeouts.server":                 {Missing: kernels},
 		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; " + perServer},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {UDP: asked, Note: "a connection to the nodePort; " + perServer},

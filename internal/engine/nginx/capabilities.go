@@ -6,14 +6,15 @@ import (
 )
 
 const (
-	passive  = "nginx has no active checks: it judges a node by the connections that it makes to it"
-	blind    = "nginx does not learn whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
-	flows    = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
-	glued    = "nginx would put the header into the first datagram"
-	affinity = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
-	onlyIPVS = "only LVS has it"
-	requests = "with mode=HTTP: requests that are under way, and one too many is answered with status 503"
-	forwards = "adds X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host; HTTP/2 with tls; passes upgrades such as WebSocket on; " +
+	passive   = "nginx has no active checks: it judges a node by the connections that it makes to it"
+	blind     = "nginx does not learn whether a datagram arrived, so it neither judges nodes by UDP nor tries another one"
+	flows     = "nginx spreads UDP by a hash of the client's address and port, so that a client stays on one node"
+	glued     = "nginx would put the header into the first datagram"
+	affinity  = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
+	onlyIPVS  = "only LVS has it"
+	bothSides = "nginx has one idle timeout for both sides of a connection: see timeouts.idle"
+	requests  = "with mode=HTTP: requests that are under way, and one too many is answered with status 503"
+	forwards  = "adds X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host; HTTP/2 with tls; passes upgrades such as WebSocket on; " +
 		"at a reload, a few requests on connections that are kept alive may have to be sent again"
 )
 
@@ -32,14 +33,16 @@ var capabilities = engine.Capabilities{
 		"algorithm=NeverQueue":            {Missing: onlyIPVS, Affinity: affinity},
 		"mode=TCP":                        engine.Able,
 		"mode=HTTP":                       {UDP: "HTTP is spoken over TCP; a port of another protocol is carried as it is", Note: forwards},
-		"http.redirectToHTTPS":            {UDP: engine.InHTTPAlone},
-		"http.maxBodyBytes":               {UDP: engine.InHTTPAlone},
+		"http.redirectToHTTPS":            {TCP: engine.InHTTPAlone, UDP: engine.InHTTPAlone},
+		"http.maxBodyBytes":               {TCP: engine.InHTTPAlone, UDP: engine.InHTTPAlone},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {UDP: glued, HTTP: "nginx sends the PROXY protocol with mode: TCP alone; pods find the client in X-Forwarded-For"},
 		"proxyProtocol.send=V2":           {Missing: "nginx sends only version 1 of the PROXY protocol"},
 		"proxyProtocol.accept":            {UDP: "nginx does not accept the PROXY protocol over UDP"},
 		"timeouts.connect":                {UDP: "with UDP there is no connection to wait for"},
 		"timeouts.idle":                   engine.Able,
+		"timeouts.client":                 {TCP: bothSides, UDP: bothSides},
+		"timeouts.server":                 {TCP: bothSides, UDP: bothSides, Note: "a node that lets wait longer counts as one that failed"},
 		"healthCheck.type=Auto":           {Note: passive + "; " + blind},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {Missing: passive},

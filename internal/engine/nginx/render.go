@@ -48,7 +48,9 @@ type frontend struct {
 	ServerParameters        string   // with a leading space; may be empty
 	Backups                 []string // some of Backends, asked when every one is left out
 	ConnectTimeout          string
-	IdleTimeout             string
+	IdleTimeout             string // of a stream
+	ClientTimeout           string // of HTTP, as ServerTimeout
+	ServerTimeout           string
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerNode   int32
@@ -105,7 +107,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		H2C:                     set.H2C,
 		RedirectToHTTPS:         set.RedirectToHTTPS,
 		MaxBodyBytes:            set.MaxBodyBytes,
-		RequestTimeout:          engine.Milliseconds(min(set.IdleTimeout, requestTimeout)),
+		RequestTimeout:          engine.Milliseconds(min(set.ClientIdle(), requestTimeout)),
 		AcceptProxy:             set.AcceptProxy,
 		SendProxy:               set.SendProxy == lb.ProxyV1,
 		Restricted:              !f.Allow.Everybody,
@@ -116,6 +118,8 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		Backups:                 backups(id, f),
 		ConnectTimeout:          engine.Milliseconds(set.ConnectTimeout),
 		IdleTimeout:             engine.Milliseconds(set.IdleTimeout),
+		ClientTimeout:           engine.Milliseconds(set.ClientIdle()),
+		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,

@@ -105,13 +105,15 @@ var fields = map[string]func(any) bool{
 	"Target.Weight": between[uint16](0, lb.MaxWeight),
 	"Targets.Limit": between(0, 1<<30),
 
-	"Service.Affinity": func(v any) bool { return v == time.Duration(0) || duration(v) },
+	"Service.Affinity": durationOrNone,
 
 	"Listener.Address": func(v any) bool { return oneMachine(v.(netip.Addr)) },
 	"Listener.Port":    between[uint16](1, 65535),
 
 	"Settings.ConnectTimeout":          duration,
 	"Settings.IdleTimeout":             duration,
+	"Settings.ClientTimeout":           durationOrNone,
+	"Settings.ServerTimeout":           durationOrNone,
 	"Settings.MaxConnections":          between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerNode":   between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerClient": between[int32](0, 1<<30),
@@ -203,3 +205,5 @@ func duration(v any) bool {
 	d := v.(time.Duration)
 	return d >= time.Millisecond && d <= 24*time.Hour
 }
+
+func durationOrNone(v any) bool { return v == time.Duration(0) || duration(v) }

@@ -156,13 +156,15 @@ func frontend(direct bool) *rapid.Generator[lb.Frontend] {
 
 func settings() *rapid.Generator[lb.Settings] {
 	limit := rapid.SampledFrom([]int32{0, 1, 1000, 1 << 30})
-	duration := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 1500 * time.Microsecond, 24 * time.Hour})
+	durations := []time.Duration{time.Millisecond, time.Second, 1500 * time.Microsecond, 24 * time.Hour}
+	duration, orNone := rapid.SampledFrom(durations), rapid.SampledFrom(append(durations, 0))
 	return rapid.Custom(func(t *rapid.T) lb.Settings {
 		s := lb.Settings{
 			Algorithm:   rapid.SampledFrom([]lb.Algorithm{lb.RoundRobin, lb.LeastConnections, lb.SourceHash, lb.Random, lb.DestinationHash, lb.ShortestExpectedDelay, lb.NeverQueue}).Draw(t, "algorithm"),
 			Mode:        rapid.SampledFrom([]lb.Mode{lb.ModeTCP, lb.ModeHTTP}).Draw(t, "mode"),
 			SendProxy:   rapid.SampledFrom([]lb.ProxyProtocol{lb.ProxyNone, lb.ProxyV1, lb.ProxyV2}).Draw(t, "send"),
 			AcceptProxy: rapid.Bool().Draw(t, "accept"), ConnectTimeout: duration.Draw(t, "connect"), IdleTimeout: duration.Draw(t, "idle"),
+			ClientTimeout: orNone.Draw(t, "client"), ServerTimeout: orNone.Draw(t, "server"),
 			HealthCheck:    lb.HealthCheck{Type: rapid.SampledFrom([]lb.HealthCheckType{lb.CheckNone, lb.CheckAuto, lb.CheckTCP, lb.CheckHTTP}).Draw(t, "check")},
 			MaxConnections: limit.Draw(t, "max"), MaxConnectionsPerNode: limit.Draw(t, "per node"), MaxConnectionsPerClient: limit.Draw(t, "per client"),
 			Retries: rapid.Int32Range(0, 100).Draw(t, "retries"),
