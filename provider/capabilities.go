@@ -42,12 +42,13 @@ var PolicySettings = []Setting{
 	"maxConnections",
 	"maxConnectionsPerNode",
 	"maxConnectionsPerClient",
+	"maxRatePerClient",
 	"retries",
 	"tls.secretRef",
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
-var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "tls.secretRef"}
+var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "maxRatePerClient", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

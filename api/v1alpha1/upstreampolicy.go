@@ -92,6 +92,12 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000000
 	MaxConnectionsPerClient *int32 `json:"maxConnectionsPerClient,omitempty"`
+	// maxRatePerClient address: new connections per second, to one port of the Service on
+	// one host. nginx, with mode HTTP alone, counts requests instead. 0: no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	MaxRatePerClient *int32 `json:"maxRatePerClient,omitempty"`
 	// retries on another node when a connection to one cannot be made. Built in: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

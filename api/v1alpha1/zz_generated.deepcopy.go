@@ -869,6 +869,11 @@ func (in *UpstreamSettings) DeepCopyInto(out *UpstreamSettings) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MaxRatePerClient != nil {
+		in, out := &in.MaxRatePerClient, &out.MaxRatePerClient
+		*out = new(int32)
+		**out = **in
+	}
 	if in.Retries != nil {
 		in, out := &in.Retries, &out.Retries
 		*out = new(int32)

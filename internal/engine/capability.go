@@ -45,6 +45,7 @@ var Fields = []Field{
 	"maxConnections",
 	"maxConnectionsPerNode",
 	"maxConnectionsPerClient",
+	"maxRatePerClient",
 	"retries",
 	"tls.secretRef",
 }

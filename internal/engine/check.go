@@ -99,8 +99,9 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 		return fmt.Errorf("proxyProtocol.accept: %s", c.Unsupported("proxyProtocol.accept", p))
 	case s.Certificate != "" && c.Unsupported("tls.secretRef", p) != "":
 		return fmt.Errorf("tls: %s", c.Unsupported("tls.secretRef", p))
-	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0:
-		return errors.New("negative retries or limits")
+	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0 ||
+		s.MaxRatePerClient < 0 || s.MaxRatePerClient > lb.MostRate:
+		return errors.New("retries or limits out of bounds")
 	}
 	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout),
 		checkDuration("client timeout", s.ClientIdle()), checkDuration("server timeout", s.ServerIdle()))

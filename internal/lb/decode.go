@@ -338,6 +338,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		MaxConnections:          r.count("maxConnections", m.GetMaxConnections(), 0, maxLimit),
 		MaxConnectionsPerNode:   r.count("maxConnectionsPerNode", m.GetMaxConnectionsPerNode(), 0, maxLimit),
 		MaxConnectionsPerClient: r.count("maxConnectionsPerClient", m.GetMaxConnectionsPerClient(), 0, maxLimit),
+		MaxRatePerClient:        r.count("maxRatePerClient", m.GetMaxRatePerClient(), 0, MostRate),
 		Retries:                 r.count("retries", m.GetRetries(), 0, maxTries),
 		Certificate:             m.GetCertificate(),
 		H2C:                     m.GetH2C(),

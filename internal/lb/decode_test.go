@@ -61,6 +61,7 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"no algorithm":                                                    of(service(func(s *lbpb.Service) { s.Frontends[0].Settings = nil })),
 		"connect timeout of -1s: want between 1ms and 24h0m0s":            of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.ConnectTimeout = -1e9 })),
 		"idle timeout of 1ns":                                             of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.IdleTimeout = 1 })),
+		"maxRatePerClient of 1000001: want between 0 and 1000000":         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxRatePerClient = 1_000_001 })),
 		"client timeout of 1ns":                                           of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.ClientTimeout = 1 })),
 		"server timeout of 1ns":                                           of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.ServerTimeout = 1 })),
 		"retries of 101: want between 0 and 100":                          of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Retries = 101 })),

@@ -130,7 +130,8 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		HealthCheck:    fromHealthCheck(s.HealthCheck),
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),
-		Certificate: s.Certificate, H2C: s.H2C,
+		MaxRatePerClient: uint32(s.MaxRatePerClient),
+		Certificate:      s.Certificate, H2C: s.H2C,
 		RedirectToHttps: s.RedirectToHTTPS, MaxBodyBytes: s.MaxBodyBytes,
 	}
 }

@@ -35,7 +35,7 @@ func samples(t testing.TB) []sample {
 	node := lb.Node{Name: "n1", IPv4: netip.MustParseAddr("10.0.0.1"), IPv6: netip.MustParseAddr("fd00::1"), Draining: true}
 	set := lb.Settings{
 		Algorithm: lb.Random, Mode: lb.ModeHTTP, SendProxy: lb.ProxyV2, AcceptProxy: true, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
-		ClientTimeout: time.Hour, ServerTimeout: time.Second,
+		ClientTimeout: time.Hour, ServerTimeout: time.Second, MaxRatePerClient: 7,
 		HealthCheck:    lb.HealthCheck{Type: lb.CheckHTTP, Path: "/healthz", Port: 30081, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
 		MaxConnections: 1000, MaxConnectionsPerNode: 100, MaxConnectionsPerClient: 10, Retries: 2, Certificate: lbtest.Certificates()[0].Name(), H2C: true, RedirectToHTTPS: true, MaxBodyBytes: 1 << 20,
 	}

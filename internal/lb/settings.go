@@ -20,6 +20,7 @@ type Settings struct {
 	MaxConnections          int32 // 0: no limit
 	MaxConnectionsPerNode   int32 // 0: no limit
 	MaxConnectionsPerClient int32 // 0: no limit
+	MaxRatePerClient        int32 // of new connections, per second; 0: no limit
 	Retries                 int32
 	// Certificate is the name of the one with which TLS is terminated. "": it is not.
 	Certificate string
@@ -39,6 +40,9 @@ func (s *Settings) ServerIdle() time.Duration { return cmp.Or(s.ServerTimeout, s
 
 // MostBodyBytes bounds MaxBodyBytes.
 const MostBodyBytes = 1 << 40
+
+// MostRate bounds MaxRatePerClient.
+const MostRate = 1_000_000
 
 // Algorithm chooses the Backend of a new connection.
 type Algorithm string

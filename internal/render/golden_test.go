@@ -86,6 +86,11 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"limits": one(with(tcp(at, nodes...), func(s *lb.Settings) {
 			s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient = 1000, 300, 10
 		})),
+		"limits-of-rates": one(with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxRatePerClient = 10 }),
+			with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode, s.MaxRatePerClient = lb.ModeHTTP, 1 }),
+			with(tcp("192.0.2.1:82", nodes...), func(s *lb.Settings) {
+				s.Mode, s.MaxConnectionsPerClient, s.MaxRatePerClient = lb.ModeHTTP, 5, lb.MostRate
+			})),
 		"limits-of-udp":        one(with(udp(at, nodes...), func(s *lb.Settings) { s.MaxConnectionsPerNode = 300 })),
 		"limits-without-nodes": one(with(tcp(at), func(s *lb.Settings) { s.MaxConnections, s.MaxConnectionsPerClient = 1000, 10 })),
 		"timeouts": set(func(s *lb.Settings) {

@@ -276,6 +276,25 @@ func TestHTTPModeTimeoutsApart(t *testing.T) {
 	})
 }
 
+// A client that comes too often is refused, others are not.
+func TestTheRateOfEachClientIsLimited(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		at, n := freeAddress(t, "127.1.0.76"), startWeb(t)
+		serve(t, with(tcp(at, n), func(s *lb.Settings) { s.Mode, s.MaxRatePerClient = lb.ModeHTTP, 1 }))
+		asks := func(from client) bool {
+			_, got := from.ask(t, at, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			return strings.Contains(got, " 200 ")
+		}
+		if !asks("127.0.1.1") {
+			t.Error("the first request is refused")
+		}
+		wait.True(t, "a request too many is refused", func() bool { return !asks("127.0.1.1") })
+		if !asks("127.0.1.2") {
+			t.Error("another client is refused")
+		}
+	})
+}
+
 func inH2C(s *lb.Settings) { s.Mode, s.H2C = lb.ModeHTTP, true }
 
 // Pods that speak HTTP/2 in plain text get it, with trailers, as gRPC has them.

@@ -186,6 +186,8 @@ func testRenderRefuses(t onEngine) {
 		"negative limit":            set(func(s *lb.Settings) { s.MaxConnections = -1 }),
 		"negative limit per node":   set(func(s *lb.Settings) { s.MaxConnectionsPerNode = -1 }),
 		"negative limit per client": set(func(s *lb.Settings) { s.MaxConnectionsPerClient = -1 }),
+		"negative rate":             set(func(s *lb.Settings) { s.MaxRatePerClient = -1 }),
+		"rate too high":             set(func(s *lb.Settings) { s.MaxRatePerClient = lb.MostRate + 1 }),
 	} {
 		t.Run(name, func(t onEngine) {
 			wantRefused(t, service(t, "web", f))

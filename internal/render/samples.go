@@ -74,6 +74,7 @@ func apart(f *engine.Frontend) {
 
 func limits(f *engine.Frontend) {
 	f.Settings.MaxConnections, f.Settings.MaxConnectionsPerNode, f.Settings.MaxConnectionsPerClient = 1000, 100, 10
+	f.Settings.MaxRatePerClient = 7
 }
 
 func accepts(f *engine.Frontend) { f.Settings.AcceptProxy = true }

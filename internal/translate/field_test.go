@@ -40,6 +40,7 @@ var examples = map[string][3]string{
 	"maxConnections":          {`7`, `0`, `9`},
 	"maxConnectionsPerNode":   {`7`, `0`, `9`},
 	"maxConnectionsPerClient": {`7`, `0`, `9`},
+	"maxRatePerClient":        {`7`, `0`, `9`},
 	"retries":                 {`7`, `0`, `9`},
 }
 
@@ -126,7 +127,7 @@ func apply(t *testing.T, into *lb.Settings, s *v1alpha1.UpstreamSettings) {
 func TestNothingIsSupported(t *testing.T) {
 	s := v1alpha1.UpstreamSettings{
 		Mode: v1alpha1.ModeTCP, Retries: new(int32),
-		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32),
+		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), MaxRatePerClient: new(int32),
 		HTTP:          &v1alpha1.HTTPSettings{RedirectToHTTPS: new(false), MaxBodyBytes: new(int64)},
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},

@@ -32,7 +32,8 @@ func (f field) capability(value string) engine.Field {
 }
 
 // nothing holds the values that ask for nothing.
-var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0", "maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "retries": "0"}
+var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0",
+	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "retries": "0"}
 
 // use is how a port is carried, as far as engines differ by it.
 type use struct {
@@ -124,6 +125,9 @@ var fields = []field{
 	{"maxConnectionsPerClient", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerClient) },
 		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerClient, v, 0, maxConnections) }},
+	{"maxRatePerClient", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxRatePerClient) },
+		func(s *lb.Settings, v string) error { return count(&s.MaxRatePerClient, v, 0, lb.MostRate) }},
 	{"retries", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.Retries) },
 		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0, maxRetries) }},

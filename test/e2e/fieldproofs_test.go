@@ -57,6 +57,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"maxConnections":          {settings: "maxConnections: 2", shows: limitsAll},
 		"maxConnectionsPerNode":   {settings: "maxConnectionsPerNode: 1", shows: limitsEachNode},
 		"maxConnectionsPerClient": {settings: "maxConnectionsPerClient: 2", shows: limitsEachClient},
+		"maxRatePerClient":        {settings: "{mode: HTTP, maxRatePerClient: 2}", http: true, shows: limitsTheRateOfEachClient},
 		"retries":                 {settings: "{retries: 1, healthCheck: {type: None}}", otherwise: "{retries: 0, healthCheck: {type: None}}", shows: triesAnotherNode},
 	}
 	if engine.name == v1alpha1.EngineNginx { // which judges by connections
@@ -323,6 +324,40 @@ func limitsEachClient(f *field) {
 	f.refuses("client")
 	f.holds("client2")
 	one.Close()
+	f.carried()
+}
+
+// Many at once from one client are too many, and none of another's business.
+func limitsTheRateOfEachClient(f *field) {
+	const many = 20
+	answered := make(chan bool, many)
+	for range many {
+		go func() {
+			conn, err := env.DialFrom(f.t.Context(), "client", "tcp", f.address)
+			if err != nil {
+				answered <- false
+				return
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(wait.Patience)) // an error shows as no answer
+			_, _ = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", f.host)
+			text, _ := io.ReadAll(conn)
+			answered <- strings.HasPrefix(string(text), "HTTP/1.1 200 ")
+		}()
+	}
+	count := 0
+	for range many {
+		if <-answered {
+			count++
+		}
+	}
+	if count == many {
+		f.t.Errorf("all of %d requests at once are answered, want 2 each second", many)
+	}
+	other := env.HTTPClientFrom("client2")
+	defer other.CloseIdleConnections()
+	_, err := f.request(f.t.Context(), other, f.host, 80)
+	must(f.t, err)
 	f.carried()
 }
 

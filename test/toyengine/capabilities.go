@@ -49,6 +49,7 @@ var capabilities = engine.Capabilities{
 		"maxConnections":                  {Missing: noLimits},
 		"maxConnectionsPerNode":           {Missing: noLimits},
 		"maxConnectionsPerClient":         {Missing: noLimits},
+		"maxRatePerClient":                {Missing: noLimits},
 		"retries":                         engine.Able,
 		"tls.secretRef":                   {Missing: "toyd does not know TLS"},
 	},

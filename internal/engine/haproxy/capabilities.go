@@ -51,6 +51,7 @@ var capabilities = engine.Capabilities{
 		"maxConnections":                  {Note: uncounted},
 		"maxConnectionsPerNode":           {Note: uncounted + "; a connection waits as long as timeouts.connect for a node with room"},
 		"maxConnectionsPerClient":         {Note: uncounted},
+		"maxRatePerClient":                {Note: "connections that are refused count, too"},
 		"retries":                         engine.Able,
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},
 	},

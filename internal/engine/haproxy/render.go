@@ -47,6 +47,7 @@ type frontend struct {
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerClient int32
+	MaxRatePerClient        int32
 	HTTPCheck               *checkProfile // of the nodePort itself
 	CheckTimeout            string        // "": the servers are not checked themselves
 	ServerParameters        string        // with a leading space; may be empty
@@ -62,6 +63,11 @@ type share struct {
 
 // IPv6 reports the family of the clients.
 func (f frontend) IPv6() bool { return f.Listen.Addr().Is6() }
+
+// CountsClients: each has an entry in a table.
+func (f frontend) CountsClients() bool {
+	return f.MaxConnectionsPerClient > 0 || f.MaxRatePerClient > 0
+}
 
 // Ciphers of TLS 1.2.
 func (f frontend) Ciphers() string { return engine.Ciphers }
@@ -225,6 +231,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
+		MaxRatePerClient:        set.MaxRatePerClient,
 		ServerParameters:        serverParameters(set),
 		Certificate:             engine.TLSPath(set),
 	}

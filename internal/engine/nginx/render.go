@@ -55,6 +55,7 @@ type frontend struct {
 	MaxConnections          int32
 	MaxConnectionsPerNode   int32
 	MaxConnectionsPerClient int32
+	MaxRatePerClient        int32
 	Certificate             string // path below the root of the set; "": no TLS
 	Share                   share  // of the Service
 
@@ -124,6 +125,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
+		MaxRatePerClient:        set.MaxRatePerClient,
 		Certificate:             engine.TLSPath(set),
 		socket:                  fileset.Socket{Network: protocol, Address: address},
 	}
@@ -135,6 +137,9 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 
 // Tries is how many servers one connection is tried on.
 func (f frontend) Tries() int32 { return f.Retries + 1 }
+
+// Burst is how many requests may come at once beside the first one.
+func (f frontend) Burst() int32 { return f.MaxRatePerClient - 1 }
 
 // ZoneKilobytes is the size of the upstream's zone: 1.5 kB per server, and 64k at
 // least, of which nginx itself takes a part.

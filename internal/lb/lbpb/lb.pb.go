@@ -880,8 +880,10 @@ type Settings struct {
 	// Instead of idle_timeout, on the side of the client and on that of the node. 0: as it.
 	ClientTimeout int64 `protobuf:"varint,16,opt,name=client_timeout,json=clientTimeout,proto3" json:"client_timeout,omitempty"`
 	ServerTimeout int64 `protobuf:"varint,17,opt,name=server_timeout,json=serverTimeout,proto3" json:"server_timeout,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// New connections per second. 0: no limit.
+	MaxRatePerClient uint32 `protobuf:"varint,18,opt,name=max_rate_per_client,json=maxRatePerClient,proto3" json:"max_rate_per_client,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -1029,6 +1031,13 @@ func (x *Settings) GetClientTimeout() int64 {
 func (x *Settings) GetServerTimeout() int64 {
 	if x != nil {
 		return x.ServerTimeout
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxRatePerClient() uint32 {
+	if x != nil {
+		return x.MaxRatePerClient
 	}
 	return 0
 }
@@ -1333,7 +1342,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xef\x05\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x9e\x06\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1353,7 +1362,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x11redirect_to_https\x18\x0e \x01(\bR\x0fredirectToHttps\x12$\n" +
 	"\x0emax_body_bytes\x18\x0f \x01(\x03R\fmaxBodyBytes\x12%\n" +
 	"\x0eclient_timeout\x18\x10 \x01(\x03R\rclientTimeout\x12%\n" +
-	"\x0eserver_timeout\x18\x11 \x01(\x03R\rserverTimeout\"\xca\x01\n" +
+	"\x0eserver_timeout\x18\x11 \x01(\x03R\rserverTimeout\x12-\n" +
+	"\x13max_rate_per_client\x18\x12 \x01(\rR\x10maxRatePerClient\"\xca\x01\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

@@ -117,6 +117,7 @@ var fields = map[string]func(any) bool{
 	"Settings.MaxConnections":          between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerNode":   between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerClient": between[int32](0, 1<<30),
+	"Settings.MaxRatePerClient":        between[int32](0, 1_000_000),
 	"Settings.Retries":                 between[int32](0, 100),
 	"Settings.MaxBodyBytes":            between[int64](0, 1<<40),
 	"Settings.Certificate":             matches(`([0-9a-f]{32})?`),

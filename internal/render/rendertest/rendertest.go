@@ -18,6 +18,7 @@ var nginxLines = func() *regexp.Regexp {
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
 		`limit_conn_zone all zone=` + name + `\.(all|share):32k;`,
 		`limit_conn_zone \$binary_remote_addr zone=` + name + `\.clients:4m;`,
+		`limit_req_zone \$binary_remote_addr zone=` + name + `\.rate:4m rate=\d+r/s;`,
 		`    zone ` + name + ` \d+k;`, `    least_conn;`, `    random;`,
 		`    hash \$remote_addr(:\$remote_port)? consistent;`,
 		`    server ` + address + `( weight=\d+)? max_fails=\d+( fail_timeout=\d+s)?( max_conns=\d+)?;`, `    server ` + address + ` backup max_fails=0;`,
@@ -43,6 +44,7 @@ func nginxHTTPLines(name, address, duration string) []string {
 		`    keepalive 4;`, `    keepalive_timeout (5s|` + duration + `);`, `    ssl_(early_data|stapling) off;`,
 		`    (satisfy all|(auth_basic|underscores_in_headers|gzip|charset|expires) off|ignore_invalid_headers on|limit_rate 0|limit_conn_status 503);`,
 		`    (client_(header|body)|send)_timeout ` + duration + `;`, `    client_max_body_size \d+;`,
+		`    limit_req zone=` + name + `\.rate( burst=\d+)? nodelay;`, `    limit_req_(status 429|dry_run off);`,
 		`    client_header_buffer_size 1k;`, `    large_client_header_buffers 4 8k;`,
 		`    set \$external_lb_(host \$http_host|upgrade \$http_upgrade|connection upgrade);`,
 		`    if \(\$http_host = ""\) { set \$external_lb_host ` + address + `; }`,
@@ -83,9 +85,9 @@ var haproxyLines = func() *regexp.Regexp {
 		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( proto h2)?( maxconn \d+)?( send-proxy(-v2)?)?`,
 		`    bind ` + address + `( accept-proxy)?( ssl crt "\$\{EXTERNAL_LB_SET\}/certs/[0-9a-f]{32}\.pem" ssl-min-ver TLSv1\.2 ssl-max-ver TLSv1\.3 ciphers [A-Z0-9:-]+ ciphersuites [A-Z0-9_:]+ verify none( alpn h2,http/1\.1)?)?`, `    acl sources src ` + prefix,
 		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
-		`    stick-table type (ip(v6)? size 64k expire 10s|string len 192 size 64k) store conn_cur`,
+		`    stick-table type (ip(v6)? size 64k expire 10s store conn_cur(,conn_rate\(1s\))?|string len 192 size 64k store conn_cur)`,
 		`    tcp-request connection track-sc1 str\(` + name + `\) table external-lb\.shares`, `    tcp-request connection reject if { sc1_conn_cur gt \d+ }`, `    tcp-request session track-sc0 src`,
-		`    tcp-request session reject if { sc0_conn_cur gt \d+ }`,
+		`    tcp-request session reject if { sc0_conn_(cur|rate) gt \d+ }`,
 		`    balance (roundrobin|leastconn|source|random)`, `    hash-type consistent`,
 	}, "|") + `)$`)
 }()
