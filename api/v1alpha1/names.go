@@ -32,6 +32,10 @@ const AssignedAddressesAnnotation = "external-lb.dev/assigned-addresses"
 // SourceRangesAnnotation is the older form of spec.loadBalancerSourceRanges.
 const SourceRangesAnnotation = "service.beta.kubernetes.io/load-balancer-source-ranges"
 
+// WeightAnnotation on a Node, 1 to 256, is its share of new connections, measured by those
+// of the others.
+const WeightAnnotation = "external-lb.dev/weight"
+
 // Condition types.
 const (
 	// ConditionReady, on each of our kinds: it is in force, and of a Balancer enough

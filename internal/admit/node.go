@@ -148,7 +148,7 @@ func (ns *nodes) only(s *lb.Service, ipv4 bool, groups []int) lb.Targets {
 	if !known {
 		for name, g := range m.group {
 			if slices.Contains(groups, g) {
-				all = append(all, lb.Target{Node: name, Weight: 1})
+				all = append(all, lb.Target{Node: name})
 			}
 		}
 		slices.SortFunc(all, func(a, b lb.Target) int { return strings.Compare(a.Node, b.Node) })

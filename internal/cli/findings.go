@@ -50,6 +50,9 @@ func (o *objects) findings(p *planned) findings {
 	if c := p.ControlPlane; c != nil {
 		out = append(out, finding{"Balancer " + p.balancer.Name, c.Reason, c.Message, c.Fatal})
 	}
+	if p.Unweighed != "" {
+		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonInvalidAnnotation, p.Unweighed, false})
+	}
 	for _, u := range p.Unsupported {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})
 	}

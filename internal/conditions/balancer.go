@@ -74,6 +74,9 @@ func (b Balancer) accepted() metav1.Condition {
 	} else if cannot != "" {
 		c.Message += "; settings of spec.defaults that are not in force: " + cannot
 	}
+	if b.Plan.Unweighed != "" {
+		c.Message += "; " + b.Plan.Unweighed
+	}
 	return c
 }
 

@@ -116,6 +116,8 @@ func TestBalancerConditions(t *testing.T) {
 			programmed, "True", v1alpha1.ReasonProgrammed, 6, "before", "False"},
 		"nor ever": {facts(well).with(unknown),
 			programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
+		"a weight that is none": {facts(well).with(func(b *Balancer) { b.Plan.Unweighed = "node a" }),
+			accepted, "True", v1alpha1.ReasonAccepted, 7, "in force; node a", "True"},
 		"settings that are not in force": {facts(well).with(func(b *Balancer) { b.Plan.Unsupported = []string{"mode=HTTP: no"} }),
 			accepted, "True", v1alpha1.ReasonUnsupported, 7, "without these settings of spec.defaults: mode=HTTP: no", "True"},
 		"being deleted": {facts(well).with(func(b *Balancer) { b.Object.DeletionTimestamp = new(metav1.Now()) }),

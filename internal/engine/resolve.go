@@ -1,8 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"fmt"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,6 +65,8 @@ type Nodes struct {
 type family struct {
 	all []node // sorted by address, each address once
 	sum lb.Sum // of all
+	// weighed is a sum that changes with their weights, too.
+	weighed lb.Sum
 }
 
 // node is one by its address of one family.
@@ -83,7 +86,7 @@ func NewNodes(all []lb.Node) *Nodes {
 	for _, ipv4 := range []bool{true, false} {
 		f := ns.family(ipv4)
 		f.all = having(all, ipv4)
-		f.sum = sum(f.all)
+		f.sum, f.weighed = sum(f.all, false), sum(f.all, true)
 	}
 	return ns
 }
@@ -113,13 +116,19 @@ func byAddress(all []node) []node {
 	return slices.CompactFunc(all, func(a, b node) bool { return a.address == b.address })
 }
 
-// sum of what nodes say of themselves: the rest is the Service's.
-func sum(all []node) (s lb.Sum) {
+// sum of what nodes say of themselves, of weights where they count: the rest is the Service's.
+func sum(all []node, weighed bool) (s lb.Sum) {
 	h := sha256.New()
 	for _, n := range all {
 		a := n.address.As16()
 		h.Write(a[:]) // never fails
-		fmt.Fprintf(h, "%s %t\n", n.name, n.draining)
+		h.Write([]byte(n.name + "\x00"))
+		if n.draining {
+			h.Write([]byte("draining\x00"))
+		}
+		if weighed {
+			h.Write(binary.BigEndian.AppendUint16(nil, n.weight))
+		}
 	}
 	h.Sum(s[:0])
 	return s
@@ -137,7 +146,7 @@ func (ns *Nodes) of(s *lb.Service, ipv4 bool) []node {
 	out := make([]node, 0, len(t.Nodes))
 	for _, target := range t.Nodes {
 		if n, ok := ns.byName[target.Node]; ok && n.Address(ipv4).IsValid() {
-			out = append(out, node{n.Name, n.Address(ipv4), target.Weight, target.Draining || n.Draining})
+			out = append(out, node{n.Name, n.Address(ipv4), cmp.Or(target.Weight, n.Weight, 1), target.Draining || n.Draining})
 		}
 	}
 	return byAddress(out)
@@ -161,7 +170,7 @@ func having(all []lb.Node, ipv4 bool) []node {
 	out := make([]node, 0, len(all))
 	for _, n := range all {
 		if a := n.Address(ipv4); a.IsValid() {
-			out = append(out, node{name: n.Name, address: a, weight: 1, draining: n.Draining})
+			out = append(out, node{name: n.Name, address: a, weight: cmp.Or(n.Weight, 1), draining: n.Draining})
 		}
 	}
 	return byAddress(out)
@@ -170,18 +179,21 @@ func having(all []lb.Node, ipv4 bool) []node {
 // Sum changes with the nodes that carry a Service, and with nothing else of them.
 func (ns *Nodes) Sum(s *lb.Service) lb.Sum {
 	var both [2]lb.Sum // of the families that are listened on
-	for _, f := range s.Frontends {
-		ipv4 := f.Listener.Address.Is4()
-		into := &both[0]
-		if !ipv4 {
-			into = &both[1]
+	for i, ipv4 := range []bool{true, false} {
+		listens, weighed := false, false
+		for k := range s.Frontends {
+			if f := &s.Frontends[k]; f.Listener.Address.Is4() == ipv4 {
+				listens, weighed = true, weighed || !returns(s, f)
+			}
 		}
 		switch t := &s.Family(ipv4).Targets; {
-		case *into != lb.Sum{}:
-		case t.All && t.Limit == 0 && len(s.Servers) == 0:
-			*into = ns.family(ipv4).sum
+		case !listens:
+		case !t.All || t.Limit > 0 || len(s.Servers) > 0:
+			both[i] = sum(ns.of(s, ipv4), weighed)
+		case weighed:
+			both[i] = ns.family(ipv4).weighed
 		default:
-			*into = sum(ns.of(s, ipv4))
+			both[i] = ns.family(ipv4).sum
 		}
 	}
 	return sha256.Sum256(slices.Concat(both[0][:], both[1][:]))
@@ -191,7 +203,8 @@ func (ns *Nodes) Sum(s *lb.Service) lb.Sum {
 func Resolve(s *lb.Service, ns *Nodes) *Service {
 	carry := make(map[bool][]node, 2)
 	out := &Service{ID: s.ID, Frontends: make([]Frontend, len(s.Frontends))}
-	for i, f := range s.Frontends {
+	for i := range s.Frontends {
+		f := &s.Frontends[i]
 		ipv4 := f.Listener.Address.Is4()
 		nodes, known := carry[ipv4]
 		if !known {
@@ -234,7 +247,7 @@ func (s *Service) Kept() *Service {
 
 // returns reports whether clients come back to their node: then a weight that
 // changes, as it does whenever an endpoint comes or goes, would move them.
-func returns(s *lb.Service, f lb.Frontend) bool {
+func returns(s *lb.Service, f *lb.Frontend) bool {
 	return s.Affinity > 0 || f.Settings.Algorithm == lb.SourceHash || f.Settings.Algorithm == lb.DestinationHash
 }
 

@@ -96,6 +96,8 @@ type Node struct {
 	// Draining: it gets no new connections and keeps those that it has, unless every
 	// node of a Service does: then none is better than another.
 	Draining bool
+	// Weight is its share of new connections, measured by those of the others. 0 is 1.
+	Weight uint16
 }
 
 // Address of a family; the zero Addr: it has none.
@@ -162,7 +164,7 @@ type Targets struct {
 // Target is a node by its name.
 type Target struct {
 	Node string
-	// Weight is its share of new connections, measured by those of the others. 0 is 1.
+	// Weight is its share of new connections, measured by those of the others. 0: the node's.
 	Weight uint16
 	// Draining: it gets no new connections and keeps those that it has. Only an engine
 	// that does not keep them by itself has such Targets.

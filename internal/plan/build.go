@@ -38,6 +38,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		NodesProblem: translated.NodesProblem,
 		Unread:       translated.Unread,
 		ControlPlane: translated.ControlPlane,
+		Unweighed:    translated.Unweighed,
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}

@@ -20,6 +20,7 @@ type Plan struct {
 	NodesProblem *translate.Problem
 	Unread       *translate.Problem // why spec.nodes.selector cannot be read
 	ControlPlane *translate.Problem // what is wrong with the API servers
+	Unweighed    string             // a node's weight that cannot be read; "": there is none
 	Unsupported  []string           // settings of spec.defaults that the engine cannot do
 	// Elsewhere are the Services that another Balancer goes on carrying, on
 	// addresses of this one's pools.

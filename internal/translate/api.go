@@ -67,6 +67,8 @@ type Output struct {
 	Services map[types.UID]*ServiceResult
 	// NodesProblem is set where no node may be a backend.
 	NodesProblem *Problem
+	// Unweighed says which node has a weight that cannot be read; "": none.
+	Unweighed string
 	// Unread is set where spec.nodes.selector cannot be read: fatal as NodesProblem
 	// is, or the one before it is in force.
 	Unread *Problem

@@ -24,6 +24,8 @@ type nodes struct {
 	ipv4, ipv6 bool      // some have an address of the family
 	// none says why there are none, nil if there are some.
 	none *Problem
+	// unweighed says which nodes have a weight that cannot be read; "" if none has.
+	unweighed string
 	// unread says why the selector cannot be read, and what is in force instead.
 	unread *Problem
 }
@@ -62,8 +64,12 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 			addressless++
 			continue
 		}
-		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6,
-			Draining: n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain})
+		w, err := weight(n)
+		if err != nil && out.unweighed == "" {
+			out.unweighed = err.Error()
+		}
+		drains := n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain
+		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains})
 		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
 	}
 	slices.SortFunc(out.all, func(a, b lb.Node) int {
@@ -124,6 +130,21 @@ func excluded(n *corev1.Node) bool {
 	return err != nil || exclude
 }
 
+// weight of a node as its annotation says. The error is for people: the node counts as if
+// it had none.
+func weight(n *corev1.Node) (uint16, error) {
+	value, set := n.Annotations[v1alpha1.WeightAnnotation]
+	if !set {
+		return 0, nil
+	}
+	w, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || w < 1 || w > lb.MaxWeight {
+		return 0, fmt.Errorf("the annotation %s of node %s is %s, not a number from 1 to %d, and counts as 1",
+			v1alpha1.WeightAnnotation, n.Name, quoted(value), lb.MaxWeight)
+	}
+	return uint16(w), nil
+}
+
 // addresses are a node's first InternalIP of each family, else its ExternalIP.
 // What is not an address is skipped.
 func addresses(n *corev1.Node) (v4, v6 netip.Addr) {
@@ -161,5 +182,6 @@ func SameNode(before, after *corev1.Node) bool {
 		!(tainted(before) && !tainted(after)) &&
 		before.Spec.Unschedulable == after.Spec.Unschedulable &&
 		maps.Equal(before.Labels, after.Labels) &&
+		before.Annotations[v1alpha1.WeightAnnotation] == after.Annotations[v1alpha1.WeightAnnotation] &&
 		slices.Equal(before.Status.Addresses, after.Status.Addresses)
 }

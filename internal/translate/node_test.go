@@ -122,6 +122,8 @@ func TestS24_WhatIsNoReasonToLook(t *testing.T) {
 		"tainted, then deleted":      {tainted(), tainted().Deleting(), false},
 		"cordoned":                   {before(), before().Cordoned(), false},
 		"labelled":                   {before(), before().Label(exclude, ""), false},
+		"weighed":                    {before(), before().Annotate(v1alpha1.WeightAnnotation, "3"), false},
+		"annotated otherwise":        {before(), before().Annotate("a", "b"), true},
 		"S25 another address":        {before(), before().IP("fd00::1"), false},
 		"S25 a host name, not an IP": {before(), before().Address(corev1.NodeHostName, "n"), false},
 	} {
@@ -141,6 +143,19 @@ func TestACordonedNode(t *testing.T) {
 		got := New().Translate(in.Input).Config.Nodes
 		if len(got) != 2 || got[0].Draining != want || got[1].Draining {
 			t.Errorf("cordoned: %q: %+v", cordoned, got)
+		}
+	}
+}
+
+func TestWeightsOfNodes(t *testing.T) {
+	for value, want := range map[string]uint16{"1": 1, "3": 3, "256": 256, "0": 0, "257": 0, "-1": 0, "": 0, "3; }": 0, "65537": 0} {
+		in := MakeInput(web()).Nodes(builder.Node("a").IP("10.0.0.1").Annotate(v1alpha1.WeightAnnotation, value), builder.Node("b").IP("10.0.0.2"))
+		out := New().Translate(in.Input)
+		if got := out.Config.Nodes; len(got) != 2 || got[0].Weight != want || got[1].Weight != 0 {
+			t.Errorf("%q: nodes %+v, want a weight of %d", value, got, want)
+		}
+		if told := strings.Contains(out.Unweighed, "of node a is"); told != (want == 0) {
+			t.Errorf("%q: told %q", value, out.Unweighed)
 		}
 	}
 }

@@ -51,6 +51,7 @@ func (t *Translator) Translate(in Input) Output {
 		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
 		NodesProblem: ns.none,
 		Unread:       ns.unread,
+		Unweighed:    ns.unweighed,
 		Unsupported:  unsupported(EngineOf(in.Balancer), &in.Balancer.Spec.Defaults, uses(in)),
 	}
 	t.look(in, ns)

@@ -7,9 +7,52 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/wait"
 )
+
+// A node gets connections in proportion to its weight.
+func TestNodesAreWeighed(t *testing.T) {
+	s := newScene(t)
+	must(t, env.RouteVia(t.Context(), "lb1"))
+	t.Cleanup(func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) })
+	s.weigh("node1", "3")
+	t.Cleanup(func() { s.weigh("node1", "") })
+	s.pod("web", "web-1", "node2")
+	svc := s.service("web")
+	address := s.published(svc)[0]
+	s.answers("web", address, 80)
+	f := &field{scene: s, name: "weight", service: s.get(svc)}
+	const asked, few, many = 50, 25, 35 // around 30
+	at := f.bar("node1", f.nodePort(), "accept")
+	wait.For(t, func(ctx context.Context) error {
+		before := at.tried()
+		for range asked {
+			if _, err := s.web(ctx, address, 80); err != nil {
+				return err
+			}
+		}
+		if n := at.tried() - before; n < few || n > many {
+			return fmt.Errorf("of %d connections %d went to node1, want three of five", asked, n)
+		}
+		return nil
+	})
+}
+
+// weigh gives a node a weight, or takes it away.
+func (s *scene) weigh(node, weight string) {
+	s.t.Helper()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.WeightAnnotation, weight)
+	if weight == "" {
+		patch = fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, v1alpha1.WeightAnnotation)
+	}
+	must(s.t, env.Kube.Patch(context.Background(), n, client.RawPatch(types.MergePatchType, []byte(patch))))
+}
 
 // Nodes get connections in proportion to their pods, as their health check node port
 // counts them.

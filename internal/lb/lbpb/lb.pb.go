@@ -300,7 +300,9 @@ type Node struct {
 	Ipv4 []byte `protobuf:"bytes,2,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
 	Ipv6 []byte `protobuf:"bytes,3,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
 	// It gets no new connections and keeps those that it has.
-	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Share of new connections, measured by those of the others; 0 is 1.
+	Weight        uint32 `protobuf:"varint,5,opt,name=weight,proto3" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +363,13 @@ func (x *Node) GetDraining() bool {
 		return x.Draining
 	}
 	return false
+}
+
+func (x *Node) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
 }
 
 // Service is one life of a Kubernetes Service. Its key is
@@ -610,7 +619,7 @@ func (x *Targets) GetNodes() []*Target {
 type Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	// Share of new connections, measured by those of the others; 0 is 1.
+	// Share of new connections, measured by those of the others; 0: that of the node.
 	Weight uint32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
 	// It gets no new connections.
 	Draining      bool `protobuf:"varint,3,opt,name=draining,proto3" json:"draining,omitempty"`
@@ -1302,12 +1311,13 @@ var File_lbpb_lb_proto protoreflect.FileDescriptor
 
 const file_lbpb_lb_proto_rawDesc = "" +
 	"\n" +
-	"\rlbpb/lb.proto\x12\x10externallb.lb.v1\"^\n" +
+	"\rlbpb/lb.proto\x12\x10externallb.lb.v1\"v\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04ipv4\x18\x02 \x01(\fR\x04ipv4\x12\x12\n" +
 	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xfe\x02\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\x12\x16\n" +
+	"\x06weight\x18\x05 \x01(\rR\x06weight\"\xfe\x02\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +

@@ -98,6 +98,7 @@ var fields = map[string]func(any) bool{
 	"Node.Name":     matches(`[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?`),
 	"Node.IPv4":     func(v any) bool { a := v.(netip.Addr); return !a.IsValid() || a.Is4() && oneMachine(a) },
 	"Node.IPv6":     func(v any) bool { a := v.(netip.Addr); return !a.IsValid() || a.Is6() && oneMachine(a) },
+	"Node.Weight":   between[uint16](0, lb.MaxWeight),
 	"ID.Namespace":  label,
 	"ID.Name":       label,
 	"ID.UID":        label,
