@@ -31,14 +31,16 @@ func (d *deployment) upgrade(node string) {
 	t.Helper()
 	const cordon, uncordon = `{"spec":{"unschedulable":true}}`, `{"spec":{"unschedulable":null}}`
 	patchNode(t, node, cordon, uncordon)
+	d.cordoned = node
 	d.evict(node)
-	d.carriedBy(d.svc, d.backendsBut(node)...)
+	d.carriedBy(d.svc, d.backends()...)
 	d.inSync(balancer)
 	d.load.answered(t, perSecond) // those that are on their way end
 	must(t, env.NodeDown(t.Context(), node))
 	d.load.answered(t, perSecond)
 	must(t, env.NodeUp(t.Context(), node))
 	patchNode(t, node, uncordon, uncordon)
+	d.cordoned = ""
 	d.carriedBy(d.svc, d.backends()...)
 	d.inSync(balancer)
 }

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"testing"
@@ -25,7 +27,8 @@ type deployment struct {
 	pods  []placed
 	round int
 	// moves: each pod is replaced by one on the next node.
-	moves bool
+	moves    bool
+	cordoned string // a node that drains
 }
 
 type placed struct{ pod, node string }
@@ -76,14 +79,17 @@ func (d *deployment) replace(i int, node string) {
 	old, young := d.pods[i], placed{fmt.Sprintf("web-%d-%d", d.round, i), node}
 	d.pod("web", young.pod, young.node)
 	d.isUsed(young.node)
-	d.drain(old)
 	d.pods[i] = young
+	d.drain(old)
 }
 
-// isUsed waits until hosts that judge nodes by themselves have found a node to be
-// well, for which a deployment has minReadySeconds.
+// isUsed waits until kube-proxy of a node sends to its pods, and hosts that judge nodes by
+// themselves have found it to be well. Deployments have minReadySeconds for that.
 func (d *deployment) isUsed(node string) {
 	d.t.Helper()
+	if d.moves {
+		d.hasPods(node)
+	}
 	if engine.name != v1alpha1.EngineLVS {
 		return // what comes is used at once
 	}
@@ -98,28 +104,51 @@ func (d *deployment) isUsed(node string) {
 	}
 }
 
-// drain ends a pod when it is asked no more.
+// hasPods waits until a node says that it has endpoints of its own.
+func (d *deployment) hasPods(node string) {
+	d.t.Helper()
+	at := net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(d.get(d.svc).Spec.HealthCheckNodePort))
+	hosts := env.HTTPClientFrom("lb1")
+	wait.For(d.t, func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/healthz", nil)
+		if err != nil {
+			return err
+		}
+		answer, err := hosts.Do(request)
+		if err != nil {
+			return err
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", node, answer.Status)
+		}
+		return nil
+	})
+}
+
+// drain ends a pod when it is asked no more, and no host would: its process may be slow to
+// end that asks until then.
 func (d *deployment) drain(p placed) {
 	d.t.Helper()
 	must(d.t, env.TerminatePod(d.t.Context(), d.namespace, p.pod))
+	if d.moves {
+		d.carriedBy(d.svc, d.backends()...)
+	}
+	d.inSync(balancer)
 	d.load.quiet(d.t, p.pod, perSecond/2)
 	must(d.t, env.RemovePod(d.t.Context(), d.namespace, p.pod))
 }
 
-// backendsBut one node.
-func (d *deployment) backendsBut(node string) []string {
-	return slices.DeleteFunc(slices.Clone(d.backends()), func(n string) bool { return n == node })
-}
-
 // backends are the nodes to which the Service is to be sent.
 func (d *deployment) backends() (nodes []string) {
-	if !d.moves {
-		return env.Nodes()
+	nodes = env.Nodes()
+	if d.moves {
+		nodes = nil
+		for _, p := range d.pods {
+			nodes = append(nodes, p.node)
+		}
 	}
-	for _, p := range d.pods {
-		nodes = append(nodes, p.node)
-	}
-	return nodes
+	return slices.DeleteFunc(nodes, func(node string) bool { return node == d.cordoned })
 }
 
 func TestE12_RollingUpdateWithCluster(t *testing.T) {
