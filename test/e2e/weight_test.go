@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -46,7 +46,7 @@ func TestNodesAreWeighed(t *testing.T) {
 // weigh gives a node a weight, or takes it away.
 func (s *scene) weigh(node, weight string) {
 	s.t.Helper()
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
+	n := builder.Node(node).Manifest()
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.WeightAnnotation, weight)
 	if weight == "" {
 		patch = fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, v1alpha1.WeightAnnotation)
