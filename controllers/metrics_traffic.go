@@ -40,9 +40,12 @@ type count struct {
 }
 
 func newTraffic() *traffic {
-	t := &traffic{omitted: prometheus.NewDesc("external_lb_traffic_omitted", "Ports of Services of which there are no metrics: there are too many.", []string{"balancer"}, nil)}
-	t.looked = prometheus.NewDesc("external_lb_host_observed_timestamp_seconds", "When a host told last what its daemons see, in seconds since 1970.",
-		[]string{"balancer", "host"}, nil)
+	t := &traffic{
+		looked: prometheus.NewDesc("external_lb_host_observed_timestamp_seconds",
+			"When a host told last what its daemons see, in seconds since 1970.", []string{"balancer", "host"}, nil),
+		omitted: prometheus.NewDesc("external_lb_traffic_omitted",
+			"Ports of Services of which there are no metrics: there are too many.", []string{"balancer"}, nil),
+	}
 	add := func(name, help string, kind prometheus.ValueType, value func(*host.Traffic) int64) {
 		labels := []string{"balancer", "host", "service_namespace", "service_name", "port"}
 		t.counts = append(t.counts, count{prometheus.NewDesc("external_lb_service_"+name, help, labels, nil), kind, value})
@@ -62,8 +65,10 @@ func newTraffic() *traffic {
 	add("failed_total", "Connections that no node took.", prometheus.CounterValue, func(t *host.Traffic) int64 { return t.Failed })
 	add("received_bytes_total", "Bytes from clients.", prometheus.CounterValue, func(t *host.Traffic) int64 { return t.BytesIn })
 	add("sent_bytes_total", "Bytes to clients.", prometheus.CounterValue, func(t *host.Traffic) int64 { return t.BytesOut })
-	add("nodes_up", "Nodes behind a port that the host holds for up.", prometheus.GaugeValue, judged(func(t *host.Traffic) int { return t.Up }))
-	add("nodes_down", "Nodes behind a port that the host holds for down.", prometheus.GaugeValue, judged(func(t *host.Traffic) int { return t.Down }))
+	add("nodes_up", "Nodes behind a port that the host holds for up.", prometheus.GaugeValue,
+		judged(func(t *host.Traffic) int { return t.Up }))
+	add("nodes_down", "Nodes behind a port that the host holds for down.", prometheus.GaugeValue,
+		judged(func(t *host.Traffic) int { return t.Down }))
 	return t
 }
 
@@ -139,7 +144,7 @@ func byPort(all []host.Traffic) []host.Traffic {
 		sums[key] = sum
 	}
 	return slices.SortedFunc(maps.Values(sums), func(a, b host.Traffic) int {
-		return cmp.Or(cmp.Compare(a.Service.Namespace, b.Service.Namespace), cmp.Compare(a.Service.Name, b.Service.Name),
-			cmp.Compare(a.Service.UID, b.Service.UID), cmp.Compare(a.Listener.Port, b.Listener.Port), cmp.Compare(a.Listener.Protocol, b.Listener.Protocol))
+		return cmp.Or(cmp.Compare(lb.ServiceKey(a.Service), lb.ServiceKey(b.Service)),
+			cmp.Compare(a.Listener.Port, b.Listener.Port), cmp.Compare(a.Listener.Protocol, b.Listener.Protocol))
 	})
 }

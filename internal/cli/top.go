@@ -75,18 +75,21 @@ const patience = 15 * time.Second
 
 func (t *top) run(ctx context.Context) error {
 	rates, began := newRates(), time.Now()
-	for {
+	for first := true; ; first = false {
 		now, err := t.ask(ctx)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil // Ctrl-C
-		}
-		if err != nil {
+		case err != nil && (first || t.once):
 			return err
-		}
-		rates.add(now)
-		if !t.once || rates.complete() || time.Since(began) > patience {
-			if err := t.show(rates); err != nil || t.once {
-				return err
+		case err != nil: // another manager may take over
+			fmt.Fprintln(t.out, "error:", plain(err.Error()))
+		default:
+			rates.add(now)
+			if !t.once || rates.complete() || time.Since(began) > patience {
+				if err := t.show(rates); err != nil || t.once {
+					return err
+				}
 			}
 		}
 		select {
@@ -104,7 +107,10 @@ func (t *top) show(r *rates) error {
 		page.WriteString("\x1b[H\x1b[2J")
 	}
 	if err := t.table.print(&page, r, t.sort); err != nil {
-		return err
+		if t.once || !errors.Is(err, errNoTraffic) {
+			return err
+		}
+		fmt.Fprintln(&page, err) // it may come
 	}
 	if !t.once {
 		page.WriteString("\n")
@@ -202,7 +208,8 @@ func (t topTable) print(w io.Writer, r *rates, by string) error {
 	fmt.Fprintf(table, "SERVICE\tPORT\t%sOPEN\tNEW/S\tREFUSED/S\tFAILED/S\tIN/S\tOUT/S\tNODES UP\n", host("HOST"))
 	for _, name := range names {
 		one := rows[name]
-		fmt.Fprintf(table, "%s/%s\t%s\t%s%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(name.namespace), plain(name.service), plain(name.port), host(plain(name.host)),
+		fmt.Fprintf(table, "%s/%s\t%s\t%s%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			plain(name.namespace), plain(name.service), plain(name.port), host(plain(name.host)),
 			number(one.open), number(one.rates[made]), number(one.rates[refused]), number(one.rates[failed]),
 			size(one.rates[in]), size(one.rates[out]), one.nodes())
 	}

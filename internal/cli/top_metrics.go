@@ -78,7 +78,8 @@ func (m *managerMetrics) proxied(ctx context.Context, kube kubernetes.Interface)
 	}
 	body, err := kube.CoreV1().Pods(m.namespace).ProxyGet("http", pod, strconv.Itoa(m.port), "metrics", nil).Stream(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("asking pod %s for its metrics by the API server: %w; is the manager no pod, or may you not get pods/proxy, say --metrics", pod, err)
+		return nil, fmt.Errorf("asking pod %s for its metrics by the API server: %w; where the manager is no pod, or you may not get pods/proxy, say --metrics",
+			pod, err)
 	}
 	defer body.Close()
 	return readSample(io.LimitReader(body, maxMetrics))

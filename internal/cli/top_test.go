@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -109,5 +110,32 @@ func TestTop_EndsWithItsContext(t *testing.T) {
 	}
 	if err := (&top{out: &out, ask: ask, interval: time.Hour, sort: "open"}).run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is shown again and again goes on where the manager does not answer for a moment.
+func TestTop_GoesOn(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var out strings.Builder
+	asked := 0
+	ask := func(context.Context) (*sample, error) {
+		switch asked++; asked {
+		case 2:
+			return nil, errors.New("nobody\x1b leads")
+		case 3:
+			return readSample(strings.NewReader(managerSays(1, 1)))
+		case 4:
+			cancel()
+		}
+		return readSample(strings.NewReader(""))
+	}
+	err := (&top{out: &out, ask: ask, interval: time.Millisecond, sort: "open"}).run(ctx)
+	said := out.String()
+	if err != nil || !strings.HasPrefix(said, errNoTraffic.Error()+"\n\nerror: nobody leads\nSERVICE ") || !strings.Contains(said, "default/web  80/TCP  10 ") {
+		t.Errorf("error %v, %q", err, said)
+	}
+	ask = func(context.Context) (*sample, error) { return nil, errors.New("nobody leads") }
+	if err := (&top{out: &out, ask: ask, interval: time.Millisecond, sort: "open"}).run(t.Context()); err == nil {
+		t.Error("what never worked is no error")
 	}
 }

@@ -97,8 +97,8 @@ func (u *unit) carried() ([]engine.Carried, error) {
 	for _, e := range live.Files {
 		if id, ok := e.Key.ServiceID(); ok {
 			for _, l := range e.Listens {
-				protocol := lb.Protocol(strings.ToUpper(l.Network))
-				all = append(all, engine.Carried{Service: id, Listener: lb.Listener{Address: l.Address.Addr(), Port: l.Address.Port(), Protocol: protocol}})
+				at := lb.Listener{Address: l.Address.Addr(), Port: l.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(l.Network))}
+				all = append(all, engine.Carried{Service: id, Listener: at})
 			}
 		}
 	}
