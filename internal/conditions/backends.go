@@ -53,16 +53,16 @@ func NewBackends(b *v1alpha1.Balancer, states []deliver.State) *Backends {
 func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, known bool) {
 	c.Type = v1alpha1.ConditionBackendsHealthy
 	var words []string
-	told := false
+	dead, told := b.dead(key), false
 	for _, h := range b.hosts {
 		if len(h.of[key]) > 0 {
 			told = true
 		}
-		if text := h.down(h.of[key]); text != "" {
+		if text := h.down(h.of[key], len(dead) > 0); text != "" {
 			words = append(words, h.name+": "+text)
 		}
 	}
-	switch dead := b.dead(key); {
+	switch {
 	case !told:
 		return c, !b.silent // else no host judges nodes: it is not there
 	case len(dead) > 0:
@@ -98,17 +98,23 @@ func (b *Backends) dead(key lb.Key) (out []string) {
 	return out
 }
 
-// down says which nodes a host holds for down, and since when; "" if none.
-func (h hostBackends) down(of []*host.Traffic) string {
+// down says which nodes a host holds for down, and since when; "" if none. Those that are
+// down for a moment only are no news, but where no node is up.
+func (h hostBackends) down(of []*host.Traffic, moments bool) string {
 	since, most := map[string]time.Time{}, 0
 	for _, t := range of {
-		most = max(most, t.Down)
+		count := t.Down
 		for _, n := range t.Named {
+			if !moments && !h.seen.Lasts(t.Listener, n.Node) {
+				count--
+				continue
+			}
 			at := h.seen.Since(t.Listener, n.Node)
 			if was, there := since[n.Node]; !there || at.Before(was) {
 				since[n.Node] = at
 			}
 		}
+		most = max(most, count)
 	}
 	var words []string
 	for node, at := range since {
@@ -119,8 +125,11 @@ func (h hostBackends) down(of []*host.Traffic) string {
 	}
 	slices.Sort(words)
 	words = words[:min(len(words), host.MaxNamed)]
-	if most == 0 {
+	switch {
+	case most == 0:
 		return ""
+	case len(words) == 0:
+		return fmt.Sprintf("down: %d nodes", most)
 	}
 	more := ""
 	if n := max(most, len(since)) - len(words); n > 0 {

@@ -38,6 +38,15 @@ type down struct {
 // as long as the node does.
 func (s *Seen) Since(l lb.Listener, node string) time.Time { return s.since[down{l, node}] }
 
+// lasts is how long a node is down before that is more than a moment. Who looks every
+// observeEvery has seen it twice then.
+const lasts = 10 * time.Second
+
+// Lasts reports whether a node that is down has been so for more than a moment.
+func (s *Seen) Lasts(l lb.Listener, node string) bool { return s.lasts(down{l, node}) }
+
+func (s *Seen) lasts(key down) bool { return s.At.Sub(s.since[key]) >= lasts }
+
 // newSeen keeps what a host tells of what it is to carry: labels of metrics come from it.
 func newSeen(o host.Observation, now time.Time, was *Seen, carries func(lb.Key) bool) *Seen {
 	s := &Seen{At: now, Message: o.Message, since: map[down]time.Time{}}
@@ -77,6 +86,11 @@ func since(n host.DownNode, key down, now time.Time, was *Seen) time.Time {
 func (s *Seen) judgesAs(o *Seen) bool {
 	if s == nil || o == nil {
 		return s == o
+	}
+	for key := range s.since {
+		if s.lasts(key) != o.lasts(key) {
+			return false
+		}
 	}
 	return s.Message == o.Message && maps.EqualFunc(s.since, o.since, time.Time.Equal) &&
 		slices.EqualFunc(s.Traffic, o.Traffic, func(a, b host.Traffic) bool {

@@ -63,6 +63,27 @@ var (
 	webKey = string(lb.ServiceKey(web))
 )
 
+// A node that has just gone may be back in a moment. That it is not, is news.
+func TestNodesThatStayDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx, s := newSeers(t)
+		s.set(host.Observation{Traffic: []host.Traffic{traffic(web, 0, time.Second)}}, nil)
+		fx.Look()
+		time.Sleep(observePause + time.Second)
+		seen := fx.state().Seen
+		if at := seen.Traffic[0].Listener; seen.Lasts(at, "n1") {
+			t.Error("down for a second")
+		}
+		told := fx.told()
+		s.set(host.Observation{Traffic: []host.Traffic{traffic(web, 0, observeEvery)}}, nil)
+		time.Sleep(2 * observeEvery)
+		seen = fx.state().Seen
+		if at := seen.Traffic[0].Listener; !seen.Lasts(at, "n1") || fx.told() == told {
+			t.Errorf("not told that it is still down: %d times", fx.told()-told)
+		}
+	})
+}
+
 // traffic of one listener, behind which n1 has been down for a while.
 func traffic(of lb.ID, open int64, since time.Duration) host.Traffic {
 	return host.Traffic{
