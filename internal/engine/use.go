@@ -23,8 +23,8 @@ type Uses struct{ Connections, Files Use }
 
 // Measurer says how much a daemon uses.
 type Measurer interface {
-	// Uses of the daemon, of which pid answers, with so many listeners.
-	Uses(ctx context.Context, listeners, pid int) Uses
+	// Uses of the daemon, of which pid answers, with so many listeners for datagrams and others.
+	Uses(ctx context.Context, tcp, udp, pid int) Uses
 }
 
 // ProcessOwner is the user of a process; ok: it is known.

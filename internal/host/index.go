@@ -64,11 +64,17 @@ func (x index) manifest() fileset.Manifest {
 
 // listeners is how many sockets all files open.
 func (x index) listeners() int {
-	n := 0
+	tcp, udp := x.sockets()
+	return tcp + udp
+}
+
+// sockets are the listeners, those for datagrams apart.
+func (x index) sockets() (tcp, udp int) {
 	for _, e := range x {
-		n += len(e.Listens)
+		t, u := byNetwork(e.Listens)
+		tcp, udp = tcp+t, udp+u
 	}
-	return n
+	return tcp, udp
 }
 
 // contents are what a generation is made of: its files, and what they carry.

@@ -105,7 +105,8 @@ func (u *unit) ask(ctx context.Context, live *base, c *condition) {
 		_, c.oldWorkers = u.daemon.Processes(said.PID)
 		c.message = cmp.Or(u.daemon.TooOld(said.Version), u.daemon.Limits(live.Files.listeners(), said.PID))
 		if d, ok := u.daemon.(engine.Measurer); ok {
-			c.uses = d.Uses(ctx, live.Files.listeners(), said.PID)
+			tcp, udp := live.Files.sockets()
+			c.uses = d.Uses(ctx, tcp, udp, said.PID)
 		}
 		c.old = u.oldUse(said.PID)
 		if c.message == "" {

@@ -15,7 +15,7 @@ var (
 )
 
 // Uses asks HAProxy, which counts the connections of all its Services and the owner's.
-func (h *Daemon) Uses(ctx context.Context, listeners, _ int) engine.Uses {
+func (h *Daemon) Uses(ctx context.Context, listeners, _, _ int) engine.Uses {
 	text, err := h.tell(ctx, "show info")
 	if err != nil {
 		return engine.Uses{}

@@ -7,7 +7,7 @@ import (
 )
 
 // Uses are the connections that the kernel tracks: IPVS has no other limit than memory.
-func (k *Daemon) Uses(context.Context, int, int) engine.Uses {
+func (k *Daemon) Uses(context.Context, int, int, int) engine.Uses {
 	count, countErr := engine.ReadNumber(trackedConnections)
 	limit, limitErr := engine.ReadNumber(mostConnections)
 	if countErr != nil || limitErr != nil {
