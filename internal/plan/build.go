@@ -153,6 +153,9 @@ func (s *Snapshot) addProblems(view *Service, a *Assignments, result *translate.
 	} else if p := assigned.Problem; p != nil {
 		all = append(all, Problem{p.Reason, p.Message, nowhere})
 	}
+	if why := s.unshared(svc, assigned.Addresses); why != "" {
+		all = append(all, Problem{v1alpha1.ReasonInvalidAnnotation, why, false})
+	}
 	if assigned.Notice != "" {
 		all = append(all, Problem{v1alpha1.ReasonAddressUnavailable, assigned.Notice, false})
 	}
@@ -177,6 +180,30 @@ func (s *Snapshot) addProblems(view *Service, a *Assignments, result *translate.
 		}
 	}
 	view.Problems = append(fatal, rest...)
+}
+
+// unshared says why the addresses of a Service are not shared, although it asks for that as
+// another provider has it; "" if they are, or it does not.
+func (s *Snapshot) unshared(svc *corev1.Service, addresses []netip.Addr) string {
+	annotation := translate.RequestedSharing(svc, s.Balancer.Spec.ForeignAnnotations...)
+	if annotation == "" {
+		return ""
+	}
+	var apart []string
+	for _, p := range s.Pools {
+		switch {
+		case len(addresses) > 0 && !slices.ContainsFunc(addresses, p.Contains):
+		case p.SharePorts:
+			return ""
+		default:
+			apart = append(apart, p.Name)
+		}
+	}
+	if len(apart) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the annotation %s changes nothing: an AddressPool says whether Services share its addresses, and %s does not; set its sharing: Ports, or remove the annotation",
+		annotation, strings.Join(apart, ", "))
 }
 
 // shape changes with what a Service's owner changed, and not with nodes.

@@ -244,6 +244,36 @@ func TestPortsOutOfRangeTakeNothing(t *testing.T) {
 	}
 }
 
+// Who asks MetalLB to share addresses is told where nobody shares them.
+func TestForeignAnnotations_SharingIsNotIgnoredInSilence(t *testing.T) {
+	const key = "metallb.universe.tf/allow-shared-ip"
+	for name, c := range map[string]struct {
+		understood, shared bool
+		annotation         string
+		told               bool
+	}{
+		"not shared":        {true, false, key, true},
+		"the newer name":    {true, false, "metallb.io/allow-shared-ip", true},
+		"shared":            {true, true, key, false},
+		"by default":        {false, false, key, false},
+		"another one of it": {true, false, "metallb.io/ip-allocated-from-pool", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := snapshot(t, service("web", func(svc *corev1.Service) { svc.Annotations = map[string]string{c.annotation: "a"} }))
+			s.Pools[0].SharePorts = c.shared
+			if c.understood {
+				s.Balancer.Spec.ForeignAnnotations = []v1alpha1.AnnotationProvider{v1alpha1.AnnotationsMetalLB}
+			}
+			problems := planned(t, s).Services[0].Problems
+			told := len(problems) > 0 && problems[0].Reason == v1alpha1.ReasonInvalidAnnotation && !problems[0].Fatal &&
+				strings.Contains(problems[0].Message, c.annotation) && strings.Contains(problems[0].Message, "pool does not")
+			if told != c.told || len(problems) > 0 && !c.told {
+				t.Errorf("%+v", problems)
+			}
+		})
+	}
+}
+
 // What another provider's annotations ask for counts where the Balancer says so, and nowhere else.
 func TestForeignAnnotations_AreOptIn(t *testing.T) {
 	asks := func(pairs ...string) func(*corev1.Service) {

@@ -12,13 +12,17 @@ import (
 )
 
 // requests are the annotations by which a Service asks for addresses, and for a pool.
-type requests struct{ addresses, pool []string }
+type requests struct{ addresses, pool, sharing []string }
+
+// noneOfOurs: an AddressPool says whether Services share its addresses, and no annotation does.
+const noneOfOurs = ""
 
 // foreign are those of other providers.
 var foreign = map[v1alpha1.AnnotationProvider]requests{
 	v1alpha1.AnnotationsMetalLB: {
 		addresses: []string{"metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs"},
 		pool:      []string{"metallb.io/address-pool", "metallb.universe.tf/address-pool"},
+		sharing:   []string{"metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"},
 	},
 }
 
@@ -81,6 +85,16 @@ func RequestedPool(svc *corev1.Service, providers ...v1alpha1.AnnotationProvider
 		}
 	}
 	return pool, annotation, nil
+}
+
+// RequestedSharing is the annotation of a provider by which a Service wants to share its
+// addresses; "": there is none.
+func RequestedSharing(svc *corev1.Service, providers ...v1alpha1.AnnotationProvider) string {
+	names := asked(svc, noneOfOurs, func(r requests) []string { return r.sharing }, providers)
+	if len(names) == 0 {
+		return ""
+	}
+	return names[0]
 }
 
 func differ(a, b, what string) *Problem {
