@@ -119,6 +119,7 @@ const (
 	ReasonKept               = "Kept"               // proved on both Balancers; keepOn of the pool, or a Service beside it, keeps the old one
 	ReasonNoCertificate      = "NoCertificate"      // a port's certificate cannot be served
 	ReasonTLSNotSupported    = "TLSNotSupported"    // the engine cannot terminate TLS
+	ReasonChecksSpread       = "ChecksSpread"       // its nodes are asked less often than a policy wants
 	ReasonMixedProtocol      = "LoadBalancerMixedProtocolNotSupported"
 	ReasonAllNodesUp         = "AllNodesUp"    // BackendsHealthy=True
 	ReasonSomeNodesDown      = "SomeNodesDown" // hosts say that some nodes are down

@@ -44,6 +44,8 @@ var places = map[string]place{
 	v1alpha1.ReasonRefused:          {LinkHost, seeRefused},
 	v1alpha1.ReasonHostsUnreachable: {LinkHost, seeBalancer},
 
+	v1alpha1.ReasonChecksSpread: {LinkPolicy, seePolicy},
+
 	v1alpha1.ReasonNoEligibleNodes: {LinkNodes, seeNodes},
 	v1alpha1.ReasonNoNodeUp:        {LinkNodes, seeHealth},
 	v1alpha1.ReasonNoEndpoints:     {LinkEndpoints, seeEndpoints},

@@ -1,10 +1,12 @@
 package translate
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -48,9 +50,22 @@ func (t *translation) spread(frontends []lb.Frontend) {
 		}
 	}
 	least := floor(t.load, len(own))
+	asked := least
 	for _, h := range own {
+		asked = min(asked, h.Interval)
 		h.Interval = max(h.Interval, least)
 	}
+	if asked < least && t.asksForInterval() {
+		t.problem(v1alpha1.ReasonChecksSpread, "healthCheck.interval: nodes are asked every %s for this Service alone, not every %s: the Services of a Balancer share what its hosts may ask. "+
+			"With fewer nodes (spec.nodes.maxPerService of the Balancer), or fewer ports with checks of their own, it is more often", least, asked)
+	}
+}
+
+// asksForInterval reports whether a policy of the Service says how far checks are apart.
+func (t *translation) asksForInterval() bool {
+	return slices.ContainsFunc(t.precedence.policies, func(p *v1alpha1.UpstreamPolicy) bool {
+		return p.Spec.HealthCheck != nil && p.Spec.HealthCheck.Interval != ""
+	})
 }
 
 // checkedAlone reports whether a check is not one that all Services of a Balancer share.

@@ -60,7 +60,13 @@ func TestChecksOfAServiceAreSpread(t *testing.T) {
 			s.Engine, s.Nodes.MaxPerService = tc.engine, int32(tc.most)
 		})
 		translator := New()
-		for _, s := range translator.Translate(in.Input).Config.Services {
+		first := translator.Translate(in.Input)
+		asked := tc.policy != retries && tc.want > lb.MinInterval // a policy wants more than that
+		problems := first.Services[all[0].Object.UID].Problems
+		if told := len(problems) > 0 && problems[0].Reason == v1alpha1.ReasonChecksSpread && !problems[0].Fatal; told != asked || len(problems) > 1 {
+			t.Errorf("%s: told %+v", name, problems)
+		}
+		for _, s := range first.Config.Services {
 			for _, f := range s.Frontends {
 				if s.ID.Name == "web" && f.Settings.HealthCheck.Interval != tc.want {
 					t.Errorf("%s: %s, want %s", name, f.Settings.HealthCheck.Interval, tc.want)
