@@ -176,8 +176,7 @@ func TestS18_AdditionsWaitForOldWorkersAndNothingElseDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
-		m.old = host.Use{Used: 90, Limit: 100}
-		fx.targets[0].MinInterval = 0
+		m.old, fx.targets[0].MinInterval = host.Use{Used: 90, Limit: 100}, 0
 		fx.Set("edge", fx.targets)
 		deliver := func(items ...string) time.Duration {
 			fx.Deliver("edge", set(items...), "change")
@@ -212,8 +211,7 @@ func TestS18_AdditionsWaitForOldWorkersAndNothingElseDoes(t *testing.T) {
 		// One change a second for a minute.
 		m.do(func() { m.old.Used = 90 })
 		deliver("a=1")
-		before := m.asked()
-		items := []string{"a=1"}
+		before, items := m.asked(), []string{"a=1"}
 		for i := range 60 {
 			items = append(items, fmt.Sprintf("n%d=1", i))
 			fx.Deliver("edge", set(items...), "storm")
