@@ -172,7 +172,8 @@ func (p *planned) printControlPlane(w io.Writer, out host.Outcome) error {
 		}
 	}
 	for _, f := range s.Frontends {
-		if _, err := fmt.Fprintf(w, "API servers: %s to port %d of %s, whatever a controller delivers\n", f.Listener, f.NodePort, strings.Join(left, ", ")); err != nil {
+		_, err := fmt.Fprintf(w, "API servers: %s to port %d of %s, whatever a controller delivers\n", f.Listener, f.NodePort, strings.Join(left, ", "))
+		if err != nil {
 			return err
 		}
 	}

@@ -225,6 +225,9 @@ func printHostStatus(out io.Writer, set host.Settings, s host.Status) error {
 	if n := set.ConnectionsPerService; n > 0 {
 		fmt.Fprintf(w, "one Service\tat most %d clients connected\n", n)
 	}
+	if s.Kept != "" {
+		fmt.Fprintf(w, "kept for root\t%s\n", s.Kept)
+	}
 	fmt.Fprintf(w, "delivered by\t%s\n", deliveredBy(s))
 	for _, r := range s.Refused {
 		what := r.Key.Describe()

@@ -101,6 +101,7 @@ type Status struct {
 	OldWorkers    int    // processes of earlier configurations that still carry connections
 	Uses          Uses
 	Message       string // what is wrong with the machine and what to do; "" if nothing
+	Kept          string // where the owner has API servers carried, whatever is delivered; "": nowhere. It does not cross the wire
 	Templates     string // why templates of the machine's owner are not in force; "" if they are, or there are none
 }
 

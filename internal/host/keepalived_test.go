@@ -108,6 +108,16 @@ func TestVRRP_Install(t *testing.T) {
 			}
 			b.send(good)
 		})
+		t.Run("what is the owner's", func(t *testing.T) {
+			b.owns(good, lb.VRRPKey, lb.AddressKey(vip.Addr()), lb.ServiceKey(web.ID))
+			out := b.send(wants(b.node()))
+			if have := addressesOf(t, "eth0"); !have[vip.Addr()] || have[vip6] || len(out.Refused) > 0 || len(out.Live) != 1 {
+				t.Errorf("%v, %+v", have, out)
+			}
+			b.says(vip, "one")
+			b.owns(good)
+			b.send(good)
+		})
 		t.Run("an interface that is not there", func(t *testing.T) {
 			second := netip.AddrPortFrom(vip.Addr(), 82)
 			out := b.send(routed(wants(b.node(), web, b.web("more", "more", second)), "eth9", vip.Addr(), vip6))

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -24,6 +25,22 @@ func (p items) only(keys []lb.Key) items {
 		}
 	}
 	return out
+}
+
+// describe says where the API servers are carried.
+func (p items) describe() string {
+	s, ok := p.parts[lb.ServiceKey(lb.ControlPlane)].(*lb.Service)
+	if !ok {
+		return ""
+	}
+	var at, to []string
+	for _, f := range s.Frontends {
+		at = append(at, f.Listener.String())
+	}
+	for _, n := range s.Servers {
+		to = append(to, n.Name)
+	}
+	return strings.Join(at, ", ") + " to " + cmp.Or(strings.Join(to, ", "), "no API server")
 }
 
 // addOwn puts the owner's Items among those that are delivered.

@@ -52,6 +52,9 @@ func TestADeliveryDoesNotTakeWhatIsTheOwners(t *testing.T) {
 	}
 	b.says(api, "cp1")
 	b.says(web, "web")
+	if kept := b.look().Kept; kept != api.String()+"/TCP to cp1" {
+		t.Errorf("it keeps %q", kept)
+	}
 	// Nor does another cluster's, a process that starts anew, or a withdrawal of everything.
 	if err := b.agent.ResetTerm(t.Context(), "other"); err != nil {
 		t.Fatal(err)

@@ -124,6 +124,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out.Report, out.Templates = a.reportOf(m, conditions, chosen), chosen.problem
 	a.mu.Lock()
 	out.Cluster, out.Epoch = m.record.Cluster, m.record.Epoch
+	out.Kept = m.wanted.own.describe()
 	a.mu.Unlock()
 	for _, c := range conditions {
 		out.Templates = cmp.Or(out.Templates, c.templates)
