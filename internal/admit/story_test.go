@@ -166,7 +166,8 @@ func TestTheAPIServersAreSentToOnlyWhereTheOwnerSaysSo(t *testing.T) {
 	m := makeModel().has("10.0.0.5")
 	m.controlPlane("10.0.0.1", "10.1.0.2", "10.0.0.5", "10.0.0.4", "127.0.0.1")
 	wantOutcome(t, Rules{}, m, []string{"node/n1", "node/n2"},
-		"apiserver cp1: NotAdmitted: 10.0.0.1: nodePort 6443 is not among the ports that may be sent to (30000-32767)", "apiserver cp2", "apiserver cp3", "apiserver cp4", "apiserver cp5",
+		"apiserver cp1: NotAdmitted: 10.0.0.1: nodePort 6443 is not among the ports that may be sent to (30000-32767)",
+		"apiserver cp2", "apiserver cp3", "apiserver cp4", "apiserver cp5",
 		"the control plane: NotAdmitted: nothing may be sent to any of its API servers")
 	// Some of them: the others are told, and take nothing from these.
 	r := anyNodePort("10.0.0.0/30")
@@ -174,7 +175,8 @@ func TestTheAPIServersAreSentToOnlyWhereTheOwnerSaysSo(t *testing.T) {
 		"apiserver cp2: NotAdmitted: 10.1.0.2 is in none of the networks", "apiserver cp3: NotAdmitted: 10.0.0.5 is an address of this host itself",
 		"apiserver cp4: NotAdmitted: 10.0.0.4: nodePort 6443 is not among", "apiserver cp5: NotAdmitted: 127.0.0.1 is a loopback address")
 	for _, s := range r.Admit(m.parts, Machine{Addresses: m.own}).Config.Services {
-		if got := engine.Resolve(s, engine.NewNodes(nil)).Frontends[0].Backends; len(got) != 1 || got[0].Address != netip.MustParseAddrPort("10.0.0.1:6443") {
+		got := engine.Resolve(s, engine.NewNodes(nil)).Frontends[0].Backends
+		if len(got) != 1 || got[0].Address != netip.MustParseAddrPort("10.0.0.1:6443") {
 			t.Errorf("sent to %v", got)
 		}
 	}
