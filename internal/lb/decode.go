@@ -361,7 +361,7 @@ func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
 	if h.Type == CheckNone {
 		return h
 	}
-	h.Path, h.Port = m.GetPath(), r.port("health check", m.GetPort())
+	h.TLS, h.Path, h.Port = m.GetTls(), m.GetPath(), r.port("health check", m.GetPort())
 	h.Interval, h.Timeout = r.duration("health check interval", m.GetInterval(), false), r.duration("health check timeout", m.GetTimeout(), false)
 	if h.Interval < MinInterval {
 		r.fail("health check interval of %s: want between %s and %s", h.Interval, MinInterval, MaxDuration)

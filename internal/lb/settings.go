@@ -97,4 +97,7 @@ type HealthCheck struct {
 	Port              uint16 // of CheckHTTP; 0: the Backend's
 	Interval, Timeout time.Duration
 	Rise, Fall        int32
+	// TLS: with CheckHTTP, asked over TLS. Nobody verifies the certificate: the answer
+	// decides only who is asked next.
+	TLS bool
 }

@@ -40,6 +40,9 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"proxy-protocol-v2": set(func(s *lb.Settings) { s.SendProxy = lb.ProxyV2 }),
 		"check-tcp":         set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckTCP }),
 		"check-http":        set(func(s *lb.Settings) { s.HealthCheck, s.HealthCheck.Type = active, lb.CheckHTTP }),
+		"check-https": set(func(s *lb.Settings) {
+			s.HealthCheck, s.HealthCheck.Type, s.HealthCheck.TLS = active, lb.CheckHTTP, true
+		}),
 		"check-http-on-a-port": set(func(s *lb.Settings) {
 			s.HealthCheck, s.HealthCheck.Type, s.HealthCheck.Port = active, lb.CheckHTTP, 8080
 		}),

@@ -62,6 +62,7 @@ var variants = []struct {
 	{"algorithm DestinationHash", func(f *engine.Frontend) { f.Settings.Algorithm = lb.DestinationHash }},
 	{"algorithm ShortestExpectedDelay", func(f *engine.Frontend) { f.Settings.Algorithm = lb.ShortestExpectedDelay }},
 	{"algorithm NeverQueue", func(f *engine.Frontend) { f.Settings.Algorithm = lb.NeverQueue }},
+	{"an HTTP check over TLS", func(f *engine.Frontend) { httpCheck(f); f.Settings.HealthCheck.TLS = true }},
 	{"direct return", directly},
 	{"direct return without a nodePort", func(f *engine.Frontend) { directly(f); f.NodePort = 0 }},
 }

@@ -63,8 +63,8 @@ func isPort(n int32) bool { return n > 0 && n <= 65535 }
 func apiSettings(e *engine.Engine) lb.Settings {
 	s := builtIn(e, lb.TCP)
 	s.IdleTimeout = watchTime
-	if e.Unsupported("healthCheck.type=TCP", lb.TCP) == "" {
-		s.HealthCheck.Type = lb.CheckTCP
+	if e.Unsupported("healthCheck.type=HTTP", lb.TCP) == "" {
+		s.HealthCheck.Type, s.HealthCheck.Path, s.HealthCheck.TLS = lb.CheckHTTP, "/readyz", true
 	}
 	return s
 }

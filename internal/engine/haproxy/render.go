@@ -297,7 +297,7 @@ func (v *frontend) check(id lb.ID, f *engine.Frontend) *checkProfile {
 	case h.Type == lb.CheckAuto:
 		p.Port, p.Path, p.Expect = engine.KubeProxyPort, engine.KubeProxyPath, "200"
 		return &p
-	case h.Type == lb.CheckHTTP && h.Port > 0:
+	case h.Type == lb.CheckHTTP && h.Port > 0 && !h.TLS:
 		p.Port, p.Path, p.Expect = h.Port, h.Path, "200-399"
 		return &p
 	case h.Type == lb.CheckHTTP:
@@ -307,8 +307,20 @@ func (v *frontend) check(id lb.ID, f *engine.Frontend) *checkProfile {
 		return nil
 	}
 	v.CheckTimeout = p.Timeout
-	v.ServerParameters = fmt.Sprintf(" check inter %s rise %d fall %d", p.Interval, p.Rise, p.Fall) + v.ServerParameters
+	v.ServerParameters = fmt.Sprintf(" check inter %s rise %d fall %d", p.Interval, p.Rise, p.Fall) + overTLS(h) + v.ServerParameters
 	return nil
+}
+
+// overTLS are the parameters of a server that is asked over TLS, with a leading space.
+func overTLS(h lb.HealthCheck) string {
+	if !h.TLS || h.Type != lb.CheckHTTP {
+		return ""
+	}
+	out := " check-ssl verify none"
+	if h.Port > 0 {
+		out += " port " + strconv.Itoa(int(h.Port))
+	}
+	return out
 }
 
 // balance chooses the algorithm. Affinity goes first.

@@ -151,6 +151,9 @@ func checkOf(f *engine.Frontend) *check {
 		c.Kind = "TCP_CHECK"
 	case kind == lb.CheckHTTP:
 		c.Path, c.Expect = h.Path, "200-399"
+		if h.TLS {
+			c.Kind = "SSL_GET"
+		}
 		if h.Port > 0 {
 			c.Port = h.Port
 		}

@@ -1057,11 +1057,13 @@ type HealthCheck struct {
 	Type  HealthCheckType        `protobuf:"varint,1,opt,name=type,proto3,enum=externallb.lb.v1.HealthCheckType" json:"type,omitempty"`
 	Path  string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// 0: where traffic goes.
-	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
-	Interval      int64  `protobuf:"varint,4,opt,name=interval,proto3" json:"interval,omitempty"`
-	Timeout       int64  `protobuf:"varint,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Rise          uint32 `protobuf:"varint,6,opt,name=rise,proto3" json:"rise,omitempty"`
-	Fall          uint32 `protobuf:"varint,7,opt,name=fall,proto3" json:"fall,omitempty"`
+	Port     uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Interval int64  `protobuf:"varint,4,opt,name=interval,proto3" json:"interval,omitempty"`
+	Timeout  int64  `protobuf:"varint,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Rise     uint32 `protobuf:"varint,6,opt,name=rise,proto3" json:"rise,omitempty"`
+	Fall     uint32 `protobuf:"varint,7,opt,name=fall,proto3" json:"fall,omitempty"`
+	// With type HTTP: asked over TLS, and the certificate is not verified.
+	Tls           bool `protobuf:"varint,8,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1143,6 +1145,13 @@ func (x *HealthCheck) GetFall() uint32 {
 		return x.Fall
 	}
 	return 0
+}
+
+func (x *HealthCheck) GetTls() bool {
+	if x != nil {
+		return x.Tls
+	}
+	return false
 }
 
 // Certificate has a key. Its own key is certificate/NAME, and the name is made
@@ -1373,7 +1382,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x0emax_body_bytes\x18\x0f \x01(\x03R\fmaxBodyBytes\x12%\n" +
 	"\x0eclient_timeout\x18\x10 \x01(\x03R\rclientTimeout\x12%\n" +
 	"\x0eserver_timeout\x18\x11 \x01(\x03R\rserverTimeout\x12-\n" +
-	"\x13max_rate_per_client\x18\x12 \x01(\rR\x10maxRatePerClient\"\xca\x01\n" +
+	"\x13max_rate_per_client\x18\x12 \x01(\rR\x10maxRatePerClient\"\xdc\x01\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -1381,7 +1390,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\binterval\x18\x04 \x01(\x03R\binterval\x12\x18\n" +
 	"\atimeout\x18\x05 \x01(\x03R\atimeout\x12\x12\n" +
 	"\x04rise\x18\x06 \x01(\rR\x04rise\x12\x12\n" +
-	"\x04fall\x18\a \x01(\rR\x04fall\"\x1f\n" +
+	"\x04fall\x18\a \x01(\rR\x04fall\x12\x10\n" +
+	"\x03tls\x18\b \x01(\bR\x03tls\"\x1f\n" +
 	"\vCertificate\x12\x10\n" +
 	"\x03pem\x18\x01 \x01(\fR\x03pem\"#\n" +
 	"\aAddress\x12\x18\n" +

@@ -178,6 +178,7 @@ func settings() *rapid.Generator[lb.Settings] {
 			s.Certificate = rapid.SampledFrom(Certificates()).Draw(t, "certificate").Name()
 		}
 		if h := &s.HealthCheck; h.Type != lb.CheckNone {
+			h.TLS = rapid.Bool().Draw(t, "check over TLS")
 			h.Path = rapid.SampledFrom([]string{"/", "/healthz", "/a~b/%20.-_", "/" + strings.Repeat("x", 255)}).Draw(t, "path")
 			h.Port = rapid.SampledFrom([]uint16{0, 10256, 30080}).Draw(t, "check port")
 			h.Interval = rapid.SampledFrom([]time.Duration{100 * time.Millisecond, time.Second, 1500 * time.Millisecond, 24 * time.Hour}).Draw(t, "interval")

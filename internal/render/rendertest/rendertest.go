@@ -82,7 +82,7 @@ var haproxyLines = func() *regexp.Regexp {
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
 		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
-		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+)?( proto h2)?( maxconn \d+)?( send-proxy(-v2)?)?`,
+		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+( check-ssl verify none( port \d+)?)?)?( proto h2)?( maxconn \d+)?( send-proxy(-v2)?)?`,
 		`    bind ` + address + `( accept-proxy)?( ssl crt "\$\{EXTERNAL_LB_SET\}/certs/[0-9a-f]{32}\.pem" ssl-min-ver TLSv1\.2 ssl-max-ver TLSv1\.3 ciphers [A-Z0-9:-]+ ciphersuites [A-Z0-9_:]+ verify none( alpn h2,http/1\.1)?)?`, `    acl sources src ` + prefix,
 		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
 		`    stick-table type (ip(v6)? size 64k expire 10s store conn_cur(,conn_rate\(1s\))?|string len 192 size 64k store conn_cur)`,
@@ -101,7 +101,7 @@ var lvsLines = func() *regexp.Regexp {
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
 		`    protocol (TCP|UDP|SCTP)`, `    lvs_method (NAT|DR)`, `    lvs_sched (wrr|wlc|mh|dh|sed|nq)`, `    mh-fallback`,
 		`    persistence_timeout \d+`, `    delay_loop ` + seconds, `    real_server ` + address + ` \d+ {`,
-		`        (weight \d+|uthreshold \d+|inhibit_on_failure)`, `        (HTTP_GET|TCP_CHECK) {`,
+		`        (weight \d+|uthreshold \d+|inhibit_on_failure)`, `        (HTTP_GET|SSL_GET|TCP_CHECK) {`,
 		`            (connect_port|connect_timeout|retry) \d+`, `            delay_before_retry ` + seconds,
 		`            url {`, `                path /[-A-Za-z0-9._~/%]*`, `                status_code 200(-399)?`,
 	}, "|") + `)$`)
