@@ -120,6 +120,14 @@ func TestBalancerConditions(t *testing.T) {
 			accepted, "True", v1alpha1.ReasonAccepted, 7, "in force; node a", "True"},
 		"settings that are not in force": {facts(well).with(func(b *Balancer) { b.Plan.Unsupported = []string{"mode=HTTP: no"} }),
 			accepted, "True", v1alpha1.ReasonUnsupported, 7, "without these settings of spec.defaults: mode=HTTP: no", "True"},
+		"the API servers are refused": {facts(well, refuses(lb.ServiceKey(lb.ControlPlane), "not admitted")),
+			degraded, "True", v1alpha1.ReasonItemsRefused, 7, "lb2: the control plane: not admitted", "True"},
+		"an API server is refused": {facts(well, refuses(lb.ServerKey("cp1"), "not admitted")),
+			degraded, "True", v1alpha1.ReasonItemsRefused, 7, "lb2: apiserver cp1: not admitted", "True"},
+		"no API server is known": {facts(well).with(func(b *Balancer) {
+			b.Plan.ControlPlane = &translate.Problem{Reason: v1alpha1.ReasonNoAPIServers, Message: "no label"}
+		}),
+			degraded, "True", v1alpha1.ReasonNoAPIServers, 7, "no label", "True"},
 		"being deleted": {facts(well).with(func(b *Balancer) { b.Object.DeletionTimestamp = new(metav1.Now()) }),
 			accepted, "False", v1alpha1.ReasonWithdrawing, 7, "being deleted", "False"},
 	} {
