@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/host.version=$(VERSION)
 GENERATE := go tool -modfile=tools/go.mod controller-gen
 CHART := charts/external-lb
-PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps
+PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps openssl
 INSPECT := rpm# to install what is released
 MONITORING := prometheus# beside them, for tests of alerts
 MACHINES := e2fsprogs gcc libc6-dev flex bison bc xz-utils# beside them, to build the kernel of hosts with LVS, which are User-Mode Linux

@@ -23,7 +23,6 @@ func newProvider() *cobra.Command {
 		Use:     "provider",
 		Short:   "What makes the load balancers of a public cloud carry Services",
 		Example: `  external-lb provider check https://provider.example.net --token-file token`,
-		Hidden:  true, // no Balancer can use one yet
 		Args:    noSuchCommand,
 		RunE:    showHelp,
 	}
