@@ -8,19 +8,24 @@ import (
 )
 
 // EngineOf is what carries the Services of a Balancer. What a provider's cloud can do is in
-// the Balancer's status; before the provider was reached, it is nothing.
+// the Balancer's status. Before the provider was reached, nothing is called unsupported: see
+// Unknown.
 func EngineOf(b *v1alpha1.Balancer) *engine.Engine {
 	if b.Spec.Provider == nil {
 		return engines.Named(b.Spec.Engine)
 	}
 	out := &engine.Engine{Name: "the provider"}
+	// Members that leave are no longer named: the contract has no word for draining.
+	out.KeepsConnections = true
 	said := b.Status.Provider
 	if said == nil {
+		out.Protocols, out.Fields = []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}, map[engine.Field]engine.Support{}
+		for _, f := range engine.Fields {
+			out.Fields[f] = engine.Able
+		}
 		return out
 	}
 	out.Name += " " + said.Name
-	// Members that leave are no longer named: the contract has no word for draining.
-	out.KeepsConnections = true
 	for _, p := range said.Protocols {
 		out.Protocols = append(out.Protocols, lb.Protocol(p))
 	}
@@ -32,5 +37,5 @@ func EngineOf(b *v1alpha1.Balancer) *engine.Engine {
 }
 
 // Unknown reports whether it is not known yet what a Balancer can carry: its provider was
-// never reached.
+// never reached. Then the plan is not delivered.
 func Unknown(b *v1alpha1.Balancer) bool { return b.Spec.Provider != nil && b.Status.Provider == nil }
