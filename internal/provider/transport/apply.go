@@ -43,11 +43,10 @@ func (c *conn) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error)
 	wrote := len(todo) > 0
 	until := time.Now().Add(c.patience)
 	for pause := firstPause; len(todo) > 0; pause = min(2*pause, longPause) {
-		var wait time.Duration
-		if todo, wait, err = r.ask(ctx, todo); err != nil {
+		if todo, err = r.ask(ctx, todo); err != nil {
 			return host.Outcome{}, failed(err)
 		}
-		wait = max(wait, pause)
+		wait := max(pause, r.untilDue(todo))
 		if len(todo) == 0 || time.Now().Add(wait).After(until) {
 			break
 		}
@@ -73,6 +72,7 @@ func (c *conn) take(d host.Delivery) error {
 	c.wishes, c.strange = wishes(c.wanted, *c.can)
 	keep := func(uid string) bool { return c.wishes[uid] != nil }
 	maps.DeleteFunc(c.waits, func(uid string, _ lb.Refusal) bool { return !keep(uid) })
+	maps.DeleteFunc(c.later, func(_ string, at time.Time) bool { return at.Before(time.Now()) })
 	maps.DeleteFunc(c.taken, func(uid string, _ provider.Spec) bool { return !keep(uid) })
 	return nil
 }
@@ -107,7 +107,6 @@ type round struct {
 	mu   sync.Mutex
 	seen map[string]provider.LoadBalancer // as the cloud showed it last
 	gone map[string]string                // of what is to go, why it has not
-	wait time.Duration
 }
 
 // differs lists, by UID, what the cloud does not show as it is wanted.
@@ -128,14 +127,33 @@ func (r *round) differs() (todo []string) {
 	return todo
 }
 
-// ask for some load balancers once. What the cloud is still at work on is left, and wait is
-// how long it wants.
-func (r *round) ask(ctx context.Context, todo []string) (left []string, wait time.Duration, err error) {
-	r.gone, r.wait = map[string]string{}, 0
+// untilDue is how long the cloud wants none of some load balancers to be asked for.
+func (r *round) untilDue(todo []string) (wait time.Duration) {
+	for i, uid := range todo {
+		if d := time.Until(r.later[uid]); i == 0 || d < wait {
+			wait = d
+		}
+	}
+	return max(wait, 0)
+}
+
+// ask for some load balancers once, if they are due. What the cloud is still at work on is left.
+func (r *round) ask(ctx context.Context, todo []string) (left []string, err error) {
+	r.gone = map[string]string{}
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	var errs []error
 	for _, uid := range todo {
+		r.mu.Lock()
+		notYet := time.Until(r.later[uid])
+		if notYet > 0 {
+			left = append(left, uid)
+			r.gone[uid] = "it is asked for again in " + notYet.Round(time.Second).String()
+		}
+		r.mu.Unlock()
+		if notYet > 0 {
+			continue
+		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -152,7 +170,7 @@ func (r *round) ask(ctx context.Context, todo []string) (left []string, wait tim
 	}
 	wg.Wait()
 	slices.Sort(left)
-	return left, min(r.wait, longPause), errors.Join(errs[:min(1, len(errs))]...)
+	return left, errors.Join(errs[:min(1, len(errs))]...)
 }
 
 // one load balancer is asked for, or for its absence. An error is one of the provider.
@@ -211,11 +229,13 @@ func (r *round) withdraw(ctx context.Context, id provider.ID) (again bool, err e
 	case err != nil && (!told || e.Code == provider.Unauthorized):
 		return false, err
 	case err != nil:
-		r.gone[id.Service], r.wait = said(e.Code, e.Message), max(r.wait, after(e.RetryAfterSeconds))
+		r.gone[id.Service] = said(e.Code, e.Message)
+		r.after(id.Service, e.RetryAfterSeconds)
 		return true, nil
 	}
 	r.seen[id.Service] = b
-	r.gone[id.Service], r.wait = said(b.Reason, b.Message), max(r.wait, after(b.RetryAfterSeconds))
+	r.gone[id.Service] = said(b.Reason, b.Message)
+	r.after(id.Service, b.RetryAfterSeconds)
 	return true, nil
 }
 
@@ -255,15 +275,20 @@ func (r *round) waitsFor(w *wish, reason lb.RefusalReason, message string, secon
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waits[w.service.ID.UID] = lb.Refusal{Key: w.key, Reason: reason, Message: strings.TrimSuffix(message, ": ")}
-	r.wait = max(r.wait, after(seconds))
+	r.after(w.service.ID.UID, seconds)
 }
 
-func after(seconds int32) time.Duration { return time.Duration(seconds) * time.Second }
+// after some seconds a load balancer may be asked for again. The round's mu is held.
+func (r *round) after(uid string, seconds int32) {
+	if seconds > 0 {
+		r.later[uid] = time.Now().Add(time.Duration(seconds) * time.Second)
+	}
+}
 
 // lingering is an error where something is not gone that is to go.
 func (r *round) lingering(todo []string) error {
 	for _, uid := range todo {
-		if why, lingers := r.gone[uid]; lingers {
+		if why, lingers := r.gone[uid]; lingers && r.wishes[uid] == nil {
 			b := r.seen[uid]
 			return &host.Error{Code: host.CodeMachine, Message: strings.TrimSuffix(
 				fmt.Sprintf("the load balancer of %s/%s is not gone yet: %s", b.Namespace, b.Name, why), ": ")}

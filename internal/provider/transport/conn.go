@@ -35,7 +35,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 	}
 	c := &conn{
 		client: client, owner: Owner(t.Cluster, t.Balancer), patience: d.Patience,
-		wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{}, waits: map[string]lb.Refusal{},
+		wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{}, waits: map[string]lb.Refusal{}, later: map[string]time.Time{},
 	}
 	if c.patience == 0 {
 		c.patience = time.Minute
@@ -44,7 +44,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 		if e, ok := errors.AsType[*deliver.Error](trouble(err)); ok {
 			return nil, e
 		}
-		return nil, &deliver.Error{Reason: deliver.ReasonUnreachable, Message: "the provider does not say what its cloud can do: " + err.Error(), Err: err}
+		return nil, &deliver.Error{Reason: deliver.ReasonUnreachable, Err: err, Message: "the provider does not say what its cloud can do: " + err.Error()}
 	}
 	return c, nil
 }
@@ -70,6 +70,7 @@ type conn struct {
 	strange []lb.Refusal             // of wanted, what is no wish
 	taken   map[string]provider.Spec // that the provider took last, by UID
 	waits   map[string]lb.Refusal    // why a wish is not fulfilled, by UID
+	later   map[string]time.Time     // before which the cloud does not want to be asked again, by UID
 }
 
 // Close ends nothing: each request is one by itself.
@@ -133,7 +134,9 @@ func (c *conn) list(ctx context.Context) (map[string]provider.LoadBalancer, erro
 // with a Sum that is of nothing. The rest of a model is for hosts, or in the Specs: it is
 // live as it is wanted.
 func (c *conn) report(seen map[string]provider.LoadBalancer) host.Report {
-	out := host.Report{Wanted: c.wanted.Manifest(), Live: lb.Manifest{}, Proved: true, Generation: string(c.wanted.Digest()), Refused: slices.Clone(c.strange)}
+	out := host.Report{
+		Wanted: c.wanted.Manifest(), Live: lb.Manifest{}, Proved: true, Generation: string(c.wanted.Digest()), Refused: slices.Clone(c.strange),
+	}
 	for key, sum := range out.Wanted {
 		if _, service := key.ServiceID(); !service {
 			out.Live[key] = sum

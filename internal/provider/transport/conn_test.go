@@ -299,6 +299,31 @@ func TestApply_RefusedListeners(t *testing.T) {
 	}
 }
 
+// A cloud that says when to ask again is not asked before, and its neighbours are.
+func TestApply_WaitsAsLongAsTheCloudSays(t *testing.T) {
+	w := newWorld(t)
+	asked := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		if s.Name == "slow" {
+			asked++
+			return nil, &provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: 600}
+		}
+		return nil, nil
+	}
+	for range 2 {
+		out, err := w.apply(config(service("slow", 30080), service("web", 30081)))
+		if err != nil || len(out.Refused) != 1 || out.Refused[0].Message != "Throttled: slow down" {
+			t.Errorf("%v %+v", err, out.Refused)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	if s := w.one(); s.Name != "web" {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestDial_SaysWhatIsWrong(t *testing.T) {
 	w := newWorld(t)
 	for name, c := range map[string]struct {

@@ -85,7 +85,8 @@ func (w *wish) add(f *engine.Frontend, can provider.Capabilities) (why string) {
 		w.spec.Families[at].Members = lightest(w.spec.Families[at].Members, members(f, can))
 	}
 	l := provider.Listener{Port: f.Listener.Port, Protocol: provider.Protocol(f.Listener.Protocol), NodePort: f.NodePort}
-	if !slices.ContainsFunc(w.spec.Listeners, func(o provider.Listener) bool { return o.String() == l.String() }) { // it is one for both families
+	known := func(o provider.Listener) bool { return o.String() == l.String() }
+	if !slices.ContainsFunc(w.spec.Listeners, known) { // it is one for both families
 		l.Settings = settings(f, can)
 		w.spec.Listeners = append(w.spec.Listeners, l)
 	}
