@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/external-lb/external-lb/internal/cli"
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/provider/openstack"
+	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/conformance"
 )
 
@@ -68,6 +71,30 @@ func capabilities() string {
 			}
 		}
 		b.WriteString("\n")
+	}
+	b.WriteString(providers())
+	return b.String()
+}
+
+// providers is the table of what the providers that come with us state of their clouds.
+func providers() string {
+	var b strings.Builder
+	can, err := (&openstack.Cloud{}).Capabilities(context.Background())
+	if err != nil {
+		panic(err) // it asks nobody
+	}
+	fmt.Fprintf(&b, "\n## Providers\n\nWhat [%s](../howto/octavia.md) states of its cloud. Others say it in `status.provider` of a Balancer.\n\n", can.Name)
+	fmt.Fprintf(&b, "| setting | %s |\n|---|---|\n", can.Name)
+	for _, s := range provider.AllSettings() {
+		of := can.Settings[s]
+		fmt.Fprintf(&b, "| `%s` | %s |\n", s, support(engine.Support{Missing: of.Missing, UDP: of.UDP, Affinity: of.Affinity, Note: of.Note}))
+	}
+	for _, p := range []provider.Protocol{provider.TCP, provider.UDP, provider.SCTP} {
+		carried := "no"
+		if slices.Contains(can.Protocols, p) {
+			carried = "yes"
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", p, carried)
 	}
 	return b.String()
 }

@@ -33,15 +33,16 @@ var may = with(map[string][]string{
 	"templates":    nil,
 	"provider":     nil, // others import it, too
 
-	"internal/provider/kit": {"provider"},
-	"examples/provider":     {"provider"},
+	"internal/provider/kit":       {"provider"},
+	"internal/provider/openstack": {"provider"},
+	"examples/provider":           {"provider"},
 
 	"internal/provider/providertest": {"provider"},
 
 	"internal/provider/transport": {"internal/deliver", "internal/engine", "internal/host", "internal/lb", "internal/wire", "provider"},
 
 	// an exception: it runs them, and takes their scheme and targets
-	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/ui", "provider"}),
+	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "provider"}),
 	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/translate"},
 
 	"internal/cli/documents": nil,

@@ -46,12 +46,11 @@ func TestNodesAreWeighed(t *testing.T) {
 // weigh gives a node a weight, or takes it away.
 func (s *scene) weigh(node, weight string) {
 	s.t.Helper()
-	n := builder.Node(node).Manifest()
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.WeightAnnotation, weight)
 	if weight == "" {
 		patch = fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, v1alpha1.WeightAnnotation)
 	}
-	must(s.t, env.Kube.Patch(context.Background(), n, client.RawPatch(types.MergePatchType, []byte(patch))))
+	must(s.t, env.Kube.Patch(context.Background(), builder.Node(node).Obj(), client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
 // Nodes get connections in proportion to their pods, as their health check node port

@@ -1,0 +1,210 @@
+// Package openstack is the provider for Octavia, OpenStack's load balancers: one of them for
+// each Service, with a listener and a pool for each port.
+//
+// Octavia takes one change of a load balancer at a time, and is at work on it for seconds. So
+// each request reads all back and makes at most one change: see next.
+package openstack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// Options say where load balancers are made.
+type Options struct {
+	Subnet, Network string // of their addresses: one of the two, by ID
+	Flavor          string // by ID; "": Octavia's own
+}
+
+// Cloud is one project of an OpenStack.
+type Cloud struct {
+	API *gophercloud.ServiceClient // of the load-balancer service
+	Options
+}
+
+// The tags of a load balancer.
+const (
+	clusterTag = "external-lb:cluster="
+	serviceTag = "external-lb:service="
+	nameTag    = "external-lb:name="
+)
+
+// Capabilities are those of Octavia's own driver, amphora.
+func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
+	settings := map[provider.Setting]provider.Support{}
+	for _, s := range provider.AllSettings() {
+		settings[s] = provider.Able
+	}
+	no := func(why string, of ...provider.Setting) {
+		for _, s := range of {
+			settings[s] = provider.Support{Missing: why}
+		}
+	}
+	no("Octavia does not have it", "algorithm=Random", "algorithm=DestinationHash", "algorithm=ShortestExpectedDelay", "algorithm=NeverQueue",
+		"proxyProtocol.accept", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
+	no("this provider makes listeners of TCP only", "mode=HTTP")
+	no("v1 of the contract has no words for it", provider.Unsaid...)
+	no("Octavia keeps a client of TCP for as long as it likes", provider.SessionAffinity)
+	no("this provider makes one address", provider.DualStack)
+	for _, s := range []provider.Setting{"healthCheck.interval", "healthCheck.timeout"} {
+		settings[s] = provider.Support{Note: "in whole seconds; the timeout is at most the interval"}
+	}
+	for _, s := range []provider.Setting{"healthCheck.rise", "healthCheck.fall"} {
+		settings[s] = provider.Support{Note: "10 at most"}
+	}
+	settings[provider.SourceRanges] = provider.Support{Note: "those of nobody become 255.255.255.255/32"}
+	return provider.Capabilities{Name: "openstack", Version: "1", Settings: settings, KeepsConnections: true,
+		Protocols: []provider.Protocol{provider.TCP}, Families: []provider.IPFamily{provider.IPv4}}, nil
+}
+
+// Put makes the next change, if Octavia takes one.
+func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
+	if err := possible(want); err != nil {
+		return provider.Observed{}, err
+	}
+	s := &session{Cloud: c}
+	t, err := s.read(ctx, id)
+	if provider.Is(err, provider.NotFound) {
+		err = s.create(ctx, id, want)
+		o := provider.Observed{Spec: provider.Spec{Namespace: want.Namespace, Name: want.Name}}
+		o.Service, o.State, o.RetryAfterSeconds, o.Calls = id.Service, provider.Pending, 1, s.calls
+		return o, err
+	}
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	if a := want.Families[0].Address; a.IsValid() && a.String() != t.lb.VipAddress {
+		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: string(provider.WantedAddress),
+			Message: "it has " + t.lb.VipAddress + ", and Octavia does not change that"}
+	}
+	o := t.observed(id)
+	if t.lb.ProvisioningStatus == active {
+		changed, err := s.next(ctx, t, want)
+		if err != nil {
+			return provider.Observed{}, said(err)
+		}
+		if changed {
+			o.State, o.RetryAfterSeconds = provider.Pending, 1
+		}
+	}
+	o.Calls = s.calls
+	return o, nil
+}
+
+// Get reads one back.
+func (c *Cloud) Get(ctx context.Context, id provider.ID) (provider.Observed, error) {
+	s := &session{Cloud: c}
+	t, err := s.read(ctx, id)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	o := t.observed(id)
+	o.Calls = s.calls
+	return o, nil
+}
+
+// List reads all of a cluster back.
+func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, error) {
+	s := &session{Cloud: c}
+	all, err := s.tagged(ctx, clusterTag+cluster)
+	if err != nil {
+		return nil, err
+	}
+	var out []provider.Observed
+	seen := map[string]bool{}
+	for i := range all {
+		service := tagOf(all[i].Tags, serviceTag)
+		if service == "" || seen[service] {
+			continue // of two with one tag the first counts, and Put removes the other
+		}
+		seen[service] = true
+		t, err := s.below(ctx, all[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t.observed(provider.ID{Cluster: cluster, Service: service}))
+	}
+	return out, nil
+}
+
+// Delete asks Octavia to remove all that is below a load balancer, too.
+func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, error) {
+	s := &session{Cloud: c}
+	all, err := s.tagged(ctx, clusterTag+id.Cluster, serviceTag+id.Service)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	if len(all) == 0 {
+		return provider.Observed{}, notFound
+	}
+	for i := range all {
+		if strings.HasPrefix(all[i].ProvisioningStatus, "PENDING_") {
+			continue
+		}
+		s.calls.Writes++
+		if err := loadbalancers.Delete(ctx, c.API, all[i].ID, loadbalancers.DeleteOpts{Cascade: true}).ExtractErr(); err != nil {
+			return provider.Observed{}, said(err)
+		}
+	}
+	o := (&tree{lb: all[0]}).observed(id)
+	o.State, o.RetryAfterSeconds, o.Calls = provider.Deleting, 1, s.calls
+	return o, nil
+}
+
+var notFound = &provider.Error{Code: provider.NotFound, Message: "no load balancer has its tags"}
+
+// said is what Octavia says, by the code that the contract has for it.
+func said(err error) error {
+	answer, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err)
+	if !ok {
+		if _, ours := errors.AsType[*provider.Error](err); ours || err == nil {
+			return err
+		}
+		return &provider.Error{Code: provider.Unavailable, Message: err.Error()}
+	}
+	var fault struct {
+		Text string `json:"faultstring"`
+	}
+	if json.Unmarshal(answer.Body, &fault) != nil || fault.Text == "" {
+		fault.Text = "Octavia answers with the status " + strconv.Itoa(answer.Actual)
+	}
+	e := &provider.Error{Code: provider.Internal, Message: fault.Text}
+	switch answer.Actual {
+	case http.StatusNotFound: // it went while we looked
+		e.Code, e.RetryAfterSeconds = provider.Immutable, 1
+	case http.StatusConflict:
+		if e.Code = provider.AddressTaken; strings.Contains(fault.Text, "immutable") {
+			e.Code, e.RetryAfterSeconds = provider.Immutable, 1
+		}
+	case http.StatusForbidden:
+		if strings.Contains(strings.ToLower(fault.Text), "quota") {
+			e.Code = provider.QuotaExceeded
+		}
+	case http.StatusBadRequest, http.StatusNotImplemented:
+		e.Code = provider.Unsupported
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		e.Code, e.RetryAfterSeconds = provider.Throttled, 5
+		if after, err := strconv.Atoi(answer.ResponseHeader.Get("Retry-After")); err == nil && after > 0 {
+			e.RetryAfterSeconds = int32(min(after, 3600))
+		}
+	}
+	return e
+}
+
+// WithoutCredentials is the API of an Octavia that asks for none.
+func WithoutCredentials(endpoint, project string) *gophercloud.ServiceClient {
+	endpoint = strings.TrimSuffix(endpoint, "/") + "/"
+	return &gophercloud.ServiceClient{
+		ProviderClient: &gophercloud.ProviderClient{}, Endpoint: endpoint, ResourceBase: endpoint + "v2.0/",
+		MoreHeaders: map[string]string{"X-Project-Id": project, "X-Roles": "admin"},
+	}
+}

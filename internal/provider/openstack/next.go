@@ -1,0 +1,285 @@
+package openstack
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/listeners"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// possible says which values Octavia cannot hold.
+func possible(want provider.Spec) error {
+	for _, l := range want.Listeners {
+		check := l.Settings.HealthCheck
+		for field, wrong := range map[string]bool{
+			"healthCheck.interval": check.IntervalMilliseconds%1000 != 0,
+			"healthCheck.timeout":  check.TimeoutMilliseconds%1000 != 0 || check.TimeoutMilliseconds > check.IntervalMilliseconds,
+			"healthCheck.rise":     check.Rise > 10,
+			"healthCheck.fall":     check.Fall > 10,
+		} {
+			if wrong {
+				return &provider.Error{Code: provider.Unsupported, Field: field,
+					Message: fmt.Sprintf("%s: Octavia takes whole seconds, a timeout up to the interval, and up to 10 checks in a row", l)}
+			}
+		}
+	}
+	return nil
+}
+
+// create a load balancer that bears its tags from the beginning. What is below it follows, one
+// after the other: where Octavia makes all in one call, a listener may stay PENDING_CREATE
+// below a load balancer that is ACTIVE.
+func (s *session) create(ctx context.Context, id provider.ID, want provider.Spec) error {
+	opts := loadbalancers.CreateOpts{
+		Name: "external-lb " + want.Namespace + "/" + want.Name, VipSubnetID: s.Subnet, VipNetworkID: s.Network, FlavorID: s.Flavor,
+		Tags: []string{clusterTag + id.Cluster, serviceTag + id.Service, nameTag + want.Namespace + "/" + want.Name},
+	}
+	if a := want.Families[0].Address; a.IsValid() {
+		opts.VipAddress = a.String()
+	}
+	s.calls.Writes++
+	return said(loadbalancers.Create(ctx, s.API, opts).Err)
+}
+
+// next makes the next change towards what is wanted, if there is one. New members come before
+// all else: nodePorts that are gone may be somebody else's.
+func (s *session) next(ctx context.Context, t *tree, want provider.Spec) (changed bool, err error) {
+	steps := []func(context.Context, *tree, provider.Spec) (bool, error){
+		s.only, s.unwanted, s.broken, s.members, s.missing, s.settings, s.unused,
+	}
+	for _, step := range steps {
+		if changed, err = step(ctx, t, want); changed || err != nil {
+			if changed {
+				s.calls.Writes++
+			}
+			return changed, err
+		}
+	}
+	return false, nil
+}
+
+// only one load balancer has the tags, and it is switched on.
+func (s *session) only(ctx context.Context, t *tree, _ provider.Spec) (bool, error) {
+	for _, id := range t.others {
+		return true, loadbalancers.Delete(ctx, s.API, id, loadbalancers.DeleteOpts{Cascade: true}).ExtractErr()
+	}
+	if !t.lb.AdminStateUp {
+		return true, loadbalancers.Update(ctx, s.API, t.lb.ID, loadbalancers.UpdateOpts{AdminStateUp: new(true)}).Err
+	}
+	return false, nil
+}
+
+// unwanted listeners go.
+func (s *session) unwanted(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
+	for i := range t.listeners {
+		l := &t.listeners[i]
+		if !slices.ContainsFunc(want.Listeners, func(w provider.Listener) bool { return t.at(w) == l }) {
+			return true, listeners.Delete(ctx, s.API, l.ID).ExtractErr()
+		}
+	}
+	return false, nil
+}
+
+// broken listeners and pools go, to be made anew.
+func (s *session) broken(ctx context.Context, t *tree, _ provider.Spec) (bool, error) {
+	for i := range t.listeners {
+		if l := &t.listeners[i]; l.ProvisioningStatus != active {
+			return true, listeners.Delete(ctx, s.API, l.ID).ExtractErr()
+		}
+	}
+	for i := range t.pools {
+		if !t.pools[i].works() {
+			return true, pools.Delete(ctx, s.API, t.pools[i].ID).ExtractErr()
+		}
+	}
+	return false, nil
+}
+
+// members of pools that are there become those that are wanted, with their nodePorts.
+func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
+	for _, l := range want.Listeners {
+		p := t.pool(l)
+		if p == nil {
+			continue
+		}
+		wanted := members(want, l)
+		if !sameMembers(p.members, wanted) {
+			return true, pools.BatchUpdateMembers(ctx, s.API, p.ID, wanted).ExtractErr()
+		}
+		if p.Description != describe(l) {
+			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: new(describe(l))}).Err
+		}
+	}
+	return false, nil
+}
+
+// missing pools, monitors and listeners are made.
+func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
+	for _, l := range want.Listeners {
+		p, at := t.pool(l), t.at(l)
+		if p == nil {
+			opts := poolOpts(l)
+			opts.LoadbalancerID = t.lb.ID
+			return true, pools.Create(ctx, s.API, opts).Err
+		}
+		if m := monitorOpts(l); m != nil && p.monitor == nil {
+			m.PoolID = p.ID
+			return true, monitors.Create(ctx, s.API, m).Err
+		}
+		if at == nil {
+			opts := listenerOpts(want, l)
+			opts.LoadbalancerID, opts.DefaultPoolID = t.lb.ID, p.ID
+			return true, listeners.Create(ctx, s.API, opts).Err
+		}
+	}
+	return false, nil
+}
+
+// settings of what is there become those that are wanted.
+func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
+	for _, l := range want.Listeners {
+		p, at := t.pool(l), t.at(l)
+		if method := algorithms[l.Settings.Algorithm]; p.LBMethod != method || !p.AdminStateUp {
+			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
+		}
+		if check := l.Settings.HealthCheck; p.monitor != nil {
+			check.Port = 0
+			if p.check() != check {
+				return true, monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() // and made anew: its type does not change
+			}
+		}
+		o := listenerOpts(want, l)
+		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || at.TimeoutClientData != *o.TimeoutClientData ||
+			at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect ||
+			!sameRanges(at.AllowedCIDRs, o.AllowedCIDRs) {
+			return true, listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
+				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
+				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
+			}).Err
+		}
+	}
+	return false, nil
+}
+
+// unused pools go.
+func (s *session) unused(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
+	for i := range t.pools {
+		p := &t.pools[i]
+		if !slices.ContainsFunc(want.Listeners, func(l provider.Listener) bool { return t.pool(l) == p }) {
+			return true, pools.Delete(ctx, s.API, p.ID).ExtractErr()
+		}
+	}
+	return false, nil
+}
+
+// pool of a Listener, or nil. Its protocol is in its name, as it does not change.
+func (t *tree) pool(l provider.Listener) *pool {
+	for i := range t.pools {
+		if t.pools[i].Name == poolName(l) && t.pools[i].Protocol == proxies[l.Settings.SendProxy] {
+			return &t.pools[i]
+		}
+	}
+	return nil
+}
+
+func (t *tree) at(l provider.Listener) *listeners.Listener {
+	for i := range t.listeners {
+		if t.listeners[i].ProtocolPort == int(l.Port) && t.listeners[i].Protocol == string(l.Protocol) {
+			return &t.listeners[i]
+		}
+	}
+	return nil
+}
+
+func poolName(l provider.Listener) string {
+	return strconv.Itoa(int(l.Port)) + " " + proxies[l.Settings.SendProxy]
+}
+
+func poolOpts(l provider.Listener) pools.CreateOpts {
+	return pools.CreateOpts{Name: poolName(l), Description: describe(l), Protocol: pools.Protocol(proxies[l.Settings.SendProxy]),
+		LBMethod: pools.LBMethod(algorithms[l.Settings.Algorithm])}
+}
+
+func listenerOpts(want provider.Spec, l provider.Listener) listeners.CreateOpts {
+	limit := int(l.Settings.MaxConnections)
+	if limit == 0 {
+		limit = -1
+	}
+	idle := int(l.Settings.IdleTimeoutMilliseconds)
+	return listeners.CreateOpts{
+		Name: strconv.Itoa(int(l.Port)), Protocol: listeners.Protocol(l.Protocol), ProtocolPort: int(l.Port), ConnLimit: &limit,
+		TimeoutClientData: &idle, TimeoutMemberData: &idle, TimeoutMemberConnect: new(int(l.Settings.ConnectTimeoutMilliseconds)),
+		AllowedCIDRs: ranges(want.Families[0].Sources),
+	}
+}
+
+// ranges as Octavia has them: none is everybody.
+func ranges(sources []netip.Prefix) []string {
+	out := []string{}
+	for _, n := range sources {
+		if n.Bits() == 0 {
+			return []string{}
+		}
+		out = append(out, n.String())
+	}
+	if len(out) == 0 {
+		out = append(out, nobody.String())
+	}
+	return out
+}
+
+func sameRanges(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+func monitorOpts(l provider.Listener) *monitors.CreateOpts {
+	c := l.Settings.HealthCheck
+	if c.Type == provider.CheckNone {
+		return nil
+	}
+	o := &monitors.CreateOpts{Type: c.Type, Delay: int(c.IntervalMilliseconds / 1000), Timeout: int(c.TimeoutMilliseconds / 1000),
+		MaxRetries: int(c.Rise), MaxRetriesDown: int(c.Fall)}
+	if c.Type == provider.CheckHTTP {
+		o.URLPath, o.ExpectedCodes = c.Path, "200"
+	}
+	return o
+}
+
+func members(want provider.Spec, l provider.Listener) []pools.BatchUpdateMemberOpts {
+	out := []pools.BatchUpdateMemberOpts{}
+	for _, m := range want.Families[0].Members {
+		o := pools.BatchUpdateMemberOpts{Address: m.Address.String(), ProtocolPort: int(l.NodePort), Weight: new(int(m.Weight))}
+		if port := l.Settings.HealthCheck.Port; port != 0 {
+			o.MonitorPort = new(int(port))
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func sameMembers(have []pools.Member, want []pools.BatchUpdateMemberOpts) bool {
+	if len(have) != len(want) {
+		return false
+	}
+	for _, w := range want {
+		port := 0
+		if w.MonitorPort != nil {
+			port = *w.MonitorPort
+		}
+		if !slices.ContainsFunc(have, func(h pools.Member) bool {
+			return h.Address == w.Address && h.ProtocolPort == w.ProtocolPort && h.Weight == *w.Weight && h.MonitorPort == port &&
+				h.AdminStateUp && !h.Backup && h.MonitorAddress == ""
+		}) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,269 @@
+package openstack
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/listeners"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// tree is a load balancer with all that is below it.
+type tree struct {
+	lb        loadbalancers.LoadBalancer
+	others    []string // IDs of load balancers with the same tags
+	listeners []listeners.Listener
+	pools     []pool
+}
+
+type pool struct {
+	pools.Pool
+	members []pools.Member
+	monitor *monitors.Monitor
+}
+
+// active is what Octavia has finished.
+const active = "ACTIVE"
+
+// works reports whether Octavia has finished a pool and all that is below it.
+func (p *pool) works() bool {
+	return p.ProvisioningStatus == active && (p.monitor == nil || p.monitor.ProvisioningStatus == active) &&
+		!slices.ContainsFunc(p.members, func(m pools.Member) bool { return m.ProvisioningStatus != active })
+}
+
+// session is one request, and counts its calls.
+type session struct {
+	*Cloud
+	calls provider.Calls
+}
+
+// read finds a load balancer by its tags, and reads it back.
+func (s *session) read(ctx context.Context, id provider.ID) (*tree, error) {
+	all, err := s.tagged(ctx, clusterTag+id.Cluster, serviceTag+id.Service)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, notFound
+	}
+	t, err := s.below(ctx, all[0])
+	if err != nil {
+		return nil, err
+	}
+	for i := range all[1:] {
+		t.others = append(t.others, all[i+1].ID)
+	}
+	return t, nil
+}
+
+// tagged are load balancers that have all tags, the oldest first.
+func (s *session) tagged(ctx context.Context, tags ...string) ([]loadbalancers.LoadBalancer, error) {
+	s.calls.Reads++
+	pages, err := loadbalancers.List(s.API, loadbalancers.ListOpts{Tags: tags}).AllPages(ctx)
+	if err != nil {
+		return nil, said(err)
+	}
+	all, err := loadbalancers.ExtractLoadBalancers(pages)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(b loadbalancers.LoadBalancer) bool { // an Octavia without tags gives all
+		return slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(b.Tags, tag) })
+	})
+	slices.SortFunc(all, func(a, b loadbalancers.LoadBalancer) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// below reads all that a load balancer has.
+func (s *session) below(ctx context.Context, lb loadbalancers.LoadBalancer) (*tree, error) {
+	t := &tree{lb: lb}
+	s.calls.Reads += 2
+	pages, err := listeners.List(s.API, listeners.ListOpts{LoadbalancerID: lb.ID}).AllPages(ctx)
+	if err != nil {
+		return nil, said(err)
+	}
+	if t.listeners, err = listeners.ExtractListeners(pages); err != nil {
+		return nil, err
+	}
+	pages, err = pools.List(s.API, pools.ListOpts{LoadbalancerID: lb.ID}).AllPages(ctx)
+	if err != nil {
+		return nil, said(err)
+	}
+	all, err := pools.ExtractPools(pages)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		p, err := s.pool(ctx, all[i])
+		if err != nil {
+			return nil, err
+		}
+		t.pools = append(t.pools, p)
+	}
+	return t, nil
+}
+
+func (s *session) pool(ctx context.Context, of pools.Pool) (pool, error) {
+	p := pool{Pool: of}
+	s.calls.Reads++
+	pages, err := pools.ListMembers(s.API, of.ID, pools.ListMembersOpts{}).AllPages(ctx)
+	if err != nil {
+		return p, said(err)
+	}
+	if p.members, err = pools.ExtractMembers(pages); err != nil || of.MonitorID == "" {
+		return p, err
+	}
+	s.calls.Reads++
+	p.monitor, err = monitors.Get(ctx, s.API, of.MonitorID).Extract()
+	return p, said(err)
+}
+
+func tagOf(tags []string, prefix string) string {
+	for _, t := range tags {
+		if value, ok := strings.CutPrefix(t, prefix); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// observed is what a tree carries, in the words of the contract. What they cannot say is
+// left out, and so the digest is another one.
+func (t *tree) observed(id provider.ID) provider.Observed {
+	var o provider.Observed
+	o.Service = id.Service
+	o.Spec.Namespace, o.Spec.Name, _ = strings.Cut(tagOf(t.lb.Tags, nameTag), "/")
+	switch status := t.lb.ProvisioningStatus; {
+	case status == "PENDING_DELETE":
+		o.State, o.RetryAfterSeconds = provider.Deleting, 1
+	case strings.HasPrefix(status, "PENDING_"):
+		o.State, o.RetryAfterSeconds = provider.Pending, 1
+	case status == active:
+		o.State = provider.Live
+	default:
+		o.State, o.Reason = provider.Failed, provider.Internal
+		o.Message = "the load balancer is " + status + " in Octavia: see its amphorae, then fail it over"
+	}
+	if a, err := netip.ParseAddr(t.lb.VipAddress); err == nil && a.Is4() {
+		o.Addresses = []provider.Address{{Family: provider.IPv4, IP: a}}
+	}
+	if !t.lb.AdminStateUp || len(t.others) > 0 {
+		return o
+	}
+	f := provider.Family{Family: provider.IPv4}
+	for i := range t.listeners {
+		l, sources, members, ok := t.listener(&t.listeners[i])
+		switch {
+		case !ok:
+			continue
+		case len(o.Spec.Listeners) == 0:
+			f.Sources, f.Members = sources, members
+		case !slices.Equal(f.Sources, sources) || !slices.Equal(f.Members, members):
+			continue
+		}
+		o.Spec.Listeners = append(o.Spec.Listeners, l)
+	}
+	if o.Spec.Families = []provider.Family{f}; len(o.Spec.Listeners) == 0 && o.State == provider.Live {
+		o.State, o.RetryAfterSeconds = provider.Pending, 1
+	}
+	return o
+}
+
+// nobody is a network of no client. Octavia takes an empty list for everybody.
+var nobody, everybody = netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("0.0.0.0/0")
+
+func (t *tree) listener(from *listeners.Listener) (l provider.Listener, sources []netip.Prefix, members []provider.Member, ok bool) {
+	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == from.DefaultPoolID })
+	if i < 0 || from.ProvisioningStatus != active || !t.pools[i].works() || !from.AdminStateUp || from.Protocol != "TCP" || from.TimeoutClientData != from.TimeoutMemberData {
+		return l, nil, nil, false
+	}
+	p := &t.pools[i]
+	l = provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.TCP, Settings: provider.Settings{
+		Mode: provider.ModeTCP, Algorithm: reverse(algorithms, p.LBMethod), SendProxy: reverse(proxies, p.Protocol),
+		ConnectTimeoutMilliseconds: int32(from.TimeoutMemberConnect), IdleTimeoutMilliseconds: int32(from.TimeoutMemberData),
+		MaxConnections: int32(max(from.ConnLimit, 0)), HealthCheck: p.check(),
+	}}
+	l.NodePort, l.Settings.HealthCheck.Port = p.ports() // where there are no members
+	for _, m := range p.members {
+		a, err := netip.ParseAddr(m.Address)
+		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(members) > 0 || m.MonitorAddress != "" {
+			return l, nil, nil, false
+		}
+		l.NodePort = uint16(m.ProtocolPort)
+		l.Settings.HealthCheck.Port = uint16(m.MonitorPort)
+		members = append(members, provider.Member{Address: a, Weight: int32(m.Weight)})
+	}
+	slices.SortFunc(members, func(a, b provider.Member) int { return a.Address.Compare(b.Address) })
+	for _, text := range from.AllowedCIDRs {
+		n, err := netip.ParsePrefix(text)
+		if err != nil {
+			return l, nil, nil, false
+		}
+		if n != nobody {
+			sources = append(sources, n)
+		}
+	}
+	if len(from.AllowedCIDRs) == 0 {
+		sources = []netip.Prefix{everybody}
+	}
+	slices.SortFunc(sources, netip.Prefix.Compare)
+	return l, sources, members, p.AdminStateUp && l.NodePort != 0
+}
+
+// ports of members and of their check, as the description says.
+func (p *pool) ports() (node, check uint16) {
+	a, b, _ := strings.Cut(p.Description, " ")
+	first, _ := strconv.ParseUint(a, 10, 16)
+	second, _ := strconv.ParseUint(b, 10, 16)
+	return uint16(first), uint16(second)
+}
+
+// describe is the description of the pool of a Listener.
+func describe(l provider.Listener) string {
+	if port := l.Settings.HealthCheck.Port; port != 0 {
+		return fmt.Sprintf("%d %d", l.NodePort, port)
+	}
+	return strconv.Itoa(int(l.NodePort))
+}
+
+func (p *pool) check() provider.HealthCheck {
+	m := p.monitor
+	switch {
+	case m == nil:
+		return provider.HealthCheck{Type: provider.CheckNone}
+	case !m.AdminStateUp || m.Type != "TCP" && m.Type != "HTTP":
+		return provider.HealthCheck{Type: "other"}
+	}
+	c := provider.HealthCheck{Type: m.Type, IntervalMilliseconds: int32(m.Delay) * 1000, TimeoutMilliseconds: int32(m.Timeout) * 1000,
+		Rise: int32(m.MaxRetries), Fall: int32(m.MaxRetriesDown)}
+	if m.Type == "HTTP" {
+		c.Path = m.URLPath
+	}
+	return c
+}
+
+// Words of the contract and of Octavia.
+var (
+	algorithms = map[string]string{provider.RoundRobin: "ROUND_ROBIN", provider.LeastConnections: "LEAST_CONNECTIONS", provider.SourceHash: "SOURCE_IP"}
+	proxies    = map[string]string{provider.ProxyNone: "TCP", provider.ProxyV1: "PROXY", provider.ProxyV2: "PROXYV2"}
+)
+
+func reverse(words map[string]string, octavia string) string {
+	for ours, theirs := range words {
+		if theirs == octavia {
+			return ours
+		}
+	}
+	return octavia
+}
