@@ -30,6 +30,7 @@ var PolicySettings = []Setting{
 	"timeouts.idle",
 	"timeouts.client",
 	"timeouts.server",
+	"timeouts.queue",
 	"healthCheck.type=Auto", // sent as HTTP, at a port that is not the NodePort
 	"healthCheck.type=None",
 	"healthCheck.type=TCP",
@@ -41,14 +42,17 @@ var PolicySettings = []Setting{
 	"healthCheck.fall",
 	"maxConnections",
 	"maxConnectionsPerNode",
+	"maxQueue",
 	"maxConnectionsPerClient",
 	"maxRatePerClient",
 	"retries",
+	"slowStart",
 	"tls.secretRef",
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
-var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "maxRatePerClient", "tls.secretRef"}
+var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue",
+	"maxQueue", "maxRatePerClient", "slowStart", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

@@ -87,6 +87,12 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000000
 	MaxConnectionsPerNode *int32 `json:"maxConnectionsPerNode,omitempty"`
+	// maxQueue is how many connections to one port of the Service wait on one host for a
+	// node with room, where maxConnectionsPerNode is set. One more is refused. 0: no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000000
+	MaxQueue *int32 `json:"maxQueue,omitempty"`
 	// maxConnectionsPerClient address, of one port of the Service on one host. 0: no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
@@ -103,6 +109,10 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=15
 	Retries *int32 `json:"retries,omitempty"`
+	// slowStart is the time in which a node that failed its checks, and passes them again,
+	// comes to its whole share of connections. Built in: it has it at once.
+	// +optional
+	SlowStart Duration `json:"slowStart,omitempty"`
 }
 
 // HTTPSettings are for mode HTTP.
@@ -148,6 +158,10 @@ type Timeouts struct {
 	// waited for. Built in: as idle.
 	// +optional
 	Server Duration `json:"server,omitempty"`
+	// queue is how long a connection waits for a node with room, where
+	// maxConnectionsPerNode is set. Built in: as connect.
+	// +optional
+	Queue Duration `json:"queue,omitempty"`
 }
 
 // HealthCheck says how the balancer judges a node.

@@ -864,6 +864,11 @@ func (in *UpstreamSettings) DeepCopyInto(out *UpstreamSettings) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MaxQueue != nil {
+		in, out := &in.MaxQueue, &out.MaxQueue
+		*out = new(int32)
+		**out = **in
+	}
 	if in.MaxConnectionsPerClient != nil {
 		in, out := &in.MaxConnectionsPerClient, &out.MaxConnectionsPerClient
 		*out = new(int32)

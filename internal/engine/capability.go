@@ -33,6 +33,7 @@ var Fields = []Field{
 	"timeouts.idle",
 	"timeouts.client",
 	"timeouts.server",
+	"timeouts.queue",
 	"healthCheck.type=Auto",
 	"healthCheck.type=None",
 	"healthCheck.type=TCP",
@@ -44,9 +45,11 @@ var Fields = []Field{
 	"healthCheck.fall",
 	"maxConnections",
 	"maxConnectionsPerNode",
+	"maxQueue",
 	"maxConnectionsPerClient",
 	"maxRatePerClient",
 	"retries",
+	"slowStart",
 	"tls.secretRef",
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -100,11 +101,12 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 	case s.Certificate != "" && c.Unsupported("tls.secretRef", p) != "":
 		return fmt.Errorf("tls: %s", c.Unsupported("tls.secretRef", p))
 	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0 ||
-		s.MaxRatePerClient < 0 || s.MaxRatePerClient > lb.MostRate:
+		s.MaxQueue < 0 || s.MaxRatePerClient < 0 || s.MaxRatePerClient > lb.MostRate:
 		return errors.New("retries or limits out of bounds")
 	}
 	return errors.Join(checkDuration("connect timeout", s.ConnectTimeout), checkDuration("idle timeout", s.IdleTimeout),
-		checkDuration("client timeout", s.ClientIdle()), checkDuration("server timeout", s.ServerIdle()))
+		checkDuration("client timeout", s.ClientIdle()), checkDuration("server timeout", s.ServerIdle()),
+		checkDuration("queue timeout", s.QueueWait()), checkDuration("slow start", cmp.Or(s.SlowStart, 1)))
 }
 
 func checkHealth(h lb.HealthCheck) error {

@@ -336,6 +336,8 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		SendProxy: word(r, proxyProtocols, "PROXY protocol", m.GetSendProxy()), AcceptProxy: m.GetAcceptProxy(),
 		ConnectTimeout: r.duration("connect timeout", m.GetConnectTimeout(), false), IdleTimeout: r.duration("idle timeout", m.GetIdleTimeout(), false),
 		ClientTimeout: r.duration("client timeout", m.GetClientTimeout(), true), ServerTimeout: r.duration("server timeout", m.GetServerTimeout(), true),
+		QueueTimeout: r.duration("queue timeout", m.GetQueueTimeout(), true), SlowStart: r.duration("slow start", m.GetSlowStart(), true),
+		MaxQueue:                r.count("maxQueue", m.GetMaxQueue(), 0, maxLimit),
 		MaxConnections:          r.count("maxConnections", m.GetMaxConnections(), 0, maxLimit),
 		MaxConnectionsPerNode:   r.count("maxConnectionsPerNode", m.GetMaxConnectionsPerNode(), 0, maxLimit),
 		MaxConnectionsPerClient: r.count("maxConnectionsPerClient", m.GetMaxConnectionsPerClient(), 0, maxLimit),

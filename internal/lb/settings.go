@@ -16,12 +16,15 @@ type Settings struct {
 	IdleTimeout             time.Duration
 	ClientTimeout           time.Duration // of the client's side; 0: IdleTimeout
 	ServerTimeout           time.Duration // of the node's side; 0: IdleTimeout
+	QueueTimeout            time.Duration // in which a node must have room; 0: ConnectTimeout
 	HealthCheck             HealthCheck
 	MaxConnections          int32 // 0: no limit
 	MaxConnectionsPerNode   int32 // 0: no limit
 	MaxConnectionsPerClient int32 // 0: no limit
 	MaxRatePerClient        int32 // of new connections, per second; 0: no limit
 	Retries                 int32
+	MaxQueue                int32         // connections that wait for a node with room; 0: no limit
+	SlowStart               time.Duration // in which a node that was down comes to its share; 0: at once
 	// Certificate is the name of the one with which TLS is terminated. "": it is not.
 	Certificate string
 	// H2C: with ModeHTTP, Backends are spoken to in HTTP/2, in plain text.
@@ -37,6 +40,9 @@ func (s *Settings) ClientIdle() time.Duration { return cmp.Or(s.ClientTimeout, s
 
 // ServerIdle is for how long a node may be silent.
 func (s *Settings) ServerIdle() time.Duration { return cmp.Or(s.ServerTimeout, s.IdleTimeout) }
+
+// QueueWait is for how long a connection waits for a node with room.
+func (s *Settings) QueueWait() time.Duration { return cmp.Or(s.QueueTimeout, s.ConnectTimeout) }
 
 // MostBodyBytes bounds MaxBodyBytes.
 const MostBodyBytes = 1 << 40

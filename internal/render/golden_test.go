@@ -89,6 +89,11 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"limits": one(with(tcp(at, nodes...), func(s *lb.Settings) {
 			s.MaxConnections, s.MaxConnectionsPerNode, s.MaxConnectionsPerClient = 1000, 300, 10
 		})),
+		"limits-of-queues": one(with(tcp(at, nodes...), queueing), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) {
+			s.Mode = lb.ModeHTTP
+			queueing(s)
+		})),
+		"slow-start": set(func(s *lb.Settings) { s.SlowStart = 90 * time.Second }),
 		"limits-of-rates": one(with(tcp(at, nodes...), func(s *lb.Settings) { s.MaxRatePerClient = 10 }),
 			with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode, s.MaxRatePerClient = lb.ModeHTTP, 1 }),
 			with(tcp("192.0.2.1:82", nodes...), func(s *lb.Settings) {
@@ -116,6 +121,10 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 }
 
 func timeoutsApart(s *lb.Settings) { s.ClientTimeout, s.ServerTimeout = time.Hour, 90*time.Second }
+
+func queueing(s *lb.Settings) {
+	s.MaxConnectionsPerNode, s.MaxQueue, s.QueueTimeout = 10, 70, time.Minute
+}
 
 // directly makes a Frontend whose packets reach the nodes as they came.
 func directly(f engine.Frontend) engine.Frontend {

@@ -187,6 +187,9 @@ func testRenderRefuses(t onEngine) {
 		"negative limit per node":   set(func(s *lb.Settings) { s.MaxConnectionsPerNode = -1 }),
 		"negative limit per client": set(func(s *lb.Settings) { s.MaxConnectionsPerClient = -1 }),
 		"negative rate":             set(func(s *lb.Settings) { s.MaxRatePerClient = -1 }),
+		"negative queue":            set(func(s *lb.Settings) { s.MaxQueue = -1 }),
+		"negative queue timeout":    set(func(s *lb.Settings) { s.QueueTimeout = -1 }),
+		"negative slow start":       set(func(s *lb.Settings) { s.SlowStart = -1 }),
 		"rate too high":             set(func(s *lb.Settings) { s.MaxRatePerClient = lb.MostRate + 1 }),
 	} {
 		t.Run(name, func(t onEngine) {

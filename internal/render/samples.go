@@ -51,6 +51,7 @@ var variants = []struct {
 	{"mode HTTP and no nodes", func(f *engine.Frontend) { inHTTP(f); f.Backends = nil }},
 	{"mode HTTP with source ranges, limits and the PROXY protocol", func(f *engine.Frontend) { inHTTP(f); ranges(f); limits(f); accepts(f) }},
 	{"no retries", func(f *engine.Frontend) { f.Settings.Retries = 0 }},
+	{"a slow start", func(f *engine.Frontend) { f.Settings.SlowStart = time.Minute }},
 	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},
 	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
 	{"an HTTP health check", httpCheck},
@@ -75,7 +76,7 @@ func apart(f *engine.Frontend) {
 
 func limits(f *engine.Frontend) {
 	f.Settings.MaxConnections, f.Settings.MaxConnectionsPerNode, f.Settings.MaxConnectionsPerClient = 1000, 100, 10
-	f.Settings.MaxRatePerClient = 7
+	f.Settings.MaxRatePerClient, f.Settings.MaxQueue, f.Settings.QueueTimeout = 7, 70, time.Minute
 }
 
 func accepts(f *engine.Frontend) { f.Settings.AcceptProxy = true }

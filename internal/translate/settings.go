@@ -33,7 +33,7 @@ func (f field) capability(value string) engine.Field {
 
 // nothing holds the values that ask for nothing.
 var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0",
-	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "retries": "0"}
+	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "maxQueue": "0", "retries": "0"}
 
 // use is how a port is carried, as far as engines differ by it.
 type use struct {
@@ -93,6 +93,9 @@ var fields = []field{
 	{"timeouts.server", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Server) },
 		func(s *lb.Settings, v string) error { return duration(&s.ServerTimeout, v) }},
+	{"timeouts.queue", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Queue) },
+		func(s *lb.Settings, v string) error { return duration(&s.QueueTimeout, v) }},
 	{"healthCheck.type", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(checkType(deref(s.HealthCheck))) },
 		func(s *lb.Settings, v string) error { s.HealthCheck.Type = lb.HealthCheckType(v); return nil }},
@@ -122,6 +125,9 @@ var fields = []field{
 	{"maxConnectionsPerNode", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerNode) },
 		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerNode, v, 0, maxConnections) }},
+	{"maxQueue", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxQueue) },
+		func(s *lb.Settings, v string) error { return count(&s.MaxQueue, v, 0, maxConnections) }},
 	{"maxConnectionsPerClient", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerClient) },
 		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerClient, v, 0, maxConnections) }},
@@ -131,6 +137,9 @@ var fields = []field{
 	{"retries", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.Retries) },
 		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0, maxRetries) }},
+	{"slowStart", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(s.SlowStart) },
+		func(s *lb.Settings, v string) error { return duration(&s.SlowStart, v) }},
 }
 
 // checkType is HTTP also where it is only said what such a check asks for.

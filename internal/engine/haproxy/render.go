@@ -44,6 +44,8 @@ type frontend struct {
 	ConnectTimeout          string
 	ClientTimeout           string
 	ServerTimeout           string
+	QueueTimeout            string
+	MaxQueue                int32
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerClient int32
@@ -228,6 +230,8 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		ConnectTimeout:          engine.Milliseconds(set.ConnectTimeout),
 		ClientTimeout:           engine.Milliseconds(set.ClientIdle()),
 		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
+		QueueTimeout:            engine.Milliseconds(set.QueueWait()),
+		MaxQueue:                set.MaxQueue,
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
@@ -341,6 +345,9 @@ func serverParameters(set lb.Settings) string {
 	parameters := ""
 	if set.H2C {
 		parameters += " proto h2"
+	}
+	if set.SlowStart > 0 {
+		parameters += " slowstart " + engine.Milliseconds(set.SlowStart)
 	}
 	if set.MaxConnectionsPerNode > 0 {
 		parameters += " maxconn " + strconv.Itoa(int(set.MaxConnectionsPerNode))

@@ -11,6 +11,7 @@ const (
 	keepsAddr = packets + "; spec.lvs.forwarding: DR keeps the client's address"
 	plain     = "LVS forwards packets in the kernel and terminates nothing; so that nobody is served in plain text, the port is not carried"
 	asked     = "asked over TCP, a port of another protocol would not answer; kube-proxy's health check says how the node is (Auto)"
+	noQueue   = "IPVS has no queue: a connection that finds no node with room is not answered"
 	kernels   = "the kernel has one idle timeout for all connections (15 minutes for TCP, 5 for UDP): ipvsadm --set on the host changes it"
 	perServer = "each node is asked for each port of each Service: with many of both, set spec.nodes.maxPerService or a longer interval"
 )
@@ -41,6 +42,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.idle":                   {Missing: kernels},
 		"timeouts.client":                 {Missing: kernels},
 		"timeouts.server":                 {Missing: kernels},
+		"timeouts.queue":                  {Missing: noQueue},
 		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; " + perServer},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {UDP: asked, Note: "a connection to the nodePort; " + perServer},
@@ -52,9 +54,11 @@ var capabilities = engine.Capabilities{
 		"healthCheck.fall":                engine.Able,
 		"maxConnections":                  {Missing: "IPVS counts connections for each node: see maxConnectionsPerNode"},
 		"maxConnectionsPerNode":           {Note: "connections that are not answered when all nodes are full; a connection that has ended counts for up to two minutes"},
+		"maxQueue":                        {Missing: noQueue},
 		"maxConnectionsPerClient":         {Missing: "IPVS does not count the connections of a client"},
 		"maxRatePerClient":                {Missing: "IPVS does not count the connections of a client"},
 		"retries":                         {Missing: "LVS makes no connections: a client whose node does not answer tries again itself"},
+		"slowStart":                       {Missing: "keepalived gives a node that passes its check again its whole weight at once"},
 		"tls.secretRef":                   {Missing: plain},
 	},
 }

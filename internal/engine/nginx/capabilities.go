@@ -13,6 +13,7 @@ const (
 	affinity  = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	onlyIPVS  = "only LVS has it"
 	bothSides = "nginx has one idle timeout for both sides of a connection: see timeouts.idle"
+	noQueue   = "nginx has no queue: a connection that finds no node with room is refused at once"
 	openOnes  = "nginx counts connections that are open, not those that come: see maxConnectionsPerClient"
 	requests  = "with mode=HTTP: requests that are under way, and one too many is answered with status 503"
 	forwards  = "adds X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host; HTTP/2 with tls; passes upgrades such as WebSocket on; " +
@@ -44,6 +45,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.idle":                   engine.Able,
 		"timeouts.client":                 {TCP: bothSides, UDP: bothSides},
 		"timeouts.server":                 {TCP: bothSides, UDP: bothSides, Note: "a node that lets wait longer counts as one that failed"},
+		"timeouts.queue":                  {Missing: noQueue},
 		"healthCheck.type=Auto":           {Note: passive + "; " + blind},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {Missing: passive},
@@ -55,9 +57,11 @@ var capabilities = engine.Capabilities{
 		"healthCheck.fall":                {UDP: blind, Note: "connections that fail within healthCheck.interval; a node that is the only one is never left out"},
 		"maxConnections":                  {Note: requests},
 		"maxConnectionsPerNode":           {Note: "connections from before a reload are not counted; with mode=HTTP those are not that no request is on"},
+		"maxQueue":                        {Missing: noQueue},
 		"maxConnectionsPerClient":         {Note: requests},
 		"maxRatePerClient":                {TCP: openOnes, UDP: openOnes, Note: "counts requests; one too many is answered with status 429"},
 		"retries":                         {UDP: blind, Note: "with mode=HTTP also where a node fails before it has answered, but for POST, PATCH and LOCK"},
+		"slowStart":                       {Missing: "only the commercial nginx Plus has it"},
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},
 	},
 }

@@ -891,8 +891,14 @@ type Settings struct {
 	ServerTimeout int64 `protobuf:"varint,17,opt,name=server_timeout,json=serverTimeout,proto3" json:"server_timeout,omitempty"`
 	// New connections per second. 0: no limit.
 	MaxRatePerClient uint32 `protobuf:"varint,18,opt,name=max_rate_per_client,json=maxRatePerClient,proto3" json:"max_rate_per_client,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How long a connection waits for a node with room, 0: as connect_timeout; and how
+	// many do, 0: no limit.
+	QueueTimeout int64  `protobuf:"varint,19,opt,name=queue_timeout,json=queueTimeout,proto3" json:"queue_timeout,omitempty"`
+	MaxQueue     uint32 `protobuf:"varint,20,opt,name=max_queue,json=maxQueue,proto3" json:"max_queue,omitempty"`
+	// In which a node that was down comes to its share. 0: at once.
+	SlowStart     int64 `protobuf:"varint,21,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -1047,6 +1053,27 @@ func (x *Settings) GetServerTimeout() int64 {
 func (x *Settings) GetMaxRatePerClient() uint32 {
 	if x != nil {
 		return x.MaxRatePerClient
+	}
+	return 0
+}
+
+func (x *Settings) GetQueueTimeout() int64 {
+	if x != nil {
+		return x.QueueTimeout
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxQueue() uint32 {
+	if x != nil {
+		return x.MaxQueue
+	}
+	return 0
+}
+
+func (x *Settings) GetSlowStart() int64 {
+	if x != nil {
+		return x.SlowStart
 	}
 	return 0
 }
@@ -1361,7 +1388,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x9e\x06\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xff\x06\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1382,7 +1409,11 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x0emax_body_bytes\x18\x0f \x01(\x03R\fmaxBodyBytes\x12%\n" +
 	"\x0eclient_timeout\x18\x10 \x01(\x03R\rclientTimeout\x12%\n" +
 	"\x0eserver_timeout\x18\x11 \x01(\x03R\rserverTimeout\x12-\n" +
-	"\x13max_rate_per_client\x18\x12 \x01(\rR\x10maxRatePerClient\"\xdc\x01\n" +
+	"\x13max_rate_per_client\x18\x12 \x01(\rR\x10maxRatePerClient\x12#\n" +
+	"\rqueue_timeout\x18\x13 \x01(\x03R\fqueueTimeout\x12\x1b\n" +
+	"\tmax_queue\x18\x14 \x01(\rR\bmaxQueue\x12\x1d\n" +
+	"\n" +
+	"slow_start\x18\x15 \x01(\x03R\tslowStart\"\xdc\x01\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

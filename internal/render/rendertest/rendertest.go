@@ -82,11 +82,12 @@ var haproxyLines = func() *regexp.Regexp {
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
 		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
-		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+( check-ssl verify none( port \d+)?)?)?( proto h2)?( maxconn \d+)?( send-proxy(-v2)?)?`,
+		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+( check-ssl verify none( port \d+)?)?)?( proto h2)?( slowstart ` + duration + `)?( maxconn \d+)?( send-proxy(-v2)?)?`,
 		`    bind ` + address + `( accept-proxy)?( ssl crt "\$\{EXTERNAL_LB_SET\}/certs/[0-9a-f]{32}\.pem" ssl-min-ver TLSv1\.2 ssl-max-ver TLSv1\.3 ciphers [A-Z0-9:-]+ ciphersuites [A-Z0-9_:]+ verify none( alpn h2,http/1\.1)?)?`, `    acl sources src ` + prefix,
 		`    tcp-request (connection|session) reject( unless sources)?`, `    tcp-request connection reject if { fe_conn gt \d+ }`,
 		`    stick-table type (ip(v6)? size 64k expire 10s store conn_cur(,conn_rate\(1s\))?|string len 192 size 64k store conn_cur)`,
 		`    tcp-request connection track-sc1 str\(` + name + `\) table external-lb\.shares`, `    tcp-request connection reject if { sc1_conn_cur gt \d+ }`, `    tcp-request session track-sc0 src`,
+		`    (tcp-request content reject|http-request deny deny_status 503) if { queue\(` + name + `\) ge \d+ }`,
 		`    tcp-request session reject if { sc0_conn_(cur|rate) gt \d+ }`,
 		`    balance (roundrobin|leastconn|source|random)`, `    hash-type consistent`,
 	}, "|") + `)$`)
