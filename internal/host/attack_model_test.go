@@ -168,6 +168,9 @@ func (a *attacker) pool() []*lb.Service {
 					h.Type = lb.CheckHTTP
 				}
 			}
+			if seed%5 == 4 {
+				s.Servers = nodesOfAll()
+			}
 			able(a.victim.Engine(), s)
 			a.services = append(a.services, s)
 		}
