@@ -50,12 +50,15 @@ func ParseFrontendName(name string) (id lb.ID, address netip.AddrPort, network s
 	return id, netip.AddrPortFrom(ip, uint16(port)), parts[5], err == nil
 }
 
-// Sources are the ranges of clients, sorted; none where everybody may connect.
+// Sources are the ranges of clients, sorted; none where everybody may connect. A range that is
+// the broadcast address alone is nobody's, and nginx would look for a machine of that name.
 func Sources(a lb.Clients) []netip.Prefix {
 	if a.Everybody {
 		return nil
 	}
-	return slices.SortedFunc(slices.Values(a.Sources), netip.Prefix.Compare)
+	nobody := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), 32)
+	all := slices.SortedFunc(slices.Values(a.Sources), netip.Prefix.Compare)
+	return slices.DeleteFunc(all, func(p netip.Prefix) bool { return p == nobody })
 }
 
 // Milliseconds prints a duration as 10s or 1500ms, rounded up.

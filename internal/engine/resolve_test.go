@@ -287,3 +287,11 @@ func BenchmarkSums(b *testing.B) {
 		})
 	}
 }
+
+// Nobody connects from there, and nginx takes it for the name of a machine.
+func TestSourcesLackTheBroadcastAddress(t *testing.T) {
+	all := []netip.Prefix{netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("255.255.255.0/24")}
+	if got := Sources(lb.Clients{Sources: all}); len(got) != 1 || got[0] != all[1] {
+		t.Errorf("sources %v", got)
+	}
+}

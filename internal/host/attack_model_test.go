@@ -168,9 +168,6 @@ func (a *attacker) pool() []*lb.Service {
 					h.Type = lb.CheckHTTP
 				}
 			}
-			if seed%5 == 4 {
-				s.Servers = nodesOfAll()
-			}
 			able(a.victim.Engine(), s)
 			a.services = append(a.services, s)
 		}
@@ -207,6 +204,12 @@ func (a *attacker) subject(c change, n int) lb.Item {
 		return a.encode(&lb.Config{Addresses: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + n%100)})}})[0]
 	case "vrrp":
 		return a.encode(&lb.Config{VRRP: router()})[0]
+	}
+	if c.ofServers() {
+		cp := a.service(n, a.pool()[0])
+		cp.IPv4.Targets, cp.IPv6.Targets, cp.Direct = lb.Targets{}, lb.Targets{}, false
+		cp.ID, cp.Servers = lb.ControlPlane, []lb.Node{{Name: "n1", IPv4: netip.AddrFrom4([4]byte{10, 0, 0, 1}), IPv6: netip.AddrFrom16([16]byte{0xfd, 15: 1})}}
+		return a.encode(&lb.Config{Services: []*lb.Service{cp}})[0]
 	}
 	all := a.pool()
 	var it lb.Item

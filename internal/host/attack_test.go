@@ -205,7 +205,7 @@ func nothingLeadsOut(t *testing.T, engine string) {
 			t.Fatalf("plain %d: %v", seed, err)
 		}
 	}
-	all := slices.DeleteFunc(changes(), func(c change) bool { return c.kind == "vrrp" })
+	all := slices.DeleteFunc(changes(), change.alone)
 	a.control(all)
 	a.learns = false
 	usual := w.take(owned...)
@@ -225,7 +225,7 @@ func nothingLeadsOut(t *testing.T, engine string) {
 			}
 		}
 	}
-	a.routers()
+	a.loners()
 	if after := tree(t, "/etc", "/usr/local"); !maps.Equal(before, after) {
 		t.Error("files of the machine have changed")
 	}
@@ -252,13 +252,13 @@ func (a *attacker) hostileModel(n int, some []change) []lb.Item {
 	return items
 }
 
-// routers tries each change of a virtual router, of which a model has one. Where a
-// daemon moves addresses, it is given some of what is taken, but for what takes it long.
-func (a *attacker) routers() {
+// loners tries each change of what a model has one of, a virtual router and the API
+// servers. Daemons are given some of what is taken, but for what takes them long.
+func (a *attacker) loners() {
 	a.Helper()
 	moves := len(a.victim.Units()) > 1
 	for i, c := range changes() {
-		if c.kind != "vrrp" || !moves && a.victim.Engine().Name != "lvs" && i%10 > 0 {
+		if !c.alone() || !moves && a.victim.Engine().Name != "lvs" && i%10 > 0 {
 			continue
 		}
 		clear(a.tried)
@@ -267,8 +267,11 @@ func (a *attacker) routers() {
 		if err != nil {
 			a.Errorf("%s: %v", c, err)
 		}
-		is := slices.ContainsFunc(refused, func(r lb.Refusal) bool { return r.Key == lb.VRRPKey })
-		if is || !moves || c.field.Name() == "interval" || c.harmless || i%4 > 0 {
+		is := slices.ContainsFunc(refused, func(r lb.Refusal) bool { return r.Key == lb.VRRPKey || r.Key == lb.ServiceKey(lb.ControlPlane) })
+		if c.harmless && c.ofServers() && is {
+			a.Errorf("%s is not tried, since the API servers are refused anyway: %v", c, refused)
+		}
+		if is || !moves && !c.ofServers() || c.field.Name() == "interval" || c.harmless || i%4 > 0 {
 			continue
 		}
 		if _, _, err := a.send(items); err != nil && !errors.As(err, new(*host.Error)) { // there may be no such interface

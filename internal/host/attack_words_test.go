@@ -61,6 +61,16 @@ func (c change) String() string {
 	return fmt.Sprintf("%s: %.60s", c.field.FullName(), c.what)
 }
 
+// ofServers reports whether it is about the API servers, which one item of a model has.
+func (c change) ofServers() bool {
+	return slices.ContainsFunc(append(c.at[:len(c.at):len(c.at)], c.field), func(fd protoreflect.FieldDescriptor) bool {
+		return fd != nil && fd.FullName() == "externallb.lb.v1.Service.servers"
+	})
+}
+
+// alone reports whether a model has one of what it is about.
+func (c change) alone() bool { return c.kind == "vrrp" || c.ofServers() }
+
 func (c change) apply(m protoreflect.Message, random *rand.Rand) { c.do(c.pick(m, random)) }
 
 // changes are all of them: each value for each field, wherever it is.
