@@ -35,6 +35,7 @@ const AnnotationsMetalLB AnnotationProvider = "MetalLB"
 // +kubebuilder:validation:XValidation:rule="has(self.provider) == (has(self.engine) && self.engine == 'provider')",message="engine provider needs provider, and no other engine has one"
 // +kubebuilder:validation:XValidation:rule="has(self.hosts) != has(self.provider)",message="a Balancer has hosts or, with engine provider, a provider"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.virtualAddresses) || !has(self.virtualAddresses.mode) || self.virtualAddresses.mode == 'Static'",message="virtualAddresses are for hosts: with a provider, the cloud has the addresses"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.controlPlane)",message="controlPlane is for hosts: a provider is asked for Services alone"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host, or provider: the
 	// load balancers of a public cloud, which spec.provider makes.
@@ -248,44 +249,6 @@ type LVSSettings struct {
 
 // Direct reports whether packets reach the nodes as they came (DR).
 func (s *BalancerSpec) Direct() bool { return s.LVS != nil && s.LVS.Forwarding == ForwardDR }
-
-// NodeSelection says which nodes may be backends.
-type NodeSelection struct {
-	// selector chooses nodes by label. Empty: all.
-	// +optional
-	Selector LabelSelector `json:"selector,omitempty"`
-
-	// ignoreExcludeLabel includes nodes that carry
-	// node.kubernetes.io/exclude-from-external-load-balancers. kubeadm puts it
-	// on control-plane nodes, so single-node clusters need this.
-	// +optional
-	IgnoreExcludeLabel bool `json:"ignoreExcludeLabel,omitempty"`
-
-	// cordoned says what becomes of a node that is cordoned, as `kubectl cordon` and
-	// `kubectl drain` do before an upgrade. Keep: it carries traffic as before. Drain: it
-	// gets no new connections, and those that it has live on. Where every node of a
-	// Service is cordoned, all of them carry it.
-	// +optional
-	// +kubebuilder:default=Keep
-	Cordoned Cordoned `json:"cordoned,omitempty"`
-
-	// maxPerService bounds the number of nodes that carry one Service; which
-	// ones is deterministic and moves little when nodes come and go. 0: all.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=5000
-	MaxPerService int32 `json:"maxPerService,omitempty"`
-}
-
-// Cordoned is what becomes of cordoned nodes.
-// +kubebuilder:validation:Enum=Keep;Drain
-type Cordoned string
-
-// What becomes of cordoned nodes.
-const (
-	CordonedKeep  Cordoned = "Keep"
-	CordonedDrain Cordoned = "Drain"
-)
 
 // Publish says when an address is written into a Service's status.
 type Publish struct {

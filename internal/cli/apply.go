@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -76,7 +77,7 @@ func (a *application) run(ctx context.Context, h host.Host, o *objects, out outp
 	if err != nil {
 		return err
 	}
-	delivered, err := deliverHere(ctx, h, set, p.keep(set))
+	delivered, err := deliverHere(ctx, h, set, p.keep(set), len(p.Services) > 0)
 	if err != nil {
 		return err
 	}
@@ -119,15 +120,27 @@ func (p *planned) keep(set *lb.Set) (keys []lb.Key) {
 	return keys
 }
 
-// deliverHere makes a set live on this machine, whoever else delivers to it.
-func deliverHere(ctx context.Context, h host.Host, set *lb.Set, keep []lb.Key) (host.Outcome, error) {
+// deliverHere makes a set live on this machine, whoever else delivers to it. Without
+// Services it is of the API servers alone, and what a controller delivered stays.
+func deliverHere(ctx context.Context, h host.Host, set *lb.Set, keep []lb.Key, services bool) (host.Outcome, error) {
 	status, err := h.Status(ctx)
 	if err != nil {
 		return host.Outcome{}, err
 	}
-	return h.Apply(ctx, host.Delivery{
-		Owner: true, Keep: keep, Base: status.Wanted.Digest(), Change: lb.Diff(status.Wanted, set), Want: set.Digest(),
-	})
+	change, want := lb.Diff(status.Wanted, set), maps.Clone(status.Wanted)
+	if want == nil {
+		want = lb.Manifest{}
+	}
+	if !services {
+		change.Delete = slices.DeleteFunc(change.Delete, func(k lb.Key) bool { return k != lb.ServiceKey(lb.ControlPlane) })
+	}
+	for _, it := range change.Put {
+		want[it.Key] = it.Sum
+	}
+	for _, k := range change.Delete {
+		delete(want, k)
+	}
+	return h.Apply(ctx, host.Delivery{Owner: true, Keep: keep, Base: status.Wanted.Digest(), Change: change, Want: want.Digest()})
 }
 
 // printDelivered says what is live now.

@@ -71,6 +71,8 @@ func dialHost(ctx context.Context, t deliver.Target) (deliver.Conn, error) {
 	switch {
 	case t.Problem != nil:
 		return nil, t.Problem
+	case t.Provider != nil:
+		return nil, errors.New("it is a provider: the Balancer's status and the events of Services say what its cloud has")
 	case t.Host.Local != nil:
 		return nil, errors.New("it is the machine on which the controller runs: ask there, with external-lb host status")
 	default:

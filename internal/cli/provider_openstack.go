@@ -13,6 +13,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/spf13/cobra"
 
+	"github.com/external-lb/external-lb/internal/admit"
 	cloud "github.com/external-lb/external-lb/internal/provider/openstack"
 	"github.com/external-lb/external-lb/provider"
 )
@@ -21,7 +22,7 @@ import (
 type providerOpenStack struct {
 	listen, cert, key, tokenFile string
 	nodes                        []string
-	endpoint, project            string
+	nodePorts, endpoint, project string
 	cloud.Options
 }
 
@@ -46,6 +47,7 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 	flags.StringVar(&f.key, "key", "", "its key")
 	flags.StringVar(&f.tokenFile, "token-file", "", "what requests have to bear")
 	flags.StringSliceVar(&f.nodes, "nodes", nil, "networks in which nodes are (default: all but loopback and link-local)")
+	flags.StringVar(&f.nodePorts, "node-ports", "30000-32767", "nodePorts of the cluster")
 	flags.StringVar(&f.Subnet, "subnet", "", "ID of the subnet of addresses")
 	flags.StringVar(&f.Network, "network", "", "ID of the network of addresses, in place of a subnet")
 	flags.StringVar(&f.Flavor, "flavor", "", "ID of the flavor of load balancers (default: Octavia's own)")
@@ -62,19 +64,23 @@ func (f *providerOpenStack) serve(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("--token-file: %w", err)
 	}
-	var admit provider.Admit
+	ports, err := admit.ParsePortRange(f.nodePorts)
+	if err != nil {
+		return fmt.Errorf("--node-ports: %w", err)
+	}
+	rules := provider.Admit{FirstPort: ports.First, LastPort: ports.Last}
 	for _, n := range f.nodes {
 		p, err := netip.ParsePrefix(n)
 		if err != nil {
 			return fmt.Errorf("--nodes: %w", err)
 		}
-		admit.Nodes = append(admit.Nodes, p)
+		rules.Nodes = append(rules.Nodes, p)
 	}
 	api, err := f.api(ctx)
 	if err != nil {
 		return err
 	}
-	s := provider.Server{Cloud: &cloud.Cloud{API: api, Options: f.Options}, Token: strings.TrimSpace(string(token)), Admit: admit}
+	s := provider.Server{Cloud: &cloud.Cloud{API: api, Options: f.Options}, Token: strings.TrimSpace(string(token)), Admit: rules}
 	return s.ListenAndServe(ctx, f.listen, f.cert, f.key, out)
 }
 

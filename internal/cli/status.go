@@ -127,6 +127,9 @@ func nodeNames(nodes []lb.Node) []string {
 	names := make([]string, len(nodes))
 	for i, n := range nodes {
 		names[i] = n.Name
+		if n.Draining {
+			names[i] += " (cordoned: drains)"
+		}
 	}
 	return names
 }
@@ -175,7 +178,7 @@ func viewService(svc *corev1.Service) serviceView {
 func backends(svc *corev1.Service) string {
 	c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionBackendsHealthy)
 	if c == nil {
-		return "no node was told to be down"
+		return "nobody has said that a node is down; not every engine can tell"
 	}
 	return c.Reason + ": " + c.Message
 }

@@ -113,7 +113,11 @@ func (e *explanation) eligible(p *plan.Plan) {
 	}
 	var names []string
 	for _, n := range p.Nodes {
-		names = append(names, n.Name)
+		name := n.Name
+		if n.Draining {
+			name += " (cordoned: drains)"
+		}
+		names = append(names, name)
 	}
 	e.ok(LinkNodes, "%d of %d may carry traffic: %s", len(names), len(e.Objects.Nodes), some(names))
 }

@@ -13,10 +13,10 @@ import (
 const troubleshooting = "../../docs/troubleshooting.md"
 
 // The page quotes others, too: browsers, OpenSSL, and what is not there.
-var othersWords = []string{"(no condition, no event)", "unable to get local issuer certificate", "(it does not load)", "not connected to external-lb ui"}
+var othersWords = []string{"(no condition, no event)", "unable to get local issuer certificate", "(it does not load)", "certificate signed by unknown authority", "not connected to external-lb ui"}
 
 // Reasons of conditions that say of nothing that it is wrong.
-var noTrouble = []string{"Accepted", "Programmed", "NotStalled", "Pending", "Healthy", "Held", "Supported", "NoConflict", "Valid"}
+var noTrouble = []string{"Accepted", "AllNodesUp", "Programmed", "NotStalled", "Pending", "Healthy", "Held", "Supported", "NoConflict", "Valid"}
 
 // literals are the texts of a Go file, those that are put together as one.
 func literals(code string) string {

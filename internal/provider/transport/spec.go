@@ -41,7 +41,7 @@ func wishes(set *lb.Set, can provider.Capabilities) (all map[string]*wish, refus
 	}
 	table := engine.NewNodes(nodes)
 	for _, w := range all {
-		w.resolve(engine.Resolve(w.service, table), can)
+		w.resolve(engine.Resolve(w.service, table).Kept(), can)
 	}
 	return all, refused
 }
@@ -77,7 +77,6 @@ func (w *wish) add(f *engine.Frontend, can provider.Capabilities) (why string) {
 	case at >= 0 && w.spec.Families[at].Address != f.Listener.Address:
 		return "a load balancer has one address of each family: it has " + w.spec.Families[at].Address.String()
 	case at < 0:
-		at = len(w.spec.Families)
 		w.spec.Families = append(w.spec.Families, provider.Family{
 			Family: family, Address: f.Listener.Address, Sources: sources(f), Members: members(f, can),
 		})
@@ -119,9 +118,6 @@ func zero(like netip.Addr) netip.Addr {
 func members(f *engine.Frontend, can provider.Capabilities) (out []provider.Member) {
 	weighs := can.Unsupported(provider.Weights, provider.TCP) == ""
 	for _, b := range f.Backends {
-		if b.Draining {
-			continue
-		}
 		m := provider.Member{Address: b.Address.Addr(), Weight: 1}
 		if weighs {
 			m.Weight = int32(min(b.Share(), lb.MaxWeight))
