@@ -190,6 +190,28 @@ func TestNoServiceTakesTheListenerOfTheAPIServers(t *testing.T) {
 		"Service default/api 192.0.2.9:6443/TCP: Invalid: the control plane has it already")
 }
 
+// Whoever has the key cannot make it large, nor empty: it is carried whether there is room
+// or not, and who is behind it says where the API is.
+func TestTheControlPlaneIsBounded(t *testing.T) {
+	r, m := anyNodePort("10.0.0.0/24"), makeModel()
+	var many []string
+	for i := range MaxServers + 2 {
+		many = append(many, fmt.Sprintf("10.0.0.%d", i+10))
+	}
+	m.controlPlane(many...)
+	wantOutcome(t, r, m, []string{"node/n1", "node/n2", "kubernetes 192.0.2.9:6443/TCP"},
+		"apiserver cp65: NotAdmitted: a host carries 64 API servers at most", "apiserver cp66")
+	s := m.controlPlane("10.0.0.1")
+	for port := range uint16(maxDoors) {
+		f := s.Frontends[0]
+		f.Listener.Port = 7000 + port
+		s.Frontends = append(s.Frontends, f)
+	}
+	wantOutcome(t, r, m, []string{"node/n1", "node/n2"}, "the control plane: NotAdmitted: it has 5 listeners")
+	m.controlPlane()
+	wantOutcome(t, r, m, []string{"node/n1", "node/n2"}, "the control plane: NotAdmitted: it has no API servers")
+}
+
 func TestOnlyTheControlPlaneHasAPIServers(t *testing.T) {
 	m := makeModel()
 	m.service("web", "192.0.2.1:80").Servers = []lb.Node{{Name: "cp1", IPv4: netip.MustParseAddr("10.0.0.1")}}

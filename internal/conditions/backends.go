@@ -17,7 +17,7 @@ import (
 
 // Backends are what the hosts of a Balancer say of the nodes behind its Services.
 type Backends struct {
-	silent bool // a host does not say anything now
+	silent []string // hosts that do not say anything now
 	hosts  []hostBackends
 }
 
@@ -32,7 +32,7 @@ func NewBackends(b *v1alpha1.Balancer, states []deliver.State) *Backends {
 	out := &Backends{}
 	for _, s := range serving(b, states) {
 		if s.Seen == nil || s.Seen.Message != "" {
-			out.silent = true
+			out.silent = append(out.silent, s.Host)
 			continue
 		}
 		h := hostBackends{s.Host, s.Seen, map[lb.Key][]*host.Traffic{}}
@@ -62,19 +62,20 @@ func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, 
 			words = append(words, h.name+": "+text)
 		}
 	}
+	is := meta.FindStatusCondition(have, c.Type)
 	switch {
 	case !told:
-		return c, !b.silent // else no host judges nodes: it is not there
+		return c, len(b.silent) == 0 // else no host judges nodes: it is not there
 	case len(dead) > 0:
 		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoNodeUp
 		c.Message = "no node is up for " + strings.Join(dead, ", ") + "; " + strings.Join(words, "; ")
 	case len(words) > 0:
 		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonSomeNodesDown
 		c.Message = strings.Join(words, "; ")
-	case b.silent:
-		return c, false // a host that does not say anything may see it otherwise
-	case meta.FindStatusCondition(have, c.Type) != nil:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllNodesUp, "every host says that all nodes are up"
+	case is != nil && slices.ContainsFunc(b.silent, func(host string) bool { return strings.Contains(is.Message, host+": down") }):
+		return c, false // who said so may see it as before
+	case is != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllNodesUp, "every host that tells says that all nodes are up"
 	}
 	return c, true
 }

@@ -36,7 +36,8 @@ func sees(name string, all ...host.Traffic) deliver.State {
 }
 
 func TestBackendsHealthy(t *testing.T) {
-	had := []metav1.Condition{{Type: v1alpha1.ConditionBackendsHealthy, Status: metav1.ConditionFalse}}
+	had := []metav1.Condition{{Type: v1alpha1.ConditionBackendsHealthy, Status: metav1.ConditionFalse, Message: "lb2: down: n1"}}
+	others := []metav1.Condition{{Type: v1alpha1.ConditionBackendsHealthy, Status: metav1.ConditionFalse, Message: "lb1: down: n1"}}
 	silent := deliver.State{Host: "lb2"}
 	stuck := deliver.State{Host: "lb2", Seen: &deliver.Seen{Message: "the daemon is stuck"}}
 	for name, tc := range map[string]struct {
@@ -53,6 +54,8 @@ func TestBackendsHealthy(t *testing.T) {
 		"all are up, as always":        {states: []deliver.State{sees("lb1", listener(80, 2))}},
 		"all are up again":             {states: []deliver.State{sees("lb1", listener(80, 2))}, have: had, status: metav1.ConditionTrue, reason: v1alpha1.ReasonAllNodesUp},
 		"up, as one of two hosts says": {states: []deliver.State{sees("lb1", listener(80, 2)), silent}, have: had, unknown: true},
+		"up, as who said otherwise says": {states: []deliver.State{sees("lb1", listener(80, 2)), silent}, have: others,
+			status: metav1.ConditionTrue, reason: v1alpha1.ReasonAllNodesUp},
 		"some are down": {
 			states: []deliver.State{sees("lb1", listener(80, 1, "n1")), sees("lb2", listener(80, 2))},
 			status: metav1.ConditionFalse, reason: v1alpha1.ReasonSomeNodesDown, words: "lb1: down: n1",

@@ -47,13 +47,14 @@ func (s *Seen) Lasts(l lb.Listener, node string) bool { return s.lasts(down{l, n
 
 func (s *Seen) lasts(key down) bool { return s.At.Sub(s.since[key]) >= lasts }
 
-// newSeen keeps what a host tells of what it is to carry: labels of metrics come from it.
-func newSeen(o host.Observation, now time.Time, was *Seen, carries func(lb.Key) bool) *Seen {
-	s := &Seen{At: now, Message: o.Message, since: map[down]time.Time{}}
+// newSeen keeps what a host tells of what it is to carry, once: labels of metrics come from it.
+func newSeen(o host.Observation, now time.Time, was *Seen, carries func(lb.Key, lb.Listener) bool) *Seen {
+	s, told := &Seen{At: now, Message: o.Message, since: map[down]time.Time{}}, map[lb.Listener]bool{}
 	for _, t := range o.Traffic {
-		if !carries(lb.ServiceKey(t.Service)) {
+		if told[t.Listener] || !carries(lb.ServiceKey(t.Service), t.Listener) {
 			continue
 		}
+		told[t.Listener] = true
 		s.Traffic = append(s.Traffic, t)
 		for _, n := range t.Named {
 			key := down{t.Listener, n.Node}
@@ -75,8 +76,9 @@ func since(n host.DownNode, key down, now time.Time, was *Seen) time.Time {
 		return at
 	}
 	before, known := was.since[key]
-	// Hosts tell whole seconds, and take some time to answer.
-	if known && (n.For == host.Unknown || at.Sub(before).Abs() < observeTimeout) {
+	// Who was down when it was looked at last went down then: after a reload daemons count
+	// anew. Hosts tell whole seconds, and take some time to answer.
+	if known && (n.For == host.Unknown || at.After(before.Add(-observeTimeout))) {
 		return before
 	}
 	return at
@@ -180,13 +182,8 @@ func until(ctx context.Context, d time.Duration, happens <-chan struct{}) bool {
 // sees notes what a host says.
 func (w *worker) sees(said host.Observation) {
 	_, want := w.now()
-	carries := func(key lb.Key) bool {
-		if want.set == nil {
-			return false
-		}
-		_, ok := want.set.Sum(key)
-		return ok
-	}
+	listens := w.listens.of(want.set)
+	carries := func(key lb.Key, at lb.Listener) bool { return listens[at] == key }
 	was := ""
 	w.update(func(s *State) {
 		if s.Seen != nil {

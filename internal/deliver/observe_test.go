@@ -58,15 +58,47 @@ func (s *seeing) Observe(context.Context) (host.Observation, error) {
 }
 
 var (
-	web    = lb.ID{Namespace: "default", Name: "web", UID: "uid-1"}
-	other  = lb.ID{Namespace: "default", Name: "other", UID: "uid-2"}
-	webKey = string(lb.ServiceKey(web))
+	web   = lb.ID{Namespace: "default", Name: "web", UID: "uid-1"}
+	other = lb.ID{Namespace: "default", Name: "other", UID: "uid-2"}
 )
+
+// After a reload a daemon counts anew, and the node is down as long as it was.
+func TestANodeThatIsDownWentDownOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx, s := newSeers(t)
+		at := traffic(web, 0, 0).Listener
+		before := fx.state().Seen.Since(at, "n1")
+		s.set(host.Observation{Traffic: []host.Traffic{traffic(web, 0, 0)}}, nil)
+		fx.Look()
+		time.Sleep(observePause + time.Second)
+		if seen := fx.state().Seen; before.IsZero() || !seen.Since(at, "n1").Equal(before) || !seen.Lasts(at, "n1") {
+			t.Errorf("down since %v, and then since %v", before, seen.Since(at, "n1"))
+		}
+	})
+}
+
+// What a host tells of ports that it does not have is nothing.
+func TestOnlyWhatIsCarriedIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx, s := newSeers(t)
+		invented := traffic(web, 0, 0)
+		invented.Listener.Port = 81
+		s.set(host.Observation{Traffic: []host.Traffic{invented, traffic(web, 1, 0), traffic(web, 2, 0)}}, nil)
+		fx.Look()
+		time.Sleep(observePause + time.Second)
+		if seen := fx.state().Seen.Traffic; len(seen) != 1 || seen[0].Open != 1 {
+			t.Errorf("seen: %+v", seen)
+		}
+	})
+}
 
 // A node that has just gone may be back in a moment. That it is not, is news.
 func TestNodesThatStayDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx, s := newSeers(t)
+		s.set(host.Observation{}, nil)
+		fx.Look()
+		time.Sleep(observePause + time.Second)
 		s.set(host.Observation{Traffic: []host.Traffic{traffic(web, 0, time.Second)}}, nil)
 		fx.Look()
 		time.Sleep(observePause + time.Second)
@@ -92,6 +124,25 @@ func traffic(of lb.ID, open int64, since time.Duration) host.Traffic {
 	}
 }
 
+// carriesWeb is a set in which web listens where traffic is told of.
+func carriesWeb(t *testing.T) *lb.Set {
+	t.Helper()
+	set, err := (&lb.Encoder{}).Encode(&lb.Config{Services: []*lb.Service{{
+		ID: web, IPv4: lb.Family{Targets: lb.Targets{All: true}, Clients: lb.Clients{Everybody: true}},
+		Frontends: []lb.Frontend{{
+			Listener: traffic(web, 0, 0).Listener, NodePort: 30080,
+			Settings: lb.Settings{
+				Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
+				HealthCheck: lb.HealthCheck{Type: lb.CheckNone},
+			},
+		}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 func newSeers(t *testing.T) (*fixture, *seers) {
 	fx := newFixture(t, 1)
 	fx.Fleet.Close()
@@ -104,7 +155,7 @@ func newSeers(t *testing.T) (*fixture, *seers) {
 	}})
 	t.Cleanup(fx.Fleet.Close)
 	fx.Set("edge", fx.targets)
-	fx.Deliver("edge", set(webKey+"=1"), "service")
+	fx.Deliver("edge", carriesWeb(t), "service")
 	fx.waitState(t, time.Second, v1alpha1.HostInSync)
 	return fx, s
 }

@@ -13,7 +13,11 @@ import (
 
 // status asks the host what it runs. An error ends the connection.
 func (w *worker) status(ctx context.Context, conn Conn) error {
-	call, cancel := context.WithTimeout(ctx, statusTimeout)
+	limit := statusTimeout
+	if target, _ := w.now(); target.Provider != nil {
+		limit = applyTimeout // it reads all that its cloud has
+	}
+	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	st, err := conn.Status(call)
 	if err == nil {

@@ -25,6 +25,7 @@ type worker struct {
 	cancel   context.CancelFunc
 	wake     chan struct{} // something below changed
 	look     chan struct{} // somebody wants to know what the host sees
+	listens  listeners     // of what is wanted, for who looks
 
 	// Guarded by the Fleet's mu.
 	target Target

@@ -67,10 +67,7 @@ func (a *Agent) Observe(ctx context.Context) (Observation, error) {
 	a.look.mu.Lock() // who asks meanwhile gets the same
 	defer a.look.mu.Unlock()
 	if start := time.Now(); start.After(a.look.next) {
-		a.look.seen = a.observe(ctx)
-		if ctx.Err() != nil {
-			return Observation{}, ctx.Err()
-		}
+		a.look.seen = a.observe(context.WithoutCancel(ctx)) // who does not wait for it gets no more of them
 		took := time.Since(start)
 		a.look.next = start.Add(max(lookEvery, lookShare*took))
 	}

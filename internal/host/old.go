@@ -45,9 +45,16 @@ func (u *unit) old(current int) (all []engine.Process) {
 	return all
 }
 
+// forked are ticks of 10 ms within which one master forks its workers. What they inherited
+// is counted for each of them, and is there once.
+const forked = 20
+
 func memoryOf(all []engine.Process) (bytes int) {
-	for _, p := range all {
+	for i, p := range all {
 		bytes += p.Memory
+		if i > 0 && p.Started-all[i-1].Started < forked {
+			bytes -= min(p.Memory, all[i-1].Memory)
+		}
 	}
 	return bytes
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func TestTheOldestEndFirst(t *testing.T) {
-	all := []engine.Process{{PID: 1, Memory: 5}, {PID: 2, Memory: 1}, {PID: 3, Memory: 2}}
+	all := []engine.Process{{PID: 1, Memory: 5, Started: 100}, {PID: 2, Memory: 1, Started: 200}, {PID: 3, Memory: 2, Started: 300}}
 	for limit, want := range map[int]int{8: 0, 7: 1, 3: 1, 2: 2, 1: 3, 0: 3} {
 		if diff := cmp.Diff(all[:want], beyond(all, limit)); diff != "" {
 			t.Errorf("%d: %s", limit, diff)
@@ -24,6 +24,14 @@ func TestTheOldestEndFirst(t *testing.T) {
 	}
 	if got := beyond(nil, 0); len(got) > 0 {
 		t.Errorf("of none: %v", got)
+	}
+}
+
+// Workers that one master forked share what it had read.
+func TestWhatWorkersInheritedIsCountedOnce(t *testing.T) {
+	all := []engine.Process{{PID: 1, Memory: 200, Started: 100}, {PID: 2, Memory: 210, Started: 100}, {PID: 3, Memory: 190, Started: 101}, {PID: 4, Memory: 200, Started: 900}}
+	if got := memoryOf(all); got != 200+10+200 {
+		t.Errorf("%d bytes", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -84,13 +85,16 @@ func overruled(key lb.Key, delivered any) lb.Refusal {
 }
 
 // joined is the owner's control plane with the API servers that are delivered beside. Of two
-// with one name the owner's counts.
+// with one name or address the owner's counts, and nothing delivered weighs more.
 func joined(own, delivered *lb.Service) *lb.Service {
 	out := *own
 	out.Servers = slices.Clone(own.Servers)
 	for _, n := range delivered.Servers {
-		if !slices.ContainsFunc(own.Servers, func(o lb.Node) bool { return o.Name == n.Name }) {
-			out.Servers = append(out.Servers, n)
+		same := func(o lb.Node) bool {
+			return o.Name == n.Name || o.IPv4.IsValid() && o.IPv4 == n.IPv4 || o.IPv6.IsValid() && o.IPv6 == n.IPv6
+		}
+		if len(out.Servers) < admit.MaxServers && !slices.ContainsFunc(own.Servers, same) {
+			out.Servers = append(out.Servers, lb.Node{Name: n.Name, IPv4: n.IPv4, IPv6: n.IPv6})
 		}
 	}
 	slices.SortFunc(out.Servers, func(a, b lb.Node) int { return cmp.Compare(a.Name, b.Name) })

@@ -50,7 +50,7 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 		return &nodes{none: unread, unread: unread}
 	}
 	out := &nodes{unread: unread}
-	labelled, addressless := 0, 0
+	labelled, addressless, stays := 0, 0, false
 	for _, n := range all {
 		if n.DeletionTimestamp != nil || !lb.SafeNode(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
 			continue
@@ -69,8 +69,12 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 			out.unweighed = err.Error()
 		}
 		drains := n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain
+		stays = stays || !drains && !notReady(n)
 		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains})
 		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
+	}
+	for i := range out.all { // new nodes that are not Ready yet do not take what a cordoned pool has
+		out.all[i].Draining = out.all[i].Draining && stays
 	}
 	slices.SortFunc(out.all, func(a, b lb.Node) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.IPv4.Compare(b.IPv4), a.IPv6.Compare(b.IPv6))
@@ -114,6 +118,12 @@ func whyNone(balancer string, labelled, addressless int) string {
 	default:
 		return "no node of the cluster may be a backend: see spec.nodes of Balancer " + balancer
 	}
+}
+
+func notReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
+	})
 }
 
 func tainted(n *corev1.Node) bool {

@@ -147,6 +147,20 @@ func TestACordonedNode(t *testing.T) {
 	}
 }
 
+// New nodes that are not Ready yet do not take what a cordoned pool has.
+func TestACordonedPoolServesUntilOthersAreReady(t *testing.T) {
+	for name, tc := range map[string]struct {
+		young *builder.NodeBuilder
+		want  bool
+	}{"ready": {builder.Node("n2"), true}, "not ready": {builder.Node("n2").NotReady(), false}} {
+		in := MakeInput().Nodes(builder.Node("n1").IP("10.0.0.1").Cordoned(), tc.young.IP("10.0.0.2"))
+		in.Balancer.Spec.Nodes.Cordoned = v1alpha1.CordonedDrain
+		if got := New().Translate(in.Input).Config.Nodes; len(got) != 2 || got[0].Draining != tc.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestWeightsOfNodes(t *testing.T) {
 	for value, want := range map[string]uint16{"1": 1, "3": 3, "256": 256, "0": 0, "257": 0, "-1": 0, "": 0, "3; }": 0, "65537": 0} {
 		in := MakeInput(web()).Nodes(builder.Node("a").IP("10.0.0.1").Annotate(v1alpha1.WeightAnnotation, value), builder.Node("b").IP("10.0.0.2"))

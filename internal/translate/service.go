@@ -202,18 +202,22 @@ func (t *translation) targets(ipv4 bool) lb.Targets {
 		return lb.Targets{All: true, Limit: t.limit}
 	}
 	ready, leaving, _ := countEndpoints(t.slices, ipv4)
-	serving, draining := []lb.Target{}, []lb.Target(nil)
+	serving, leaves, draining := []lb.Target{}, []lb.Target(nil), []lb.Target(nil)
 	for _, n := range t.nodes.all {
+		target := lb.Target{Node: n.Name, Weight: uint16(min(ready[n.Name], lb.MaxWeight))}
 		switch {
 		case !n.Address(ipv4).IsValid():
+		case ready[n.Name] > 0 && n.Draining:
+			leaves = append(leaves, target)
 		case ready[n.Name] > 0:
-			serving = append(serving, lb.Target{Node: n.Name, Weight: uint16(min(ready[n.Name], lb.MaxWeight))})
+			serving = append(serving, target)
 		case leaving[n.Name] > 0 && !t.engine.KeepsConnections:
 			draining = append(draining, lb.Target{Node: n.Name, Weight: 1, Draining: true})
 		}
 	}
 	name := func(n lb.Target) string { return n.Node }
-	serving = append(lb.Choose(serving, name, string(t.in.Object.UID), t.limit), draining...)
+	uid := string(t.in.Object.UID)
+	serving = append(lb.Choose(serving, name, uid, t.limit), append(lb.Choose(leaves, name, uid, t.limit), draining...)...)
 	slices.SortFunc(serving, func(a, b lb.Target) int { return strings.Compare(a.Node, b.Node) })
 	return lb.Targets{Nodes: serving}
 }

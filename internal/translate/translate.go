@@ -158,7 +158,7 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 	var out []netip.Addr
 	for _, s := range services {
 		for i := range s.Frontends {
-			if a := s.Frontends[i].Listener.Address; !seen[a] && !elsewhere[a] {
+			if a := s.Frontends[i].Listener.Address; !seen[a] && (s.ID == lb.ControlPlane || !elsewhere[a]) {
 				seen[a] = true
 				out = append(out, a)
 			}

@@ -80,7 +80,7 @@ func receiveObservation(recv func() (*wirepb.ObserveResponse, error)) (host.Obse
 	if first.GetSummary() == nil {
 		return host.Observation{}, errAnswer
 	}
-	seen := host.Observation{Message: bounded(first.GetSummary().GetMessage(), textMax)}
+	seen, names := host.Observation{Message: bounded(first.GetSummary().GetMessage(), textMax)}, 0
 	for {
 		part, err := recv()
 		if errors.Is(err, io.EOF) {
@@ -99,6 +99,9 @@ func receiveObservation(recv func() (*wirepb.ObserveResponse, error)) (host.Obse
 			}
 			if len(seen.Traffic) == host.MaxTraffic {
 				return host.Observation{}, invalid("traffic of more than %d listeners", host.MaxTraffic)
+			}
+			if names += len(t.Named); names > host.MaxTraffic {
+				t.Named = nil // their number is told
 			}
 			seen.Traffic = append(seen.Traffic, t)
 		}

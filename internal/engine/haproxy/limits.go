@@ -40,8 +40,12 @@ func (p *installer) Holds() int {
 	if value, line := globalMaxconn(string(text)); err == nil && line > 0 {
 		return max(value, leastConnections)
 	}
-	master, _ := engine.Children(p.haproxy.Settings.PIDFile, "haproxy", "haproxy")
-	files, _ := engine.OpenFiles(master)
+	_, workers := engine.Children(p.haproxy.Settings.PIDFile, "haproxy", "haproxy")
+	files := 0
+	for _, pid := range workers { // their master has another limit
+		n, _ := engine.OpenFiles(pid)
+		files = max(files, n)
+	}
 	return max(files/2, leastConnections)
 }
 

@@ -10,11 +10,13 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/external-lb/external-lb/provider"
 )
@@ -62,7 +64,7 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 		settings[s] = provider.Support{Note: "10 at most"}
 	}
 	settings[provider.SourceRanges] = provider.Support{Note: "those of nobody become 255.255.255.255/32"}
-	return provider.Capabilities{Name: "openstack", Version: "1", Settings: settings, KeepsConnections: true,
+	return provider.Capabilities{Name: "openstack", Version: "1", Settings: settings, KeepsConnections: true, MaxListeners: maxListeners,
 		Protocols: []provider.Protocol{provider.TCP}, Families: []provider.IPFamily{provider.IPv4}}, nil
 }
 
@@ -119,22 +121,30 @@ func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, 
 	if err != nil {
 		return nil, err
 	}
-	var out []provider.Observed
 	seen := map[string]bool{}
-	for i := range all {
-		service := tagOf(all[i].Tags, serviceTag)
-		if service == "" || seen[service] {
-			continue // of two with one tag the first counts, and Put removes the other
-		}
+	all = slices.DeleteFunc(all, func(b loadbalancers.LoadBalancer) bool {
+		service := tagOf(b.Tags, serviceTag)
+		again := service == "" || seen[service] // of two with one tag the first counts, and Put removes the other
 		seen[service] = true
-		t, err := s.below(ctx, all[i])
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, t.observed(provider.ID{Cluster: cluster, Service: service}))
+		return again
+	})
+	out := make([]provider.Observed, len(all))
+	side, ctx := errgroup.WithContext(ctx)
+	side.SetLimit(reads)
+	for i := range all {
+		side.Go(func() error {
+			t, err := (&session{Cloud: c}).below(ctx, all[i])
+			if err == nil {
+				out[i] = t.observed(provider.ID{Cluster: cluster, Service: tagOf(all[i].Tags, serviceTag)})
+			}
+			return err
+		})
 	}
-	return out, nil
+	return out, side.Wait()
 }
+
+// reads at a time, where all load balancers are read; and how much one Service may cost.
+const reads, maxListeners = 16, 32
 
 // Delete asks Octavia to remove all that is below a load balancer, too.
 func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, error) {
