@@ -80,7 +80,11 @@ func TestUI_ShowsWhatIs(t *testing.T) {
 	said := condition(asks, v1alpha1.ConditionServiceProgrammed).Message
 	b.Until(fmt.Sprintf(`const words = %s?.querySelector('.problems')?.innerText ?? '';
 		return words.includes(%q) || words`, row("asks"), said))
-	for _, name := range append(env.Hosts(), env.Nodes()...) {
+	names := env.Nodes()
+	for _, host := range getBalancer(t, balancer).Spec.Hosts {
+		names = append(names, host.Name)
+	}
+	for _, name := range names {
 		b.Until(fmt.Sprintf(`return [...document.querySelectorAll('[data-column=Hosts] li, [data-column=Nodes] li')]
 			.some((x) => x.innerText.includes(%q))`, name))
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -25,14 +27,19 @@ func allUp(full string) string { return "set server " + full + " health up" }
 
 // standings are those of all servers that are checked themselves.
 func (h *Daemon) standings(ctx context.Context) (map[place]slot, error) {
-	commands, err := h.checkedSections()
+	well, err := h.checkedSections()
 	if err != nil {
 		return nil, err
+	}
+	var commands []string
+	for section := range well {
+		commands = append(commands, "show servers state "+section)
 	}
 	all := map[place]slot{}
 	for some := range batches(commands) {
 		err := h.lines(ctx, func(line string) {
 			if proxy, s, ok := parseServer(line); ok {
+				s.failed = s.failed || s.health < well[proxy] // in a worker before that one
 				all[place{proxy, s.at}] = s
 			}
 		}, some...)
@@ -43,24 +50,30 @@ func (h *Daemon) standings(ctx context.Context) (map[place]slot, error) {
 	return all, nil
 }
 
-// checkedSections are commands that ask for the sections of what is live whose servers
-// are checked. HAProxy knows more: the owner's, and servers that follow others.
-func (h *Daemon) checkedSections() (commands []string, err error) {
+var checks = regexp.MustCompile(` check inter \S+ rise (\d{1,4}) fall (\d{1,4})`)
+
+// checkedSections are the sections of what is live whose servers are checked, with the
+// health that HAProxy counts for one that has failed no check. It knows more sections: the
+// owner's, and those of servers that follow others.
+func (h *Daemon) checkedSections() (well map[string]int, err error) {
 	f, err := os.Open(h.Live())
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	well = map[string]int{}
 	section, lines := "", bufio.NewScanner(f)
 	for lines.Scan() {
 		if kind, name, _ := strings.Cut(lines.Text(), " "); kind == "listen" || kind == "backend" {
 			section = name
 		}
-		if section != "" && strings.Contains(lines.Text(), " check inter ") {
-			commands, section = append(commands, "show servers state "+section), ""
+		if m := checks.FindStringSubmatch(lines.Text()); m != nil && section != "" {
+			rise, _ := strconv.Atoi(m[1])
+			fall, _ := strconv.Atoi(m[2])
+			well[section] = rise + fall - 1
 		}
 	}
-	return commands, lines.Err()
+	return well, lines.Err()
 }
 
 // goOn tells a worker that has just begun what the one before it knew.

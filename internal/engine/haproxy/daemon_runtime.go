@@ -181,6 +181,7 @@ type slot struct {
 	down   bool // by its check
 	maint  bool
 	failed bool // its last check
+	health int  // as HAProxy counts it: up to rise + fall - 1
 }
 
 // slots are those of some proxies in one delivery, by the proxy's name. HAProxy is asked
@@ -220,9 +221,9 @@ func parseSlots(text string) (all []slot) {
 }
 
 // parseServer reads "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …":
-// srv_check_result is the 12th field and srv_port the 19th.
+// srv_check_result is the 12th field, srv_check_health the 13th and srv_port the 19th.
 func parseServer(line string) (proxy string, s slot, ok bool) {
-	const proxyAt, nameAt, addressAt, stateAt, adminAt, resultAt, portAt = 1, 3, 4, 5, 6, 11, 18
+	const proxyAt, nameAt, addressAt, stateAt, adminAt, resultAt, healthAt, portAt = 1, 3, 4, 5, 6, 11, 12, 18
 	f := strings.Fields(line)
 	if len(f) <= portAt || f[0] == "#" {
 		return "", slot{}, false
@@ -233,10 +234,11 @@ func parseServer(line string) (proxy string, s slot, ok bool) {
 	if err != nil || portErr != nil || adminErr != nil {
 		return "", slot{}, false
 	}
+	health, _ := strconv.Atoi(f[healthAt]) // where it is no number, the server is not checked
 	const forced, checkFailed = 1, "2"
 	return f[proxyAt], slot{
 		name: f[nameAt], at: netip.AddrPortFrom(address, uint16(port)), down: f[stateAt] == "0", maint: admin&forced != 0,
-		failed: f[resultAt] == checkFailed,
+		failed: f[resultAt] == checkFailed, health: health,
 	}, true
 }
 
