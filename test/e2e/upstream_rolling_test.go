@@ -108,13 +108,13 @@ func (d *deployment) isUsed(node string) {
 func (d *deployment) hasPods(node string) {
 	d.t.Helper()
 	at := net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(d.get(d.svc).Spec.HealthCheckNodePort))
-	hosts := env.HTTPClientFrom("lb1")
+	from := env.HTTPClientFrom("client")
 	wait.For(d.t, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/healthz", nil)
 		if err != nil {
 			return err
 		}
-		answer, err := hosts.Do(request)
+		answer, err := from.Do(request)
 		if err != nil {
 			return err
 		}
