@@ -118,12 +118,15 @@ func (f findings) print(w io.Writer) error {
 	if err := table.Flush(); err != nil || len(refused) == 0 {
 		return err
 	}
-	counts := map[string]int{}
+	counts, words := map[string]int{}, []string(nil)
 	for object := range refused {
 		kind, _, _ := strings.Cut(object, " ")
+		if kind == "the" { // there is one of it
+			words = append(words, object)
+			continue
+		}
 		counts[kind]++
 	}
-	var words []string
 	for kind, n := range counts {
 		words = append(words, fmt.Sprintf("%d of kind %s", n, kind))
 	}

@@ -67,6 +67,8 @@ func TestANodeThatIsDownWentDownOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx, s := newSeers(t)
 		at := traffic(web, 0, 0).Listener
+		fx.Look()
+		time.Sleep(observePause + time.Second)
 		before := fx.state().Seen.Since(at, "n1")
 		s.set(host.Observation{Traffic: []host.Traffic{traffic(web, 0, 0)}}, nil)
 		fx.Look()
