@@ -83,10 +83,12 @@ func TestControlPlane(t *testing.T) {
 	s.asksAPI("ok")
 
 	t.Log("the API server goes and comes back")
+	must(t, env.Manager.Stop()) // it would end, too, if it lost its Lease meanwhile
 	must(t, env.StopAPIServer())
 	s.asksAPI("")
 	must(t, env.StartAPIServer(t.Context()))
 	s.asksAPI("ok")
+	must(t, env.StartManager(t.Context()))
 
 	t.Log("root takes it away")
 	without := strings.Split(p.files[0], "  controlPlane:")[0]
