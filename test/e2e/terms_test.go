@@ -147,9 +147,8 @@ func TestFault_WhoDelivers(t *testing.T) {
 		return nil
 	})
 	s.event(getBalancer(t, balancer), v1alpha1.ReasonContested, "external-lb host reset-term")
-	for _, name := range env.Hosts() {
-		h, err := env.Host(name)
-		must(t, err)
+	for _, host := range getBalancer(t, balancer).Spec.Hosts { // the cluster has those of other tests, too
+		h := mustHost(t, host.Name)
 		said, err := h.Exec(t.Context(), "external-lb", "host", "reset-term", "--cluster", string(system.UID))
 		must(t, err)
 		t.Log(said)
