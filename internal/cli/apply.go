@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/external-lb/external-lb/internal/explain"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -158,7 +159,7 @@ func (p *planned) printDelivered(w io.Writer, out host.Outcome) error {
 		for _, port := range svc.Object.Spec.Ports {
 			for _, address := range svc.Addresses {
 				if _, err := fmt.Fprintf(w, "Service %s: %s %d/%s to port %d of %s\n",
-					name(svc.Object), address, port.Port, port.Protocol, port.NodePort, strings.Join(nodeNames(p.Nodes), ", ")); err != nil {
+					name(svc.Object), address, port.Port, port.Protocol, port.NodePort, strings.Join(explain.NodeNames(p.Nodes), ", ")); err != nil {
 					return err
 				}
 			}

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/explain"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
 )
@@ -98,7 +98,7 @@ func (o *objects) views() ([]balancerView, error) {
 			Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: b.Spec.Default,
 			Problem: balancerProblem(b),
 			Hosts:   hostViews(b),
-			Nodes:   nodeNames(p.Nodes),
+			Nodes:   explain.NodeNames(p.Nodes),
 			Pools:   []poolView{}, Services: []serviceView{},
 		}
 		for _, pool := range o.pools {
@@ -121,17 +121,6 @@ func (o *objects) views() ([]balancerView, error) {
 	}
 	slices.SortFunc(out, func(a, b balancerView) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-func nodeNames(nodes []lb.Node) []string {
-	names := make([]string, len(nodes))
-	for i, n := range nodes {
-		names[i] = n.Name
-		if n.Draining {
-			names[i] += " (cordoned: drains)"
-		}
-	}
-	return names
 }
 
 // hostViews are the hosts of the spec, also those of which nothing is known yet.

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 )
 
@@ -111,15 +112,20 @@ func (e *explanation) eligible(p *plan.Plan) {
 		e.add(Finding{Link: LinkNodes, State: Wrong, Reason: none.Reason, Message: none.Message, See: seeNodes})
 		return
 	}
-	var names []string
-	for _, n := range p.Nodes {
-		name := n.Name
-		if n.Draining {
-			name += " (cordoned: drains)"
-		}
-		names = append(names, name)
-	}
+	names := NodeNames(p.Nodes)
 	e.ok(LinkNodes, "%d of %d may carry traffic: %s", len(names), len(e.Objects.Nodes), some(names))
+}
+
+// NodeNames are those of nodes that may be backends, and say which of them drain.
+func NodeNames(nodes []lb.Node) []string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+		if n.Draining {
+			names[i] += " (cordoned: drains)"
+		}
+	}
+	return names
 }
 
 func (e *explanation) nodesAsTold(kind string) {
