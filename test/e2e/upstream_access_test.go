@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"testing"
 
@@ -157,19 +158,26 @@ func TestE16_LocalUsesAllNodesWithEndpoints(t *testing.T) {
 	}
 }
 
+// healthOfNode is what a node says at a Service's health check node port.
+func (s *scene) healthOfNode(svc *corev1.Service, node string) (*http.Response, error) {
+	c := env.HTTPClientFrom("client")
+	defer c.CloseIdleConnections()
+	response, err := c.Get("http://" + net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(s.get(svc).Spec.HealthCheckNodePort)) + "/healthz")
+	if err == nil {
+		response.Body.Close() // status and headers are what counts
+	}
+	return response, err
+}
+
 // healthOfNodes waits until the health check node port says ready on exactly these nodes.
 func (s *scene) healthOfNodes(svc *corev1.Service, ready ...string) {
 	s.t.Helper()
-	port := fmt.Sprint(s.get(svc).Spec.HealthCheckNodePort)
 	wait.For(s.t, func(ctx context.Context) error {
 		for _, node := range env.Nodes() {
-			c := env.HTTPClientFrom("client")
-			defer c.CloseIdleConnections()
-			response, err := c.Get("http://" + net.JoinHostPort(env.Addrs(node)[0].String(), port) + "/healthz")
+			response, err := s.healthOfNode(svc, node)
 			if err != nil {
 				return err
 			}
-			response.Body.Close()
 			if got := response.StatusCode == 200; got != slices.Contains(ready, node) {
 				return fmt.Errorf("%s says %s, want it ready: %t", node, response.Status, !got)
 			}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -107,18 +106,11 @@ func (d *deployment) isUsed(node string) {
 // hasPods waits until a node says that it has endpoints of its own.
 func (d *deployment) hasPods(node string) {
 	d.t.Helper()
-	at := net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(d.get(d.svc).Spec.HealthCheckNodePort))
-	from := env.HTTPClientFrom("client")
-	wait.For(d.t, func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/healthz", nil)
+	wait.For(d.t, func(context.Context) error {
+		answer, err := d.healthOfNode(d.svc, node)
 		if err != nil {
 			return err
 		}
-		answer, err := from.Do(request)
-		if err != nil {
-			return err
-		}
-		answer.Body.Close()
 		if answer.StatusCode != http.StatusOK {
 			return fmt.Errorf("%s: %s", node, answer.Status)
 		}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -86,15 +85,11 @@ func TestS19_MorePodsMoreConnections(t *testing.T) {
 // weightOfNode waits until a node says how many ready endpoints it has.
 func (s *scene) weightOfNode(svc *corev1.Service, node string, weight int) {
 	s.t.Helper()
-	url := "http://" + net.JoinHostPort(env.Addrs(node)[0].String(), fmt.Sprint(s.get(svc).Spec.HealthCheckNodePort)) + "/healthz"
-	c := env.HTTPClientFrom("client")
-	defer c.CloseIdleConnections()
 	wait.For(s.t, func(context.Context) error {
-		response, err := c.Get(url)
+		response, err := s.healthOfNode(svc, node)
 		if err != nil {
 			return err
 		}
-		response.Body.Close()
 		if got := response.Header.Get("X-Load-Balancing-Endpoint-Weight"); got != fmt.Sprint(weight) {
 			return fmt.Errorf("%s says a weight of %q, want %d", node, got, weight)
 		}
