@@ -43,9 +43,10 @@ func (r *removal) guarded(t *testing.T, want bool) {
 	})
 }
 
-// left are our objects, with when they were deleted.
-const left = `kubectl get -k config/default --ignore-not-found \
-	-o jsonpath='{range .items[*]}{.kind}/{.metadata.name} {.metadata.deletionTimestamp}{"\n"}{end}'`
+// left are our objects, with when they were deleted. A single one comes without a list.
+const left = `kubectl get -k config/default --ignore-not-found -o go-template='
+	{{- define "one"}}{{.kind}}/{{.metadata.name}} {{.metadata.deletionTimestamp}}{{"\n"}}{{end -}}
+	{{range .items}}{{template "one" .}}{{else}}{{template "one" .}}{{end}}'`
 
 func (r *removal) isRefused(t *testing.T) {
 	r.guarded(t, true)
@@ -121,12 +122,13 @@ func (r *removal) hangsAndIsMended(t *testing.T) {
 		t.Errorf("without a controller: %v", err)
 	}
 	must(t, r.held(t.Context(), true))
+	r.run(t, "kubectl wait --for=delete namespace/"+lab.Namespace+" --timeout=60s")
 	out = r.run(t, left+"; kubectl get namespace shop")
 	if !strings.Contains(out, "CustomResourceDefinition/balancers") || !strings.Contains(out, "Terminating") {
 		t.Error("it does not hang")
 	}
 	r.run(t, "external-lb uninstall --keep-hosts")
-	r.run(t, "kubectl wait --for=delete crd/balancers.external-lb.dev namespace/"+lab.Namespace+" namespace/shop --timeout=60s")
+	r.run(t, "kubectl wait --for=delete crd/balancers.external-lb.dev namespace/shop --timeout=60s")
 	r.isGone(t)
 	must(t, r.held(t.Context(), false))
 	r.comeBack(t)
