@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +111,42 @@ func get(ctx context.Context, client *http.Client, addr string) (string, error) 
 	return strings.TrimSpace(string(body)), err
 }
 
+// staysOnItsHost holds that what a client sends again comes to the host that has its connection: another
+// one would refuse it.
+func staysOnItsHost(t *testing.T, addr string) {
+	t.Helper()
+	ctx := t.Context()
+	var all []net.Conn
+	for range 16 {
+		conn, err := shared.DialFrom(ctx, "client", "tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		all = append(all, conn)
+	}
+	lb1 := host(t, "lb1")
+	shell(t, lb1, "iptables -I INPUT -p tcp --dport 8000 -j DROP")
+	for _, conn := range all {
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait.For(t, func(context.Context) error {
+		out := shell(t, lb1, "iptables -nvxL INPUT | awk '/dpt:8000/ {print $1}'")
+		if n, err := strconv.Atoi(out); err != nil || n < 12 {
+			return fmt.Errorf("lb1 has dropped %s packets", out)
+		}
+		return nil
+	})
+	shell(t, lb1, "iptables -D INPUT -p tcp --dport 8000 -j DROP")
+	for _, conn := range all {
+		if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), "200 OK") {
+			t.Errorf("%v: %q", err, answer)
+		}
+	}
+}
+
 // TestVirtualAddresses tells one story, since its parts break what the next one mends.
 func TestVirtualAddresses(t *testing.T) {
 	ctx := t.Context()
@@ -136,6 +174,7 @@ func TestVirtualAddresses(t *testing.T) {
 		servedBy(addr, "lb1")
 		servedBy(addr, "lb2")
 	}
+	staysOnItsHost(t, v4)
 
 	if err := shared.RouteVia(ctx, "lb1"); err != nil {
 		t.Fatal(err)

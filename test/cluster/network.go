@@ -175,8 +175,7 @@ func (c *Cluster) buildRouter(ctx context.Context) error {
 	}
 
 	router, p := c.router(), c.now().Plan
-	settings := append(append([]string{"net/ipv4/fib_multipath_hash_policy=1", "net/ipv6/fib_multipath_hash_policy=1"},
-		quietSettings...), forwardSettings...)
+	settings := append(append(pathSettings(), quietSettings...), forwardSettings...)
 	if err := sysctl(router, settings...); err != nil {
 		return err
 	}
@@ -241,6 +240,18 @@ func (c *Cluster) boxLines(at int) []string {
 func (c *Cluster) removeBox(ctx context.Context, name string, at int) error {
 	// The link goes first: the namespace itself ends only when its last socket is closed.
 	return ip(ctx, c.router(), fmt.Sprintf("link del p%d", at), "netns del "+name)
+}
+
+// pathSettings have a router choose a host by the addresses, ports and protocol of a packet. With policy 1 the
+// kernel would take the hash that the client's socket has left on it, since both are on this machine: it is
+// another one when TCP sends something again, and so would be the host.
+func pathSettings() []string {
+	const custom, fields = 3, 0x37
+	var all []string
+	for _, family := range []string{"ipv4", "ipv6"} {
+		all = append(all, fmt.Sprintf("net/%s/fib_multipath_hash_policy=%d", family, custom), fmt.Sprintf("net/%s/fib_multipath_hash_fields=%d", family, fields))
+	}
+	return all
 }
 
 // RouteVia points the routes to the virtual addresses at these hosts, several of them as equal paths
