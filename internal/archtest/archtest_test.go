@@ -60,6 +60,7 @@ var may = with(map[string][]string{
 	// From what the API server says to what hosts are to carry, and back: pure.
 	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 	"internal/explain":    {"api/v1alpha1", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
+	"internal/preflight":  {"api/v1alpha1", "internal/admit", "internal/explain", "internal/plan", "internal/record"},
 	"internal/plan":       {"api/v1alpha1", "internal/ipam", "internal/lb", "internal/record", "internal/translate"},
 	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},
 	"internal/ipam":       {"api/v1alpha1", "internal/lb"},
@@ -102,7 +103,7 @@ var imports = []string{"internal/importer", "internal/importer/metallb", "intern
 
 // lower is all that commands put together.
 var lower = []string{"api/v1alpha1", "internal/admit", "internal/deliver", "internal/engine", "internal/engine/engines", "internal/explain", "internal/fileset", "internal/host",
-	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate", "internal/wire"}
+	"internal/ipam", "internal/lb", "internal/plan", "internal/preflight", "internal/record", "internal/render", "internal/translate", "internal/wire"}
 
 // with adds rows for packages that have none.
 func with(all map[string][]string, more []string, row []string) map[string][]string {
@@ -132,7 +133,7 @@ var (
 // pure are functions of their arguments.
 var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/certificate", "internal/cli/documents", "internal/conditions", "internal/explain", "internal/fileset",
 	"internal/importer", "internal/importer/haproxy", "internal/importer/keepalived", "internal/importer/metallb", "internal/importer/nginx", "internal/importer/sources",
-	"internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/render", "internal/translate", "internal/ui/page"}
+	"internal/ipam", "internal/lb", "internal/plan", "internal/preflight", "internal/record", "internal/render", "internal/translate", "internal/ui/page"}
 
 var rules = []rule{
 	{"what is pure takes no context, logger or client", pure, impure},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
+	"github.com/external-lb/external-lb/internal/explain"
 )
 
 // apiServer says where the API server is.
@@ -65,22 +66,35 @@ func (a *apiServer) client() (client.Client, error) {
 // readCluster reads from an API server what plans depend on.
 func readCluster(ctx context.Context, kube client.Reader) (*objects, error) {
 	o := newObjects()
-	for _, list := range []client.ObjectList{
-		&v1alpha1.BalancerList{}, &v1alpha1.AddressPoolList{}, &v1alpha1.UpstreamPolicyList{},
-		&corev1.ServiceList{}, &corev1.NodeList{}, &discoveryv1.EndpointSliceList{}, &corev1.NamespaceList{},
-	} {
-		if err := o.list(ctx, kube, list); err != nil {
+	for _, part := range clusterParts() {
+		if err := o.list(ctx, kube, part.list); err != nil {
 			return nil, err
 		}
 	}
 	return o, nil
 }
 
+// clusterPart is what plans depend on, by kind.
+type clusterPart struct {
+	kind string
+	list client.ObjectList
+}
+
+func clusterParts() []clusterPart {
+	return []clusterPart{
+		{explain.Balancers, &v1alpha1.BalancerList{}}, {explain.Pools, &v1alpha1.AddressPoolList{}}, {explain.Policies, &v1alpha1.UpstreamPolicyList{}},
+		{explain.Services, &corev1.ServiceList{}}, {explain.Nodes, &corev1.NodeList{}}, {explain.Slices, &discoveryv1.EndpointSliceList{}},
+		{explain.Namespaces, &corev1.NamespaceList{}},
+	}
+}
+
+var errNotInstalled = errors.New("external-lb is not installed in this cluster: kubectl apply -k config/default")
+
 // list adds the objects of one kind.
 func (o *objects) list(ctx context.Context, kube client.Reader, list client.ObjectList, options ...client.ListOption) error {
 	err := kube.List(ctx, list, options...)
 	if meta.IsNoMatchError(err) {
-		return errors.New("external-lb is not installed in this cluster: kubectl apply -k config/default")
+		return errNotInstalled
 	}
 	if err != nil {
 		return fmt.Errorf("asking the API server: %w", err)

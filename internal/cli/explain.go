@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/explain"
 )
 
@@ -139,20 +138,11 @@ func explainService(ctx context.Context, kube client.Reader, key client.ObjectKe
 func readAllowed(ctx context.Context, kube client.Reader, svc *corev1.Service) (*objects, map[string]string, error) {
 	o, unread := newObjects(), map[string]string{}
 	here := client.InNamespace(svc.Namespace)
-	for _, part := range []struct {
-		kind    string
-		list    client.ObjectList
-		options []client.ListOption
-	}{
-		{explain.Balancers, &v1alpha1.BalancerList{}, nil},
-		{explain.Pools, &v1alpha1.AddressPoolList{}, nil},
-		{explain.Policies, &v1alpha1.UpstreamPolicyList{}, []client.ListOption{here}},
-		{explain.Services, &corev1.ServiceList{}, nil},
-		{explain.Nodes, &corev1.NodeList{}, nil},
-		{explain.Slices, &discoveryv1.EndpointSliceList{}, []client.ListOption{here, client.MatchingLabels{discoveryv1.LabelServiceName: svc.Name}}},
-		{explain.Namespaces, &corev1.NamespaceList{}, nil},
-	} {
-		err := o.list(ctx, kube, part.list, part.options...)
+	options := map[string][]client.ListOption{
+		explain.Policies: {here}, explain.Slices: {here, client.MatchingLabels{discoveryv1.LabelServiceName: svc.Name}},
+	}
+	for _, part := range clusterParts() {
+		err := o.list(ctx, kube, part.list, options[part.kind]...)
 		if apierrors.IsForbidden(err) {
 			unread[part.kind] = "you may not list " + part.kind
 			continue

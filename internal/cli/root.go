@@ -78,6 +78,7 @@ proves that it is live. Then the address is written into the Service's status.
 Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.`,
 		Example: `  external-lb status
   external-lb explain service default/web
+  external-lb check
   external-lb render -f manifests/
   external-lb host install --authorized-key external-lb.pub --dry-run`,
 		Args:          noSuchCommand,
@@ -92,7 +93,7 @@ Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	addGroup(root, "Look at what is:", newStatus(), newTop(), newExplain(), newUI(), newDiff())
+	addGroup(root, "Look at what is:", newStatus(), newTop(), newExplain(), newCheck(), newUI(), newDiff())
 	addGroup(root, "Try what would be, and come from elsewhere:", newRender(), newImport())
 	addGroup(root, "Run it, and remove it:", newManager(), newHost(), newProvider(), newUninstall())
 	root.AddCommand(newVersion())

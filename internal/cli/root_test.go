@@ -31,7 +31,7 @@ func TestCommandsHaveAGroup(t *testing.T) {
 			t.Errorf("%s has no group", c.Name())
 		}
 	}
-	if at := Commands(); at[0] != "" || at[1] != "diff" || at[len(at)-1] != "version" {
+	if at := Commands(); at[0] != "" || at[1] != "check" || at[len(at)-1] != "version" {
 		t.Errorf("%q", at)
 	}
 }

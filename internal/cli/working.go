@@ -54,7 +54,7 @@ func manager(ctx context.Context, kube client.Reader, namespace string, patience
 func managerOfNoLease(key client.ObjectKey, err error) (explain.Manager, error) {
 	switch {
 	case apierrors.IsNotFound(err):
-		return explain.Manager{State: explain.Unknown, Message: fmt.Sprintf("there is no Lease %s: it runs in another namespace (--manager-namespace), or never did", key)}, nil
+		return explain.Manager{State: explain.Unknown, Message: fmt.Sprintf("there is no Lease %s: it runs in another namespace, or never did", key)}, nil
 	case apierrors.IsForbidden(err):
 		return explain.Manager{State: explain.Unknown, Message: "you may not get Leases in " + key.Namespace}, nil
 	}
