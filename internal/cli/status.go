@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -22,37 +23,53 @@ import (
 func newStatus() *cobra.Command {
 	var server apiServer
 	var output string
-	var health bool
+	var health, watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show Balancers, hosts, nodes, pools and Services as one tree",
 		Long: `Print what the API server knows of Balancers: their hosts, the nodes that may
 carry traffic, the pools, and the Services with their addresses. What is wrong is
 told where it is. With --health, also which nodes behind a Service the hosts hold for
-down, and since when.`,
+down, and since when. With --output wide, also what is shortened else, the nodePorts,
+and when each host proved its configuration last. With --watch it goes on until Ctrl-C,
+shows what changes, and says if the API server does not answer.`,
 		Example: `  external-lb status
   external-lb status --health
+  external-lb status --watch --output wide
   external-lb status --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "tree", "json", "yaml"); err != nil {
+			if err := checkOutput(output, "tree", "wide", "json", "yaml"); err != nil {
 				return err
+			}
+			if watch && output != "tree" && output != "wide" {
+				return fmt.Errorf("--watch shows a tree, not %s", output)
 			}
 			kube, err := server.client()
 			if err != nil {
 				return err
 			}
-			o, err := readCluster(cmd.Context(), kube)
+			look := func(ctx context.Context) (*objects, error) {
+				o, err := readCluster(ctx, kube)
+				if o != nil {
+					o.health = health
+				}
+				return o, err
+			}
+			if watch {
+				return watchStatus(cmd.Context(), cmd.OutOrStdout(), look, output)
+			}
+			o, err := look(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.health = health
 			return printStatus(cmd.OutOrStdout(), o, output)
 		},
 	}
 	server.flags(cmd)
 	cmd.Flags().BoolVar(&health, "health", false, "tell of each Service which of its nodes are down, as the hosts say")
-	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree, json or yaml")
+	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree, wide, json or yaml")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and show what changes")
 	return cmd
 }
 
@@ -83,6 +100,8 @@ type serviceView struct {
 	Ports     []string     `json:"ports"` // 80/TCP
 	Problem   string       `json:"problem,omitempty"`
 	Backends  string       `json:"backends,omitempty"`
+
+	nodePorts []string // 80/TCP:30080
 }
 
 // views of all Balancers, sorted by name.
@@ -140,7 +159,12 @@ func hostViews(b *v1alpha1.Balancer) []v1alpha1.HostStatus {
 func viewService(svc *corev1.Service) serviceView {
 	view := serviceView{Namespace: svc.Namespace, Name: svc.Name, Addresses: append([]netip.Addr{}, record.Published(svc)...), Ports: []string{}}
 	for _, p := range svc.Spec.Ports {
-		view.Ports = append(view.Ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+		port := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+		view.Ports = append(view.Ports, port)
+		if p.NodePort != 0 {
+			port += fmt.Sprintf(":%d", p.NodePort)
+		}
+		view.nodePorts = append(view.nodePorts, port)
 	}
 	var problems []string
 	if svc.DeletionTimestamp != nil {
@@ -220,23 +244,27 @@ func exception(conditions []metav1.Condition, kind string) string {
 }
 
 func printStatus(w io.Writer, o *objects, output string) error {
+	return printStatusIn(w, newPaint(w), o, output)
+}
+
+// printStatusIn the colours of where it is shown.
+func printStatusIn(w io.Writer, p paint, o *objects, output string) error {
 	views, err := o.views()
 	if err != nil {
 		return err
 	}
-	if output != "tree" {
+	if output != "tree" && output != "wide" {
 		return encode(w, output, map[string]any{"balancers": views})
 	}
 	if len(views) == 0 {
 		_, err := fmt.Fprintln(w, "There is no Balancer yet; config/samples has one.")
 		return err
 	}
-	p := newPaint(w)
 	for i, view := range views {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		if err := view.tree(p).print(w); err != nil {
+		if err := view.tree(p, output == "wide").print(w); err != nil {
 			return err
 		}
 	}

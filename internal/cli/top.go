@@ -104,7 +104,7 @@ func (t *top) run(ctx context.Context) error {
 func (t *top) show(r *rates) error {
 	var page bytes.Buffer
 	if onTerminal(t.out) && !t.once {
-		page.WriteString("\x1b[H\x1b[2J")
+		page.WriteString(clearScreen)
 	}
 	if err := t.table.print(&page, r, t.sort); err != nil {
 		if t.once || !errors.Is(err, errNoTraffic) {

@@ -32,8 +32,8 @@ func (t tree) below(indent string) []string {
 	return out
 }
 
-// tree of a Balancer.
-func (b balancerView) tree(p paint) tree {
+// tree of a Balancer. A wide one leaves nothing out.
+func (b balancerView) tree(p paint, wide bool) tree {
 	class := "class " + b.Class
 	if b.Default {
 		class += ", default"
@@ -41,9 +41,20 @@ func (b balancerView) tree(p paint) tree {
 	t := tree{line: words("Balancer "+p.bold(b.Name), b.Engine, class, p.warn(b.Problem))}
 	hosts := tree{line: "hosts"}
 	for _, h := range b.Hosts {
-		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), plain(h.EngineVersion), plain(short(h.Digest)), plain(h.Message))})
+		digest, proved := short(h.Digest), ""
+		if wide {
+			digest = h.Digest
+		}
+		if wide && h.LastAppliedTime != nil {
+			proved = "proved " + stamp(h.LastAppliedTime.Time)
+		}
+		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), plain(h.EngineVersion), plain(digest), proved, plain(h.Message))})
 	}
-	nodes := tree{line: "nodes: " + some(b.Nodes, 10)}
+	most := 10
+	if wide {
+		most = len(b.Nodes)
+	}
+	nodes := tree{line: "nodes: " + some(b.Nodes, most)}
 	if len(b.Nodes) == 0 {
 		nodes.line = p.bad("nodes: none that may carry traffic")
 	}
@@ -59,7 +70,11 @@ func (b balancerView) tree(p paint) tree {
 		services.line = "services: none"
 	}
 	for _, svc := range b.Services {
-		services.sub = append(services.sub, tree{line: words(p.bold(svc.Namespace+"/"+svc.Name), svc.addresses(p), strings.Join(svc.Ports, " "), p.warn(svc.Problem))})
+		ports := svc.Ports
+		if wide {
+			ports = svc.nodePorts
+		}
+		services.sub = append(services.sub, tree{line: words(p.bold(svc.Namespace+"/"+svc.Name), svc.addresses(p), strings.Join(ports, " "), p.warn(svc.Problem))})
 		if svc.Backends != "" {
 			last := &services.sub[len(services.sub)-1]
 			last.sub = append(last.sub, tree{line: "nodes: " + plain(svc.Backends)})
