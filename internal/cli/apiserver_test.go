@@ -2,11 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,8 +21,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/controllers"
 	"github.com/external-lb/external-lb/internal/preflight"
+	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 )
 
@@ -73,6 +78,7 @@ func kubeconfigOf(t *testing.T, config *rest.Config, user string) string {
 func TestOnAnAPIServer(t *testing.T) {
 	c, kube := apiServerOf(t)
 	t.Run("check", func(t *testing.T) { checkOn(t, c, kube) })
+	t.Run("events", func(t *testing.T) { eventsOn(t, c, kube) })
 }
 
 // checkOn it, before and after the installation.
@@ -98,6 +104,37 @@ func checkOn(t *testing.T, c *cluster.Cluster, kube client.Client) {
 	stdout, _, code = run(t, "check", "--kubeconfig", kubeconfigOf(t, c.RESTConfig(), "nobody"))
 	if code == 0 || !strings.Contains(stdout, "you may not list balancers") || !strings.Contains(stdout, "you may not create subjectaccessreviews") {
 		t.Errorf("without rights: exit code %d\n%s", code, stdout)
+	}
+}
+
+// eventsOn it are told in their order, a Service's with those of its Balancer.
+func eventsOn(t *testing.T, c *cluster.Cluster, kube client.Client) {
+	begin := time.Date(2026, 11, 26, 14, 0, 0, 0, time.UTC)
+	event := func(kind, namespace, name, source, message string, second int) *corev1.Event {
+		at := metav1.NewTime(begin.Add(time.Duration(second) * time.Second))
+		e := &corev1.Event{Reason: "R", Message: message, Type: corev1.EventTypeNormal, FirstTimestamp: at, LastTimestamp: at, Count: 1}
+		e.Namespace, e.Name = cmp.Or(namespace, metav1.NamespaceDefault), fmt.Sprintf("%s.%x", name, second)
+		e.InvolvedObject = corev1.ObjectReference{Kind: kind, Namespace: namespace, Name: name}
+		e.Source.Component = source
+		return e
+	}
+	many := event("Service", "default", "web", "external-lb", "third", 5)
+	many.Count, many.Type = 3, corev1.EventTypeWarning
+	create(t, kube, builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1", Address: "192.0.2.5", SecretRef: &corev1.LocalObjectReference{Name: "s"}}).Manifest(),
+		builder.Service("default", "web").Class("external-lb.dev/edge").Port(80).Manifest(), many,
+		event("Service", "default", "web", "external-lb", "first", 1), event("Balancer", "", "edge", "external-lb", "second", 3),
+		event("Service", "default", "web", "somebody", "of others", 2), event("Service", "default", "api", "external-lb", "of api", 4))
+	for args, want := range map[string]string{
+		"service default/web":          "00:01Z  Service default/web  R: first\n00:03Z  Balancer edge  R: second\n00:05Z  Service default/web  R: third (3 times)\n",
+		"service web --namespace shop": "Nothing was told within the last hour or so.\n",
+		"balancer edge":                "00:03Z  Balancer edge  R: second\n",
+		"": "00:01Z  Service default/web  R: first\n00:03Z  Balancer edge  R: second\n00:04Z  Service default/api  R: of api\n" +
+			"00:05Z  Service default/web  R: third (3 times)\n",
+	} {
+		stdout, stderr, code := run(t, append([]string{"events", "--kubeconfig", c.Kubeconfig()}, strings.Fields(args)...)...)
+		if got := strings.ReplaceAll(stdout, "2026-11-26T14:", ""); got != want || code != 0 || stderr != "" {
+			t.Errorf("events %s: exit code %d\n%s%swant\n%s", args, code, got, stderr, want)
+		}
 	}
 }
 

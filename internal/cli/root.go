@@ -93,7 +93,7 @@ Installed as ` + plugin + `, it is a kubectl plugin: kubectl external-lb status.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	addGroup(root, "Look at what is:", newStatus(), newTop(), newExplain(), newCheck(), newUI(), newDiff())
+	addGroup(root, "Look at what is:", newStatus(), newTop(), newExplain(), newEvents(), newCheck(), newUI(), newDiff())
 	addGroup(root, "Try what would be, and come from elsewhere:", newRender(), newImport())
 	addGroup(root, "Run it, and remove it:", newManager(), newHost(), newProvider(), newUninstall())
 	root.AddCommand(newVersion())

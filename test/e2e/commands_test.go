@@ -158,6 +158,34 @@ func TestCommands_RenderIsWhatHostsRun(t *testing.T) {
 	}
 }
 
+// TestCommands_WithoutAManager: what was said before is not believed, and what to do is said.
+func TestCommands_WithoutAManager(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-0", "node1")
+	svc := s.service("web")
+	s.published(svc)
+	lines := func(ctx context.Context, args ...string) (string, int) {
+		stdout, stderr, code := command(ctx, binary, args...)
+		return stdout + stderr, code
+	}
+	wait.For(t, func(ctx context.Context) error {
+		check, _ := lines(ctx, "check")
+		story, code := lines(ctx, "events", "service", s.namespace+"/web")
+		if strings.Contains(check, "\nfail ") || !strings.Contains(check, "host "+balancer+"/"+env.Hosts()[0]) || code != 0 || !strings.Contains(story, "EnsuredLoadBalancer") {
+			return fmt.Errorf("with a manager:\n%s\n%s", check, story)
+		}
+		return nil
+	})
+	must(t, env.Manager.Stop())
+	t.Cleanup(func() { must(t, env.StartManager(context.Background())) })
+	if check, code := lines(t.Context(), "check"); code != 2 || !strings.Contains(check, "as the manager last saw it") {
+		t.Errorf("check: exit code %d\n%s", code, check)
+	}
+	if why, code := lines(t.Context(), "explain", "service", s.namespace+"/web"); code != 1 || !strings.Contains(why, "Wrong first: manager: ") {
+		t.Errorf("explain: exit code %d\n%s", code, why)
+	}
+}
+
 // TestCommands_DiffShowsTampering: a file that somebody changed on a host is seen.
 func TestCommands_DiffShowsTampering(t *testing.T) {
 	s := newScene(t)
