@@ -79,6 +79,7 @@ func TestOnAnAPIServer(t *testing.T) {
 	c, kube := apiServerOf(t)
 	t.Run("check", func(t *testing.T) { checkOn(t, c, kube) })
 	t.Run("events", func(t *testing.T) { eventsOn(t, c, kube) })
+	t.Run("completion", func(t *testing.T) { completionOn(t, c) })
 }
 
 // checkOn it, before and after the installation.
@@ -134,6 +135,34 @@ func eventsOn(t *testing.T, c *cluster.Cluster, kube client.Client) {
 		stdout, stderr, code := run(t, append([]string{"events", "--kubeconfig", c.Kubeconfig()}, strings.Fields(args)...)...)
 		if got := strings.ReplaceAll(stdout, "2026-11-26T14:", ""); got != want || code != 0 || stderr != "" {
 			t.Errorf("events %s: exit code %d\n%s%swant\n%s", args, code, got, stderr, want)
+		}
+	}
+}
+
+// completionOn it: names, and nothing at all where something is wrong.
+func completionOn(t *testing.T, c *cluster.Cluster) {
+	t.Setenv("KUBECONFIG", c.Kubeconfig())
+	for words, want := range map[string]string{
+		"explain service default/w":                    "default/web\n",
+		"explain service --namespace=shop ":            "",
+		"events ":                                      "balancer\npool\nservice\n",
+		"events balancer ":                             "edge\n",
+		"events service default/":                      "default/kubernetes\ndefault/web\n",
+		"diff ":                                        "edge\n",
+		"check --namespace external":                   "external-lb-system\n",
+		"explain service --manager-namespace external": "external-lb-system\n",
+		"top --sort ":                                  "down\nfailed\nin\nnew\nopen\nout\nrefused\n",
+		"check --context ":                             "test\n",
+		"status --output ":                             "tree\nwide\njson\nyaml\n",
+	} {
+		stdout, _, _ := run(t, append([]string{"__complete"}, strings.Split(words, " ")...)...)
+		if got, _, _ := strings.Cut(stdout, ":4\n"); got != want {
+			t.Errorf("%s: %q, want %q", words, got, want)
+		}
+	}
+	for _, kubeconfig := range []string{"nothing-here", kubeconfigOf(t, c.RESTConfig(), "nobody")} {
+		if stdout, _, code := run(t, "__complete", "diff", "--kubeconfig", kubeconfig, ""); stdout != ":4\n" || code != 0 {
+			t.Errorf("%s: exit code %d, %q", kubeconfig, code, stdout)
 		}
 	}
 }

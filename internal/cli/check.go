@@ -50,7 +50,8 @@ or if the API server could not be asked.`,
 	exitCode2(cmd)
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", defaultNamespace, "namespace of the controller")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	server.completeNamespaces(cmd, "namespace")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
 }
 

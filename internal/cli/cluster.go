@@ -26,6 +26,7 @@ type apiServer struct{ kubeconfig, context string }
 func (a *apiServer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, ~/.kube/config, or the pod's own account)")
 	cmd.Flags().StringVar(&a.context, "context", "", "context of the kubeconfig (default: the current one)")
+	completeFlag(cmd, "context", a.contexts)
 }
 
 // loader finds the API server as kubectl does, or as a pod does.
@@ -50,12 +51,14 @@ func (a *apiServer) config() (*rest.Config, error) {
 const askTimeout = 20 * time.Second
 
 // client is for a person who waits: it gives up.
-func (a *apiServer) client() (client.Client, error) {
+func (a *apiServer) client() (client.Client, error) { return a.clientWithin(askTimeout) }
+
+func (a *apiServer) clientWithin(answer time.Duration) (client.Client, error) {
 	config, err := a.config()
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Timeout = -1, askTimeout
+	config.QPS, config.Timeout = -1, answer
 	kube, err := client.New(config, client.Options{Scheme: controllers.Scheme()})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)

@@ -53,10 +53,12 @@ not be found out.`,
 			}
 			return printDifferences(cmd.OutOrStdout(), hosts)
 		},
+		ValidArgsFunction: server.completeFirst(balancerKind),
 	}
 	exitCode2(cmd)
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", defaultNamespace, "namespace of the Secrets with the hosts' keys")
+	server.completeNamespaces(cmd, "namespace")
 	cmd.Flags().BoolVar(&text, "text", false, "ask each host for the files that it would make of what it should carry")
 	return cmd
 }

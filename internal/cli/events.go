@@ -62,10 +62,12 @@ until Ctrl-C, and says if the API server does not answer meanwhile.`,
 			}
 			return t.once(cmd.Context(), output)
 		},
+		ValidArgsFunction: server.completeSubject,
 	}
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the Service (default: that of the context)")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	server.completeNamespaces(cmd, "namespace")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on with what happens next")
 	return cmd
 }

@@ -73,12 +73,14 @@ out.`,
 			}
 			return view.print(cmd.OutOrStdout(), output)
 		},
+		ValidArgsFunction: server.completeFirst(serviceKind),
 	}
 	exitCode2(cmd)
 	server.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the Service (default: that of the context)")
 	cmd.Flags().StringVar(&managers, "manager-namespace", defaultNamespace, "namespace of the controller")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	server.completeNamespaces(cmd, "namespace", "manager-namespace")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
 }
 

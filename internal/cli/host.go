@@ -161,7 +161,7 @@ files. Run it as root or as the user that deliveries log in as.`,
 			return printHostStatus(cmd.OutOrStdout(), settings, status)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }
 

@@ -16,8 +16,19 @@ func checkOutput(output string, formats ...string) error {
 	if slices.Contains(formats, output) {
 		return nil
 	}
+	return fmt.Errorf("--output %q: want %s", output, either(formats))
+}
+
+// either lists formats: "a, b or c".
+func either(formats []string) string {
 	last := len(formats) - 1
-	return fmt.Errorf("--output %q: want %s or %s", output, strings.Join(formats[:last], ", "), formats[last])
+	return strings.Join(formats[:last], ", ") + " or " + formats[last]
+}
+
+// outputFlag is --output, of which the first format is the default.
+func outputFlag(cmd *cobra.Command, output *string, formats ...string) {
+	cmd.Flags().StringVarP(output, "output", "o", formats[0], either(formats))
+	completeFlag(cmd, "output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // encode prints a value for programs, as json or yaml.

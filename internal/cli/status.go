@@ -68,7 +68,7 @@ shows what changes, and says if the API server does not answer.`,
 	}
 	server.flags(cmd)
 	cmd.Flags().BoolVar(&health, "health", false, "tell of each Service which of its nodes are down, as the hosts say")
-	cmd.Flags().StringVarP(&output, "output", "o", "tree", "tree, wide, json or yaml")
+	outputFlag(cmd, &output, "tree", "wide", "json", "yaml")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and show what changes")
 	return cmd
 }
