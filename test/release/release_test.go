@@ -103,7 +103,7 @@ func TestThePageNamesTheFiles(t *testing.T) {
 	dist := built(t)
 	page := string(read(t, root, "docs/howto/release.md"))
 	run(t, dist, "sh", "-ec", "sha256sum --check --ignore-missing checksums.txt") // as it has it
-	for _, file := range regexp.MustCompile(`external-lb[\w.-]*\.(?:deb|tgz|tar)|install\.yaml|checksums\.txt`).FindAllString(page, -1) {
+	for _, file := range regexp.MustCompile(`external-lb[\w.-]*\.(?:deb|tgz|tar\.gz|tar)|external-lb-krew\.yaml|install\.yaml|checksums\.txt`).FindAllString(page, -1) {
 		if _, err := os.Stat(filepath.Join(dist, strings.ReplaceAll(file, "0.1.0", number))); err != nil {
 			t.Errorf("the page names %s: %v", file, err)
 		}

@@ -86,6 +86,26 @@ packages() {
   done
 }
 
+# The program as a plugin of kubectl, and krew's manifest, which names it by its digest.
+plugin() {
+  local arch file stage=$work/plugin
+  mkdir "$stage"
+  cp LICENSE "$stage/"
+  sed "s/VERSION/$version/" tools/release/krew.yaml > "$out/external-lb-krew.yaml"
+  for arch in "${architectures[@]}"; do
+    file=external-lb-kubectl-linux-$arch.tar.gz
+    cp "$out/external-lb-linux-$arch" "$stage/external-lb"
+    archive "$stage" LICENSE external-lb | gzip -9n > "$out/$file"
+    cat >> "$out/external-lb-krew.yaml" << EOF
+  - selector:
+      matchLabels: {os: linux, arch: $arch}
+    uri: https://github.com/external-lb/external-lb/releases/download/$version/$file
+    sha256: $(sha256sum "$out/$file" | cut -d' ' -f1)
+    bin: external-lb
+EOF
+  done
+}
+
 # What kubectl apply takes: config/default with the image of this version.
 manifests() {
   cp -r config "$work/"
@@ -111,6 +131,7 @@ checksums() {
 tools
 image
 packages
+plugin
 manifests
 chart
 checksums
