@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/external-lb/external-lb/internal/text"
 )
 
 // The bounds of the contract. A provider's own may be lower: see Capabilities.
@@ -235,7 +237,7 @@ func (c Capabilities) Check() error {
 	}
 	for name, s := range c.Settings {
 		for _, words := range [...]string{s.Missing, s.UDP, s.Affinity, s.Note} {
-			if len(words) > MaxMessage || words != printable(words) {
+			if len(words) > MaxMessage || strings.ContainsFunc(words, text.Unprintable) {
 				return invalid("settings."+string(name), "a reason is one line of %d bytes at most", MaxMessage)
 			}
 		}

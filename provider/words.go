@@ -1,30 +1,9 @@
 package provider
 
-import (
-	"strings"
-	"unicode"
-	"unicode/utf8"
-)
-
-// printable is a text in one line, without what a terminal obeys.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-}
+import "github.com/external-lb/external-lb/internal/text"
 
 // clip makes a message of a text: words of a cloud, of any length.
-func clip(s string) string {
-	s = printable(s)
-	if len(s) <= MaxMessage {
-		return s
-	}
-	const dots = "..."
-	return strings.ToValidUTF8(s[:MaxMessage-len(dots)], "") + dots
-}
+func clip(s string) string { return text.Plain(s, MaxMessage) }
 
 // tidy bounds the words of an answer.
 func (b LoadBalancer) tidy() LoadBalancer {

@@ -3,8 +3,8 @@ package cli
 import (
 	"io"
 	"os"
-	"strings"
-	"unicode"
+
+	"github.com/external-lb/external-lb/internal/text"
 )
 
 // onTerminal reports whether a person reads what is written.
@@ -20,13 +20,11 @@ func onTerminal(w io.Writer) bool {
 // plain is a text on one line, without what a terminal takes for commands: annotations and
 // hosts' words are others' writing.
 func plain(s string) string {
-	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)), " ")
+	return text.Plain(s, mostWords)
 }
+
+// mostWords are more than an API server takes for a condition or an event.
+const mostWords = 32 << 10
 
 // paint colours words, or leaves them as they are.
 type paint bool

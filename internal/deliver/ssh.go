@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/text"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
@@ -250,5 +251,5 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return printable(string(t.buf))
+	return text.Plain(string(t.buf), tailSize)
 }

@@ -123,14 +123,3 @@ func commandError(t Target, said string, err error) *Error {
 	}
 	return &Error{Reason: ReasonCommand, Err: err, Message: fmt.Sprintf("`%s` on %s does not run: %s: %s", command, t.Endpoint(), what, hint)}
 }
-
-// printable is text for people out of whatever a host printed.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	return strings.Join(strings.Fields(s), " ")
-}

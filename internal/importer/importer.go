@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/text"
 )
 
 // Bounds of what is read. A hand-kept configuration is far below them.
@@ -61,18 +61,11 @@ type Notes []Note
 
 // Add one, with the words of fmt.Sprintf.
 func (n *Notes) Add(at Place, format string, args ...any) {
-	*n = append(*n, Note{at, oneLine(fmt.Sprintf(format, args...))})
+	*n = append(*n, Note{at, text.Plain(fmt.Sprintf(format, args...), mostWords)})
 }
 
-// oneLine keeps what comes from a file from looking like more than a remark.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 || r == '\uFFFD' {
-			return ' '
-		}
-		return r
-	}, s)
-}
+// mostWords of a note: what comes from a file is not to look like more than a remark.
+const mostWords = 4 << 10
 
 // Sorted by file, line and text, each once.
 func (n Notes) Sorted() Notes {

@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/text"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
 )
 
@@ -97,7 +97,7 @@ func (r *rendering) last() *host.RenderedFile { return &r.files[len(r.files)-1] 
 
 func (r *rendering) file(header *wirepb.FileHeader) error {
 	path := header.GetPath()
-	if len(path) > pathMax || !filepath.IsLocal(path) || strings.ContainsFunc(path, unprintable) || len(header.GetSum()) != sha256.Size {
+	if len(path) > pathMax || !filepath.IsLocal(path) || strings.ContainsFunc(path, text.Unprintable) || len(header.GetSum()) != sha256.Size {
 		return errAnswer
 	}
 	if len(r.files) == renderedMost || len(r.files) > 0 && path <= r.last().Path {
@@ -110,8 +110,6 @@ func (r *rendering) file(header *wirepb.FileHeader) error {
 	r.files = append(r.files, f)
 	return nil
 }
-
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // whole checks the last file.
 func (r *rendering) whole() error {
