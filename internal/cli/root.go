@@ -28,8 +28,12 @@ func (e exit) Error() string {
 
 // Main runs the command that args name and returns its exit code.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot(filepath.Base(args[0]))
-	root.SetArgs(args[1:])
+	name, args := filepath.Base(args[0]), args[1:]
+	if name == pluginCompleter {
+		name, args = plugin, slices.Concat([]string{cobra.ShellCompRequestCmd}, args)
+	}
+	root := newRoot(name)
+	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -63,8 +67,11 @@ func flatten(err error) []error {
 	return out
 }
 
-// plugin is the name under which kubectl finds the program.
-const plugin = "kubectl-external_lb"
+// The names under which kubectl finds the program, and asks it what could follow on a line.
+const (
+	plugin          = "kubectl-external_lb"
+	pluginCompleter = "kubectl_complete-external_lb"
+)
 
 func newRoot(name string) *cobra.Command {
 	root := &cobra.Command{

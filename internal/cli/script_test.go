@@ -13,7 +13,7 @@ var update = flag.Bool("update", false, "write the expected outputs in testdata 
 
 func TestMain(m *testing.M) {
 	run := func() { os.Exit(Main(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) }
-	testscript.Main(m, map[string]func(){"external-lb": run, plugin: run})
+	testscript.Main(m, map[string]func(){"external-lb": run, plugin: run, pluginCompleter: run})
 }
 
 // TestScripts run the commands as a user does: see testdata/script.
