@@ -181,7 +181,8 @@ type Diagnoser interface {
 	Diagnose(ctx context.Context) string // "" if nothing
 }
 
-// Repairer has something beside the daemon that others may take away.
+// Repairer has something to look after, from time to time: what others may take away from
+// beside the daemon, or what has had its time.
 type Repairer interface {
 	Repair(ctx context.Context) error
 }

@@ -26,10 +26,12 @@ type Daemon struct {
 	engine.Runner
 	dir string // of the store
 	set func(link string) (engine.Set, error)
+
+	left leavers
 }
 
 func open(p engine.Place) engine.Daemon {
-	return &Daemon{p.Settings.(*Settings), p.Runner, p.Dir, p.Set} // of Engine.Settings
+	return &Daemon{Settings: p.Settings.(*Settings), Runner: p.Runner, dir: p.Dir, set: p.Set} // of Engine.Settings
 }
 
 func (h *Daemon) Name() string       { return "HAProxy" }
@@ -195,6 +197,7 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 			return err
 		}
 		p.Old = old
+		h.left.forget()
 		if err = p.Wait(ctx); err == nil && knownErr == nil {
 			_ = h.goOn(ctx, known) // it is live; and else its own checks tell it anew
 		}

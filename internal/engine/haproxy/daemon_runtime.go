@@ -309,9 +309,9 @@ func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) err
 
 // changeServers of the proxies that carry something: those that appear first, so
 // that there is always one. A server that still has connections gets no new ones and
-// stays until the next reload.
+// stays until the next reload, and its connections as long as Repair lets them.
 func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known slots) (err error) {
-	var gone, appeared, enabled, weighed []string
+	var gone, appeared, enabled, weighed, leave, come []string
 	for _, c := range changes {
 		if c.checks() {
 			continue
@@ -319,6 +319,7 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 		for _, s := range c.gone {
 			full := c.name + "/" + s.Name
 			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
+			leave = append(leave, full)
 		}
 		for _, s := range c.weighed {
 			weighed = append(weighed, fmt.Sprintf("set server %s/%s weight %s", c.name, s.Name, s.weight()))
@@ -332,6 +333,7 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 			}
 			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
 			enabled = append(enabled, "enable server "+full)
+			come = append(come, full)
 			if c.checked {
 				enabled = append(enabled, "enable health "+full, allUp(full))
 			}
@@ -343,6 +345,7 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
 		return err
 	}
+	h.left.leave(leave, come)
 	return h.command(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
 }
 

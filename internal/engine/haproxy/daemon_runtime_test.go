@@ -201,3 +201,51 @@ func TestSlotsAreAskedForOnce(t *testing.T) {
 		}
 	}
 }
+
+// Who left without a reload has as long as hardStopAfter says, and is told to end once. Who
+// came back, or left an earlier worker, is not.
+func TestServersThatLeftAreEnded(t *testing.T) {
+	h := &Daemon{Settings: &Settings{Socket: filepath.Join(t.TempDir(), "s"), HardStopAfter: engine.Duration(time.Hour)}}
+	told := heard(t, h.Socket, "", "")
+	repairs := func() (said []string) {
+		t.Helper()
+		if err := h.Repair(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for len(told) > 0 {
+			said = append(said, <-told)
+		}
+		return said
+	}
+	one := []proxyChange{{proxy: &proxy{name: "web"}, gone: []server{{Name: "n1"}}}}
+	leave := func() {
+		t.Helper()
+		if err := h.changeServers(t.Context(), one, slots{}); err != nil {
+			t.Fatal(err)
+		}
+		for len(told) > 0 {
+			<-told
+		}
+	}
+	leave()
+	if said := repairs(); said != nil {
+		t.Errorf("it has time: %q", said)
+	}
+	h.HardStopAfter = 0
+	if said, want := repairs(), []string{"shutdown sessions server web/n1", "del server web/n1"}; !slices.Equal(said, want) {
+		t.Errorf("its time is over: %q, want %q", said, want)
+	}
+	if said := repairs(); said != nil {
+		t.Errorf("it was told: %q", said)
+	}
+	for name, then := range map[string]func(){
+		"came back":         func() { h.left.leave(nil, []string{"web/n1"}) },
+		"of another worker": h.left.forget,
+	} {
+		leave()
+		then()
+		if said := repairs(); said != nil {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+}

@@ -34,5 +34,6 @@ var (
 	_ engine.WholeChecker = (*Daemon)(nil)
 	_ engine.HotReloader  = (*Daemon)(nil)
 	_ engine.Diagnoser    = (*Daemon)(nil)
+	_ engine.Repairer     = (*Daemon)(nil)
 	_ engine.Observer     = (*Daemon)(nil)
 )
