@@ -8,12 +8,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/wire"
@@ -103,6 +105,7 @@ What the key may make this machine carry is said by --addresses, --ports and
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Engine, "engine", "", fmt.Sprintf("what carries the traffic: %s (default: as in host.yaml, or %s)", engines.Table.List(), engines.Table.Default()))
+	flags.StringVar(&o.Family, "family", "", fmt.Sprintf("whose layout this machine has: %s (default: as /etc/os-release says)", strings.Join(engine.FamilyNames(), ", ")))
 	flags.StringArrayVar(&o.AuthorizedKeys, "authorized-key", nil, "public key that may deliver, or a file of such; may be repeated")
 	flags.BoolVar(&o.VRRP, "vrrp", false, "let keepalived move the addresses between this machine and others: for a Balancer with virtualAddresses.mode VRRP")
 	flags.BoolVar(&o.NonlocalBind, "nonlocal-bind", false, "let the daemon listen on addresses that the machine does not have yet")

@@ -32,7 +32,7 @@ type Bounded interface {
 	Holds() int
 }
 
-// Program that a package brings.
+// Program that a package brings, by its name in Debian.
 type Program struct{ Path, Package string }
 
 // StepResult is what became of a Step.
@@ -58,6 +58,8 @@ type Steps interface {
 	// Link makes sure that a link leads somewhere.
 	Link(name, path, target string) error
 	Report(name string, result StepResult, detail string)
+	// Family that the machine is of.
+	Family() *Family
 	// Account that deliveries are made by.
 	Account() (uid, gid int)
 	// Change notes that the daemon must load something; Changed reports whether it must.

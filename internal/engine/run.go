@@ -72,7 +72,7 @@ func VerdictOn(ctx context.Context, out string, err error, argv []string, packag
 	case sudoRefuses.MatchString(out):
 		return "", Failed("sudo does not let this user run %q: %s; run `external-lb host install` again", strings.Join(argv, " "), OneLine(out))
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return "", Failed("%s is not installed: apt-get install %s sudo", argv[0], packages)
+		return "", Failed("%s is not installed: install the packages %s sudo", argv[0], packages)
 	case !errors.As(err, &exit):
 		return "", Failed("%q: %v", strings.Join(argv, " "), err)
 	}

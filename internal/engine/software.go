@@ -17,6 +17,8 @@ type Software struct {
 	Settings func() Settings
 	// Service of systemd that runs its daemon, as Debian's package names it; "": none.
 	Service string
+	// Layouts are those of families other than the first, by name, where they differ.
+	Layouts map[string]Layout
 	// Open makes the daemon of a place; its settings are those that Settings made.
 	Open func(Place) Daemon
 	// Moves: its daemon moves addresses, too, and needs no other beside it for that.

@@ -272,7 +272,7 @@ func TestHAProxy_Install(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
 		options := InstallOptions{Engine: "haproxy", AuthorizedKeys: []string{aKey}}
 		want := map[string]engine.StepResult{
-			"packages": engine.StepPresent, "directory": engine.StepDone, "settings": engine.StepDone, "user": engine.StepDone, "first configuration": engine.StepDone,
+			"family": engine.StepPresent, "packages": engine.StepPresent, "directory": engine.StepDone, "settings": engine.StepDone, "user": engine.StepDone, "first configuration": engine.StepDone,
 			"include": engine.StepDone, "sudo rights": engine.StepDone, "authorized keys": engine.StepDone, "haproxy": engine.StepWarning, "first model": engine.StepDone, "agent": engine.StepWarning,
 		}
 		if diff := cmp.Diff(want, install(t, options)); diff != "" {

@@ -21,6 +21,8 @@ import (
 type InstallOptions struct {
 	// Engine is one of the table; default: what the machine's settings say, or the first.
 	Engine string
+	// Family of distributions whose layout this machine has; default: the one that it says.
+	Family string
 	// AuthorizedKeys may deliver: each is a public key, or the name of a file with
 	// public keys, one a line.
 	AuthorizedKeys []string
@@ -100,6 +102,9 @@ type part struct {
 // Account that deliveries are made by.
 func (p *part) Account() (uid, gid int) { return p.uid, p.gid }
 
+// Family that the machine is of.
+func (p *part) Family() *engine.Family { return p.settings.family }
+
 // Change notes that the daemon must load something.
 func (p *part) Change() { p.changed = true }
 
@@ -127,10 +132,12 @@ func (in *installer) packages(ctx context.Context) error {
 	if err := in.readSettings(); err != nil {
 		return in.fail(name, err)
 	}
+	family := in.settings.family
+	in.sayFamily()
 	var missing []string
 	miss := func(programs ...engine.Program) {
 		for _, need := range programs {
-			if _, err := exec.LookPath(need.Path); err != nil && !slices.Contains(missing, need.Package) {
+			if !there(need.Path) && !slices.Contains(missing, need.Package) {
 				missing = append(missing, need.Package)
 			}
 		}
@@ -141,6 +148,9 @@ func (in *installer) packages(ctx context.Context) error {
 	}
 	miss(commonPrograms...)
 	for _, p := range in.parts {
+		if why := p.unit.Layouts[family.Name].Cannot; why != "" {
+			return in.fail(name, errors.New(why))
+		}
 		found = append(found, p.Found())
 		if slices.Contains(missing, p.Programs()[0].Package) {
 			continue
@@ -152,10 +162,48 @@ func (in *installer) packages(ctx context.Context) error {
 		missing = append(missing, more...)
 	}
 	if len(missing) > 0 {
-		return in.fail(name, errors.New("missing: apt-get install "+strings.Join(missing, " ")))
+		return in.fail(name, errors.New("missing: "+family.Get+" "+strings.Join(inFamily(family, missing), " ")))
 	}
 	in.Report(name, engine.StepPresent, strings.Join(append(found, "sudo", "sshd"), ", "))
 	return nil
+}
+
+// there reports whether a program is there. BusyBox has many by their names, which know less.
+func there(program string) bool {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(path)
+	return err == nil && filepath.Base(real) != "busybox"
+}
+
+// inFamily are the names of packages of Debian's in a family, each once.
+func inFamily(f *engine.Family, packages []string) (names []string) {
+	for _, debians := range packages {
+		if name := f.Package(debians); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sayFamily says what this machine is taken for.
+func (in *installer) sayFamily() {
+	const name = "family"
+	taken := in.settings.family.Name
+	is, id := engine.ThisFamily()
+	switch {
+	case is == in.settings.family && id == taken:
+		in.Report(name, engine.StepPresent, id)
+	case is == in.settings.family:
+		in.Report(name, engine.StepPresent, id+", laid out as "+taken)
+	case is == nil:
+		in.Report(name, engine.StepWarning, fmt.Sprintf("%s is of no family that is known (%s), and is taken for %s: if its files lie elsewhere, give --family, or write their paths into %s and run this again",
+			id, strings.Join(engine.FamilyNames(), ", "), taken, in.settingsPath))
+	default:
+		in.Report(name, engine.StepWarning, id+" is taken for "+taken+", as it was said")
+	}
 }
 
 func (in *installer) daemonFiles(context.Context) error {

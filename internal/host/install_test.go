@@ -70,7 +70,7 @@ func TestInstall(t *testing.T) {
 
 		options.DryRun = false
 		want := map[string]engine.StepResult{
-			"packages": engine.StepPresent, "directory": engine.StepDone, "settings": engine.StepDone, "user": engine.StepDone, "check configuration": engine.StepDone,
+			"family": engine.StepPresent, "packages": engine.StepPresent, "directory": engine.StepDone, "settings": engine.StepDone, "user": engine.StepDone, "check configuration": engine.StepDone,
 			"include file": engine.StepDone, "certificates": engine.StepDone, "first configuration": engine.StepDone, "include": engine.StepDone, "sudo rights": engine.StepDone,
 			"authorized keys": engine.StepDone, "sysctl": engine.StepDone, "nginx": engine.StepDone, "ports": engine.StepWarning, "first model": engine.StepDone, "agent": engine.StepWarning,
 		}
@@ -146,8 +146,11 @@ func deliverAsAccount(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	// And root looks at what the account has delivered.
-	a := newAgentOf(t, "")
-	st, err := a.Status(t.Context())
+	settings, err := LoadSettings(SettingsPath, &engines.Table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := agentOf(t, settings).Status(t.Context())
 	if err != nil || st.Generation == "" || !st.Proved || st.Message != "" {
 		t.Errorf("status: %+v, %v", st, err)
 	}

@@ -22,7 +22,7 @@ const sudoersPath = "/etc/sudoers.d/external-lb"
 func (in *installer) readSettings() (err error) {
 	data, err := os.ReadFile(in.settingsPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = fmt.Appendf(nil, "engine: %s\nvrrp: %t\n", in.Engine, in.VRRP), nil
+		data, err = fmt.Appendf(nil, "engine: %s\nvrrp: %t\nfamily: %s\n", in.Engine, in.VRRP, in.Family), nil
 	}
 	if err == nil {
 		in.settings, err = ParseSettings(data, in.table)
@@ -33,6 +33,9 @@ func (in *installer) readSettings() (err error) {
 	}
 	if in.Engine != "" && in.Engine != in.settings.Engine {
 		return fmt.Errorf("%s says that this machine's engine is %s, not %s: change or remove it first", in.settingsPath, in.settings.Engine, in.Engine)
+	}
+	if in.Family != "" && in.Family != in.settings.Family {
+		return fmt.Errorf("%s says that this machine is laid out as %s, not %s: change or remove it first", in.settingsPath, in.settings.Family, in.Family)
 	}
 	if in.VRRP && !in.settings.VRRP {
 		return fmt.Errorf("%s does not say that addresses may move here: add the line `vrrp: true`, and run this again", in.settingsPath)
@@ -56,6 +59,9 @@ func (in *installer) settingsFile(context.Context) error {
 	}
 	_, err := os.Stat(in.settingsPath)
 	text := "# How this machine takes deliveries. What is not here has its default.\nengine: " + in.settings.Engine + "\nroot: " + in.settings.Root + "\n"
+	if in.Family != "" {
+		text += "family: " + in.Family + "\n"
+	}
 	if in.settings.VRRP {
 		text += "vrrp: true\n"
 	}

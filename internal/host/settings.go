@@ -23,10 +23,11 @@ const SettingsPath = "/etc/external-lb/host.yaml"
 // it ever comes over the wire.
 type Settings struct {
 	general
-	table *engine.Table
-	uses  []use
-	root  uint32 // who owns templates: 0 but in tests
-	sudo  bool   // this user is not root
+	table  *engine.Table
+	uses   []use
+	family *engine.Family
+	root   uint32 // who owns templates: 0 but in tests
+	sudo   bool   // this user is not root
 	// program is this one: commands go through it, see unit.preview.
 	program string
 }
@@ -36,6 +37,9 @@ type Settings struct {
 type general struct {
 	Engine string `json:"engine,omitempty"` // a name of the table
 	Root   string `json:"root,omitempty"`   // everything that is written lies below it
+	// Family of distributions whose layout the defaults are; default: the one that this
+	// machine is of, or the first.
+	Family string `json:"family,omitempty"`
 	// VRRP: addresses move between this machine and others.
 	VRRP bool `json:"vrrp,omitempty"`
 	// Socket is where the agent listens for the forced command.
@@ -98,6 +102,9 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 		return Settings{}, err
 	}
 	engine.SetDefault(&s.Engine, t.Default())
+	if err := s.findFamily(); err != nil {
+		return Settings{}, err
+	}
 	engine.SetDefault(&s.Root, "/var/lib/external-lb")
 	engine.SetDefault(&s.Socket, "/run/external-lb/agent.sock")
 	engine.SetDefault(&s.Templates, TemplatesDir)
@@ -111,7 +118,9 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	for i := range s.uses {
 		u := &s.uses[i]
 		u.own = u.Settings()
-		if err := decode(known[u.Section], u.own); err != nil {
+		// What the owner says lies over what the family has.
+		err := yaml.UnmarshalStrict([]byte(u.Layouts[s.Family].Settings), u.own)
+		if err := errors.Join(err, decode(known[u.Section], u.own)); err != nil {
 			return Settings{}, fmt.Errorf("%s: %w", u.Section, err)
 		}
 		u.own.SetDefaults(s.Root, u.dir, sudo)
@@ -123,6 +132,20 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return s, errors.Join(errs...)
+}
+
+// findFamily of distributions.
+func (s *Settings) findFamily() error {
+	if s.Family == "" {
+		s.family, _ = engine.ThisFamily()
+		if s.family == nil {
+			s.family = engine.Families[0]
+		}
+		s.Family = s.family.Name
+	} else if s.family = engine.FindFamily(s.Family); s.family == nil {
+		return fmt.Errorf("family %q: want one of %s", s.Family, strings.Join(engine.FamilyNames(), ", "))
+	}
+	return nil
 }
 
 // checkShares says why nobody can have the share that is given.
@@ -189,5 +212,10 @@ func (s *Settings) choose() {
 	s.uses = []use{{Software: e.Software, dir: filepath.Join(s.Root, e.Name), moves: s.VRRP && e.Moves}}
 	if s.VRRP && !e.Moves {
 		s.uses = append(s.uses, use{Software: vrrp.Software, dir: filepath.Join(s.Root, vrrp.Name), moves: true})
+	}
+	for i := range s.uses {
+		if !s.family.Systemd {
+			s.uses[i].Service = "" // nobody here can start it
+		}
 	}
 }

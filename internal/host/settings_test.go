@@ -99,7 +99,7 @@ func TestStatusOfAMachineThatIsNotPrepared(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	a := newAgentOf(t, none+"\nnginx: {binary: /nonexistent/nginx}")
-	if st, err = a.Status(t.Context()); err != nil || !strings.Contains(st.Message, "apt-get install nginx") {
+	if st, err = a.Status(t.Context()); err != nil || !strings.Contains(st.Message, "install nginx") {
 		t.Errorf("%+v, %v", st, err)
 	}
 	var coded *Error

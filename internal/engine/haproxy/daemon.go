@@ -43,8 +43,8 @@ func (h *Daemon) PIDFile() string { return h.Settings.PIDFile }
 func (h *Daemon) Commands() [][]string { return [][]string{h.CheckAll, h.Settings.Reload} }
 
 func (h *Daemon) Unincluded() string {
-	return fmt.Sprintf("HAProxy runs, but without external-lb's configuration: EXTRAOPTS in %s must hold `-f %s`, to which `external-lb host install` sees; then restart it once (systemctl restart haproxy)",
-		h.Environment, h.Live())
+	return fmt.Sprintf("HAProxy runs, but without external-lb's configuration: %s in %s must hold `-f %s`, to which `external-lb host install` sees; then restart it once (systemctl restart haproxy)",
+		h.variable(), h.Environment, h.Live())
 }
 
 func (h *Daemon) Stopped() string {
@@ -269,7 +269,7 @@ func (h *Daemon) Version(ctx context.Context) (string, error) {
 	out, err := h.Run(ctx, []string{h.Binary, "-v"})
 	m := regexp.MustCompile(`(?m)^HAProxy version ([0-9][0-9A-Za-z.+~-]{0,60})`).FindStringSubmatch(out)
 	if err != nil || m == nil {
-		return "", errors.New(h.Binary + " cannot be run: apt-get install haproxy")
+		return "", errors.New(h.Binary + " cannot be run: install the package haproxy")
 	}
 	return "haproxy/" + m[1], nil
 }

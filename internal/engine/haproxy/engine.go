@@ -25,9 +25,27 @@ var Engine = &engine.Engine{
 		Service:  "haproxy.service",
 		Open:     open,
 		Moves:    false,
+		Layouts:  layouts,
 
 		BackendBytes: 16 << 10, // measured: 13 KB
 	},
+}
+
+// layouts: each service reads other files, and gives HAProxy its options in another variable. SELinux
+// lets HAProxy make a socket only below its own directory.
+var layouts = map[string]engine.Layout{
+	"rhel": {Settings: `
+confDir: /etc/haproxy/conf.d
+environment: /etc/sysconfig/haproxy
+options: OPTIONS=
+socket: /var/lib/haproxy/external-lb.sock
+`},
+	"suse": {Settings: `
+environment: /etc/sysconfig/haproxy
+options: EXTRAOPTS=-S /run/haproxy/master.sock
+pidFile: /run/haproxy/pid
+`},
+	"alpine": {Cannot: "Alpine's service of HAProxy reads one file, and has no master that could be told to reload: take another engine here"},
 }
 
 var (

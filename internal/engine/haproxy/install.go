@@ -37,7 +37,7 @@ func (p *installer) Read(ctx context.Context) (missing []string, err error) {
 		return nil, errors.New(old)
 	}
 	// 2: it has no listener yet, as Debian's own has none.
-	if out, err := p.Run(ctx, []string{h.Binary, "-c", "-f", h.Conf}); err != nil && alerts(out) != "" {
+	if out, err := p.Run(ctx, h.checkOwn()); err != nil && alerts(out) != "" {
 		return nil, fmt.Errorf("HAProxy refuses its own configuration: %s; correct it, and run this again", engine.OneLine(alerts(out)))
 	}
 	return nil, nil
@@ -47,12 +47,6 @@ func (p *installer) Settings() string               { return "" }
 func (p *installer) Kernel() []engine.KernelSetting { return nil }
 func (p *installer) Files() error                   { return nil }
 
-// serviceOptions are those that Debian's service has unless its environment says
-// otherwise, and must be said again beside ours.
-const serviceOptions = "-S /run/haproxy-master.sock"
-
-var extraOptions = regexp.MustCompile(`(?m)^(\s*(?:export\s+)?EXTRAOPTS=)(["']?)([^"'\n]*)(["']?)[ \t]*$`)
-
 // Include adds an option to the environment of HAProxy's service.
 func (p *installer) Include(context.Context) error {
 	h := p.haproxy
@@ -61,17 +55,18 @@ func (p *installer) Include(context.Context) error {
 		return err
 	}
 	option := "-f " + h.Live()
-	m := extraOptions.FindSubmatchIndex(have)
+	variable, usual, _ := strings.Cut(h.Options, "=")
+	m := regexp.MustCompile(`(?m)^(\s*(?:export\s+)?` + variable + `=)(["']?)([^"'\n]*)(["']?)[ \t]*$`).FindSubmatchIndex(have)
 	if m != nil && bytes.Contains(have[m[6]:m[7]], []byte(option)) {
 		return p.Step("include", "HAProxy reads "+h.Live(), true, nil)
 	}
 	p.Change()
-	text := strings.TrimRight(string(have), "\n") + "\n\n# external-lb: beside its own configuration, HAProxy reads what is delivered.\nEXTRAOPTS=\"" + serviceOptions + " " + option + "\"\n"
+	text := strings.TrimRight(string(have), "\n") + "\n\n# external-lb: beside its own configuration, HAProxy reads what is delivered.\n" + variable + "=\"" + strings.TrimSpace(usual+" "+option) + "\"\n"
 	if m != nil {
 		set := strings.TrimSpace(string(have[m[6]:m[7]]) + " " + option)
 		text = string(have[:m[2]]) + string(have[m[2]:m[3]]) + `"` + set + `"` + string(have[m[1]:])
 	}
-	return p.Step("include", "add `"+option+"` to EXTRAOPTS in "+h.Environment, false, func() error {
+	return p.Step("include", "add `"+option+"` to "+variable+" in "+h.Environment, false, func() error {
 		return engine.ReplaceFile(h.Environment, []byte(strings.TrimLeft(text, "\n")), 0o644)
 	})
 }
@@ -88,9 +83,9 @@ func (p *installer) Load(ctx context.Context) error {
 	case err == nil:
 		return p.Reload(ctx, name)
 	case running:
-		p.Report(name, engine.StepWarning, "restart it once (systemctl restart haproxy), which ends the connections that it has: it reads "+p.haproxy.Live()+" only then")
+		p.Report(name, engine.StepWarning, "restart it once ("+p.Family().HowToRestart("haproxy")+"), which ends the connections that it has: it reads "+p.haproxy.Live()+" only then")
 	default:
-		p.Report(name, engine.StepWarning, "does not run: start it (systemctl enable --now haproxy)")
+		p.Report(name, engine.StepWarning, "does not run: start it ("+p.Family().HowToStart("haproxy")+")")
 	}
 	return nil
 }

@@ -294,7 +294,7 @@ func (k *Daemon) Version(ctx context.Context) (string, error) {
 	out, err := k.Run(ctx, []string{k.Binary, "--version"})
 	m := regexp.MustCompile(`(?m)^Keepalived v([0-9][0-9A-Za-z.+~-]{0,60})`).FindStringSubmatch(out)
 	if err != nil || m == nil {
-		return "", errors.New(k.Binary + " cannot be run: apt-get install keepalived")
+		return "", errors.New(k.Binary + " cannot be run: install the package keepalived")
 	}
 	k.found = "keepalived/" + m[1]
 	return k.found, nil

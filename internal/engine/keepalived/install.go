@@ -83,7 +83,7 @@ func (p *Installation) Load(ctx context.Context) error {
 		return nil
 	}
 	if running, _ := p.keepalived.Processes(0); !running {
-		p.Report(name, engine.StepWarning, "does not run: start it (systemctl enable --now keepalived)")
+		p.Report(name, engine.StepWarning, "does not run: start it ("+p.Family().HowToStart("keepalived")+")")
 		return nil
 	}
 	return p.Reload(ctx, name)

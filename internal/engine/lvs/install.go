@@ -27,7 +27,7 @@ func (p *installer) Kernel() []engine.KernelSetting { return forwards }
 
 func (p *installer) Read(ctx context.Context) (missing []string, err error) {
 	if _, err := os.Stat(ipvsTable); err != nil {
-		if out, err := p.Run(ctx, []string{"/usr/sbin/modprobe", "ip_vs"}); err != nil {
+		if out, err := p.Run(ctx, []string{"/sbin/modprobe", "ip_vs"}); err != nil {
 			return nil, fmt.Errorf("%s (%s)", noIPVS, engine.OneLine(out))
 		}
 	}

@@ -118,6 +118,7 @@ type ownersConf struct {
 	stream   string          // the file with the owner's stream block; "": there is none
 	http     string          // the file with the owner's http block; "": there is none
 	errorLog string
+	pidFile  string // "": as nginx was built
 
 	workers            int
 	connections, files stated   // of each worker
@@ -146,6 +147,8 @@ func readOwnersConf(dump, mainPath string) ownersConf {
 				conf.modules = append(conf.modules, "load_module "+d.words[1]+";\n")
 			case f.path == mainPath && d.words[0] == "error_log":
 				conf.errorLog = d.words[1]
+			case d.words[0] == "pid":
+				conf.pidFile = d.words[1]
 			case f.path == mainPath && d.words[0] == "include":
 				conf.dirs = append(conf.dirs, d.words[1])
 			}

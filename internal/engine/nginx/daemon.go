@@ -175,7 +175,7 @@ func (n *Daemon) Version(ctx context.Context) (string, error) {
 	out, err := n.Run(ctx, []string{n.Binary, "-v"})
 	_, version, ok := strings.Cut(engine.OneLine(out), "nginx version: ")
 	if err != nil || !ok {
-		return "", fmt.Errorf("%s cannot be run: apt-get install nginx libnginx-mod-stream", n.Binary)
+		return "", fmt.Errorf("%s cannot be run: install nginx, and its stream module", n.Binary)
 	}
 	return strings.Fields(version)[0], nil
 }

@@ -25,6 +25,7 @@ var Engine = &engine.Engine{
 		Service:  "nginx.service",
 		Open:     open,
 		Moves:    false,
+		Layouts:  map[string]engine.Layout{"alpine": {Settings: "pidFile: /run/nginx/nginx.pid"}},
 		Vacate:   vacate,
 
 		BackendBytes: 4 << 10, // measured: 2 KB

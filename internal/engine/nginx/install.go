@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,12 @@ type installer struct {
 	engine.Steps
 	nginx  *Daemon
 	owners ownersConf // nginx's configuration as it is
+	module string     // what it must load to have stream; "": nothing
+	usual  string     // the file with its process id, unless nginx says otherwise
 }
+
+// streamPackage brings the module, or nothing does and nginx has it with it.
+const streamPackage = "libnginx-mod-stream"
 
 func (p *installer) Programs() []engine.Program {
 	return []engine.Program{{Path: p.nginx.Binary, Package: "nginx"}, {Path: "/usr/bin/tail", Package: "coreutils"}}
@@ -43,26 +49,60 @@ func (p *installer) Read(ctx context.Context) (missing []string, err error) {
 		return nil, fmt.Errorf("nginx refuses its own configuration: %s; correct it, and run this again", engine.OneLine(words))
 	}
 	p.owners = readOwnersConf(dump, n.Conf)
-	if len(p.owners.modules) > 0 {
-		return nil, nil
-	}
-	build, err := p.Run(ctx, []string{n.Binary, "-V"})
+	out, err := p.Run(ctx, []string{n.Binary, "-V"})
 	if err != nil {
 		return nil, fmt.Errorf("%s -V: %w", n.Binary, err)
 	}
-	if !slices.Contains(strings.Fields(build), "--with-stream") {
-		missing = []string{"libnginx-mod-stream"}
+	build := strings.Fields(out)
+	p.readPIDFile(build)
+	switch {
+	case len(p.owners.modules) > 0 || slices.Contains(build, "--with-stream"):
+	case p.Family().Package(streamPackage) == "":
+		p.module = "load_module " + filepath.Join(built(build, "--modules-path"), "ngx_stream_module.so") + ";"
+		p.owners.modules = []string{p.module + "\n"}
+	default:
+		missing = []string{streamPackage}
 	}
 	return missing, nil
 }
 
-// Settings name the owner's error log where it is another than Debian's.
+// built is what nginx was built with; "" if that is not known.
+func built(build []string, option string) string {
+	for _, word := range build {
+		if value, ok := strings.CutPrefix(word, option+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// readPIDFile finds where nginx writes its process id: packages differ within a family, too.
+func (p *installer) readPIDFile(build []string) {
+	n := p.nginx
+	p.usual = n.Settings.PIDFile
+	path := cmp.Or(p.owners.pidFile, built(build, "--pid-path"))
+	if rest, old := strings.CutPrefix(path, "/var/run/"); old {
+		path = "/run/" + rest // where that leads
+	}
+	if filepath.IsAbs(path) && engine.PlainPath(path) {
+		n.Settings.PIDFile = filepath.Clean(path)
+	}
+}
+
+// Settings name the owner's files that are others than those of the machine's family.
 func (p *installer) Settings() string {
+	text := ""
 	log, usual := p.owners.errorLog, p.nginx.Log[len(p.nginx.Log)-1]
-	if log == "stderr" || !filepath.IsAbs(log) || !engine.PlainPath(log) || log == usual {
+	if log != "stderr" && filepath.IsAbs(log) && engine.PlainPath(log) && log != usual {
+		text += "  log: [sudo, -n, /usr/bin/tail, -c, \"65536\", " + log + "]\n"
+	}
+	if path := p.nginx.Settings.PIDFile; path != p.usual {
+		text += "  pidFile: " + path + "\n"
+	}
+	if text == "" {
 		return ""
 	}
-	return "nginx:\n  log: [sudo, -n, /usr/bin/tail, -c, \"65536\", " + log + "]\n"
+	return "nginx:\n" + text
 }
 
 func (p *installer) Kernel() []engine.KernelSetting { return nil }
@@ -89,7 +129,16 @@ func (p *installer) Files() error {
 // Include adds a line to the owner's stream block and one to the http block, or a file
 // beside them.
 func (p *installer) Include(ctx context.Context) error {
-	return errors.Join(p.includeStream(ctx), p.includeHTTP(ctx))
+	return errors.Join(p.loadModule(ctx), p.includeStream(ctx), p.includeHTTP(ctx))
+}
+
+// loadModule lets nginx have stream where its package brings that and does not load it.
+func (p *installer) loadModule(ctx context.Context) error {
+	if p.module == "" {
+		return nil
+	}
+	path := p.nginx.Conf
+	return p.change(ctx, path, "add `"+p.module+"` to the beginning of "+path, func(text string) string { return p.module + "\n" + text })
 }
 
 func (p *installer) includeStream(ctx context.Context) error {
@@ -102,8 +151,8 @@ func (p *installer) includeStream(ctx context.Context) error {
 		return p.addLine(ctx, p.owners.stream, "stream", line)
 	}
 	block := "stream { " + line + " }\n"
-	if p.reads(p.owners.dirs, "modules-enabled") {
-		return p.addFile(ctx, filepath.Join(filepath.Dir(n.Conf), "modules-enabled", "99-external-lb.conf"), block)
+	if dir := p.reads(p.owners.dirs, "modules-enabled", "conf.d"); dir != "" {
+		return p.addFile(ctx, filepath.Join(dir, "99-external-lb.conf"), block)
 	}
 	return p.addBlock(ctx, block)
 }
@@ -111,22 +160,27 @@ func (p *installer) includeStream(ctx context.Context) error {
 func (p *installer) includeHTTP(ctx context.Context) error {
 	n := p.nginx
 	line := "include " + n.HTTPConf + ";"
-	switch {
+	switch dir := p.reads(p.owners.httpDirs, "conf.d", "http.d"); {
 	case p.owners.included[n.HTTPConf]:
 		return p.Step("include", "nginx includes "+n.HTTPConf, true, nil)
 	case p.owners.http == "":
 		return p.addBlock(ctx, "http { "+line+" }\n")
-	case p.reads(p.owners.httpDirs, "conf.d"):
-		return p.addFile(ctx, filepath.Join(filepath.Dir(n.Conf), "conf.d", "external-lb.conf"), line+"\n")
+	case dir != "":
+		return p.addFile(ctx, filepath.Join(dir, "external-lb.conf"), line+"\n")
 	}
 	return p.addLine(ctx, p.owners.http, "http", line)
 }
 
-// reads reports whether all files of a directory beside the main file are among those of
-// some patterns.
-func (p *installer) reads(patterns []string, dir string) bool {
-	beside := filepath.Join(filepath.Dir(p.nginx.Conf), dir)
-	return slices.Contains(patterns, beside+"/*.conf") || slices.Contains(patterns, dir+"/*.conf")
+// reads finds the first of some directories beside the main file of which all files are
+// among those of some patterns; "" if there is none.
+func (p *installer) reads(patterns []string, dirs ...string) string {
+	for _, dir := range dirs {
+		beside := filepath.Join(filepath.Dir(p.nginx.Conf), dir)
+		if slices.Contains(patterns, beside+"/*.conf") || slices.Contains(patterns, dir+"/*.conf") {
+			return beside
+		}
+	}
+	return ""
 }
 
 func (p *installer) addLine(ctx context.Context, path, block, line string) error {
@@ -183,7 +237,7 @@ func (p *installer) Load(ctx context.Context) error {
 		return nil
 	}
 	if running, _ := p.nginx.Processes(0); !running {
-		p.Report(name, engine.StepWarning, "does not run: start it (systemctl enable --now nginx)")
+		p.Report(name, engine.StepWarning, "does not run: start it ("+p.Family().HowToStart("nginx")+")")
 		return nil
 	}
 	return p.Reload(ctx, name)
