@@ -29,13 +29,35 @@ func Owner(dir string) (uid, gid int, err error) {
 
 // ReplaceFile writes a file of root's so that it is never seen half written.
 func ReplaceFile(path string, data []byte, mode fs.FileMode) error {
+	return replace(path, data, mode, -1, -1)
+}
+
+// EditFile changes a file of the machine's owner, who may keep secrets in it: its mode and whose
+// it is stay. One that is not there yet is for all to read.
+func EditFile(path string, data []byte) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ReplaceFile(path, data, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	return replace(path, data, info.Mode().Perm(), int(st.Uid), int(st.Gid))
+}
+
+// replace a file; a uid or gid of -1 is this process's.
+func replace(path string, data []byte, mode fs.FileMode, uid, gid int) error {
 	dir, base := filepath.Split(path)
 	f, err := os.CreateTemp(dir, "."+base+".*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chown(uid, gid), f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -80,6 +81,21 @@ func run(t *testing.T, argv ...string) string {
 func startDaemon(t *testing.T) {
 	t.Helper()
 	run(t, "sh", "-c", "nginx >/dev/null 2>&1 </dev/null")
+}
+
+// hidden makes a file its owner's alone, and stays wants that it is still so.
+func hidden(t *testing.T, path string) (stays func()) {
+	t.Helper()
+	if err := errors.Join(os.Chown(path, 2, 3), os.Chmod(path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o640 || !ownedBy(info, 2, 3) {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
 }
 
 func put(t *testing.T, path, text string) {

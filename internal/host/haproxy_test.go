@@ -306,6 +306,7 @@ func TestHAProxy_Install(t *testing.T) {
 func TestHAProxy_InstallKeepsTheOptionsOfItsOwner(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
 		put(t, "/etc/default/haproxy", "CONFIG=/etc/haproxy/haproxy.cfg\nEXTRAOPTS='-de -m 512'\n# the end\n")
+		defer hidden(t, "/etc/default/haproxy")()
 		install(t, InstallOptions{Engine: "haproxy", AuthorizedKeys: []string{aKey}})
 		text, err := os.ReadFile("/etc/default/haproxy")
 		if err != nil {

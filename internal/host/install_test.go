@@ -270,6 +270,7 @@ func TestInstallKeepsTheOwnersStreamBlock(t *testing.T) {
 			t.Fatal(err)
 		}
 		put(t, "/etc/nginx/nginx.conf", string(conf)+"include /etc/nginx/stream.conf;\n")
+		defer hidden(t, "/etc/nginx/stream.conf")()
 		startDaemon(t)
 		for range 2 {
 			install(t, InstallOptions{AuthorizedKeys: []string{aKey}})

@@ -40,6 +40,8 @@ func TestVRRP_Install(t *testing.T) {
 			run(t, strings.Fields(command)...)
 		}
 		startDaemon(t)
+		put(t, "/etc/keepalived/keepalived.conf", "# with a password\n")
+		defer hidden(t, "/etc/keepalived/keepalived.conf")()
 		options := InstallOptions{AuthorizedKeys: []string{aKey}, VRRP: true}
 		steps := install(t, options)
 		for name, want := range map[string]engine.StepResult{"include": engine.StepDone, "sysctl": engine.StepDone, "keepalived": engine.StepWarning, "sudo rights": engine.StepDone} {

@@ -67,7 +67,7 @@ func (p *installer) Include(context.Context) error {
 		text = string(have[:m[2]]) + string(have[m[2]:m[3]]) + `"` + set + `"` + string(have[m[1]:])
 	}
 	return p.Step("include", "add `"+option+"` to "+variable+" in "+h.Environment, false, func() error {
-		return engine.ReplaceFile(h.Environment, []byte(strings.TrimLeft(text, "\n")), 0o644)
+		return engine.EditFile(h.Environment, []byte(strings.TrimLeft(text, "\n")))
 	})
 }
 

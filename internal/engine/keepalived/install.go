@@ -71,7 +71,7 @@ func (p *Installation) Include(context.Context) error {
 	p.Change()
 	text := strings.TrimLeft(strings.TrimRight(string(have), "\n")+"\n\n# external-lb: what is delivered.\n"+line+"\n", "\n")
 	return p.Step("include", "add `"+line+"` to "+k.Conf, false, func() error {
-		return errors.Join(os.MkdirAll(filepath.Dir(k.Conf), 0o755), engine.ReplaceFile(k.Conf, []byte(text), 0o644))
+		return errors.Join(os.MkdirAll(filepath.Dir(k.Conf), 0o755), engine.EditFile(k.Conf, []byte(text)))
 	})
 }
 

@@ -206,15 +206,12 @@ func (p *installer) change(ctx context.Context, path, detail string, change func
 
 // edit changes a file of nginx's, unless nginx refuses the result.
 func (p *installer) edit(ctx context.Context, path string, change func(string) string) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
 	before, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	was := err == nil
-	if err := engine.ReplaceFile(path, []byte(change(string(before))), 0o644); err != nil {
+	if err := engine.EditFile(path, []byte(change(string(before)))); err != nil {
 		return err
 	}
 	n := p.nginx
@@ -224,7 +221,7 @@ func (p *installer) edit(ctx context.Context, path string, change func(string) s
 	}
 	err = fmt.Errorf("nginx refuses it, so it was undone: %w", err)
 	if was {
-		return errors.Join(err, engine.ReplaceFile(path, before, 0o644))
+		return errors.Join(err, engine.EditFile(path, before))
 	}
 	return errors.Join(err, os.Remove(path))
 }
