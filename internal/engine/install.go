@@ -32,6 +32,20 @@ type Bounded interface {
 	Holds() int
 }
 
+// Confined is an Installer of a daemon that SELinux or AppArmor keep from what is delivered,
+// where a machine has them.
+type Confined interface {
+	Confinement() Confinement
+}
+
+// Confinement is what the daemon must be let do.
+type Confinement struct {
+	SELinux []string // commands of root's
+	PerPort string   // one more for each PORT of the Services; "": none
+	Profile string   // of AppArmor: the name of its file; "": there is none
+	Rules   []string // that it lacks
+}
+
 // Program that a package brings, by its name in Debian.
 type Program struct{ Path, Package string }
 

@@ -68,7 +68,7 @@ func Install(ctx context.Context, o InstallOptions, t *engine.Table) ([]Step, er
 	in := &installer{InstallOptions: o, Runner: engine.Machine{}, table: t, settingsPath: SettingsPath}
 	for _, step := range []func(context.Context) error{
 		in.packages, in.settingsFile, in.user, in.directories, in.daemonFiles, in.firstGeneration, in.daemonIncludes,
-		in.sudoers, in.keys, in.sysctl, in.daemonLoads, in.restoring, in.agent, in.wildcards, in.limits,
+		in.sudoers, in.keys, in.sysctl, in.confinement, in.daemonLoads, in.restoring, in.agent, in.wildcards, in.limits,
 	} {
 		if err := step(ctx); err != nil {
 			return in.steps, err

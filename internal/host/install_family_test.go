@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/test/wait"
@@ -226,6 +228,60 @@ func TestInstall_SaysWhatIsMissingAsTheFamilyDoes(t *testing.T) {
 				}
 				if _, err := os.Stat(SettingsPath); err == nil {
 					t.Error("something was changed")
+				}
+			})
+		})
+	}
+}
+
+// What a machine's policy must allow is said, and done by nobody.
+func TestInstall_SaysWhatConfinesTheDaemons(t *testing.T) {
+	for name, c := range map[string]struct {
+		osRelease string
+		files     map[string]string
+		options   InstallOptions
+		want      []string
+	}{
+		"SELinux with nginx and VRRP": {rocky, map[string]string{"/sys/fs/selinux/enforce": "1"}, InstallOptions{VRRP: true}, []string{
+			"SELinux: as root, once: setsebool -P httpd_can_network_connect on",
+			"SELinux: as root, once: semanage port -a -t http_port_t -p tcp 776",
+			"SELinux: as root, for each port that Services have, but 80 and 443: semanage port -a -t http_port_t -p tcp PORT",
+			"SELinux: as root, once: setsebool -P keepalived_connect_any on",
+			"SELinux: as root, once: semanage fcontext -a -t etc_t '/var/lib/external-lb/keepalived(/.*)?'",
+			"SELinux: as root, after this: restorecon -R /var/lib/external-lb /etc/external-lb; semanage is of the package policycoreutils-python-utils, and `ausearch -m AVC -ts recent` says what else is denied",
+		}},
+		"SELinux with HAProxy": {rocky, map[string]string{"/sys/fs/selinux/enforce": "1", "/etc/haproxy/conf.d/": ""}, InstallOptions{Engine: "haproxy"}, []string{
+			"SELinux: as root, once: setsebool -P haproxy_connect_any on",
+			"SELinux: as root, once: semanage fcontext -a -t haproxy_var_lib_t '/var/lib/external-lb/haproxy(/.*)?'",
+			"SELinux: as root, after this: restorecon -R /var/lib/external-lb /etc/external-lb; semanage is of the package policycoreutils-python-utils, and `ausearch -m AVC -ts recent` says what else is denied",
+		}},
+		"permissive": {rocky, map[string]string{"/sys/fs/selinux/enforce": "0"}, InstallOptions{}, nil},
+		"AppArmor": {leap, map[string]string{"/etc/apparmor.d/usr.sbin.haproxy": "profile\n"}, InstallOptions{Engine: "haproxy"}, []string{
+			"AppArmor: add the line `/var/lib/external-lb/haproxy/** r, /var/lib/external-lb/haproxy.sock* rwl,` to /etc/apparmor.d/local/usr.sbin.haproxy, then: apparmor_parser -r /etc/apparmor.d/usr.sbin.haproxy",
+		}},
+		"AppArmor that lets it": {leap, map[string]string{
+			"/etc/apparmor.d/usr.sbin.haproxy":       "profile\n",
+			"/etc/apparmor.d/local/usr.sbin.haproxy": "# ours\n/var/lib/external-lb/haproxy/** r, /var/lib/external-lb/haproxy.sock* rwl,\n",
+		}, InstallOptions{Engine: "haproxy"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBareMachine(t, func(t *testing.T) {
+				files := c.files
+				files["/etc/nginx/nginx.conf"] = "load_module " + module + ";\n" + enough + "http { }\n"
+				becomes(t, c.osRelease, files)
+				c.options.DryRun = true
+				steps, err := Install(t.Context(), c.options, &engines.Table)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, s := range steps {
+					if s.Name == "SELinux" || s.Name == "AppArmor" {
+						got = append(got, s.Name+": "+s.Detail)
+					}
+				}
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Error(diff)
 				}
 			})
 		})

@@ -71,6 +71,17 @@ func (p *installer) Include(context.Context) error {
 	})
 }
 
+// Confinement: SELinux lets HAProxy neither connect to nodePorts nor read what is delivered. Nor does
+// the profile that SUSE's package has.
+func (p *installer) Confinement() engine.Confinement {
+	h := p.haproxy
+	return engine.Confinement{
+		SELinux: []string{"setsebool -P haproxy_connect_any on", "semanage fcontext -a -t haproxy_var_lib_t '" + h.dir + "(/.*)?'"},
+		Profile: "usr.sbin.haproxy",
+		Rules:   []string{h.dir + "/** r,", h.Socket + "* rwl,"},
+	}
+}
+
 // Load cannot let a HAProxy that runs read another file: that takes a restart,
 // which is for the owner to choose a moment for.
 func (p *installer) Load(ctx context.Context) error {

@@ -75,6 +75,11 @@ func (p *Installation) Include(context.Context) error {
 	})
 }
 
+// Confinement: SELinux lets keepalived neither check nodes on any port nor read what is delivered.
+func (p *Installation) Confinement() engine.Confinement {
+	return engine.Confinement{SELinux: []string{"setsebool -P keepalived_connect_any on", "semanage fcontext -a -t etc_t '" + p.keepalived.Dir + "(/.*)?'"}}
+}
+
 func (p *Installation) Load(ctx context.Context) error {
 	const name = "keepalived"
 	said, err := p.keepalived.Ask(ctx)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,6 +225,14 @@ func (p *installer) edit(ctx context.Context, path string, change func(string) s
 		return errors.Join(err, engine.EditFile(path, before))
 	}
 	return errors.Join(err, os.Remove(path))
+}
+
+// Confinement: SELinux lets nginx read what is delivered, and neither connect to nodePorts nor
+// listen on ports that are not for HTTP, the proof's among them.
+func (p *installer) Confinement() engine.Confinement {
+	_, proof, _ := net.SplitHostPort(p.nginx.Proof) // validated
+	const port = "semanage port -a -t http_port_t -p tcp "
+	return engine.Confinement{SELinux: []string{"setsebool -P httpd_can_network_connect on", port + proof}, PerPort: port + "PORT"}
 }
 
 func (p *installer) Load(ctx context.Context) error {
