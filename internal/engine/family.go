@@ -71,11 +71,12 @@ func (f *Family) Package(debians string) string {
 	return debians
 }
 
-// HowToStart and HowToRestart are commands for a service.
+// HowToStart is a command that starts a service, now and at boot.
 func (f *Family) HowToStart(service string) string {
 	return strings.ReplaceAll(f.Start, "SERVICE", service)
 }
 
+// HowToRestart is a command that restarts a service.
 func (f *Family) HowToRestart(service string) string {
 	return strings.ReplaceAll(f.Restart, "SERVICE", service)
 }

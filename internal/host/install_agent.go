@@ -143,8 +143,11 @@ const agentService = "external-lb-agent.service"
 // agent makes the agent a service, and starts it anew where something has changed.
 func (in *installer) agent(ctx context.Context) error {
 	const name = "agent"
-	if err := in.directory(filepath.Dir(in.settings.Socket), 0o750, in.uid, in.gid); err != nil {
+	if err := in.directory(in.socketDir(), 0o750, in.uid, in.gid); err != nil {
 		return err
+	}
+	if _, err := os.Stat(openrcRuns); err == nil {
+		return in.openrc(ctx)
 	}
 	if _, err := os.Stat(systemdRuns); err != nil {
 		in.Report(name, engine.StepWarning, fmt.Sprintf("no systemd runs here: start `%s host agent` as %s yourself, and keep it running", in.Command, account))
@@ -161,6 +164,8 @@ func (in *installer) agent(ctx context.Context) error {
 		)
 	})
 }
+
+func (in *installer) socketDir() string { return filepath.Dir(in.settings.Socket) }
 
 // agentFile is the agent's service as a package has brought it, which one of our own would
 // hide, also after the next upgrade; else that one.
@@ -179,8 +184,12 @@ func (in *installer) agentFile(name string) error {
 // settings were written.
 func (in *installer) agentRuns() bool {
 	out, err := in.Run(context.Background(), []string{"systemctl", "show", "--property=MainPID", "--value", agentService})
-	pid := strings.TrimSpace(out)
-	if err != nil || pid == "" || pid == "0" {
+	return err == nil && in.isAgent(strings.TrimSpace(out))
+}
+
+// isAgent reports whether a process is that; there is none with the id 0 or "".
+func (in *installer) isAgent(pid string) bool {
+	if pid == "" || pid == "0" {
 		return false
 	}
 	running, err := os.Stat("/proc/" + pid + "/exe")

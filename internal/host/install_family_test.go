@@ -2,12 +2,17 @@ package host
 
 import (
 	"context"
+	"errors"
+	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -126,6 +131,95 @@ func TestInstall_OnLayoutsOfOtherFamilies(t *testing.T) {
 				deliverAsAccount(t)
 			})
 		})
+	}
+}
+
+// With OpenRC, what systemd's units do is done by scripts of its own. Programs in the place of
+// OpenRC's do what matters of it: they note what they are told.
+func TestInstall_WithOpenRC(t *testing.T) {
+	onBareMachine(t, func(t *testing.T) {
+		tree := nginxTrees["alpine"]
+		tree.files["/run/openrc/options/external-lb-agent/"], tree.files["/etc/init.d/"], tree.files["/etc/runlevels/default/"] = "", "", ""
+		becomes(t, tree.osRelease, tree.files)
+		data, err := os.ReadFile(os.Args[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		program(t, installed, data)
+		const log = "/tmp/openrc.log"
+		program(t, "/usr/sbin/rc-update", []byte("#!/bin/sh\necho rc-update $* >>"+log+"\nln -s /etc/init.d/$2 /etc/runlevels/$3/$2\n"))
+		program(t, "/usr/sbin/rc-service", []byte("#!/bin/sh\necho rc-service $* >>"+log+"\n"))
+		startDaemon(t)
+		options := InstallOptions{AuthorizedKeys: []string{aKey}}
+		want := map[string]engine.StepResult{"restoring": engine.StepDone, "agent": engine.StepDone}
+		if got := install(t, options); !has(got, want) {
+			t.Errorf("%v", got)
+		}
+		const added = "rc-update add external-lb-restore default\nrc-update add external-lb-agent default\nrc-service external-lb-agent restart\n"
+		told(t, log, added)
+		for script, lines := range map[string][]string{
+			openrcAgent: {"command=/usr/local/bin/external-lb\n", "command_user=external-lb:external-lb\n",
+				"\tcheckpath --directory --owner external-lb:external-lb --mode 0750 /run/external-lb\n"},
+			openrcRestore: {"\tbefore nginx\n", "\tsu external-lb -s /bin/sh -c \"/usr/local/bin/external-lb host restore\"\n"},
+		} {
+			path := openrcScripts + script
+			run(t, "sh", "-n", path)
+			text, err := os.ReadFile(path)
+			for _, line := range lines {
+				if err != nil || !strings.Contains(string(text), line) {
+					t.Errorf("%s lacks %q: %v\n%s", path, line, err, text)
+				}
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("%s: %v, %v", path, info, err)
+			}
+		}
+		rights, err := os.ReadFile(sudoersPath)
+		if err != nil || strings.Contains(string(rights), "systemctl") {
+			t.Errorf("%v\n%s", err, rights)
+		}
+
+		agent := exec.CommandContext(t.Context(), installed, "-test.run=^TestIsAnAgent$")
+		agent.Env = append(os.Environ(), "EXTERNAL_LB_TEST_AGENT=1")
+		wait.True(t, "the settings are older than the agent", func() bool {
+			info, err := os.Stat(SettingsPath)
+			return err == nil && time.Since(info.ModTime()) > time.Second
+		})
+		input, err := agent.StdinPipe()
+		if err := errors.Join(err, agent.Start()); err != nil {
+			t.Fatal(err)
+		}
+		put(t, openrcAgentPID, strconv.Itoa(agent.Process.Pid)+"\n")
+		for name, result := range install(t, options) {
+			if result != engine.StepPresent && name != "ports" {
+				t.Errorf("a second time: %s is %s", name, result)
+			}
+		}
+		told(t, log, added)
+		if err := errors.Join(input.Close(), agent.Wait()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// told wants what programs have noted.
+func told(t *testing.T, log, want string) {
+	t.Helper()
+	got, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestIsAnAgent is a process of TestInstall_WithOpenRC, as long as that keeps its input open.
+func TestIsAnAgent(t *testing.T) {
+	if os.Getenv("EXTERNAL_LB_TEST_AGENT") != "" {
+		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

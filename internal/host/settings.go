@@ -213,9 +213,4 @@ func (s *Settings) choose() {
 	if s.VRRP && !e.Moves {
 		s.uses = append(s.uses, use{Software: vrrp.Software, dir: filepath.Join(s.Root, vrrp.Name), moves: true})
 	}
-	for i := range s.uses {
-		if !s.family.Systemd {
-			s.uses[i].Service = "" // nobody here can start it
-		}
-	}
 }

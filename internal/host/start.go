@@ -24,9 +24,12 @@ type starts struct {
 	wait time.Duration
 }
 
+// startable reports whether systemd can say how a daemon ended, and start it.
+func (u *unit) startable() bool { return u.Service != "" && u.settings.family.Systemd }
+
 // startCommand starts the daemon; nil: nothing here can.
 func (u *unit) startCommand() []string {
-	if u.Service == "" {
+	if !u.startable() {
 		return nil
 	}
 	argv := []string{systemctl, "start", u.Service}
@@ -39,7 +42,7 @@ func (u *unit) startCommand() []string {
 // startIfDown starts a daemon that systemd has given up.
 func (u *unit) startIfDown(ctx context.Context, now time.Time) {
 	running, _ := u.daemon.Processes(0)
-	if running || u.Service == "" {
+	if running || !u.startable() {
 		u.starts = starts{}
 		return
 	}
