@@ -132,6 +132,11 @@ func TestCommandsExist(t *testing.T) {
 				}
 			}
 		}
+		for _, line := range listedCommands(t, page) {
+			if err := hasFlags(t, filepath.Join(dir, "external-lb"), line, strings.Fields(line)[1:]); err != nil {
+				t.Errorf("%s: %q: %v", page, line, err)
+			}
+		}
 	}
 }
 
