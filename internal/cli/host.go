@@ -92,6 +92,7 @@ What the key may make this machine carry is said by --addresses, --ports and
   external-lb host install --authorized-key external-lb.pub --addresses 203.0.113.0/24 --backends 10.0.0.0/8
   external-lb host install --authorized-key external-lb.pub --engine haproxy
   external-lb host install --authorized-key external-lb.pub --engine lvs
+  external-lb host install --authorized-key external-lb.pub --engine haproxy --datagrams lvs
   external-lb host install --authorized-key external-lb.pub --vrrp`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,6 +107,8 @@ What the key may make this machine carry is said by --addresses, --ports and
 	flags := cmd.Flags()
 	flags.StringVar(&o.Engine, "engine", "", fmt.Sprintf("what carries the traffic: %s (default: as in host.yaml, or %s)", engines.Table.List(), engines.Table.Default()))
 	flags.StringVar(&o.Family, "family", "", fmt.Sprintf("whose layout this machine has: %s (default: as /etc/os-release says)", strings.Join(engine.FamilyNames(), ", ")))
+	flags.StringVar(&o.Datagrams, "datagrams", "", fmt.Sprintf(
+		"what carries all that is not TCP beside the engine, for a Balancer with spec.datagrams: %s (default: as in host.yaml)", engines.Table.Datagrams))
 	flags.StringArrayVar(&o.AuthorizedKeys, "authorized-key", nil, "public key that may deliver, or a file of such; may be repeated")
 	flags.BoolVar(&o.VRRP, "vrrp", false, "let keepalived move the addresses between this machine and others: for a Balancer with virtualAddresses.mode VRRP")
 	flags.BoolVar(&o.NonlocalBind, "nonlocal-bind", false, "let the daemon listen on addresses that the machine does not have yet")

@@ -18,8 +18,13 @@ type Engine struct {
 	Software
 }
 
-// String is the Engine's name.
-func (e *Engine) String() string { return e.Name }
+// String is the Engine's name; "none" of none.
+func (e *Engine) String() string {
+	if e == nil {
+		return "none"
+	}
+	return e.Name
+}
 
 // Rendering is how the model becomes files. All of it is pure.
 type Rendering struct {
@@ -76,7 +81,9 @@ type Printed struct {
 // Table is all software that there is for hosts.
 type Table struct {
 	Engines []*Engine // in the order of the documentation; the first is the default
-	VRRP    *Addresses
+	// Datagrams is the one of Engines that can carry datagrams beside another; nil: none.
+	Datagrams *Engine
+	VRRP      *Addresses
 }
 
 // Find is the Engine of a name; nil if there is none.

@@ -22,7 +22,8 @@ import (
 type Agent struct {
 	settings Settings
 	builtIn  *render.Renderer
-	units    []*unit // traffic first, then what moves addresses
+	beside   *render.Renderer // of what carries datagrams; nil: nothing does
+	units    []*unit          // traffic first, then what moves addresses
 	identity string
 
 	turn  chan struct{} // who has put something in changes the model, and the machine
@@ -42,11 +43,19 @@ var (
 func NewAgent(s Settings) (*Agent, error) { return newAgent(s, engine.Machine{}) }
 
 func newAgent(s Settings, r engine.Runner) (*Agent, error) {
-	builtIn, err := render.New(s.table.Find(s.Engine))
-	if err != nil {
+	a := &Agent{settings: s, units: newUnits(s, r), turn: make(chan struct{}, 1), identity: rand.Text()}
+	c := s.carriers()
+	var err error
+	if a.builtIn, err = render.New(c.Main); err != nil {
 		return nil, err
 	}
-	return &Agent{settings: s, builtIn: builtIn.Sharing(s.ConnectionsPerService), units: newUnits(s, r), turn: make(chan struct{}, 1), identity: rand.Text()}, nil
+	a.builtIn = a.builtIn.Sharing(s.ConnectionsPerService)
+	if c.Datagrams != nil {
+		if a.beside, err = render.New(c.Datagrams); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 // Identity tells an agent from all others that run, for as long as it runs: a machine that
@@ -133,8 +142,7 @@ func (a *Agent) latest() (*model, error) {
 	return a.read()
 }
 
-// moves is the unit that moves addresses by itself, beside the one that carries
-// traffic; nil if there is none.
+// moves is the unit that moves addresses; nil if there is none.
 func (a *Agent) moves() *unit {
 	i := slices.IndexFunc(a.units, func(u *unit) bool { return u.use.moves })
 	if i < 0 {

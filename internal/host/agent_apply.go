@@ -99,9 +99,23 @@ func (a *Agent) remember(on *delivery, c chosen, t *trial) error {
 	return nil
 }
 
-// applyAll makes each unit apply its part: traffic first, so that nothing is at an address
-// that is not answered there; and an address that goes, before its traffic.
+// applyAll makes the units apply what they all take: one that refuses something of a
+// Service refuses it for those before it, too, and there is less of it each time.
 func (a *Agent) applyAll(ctx context.Context, on *delivery, c chosen, t *trial) (reloaded bool, err error) {
+	for {
+		on.settle()
+		before := on.all()
+		did, err := a.applyOnce(ctx, on, c, t)
+		reloaded = reloaded || did
+		if err != nil || a.settings.Datagrams == "" || slices.Equal(before, on.all()) {
+			return reloaded, err
+		}
+	}
+}
+
+// applyOnce makes each unit apply its part: traffic first, so that nothing is at an address
+// that is not answered there; and an address that goes, before its traffic.
+func (a *Agent) applyOnce(ctx context.Context, on *delivery, c chosen, t *trial) (reloaded bool, err error) {
 	if a.leaving(on) {
 		// For this moment, the addresses that stay: the others are withdrawn before their traffic.
 		reloaded, err = a.moves().apply(ctx, a.order(on, a.moves(), c, on.stayed))
@@ -111,7 +125,7 @@ func (a *Agent) applyAll(ctx context.Context, on *delivery, c chosen, t *trial) 
 	}
 	for _, u := range a.units {
 		o := a.order(on, u, c, everyAddress)
-		if o.render != nil {
+		if u == a.units[0] { // whose templates they are
 			o.trial = t
 		}
 		did, err := u.apply(ctx, o)

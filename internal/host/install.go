@@ -23,6 +23,9 @@ type InstallOptions struct {
 	Engine string
 	// Family of distributions whose layout this machine has; default: the one that it says.
 	Family string
+	// Datagrams is the engine that carries all that is not TCP; default: what the machine's
+	// settings say, or the one above.
+	Datagrams string
 	// AuthorizedKeys may deliver: each is a public key, or the name of a file with
 	// public keys, one a line.
 	AuthorizedKeys []string

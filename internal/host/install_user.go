@@ -22,7 +22,7 @@ const sudoersPath = "/etc/sudoers.d/external-lb"
 func (in *installer) readSettings() (err error) {
 	data, err := os.ReadFile(in.settingsPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = fmt.Appendf(nil, "engine: %s\nvrrp: %t\nfamily: %s\n", in.Engine, in.VRRP, in.Family), nil
+		data, err = fmt.Appendf(nil, "engine: %s\ndatagrams: %q\nvrrp: %t\nfamily: %s\n", in.Engine, in.Datagrams, in.VRRP, in.Family), nil
 	}
 	if err == nil {
 		in.settings, err = ParseSettings(data, in.table)
@@ -36,6 +36,9 @@ func (in *installer) readSettings() (err error) {
 	}
 	if in.Family != "" && in.Family != in.settings.Family {
 		return fmt.Errorf("%s says that this machine is laid out as %s, not %s: change or remove it first", in.settingsPath, in.settings.Family, in.Family)
+	}
+	if in.Datagrams != "" && in.Datagrams != in.settings.Datagrams {
+		return fmt.Errorf("%s does not say that %s carries datagrams here: add the line `datagrams: %[2]s`, and run this again", in.settingsPath, in.Datagrams)
 	}
 	if in.VRRP && !in.settings.VRRP {
 		return fmt.Errorf("%s does not say that addresses may move here: add the line `vrrp: true`, and run this again", in.settingsPath)
@@ -61,6 +64,9 @@ func (in *installer) settingsFile(context.Context) error {
 	text := "# How this machine takes deliveries. What is not here has its default.\nengine: " + in.settings.Engine + "\nroot: " + in.settings.Root + "\n"
 	if in.Family != "" {
 		text += "family: " + in.Family + "\n"
+	}
+	if in.settings.Datagrams != "" {
+		text += "datagrams: " + in.settings.Datagrams + "\n"
 	}
 	if in.settings.VRRP {
 		text += "vrrp: true\n"

@@ -20,6 +20,7 @@ import (
 type unitOrder struct {
 	*delivery
 	unit   *unit
+	shared engine.Carriers  // of this machine: who carries what
 	render *render.Renderer // of Services; nil: it carries none
 	made   string           // what makes the files, see order.renderer
 	only   func(netip.Addr) bool
@@ -28,9 +29,13 @@ type unitOrder struct {
 
 // order is a delivery as a unit has to carry it.
 func (a *Agent) order(on *delivery, u *unit, c chosen, only func(netip.Addr) bool) *unitOrder {
-	o := &unitOrder{delivery: on, unit: u, made: a.made(c.Renderer), only: only}
-	if u == a.units[0] {
+	o := &unitOrder{delivery: on, unit: u, shared: a.settings.carriers(), made: a.made(c.Renderer), only: only}
+	switch u.carries {
+	case nil:
+	case o.shared.Main:
 		o.render = c.Renderer
+	default:
+		o.render = a.beside
 	}
 	return o
 }
@@ -45,7 +50,7 @@ func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
 	o.settle()
 	files, items := map[string]planned{}, lb.Manifest{}
 	if o.render != nil {
-		all, cannot := o.render.Files(o.config, o.madeOf)
+		all, cannot := o.render.Files(o.shared.Part(o.unit.carries, o.config), o.madeOf)
 		older := false
 		for _, r := range cannot {
 			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older
@@ -63,6 +68,12 @@ func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
 		for _, c := range o.config.Certificates {
 			key := lb.CertificateKey(c.Name())
 			items[key] = o.sums[key]
+		}
+		if o.shared.Datagrams != nil { // one that has no port of a Service says so, see together
+			for _, s := range o.config.Services {
+				key := lb.ServiceKey(s.ID)
+				items[key] = o.sums[key]
+			}
 		}
 	}
 	if o.unit.moves && o.config.VRRP != nil {
@@ -152,7 +163,7 @@ func (a *Agent) made(r *render.Renderer) string {
 	rules.Held, rules.MaxBackends = nil, 0
 	others, _ := json.Marshal(rules)
 	templates := r.Sum()
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x\n%s", Version(), a.settings.Engine, templates[:], others))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x\n%s", Version(), a.settings.carriers(), templates[:], others))
 	ownSum := sha256.Sum256(own)
 	return hex.EncodeToString(sum[:8]) + "." + hex.EncodeToString(ownSum[:4])
 }

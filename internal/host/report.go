@@ -34,16 +34,42 @@ func (a *Agent) each(look func(*unit, *store, *base)) error {
 
 // live are the Items that the daemons carry.
 func (a *Agent) live() (lb.Manifest, error) {
-	all := lb.Manifest{}
-	err := a.each(func(_ *unit, _ *store, b *base) { maps.Copy(all, b.carries()) })
-	return all, err
+	var shown []condition
+	err := a.each(func(u *unit, _ *store, b *base) {
+		shown = append(shown, condition{traffic: u.carries != nil, carries: b.carries()})
+	})
+	return together(shown), err
+}
+
+// together are the Items that units carry. Those that carry traffic have a part of each
+// Service each, and what it refers to: where one lacks an Item or has another version, it is
+// carried in part, and has a sum that is no version's.
+func together(shown []condition) lb.Manifest {
+	all, traffic := lb.Manifest{}, []lb.Manifest{}
+	for _, c := range shown {
+		maps.Copy(all, c.carries)
+		if c.traffic {
+			traffic = append(traffic, c.carries)
+		}
+	}
+	for key, sum := range all {
+		if len(traffic) < 2 || key.IsAddress() || key == lb.VRRPKey {
+			continue // of one unit alone
+		}
+		for _, one := range traffic {
+			if has, there := one[key]; !there || has != sum {
+				all[key] = sha256.Sum256([]byte("in part: " + string(key)))
+			}
+		}
+	}
+	return all
 }
 
 // report says what is wanted, and what the daemons prove now.
 func (a *Agent) report(ctx context.Context) (Report, error) {
 	var shown []condition
 	err := a.each(func(u *unit, s *store, b *base) {
-		c := condition{carries: b.carries(), renderer: b.Renderer}
+		c := condition{traffic: u.carries != nil, carries: b.carries(), renderer: b.Renderer}
 		if u.proves(ctx, s, b) {
 			c.proved, c.generation = true, b.Files.manifest().Digest()
 		}
@@ -60,11 +86,10 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 	a.mu.Lock()
 	w := m.wanted
 	a.mu.Unlock()
-	out := Report{Wanted: w.sums, Live: lb.Manifest{}, Proved: true, Renderer: a.made(c.Renderer)}
+	out := Report{Wanted: w.sums, Live: together(shown), Proved: true, Renderer: a.made(c.Renderer)}
 	out.Refused = m.refusals()
 	var digests []byte
 	for _, c := range shown {
-		maps.Copy(out.Live, c.carries)
 		out.Proved = out.Proved && c.proved
 		out.Outdated = out.Outdated || c.renderer != out.Renderer
 		digests = append(digests, c.generation...)
@@ -98,7 +123,7 @@ func (m *model) refusals() []lb.Refusal {
 
 // Status looks at the machine now. What is wrong with it is its Message, not an error.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
-	out := Status{Engine: a.settings.Engine}
+	out := Status{Engine: a.settings.carriers().String()}
 	var conditions []condition
 	for i, u := range a.units {
 		c, err := u.status(ctx)

@@ -36,7 +36,9 @@ type Settings struct {
 // of its own beside them.
 type general struct {
 	Engine string `json:"engine,omitempty"` // a name of the table
-	Root   string `json:"root,omitempty"`   // everything that is written lies below it
+	// Datagrams is the engine that carries all that is not TCP; "": the one above does.
+	Datagrams string `json:"datagrams,omitempty"`
+	Root      string `json:"root,omitempty"` // everything that is written lies below it
 	// Family of distributions whose layout the defaults are; default: the one that this
 	// machine is of, or the first.
 	Family string `json:"family,omitempty"`
@@ -60,9 +62,11 @@ type general struct {
 // not answered there.
 type use struct {
 	engine.Software
-	dir   string          // of the store
-	own   engine.Settings // of the daemon
-	moves bool            // it moves addresses
+	dir string          // of the store
+	own engine.Settings // of the daemon
+	// carries traffic, as this engine; nil: it carries none
+	carries *engine.Engine
+	moves   bool // it moves addresses
 }
 
 // LoadSettings reads a machine's settings; what they leave out has its default.
@@ -108,8 +112,8 @@ func parseSettings(data []byte, t *engine.Table, sudo bool) (Settings, error) {
 	engine.SetDefault(&s.Root, "/var/lib/external-lb")
 	engine.SetDefault(&s.Socket, "/run/external-lb/agent.sock")
 	engine.SetDefault(&s.Templates, TemplatesDir)
-	if t.Find(s.Engine) == nil {
-		return Settings{}, fmt.Errorf("engine %q: want %s", s.Engine, t.List())
+	if err := s.knowsEngines(); err != nil {
+		return Settings{}, err
 	}
 	errs := append(engine.CheckPaths(map[string]string{"root": s.Root, "socket": s.Socket, "templates": s.Templates}), s.Admit.Validate())
 	errs = append(errs, s.checkShares())
@@ -163,6 +167,31 @@ func (s *Settings) checkShares() error {
 	return nil
 }
 
+// knowsEngines says what is wrong with their names.
+func (s *Settings) knowsEngines() error {
+	main, beside := s.table.Find(s.Engine), s.table.Datagrams
+	switch {
+	case main == nil:
+		return fmt.Errorf("engine %q: want %s", s.Engine, s.table.List())
+	case s.Datagrams == "":
+		return nil
+	case beside == nil || s.Datagrams != beside.Name:
+		return fmt.Errorf("datagrams %q: want %s, or leave it out", s.Datagrams, beside)
+	case main == beside:
+		return fmt.Errorf("datagrams %q: the engine carries them itself: leave it out", s.Datagrams)
+	}
+	return nil
+}
+
+// carriers are the engines of this machine.
+func (s *Settings) carriers() engine.Carriers {
+	c := engine.Carriers{Main: s.table.Find(s.Engine)}
+	if s.Datagrams != "" {
+		c.Datagrams = s.table.Datagrams
+	}
+	return c
+}
+
 // software is all that the table has.
 func (s *Settings) software() []engine.Software {
 	var all []engine.Software
@@ -208,9 +237,13 @@ func decode(part, into any) error {
 
 // choose the daemons of this machine.
 func (s *Settings) choose() {
-	e, vrrp := s.table.Find(s.Engine), s.table.VRRP
-	s.uses = []use{{Software: e.Software, dir: filepath.Join(s.Root, e.Name), moves: s.VRRP && e.Moves}}
-	if s.VRRP && !e.Moves {
+	c, vrrp := s.carriers(), s.table.VRRP
+	mover := false
+	for _, e := range c.All() {
+		s.uses = append(s.uses, use{Software: e.Software, dir: filepath.Join(s.Root, e.Name), carries: e, moves: s.VRRP && e.Moves})
+		mover = mover || e.Moves
+	}
+	if s.VRRP && !mover {
 		s.uses = append(s.uses, use{Software: vrrp.Software, dir: filepath.Join(s.Root, vrrp.Name), moves: true})
 	}
 }

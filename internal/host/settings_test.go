@@ -20,6 +20,8 @@ func TestSettingsHaveDefaults(t *testing.T) {
 		"engine: haproxy\nroot: /srv\nnginx: {proofTimeout: 1m}": {"haproxy", "/srv", "/srv/haproxy"},
 		"vrrp: true":                         {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx", "/var/lib/external-lb/keepalived"},
 		"vrrp: true\nengine: lvs":            {"lvs", "/var/lib/external-lb", "/var/lib/external-lb/lvs"},
+		"datagrams: lvs":                     {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx", "/var/lib/external-lb/lvs"},
+		"vrrp: true\ndatagrams: lvs":         {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx", "/var/lib/external-lb/lvs"},
 		"keepalived: {rules: [nft, -f, /x]}": {"nginx", "/var/lib/external-lb", "/var/lib/external-lb/nginx"},
 	} {
 		s, err := ParseSettings([]byte(text), &engines.Table)
@@ -46,8 +48,10 @@ func TestSettingsHaveDefaults(t *testing.T) {
 
 func TestBadSettingsAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"engine: apache":       `engine "apache": want nginx, haproxy or lvs`,
-		"haproxy: {sockt: /x}": "sockt",
+		"engine: apache":                                 `engine "apache": want nginx, haproxy or lvs`,
+		"datagrams: haproxy":                             `datagrams "haproxy": want lvs`,
+		"engine: lvs\ndatagrams: lvs":                    "carries them itself",
+		"haproxy: {sockt: /x}":                           "sockt",
 		"engine: haproxy\nhaproxy: {socket: admin.sock}": "haproxy.socket",
 		"rood: /x":                      "rood",
 		"root: var":                     `root: "var"`,

@@ -19,6 +19,7 @@ import (
 
 // condition is what a unit runs.
 type condition struct {
+	traffic    bool        // it carries some
 	carries    lb.Manifest // by the generation that is live
 	proved     bool
 	renderer   string         // that made what is live
@@ -34,6 +35,7 @@ type condition struct {
 
 // status looks at a unit now. What is wrong with it is its message, not an error.
 func (u *unit) status(ctx context.Context) (c condition, err error) {
+	c.traffic = u.carries != nil
 	s, err := openStore(u.dir)
 	if err != nil {
 		if c.version, err = u.daemon.Version(ctx); err != nil {

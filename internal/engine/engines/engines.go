@@ -2,6 +2,8 @@
 package engines
 
 import (
+	"strings"
+
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/haproxy"
 	"github.com/external-lb/external-lb/internal/engine/keepalived"
@@ -11,8 +13,9 @@ import (
 
 // Table has every engine, and what moves addresses between hosts.
 var Table = engine.Table{
-	Engines: []*engine.Engine{nginx.Engine, haproxy.Engine, lvs.Engine},
-	VRRP:    keepalived.Addresses,
+	Engines:   []*engine.Engine{nginx.Engine, haproxy.Engine, lvs.Engine},
+	Datagrams: lvs.Engine,
+	VRRP:      keepalived.Addresses,
 }
 
 // Named is the engine of a name. One that does not exist can do nothing.
@@ -21,4 +24,13 @@ func Named[Name ~string](name Name) *engine.Engine {
 		return e
 	}
 	return &engine.Engine{Name: string(name)}
+}
+
+// Carrying are the engines of a Balancer, by the names in its engine and its datagrams.
+func Carrying[Name, Datagrams ~string](name Name, datagrams Datagrams) engine.Carriers {
+	c := engine.Carriers{Main: Named(name)}
+	if datagrams != "" {
+		c.Datagrams = Named(strings.ToLower(string(datagrams)))
+	}
+	return c
 }

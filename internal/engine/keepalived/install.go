@@ -1,7 +1,6 @@
 package keepalived
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,19 +57,16 @@ func (p *Installation) Files() error                   { return nil }
 // Include adds one line to the owner's configuration, which may be missing.
 func (p *Installation) Include(context.Context) error {
 	k := p.keepalived
-	line := "include " + k.Live()
 	have, err := os.ReadFile(k.Conf)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for l := range bytes.Lines(have) {
-		if strings.TrimSpace(string(l)) == line {
-			return p.Step("include", "keepalived includes "+k.Live(), true, nil)
-		}
+	text := k.including(string(have))
+	if text == string(have) {
+		return p.Step("include", "keepalived includes "+k.Live(), true, nil)
 	}
 	p.Change()
-	text := strings.TrimLeft(strings.TrimRight(string(have), "\n")+"\n\n# external-lb: what is delivered.\n"+line+"\n", "\n")
-	return p.Step("include", "add `"+line+"` to "+k.Conf, false, func() error {
+	return p.Step("include", "add `include "+k.Live()+"` to "+k.Conf, false, func() error {
 		return errors.Join(os.MkdirAll(filepath.Dir(k.Conf), 0o755), engine.EditFile(k.Conf, []byte(text)))
 	})
 }
@@ -78,6 +74,26 @@ func (p *Installation) Include(context.Context) error {
 // Confinement: SELinux lets keepalived neither check nodes on any port nor read what is delivered.
 func (p *Installation) Confinement() engine.Confinement {
 	return engine.Confinement{SELinux: []string{"setsebool -P keepalived_connect_any on", "semanage fcontext -a -t etc_t '" + p.keepalived.Dir + "(/.*)?'"}}
+}
+
+// including is the owner's configuration with the line that includes what is delivered. A
+// line for another store of ours goes: a keepalived that only moved addresses before, and
+// now carries datagrams as well, would have two virtual routers of one name.
+func (k *Daemon) including(conf string) string {
+	ours, line := "include "+filepath.Dir(k.Dir)+"/", "include "+k.Live()
+	var kept strings.Builder
+	present := false
+	for l := range strings.Lines(conf) {
+		text := strings.TrimSpace(l)
+		present = present || text == line
+		if text == line || !strings.HasPrefix(text, ours) {
+			kept.WriteString(l)
+		}
+	}
+	if present {
+		return kept.String()
+	}
+	return strings.TrimLeft(strings.TrimRight(kept.String(), "\n")+"\n\n# external-lb: what is delivered.\n"+line+"\n", "\n")
 }
 
 func (p *Installation) Load(ctx context.Context) error {

@@ -31,7 +31,7 @@ type Daemon struct {
 func open(p engine.Place) engine.Daemon {
 	s := p.Settings.(*Settings) // of Engine.Settings
 	d := &Daemon{
-		Daemon: &keepalived.Daemon{Settings: &s.Settings, Runner: p.Runner, Dir: p.Dir, Set: p.Set},
+		Daemon: &keepalived.Daemon{Settings: &s.Settings, Runner: p.Runner, Dir: p.Dir, Set: p.Set, Carrier: p.Carrier},
 		rules:  s.Rules,
 		seen:   map[fileset.Digest]map[fileset.Socket]virtualServer{},
 	}
@@ -42,7 +42,12 @@ func open(p engine.Place) engine.Daemon {
 func (k *Daemon) Commands() [][]string { return append(k.Daemon.Commands(), k.rules) }
 
 func (k *Daemon) Stopped() string {
-	return "keepalived does not run, so this host carries nothing: start it (systemctl start keepalived); `journalctl -u keepalived` says what it may lack"
+	carried := "nothing"
+	if k.Carrier != "" {
+		carried = "no datagrams"
+	}
+	return "keepalived does not run, so this host carries " + carried +
+		": start it (systemctl start keepalived); `journalctl -u keepalived` says what it may lack"
 }
 
 // globals have keepalived load the packet filter's rules when it starts.
