@@ -48,7 +48,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: translate.EngineOf(b), Defaults: &b.Spec.Defaults}, true
+		return translate.Carrier{Balancer: b.Name, Engines: translate.Carriers(b), Defaults: &b.Spec.Defaults}, true
 	}
 	certs, err := r.certs.of(ctx, pointers(policies.Items))
 	if err != nil {

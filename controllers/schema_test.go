@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,8 +57,15 @@ func TestSchemaRefuses(t *testing.T) {
 			"larger than the number of hosts"},
 		"one machine twice":  {balancer(v1alpha1.BalancerSpec{Hosts: append(one, local("lb2"))}), "two hosts are one machine"},
 		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: one}), "supported values"},
-		"bad duration":       {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
-		"hasty checks":       {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{Interval: "99ms"}}), "checks are 100ms apart at least"},
+		"datagrams beside LVS": {balancer(v1alpha1.BalancerSpec{Engine: v1alpha1.EngineLVS, Datagrams: v1alpha1.DatagramsLVS, Hosts: one}),
+			"engine lvs carries datagrams itself"},
+		"datagrams of a cloud": {balancer(v1alpha1.BalancerSpec{
+			Engine: v1alpha1.EngineProvider, Datagrams: v1alpha1.DatagramsLVS,
+			Provider: &v1alpha1.Provider{URL: "https://cloud.example.net", SecretRef: corev1.LocalObjectReference{Name: "cloud"}}}),
+			"datagrams are for hosts"},
+		"datagrams of nobody's": {balancer(v1alpha1.BalancerSpec{Datagrams: "nginx", Hosts: one}), "supported values"},
+		"bad duration":          {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
+		"hasty checks":          {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{Interval: "99ms"}}), "checks are 100ms apart at least"},
 		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
 			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},
 		"path for a check of TCP": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{

@@ -15,6 +15,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // Targets are a Balancer's hosts with what is needed to reach them, from Secrets
@@ -27,10 +28,10 @@ func Targets(ctx context.Context, r client.Reader, namespace string, b *v1alpha1
 	if b.Spec.Provider != nil {
 		return []deliver.Target{providerOf(ctx, r, namespace, b, interval)}
 	}
-	taken := takenBefore(b, all)
+	taken, engine := takenBefore(b, all), translate.Carriers(b).String()
 	targets := make([]deliver.Target, 0, len(b.Spec.Hosts))
 	for _, h := range b.Spec.Hosts {
-		t := deliver.Target{Balancer: b.Name, Since: b.CreationTimestamp.Time, Engine: string(b.Spec.Engine), Host: h, MinInterval: interval}
+		t := deliver.Target{Balancer: b.Name, Since: b.CreationTimestamp.Time, Engine: engine, Host: h, MinInterval: interval}
 		switch why := taken[t.Machine()]; {
 		case why != "":
 			t.Problem = &deliver.Error{Reason: deliver.ReasonTaken, Message: why}

@@ -18,6 +18,13 @@ const (
 	EngineProvider Engine = "provider"
 )
 
+// Datagrams is the software that carries datagrams beside an engine.
+// +kubebuilder:validation:Enum=LVS
+type Datagrams string
+
+// DatagramsLVS is IPVS in the hosts' kernel, kept by keepalived.
+const DatagramsLVS Datagrams = "LVS"
+
 // AnnotationProvider is another provider of LoadBalancer Services.
 // +kubebuilder:validation:Enum=MetalLB
 type AnnotationProvider string
@@ -30,6 +37,8 @@ const AnnotationsMetalLB AnnotationProvider = "MetalLB"
 // +kubebuilder:validation:XValidation:rule="self.engine == oldSelf.engine",message="engine is immutable: create another Balancer and move the pools to it"
 // +kubebuilder:validation:XValidation:rule="!has(self.publish) || !has(self.publish.minHosts) || self.publish.minHosts <= (has(self.hosts) ? size(self.hosts) : 1)",message="publish.minHosts is larger than the number of hosts: no address would ever be published"
 // +kubebuilder:validation:XValidation:rule="!has(self.lvs) || (has(self.engine) && self.engine == 'lvs')",message="lvs is for engine lvs alone"
+// +kubebuilder:validation:XValidation:rule="!has(self.datagrams) || !has(self.engine) || self.engine != 'lvs'",message="engine lvs carries datagrams itself: take datagrams out"
+// +kubebuilder:validation:XValidation:rule="!has(self.datagrams) || !has(self.provider)",message="datagrams are for hosts: a provider carries what its cloud can"
 // +kubebuilder:validation:XValidation:rule="!has(self.hosts) || self.hosts.all(h, self.hosts.exists_one(o, has(o.address) == has(h.address) && (!has(o.address) || o.address == h.address && o.port == h.port)))",message="two hosts are one machine: name each address and port once, and one host that is local"
 // +kubebuilder:validation:XValidation:rule="!has(self.hosts) || self.hosts.exists(h, !has(h.drain) || !h.drain)",message="every host is drained: leave at least one that serves"
 // +kubebuilder:validation:XValidation:rule="has(self.provider) == (has(self.engine) && self.engine == 'provider')",message="engine provider needs provider, and no other engine has one"
@@ -42,6 +51,13 @@ type BalancerSpec struct {
 	// +optional
 	// +kubebuilder:default=nginx
 	Engine Engine `json:"engine,omitempty"`
+
+	// datagrams lets other software on the same hosts carry what is not TCP. LVS: the
+	// kernel carries UDP and SCTP, and keepalived keeps that; flows survive reloads. Each
+	// host must be prepared for it: external-lb host install --datagrams lvs. Empty: the
+	// engine carries UDP, if it can.
+	// +optional
+	Datagrams Datagrams `json:"datagrams,omitempty"`
 
 	// loadBalancerClass selects the Services of this Balancer: those whose
 	// spec.loadBalancerClass equals it. Default: external-lb.dev/<name of the Balancer>.

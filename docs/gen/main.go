@@ -36,7 +36,8 @@ func capabilities() string {
 	b.WriteString("# What the engines can do\n\nThe settings of an UpstreamPolicy, and what becomes of them. What an engine cannot do is never silently\n" +
 		"replaced: the policy's status says so in its condition `Unsupported`, by field. The end-to-end test `TestPolicy_EveryField` holds\n" +
 		"every line: on each engine it shows the effect on traffic, or the condition. Where a Service has `sessionAffinity: ClientIP`, that\n" +
-		"decides the node, and every `algorithm` but `SourceHash` is reported as unsupported.\n\n| setting |")
+		"decides the node, and every `algorithm` but `SourceHash` is reported as unsupported. With [`datagrams: LVS`](../howto/datagrams.md)\n" +
+		"the column `lvs` is for the UDP and SCTP ports of Balancers with another engine, too.\n\n| setting |")
 	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", e)
 	}

@@ -69,7 +69,7 @@ func (o *objects) policyFindings() findings {
 		if b == nil {
 			return translate.Carrier{}, false
 		}
-		return translate.Carrier{Balancer: b.Name, Engine: translate.EngineOf(b), Defaults: &b.Spec.Defaults}, true
+		return translate.Carrier{Balancer: b.Name, Engines: translate.Carriers(b), Defaults: &b.Spec.Defaults}, true
 	}
 	policies := map[string][]*v1alpha1.UpstreamPolicy{}
 	for _, p := range o.policies {

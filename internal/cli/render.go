@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,6 +23,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/render"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // rendering are the flags of the render command.
@@ -94,7 +94,7 @@ func (r *rendering) run(o *objects, stdout, stderr io.Writer) error {
 		return err
 	}
 	findings := o.findings(p)
-	set, err := r.filesOf(wanted, string(b.Spec.Engine), &findings)
+	set, err := r.filesOf(wanted, translate.Carriers(b), &findings)
 	if err != nil {
 		return err
 	}
@@ -138,20 +138,7 @@ func (r *rendering) wanted(p *planned) (*lb.Set, error) {
 
 // filesOf makes the files as a host does whose owner admits everything, and adds what
 // it would refuse.
-func (r *rendering) filesOf(wanted *lb.Set, engine string, found *findings) (*fileset.Set, error) {
-	renderer, err := render.New(engines.Table.Find(engine))
-	if err != nil {
-		return nil, err
-	}
-	if r.templates != "" {
-		custom, err := readTemplateFiles(r.templates)
-		if err != nil {
-			return nil, err
-		}
-		if renderer, err = renderer.With(custom); err != nil {
-			return nil, err
-		}
-	}
+func (r *rendering) filesOf(wanted *lb.Set, carriers engine.Carriers, found *findings) (*fileset.Set, error) {
 	parts := map[lb.Key]any{}
 	for it := range wanted.All() {
 		part, err := lb.Decode(it)
@@ -161,28 +148,71 @@ func (r *rendering) filesOf(wanted *lb.Set, engine string, found *findings) (*fi
 		parts[it.Key] = part
 	}
 	admitted := (&admit.Rules{Backends: []admit.Backends{{Ports: []admit.PortRange{{First: 1, Last: 65535}}}}}).Admit(parts, admit.Machine{})
-	set, refused, problems, err := renderer.Set(admitted.Config)
-	if err != nil {
-		return nil, err
+	found.refused(admitted.Refused)
+	var files []fileset.File
+	add := func(f fileset.File, e *engine.Engine) {
+		if e == carriers.Datagrams {
+			f.Path = besidePrefix + f.Path
+		}
+		files = append(files, f)
 	}
-	for _, refusal := range append(admitted.Refused, refused...) {
-		*found = append(*found, finding{refusal.Key.Describe(), string(refusal.Reason), refusal.Message, true})
-	}
-	for _, problem := range problems {
-		*found = append(*found, finding{"Template", v1alpha1.ReasonTemplatesInvalid, problem.Error() + "; made with the built-in one", true})
+	last := carriers.Main
+	for _, e := range carriers.All() {
+		set, err := r.filesBy(e, carriers.Part(e, admitted.Config), e == carriers.Main, found)
+		if err != nil {
+			return nil, err
+		}
+		for f := range set.All() {
+			add(f, e)
+		}
+		last = e
 	}
 	if v := admitted.Config.VRRP; v != nil {
 		router, each, err := engines.Table.VRRP.Files(v, admitted.Config.Addresses)
 		if err != nil {
 			return nil, err
 		}
-		files := slices.Collect(set.All())
 		for _, f := range append(each, router) {
-			files = append(files, f.File)
+			add(f.File, last)
 		}
-		return fileset.New(files...)
+	}
+	return fileset.New(files...)
+}
+
+// besidePrefix begins the paths of what carries datagrams beside the engine.
+var besidePrefix = engines.Table.Datagrams.Name + "/"
+
+// filesBy makes those of one engine.
+func (r *rendering) filesBy(e *engine.Engine, part *lb.Config, main bool, found *findings) (*fileset.Set, error) {
+	renderer, err := render.New(e)
+	if err != nil {
+		return nil, err
+	}
+	if r.templates != "" && main {
+		custom, err := readTemplateFiles(r.templates)
+		if err != nil {
+			return nil, err
+		}
+		if renderer, err = renderer.With(custom); err != nil {
+			return nil, err
+		}
+	}
+	set, refused, problems, err := renderer.Set(part)
+	if err != nil {
+		return nil, err
+	}
+	found.refused(refused)
+	for _, problem := range problems {
+		*found = append(*found, finding{"Template", v1alpha1.ReasonTemplatesInvalid, problem.Error() + "; made with the built-in one", true})
 	}
 	return set, nil
+}
+
+// refused adds what a host would refuse.
+func (f *findings) refused(all []lb.Refusal) {
+	for _, refusal := range all {
+		*f = append(*f, finding{refusal.Key.Describe(), string(refusal.Reason), refusal.Message, true})
+	}
 }
 
 // readTemplateFiles reads those of a directory, by name.
@@ -211,7 +241,7 @@ func (o *objects) only(service string, p *planned, all *fileset.Set) (*fileset.S
 		if name(svc.Object) == service {
 			var own []fileset.File
 			for f := range all.All() {
-				if id, ok := engine.ParsePath(f.Path); ok && lb.ServiceKey(id) == svc.Key {
+				if id, ok := engine.ParsePath(strings.TrimPrefix(f.Path, besidePrefix)); ok && lb.ServiceKey(id) == svc.Key {
 					own = append(own, f)
 				}
 			}
@@ -272,7 +302,7 @@ func writeFiles(dir string, set *fileset.Set, all bool) error {
 			return err
 		}
 		relative = filepath.ToSlash(relative)
-		if _, wanted := set.Get(relative); wanted || !engine.Ours(relative) {
+		if _, wanted := set.Get(relative); wanted || !engine.Ours(strings.TrimPrefix(relative, besidePrefix)) {
 			return nil
 		}
 		return os.Remove(path)

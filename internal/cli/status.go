@@ -18,6 +18,7 @@ import (
 	"github.com/external-lb/external-lb/internal/explain"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 func newStatus() *cobra.Command {
@@ -114,7 +115,7 @@ func (o *objects) views() ([]balancerView, error) {
 			return nil, err
 		}
 		view := balancerView{
-			Name: b.Name, Engine: string(b.Spec.Engine), Class: plan.Class(b), Default: b.Spec.Default,
+			Name: b.Name, Engine: translate.Carriers(b).String(), Class: plan.Class(b), Default: b.Spec.Default,
 			Problem: balancerProblem(b),
 			Hosts:   hostViews(b),
 			Nodes:   explain.NodeNames(p.Nodes),

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
@@ -50,8 +51,25 @@ func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Err }
 
 func wrongEngine(has, wants string) *Error {
-	return &Error{Reason: ReasonEngine, Message: "the host is prepared for " + has + ", but the Balancer's engine is " + wants +
-		": remove /etc/external-lb/host.yaml there and run `external-lb host install --engine " + wants + "`, or name another host"}
+	main, beside, with := strings.Cut(wants, "+")
+	hasMain, hasBeside, _ := strings.Cut(has, "+")
+	message := ""
+	switch {
+	case hasMain != main:
+		flags := "--engine " + main
+		if with {
+			flags += " --datagrams " + beside
+		}
+		message = "the host is prepared for " + has + ", but the Balancer's engine is " + wants +
+			": remove /etc/external-lb/host.yaml there and run `external-lb host install " + flags + "`, or name another host"
+	case with:
+		message = "the host is prepared for " + has + ", but not for spec.datagrams of the Balancer: add the line `datagrams: " + beside +
+			"` to /etc/external-lb/host.yaml there, and run `external-lb host install`"
+	default:
+		message = "datagrams are carried by " + hasBeside + " on the host, but not by the Balancer: set its spec.datagrams, " +
+			"or take the line `datagrams` out of /etc/external-lb/host.yaml there, and run `external-lb host install`"
+	}
+	return &Error{Reason: ReasonEngine, Message: message}
 }
 
 // hostState is the state of a host that cannot be worked with.

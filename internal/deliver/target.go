@@ -16,7 +16,7 @@ type Target struct {
 	Balancer    string    // by name
 	Since       time.Time // when the Balancer was made
 	Cluster     string    // on whose behalf the host is asked: see host.Delivery
-	Engine      string    // that the host must be prepared for; "": any
+	Engine      string    // that the host must be prepared for, as host.Status has it; "": any
 	Host        v1alpha1.Host
 	Provider    *Provider     // that is reached in place of a machine; nil: Host is one
 	PrivateKey  []byte        // ssh-privatekey of the Secret

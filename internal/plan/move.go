@@ -49,7 +49,8 @@ func (s *Service) lostPorts(from, b *v1alpha1.Balancer) string {
 	if lost == nil {
 		return ""
 	}
-	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back", b.Name, b.Spec.Engine, strings.Join(lost, ", "))
+	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back",
+		b.Name, translate.Carriers(b), strings.Join(lost, ", "))
 }
 
 // answers reports whether a port with an error may answer on the Balancer that
@@ -66,12 +67,12 @@ func (s *Service) answers(port corev1.ServicePort, from *v1alpha1.Balancer) bool
 	if from == nil || len(record.Published(s.Object)) == 0 {
 		return false
 	}
-	engine, protocol := translate.EngineOf(from), lb.Protocol(port.Protocol)
+	carriers, protocol := translate.Carriers(from), lb.Protocol(port.Protocol)
 	switch e, _ := s.PortError(port); e {
 	case v1alpha1.PortErrorProtocol:
-		return engine.Carries(protocol)
+		return carriers.Carries(protocol)
 	case v1alpha1.PortErrorTLS:
-		return engine.Unsupported("tls.secretRef", protocol) == ""
+		return carriers.Main.Unsupported("tls.secretRef", protocol) == ""
 	default:
 		return false // without a certificate or a nodePort it answers nowhere
 	}

@@ -70,11 +70,12 @@ func (t *translation) asksForInterval() bool {
 
 // checkedAlone reports whether a check is not one that all Services of a Balancer share.
 func (t *translation) checkedAlone(h *lb.HealthCheck, p lb.Protocol) bool {
+	engine := t.carriers.For(p)
 	switch {
-	case t.engine.PassiveChecks || h.Type == lb.CheckNone:
+	case engine.PassiveChecks || h.Type == lb.CheckNone:
 		return false
-	case h.Type != lb.CheckAuto || !t.engine.SharesChecks || t.in.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
+	case h.Type != lb.CheckAuto || !engine.SharesChecks || t.in.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return true
 	}
-	return *h != precedence{defaults: t.precedence.defaults}.resolve(t.engine, "", p).HealthCheck
+	return *h != precedence{defaults: t.precedence.defaults}.resolve(t.carriers, "", p).HealthCheck
 }

@@ -136,7 +136,7 @@ func TestNothingIsSupported(t *testing.T) {
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
 	}
 	for _, e := range engines.Table.Engines {
-		if got := unsupported(e, &s, []use{{lb.TCP, lb.ModeTCP}, {lb.TCP, lb.ModeHTTP}, {lb.UDP, lb.ModeTCP}, {lb.SCTP, lb.ModeTCP}}); len(got) > 0 {
+		if got := unsupported(engine.Carriers{Main: e}, &s, []use{{lb.TCP, lb.ModeTCP}, {lb.TCP, lb.ModeHTTP}, {lb.UDP, lb.ModeTCP}, {lb.SCTP, lb.ModeTCP}}); len(got) > 0 {
 			t.Errorf("%s: %q", e, got)
 		}
 	}
@@ -208,7 +208,9 @@ func TestStatusesFollowTheTable(t *testing.T) {
 			for _, protocol := range []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP} {
 				web := service("web").PortOf(corev1.Protocol(protocol), 80, 30080)
 				p := policy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
-				carrier := func(*corev1.Service) (Carrier, bool) { return Carrier{Balancer: "edge", Engine: e}, true }
+				carrier := func(*corev1.Service) (Carrier, bool) {
+					return Carrier{Balancer: "edge", Engines: engine.Carriers{Main: e}}, true
+				}
 				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web.Obj()}, carrier, nil, time.Time{})["p"][0]
 				condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionUnsupported)
 				want := e.Unsupported(c, protocol)

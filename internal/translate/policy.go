@@ -17,7 +17,7 @@ import (
 // Carrier is the Balancer that carries a Service.
 type Carrier struct {
 	Balancer string
-	Engine   *engine.Engine
+	Engines  engine.Carriers
 	Defaults *v1alpha1.UpstreamSettings // the Balancer's; nil: none
 }
 
@@ -72,7 +72,7 @@ func (t target) status(older []*v1alpha1.UpstreamPolicy) v1alpha1.PolicyTargetSt
 	if conflicts := t.conflicts(older); len(conflicts) > 0 {
 		conflicted = t.condition(v1alpha1.ConditionConflicted, true, v1alpha1.ReasonConflicted, "an older policy decides: "+strings.Join(conflicts, "; "))
 	}
-	unsupported := t.condition(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", t.by.Engine))
+	unsupported := t.condition(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", t.by.Engines))
 	if cannot := t.unsupported(); len(cannot) > 0 {
 		unsupported = t.condition(v1alpha1.ConditionUnsupported, true, v1alpha1.ReasonUnsupported, strings.Join(cannot, "; "))
 	}
@@ -114,16 +114,16 @@ func (t target) refusal() (reason, message string) {
 func (t target) unsupported() []string {
 	var uses []use
 	for _, port := range t.ports() {
-		if u := t.precedence.use(t.by.Engine, port.Name, lb.Protocol(port.Protocol)); !slices.Contains(uses, u) {
+		if u := t.precedence.use(t.by.Engines, port.Name, lb.Protocol(port.Protocol)); !slices.Contains(uses, u) {
 			uses = append(uses, u)
 		}
 	}
-	out := unsupported(t.by.Engine, &t.policy.Spec.UpstreamSettings, uses)
+	out := unsupported(t.by.Engines, &t.policy.Spec.UpstreamSettings, uses)
 	if reason := t.unsupportedTLS(); reason != "" {
 		out = append(out, reason)
 	}
 	if t.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		out = append(out, overruled(t.by.Engine, &t.policy.Spec.UpstreamSettings)...)
+		out = append(out, overruled(t.by.Engines, &t.policy.Spec.UpstreamSettings, uses)...)
 	}
 	return out
 }

@@ -204,7 +204,7 @@ func TestHTTPHealthChecksAskAtPortsOfTheService(t *testing.T) {
 			}).Age(1)
 			younger := policy("younger").For("web").Algorithm(v1alpha1.Random)
 			carrier := func(*corev1.Service) (Carrier, bool) {
-				return Carrier{Balancer: "edge", Engine: engines.Named("haproxy")}, true
+				return Carrier{Balancer: "edge", Engines: engines.Carrying("haproxy", "")}, true
 			}
 			got := settings(t, MakeInput(in).Spec(func(s *v1alpha1.BalancerSpec) { s.Engine = "haproxy" }).Policies(p, younger))[80]
 			if asks := got.HealthCheck.Port == uint16(tc.port); asks != tc.asks || asks != (got.Algorithm == lb.SourceHash) {
@@ -247,7 +247,7 @@ func TestHTTPHealthChecksAreRead(t *testing.T) {
 }
 
 func edge(svc *corev1.Service) (Carrier, bool) {
-	return Carrier{Balancer: "edge", Engine: engines.Named("nginx")}, svc.Spec.Type == corev1.ServiceTypeLoadBalancer
+	return Carrier{Balancer: "edge", Engines: engines.Carrying("nginx", "")}, svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
 // summary prints the conditions that are true, and the reason of a refusal.

@@ -42,7 +42,8 @@ func (p precedence) at(port string) []*v1alpha1.UpstreamSettings {
 
 // resolve settles every field: the strongest level that sets it to something
 // that the engine can do.
-func (p precedence) resolve(engine *engine.Engine, port string, protocol lb.Protocol) lb.Settings {
+func (p precedence) resolve(carriers engine.Carriers, port string, protocol lb.Protocol) lb.Settings {
+	engine := carriers.For(protocol)
 	out := builtIn(engine, protocol)
 	levels := p.at(port)
 	for _, f := range fields {
@@ -52,7 +53,8 @@ func (p precedence) resolve(engine *engine.Engine, port string, protocol lb.Prot
 }
 
 // use of a port: its mode is settled as by resolve.
-func (p precedence) use(engine *engine.Engine, port string, protocol lb.Protocol) use {
+func (p precedence) use(carriers engine.Carriers, port string, protocol lb.Protocol) use {
+	engine := carriers.For(protocol)
 	out := builtIn(engine, protocol)
 	modeField.settle(&out, p.at(port), engine, protocol)
 	return use{protocol, out.Mode}
@@ -117,9 +119,9 @@ func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {
 	})
 }
 
-// unsupported lists the settings that an engine cannot do for some use, or that
+// unsupported lists the settings that no engine does for some use, or that
 // cannot be read.
-func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, uses []use) []string {
+func unsupported(carriers engine.Carriers, s *v1alpha1.UpstreamSettings, uses []use) []string {
 	var out []string
 	for _, f := range fields {
 		value := f.get(s)
@@ -131,7 +133,7 @@ func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, uses []use
 			continue
 		}
 		for _, u := range uses {
-			if reason := f.unsupported(engine, value, u); reason != "" {
+			if reason := f.unsupported(carriers.For(u.protocol), value, u); reason != "" {
 				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
 				break
 			}
@@ -141,12 +143,17 @@ func unsupported(engine *engine.Engine, s *v1alpha1.UpstreamSettings, uses []use
 }
 
 // overruled lists the settings that a Service's session affinity decides instead.
-func overruled(engine *engine.Engine, s *v1alpha1.UpstreamSettings) []string {
+func overruled(carriers engine.Carriers, s *v1alpha1.UpstreamSettings, uses []use) []string {
 	var out []string
 	for _, f := range fields {
-		if value := f.get(s); value != "" {
-			if reason := engine.Overruled(f.capability(value)); reason != "" {
+		value := f.get(s)
+		if value == "" {
+			continue
+		}
+		for _, u := range uses {
+			if reason := carriers.For(u.protocol).Overruled(f.capability(value)); reason != "" {
 				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
+				break
 			}
 		}
 	}

@@ -7,13 +7,17 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// EngineOf is what carries the Services of a Balancer. What a provider's cloud can do is in
-// the Balancer's status. Before the provider was reached, nothing is called unsupported: see
-// Unknown.
-func EngineOf(b *v1alpha1.Balancer) *engine.Engine {
-	if b.Spec.Provider == nil {
-		return engines.Named(b.Spec.Engine)
+// Carriers are what carries the Services of a Balancer.
+func Carriers(b *v1alpha1.Balancer) engine.Carriers {
+	if b.Spec.Provider != nil {
+		return engine.Carriers{Main: provider(b)}
 	}
+	return engines.Carrying(b.Spec.Engine, b.Spec.Datagrams)
+}
+
+// provider as an engine. What its cloud can do is in the Balancer's status. Before the
+// provider was reached, nothing is called unsupported: see Unknown.
+func provider(b *v1alpha1.Balancer) *engine.Engine {
 	out := &engine.Engine{Name: "the provider"}
 	// Members that leave are no longer named: the contract has no word for draining.
 	out.KeepsConnections = true

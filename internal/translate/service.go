@@ -18,7 +18,7 @@ import (
 
 // translation makes one Service of the model.
 type translation struct {
-	engine     *engine.Engine
+	carriers   engine.Carriers
 	in         Service
 	nodes      *nodes
 	slices     []*discoveryv1.EndpointSlice
@@ -57,10 +57,11 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	}
 	t.spread(out.Frontends)
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
+	drains := slices.ContainsFunc(out.Frontends, func(f lb.Frontend) bool { return !t.carriers.For(f.Listener.Protocol).KeepsConnections })
 	for _, f := range out.Frontends {
 		ipv4 := f.Listener.Address.Is4()
 		if family := out.Family(ipv4); !family.Targets.All && family.Targets.Nodes == nil {
-			*family = lb.Family{Targets: t.targets(ipv4), Clients: sources.of(ipv4)}
+			*family = lb.Family{Targets: t.targets(ipv4, drains), Clients: sources.of(ipv4)}
 			t.tellNowhere(f.Listener.Address, family.Targets)
 		}
 	}
@@ -141,7 +142,7 @@ func (t *translation) frontends() []lb.Frontend {
 			if slices.Contains(t.in.Withheld, l) {
 				continue
 			}
-			settings := t.precedence.resolve(t.engine, port.Name, l.Protocol)
+			settings := t.precedence.resolve(t.carriers, port.Name, l.Protocol)
 			settings.Certificate = certificates[i]
 			settings.RedirectToHTTPS = settings.RedirectToHTTPS && settings.Certificate == ""
 			settings.H2C = settings.Mode == lb.ModeHTTP && speaksH2C(port)
@@ -167,7 +168,7 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 		name := fmt.Sprintf("%d/%s", port.Port, clip(string(port.Protocol)))
 		secured := t.tlsOf(port)
 		switch {
-		case !t.engine.Carries(lb.Protocol(port.Protocol)):
+		case !t.carriers.Carries(lb.Protocol(port.Protocol)):
 			t.result.PortErrors[key] = v1alpha1.PortErrorProtocol
 			cannot = append(cannot, name)
 		case port.NodePort == 0 && !t.direct:
@@ -181,7 +182,7 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 		}
 	}
 	if len(cannot) > 0 {
-		t.problem(v1alpha1.ReasonMixedProtocol, "%s cannot carry %s", t.engine, strings.Join(cannot, ", "))
+		t.problem(v1alpha1.ReasonMixedProtocol, "%s cannot carry %s", t.carriers, strings.Join(cannot, ", "))
 	}
 	if len(lacking) > 0 {
 		t.problem(v1alpha1.ReasonNoNodePort, "no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true", strings.Join(lacking, ", "))
@@ -196,8 +197,9 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 }
 
 // targets are the nodes that answer for one family: by rule, or of a Local Service
-// by name, since it matters where its endpoints are.
-func (t *translation) targets(ipv4 bool) lb.Targets {
+// by name, since it matters where its endpoints are. drains: some engine must be told
+// which nodes only keep the connections that they have.
+func (t *translation) targets(ipv4, drains bool) lb.Targets {
 	if !local(t.in.Object) {
 		return lb.Targets{All: true, Limit: t.limit}
 	}
@@ -211,7 +213,7 @@ func (t *translation) targets(ipv4 bool) lb.Targets {
 			leaves = append(leaves, target)
 		case ready[n.Name] > 0:
 			serving = append(serving, target)
-		case leaving[n.Name] > 0 && !t.engine.KeepsConnections:
+		case leaving[n.Name] > 0 && drains:
 			draining = append(draining, lb.Target{Node: n.Name, Weight: 1, Draining: true})
 		}
 	}

@@ -90,7 +90,7 @@ func (t *translation) tlsOf(port corev1.ServicePort) tlsPort {
 	if policy == nil || lb.Protocol(port.Protocol) != lb.TCP {
 		return tlsPort{}
 	}
-	if reason := t.engine.Unsupported(tlsField, lb.TCP); reason != "" {
+	if reason := t.carriers.Main.Unsupported(tlsField, lb.TCP); reason != "" {
 		return tlsPort{portError: v1alpha1.PortErrorTLS, problem: Problem{Reason: v1alpha1.ReasonTLSNotSupported, Message: reason}}
 	}
 	c := t.certificates.of(policy.Namespace, policy.Spec.TLS.SecretRef.Name)
@@ -144,7 +144,7 @@ func (t target) unsupportedTLS() string {
 		return ""
 	}
 	for _, p := range t.ports() {
-		if reason := t.by.Engine.Unsupported(tlsField, lb.Protocol(p.Protocol)); reason != "" {
+		if reason := t.by.Engines.Main.Unsupported(tlsField, lb.Protocol(p.Protocol)); reason != "" {
 			return fmt.Sprintf("%s: %s", tlsField, reason)
 		}
 	}

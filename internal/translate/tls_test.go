@@ -195,7 +195,7 @@ func TestCertificatesOfAConfig(t *testing.T) {
 
 func TestCertificateStatus(t *testing.T) {
 	lvs := func(*corev1.Service) (Carrier, bool) {
-		return Carrier{Balancer: "edge", Engine: engines.Named("lvs")}, true
+		return Carrier{Balancer: "edge", Engines: engines.Carrying("lvs", "")}, true
 	}
 	dns := service("dns").PortOf(udp, 53, 30053).PortOf(tcp, 80, 30080).Obj()
 	services := []*corev1.Service{web().Object, dns}

@@ -52,15 +52,15 @@ func (t *Translator) Translate(in Input) Output {
 		NodesProblem: ns.none,
 		Unread:       ns.unread,
 		Unweighed:    ns.unweighed,
-		Unsupported:  unsupported(EngineOf(in.Balancer), &in.Balancer.Spec.Defaults, uses(in)),
+		Unsupported:  unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in)),
 	}
 	t.look(in, ns)
-	policies, carrier := indexPolicies(in.Policies), EngineOf(in.Balancer)
+	policies, carriers := indexPolicies(in.Policies), Carriers(in.Balancer)
 	next := make(map[types.UID]known, len(in.Services))
 	for _, svc := range in.Services {
 		name := types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}
 		k := t.one(translation{
-			engine:     carrier,
+			carriers:   carriers,
 			in:         svc,
 			nodes:      ns,
 			slices:     in.Slices[name],
@@ -170,11 +170,11 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 
 // uses of a Balancer's ports, as far as its defaults decide. SCTP is as UDP to an engine.
 func uses(in Input) []use {
-	e, defaults := EngineOf(in.Balancer), precedence{defaults: &in.Balancer.Spec.Defaults}
-	out := []use{defaults.use(e, "", lb.TCP)}
+	c, defaults := Carriers(in.Balancer), precedence{defaults: &in.Balancer.Spec.Defaults}
+	out := []use{defaults.use(c, "", lb.TCP)}
 	for _, svc := range in.Services {
 		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }) {
-			return append(out, defaults.use(e, "", lb.UDP))
+			return append(out, defaults.use(c, "", lb.UDP))
 		}
 	}
 	return out
@@ -182,7 +182,7 @@ func uses(in Input) []use {
 
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
 func commonKey(b *v1alpha1.Balancer, load int) string {
-	parts := []string{string(b.Spec.Engine), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+	parts := []string{Carriers(b).String(), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	if b.Spec.Provider != nil {
 		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
 	}
