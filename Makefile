@@ -93,7 +93,7 @@ test-e2e: deps ## What users see, on every engine: requests through real balance
 	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: conformance
-conformance: deps-machines ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs: a table. 10 min
+conformance: deps-machines ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs, or haproxy+lvs with datagrams in the kernel: a table. 10 min
 	go run ./test/conformance/run -engine $(ENGINE)
 
 .PHONY: chaos

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host of the engine lvs is a virtual machine, since not every kernel has IPVS, and so is a node whose
+// A host that uses IPVS is a virtual machine, since not every kernel has IPVS, and so is a node whose
 // kube-proxy needs it: User-Mode Linux, a kernel that is a program of this machine. It hangs on the bridge
 // as the others do, and commands reach it by its console, a link of its own to the router.
 
 // virtual reports whether hosts are virtual machines.
-func (o Options) virtual() bool { return o.Engine == "lvs" }
+func (o Options) virtual() bool { return o.Engine == "lvs" || o.Datagrams }
 
 // guestMemory bounds what a virtual machine takes; it takes no more than it has touched.
 const guestMemory = "512M"

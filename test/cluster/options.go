@@ -27,6 +27,8 @@ type Options struct {
 	// Engine is the daemon that a host starts at boot: nginx (default), or haproxy, or none. With lvs,
 	// which is keepalived, hosts are virtual machines with a kernel that has IPVS.
 	Engine string `json:"engine"`
+	// Datagrams lets hosts carry datagrams in their kernel beside the engine: they are virtual machines, too.
+	Datagrams bool `json:"datagrams,omitempty"`
 	// ProxyMode is the mode of kube-proxy: nftables (default) or iptables.
 	ProxyMode string `json:"proxyMode"`
 	// Pools are the ranges of virtual addresses. Default: DefaultPools.

@@ -116,3 +116,32 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// Beside an engine that carries no datagrams, the kernel does: the rows about them hold, and
+// the others are as they are for that engine.
+func TestDatagramsBesideAnEngine(t *testing.T) {
+	const both = v1alpha1.EngineHAProxy + beside
+	if got := strings.Join(Datagrams(), " "); got != "S16 S36 E02 E10 E11 E19" {
+		t.Errorf("rows about datagrams: %s", got)
+	}
+	for i := range Rows {
+		r := &Rows[i]
+		want := r.Except[v1alpha1.EngineHAProxy]
+		if slices.Contains(Datagrams(), r.Number) {
+			want = ""
+		} else if r.Number == "S13" {
+			want = everything
+		}
+		if r.Excepts(both) != want || r.Lacks(both) != r.But[v1alpha1.EngineHAProxy] {
+			t.Errorf("%s: %q, %q", r.Number, r.Excepts(both), r.Lacks(both))
+		}
+		if r.Excepts(v1alpha1.EngineNginx) != r.Except[v1alpha1.EngineNginx] {
+			t.Errorf("%s: %q for nginx alone", r.Number, r.Excepts(v1alpha1.EngineNginx))
+		}
+	}
+	few := NewRecord(both, "S16")
+	few.Add("TestS16_TCPAndUDPOnOnePort", Passed, 0)
+	if results := few.Results(); len(results) != 1 || !results[0].Conforms() {
+		t.Errorf("%+v", results)
+	}
+}

@@ -26,6 +26,7 @@ const (
 // Record is what became of the tests of one engine. It is for concurrent use.
 type Record struct {
 	engine v1alpha1.Engine
+	of     []Row
 	mu     sync.Mutex
 	rows   map[string]*tally
 }
@@ -37,9 +38,16 @@ type tally struct {
 	took            time.Duration
 }
 
-// NewRecord begins without tests.
-func NewRecord(engine v1alpha1.Engine) *Record {
-	return &Record{engine: engine, rows: map[string]*tally{}}
+// NewRecord begins without tests. It is of some rows, by their numbers, or of all.
+func NewRecord(engine v1alpha1.Engine, numbers ...string) *Record {
+	of := Rows
+	if len(numbers) > 0 {
+		of = nil
+		for _, n := range numbers {
+			of = append(of, *find(n))
+		}
+	}
+	return &Record{engine: engine, of: of, rows: map[string]*tally{}}
 }
 
 // Add says what became of a test, or of a part of one. Tests that prove no row are
@@ -85,8 +93,8 @@ func (r Result) Conforms() bool { return r.Outcome == Passed || r.Outcome == Not
 func (r *Record) Results() []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make([]Result, len(Rows))
-	for i, row := range Rows {
+	out := make([]Result, len(r.of))
+	for i, row := range r.of {
 		out[i] = Result{Row: row}
 		t := r.rows[row.Number]
 		if t == nil {
@@ -99,7 +107,7 @@ func (r *Record) Results() []Result {
 }
 
 func judge(row Row, engine v1alpha1.Engine, t *tally) (o Outcome, why string) {
-	except, but := row.Except[engine], row.But[engine]
+	except, but := row.Excepts(engine), row.Lacks(engine)
 	switch {
 	case len(t.failed) > 0:
 		return Failed, strings.Join(t.failed, ", ")

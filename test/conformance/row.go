@@ -3,6 +3,7 @@ package conformance
 import (
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
@@ -16,6 +17,36 @@ type Row struct {
 	// But has the engines that keep only a part of the row, and what is missing of it:
 	// the tests of that part are skipped.
 	But map[v1alpha1.Engine]string
+}
+
+// beside stands behind the name of an engine beside which the kernel carries datagrams.
+const beside = "+lvs"
+
+// Excepts says why the row means nothing for an engine; "" if it means something.
+func (r *Row) Excepts(e v1alpha1.Engine) string {
+	main, with := strings.CutSuffix(string(e), beside)
+	if with && (r.datagrams() || r.Except[v1alpha1.EngineLVS] != "") {
+		return r.Except[v1alpha1.EngineLVS]
+	}
+	return r.Except[v1alpha1.Engine(main)]
+}
+
+// Lacks says what of the row an engine does not keep; "" if it keeps all.
+func (r *Row) Lacks(e v1alpha1.Engine) string {
+	return r.But[v1alpha1.Engine(strings.TrimSuffix(string(e), beside))]
+}
+
+// datagrams: the row is about them.
+func (r *Row) datagrams() bool { return r.Except[v1alpha1.EngineHAProxy] == noUDP }
+
+// Datagrams are the numbers of the rows about them.
+func Datagrams() (numbers []string) {
+	for _, r := range Rows {
+		if r.datagrams() {
+			numbers = append(numbers, r.Number)
+		}
+	}
+	return numbers
 }
 
 // numbered finds the number in the name of a test, as in TestS10_DualStack.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,10 +18,13 @@ import (
 // testedEngine is what tests must know of an engine beyond what its users see.
 type testedEngine struct {
 	name       v1alpha1.Engine
-	leastConns string // how its configuration says LeastConnections
-	running    string // the file that tampering must hit for the daemon to notice, below live/; %s: the fragment
-	conf       string // of its owner
-	reload     string // by hand, as a script
+	datagrams  v1alpha1.Datagrams // carries them beside it
+	part       string             // the tests that are run where all engines are; "": all
+	rows       []string           // that these prove
+	leastConns string             // how its configuration says LeastConnections
+	running    string             // the file that tampering must hit for the daemon to notice, below live/; %s: the fragment
+	conf       string             // of its owner
+	reload     string             // by hand, as a script
 	stop, kill string
 	daemon     string // as messages call it
 	nonsense   string // lines of its owner's with which it does not run
@@ -49,6 +53,27 @@ var engines = []testedEngine{
 	},
 }
 
+// withDatagrams is an engine beside which the kernel carries datagrams, and some rows about
+// them. How it carries the rest is what the tests of that engine show.
+func withDatagrams(name v1alpha1.Engine, rows ...string) testedEngine {
+	i := slices.IndexFunc(engines, func(e testedEngine) bool { return e.name == name })
+	e := engines[i]
+	e.datagrams, e.part, e.rows = v1alpha1.DatagramsLVS, "^TestDatagrams_|^TestLVS_CarriesSCTP$", rows
+	if len(rows) > 0 {
+		e.part += "|^Test(" + strings.Join(rows, "|") + ")_"
+	}
+	return e
+}
+
+func init() {
+	engines = append(engines, withDatagrams(v1alpha1.EngineHAProxy, conformance.Datagrams()...), withDatagrams(v1alpha1.EngineNginx))
+}
+
+// called is how flags and tables name it: haproxy, or haproxy+lvs.
+func (e testedEngine) called() v1alpha1.Engine {
+	return v1alpha1.Engine(table.Carrying(e.name, e.datagrams).String())
+}
+
 // engine is the one under test.
 var engine testedEngine
 
@@ -73,12 +98,12 @@ func applies(t *testing.T, can bool) {
 	if can {
 		return
 	}
-	name := engine.name
+	name := engine.called()
 	row := conformance.Of(t.Name())
-	if row == nil || row.Except[name] == "" && row.But[name] == "" {
+	if row == nil || row.Excepts(name) == "" && row.Lacks(name) == "" {
 		t.Fatalf("cannot be tested on %s, and no row of test/conformance says why", name)
 	}
-	t.Skip("not applicable: " + row.Except[name] + row.But[name])
+	t.Skip("not applicable: " + row.Excepts(name) + row.Lacks(name))
 }
 
 // carries ends a test that is about a protocol which the engine does not carry.
@@ -89,7 +114,7 @@ func carries(t *testing.T, protocol corev1.Protocol) {
 }
 
 func carried(protocol corev1.Protocol) bool {
-	return table.Named(engine.name).Carries(lb.Protocol(protocol))
+	return table.Carrying(engine.name, engine.datagrams).Carries(lb.Protocol(protocol))
 }
 
 // isRecorded has the tests that are recorded.

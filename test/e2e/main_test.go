@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	if *onlyEngine == "" {
 		os.Exit(onEveryEngine())
 	}
-	at := slices.IndexFunc(engines, func(e testedEngine) bool { return string(e.name) == *onlyEngine })
+	at := slices.IndexFunc(engines, func(e testedEngine) bool { return string(e.called()) == *onlyEngine })
 	if at < 0 {
 		fmt.Fprintf(os.Stderr, "no engine is called %q\n", *onlyEngine)
 		os.Exit(2)
@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 			code = share.Failed(err)
 		}
 	case !share.Filtered():
-		code = max(code, conforms(engine.name, record.all))
+		code = max(code, conforms(engine.called(), record.all))
 	}
 	os.Exit(code)
 }
@@ -74,9 +74,9 @@ func isSet(name string) (set bool) {
 	return set
 }
 
-// conforms prints the table of rows, and is 1 where a row is not as its table says.
-func conforms(engine v1alpha1.Engine, tests []result) int {
-	rows := conformance.NewRecord(engine)
+// conforms prints the table of some rows, or of all, and is 1 where one is not as its table says.
+func conforms(engine v1alpha1.Engine, tests []result, of ...string) int {
+	rows := conformance.NewRecord(engine, of...)
 	for _, r := range tests {
 		rows.Add(r.Test, r.Outcome, r.Took)
 	}
@@ -99,7 +99,10 @@ func run(m *testing.M) int {
 		}
 	}
 	env, err = lab.Start(ctx, lab.Options{
-		Cluster:    cluster.Options{Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary, Engine: string(engine.name)},
+		Cluster: cluster.Options{
+			Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary,
+			Engine: string(engine.name), Datagrams: engine.datagrams != "",
+		},
 		Root:       filepath.Join("..", ".."),
 		TLSSecrets: true,
 		Balancer:   balancer,

@@ -199,7 +199,7 @@ func TestMoveWithVRRP(t *testing.T) {
 	})
 	s := newScene(t)
 	next := builder.Balancer("next").Manifest()
-	next.Spec.Engine, next.Spec.LoadBalancerClass, next.Spec.Hosts = engine.name, class, hosts[1:]
+	next.Spec.Engine, next.Spec.Datagrams, next.Spec.LoadBalancerClass, next.Spec.Hosts = engine.name, engine.datagrams, class, hosts[1:]
 	next.Spec.VirtualAddresses, next.Spec.Reload.MinInterval = router(52), "100ms"
 	must(t, env.Kube.Create(t.Context(), next))
 	s.pod("web", "web-1", "node1")

@@ -45,7 +45,7 @@ func (s *scene) spare(change func(*v1alpha1.Balancer)) (*v1alpha1.Balancer, *clu
 	must(s.t, err)
 	b := builder.Balancer(s.namespace).Manifest()
 	b.Spec.Hosts = []v1alpha1.Host{{Name: "spare", Address: h.Addr().String(), SecretRef: &corev1.LocalObjectReference{Name: s.namespace}}}
-	b.Spec.Engine, b.Spec.Reload.MinInterval = engine.name, "100ms"
+	b.Spec.Engine, b.Spec.Datagrams, b.Spec.Reload.MinInterval = engine.name, engine.datagrams, "100ms"
 	if change != nil {
 		change(b)
 	}

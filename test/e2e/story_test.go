@@ -16,8 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	table "github.com/external-lb/external-lb/internal/engine/engines"
-	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -267,7 +265,7 @@ func TestS12_PortStatuses(t *testing.T) {
 		withPort("more", corev1.ProtocolTCP, 53, 9000),
 		withPort("signal", corev1.ProtocolSCTP, 81, 9001))
 	s.published(svc)
-	if table.Named(engine.name).Carries(lb.SCTP) { // no port has an error
+	if carried(corev1.ProtocolSCTP) { // no port has an error
 		s.until(svc, "programmed", func(svc *corev1.Service) bool {
 			return condition(svc, v1alpha1.ConditionServiceProgrammed).Status == "True" &&
 				len(svc.Status.LoadBalancer.Ingress[0].Ports) == 0 && condition(svc, v1alpha1.ConditionPortsError).Type == ""

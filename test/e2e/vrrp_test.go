@@ -23,7 +23,8 @@ import (
 // useLab runs a test in a lab of its own.
 func useLab(t *testing.T, o lab.Options) {
 	t.Helper()
-	o.Cluster.Dir, o.Cluster.Binary, o.Cluster.Engine = filepath.Join(t.TempDir(), "cluster"), binary, string(engine.name)
+	o.Cluster.Dir, o.Cluster.Binary = filepath.Join(t.TempDir(), "cluster"), binary
+	o.Cluster.Engine, o.Cluster.Datagrams = string(engine.name), engine.datagrams != ""
 	o.Root, o.Balancer = filepath.Join("..", ".."), balancer
 	own, err := lab.Start(t.Context(), o)
 	must(t, err)
@@ -238,7 +239,7 @@ func vrrpDrain(t *testing.T, s *scene) {
 
 func vrrpSameRouter(t *testing.T, s *scene) {
 	other := builder.Balancer(s.namespace).Manifest()
-	other.Spec.Engine = engine.name
+	other.Spec.Engine, other.Spec.Datagrams = engine.name, engine.datagrams
 	other.Spec.Hosts = []v1alpha1.Host{{Name: "lb9", Address: "192.0.2.9", SecretRef: &corev1.LocalObjectReference{Name: "none"}}}
 	other.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
 		Mode: v1alpha1.VRRP, VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: "1s"},

@@ -193,7 +193,10 @@ func (l *Lab) InstallHost(ctx context.Context, name string) error {
 		return err
 	}
 	install := []string{"external-lb", "host", "install", "--engine", string(l.engine()), "--authorized-key", keyFile}
-	vrrp := l.options.Cluster.Addresses == "vrrp"
+	vrrp, datagrams := l.options.Cluster.Addresses == "vrrp", l.options.Cluster.Datagrams
+	if datagrams {
+		install = append(install, "--datagrams", "lvs")
+	}
 	if vrrp {
 		install = append(install, "--vrrp")
 	}
@@ -205,7 +208,7 @@ func (l *Lab) InstallHost(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if vrrp || l.engine() == v1alpha1.EngineLVS {
+	if vrrp || datagrams || l.engine() == v1alpha1.EngineLVS {
 		if err := h.StartKeepalived(ctx); err != nil {
 			return err
 		}
@@ -224,6 +227,9 @@ func (l *Lab) CreateBalancer(ctx context.Context) error {
 	b := &v1alpha1.Balancer{
 		ObjectMeta: metav1.ObjectMeta{Name: l.options.Balancer},
 		Spec:       v1alpha1.BalancerSpec{Engine: l.engine()},
+	}
+	if l.options.Cluster.Datagrams {
+		b.Spec.Datagrams = v1alpha1.DatagramsLVS
 	}
 	for _, name := range l.Hosts() {
 		h, err := l.Host(name)

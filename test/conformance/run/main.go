@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs")
+	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs; or haproxy+lvs, where the kernel carries datagrams")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(ctx context.Context, engine v1alpha1.Engine) error {
-	if engines.Table.Find(string(engine)) == nil {
+	if main, _, _ := strings.Cut(string(engine), "+"); engines.Table.Find(main) == nil {
 		return fmt.Errorf("engine %q: want one of %s", engine, engines.Table.Names())
 	}
 	record := conformance.NewRecord(engine)
