@@ -18,6 +18,14 @@ type Use struct {
 // Crowded reports whether so many hundredths or more are in use.
 func (u Use) Crowded(percent int) bool { return u.Limit > 0 && u.Used*100 >= u.Limit*percent }
 
+// Fuller is that of two which is nearer to its limit.
+func (u Use) Fuller(o Use) Use {
+	if o.Limit > 0 && (u.Limit <= 0 || o.Used*u.Limit > u.Used*o.Limit) {
+		return o
+	}
+	return u
+}
+
 // Uses are what a daemon uses of what all its Services share.
 type Uses struct{ Connections, Files Use }
 

@@ -45,3 +45,14 @@ func TestSocketsAreThoseOfTheUser(t *testing.T) {
 		t.Errorf("nobody has %d and %d sockets", tcp, udp)
 	}
 }
+
+func TestTheFullerUse(t *testing.T) {
+	empty, half, full := Use{Used: 1, Limit: 1000}, Use{Used: 5, Limit: 10}, Use{Used: 9, Limit: 10}
+	for _, c := range []struct{ a, b, want Use }{
+		{half, full, full}, {full, half, full}, {empty, half, half}, {half, Use{}, half}, {Use{}, empty, empty}, {Use{}, Use{}, Use{}}, {Use{Used: 7}, empty, empty},
+	} {
+		if got := c.a.Fuller(c.b); got != c.want {
+			t.Errorf("of %+v and %+v: %+v", c.a, c.b, got)
+		}
+	}
+}

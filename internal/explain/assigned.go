@@ -14,6 +14,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // carrier is the Balancer that serves the Service, and whether it is in force.
@@ -44,7 +45,7 @@ func (e *explanation) carrier() {
 	case accepted.ObservedGeneration < b.Generation:
 		e.unknown(LinkBalancer, "the controller has not looked at the last change of Balancer %s yet", b.Name)
 	default:
-		e.reported(Finding{Link: LinkBalancer, State: OK, Message: fmt.Sprintf("%s, with %s: %s", b.Name, b.Spec.Engine, accepted.Message)})
+		e.reported(Finding{Link: LinkBalancer, State: OK, Message: fmt.Sprintf("%s, with %s: %s", b.Name, translate.Carriers(b), accepted.Message)})
 	}
 }
 

@@ -97,6 +97,15 @@ func lines(c Chain) string {
 	return out.String()
 }
 
+// The engine is named with what carries datagrams beside it.
+func TestWhatCarriesIsNamed(t *testing.T) {
+	f := well()
+	f.edge().Spec.Datagrams = v1alpha1.DatagramsLVS
+	if got := lines(f.explain(t)); !strings.Contains(got, "edge, with nginx+lvs: in force") {
+		t.Error(got)
+	}
+}
+
 func TestAllIsWell(t *testing.T) {
 	f := well()
 	f.policies = []*v1alpha1.UpstreamPolicy{builder.UpstreamPolicy("default", "tuned").For("web").Obj(), builder.UpstreamPolicy("default", "other").For("api").Obj()}

@@ -135,8 +135,10 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		out.Active = out.Active || u.active()
 		out.EngineVersion = strings.TrimSpace(out.EngineVersion + " " + c.version)
 		out.OldWorkers += c.oldWorkers
+		out.Uses.Connections = out.Uses.Connections.Fuller(c.uses.Connections)
+		out.Uses.Files = out.Uses.Files.Fuller(c.uses.Files)
 		if i == 0 {
-			out.Uses = Uses{Uses: c.uses, Memory: memoryUse(), Old: c.old}
+			out.Uses.Memory, out.Uses.Old = memoryUse(), c.old
 		}
 		out.Message = cmp.Or(out.Message, c.message)
 	}

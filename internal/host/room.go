@@ -11,7 +11,10 @@ const backendBytes = 16 << 10
 
 // room is what this machine carries at most.
 func (s *Settings) room() admit.Room {
-	each := cmp.Or(s.table.Find(s.Engine).BackendBytes, backendBytes)
+	each := 0
+	for _, e := range s.carriers().All() {
+		each = max(each, cmp.Or(e.BackendBytes, backendBytes))
+	}
 	return admit.Room{
 		Listeners: admit.MaxListeners, Addresses: admit.MaxAddresses,
 		Backends: cmp.Or(s.Admit.MaxBackends, roomFor(memoryUse().Limit, each)),

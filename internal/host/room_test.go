@@ -1,6 +1,10 @@
 package host
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/external-lb/external-lb/internal/engine/engines"
+)
 
 func TestRoomForBackends(t *testing.T) {
 	for _, tc := range []struct {
@@ -16,5 +20,20 @@ func TestRoomForBackends(t *testing.T) {
 		if got := roomFor(tc.memory, tc.each); got != tc.want {
 			t.Errorf("%d bytes, %d for each: %d, want %d", tc.memory, tc.each, got, tc.want)
 		}
+	}
+}
+
+// A backend takes as much as the one of a host's engines that needs the most for it.
+func TestRoomIsForWhatTakesTheMost(t *testing.T) {
+	backends := func(settings string) int {
+		t.Helper()
+		s, err := ParseSettings([]byte(settings), &engines.Table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.room().Backends
+	}
+	if nginx, both := backends("engine: nginx"), backends("engine: nginx\ndatagrams: lvs"); both != backends("engine: lvs") || both >= nginx {
+		t.Errorf("%d with nginx, %d with datagrams in the kernel", nginx, both)
 	}
 }

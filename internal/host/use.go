@@ -11,7 +11,8 @@ import (
 // Use is how much of something is in use.
 type Use = engine.Use
 
-// Uses are what a machine uses of what all its Services share.
+// Uses are what a machine uses of what all its Services share. Of several daemons that
+// have connections or files, those of the one that is nearest to its limit.
 type Uses struct {
 	engine.Uses
 	Memory Use // of the machine, in bytes
