@@ -27,6 +27,17 @@ func (c Carriers) For(p lb.Protocol) *Engine {
 // Carries reports whether a protocol can be carried.
 func (c Carriers) Carries(p lb.Protocol) bool { return c.For(p).Carries(p) }
 
+// Ports says behind a reason which ports it is about; "" where one Engine carries all.
+func (c Carriers) Ports(p lb.Protocol) string {
+	switch {
+	case c.Datagrams == nil:
+		return ""
+	case p == lb.TCP:
+		return " (TCP ports)"
+	}
+	return " (UDP and SCTP ports)"
+}
+
 // String names what a host must be prepared for: haproxy, or haproxy+lvs.
 func (c Carriers) String() string {
 	if c.Datagrams == nil {

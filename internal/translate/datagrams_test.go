@@ -54,6 +54,23 @@ func TestDatagrams_SettingsAreTheCarriers(t *testing.T) {
 	}
 }
 
+// Who reads it is told which ports it is about, and the reasons of both.
+func TestDatagrams_ReasonsNameThePorts(t *testing.T) {
+	in := MakeInput(on(service("quic").PortOf(corev1.ProtocolTCP, 443, 30443).PortOf(corev1.ProtocolUDP, 443, 30444), "192.0.2.1")).Spec(inKernel)
+	in.Balancer.Spec.Defaults = v1alpha1.UpstreamSettings{Algorithm: v1alpha1.NeverQueue, Retries: new(int32(1)), MaxConnectionsPerNode: new(int32(9))}
+	in.Balancer.Spec.Defaults.ProxyProtocol = &v1alpha1.ProxyProtocol{Accept: new(true)}
+	want := []string{"algorithm=NeverQueue: only LVS has it (TCP ports)", "(UDP and SCTP ports)", "(UDP and SCTP ports)"}
+	got := New().Translate(in.Input).Unsupported
+	if len(got) != len(want) {
+		t.Fatalf("%q", got)
+	}
+	for i := range want {
+		if !strings.HasSuffix(got[i], want[i]) {
+			t.Errorf("%q, want %q", got[i], want[i])
+		}
+	}
+}
+
 // Only where the kernel carries a port of a Service, the hosts are told which nodes drain.
 func TestDatagrams_NodesThatDrain(t *testing.T) {
 	for _, c := range []struct {

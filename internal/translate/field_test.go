@@ -199,7 +199,11 @@ func example(t *testing.T, field engine.Field) v1alpha1.UpstreamSettings {
 // What the table says of an engine, a field and a protocol is what the status of a
 // policy says, and of the defaults that of the Balancer.
 func TestStatusesFollowTheTable(t *testing.T) {
+	all := []engine.Carriers{engines.Carrying("nginx", "LVS"), engines.Carrying("haproxy", "LVS")}
 	for _, e := range engines.Table.Engines {
+		all = append(all, engine.Carriers{Main: e})
+	}
+	for _, e := range all {
 		for _, c := range engine.Fields {
 			if c == tlsField {
 				continue // no field of the settings: TestCertificateStatus holds its status
@@ -209,18 +213,25 @@ func TestStatusesFollowTheTable(t *testing.T) {
 				web := service("web").PortOf(corev1.Protocol(protocol), 80, 30080)
 				p := policy("p").For("web").Set(func(into *v1alpha1.UpstreamSettings) { *into = s })
 				carrier := func(*corev1.Service) (Carrier, bool) {
-					return Carrier{Balancer: "edge", Engines: engine.Carriers{Main: e}}, true
+					return Carrier{Balancer: "edge", Engines: e}, true
 				}
 				status := PolicyStatus([]*v1alpha1.UpstreamPolicy{p.Obj()}, []*corev1.Service{web.Obj()}, carrier, nil, time.Time{})["p"][0]
 				condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionUnsupported)
-				want := e.Unsupported(c, protocol)
+				want := e.For(protocol).Unsupported(c, protocol)
 				said := string(c) + ": " + want // without a reason: the beginning of one
 				if told := strings.Contains(condition.Message, said); told != (want != "") {
 					t.Errorf("%s over %s on %s: %+v, want %q", c, protocol, e, condition, want)
 				}
-				in := MakeInput(on(web, "192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) { b.Engine, b.Defaults = v1alpha1.Engine(e.Name), s })
-				defaults := strings.Join(New().Translate(in.Input).Unsupported, "; ")
-				if told := strings.Contains(defaults, said); told != (want != "") && e.Carries(protocol) {
+				in := MakeInput(on(web, "192.0.2.1")).Spec(func(b *v1alpha1.BalancerSpec) {
+					b.Engine, b.Defaults = v1alpha1.Engine(e.Main.Name), s
+					if e.Datagrams != nil {
+						b.Datagrams = v1alpha1.DatagramsLVS
+					}
+				})
+				defaults := New().Translate(in.Input).Unsupported
+				if told := slices.ContainsFunc(defaults, func(reason string) bool {
+					return strings.HasPrefix(reason, said) && strings.HasSuffix(reason, e.Ports(protocol))
+				}); told != (want != "") && e.Carries(protocol) {
 					t.Errorf("%s over %s in the defaults on %s: %q, want %q", c, protocol, e, defaults, want)
 				}
 			}

@@ -132,11 +132,19 @@ func unsupported(carriers engine.Carriers, s *v1alpha1.UpstreamSettings, uses []
 			out = append(out, err.Error())
 			continue
 		}
-		for _, u := range uses {
-			if reason := f.unsupported(carriers.For(u.protocol), value, u); reason != "" {
-				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
-				break
-			}
+		out = append(out, told(carriers, f.capability(value), uses, func(e *engine.Engine, u use) string { return f.unsupported(e, value, u) })...)
+	}
+	return out
+}
+
+// told are the reasons why a field does nothing for some use: the first of each engine.
+func told(carriers engine.Carriers, field engine.Field, uses []use, why func(*engine.Engine, use) string) (out []string) {
+	said := map[*engine.Engine]bool{}
+	for _, u := range uses {
+		e := carriers.For(u.protocol)
+		if reason := why(e, u); reason != "" && !said[e] {
+			said[e] = true
+			out = append(out, fmt.Sprintf("%s: %s%s", field, reason, carriers.Ports(u.protocol)))
 		}
 	}
 	return out
@@ -150,12 +158,8 @@ func overruled(carriers engine.Carriers, s *v1alpha1.UpstreamSettings, uses []us
 		if value == "" {
 			continue
 		}
-		for _, u := range uses {
-			if reason := carriers.For(u.protocol).Overruled(f.capability(value)); reason != "" {
-				out = append(out, fmt.Sprintf("%s: %s", f.capability(value), reason))
-				break
-			}
-		}
+		field := f.capability(value)
+		out = append(out, told(carriers, field, uses, func(e *engine.Engine, _ use) string { return e.Overruled(field) })...)
 	}
 	return out
 }
