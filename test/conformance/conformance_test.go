@@ -145,3 +145,13 @@ func TestDatagramsBesideAnEngine(t *testing.T) {
 		t.Errorf("%+v", results)
 	}
 }
+
+// The page has them in a column of their own.
+func TestPageHasDatagramsBesideAnEngine(t *testing.T) {
+	for _, want := range []string{"| haproxy+lvs |", "| S16 | TCP and UDP on one port | passed | not applicable (4) | passed | passed |",
+		"| passed | passed | not applicable (3) | not applicable (3) |", "| S10 | one address for each family, the first one stays | passed | passed | passed | as haproxy |"} {
+		if !strings.Contains(Page(), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}

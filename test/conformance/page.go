@@ -8,6 +8,24 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/engines"
 )
 
+// withDatagrams is HAProxy beside which the kernel carries datagrams: the suite runs the rows
+// about these on it.
+const withDatagrams = v1alpha1.EngineHAProxy + beside
+
+// cell says what becomes of a row, and why.
+func cell(row *Row, e v1alpha1.Engine) (what, why string) {
+	except, but := row.Excepts(e), row.Lacks(e)
+	switch {
+	case e == withDatagrams && !row.datagrams() && except == row.Except[v1alpha1.EngineHAProxy]:
+		return "as haproxy", ""
+	case except != "":
+		return string(NotApplicable), except
+	case but != "":
+		return string(Passed), "without " + but
+	}
+	return string(Passed), ""
+}
+
 // Page is docs/reference/conformance.md. It says "passed" because the end-to-end
 // suite fails where that is not so.
 func Page() string {
@@ -15,21 +33,20 @@ func Page() string {
 	b.WriteString("# Conformance, row by row\n\n" +
 		"What Kubernetes expects of a LoadBalancer provider is in [semantics.md](semantics.md). Each row is one or more end-to-end tests on\n" +
 		"real traffic, which bear its number. The suite fails unless every row is as in this table, on every engine; to see it:\n\n" +
-		"```sh\nmake conformance ENGINE=nginx\n```\n\n| row | what |")
-	for _, e := range engines.Table.Engines {
+		"```sh\nmake conformance ENGINE=nginx\n```\n\n" +
+		"`haproxy+lvs` is HAProxy with [datagrams in the kernel](../howto/datagrams.md).\n\n| row | what |")
+	var columns []v1alpha1.Engine
+	for _, e := range append(engines.Table.Names(), string(withDatagrams)) {
+		columns = append(columns, v1alpha1.Engine(e))
 		fmt.Fprintf(&b, " %s |", e)
 	}
-	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(engines.Table.Engines)) + "\n")
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
 	var notes []string
-	for _, row := range Rows {
+	for i := range Rows {
+		row := &Rows[i]
 		fmt.Fprintf(&b, "| %s | %s |", row.Number, row.Title)
-		for _, e := range engines.Table.Engines {
-			what, why := Passed, row.But[v1alpha1.Engine(e.Name)]
-			if row.Except[v1alpha1.Engine(e.Name)] != "" {
-				what, why = NotApplicable, row.Except[v1alpha1.Engine(e.Name)]
-			} else if why != "" {
-				why = "without " + why
-			}
+		for _, e := range columns {
+			what, why := cell(row, e)
 			fmt.Fprintf(&b, " %s", what)
 			if why != "" {
 				fmt.Fprintf(&b, " (%d)", note(&notes, why))

@@ -3,7 +3,7 @@ package conformance
 import "github.com/external-lb/external-lb/api/v1alpha1"
 
 const (
-	noUDP      = "HAProxy does not carry UDP: the port gets an error in the Service's status. With `datagrams: LVS` in the Balancer, the row is passed"
+	noUDP      = "HAProxy does not carry UDP: the port gets an error in the Service's status"
 	everything = "LVS carries every protocol of a Service"
 	proxies    = "is a proxy: packets never reach a node as they came"
 )

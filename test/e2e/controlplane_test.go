@@ -118,7 +118,7 @@ func (s *scene) prepare(h *cluster.Host, p page) {
 	must(s.t, h.StartAgent(ctx))
 }
 
-// delivers makes the Balancer, and waits until the host proves what it was sent.
+// delivers makes the Balancer that is called as its host, and waits until the host proves what it was sent.
 func (s *scene) delivers(manifest string, h *cluster.Host) {
 	s.t.Helper()
 	known, err := h.KnownHosts(s.t.Context())
@@ -129,14 +129,14 @@ func (s *scene) delivers(manifest string, h *cluster.Host) {
 	if out, err := env.KubectlInput(s.t.Context(), manifest, "apply", "-f", "-"); err != nil {
 		s.t.Fatalf("%v\n%s", err, out)
 	}
-	b := getBalancer(s.t, apiHost)
+	b := getBalancer(s.t, h.Name)
 	s.t.Cleanup(func() {
 		must(s.t, client.IgnoreNotFound(env.Kube.Delete(context.Background(), b)))
 		secret := &corev1.Secret{}
 		secret.Namespace, secret.Name = lab.Namespace, s.namespace
 		must(s.t, client.IgnoreNotFound(env.Kube.Delete(context.Background(), secret)))
 	})
-	s.inSync(apiHost)
+	s.inSync(h.Name)
 }
 
 // asksAPI waits until the API server says so at the address; "": until nobody answers there.

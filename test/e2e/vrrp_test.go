@@ -43,18 +43,21 @@ func dualStack(svc *corev1.Service) {
 	svc.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack)
 }
 
+// movingLab has two hosts between which keepalived moves the addresses.
+var movingLab = lab.Options{
+	Cluster: cluster.Options{Nodes: 2, Hosts: 2, DualStack: true, Addresses: "vrrp"},
+	Change: func(b *v1alpha1.Balancer) {
+		b.Spec.Reload.MinInterval = "100ms"
+		b.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
+			Mode: v1alpha1.VRRP,
+			VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: "100ms"},
+		}
+	},
+}
+
 // TestVRRP: keepalived moves the addresses. One lab for all of it.
 func TestVRRP(t *testing.T) {
-	useLab(t, lab.Options{
-		Cluster: cluster.Options{Nodes: 2, Hosts: 2, DualStack: true, Addresses: "vrrp"},
-		Change: func(b *v1alpha1.Balancer) {
-			b.Spec.Reload.MinInterval = "100ms"
-			b.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
-				Mode: v1alpha1.VRRP,
-				VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: "100ms"},
-			}
-		},
-	})
+	useLab(t, movingLab)
 	for _, test := range []struct {
 		name string
 		do   func(t *testing.T, s *scene)
