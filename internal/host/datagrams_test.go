@@ -134,6 +134,16 @@ func TestDatagrams_TheKernelsTableIsTold(t *testing.T) {
 	}
 }
 
+// Other templates for datagrams make other files, too.
+func TestDatagrams_TheirTemplatesCount(t *testing.T) {
+	a := newAgentOf(t, "datagrams: lvs\n")
+	was := a.made(a.builtIn)
+	a.beside = a.builtIn
+	if a.made(a.builtIn) == was {
+		t.Error("they do not")
+	}
+}
+
 // What one daemon refuses of a Service, the other one does not carry either, or keeps at
 // the older version that both have.
 func TestDatagrams_ARefusalIsForAllOfAService(t *testing.T) {

@@ -162,8 +162,13 @@ func (a *Agent) made(r *render.Renderer) string {
 	})
 	rules.Held, rules.MaxBackends = nil, 0
 	others, _ := json.Marshal(rules)
-	templates := r.Sum()
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x\n%s", Version(), a.settings.carriers(), templates[:], others))
+	main := r.Sum()
+	templates := main[:]
+	if a.beside != nil {
+		sum := a.beside.Sum()
+		templates = slices.Concat(templates, sum[:])
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x\n%s", Version(), a.settings.carriers(), templates, others))
 	ownSum := sha256.Sum256(own)
 	return hex.EncodeToString(sum[:8]) + "." + hex.EncodeToString(ownSum[:4])
 }
