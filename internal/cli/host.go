@@ -229,7 +229,11 @@ func printHostStatus(out io.Writer, set host.Settings, s host.Status) error {
 		}
 	}
 	if n := set.ConnectionsPerService; n > 0 {
-		fmt.Fprintf(w, "one Service\tat most %d clients connected\n", n)
+		over := ""
+		if set.Datagrams != "" { // the kernel counts by node alone
+			over = " over TCP"
+		}
+		fmt.Fprintf(w, "one Service\tat most %d clients connected%s\n", n, over)
 	}
 	if s.Kept != "" {
 		fmt.Fprintf(w, "kept for root\t%s\n", s.Kept)
