@@ -163,6 +163,7 @@ func (r *balancerReconciler) tell(ctx context.Context, m *memory, svc *corev1.Se
 	for _, c := range changed {
 		switch {
 		case c.Type == v1alpha1.ConditionMoving: // told where it turns
+		case c.Reason == v1alpha1.ReasonPending: // it is on its way
 		case c.Type == v1alpha1.ConditionBackendsHealthy && c.Reason != v1alpha1.ReasonNoNodeUp: // its condition is enough
 		case c.Type == v1alpha1.ConditionBackendsHealthy:
 			r.events.warning(ctx, svc, v1alpha1.EventUnavailable, "every host says that its nodes are down: %s", c.Message)

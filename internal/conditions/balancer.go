@@ -188,7 +188,7 @@ func (b Balancer) servicesRefused() (reason, message string) {
 	var names []string
 	for _, s := range b.States {
 		for _, r := range s.Refused {
-			if id, ok := r.Key.ServiceID(); ok && id != lb.ControlPlane {
+			if id, ok := r.Key.ServiceID(); ok && id != lb.ControlPlane && r.Reason != lb.RefusedPending {
 				names = append(names, id.String())
 			}
 		}

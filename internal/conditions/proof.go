@@ -18,6 +18,7 @@ type Proof struct {
 	// Refused is why hosts leave the Service out as a whole, and RefusedPorts why some
 	// of its ports: "host: reason".
 	Refused, RefusedPorts []string
+	Pending               []string // what a cloud is still at work on
 	// Closed are listeners that a host which serves refuses.
 	Closed map[lb.Listener]bool
 }
@@ -51,9 +52,12 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 	for _, s := range p.states {
 		for _, key := range keys {
 			for _, r := range p.refused[s.Host][key] {
-				if r.OfItem() {
+				switch {
+				case r.Reason == lb.RefusedPending:
+					out.Pending = append(out.Pending, refusal(s, r))
+				case r.OfItem():
 					out.Refused = append(out.Refused, refusal(s, r))
-				} else {
+				default:
 					out.RefusedPorts = append(out.RefusedPorts, refusal(s, r))
 				}
 			}

@@ -130,6 +130,8 @@ func (s Service) programmed() (c metav1.Condition, known bool) {
 		}
 	case s.refused() != "":
 		c.Reason, c.Message = v1alpha1.ReasonRefused, s.refused()
+	case len(s.Proof.Pending) > 0 && !meta.IsStatusConditionTrue(s.Object.Status.Conditions, c.Type):
+		c.Reason, c.Message = v1alpha1.ReasonPending, list(s.Proof.Pending)
 	case s.Shape == "" && len(s.Problems) > 0: // none of its listeners is left
 		c.Reason, c.Message = s.Problems[0].Reason, s.ProblemMessages()
 	case s.Proof.Settled && s.Hosts != "":

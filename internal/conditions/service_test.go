@@ -203,6 +203,26 @@ func TestProof(t *testing.T) {
 	}
 }
 
+// What a cloud is still at work on is no fault: who has no address yet is told, and of others
+// what was said stays.
+func TestWhatIsPendingIsNoFault(t *testing.T) {
+	svc, p := view()
+	b, pending := builder.Balancer("edge").Obj(), lb.Refusal{Key: web, Reason: lb.RefusedPending, Message: "the cloud is still at work on it: booting"}
+	state := inSync("provider", p, pending)
+	state.State = v1alpha1.HostDelivering
+	s := Service{Service: svc, Proof: NewProver(b, p, []deliver.State{state}).Prove(svc), By: "edge"}
+	if c, known := s.programmed(); !known || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonPending || c.Message != "provider: "+pending.Message {
+		t.Errorf("%t %+v", known, c)
+	}
+	svc.Object.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue}}
+	if c, known := s.programmed(); known {
+		t.Errorf("it answered before: %+v", c)
+	}
+	if _, refused := (Balancer{Object: b, Plan: p, States: []deliver.State{state}}).servicesRefused(); refused != "" {
+		t.Error(refused)
+	}
+}
+
 // A port that is refused is one port's error, and no more.
 func TestRefusedPorts(t *testing.T) {
 	svc, p := view()

@@ -29,6 +29,15 @@ func offers(c any) *provider.Capabilities {
 	return nil
 }
 
+// news comes where the other end of a connection has more to say than it did, such as that a
+// cloud has done what it was long at work on; nil: it never comes.
+func news(c any) <-chan struct{} {
+	if n, ok := c.(interface{ News() <-chan struct{} }); ok {
+		return n.News()
+	}
+	return nil
+}
+
 // claim takes an agent for a worker, from a younger one if that has it.
 func (w *worker) claim(agent string) error {
 	w.fleet.mu.Lock()

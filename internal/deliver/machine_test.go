@@ -28,6 +28,7 @@ type machine struct {
 	refuse   map[lb.Key]lb.Refusal // what is delivered from now on
 	refused  []lb.Refusal          // of what was delivered
 	only     map[lb.Key]lb.Sum     // of what is refused: these bytes alone
+	going    []lb.Refusal          // besides, of what is not wanted
 	applies  []host.Delivery
 	reloads  int
 	before   func(context.Context) error // of each delivery, before it does anything
@@ -150,7 +151,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 // swap makes live what is wanted and not refused.
 func (m *machine) swap(wanted lb.Manifest) (reloaded bool) {
 	next := maps.Clone(wanted)
-	var refused []lb.Refusal
+	refused := slices.Clone(m.going)
 	for _, key := range slices.Sorted(maps.Keys(m.refuse)) {
 		r := m.refuse[key]
 		only, picky := m.only[key]

@@ -111,17 +111,23 @@ func (s *State) take(r host.Report, wanted lb.Digest) {
 	s.Refused, s.Renderer = r.Refused, r.Renderer
 }
 
-// partial is the state of a host that carries all but what it refused.
+// partial is the state of a host that carries all but what it refused: it is under way where
+// a cloud is still at work on all of that.
 func (s *State) partial() {
+	left := slices.DeleteFunc(slices.Clone(s.Refused), func(r lb.Refusal) bool { return r.Reason == lb.RefusedPending })
+	if len(left) == 0 {
+		s.State, s.Reason, s.Message = v1alpha1.HostDelivering, "", ""
+		return
+	}
 	s.State, s.Reason = v1alpha1.HostPartial, ReasonRefused
-	unknown := slices.IndexFunc(s.Refused, func(r lb.Refusal) bool { return r.Reason == lb.RefusedUnknown })
+	unknown := slices.IndexFunc(left, func(r lb.Refusal) bool { return r.Reason == lb.RefusedUnknown })
 	switch {
 	case unknown >= 0:
-		s.Message = fmt.Sprintf("%s runs external-lb %s, which cannot carry %s: upgrade it", s.Host, s.Version, s.Refused[unknown].Key.Describe())
-	case len(s.Refused) == 1:
-		s.Message = "left out: " + describe(s.Refused[0])
+		s.Message = fmt.Sprintf("%s runs external-lb %s, which cannot carry %s: upgrade it", s.Host, s.Version, left[unknown].Key.Describe())
+	case len(left) == 1:
+		s.Message = "left out: " + describe(left[0])
 	default:
-		s.Message = fmt.Sprintf("%d items or ports are left out; the first is %s", len(s.Refused), describe(s.Refused[0]))
+		s.Message = fmt.Sprintf("%d items or ports are left out; the first is %s", len(left), describe(left[0]))
 	}
 	if s.Warning != "" {
 		s.Message += "; " + s.Warning
@@ -163,17 +169,17 @@ func shortfall(want *lb.Set, r host.Report, wanted lb.Digest) string {
 	if live == len(r.Live) {
 		return ""
 	}
-	if n := beside(want, r.Live, older); n > 0 {
+	if n := beside(want, r.Live, refused, older); n > 0 {
 		return fmt.Sprintf("%s and still carries %d items that are not in it: look at the daemon's log there", took, n)
 	}
 	return ""
 }
 
-// beside counts what is live and not wanted. An older version of a Service that stays
-// goes on with the certificate that it shows.
-func beside(want *lb.Set, live lb.Manifest, older bool) (n int) {
+// beside counts what is live and not wanted, and of which nobody says that it is about to
+// go. An older version of a Service that stays goes on with the certificate that it shows.
+func beside(want *lb.Set, live lb.Manifest, refused map[lb.Key]bool, older bool) (n int) {
 	for key := range live {
-		if _, wanted := want.Sum(key); !wanted && !(older && key.IsCertificate()) {
+		if _, wanted := want.Sum(key); !wanted && !refused[key] && !(older && key.IsCertificate()) {
 			n++
 		}
 	}

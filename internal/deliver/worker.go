@@ -294,6 +294,8 @@ func (w *worker) idle(ctx context.Context, conn Conn, d time.Duration) error {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-w.wake:
+	case <-news(conn):
+		w.statusAt = time.Time{}
 	case <-conn.Done():
 		return errLost
 	}

@@ -58,6 +58,8 @@ func (e *explanation) status() {
 	programmed, has := e.told(v1alpha1.ConditionServiceProgrammed), record.Published(e.Service)
 	said := slices.ContainsFunc(e.chain, func(f Finding) bool { return f.State == Wrong && f.Reason == programmed.Reason })
 	switch {
+	case programmed.Reason == v1alpha1.ReasonPending:
+		e.unknown(LinkStatus, "%s", programmed.Message)
 	case programmed.Status == metav1.ConditionFalse && said:
 	case programmed.Status == metav1.ConditionFalse:
 		e.add(Finding{Link: LinkStatus, State: Wrong, Reason: programmed.Reason, Message: programmed.Message, See: places[programmed.Reason].see})

@@ -236,6 +236,7 @@ const (
 	RefusedNotAdmitted RefusalReason = "NotAdmitted" // the host's owner does not admit it
 	RefusedUnavailable RefusalReason = "Unavailable" // the machine lacks its address, or something else holds its port
 	RefusedByEngine    RefusalReason = "Engine"      // the engine cannot do it, or the daemon refuses it
+	RefusedPending     RefusalReason = "Pending"     // a provider's cloud is at work on it: it is about to come, or to go. No host says so
 	RefusedOtherwise   RefusalReason = "Other"       // the other end is newer, and gives a reason that this one does not know
 )
 

@@ -29,6 +29,7 @@ type Cloud struct {
 	sync.Mutex
 	All         map[provider.ID]provider.Spec
 	Puts        int
+	Wait        func(provider.Spec)                             // before each Put, without the lock
 	PutFault    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
 	DeleteFault func() error                                    // nil: it is gone
 	Change      func(*provider.Capabilities)
@@ -65,6 +66,9 @@ func Observed(id provider.ID, s provider.Spec) provider.Observed {
 
 // Put makes a load balancer of a Spec.
 func (c *Cloud) Put(_ context.Context, id provider.ID, s provider.Spec) (provider.Observed, error) {
+	if c.Wait != nil {
+		c.Wait(s)
+	}
 	c.Lock()
 	defer c.Unlock()
 	c.Puts++

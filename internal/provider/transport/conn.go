@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/deliver"
@@ -17,13 +19,19 @@ import (
 	"github.com/external-lb/external-lb/provider"
 )
 
+// How long things take.
+const (
+	listEvery = time.Minute // after which what jobs have seen is not enough
+	workFor   = time.Minute // a job, on one wish
+)
+
 // Engine is what the status of a provider calls its engine.
 const Engine = "provider"
 
 // Dialer connects to providers. The zero value is what a controller uses.
 type Dialer struct {
-	// Patience is for how long one delivery asks again for what the cloud has not done yet;
-	// zero: a minute. Other changes wait that long.
+	// Patience is for how long a delivery waits for what it has begun; zero: two seconds.
+	// Other changes wait that long. What the cloud has not done by then goes on by itself.
 	Patience time.Duration
 }
 
@@ -34,13 +42,13 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 		return nil, &deliver.Error{Reason: deliver.ReasonSecret, Message: "spec.provider: " + err.Error(), Err: err}
 	}
 	c := &conn{
-		client: client, owner: Owner(t.Cluster, t.Balancer), patience: d.Patience,
-		wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{}, waits: map[string]lb.Refusal{}, later: map[string]time.Time{},
+		client: client, owner: Owner(t.Cluster, t.Balancer), patience: cmp.Or(d.Patience, 2*time.Second),
+		slots: make(chan struct{}, atOnce), news: make(chan struct{}, 1), wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{},
+		waits: map[string]lb.Refusal{}, later: map[string]time.Time{}, jobs: map[string]*job{},
 	}
-	if c.patience == 0 {
-		c.patience = time.Minute
-	}
+	c.ctx, c.stop = context.WithCancel(ctx)
 	if err := c.ask(ctx); err != nil {
+		c.stop()
 		if e, ok := errors.AsType[*deliver.Error](trouble(err)); ok {
 			return nil, e
 		}
@@ -56,12 +64,20 @@ func Owner(cluster, balancer string) string {
 	return cluster + "-" + hex.EncodeToString(sum[:4])
 }
 
-// conn is a provider as a host: a deliver.Conn. It is for one worker alone.
+// conn is a provider as a host: a deliver.Conn. One worker asks it. Jobs go on beside that, so
+// that a load balancer on which the cloud is long at work holds no other one up.
 type conn struct {
 	client   *provider.Client
 	owner    string
 	patience time.Duration
-	can      *provider.Capabilities // replaced, not changed
+	ctx      context.Context // of jobs
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+	slots    chan struct{} // of those that ask at a time
+	news     chan struct{} // a job has ended
+
+	mu  sync.Mutex
+	can *provider.Capabilities // replaced, not changed
 
 	// What it was told last, as a host has it on its disk.
 	epoch   host.Epoch
@@ -69,21 +85,40 @@ type conn struct {
 	wishes  map[string]*wish         // of wanted, by UID
 	strange []lb.Refusal             // of wanted, what is no wish
 	taken   map[string]provider.Spec // that the provider took last, by UID
-	waits   map[string]lb.Refusal    // why a wish is not fulfilled, by UID
+	waits   map[string]lb.Refusal    // why a wish is not fulfilled, or something is not gone, by UID
 	later   map[string]time.Time     // before which the cloud does not want to be asked again, by UID
+
+	// What the cloud showed last.
+	seen    map[string]provider.LoadBalancer // by UID
+	listed  time.Time                        // when all of it was read
+	changed map[string]bool                  // by jobs since then, by UID
+	fresh   bool                             // jobs have ended, and nobody was told yet
+	jobs    map[string]*job                  // by UID
+	fault   error                            // of the provider itself, that a job has met
 }
 
-// Close ends nothing: each request is one by itself.
-func (c *conn) Close() error { return nil }
+// Close ends what is under way. Each request is one by itself.
+func (c *conn) Close() error {
+	c.stop()
+	c.running.Wait()
+	return nil
+}
 
 // Done never comes.
 func (c *conn) Done() <-chan struct{} { return nil }
 
+// News tells that Status says more than the last answer did.
+func (c *conn) News() <-chan struct{} { return c.news }
+
 // Version of the provider.
-func (c *conn) Version() string { return c.can.Version }
+func (c *conn) Version() string { return c.Offers().Version }
 
 // Offers are what the cloud can do.
-func (c *conn) Offers() *provider.Capabilities { return c.can }
+func (c *conn) Offers() *provider.Capabilities {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.can
+}
 
 // Render has nothing to show: a provider makes no files.
 func (c *conn) Render(context.Context, host.Delivery) (host.Rendering, error) {
@@ -96,44 +131,69 @@ func (c *conn) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.can == nil || !reflect.DeepEqual(*c.can, can) {
 		c.can = &can
-		c.wishes, c.strange = wishes(c.wanted, can)
+		c.want(c.wanted)
 	}
 	return nil
 }
 
-// Status reads back what is in the cloud.
+// Status reads back what is in the cloud. Where jobs have ended since a moment ago, what they
+// saw is enough: each answer is read back, and a cloud with many load balancers is long at
+// listing them.
 func (c *conn) Status(ctx context.Context) (host.Status, error) {
-	if err := c.ask(ctx); err != nil {
-		return host.Status{}, trouble(err)
+	c.mu.Lock()
+	known, err := c.fresh && time.Since(c.listed) < listEvery, c.fault
+	c.mu.Unlock()
+	if err == nil && !known {
+		err = c.ask(ctx)
 	}
-	seen, err := c.list(ctx)
+	if err == nil && !known {
+		err = c.list(ctx)
+	}
 	if err != nil {
 		return host.Status{}, trouble(err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return host.Status{
-		Report: c.report(seen), Engine: Engine, EngineVersion: c.can.Name + " " + c.can.Version, Running: true, Epoch: c.epoch,
+		Report: c.report(), Engine: Engine, EngineVersion: c.can.Name + " " + c.can.Version, Running: true, Epoch: c.epoch,
 	}, nil
 }
 
-// list reads all load balancers of the Balancer back, by UID.
-func (c *conn) list(ctx context.Context) (map[string]provider.LoadBalancer, error) {
+// list reads all load balancers of the Balancer back. What jobs have changed meanwhile they
+// know better.
+func (c *conn) list(ctx context.Context) error {
+	c.mu.Lock()
+	c.changed = map[string]bool{}
+	c.mu.Unlock()
 	all, err := c.client.List(ctx, c.owner)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	seen := make(map[string]provider.LoadBalancer, len(all))
 	for _, b := range all {
 		seen[b.Service] = b
 	}
-	return seen, nil
+	for uid := range c.changed {
+		delete(seen, uid)
+		if b, there := c.seen[uid]; there {
+			seen[uid] = b
+		}
+	}
+	c.seen, c.listed = seen, time.Now()
+	return nil
 }
 
-// report says what of that is as it was wanted. A load balancer that is not is live, too,
-// with a Sum that is of nothing. The rest of a model is for hosts, or in the Specs: it is
-// live as it is wanted.
-func (c *conn) report(seen map[string]provider.LoadBalancer) host.Report {
+// report says what of that is as it was wanted. A load balancer that is not, or on which a
+// job is at work, is live, too, with a Sum that is of nothing. The rest of a model is for
+// hosts, or in the Specs: it is live as it is wanted. The mu is held.
+func (c *conn) report() host.Report {
+	c.told()
 	out := host.Report{
 		Wanted: c.wanted.Manifest(), Live: lb.Manifest{}, Proved: true, Generation: string(c.wanted.Digest()), Refused: slices.Clone(c.strange),
 	}
@@ -142,22 +202,41 @@ func (c *conn) report(seen map[string]provider.LoadBalancer) host.Report {
 			out.Live[key] = sum
 		}
 	}
-	for uid, b := range seen {
-		if w := c.wishes[uid]; w == nil {
-			out.Live[lb.ServiceKey(lb.ID{Namespace: b.Namespace, Name: b.Name, UID: uid})] = lb.Sum{}
-		} else if out.Live[w.key] = (lb.Sum{}); w.fulfilled(b) {
-			out.Live[w.key] = w.sum
+	for uid, b := range c.seen {
+		key := c.key(uid)
+		if out.Live[key] = (lb.Sum{}); c.shows(uid, b) {
+			out.Live[key] = c.wishes[uid].sum
 			delete(c.waits, uid)
+		}
+	}
+	for uid, j := range c.jobs {
+		out.Live[j.key] = lb.Sum{}
+		if c.wishes[uid] == nil {
+			out.Refused = append(out.Refused, c.atWork(uid, j.key))
 		}
 	}
 	for it := range c.wanted.All() { // in one order
 		id, service := it.Key.ServiceID()
 		if w := c.wishes[id.UID]; service && w != nil {
-			b, there := seen[id.UID]
-			out.Refused = append(out.Refused, c.refusals(w, b, there)...)
+			out.Refused = append(out.Refused, c.refusals(w)...)
 		}
 	}
 	return out
+}
+
+// key of the item that a load balancer is of.
+func (c *conn) key(uid string) lb.Key {
+	if w := c.wishes[uid]; w != nil {
+		return w.key
+	}
+	b := c.seen[uid]
+	return lb.ServiceKey(lb.ID{Namespace: b.Namespace, Name: b.Name, UID: uid})
+}
+
+// shows reports whether an answer shows what is wanted, and nothing is about to change it.
+func (c *conn) shows(uid string, b provider.LoadBalancer) bool {
+	w := c.wishes[uid]
+	return w != nil && c.jobs[uid] == nil && w.fulfilled(b)
 }
 
 // fulfilled reports whether an answer shows all that a provider is asked for.
@@ -166,9 +245,11 @@ func (w *wish) fulfilled(b provider.LoadBalancer) bool {
 }
 
 // refusals of a wish: what it cannot be asked for, and what the cloud does not do.
-func (c *conn) refusals(w *wish, b provider.LoadBalancer, there bool) []lb.Refusal {
-	if there && w.fulfilled(b) {
-		out := slices.Clip(w.refused)
+func (c *conn) refusals(w *wish) []lb.Refusal {
+	uid := w.service.ID.UID
+	b, there := c.seen[uid]
+	out := slices.Clip(w.refused)
+	if there && c.shows(uid, b) {
 		for _, r := range b.Refused {
 			for _, l := range w.listeners(r.Port, r.Protocol) {
 				out = append(out, lb.Refusal{Key: w.key, Listener: l, Reason: reasonOf(r.Reason), Message: said(r.Reason, r.Message)})
@@ -176,11 +257,23 @@ func (c *conn) refusals(w *wish, b provider.LoadBalancer, there bool) []lb.Refus
 		}
 		return out
 	}
-	if why, waits := c.waits[w.service.ID.UID]; waits {
-		why.OlderStays = there && b.State == provider.Live
-		return append(slices.Clip(w.refused), why)
+	why, waits := c.waits[uid]
+	if !waits && c.jobs[uid] != nil {
+		why, waits = c.atWork(uid, w.key), true
 	}
-	return w.refused
+	if waits {
+		why.OlderStays = there && b.State == provider.Live
+		out = append(out, why)
+	}
+	return out
+}
+
+// atWork is what a job waits for.
+func (c *conn) atWork(uid string, key lb.Key) lb.Refusal {
+	if why, waits := c.waits[uid]; waits {
+		return why
+	}
+	return lb.Refusal{Key: key, Reason: lb.RefusedPending, Message: atWork}
 }
 
 // said is why the cloud does not do something.

@@ -1,0 +1,251 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/provider"
+)
+
+// atOnce is how many load balancers a provider is asked for at a time.
+const atOnce = 8
+
+// Pauses before what the cloud has not done yet is asked for again, where it does not say.
+const (
+	firstPause = 250 * time.Millisecond
+	longPause  = 10 * time.Second
+)
+
+const atWork = "the cloud is still at work on it"
+
+// job asks for one load balancer until the cloud shows it as it is wanted, or refuses it, or
+// has been asked for long enough.
+type job struct {
+	key   lb.Key
+	ended chan struct{} // closed
+	err   error         // the provider itself fails; read once it has ended
+
+	changed bool          // something else is wanted since its last request began; conn.mu guards it
+	wake    chan struct{} // the same
+}
+
+// start a job. The mu is held.
+func (c *conn) start(uid string) *job {
+	j := &job{key: c.key(uid), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	c.jobs[uid] = j
+	c.running.Go(func() {
+		defer close(j.ended)
+		j.err = c.work(uid, j)
+	})
+	return j
+}
+
+// change what is wanted. The mu is held.
+func (j *job) change() {
+	j.changed = true
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work until there is nothing more to ask for.
+func (c *conn) work(uid string, j *job) error {
+	until := time.Now().Add(workFor)
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		again, err := c.turn(uid, j)
+		c.mu.Lock()
+		if j.changed && err == nil {
+			again, pause, until = true, firstPause, time.Now().Add(workFor)
+			delete(c.waits, uid) // it is about what was wanted before
+		}
+		wait := max(pause, time.Until(c.later[uid]))
+		late := time.Now().Add(wait).After(until)
+		if again && late {
+			c.giveUp(uid, j.key)
+		}
+		if !again || late || err != nil {
+			if err != nil {
+				c.fault = err
+			}
+			c.end(uid)
+			c.mu.Unlock()
+			return err
+		}
+		c.mu.Unlock()
+		if err := c.rest(j, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// rest before the next request. What changes may be asked for sooner.
+func (c *conn) rest(j *job, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	case <-j.wake:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// end a job. The mu is held.
+func (c *conn) end(uid string) {
+	delete(c.jobs, uid)
+	c.fresh = true
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+}
+
+// told takes the news back. The mu is held.
+func (c *conn) told() {
+	c.fresh = false
+	select {
+	case <-c.news:
+	default:
+	}
+}
+
+// giveUp calls what a job has waited for a fault. Later ones may try again.
+func (c *conn) giveUp(uid string, key lb.Key) {
+	why := c.atWork(uid, key)
+	why.Reason = lb.RefusedUnavailable
+	c.waits[uid] = why
+}
+
+// turn asks for one load balancer, or for its absence. An error is one of the provider.
+func (c *conn) turn(uid string, j *job) (again bool, err error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-c.ctx.Done():
+		return false, c.ctx.Err()
+	}
+	c.mu.Lock()
+	j.changed = false
+	w := c.wishes[uid]
+	was, there := c.seen[uid]
+	c.mu.Unlock()
+	id := provider.ID{Cluster: c.owner, Service: uid}
+	if w == nil || len(w.spec.Listeners) == 0 {
+		return c.withdraw(id, j.key)
+	}
+	b, err := c.client.Put(c.ctx, id, w.spec)
+	switch e, told := errors.AsType[*provider.Error](err); {
+	case err != nil && (!told || e.Code == provider.Unauthorized):
+		return false, err
+	case err != nil && e.Code.Passes():
+		c.waitsFor(id, w.key, lb.RefusedPending, said(e.Code, e.Message), e.RetryAfterSeconds)
+		return true, nil
+	case err != nil:
+		c.waitsFor(id, w.key, reasonOf(e.Code), explain(e), 0)
+		return false, c.older(id, w, was, there)
+	}
+	c.shown(uid, b, w.spec)
+	switch {
+	case w.fulfilled(b):
+		return false, nil
+	case b.State == provider.Failed:
+		c.waitsFor(id, w.key, lb.RefusedUnavailable, said(b.Reason, b.Message), 0)
+		return false, nil
+	}
+	c.waitsFor(id, w.key, lb.RefusedPending, atWork+": "+said(b.Reason, b.Message), b.RetryAfterSeconds)
+	return true, nil
+}
+
+// explain says what is to be done where the words of a cloud do not.
+func explain(e *provider.Error) string {
+	what := said(e.Code, e.Message)
+	if e.Field != "" {
+		what = fmt.Sprintf("%s: %s: %s", e.Code, e.Field, e.Message)
+	}
+	return what
+}
+
+// withdraw asks for a load balancer's absence. Only NotFound says that.
+func (c *conn) withdraw(id provider.ID, key lb.Key) (again bool, err error) {
+	b, err := c.client.Delete(c.ctx, id)
+	switch e, told := errors.AsType[*provider.Error](err); {
+	case told && e.Code == provider.NotFound:
+		c.gone(id.Service)
+		return false, nil
+	case err != nil && (!told || e.Code == provider.Unauthorized):
+		return false, err
+	case err != nil:
+		c.waitsFor(id, key, lb.RefusedPending, said(e.Code, e.Message), e.RetryAfterSeconds)
+		return true, nil
+	}
+	c.mu.Lock()
+	c.seen[id.Service], c.changed[id.Service] = b, true
+	c.mu.Unlock()
+	c.waitsFor(id, key, lb.RefusedPending, atWork+": "+said(b.Reason, b.Message), b.RetryAfterSeconds)
+	return true, nil
+}
+
+// gone notes that nothing of a load balancer is left.
+func (c *conn) gone(uid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.seen, uid)
+	delete(c.taken, uid)
+	if w := c.wishes[uid]; w == nil || len(w.spec.Listeners) == 0 {
+		delete(c.waits, uid)
+	}
+	c.changed[uid] = true
+}
+
+// older leaves of what is in the cloud only what is still right, where something newer is
+// refused. What that was is not known after a restart: then it stays.
+func (c *conn) older(id provider.ID, w *wish, was provider.LoadBalancer, there bool) error {
+	c.mu.Lock()
+	last, known := c.taken[id.Service]
+	why := c.waits[id.Service]
+	c.mu.Unlock()
+	left := kept(last, w.spec)
+	switch {
+	case !there || !known || len(left.Listeners) == len(last.Listeners) && was.Proves(last):
+		return nil
+	case len(left.Listeners) == 0:
+		_, err := c.withdraw(id, w.key)
+		c.waitsFor(id, w.key, why.Reason, why.Message, 0) // it is what is to be told
+		return err
+	}
+	b, err := c.client.Put(c.ctx, id, left)
+	switch {
+	case errorIsProviders(err): // it is asked for again with what is refused
+		return nil
+	case err != nil:
+		return err
+	}
+	c.shown(id.Service, b, left)
+	return nil
+}
+
+// shown is what the cloud showed after it took a Spec.
+func (c *conn) shown(uid string, b provider.LoadBalancer, took provider.Spec) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[uid], c.taken[uid], c.changed[uid] = b, took, true
+}
+
+// waitsFor notes why something is not as it is wanted, and when it may be asked for again.
+// What was in vain for a while is told as that until it comes.
+func (c *conn) waitsFor(id provider.ID, key lb.Key, reason lb.RefusalReason, message string, seconds int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if was, waits := c.waits[id.Service]; waits && reason == lb.RefusedPending {
+		reason = was.Reason
+	}
+	c.waits[id.Service] = lb.Refusal{Key: key, Reason: reason, Message: strings.TrimSuffix(message, ": ")}
+	if seconds > 0 {
+		c.later[id.Service] = time.Now().Add(time.Duration(seconds) * time.Second)
+	}
+}

@@ -1,0 +1,85 @@
+package transport
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/provider"
+)
+
+// What the cloud is still at work on is told, and is live as soon as the cloud shows it.
+func TestApply_WhatIsPendingHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t)
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		w.All[provider.ID{Cluster: Owner("c1", "edge"), Service: "uid-" + s.Name}] = s // it comes later
+		o := &provider.Observed{Spec: s}
+		o.State, o.Message = provider.Pending, "booting"
+		o.Spec.Listeners = nil
+		return o, nil
+	}
+	out, err := w.apply(config(service("web", 30080)))
+	if err != nil || len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Message, "still at work on it: booting") {
+		t.Fatalf("%v %+v", err, out.Refused)
+	}
+	w.Lock()
+	w.PutFault = nil
+	w.Unlock()
+	select {
+	case <-w.conn.(*conn).News():
+	case <-t.Context().Done():
+	}
+	w.settles()
+}
+
+// A request that the provider is long at work on holds no other change up, whether it is
+// there already when that comes or goes with it. What becomes of it is news, and while it is
+// not known, nothing is confirmed.
+func TestApply_ALongRequestHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t)
+	done := make(chan struct{})
+	t.Cleanup(sync.OnceFunc(func() { close(done) }))
+	slow := w.slows("slow", done)
+	live := func(out host.Outcome, err error, name string) {
+		t.Helper()
+		key := lb.ServiceKey(service(name, 1).ID)
+		if err != nil || out.Live[key] != out.Wanted[key] || len(out.Refused) != 1 || out.Refused[0].Reason != lb.RefusedPending {
+			t.Fatalf("%s: %v %+v", name, err, out)
+		}
+	}
+	out, err := w.apply(config(service("slow", 30080), service("web", 30081)))
+	live(out, err, "web")
+	start := time.Now()
+	out, err = w.apply(config(service("slow", 30080), service("web", 30081), service("more", 30082)))
+	live(out, err, "more")
+	if took := time.Since(start); took > time.Minute {
+		t.Errorf("the other one took %v", took)
+	}
+	out, err = w.apply(config(service("web", 30081)))
+	key := lb.ServiceKey(service("slow", 1).ID)
+	if _, may := out.Live[key]; err != nil || !may || len(slow) != 1 {
+		t.Errorf("its withdrawal is confirmed, and it may still come: %v %+v", err, out)
+	}
+	done <- struct{}{}
+	w.settles()
+	w.Lock()
+	defer w.Unlock()
+	if len(w.All) != 1 {
+		t.Errorf("%d load balancers are there", len(w.All))
+	}
+}
+
+// slows lets nothing become of a Service before done; asked has the requests for it.
+func (w *world) slows(name string, done <-chan struct{}) (asked chan provider.Spec) {
+	asked = make(chan provider.Spec, 64)
+	w.Wait = func(s provider.Spec) {
+		if s.Name == name {
+			asked <- s
+			<-done
+		}
+	}
+	return asked
+}
