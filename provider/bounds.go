@@ -29,7 +29,7 @@ const (
 var (
 	label    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	path     = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
-	hostname = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+	hostname = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 	sum      = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -208,6 +208,8 @@ func (s Spec) uses() (out []Setting) {
 	for _, f := range s.Families {
 		if f.Address.IsValid() {
 			out = append(out, WantedAddress)
+		} else {
+			out = append(out, GivenAddress)
 		}
 		if !slices.ContainsFunc(f.Sources, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
 			out = append(out, SourceRanges)

@@ -60,12 +60,13 @@ const (
 	SourceRanges    Setting = "sourceRanges"    // Family.Sources that are not everybody
 	Weights         Setting = "weights"         // Member.Weight other than 1
 	WantedAddress   Setting = "wantedAddress"   // Family.Address
+	GivenAddress    Setting = "givenAddress"    // a Family without it: the cloud chooses
 	DualStack       Setting = "dualStack"       // two Families
 )
 
 // AllSettings are those that every provider states something of.
 func AllSettings() []Setting {
-	return append(slices.Clone(PolicySettings), SessionAffinity, SourceRanges, Weights, WantedAddress, DualStack)
+	return append(slices.Clone(PolicySettings), SessionAffinity, SourceRanges, Weights, WantedAddress, GivenAddress, DualStack)
 }
 
 // Capabilities are what a provider's cloud can do.

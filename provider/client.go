@@ -146,7 +146,9 @@ func (b LoadBalancer) check() error {
 		return notTheContract("a load balancer without its Service's namespace and name")
 	}
 	for _, a := range b.Addresses {
-		named := !a.IP.IsValid() && len(a.Hostname) <= 253 && hostname.MatchString(a.Hostname)
+		_, err := netip.ParseAddr(a.Hostname)
+		named := err != nil && !a.IP.IsValid() && len(a.Hostname) <= 253 && hostname.MatchString(a.Hostname) &&
+			(a.Family == IPv4 || a.Family == IPv6)
 		if numbered := a.Hostname == "" && a.Family.Has(a.IP) && !odd(a.IP); !named && !numbered {
 			return notTheContract(fmt.Sprintf("the address %v %.80q of %.10q", a.IP, a.Hostname, a.Family))
 		}

@@ -173,6 +173,8 @@ func TestClient_BelievesTheContractOnly(t *testing.T) {
 		"a digest of words":     {http.StatusOK, `{"service":"web","namespace":"n","name":"w","state":"Live","digest":"yes"}`},
 		"an address of nobody":  {http.StatusOK, `{"service":"web","namespace":"n","name":"w","state":"Pending","addresses":[{"family":"IPv4","ip":"0.0.0.0"}]}`},
 		"a hostname of a shell": {http.StatusOK, `{"service":"web","namespace":"n","name":"w","state":"Pending","addresses":[{"family":"IPv4","hostname":"$(reboot)"}]}`},
+		"a hostname that is IP": {http.StatusOK, `{"service":"web","namespace":"n","name":"w","state":"Pending","addresses":[{"family":"IPv4","hostname":"192.0.2.1"}]}`},
+		"a hostname with a gap": {http.StatusOK, `{"service":"web","namespace":"n","name":"w","state":"Pending","addresses":[{"family":"IPv4","hostname":"a..b"}]}`},
 		"too much":              {http.StatusOK, `{"service":"web","namespace":"n","name":"w","state":"Pending","message":"` + strings.Repeat("a", MaxAnswer) + `"}`},
 		"another place":         {http.StatusFound, ""},
 	} {

@@ -30,7 +30,7 @@ func (c *cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 		settings[s] = provider.Support{Missing: "the example leaves it out"}
 	}
 	for _, s := range []provider.Setting{"algorithm=RoundRobin", "mode=TCP", "proxyProtocol.send=None", "timeouts.connect",
-		"healthCheck.type=None", provider.SourceRanges, provider.WantedAddress} {
+		"healthCheck.type=None", provider.SourceRanges, provider.WantedAddress, provider.GivenAddress} {
 		settings[s] = provider.Able
 	}
 	return provider.Capabilities{Name: "example", Version: "1", Settings: settings, KeepsConnections: true,

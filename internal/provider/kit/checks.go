@@ -15,8 +15,13 @@ import (
 )
 
 func (r *run) capabilities(ctx context.Context) (err error) {
-	r.able, err = r.client.Capabilities(ctx)
-	return err
+	if r.able, err = r.client.Capabilities(ctx); err != nil {
+		return err
+	}
+	if why := r.able.Unsupported(provider.GivenAddress, provider.TCP); why != "" && !r.Address.IsValid() {
+		return fmt.Errorf("it gives no addresses by itself (%s): say one that it gives to who wants it", why)
+	}
+	return nil
 }
 
 func (r *run) token(ctx context.Context) error {
@@ -135,6 +140,9 @@ func (r *run) create(ctx context.Context) error {
 			return fmt.Errorf("%s: it is not in the list, or other there: %v, %w", p, all, orNothing(err))
 		}
 		if err := r.answers(ctx, b, s, 0); err != nil {
+			return err
+		}
+		if err := r.gone(ctx, id); err != nil { // the next one may have to have its address
 			return err
 		}
 	}

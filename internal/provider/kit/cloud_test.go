@@ -21,7 +21,7 @@ type memory struct {
 	others int // objects of strangers
 	next   netip.Addr
 	faults struct {
-		rewrites, newAddress, sharesAddresses, oneCluster, echoes, goesEarly, sweeps, forgets, sticks bool
+		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks bool
 	}
 }
 
@@ -46,6 +46,9 @@ func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
 		"mode=HTTP", "algorithm=Random", "healthCheck.http", provider.DualStack, provider.Weights,
 	}, provider.Unsaid...) {
 		settings[s] = provider.Support{Missing: "this cloud does not"}
+	}
+	if c.faults.givesNone {
+		settings[provider.GivenAddress] = provider.Support{Missing: "say which one"}
 	}
 	return provider.Capabilities{Name: "memory", Settings: settings,
 		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}}, nil
@@ -72,7 +75,9 @@ func (c *memory) Put(ctx context.Context, id provider.ID, want provider.Spec) (p
 	var calls provider.Calls
 	if e == nil {
 		if !address.IsValid() {
-			address, c.next = c.next, c.next.Next()
+			if address = c.next; !c.faults.oneAddress {
+				c.next = c.next.Next()
+			}
 		}
 		e = &entry{address: address}
 		c.all[c.key(id)] = e

@@ -67,6 +67,7 @@ func use(s *provider.Spec, setting provider.Setting) bool {
 		"sourceRanges":            func() { f.Sources = nil },
 		"weights":                 func() { f.Members[0].Weight = 2 },
 		"wantedAddress":           func() { f.Address = map[bool]netip.Addr{true: v4, false: v6}[f.Family == provider.IPv4] },
+		"givenAddress":            func() { f.Address = netip.Addr{} },
 		"dualStack":               func() { s.Families = append(s.Families, otherFamily(f.Family)) },
 	}
 	do, there := fields[name]
@@ -103,6 +104,41 @@ func (r *run) wanted(ctx context.Context) error {
 		return fmt.Errorf("a second one with the address: want AddressTaken, got %w", orNothing(err))
 	}
 	return r.answers(ctx, b, s, 0)
+}
+
+// given asks for two load balancers without an address, and changes one while the other goes.
+func (r *run) given(ctx context.Context) error {
+	if why := r.able.Unsupported(provider.GivenAddress, provider.TCP); why != "" {
+		return skipped("it cannot: " + why)
+	}
+	first, second, s := r.id(), r.id(), r.spec()
+	a, err := r.settle(ctx, first, s)
+	if err != nil {
+		return err
+	}
+	b, err := r.settle(ctx, second, s)
+	if err != nil {
+		return err
+	}
+	for _, mine := range a.Addresses {
+		if slices.Contains(b.Addresses, mine) {
+			return fmt.Errorf("two have the address %v", mine)
+		}
+	}
+	if err := r.gone(ctx, second); err != nil {
+		return err
+	}
+	s = r.listener(s, 1)
+	for _, ask := range []func() (provider.LoadBalancer, error){
+		func() (provider.LoadBalancer, error) { return r.settle(ctx, first, s) },
+		func() (provider.LoadBalancer, error) { return r.client.Get(ctx, first) },
+	} {
+		now, err := ask()
+		if err != nil || !slices.Equal(now.Addresses, a.Addresses) {
+			return fmt.Errorf("the address was %v and is %v, %w", a.Addresses, now.Addresses, orNothing(err))
+		}
+	}
+	return nil
 }
 
 // cut ends requests after ever longer times, as a crash of either end would.
@@ -174,6 +210,9 @@ func (r *run) atOnce(ctx context.Context) error {
 }
 
 func (r *run) twoClusters(ctx context.Context) error {
+	if why := r.able.Unsupported(provider.GivenAddress, provider.TCP); why != "" {
+		return skipped("there is one address for two load balancers: " + why)
+	}
 	ours, s := r.id(), r.spec()
 	theirs, t := r.of(1, ours.Service), r.listener(r.spec(), 1) // a cluster from a backup may have the same UIDs
 	b, err := r.settle(ctx, ours, s)

@@ -73,6 +73,7 @@ var checks = []struct {
 	{"sources", "only clients of the ranges may connect", (*run).sources},
 	{"unsupported", "what it cannot do is told, and changes nothing", (*run).unsupported},
 	{"wanted address", "the wanted address is what comes, and two do not get one", (*run).wanted},
+	{"given address", "who wants no address gets one that nobody else has, and keeps it", (*run).given},
 	{"cut short", "a request that ends at any line leaves nothing that the next one does not mend", (*run).cut},
 	{"at once", "requests for one load balancer at the same time make one", (*run).atOnce},
 	{"two clusters", "a cluster does not see or touch what another one has", (*run).twoClusters},
@@ -167,9 +168,18 @@ func (r *run) spec() provider.Spec {
 	if r.Member.IsValid() {
 		member = r.Member
 	}
-	f := provider.Family{Family: family, Sources: []netip.Prefix{everybody}, Members: []provider.Member{{Address: member, Weight: 1}}}
+	f := provider.Family{Family: family, Address: r.mustWant(), Sources: []netip.Prefix{everybody}}
+	f.Members = []provider.Member{{Address: member, Weight: 1}}
 	s := provider.Spec{Namespace: "kit", Name: "web", Families: []provider.Family{f}}
 	return r.listener(s, 0)
+}
+
+// mustWant is the address of all load balancers where the cloud gives none by itself.
+func (r *run) mustWant() (a netip.Addr) {
+	if r.able.Settings != nil && r.able.Unsupported(provider.GivenAddress, provider.TCP) != "" {
+		return r.Address
+	}
+	return a
 }
 
 // listener adds one, to one of our nodes.

@@ -47,12 +47,26 @@ func TestASlowCloudPasses(t *testing.T) {
 	}
 }
 
+// A cloud that gives no address by itself passes where one is said, and without one nothing
+// can be asked of it.
+func TestACloudThatGivesNoAddress(t *testing.T) {
+	c := newCloud()
+	c.faults.givesNone = true
+	if got := failures(t, c, nil); len(got) > 0 {
+		t.Errorf("failed: %v", got)
+	}
+	if got := failures(t, c, func(o *Options) { o.Address = netip.Addr{} }); !slices.Equal(got, []string{"capabilities"}) {
+		t.Errorf("without an address: %v", got)
+	}
+}
+
 // Each fault that a provider may have is found, by the check that promises otherwise.
 func TestFaultsAreFound(t *testing.T) {
 	for check, fault := range map[string]func(*memory){
 		"repeat":         func(c *memory) { c.faults.rewrites = true },
 		"change":         func(c *memory) { c.faults.newAddress = true },
 		"wanted address": func(c *memory) { c.faults.sharesAddresses = true },
+		"given address":  func(c *memory) { c.faults.oneAddress = true },
 		"two clusters":   func(c *memory) { c.faults.oneCluster = true },
 		"drift":          func(c *memory) { c.faults.echoes = true },
 		"cut short":      func(c *memory) { c.faults.sticks = true },
@@ -131,8 +145,9 @@ func TestRun_TidiesUpWhenItIsInterrupted(t *testing.T) {
 // Every setting that can be sent is one that use knows.
 func TestUse_KnowsEverySetting(t *testing.T) {
 	for _, setting := range provider.AllSettings() {
-		s := provider.Spec{Families: []provider.Family{{Family: provider.IPv4, Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
-			Members: []provider.Member{{Weight: 1}}}}, Listeners: []provider.Listener{{}}}
+		f := provider.Family{Family: provider.IPv4, Address: netip.MustParseAddr("203.0.113.1"),
+			Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Members: []provider.Member{{Weight: 1}}}
+		s := provider.Spec{Families: []provider.Family{f}, Listeners: []provider.Listener{{}}}
 		before := fmt.Sprintf("%#v", s)
 		if use(&s, setting); fmt.Sprintf("%#v", s) == before && !slices.Contains(provider.Unsaid, setting) && setting != "healthCheck.type=Auto" {
 			t.Errorf("%s asks for nothing", setting)
