@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -25,6 +26,17 @@ func identity(c any) string {
 func offers(c any) *provider.Capabilities {
 	if p, ok := c.(interface{ Offers() *provider.Capabilities }); ok {
 		return p.Offers()
+	}
+	return nil
+}
+
+// given are the addresses that a provider's cloud gave to what is live at the other end of a
+// connection; nil: it is none.
+func given(c any) map[lb.Key][]provider.Address {
+	if p, ok := c.(interface {
+		Given() map[lb.Key][]provider.Address
+	}); ok {
+		return p.Given()
 	}
 	return nil
 }

@@ -63,6 +63,7 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	w.mute = false
 	w.update(func(s *State) {
 		s.take(st.Report, w.base)
+		s.Given = given(conn)
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
 		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
 		s.settled, s.renews = w.settled, w.renews()
@@ -173,7 +174,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
 	w.tookEpoch(d.Epoch)
 	w.lookSoon()
-	if unproven := w.applied(want, since, out); unproven != nil {
+	if unproven := w.applied(conn, want, since, out); unproven != nil {
 		w.retryLater(want, since, unproven)
 	}
 	return nil
@@ -205,7 +206,7 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 }
 
 // applied takes an outcome, or says why it is no good one.
-func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error {
+func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outcome) *Error {
 	before := w.have.Generation
 	w.take(out.Report)
 	w.lost, w.drifted, w.settled, w.mismatches = false, false, !w.behind, 0
@@ -218,6 +219,7 @@ func (w *worker) applied(want desire, since time.Time, out host.Outcome) *Error 
 	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
 		s.take(out.Report, w.base)
+		s.Given = given(conn)
 		s.settled, s.pending, s.Active, s.renews = w.settled, nil, out.Active, false
 		s.Uses.Old = out.Old
 		if out.Reloaded {

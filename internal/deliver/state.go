@@ -41,7 +41,10 @@ type State struct {
 	Uses          host.Uses // as it said last
 	// Offers are what a provider's cloud can do, as it said last. It is not changed once
 	// made. nil: it is a machine, or was not reached yet.
-	Offers     *provider.Capabilities
+	Offers *provider.Capabilities
+	// Given are the addresses of what a provider proved, by the keys of Services. It is not
+	// changed once made.
+	Given      map[lb.Key][]provider.Address
 	OldWorkers int   // processes of earlier configurations that still carry connections
 	Seen       *Seen // what its daemons see; nil: that is not known
 
@@ -192,5 +195,6 @@ func (s State) same(o State) bool {
 		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
 		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates && s.Warning == o.Warning &&
 		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) && s.Seen.judgesAs(o.Seen) &&
-		len(s.pending) == len(o.pending) && s.settled == o.settled && s.Offers == o.Offers
+		len(s.pending) == len(o.pending) && s.settled == o.settled && s.Offers == o.Offers &&
+		maps.EqualFunc(s.Given, o.Given, slices.Equal)
 }

@@ -71,7 +71,13 @@ func CheckKey(key Key) error {
 // *Certificate, netip.Addr (which hosts bring) or *VRRP. What it returns is in the
 // bounds and alphabets of the model, and has the Item's Key. The error is an
 // *UnknownError where the sender is newer than this program.
-func Decode(it Item) (any, error) {
+func Decode(it Item) (any, error) { return decodeWith(it, toService) }
+
+// DecodeGiven is Decode for who has a provider's cloud carry it: a Service may listen on Given
+// addresses. No host reads it so.
+func DecodeGiven(it Item) (any, error) { return decodeWith(it, toGivenService) }
+
+func decodeWith(it Item, toService func(*lbpb.Service) (any, Key, error)) (any, error) {
 	if err := CheckKey(it.Key); err != nil {
 		return nil, err
 	}
@@ -123,7 +129,10 @@ func decode[M proto.Message](it Item, m M, to func(M) (any, Key, error)) (any, e
 }
 
 // reader collects the first thing that is wrong with a message.
-type reader struct{ err error }
+type reader struct {
+	err   error
+	given bool // listeners may have Given addresses
+}
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
@@ -141,6 +150,14 @@ func (r *reader) addr(what string, b []byte) netip.Addr {
 		r.fail("%s %x is not the address of one machine", what, b[:min(len(b), 17)])
 	}
 	return a
+}
+
+// listener reads the address of one.
+func (r *reader) listener(b []byte) netip.Addr {
+	if a, ok := netip.AddrFromSlice(b); ok && r.given && Given(a) {
+		return a
+	}
+	return r.addr("listener", b)
 }
 
 func (r *reader) port(what string, n uint32) uint16 {
@@ -243,12 +260,15 @@ func toCertificate(m *lbpb.Certificate) (any, Key, error) {
 	return c, CertificateKey(c.Name()), nil
 }
 
-func toService(m *lbpb.Service) (any, Key, error) {
+func toService(m *lbpb.Service) (any, Key, error) { return readService(m, reader{}) }
+
+func toGivenService(m *lbpb.Service) (any, Key, error) { return readService(m, reader{given: true}) }
+
+func readService(m *lbpb.Service, r reader) (any, Key, error) {
 	id, err := NewID(m.GetNamespace(), m.GetName(), m.GetUid())
 	if err != nil {
 		return nil, "", err
 	}
-	var r reader
 	s := &Service{ID: id, Affinity: r.duration("session affinity", m.GetAffinity(), true),
 		HealthCheckNodePort: r.port("healthCheckNodePort", m.GetHealthCheckNodePort()), Direct: m.GetDirect()}
 	s.IPv4, s.IPv6 = r.family(m.GetIpv4(), true), r.family(m.GetIpv6(), false)
@@ -278,7 +298,7 @@ func toService(m *lbpb.Service) (any, Key, error) {
 
 func (r *reader) frontend(m *lbpb.Frontend, direct bool) Frontend {
 	f := Frontend{
-		Listener: Listener{r.addr("listener", m.GetAddress()), r.port("listener", m.GetPort()), word(r, protocols, "protocol", m.GetProtocol())},
+		Listener: Listener{r.listener(m.GetAddress()), r.port("listener", m.GetPort()), word(r, protocols, "protocol", m.GetProtocol())},
 		NodePort: r.port("nodePort", m.GetNodePort()), Settings: r.settings(m.GetSettings()),
 	}
 	switch {

@@ -19,15 +19,25 @@ const (
 )
 
 // Listener is where a balancer accepts traffic. No two Frontends of a Config
-// have the same one.
+// have the same one, but where the address is a Given one.
 type Listener struct {
 	Address  netip.Addr
 	Port     uint16
 	Protocol Protocol
 }
 
-// String prints a Listener as 192.0.2.1:80/TCP.
+// Given reports whether an address stands for the one that a provider's cloud gives: it is the
+// unspecified one of its family. No host takes it.
+func Given(a netip.Addr) bool { return a.IsUnspecified() }
+
+// String prints a Listener as 192.0.2.1:80/TCP, and one of a Given address as IPv4:80/TCP.
 func (l Listener) String() string {
+	switch {
+	case Given(l.Address) && l.Address.Is4():
+		return fmt.Sprintf("IPv4:%d/%s", l.Port, l.Protocol)
+	case Given(l.Address):
+		return fmt.Sprintf("IPv6:%d/%s", l.Port, l.Protocol)
+	}
 	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(l.Address, l.Port), l.Protocol)
 }
 

@@ -3,7 +3,9 @@ package providertest
 
 import (
 	"context"
+	"hash/fnv"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -31,6 +33,7 @@ type Cloud struct {
 	Puts        int
 	Wait        func(provider.Spec)                             // before each Put, without the lock
 	PutFault    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
+	Addresses   []provider.Address                              // of each load balancer; nil: as Gives has them
 	DeleteFault func() error                                    // nil: it is gone
 	Change      func(*provider.Capabilities)
 }
@@ -59,7 +62,32 @@ func Observed(id provider.ID, s provider.Spec) provider.Observed {
 	var o provider.Observed
 	o.Service, o.State, o.Spec = id.Service, provider.Live, s
 	for _, f := range s.Families {
+		if !f.Address.IsValid() {
+			f.Address = Gives(id, f.Family)
+		}
 		o.Addresses = append(o.Addresses, provider.Address{Family: f.Family, IP: f.Address})
+	}
+	return o
+}
+
+// Gives is the address that a load balancer gets which wants none.
+func Gives(id provider.ID, f provider.IPFamily) netip.Addr {
+	h := fnv.New32a()
+	h.Write([]byte(id.Service))
+	a := netip.MustParseAddr("203.0.113.0").As4()
+	if a[3] = byte(1 + h.Sum32()%250); f == provider.IPv4 {
+		return netip.AddrFrom4(a)
+	}
+	b := netip.MustParseAddr("2001:db8:113::").As16()
+	b[15] = a[3]
+	return netip.AddrFrom16(b)
+}
+
+// observed is what was made of a Spec, with the addresses that the test wants. The lock is held.
+func (c *Cloud) observed(id provider.ID, s provider.Spec) provider.Observed {
+	o := Observed(id, s)
+	if c.Addresses != nil {
+		o.Addresses = c.Addresses
 	}
 	return o
 }
@@ -82,7 +110,7 @@ func (c *Cloud) Put(_ context.Context, id provider.ID, s provider.Spec) (provide
 		}
 	}
 	c.All[id] = s
-	return Observed(id, s), nil
+	return c.observed(id, s), nil
 }
 
 // Get reads one back.
@@ -90,7 +118,7 @@ func (c *Cloud) Get(_ context.Context, id provider.ID) (provider.Observed, error
 	c.Lock()
 	defer c.Unlock()
 	if s, there := c.All[id]; there {
-		return Observed(id, s), nil
+		return c.observed(id, s), nil
 	}
 	return provider.Observed{}, &provider.Error{Code: provider.NotFound, Message: "there is none"}
 }
@@ -119,7 +147,7 @@ func (c *Cloud) List(_ context.Context, cluster string) (out []provider.Observed
 	defer c.Unlock()
 	for id, s := range c.All {
 		if id.Cluster == cluster {
-			out = append(out, Observed(id, s))
+			out = append(out, c.observed(id, s))
 		}
 	}
 	return out, nil

@@ -95,6 +95,8 @@ type conn struct {
 	fresh   bool                             // jobs have ended, and nobody was told yet
 	jobs    map[string]*job                  // by UID
 	fault   error                            // of the provider itself, that a job has met
+
+	given map[lb.Key][]provider.Address // of the last report
 }
 
 // Close ends what is under way. Each request is one by itself.
@@ -118,6 +120,13 @@ func (c *conn) Offers() *provider.Capabilities {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.can
+}
+
+// Given are the addresses of what the last answer called live.
+func (c *conn) Given() map[lb.Key][]provider.Address {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.given
 }
 
 // Render has nothing to show: a provider makes no files.
@@ -202,10 +211,11 @@ func (c *conn) report() host.Report {
 			out.Live[key] = sum
 		}
 	}
+	c.given = map[lb.Key][]provider.Address{}
 	for uid, b := range c.seen {
 		key := c.key(uid)
 		if out.Live[key] = (lb.Sum{}); c.shows(uid, b) {
-			out.Live[key] = c.wishes[uid].sum
+			out.Live[key], c.given[key] = c.wishes[uid].sum, b.Addresses
 			delete(c.waits, uid)
 		}
 	}
@@ -241,8 +251,11 @@ func (c *conn) shows(uid string, b provider.LoadBalancer) bool {
 
 // fulfilled reports whether an answer shows all that a provider is asked for.
 func (w *wish) fulfilled(b provider.LoadBalancer) bool {
-	return len(w.spec.Listeners) > 0 && b.Proves(w.spec)
+	return len(w.spec.Listeners) > 0 && b.Proves(w.spec) && !slices.ContainsFunc(b.Addresses, ofNoClient)
 }
+
+// ofNoClient are addresses to which nobody can be sent. Others of that kind are out of the contract.
+func ofNoClient(a provider.Address) bool { return a.IP.IsLoopback() || a.Hostname == "localhost" }
 
 // refusals of a wish: what it cannot be asked for, and what the cloud does not do.
 func (c *conn) refusals(w *wish) []lb.Refusal {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,13 +41,23 @@ type world struct {
 	conn   deliver.Conn
 	seq    uint64
 	base   lb.Manifest
+
+	patience time.Duration
 }
 
 func newWorld(t *testing.T) *world {
 	c, url := providertest.Serve(t)
 	w := &world{Cloud: c, t: t, target: deliver.Target{
 		Balancer: "edge", Cluster: "c1", Provider: &deliver.Provider{URL: url, Token: []byte(providertest.Token)},
-	}}
+	}, patience: time.Minute} // a cloud that does at once what it can is waited for
+	w.dial()
+	return w
+}
+
+// newHastyWorld has a Dialer as a controller has it.
+func newHastyWorld(t *testing.T) *world {
+	w := newWorld(t)
+	w.patience = 0
 	w.dial()
 	return w
 }
@@ -57,7 +68,7 @@ func (w *world) dial() {
 	if w.conn != nil {
 		w.conn.Close()
 	}
-	if w.conn, err = (Dialer{Patience: 300 * time.Millisecond}).Dial(w.t.Context(), w.target); err != nil {
+	if w.conn, err = (Dialer{Patience: w.patience}).Dial(w.t.Context(), w.target); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { w.conn.Close() })
@@ -152,6 +163,35 @@ func TestApply_AServiceIsProvedByWhatIsReadBack(t *testing.T) {
 	}
 }
 
+// Who wants no address is told the one that the cloud gave, once it is proved.
+func TestApply_TellsWhatTheCloudGives(t *testing.T) {
+	w := newWorld(t)
+	web := service("web", 30080)
+	web.Frontends = []lb.Frontend{frontend("0.0.0.0", 80, 30080), frontend("0.0.0.0", 443, 30443), frontend("::", 80, 30080)}
+	key, id := lb.ServiceKey(web.ID), provider.ID{Service: web.ID.UID}
+	w.applied(config(web))
+	if s := w.one(); len(s.Families) != 2 || s.Families[0].Address.IsValid() || s.Families[1].Address.IsValid() || len(s.Listeners) != 2 {
+		t.Errorf("%+v", s)
+	}
+	given := func() []provider.Address { return w.conn.(*conn).Given()[key] }
+	want := []provider.Address{
+		{Family: provider.IPv4, IP: providertest.Gives(id, provider.IPv4)}, {Family: provider.IPv6, IP: providertest.Gives(id, provider.IPv6)},
+	}
+	if !slices.Equal(given(), want) {
+		t.Errorf("%v, want %v", given(), want)
+	}
+	named := []provider.Address{{Family: provider.IPv4, Hostname: "web.example.net"}, {Family: provider.IPv6, Hostname: "web.example.net"}}
+	w.Addresses = named
+	if w.status(); !slices.Equal(given(), named) {
+		t.Errorf("%v, want %v", given(), named)
+	}
+	w.Addresses = []provider.Address{{Family: provider.IPv4, IP: netip.MustParseAddr("127.0.0.1")}, {Family: provider.IPv6, Hostname: "web.example.net"}}
+	out, err := w.apply(config(web))
+	if err != nil || len(out.Refused) != 1 || !strings.Contains(out.Refused[0].Message, "no client can be sent") || given() != nil {
+		t.Errorf("%v %+v, given %v", err, out.Refused, given())
+	}
+}
+
 // What somebody changes in the cloud is seen, and made good.
 func TestStatus_SeesDrift(t *testing.T) {
 	w := newWorld(t)
@@ -176,7 +216,7 @@ func TestStatus_SeesDrift(t *testing.T) {
 
 // A restart finds its own load balancers: those of Services that there are no longer, too.
 func TestApply_WithdrawsWhatIsNotWanted(t *testing.T) {
-	w := newWorld(t)
+	w := newHastyWorld(t)
 	w.applied(config(service("web", 30080), service("old", 30081)))
 	w.dial()
 	if live := w.status().Live; len(live) != 2 {
@@ -221,7 +261,7 @@ func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
 		provider.AddressTaken: lb.RefusedUnavailable, provider.QuotaExceeded: lb.RefusedUnavailable, provider.Unsupported: lb.RefusedByEngine,
 		provider.Invalid: lb.RefusedNotAdmitted, provider.Throttled: lb.RefusedPending, provider.Internal: lb.RefusedUnavailable,
 	} {
-		w := newWorld(t)
+		w := newHastyWorld(t)
 		w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
 			if s.Name == "bad" {
 				return nil, &provider.Error{Code: code, Message: "no luck"}

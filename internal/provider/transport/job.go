@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,6 +153,9 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 	c.shown(uid, b, w.spec)
 	switch {
 	case w.fulfilled(b):
+		return false, nil
+	case slices.ContainsFunc(b.Addresses, ofNoClient):
+		c.waitsFor(id, w.key, lb.RefusedUnavailable, "the cloud gives it an address of this machine's own, to which no client can be sent", 0)
 		return false, nil
 	case b.State == provider.Failed:
 		c.waitsFor(id, w.key, lb.RefusedUnavailable, said(b.Reason, b.Message), 0)

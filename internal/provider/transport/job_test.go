@@ -13,7 +13,7 @@ import (
 
 // What the cloud is still at work on is told, and is live as soon as the cloud shows it.
 func TestApply_WhatIsPendingHoldsNobodyUp(t *testing.T) {
-	w := newWorld(t)
+	w := newHastyWorld(t)
 	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
 		w.All[provider.ID{Cluster: Owner("c1", "edge"), Service: "uid-" + s.Name}] = s // it comes later
 		o := &provider.Observed{Spec: s}
@@ -39,7 +39,7 @@ func TestApply_WhatIsPendingHoldsNobodyUp(t *testing.T) {
 // there already when that comes or goes with it. What becomes of it is news, and while it is
 // not known, nothing is confirmed.
 func TestApply_ALongRequestHoldsNobodyUp(t *testing.T) {
-	w := newWorld(t)
+	w := newHastyWorld(t)
 	done := make(chan struct{})
 	t.Cleanup(sync.OnceFunc(func() { close(done) }))
 	slow := w.slows("slow", done)

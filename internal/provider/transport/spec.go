@@ -26,7 +26,7 @@ func wishes(set *lb.Set, can provider.Capabilities) (all map[string]*wish, refus
 	var nodes []lb.Node
 	all = map[string]*wish{}
 	for it := range set.All() {
-		part, err := lb.Decode(it)
+		part, err := lb.DecodeGiven(it)
 		switch part := part.(type) {
 		case lb.Node:
 			nodes = append(nodes, part)
@@ -74,11 +74,13 @@ func (w *wish) add(f *engine.Frontend, can provider.Capabilities) (why string) {
 		return "a provider is sent no certificates"
 	case at < 0 && len(w.spec.Families) > 0 && can.Unsupported(provider.DualStack, provider.TCP) != "":
 		return can.Unsupported(provider.DualStack, provider.TCP)
-	case at >= 0 && w.spec.Families[at].Address != f.Listener.Address:
+	case at >= 0 && w.spec.Families[at].Address != wanted(f.Listener.Address):
 		return "a load balancer has one address of each family: it has " + w.spec.Families[at].Address.String()
+	case at < 0 && !wanted(f.Listener.Address).IsValid() && can.Unsupported(provider.GivenAddress, provider.TCP) != "":
+		return "the cloud gives no address by itself: " + can.Unsupported(provider.GivenAddress, provider.TCP)
 	case at < 0:
 		w.spec.Families = append(w.spec.Families, provider.Family{
-			Family: family, Address: f.Listener.Address, Sources: sources(f), Members: members(f, can),
+			Family: family, Address: wanted(f.Listener.Address), Sources: sources(f), Members: members(f, can),
 		})
 	default:
 		w.spec.Families[at].Members = lightest(w.spec.Families[at].Members, members(f, can))
@@ -90,6 +92,14 @@ func (w *wish) add(f *engine.Frontend, can provider.Capabilities) (why string) {
 		w.spec.Listeners = append(w.spec.Listeners, l)
 	}
 	return ""
+}
+
+// wanted is the address that a provider is asked for; the zero Addr: the cloud gives one.
+func wanted(a netip.Addr) netip.Addr {
+	if lb.Given(a) {
+		return netip.Addr{}
+	}
+	return a
 }
 
 func familyOf(a netip.Addr) provider.IPFamily {
@@ -192,7 +202,7 @@ func kept(older, newer provider.Spec) provider.Spec {
 func (w *wish) listeners(port uint16, p provider.Protocol) (out []lb.Listener) {
 	for _, f := range w.service.Frontends {
 		l := f.Listener
-		of := func(f provider.Family) bool { return f.Address == l.Address }
+		of := func(f provider.Family) bool { return f.Address == wanted(l.Address) && f.Family == familyOf(l.Address) }
 		if l.Port == port && provider.Protocol(l.Protocol) == p && slices.ContainsFunc(w.spec.Families, of) {
 			out = append(out, l)
 		}

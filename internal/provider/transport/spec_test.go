@@ -53,6 +53,19 @@ func TestSpec_HealthChecks(t *testing.T) {
 	}
 }
 
+// A cloud that gives no address by itself is not asked for one.
+func TestSpec_ACloudThatGivesNoAddress(t *testing.T) {
+	svc := service("web", 30080)
+	svc.Frontends[0].Listener.Address = netip.IPv4Unspecified()
+	if s, refused := specOf(t, config(svc)); len(s.Listeners) != 1 || s.Families[0].Address.IsValid() || len(refused) > 0 {
+		t.Errorf("%+v %+v", s, refused)
+	}
+	s, refused := specOf(t, config(svc), provider.GivenAddress)
+	if len(s.Listeners) > 0 || len(refused) != 1 || refused[0].Message != "the cloud gives no address by itself: not givenAddress" {
+		t.Errorf("%+v %+v", s, refused)
+	}
+}
+
 func TestSpec_MembersAndSources(t *testing.T) {
 	svc := service("web", 30080)
 	svc.Affinity = 1500 * time.Millisecond
