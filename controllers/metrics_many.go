@@ -120,7 +120,7 @@ func told(v conditions.Service) int {
 	case !exposed(v.Object):
 		return len(v.Ingress())
 	case v.Proof.Enough:
-		return len(v.Addresses)
+		return len(v.Told())
 	}
 	return len(record.Published(v.Object))
 }

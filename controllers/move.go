@@ -26,7 +26,7 @@ func (r *balancerReconciler) takeOver(ctx context.Context, s *scope, svc *plan.S
 		return err
 	}
 	r.events.normal(ctx, svc.Object, v1alpha1.EventMoving, "proved on Balancer %s, which carries %s from now on: withdrawing it from Balancer %s",
-		s.balancer.Name, record.FormatAddresses(svc.Addresses), svc.From)
+		s.balancer.Name, record.Describe(svc.Addresses), svc.From)
 	return nil
 }
 

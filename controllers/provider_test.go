@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/provider/providertest"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
@@ -98,6 +100,80 @@ func TestProvider_ServesAService(t *testing.T) {
 	c.gone(svc)
 	if _, there := c.asks(); there != 1 {
 		t.Errorf("a Service is gone, and %d load balancers are there", there)
+	}
+}
+
+// Where the cloud gives the addresses, a Service is told its own once that is proved, or the
+// hostname, and keeps it over a restart.
+func TestProvider_GivesAnAddress(t *testing.T) {
+	c := newClouded(t, providertest.Token)
+	pool := builder.AddressPool(c.name).Manifest()
+	c.check(kube.Patch(t.Context(), pool, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"addresses":["Provider"]}}`))))
+	svc, second := c.web("web"), c.web("second")
+	shows := func(svc *corev1.Service, want string) {
+		t.Helper()
+		c.until(svc, want, func(s *corev1.Service) bool { return slices.Equal(record.Shows(s), []string{want}) })
+	}
+	gives := func(svc *corev1.Service) string {
+		return providertest.Gives(provider.ID{Service: string(svc.UID)}, provider.IPv4).String()
+	}
+	shows(svc, gives(svc))
+	shows(second, gives(second))
+	c.event(svc, v1alpha1.EventEnsuring, "carries this Service on an IPv4 address of the cloud")
+	c.cloud.Lock()
+	for _, s := range c.cloud.All {
+		if s.Families[0].Address.IsValid() {
+			t.Errorf("it is asked for %s", s.Families[0].Address)
+		}
+	}
+	c.cloud.Unlock()
+	wait.For(t, func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(pool), pool); err != nil {
+			return err
+		}
+		if is := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionAccepted); is == nil || is.Status != metav1.ConditionTrue || pool.Status.IPv4 != nil {
+			return fmt.Errorf("%+v", pool.Status)
+		}
+		return nil
+	})
+	c.restart()
+	third := c.web("third")
+	shows(third, gives(third))
+	shows(svc, gives(svc))
+	c.cloud.Lock()
+	c.cloud.Addresses = []provider.Address{{Family: provider.IPv4, Hostname: "web.example.net"}}
+	c.cloud.Unlock()
+	shows(c.web("named"), "web.example.net")
+	c.check(kube.Delete(t.Context(), svc))
+	c.gone(svc)
+	if _, there := c.asks(); there != 3 {
+		t.Errorf("a Service is gone, and %d load balancers are there", there)
+	}
+}
+
+// A pool of what a cloud gives is for a Balancer that has one.
+func TestProvider_PoolsThatNoCloudGives(t *testing.T) {
+	w := newWorld(t)
+	pool := builder.AddressPool(w.balancer+"-given", v1alpha1.AddressesOfProvider).Balancer(w.balancer).Manifest()
+	w.create(pool)
+	wait.For(t, func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(pool), pool); err != nil {
+			return err
+		}
+		is := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionAccepted)
+		if is == nil || is.Status != metav1.ConditionFalse || !strings.Contains(is.Message, "name its addresses, or a Balancer with engine: provider") {
+			return fmt.Errorf("%+v", pool.Status)
+		}
+		return nil
+	})
+	for says, p := range map[string]*builder.AddressPoolBuilder{
+		"Provider stands alone": builder.AddressPool("p", v1alpha1.AddressesOfProvider, "192.0.2.1"),
+		"one Service's":         builder.AddressPool("p", v1alpha1.AddressesOfProvider).Shared(),
+		"or Provider":           builder.AddressPool("p", "provider"),
+	} {
+		if err := kube.Create(t.Context(), p.Manifest(), client.DryRunAll); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("want %q, got %v", says, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -72,7 +73,7 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 func (r *balancerReconciler) proved(s *scope, v conditions.Service) record.Record {
 	now := record.Of(v.Object)
 	if exposed(v.Object) && v.Proof.Enough {
-		now.Published = v.Addresses
+		now.Published = v.Told()
 	}
 	if r.settled(s, v) {
 		now.Holders, now.Carrier, now.Addresses = []string{s.balancer.Name}, s.balancer.Name, v.Addresses
@@ -198,7 +199,7 @@ func news(wanted, changed []metav1.Condition) []metav1.Condition {
 func ingressAddresses(ingress []corev1.LoadBalancerIngress) string {
 	var out []string
 	for _, in := range ingress {
-		out = append(out, in.IP)
+		out = append(out, cmp.Or(in.IP, in.Hostname))
 	}
 	return strings.Join(out, ",")
 }

@@ -46,10 +46,10 @@ func (r *balancerReconciler) record(ctx context.Context, s *scope) error {
 		_, known := s.memory.proven[svc.UID] // then somebody else has removed the record
 		switch {
 		case !record.Held(svc) && !known:
-			r.events.normal(ctx, svc, v1alpha1.EventEnsuring, "Balancer %s carries this Service on %s", s.balancer.Name, record.FormatAddresses(addresses))
+			r.events.normal(ctx, svc, v1alpha1.EventEnsuring, "Balancer %s carries this Service on %s", s.balancer.Name, record.Describe(addresses))
 		case len(record.Holders(now)) > len(record.Holders(svc)):
 			r.events.normal(ctx, svc, v1alpha1.EventMoving, "to Balancer %s; Balancer %s carries %s until it is proved there",
-				s.balancer.Name, record.Carrier(record.Holders(now), now), record.FormatAddresses(addresses))
+				s.balancer.Name, record.Carrier(record.Holders(now), now), record.Describe(addresses))
 		}
 		return nil
 	})
@@ -117,7 +117,7 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 	told, begun := s.memory.told[svc.UID]
 	if !begun {
 		if record.Carrier(record.Holders(svc), svc) == s.balancer.Name {
-			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", record.FormatAddresses(record.Addresses(svc)))
+			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", record.Describe(record.Addresses(svc)))
 		}
 		told = map[string]bool{}
 		s.memory.told[svc.UID] = told
@@ -149,7 +149,7 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 	r.patch.written.forget(svc.UID)
 	r.patch.setbacks.forget(svc.UID)
 	if record.Held(svc) {
-		r.events.normal(ctx, svc, v1alpha1.EventDeleted, "withdrawn %s", record.FormatAddresses(record.Addresses(svc)))
+		r.events.normal(ctx, svc, v1alpha1.EventDeleted, "withdrawn %s", record.Describe(record.Addresses(svc)))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -89,7 +90,10 @@ func (r *balancerReconciler) reportPools(ctx context.Context, s *scope) error {
 	}
 	r.metrics.reportPools(s.balancer.Name, accepted)
 	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
-		return r.reportPool(ctx, conditions.Pool{Object: p, Problem: s.objects.Pools.Problems[p.Name], Note: s.plan.PoolNotes[p.Name], Usage: s.assigned.Usage[p.Name]})
+		return r.reportPool(ctx, conditions.Pool{
+			Object: p, Problem: cmp.Or(s.objects.Pools.Problems[p.Name], s.snapshot.Claims.Misplaced(p.Name)),
+			Note: s.plan.PoolNotes[p.Name], Usage: s.assigned.Usage[p.Name],
+		})
 	})
 }
 

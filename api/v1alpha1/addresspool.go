@@ -16,13 +16,19 @@ const (
 
 // AddressRange is a prefix (192.0.2.0/28), a range (192.0.2.64-192.0.2.80) or
 // one address (198.51.100.7), IPv4 or IPv6. A prefix begins with its first address. The
-// schema looks at the shape; the condition Accepted says what else is wrong.
+// schema looks at the shape; the condition Accepted says what else is wrong. Provider, alone,
+// is what the cloud of a Balancer's provider gives.
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=91
-// +kubebuilder:validation:XValidation:rule="self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9])| *- *(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3})?|[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9])| *- *[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)?)$')",message="an entry is an address, a prefix (192.0.2.0/28) or a range (192.0.2.64-192.0.2.80)"
+// +kubebuilder:validation:XValidation:rule="self == 'Provider' || self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9])| *- *(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3})?|[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9])| *- *[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)?)$')",message="an entry is an address, a prefix (192.0.2.0/28) or a range (192.0.2.64-192.0.2.80), or Provider"
 type AddressRange string
 
+// AddressesOfProvider are those that the cloud of a Balancer's provider gives.
+const AddressesOfProvider AddressRange = "Provider"
+
 // AddressPoolSpec describes addresses that a Balancer may assign.
+// +kubebuilder:validation:XValidation:rule="!self.addresses.exists(a, a == 'Provider') || size(self.addresses) == 1",message="addresses: Provider stands alone: make another pool for addresses that you name"
+// +kubebuilder:validation:XValidation:rule="!self.addresses.exists(a, a == 'Provider') || !has(self.sharing) || self.sharing == 'None'",message="what a cloud gives is one Service's: sharing is for addresses that you name"
 type AddressPoolSpec struct {
 	// balancer that assigns these addresses. When it is changed, Services that
 	// the other Balancer may serve, too (it has their class), move there and keep
@@ -42,7 +48,8 @@ type AddressPoolSpec struct {
 	KeepOn []string `json:"keepOn,omitempty"`
 
 	// addresses: prefixes, ranges and single addresses, IPv4 and IPv6. Every
-	// address of a prefix is used, also its first and last.
+	// address of a prefix is used, also its first and last. Or [Provider], with a Balancer
+	// of the engine provider: the cloud gives each Service an address, or a hostname.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256
 	// +listType=set

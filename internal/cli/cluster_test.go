@@ -216,7 +216,7 @@ func TestStatusAsJSON(t *testing.T) {
 		t.Fatalf("%d Balancers, want 2", len(got.Balancers))
 	}
 	edge := got.Balancers[1]
-	if edge.Name != "edge" || edge.Services[1].Addresses[0].String() != "203.0.113.4" || edge.Services[0].Problem == "" {
+	if edge.Name != "edge" || edge.Services[1].Addresses[0] != "203.0.113.4" || edge.Services[0].Problem == "" {
 		t.Errorf("got %+v", edge)
 	}
 	empty := statusOf(t, inCluster(t, ""), "json")

@@ -107,7 +107,11 @@ func (f providerCheck) options(url string) (kit.Options, error) {
 		o.Drift = func(ctx context.Context, id provider.ID, b provider.LoadBalancer) error {
 			env := []string{"CLUSTER=" + id.Cluster, "SERVICE=" + id.Service}
 			if len(b.Addresses) > 0 {
-				env = append(env, "ADDRESS="+b.Addresses[0].IP.String())
+				address := b.Addresses[0].Hostname
+				if address == "" {
+					address = b.Addresses[0].IP.String()
+				}
+				env = append(env, "ADDRESS="+address)
 			}
 			_, err := shell(ctx, f.drift, env...)
 			return err

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -95,12 +94,12 @@ type poolView struct {
 }
 
 type serviceView struct {
-	Namespace string       `json:"namespace"`
-	Name      string       `json:"name"`
-	Addresses []netip.Addr `json:"addresses"`
-	Ports     []string     `json:"ports"` // 80/TCP
-	Problem   string       `json:"problem,omitempty"`
-	Backends  string       `json:"backends,omitempty"`
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"` // and hostnames
+	Ports     []string `json:"ports"`     // 80/TCP
+	Problem   string   `json:"problem,omitempty"`
+	Backends  string   `json:"backends,omitempty"`
 
 	nodePorts []string // 80/TCP:30080
 }
@@ -158,7 +157,7 @@ func hostViews(b *v1alpha1.Balancer) []v1alpha1.HostStatus {
 }
 
 func viewService(svc *corev1.Service) serviceView {
-	view := serviceView{Namespace: svc.Namespace, Name: svc.Name, Addresses: append([]netip.Addr{}, record.Published(svc)...), Ports: []string{}}
+	view := serviceView{Namespace: svc.Namespace, Name: svc.Name, Addresses: append([]string{}, record.Shows(svc)...), Ports: []string{}}
 	for _, p := range svc.Spec.Ports {
 		port := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
 		view.Ports = append(view.Ports, port)

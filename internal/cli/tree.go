@@ -88,11 +88,7 @@ func (s serviceView) addresses(p paint) string {
 	if len(s.Addresses) == 0 {
 		return p.middle("no address")
 	}
-	out := make([]string, len(s.Addresses))
-	for i, a := range s.Addresses {
-		out[i] = a.String()
-	}
-	return p.good(strings.Join(out, " "))
+	return p.good(strings.Join(s.Addresses, " "))
 }
 
 // state of a host in its colour.

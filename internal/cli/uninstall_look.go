@@ -154,8 +154,8 @@ func plural(n int, kind string) string {
 // describeService with the addresses that its users were told.
 func describeService(svc *corev1.Service) string {
 	name := svc.Namespace + "/" + svc.Name
-	if published := record.Published(svc); len(published) > 0 {
-		name += " (" + record.FormatAddresses(published) + ")"
+	if shown := record.Shows(svc); len(shown) > 0 {
+		name += " (" + strings.Join(shown, ",") + ")"
 	}
 	return name
 }

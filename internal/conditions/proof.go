@@ -7,6 +7,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // Proof is what the hosts say of one Service.
@@ -21,6 +22,7 @@ type Proof struct {
 	Pending               []string // what a cloud is still at work on
 	// Closed are listeners that a host which serves refuses.
 	Closed map[lb.Listener]bool
+	Given  []provider.Address // by the cloud, of what is proved
 }
 
 // Prover holds Services against what hosts proved.
@@ -67,6 +69,7 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 		}
 	}
 	for _, s := range p.serving {
+		out.Given = append(out.Given, s.Given[svc.Key]...)
 		for _, r := range p.refused[s.Host][svc.Key] {
 			if !r.OfItem() {
 				out.Closed[r.Listener] = true

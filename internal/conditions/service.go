@@ -37,8 +37,11 @@ func (s Service) Ingress() (out []corev1.LoadBalancerIngress) {
 	}
 	published := record.Published(s.Object)
 	for _, a := range s.Addresses {
-		if s.Proof.Enough || slices.Contains(published, a) {
-			out = append(out, s.ingress(a))
+		switch {
+		case lb.Given(a):
+			out = s.given(a, out)
+		case s.Proof.Enough || slices.Contains(published, a):
+			out = append(out, s.ingress(a, a))
 		}
 	}
 	if len(out) == 0 && len(s.Addresses) == 0 && record.Held(s.Object) {
@@ -47,12 +50,58 @@ func (s Service) Ingress() (out []corev1.LoadBalancerIngress) {
 	return out
 }
 
-func (s Service) ingress(a netip.Addr) corev1.LoadBalancerIngress {
-	mode := corev1.LoadBalancerIPModeProxy
-	if s.Direct {
-		mode = corev1.LoadBalancerIPModeVIP
+// given adds what the cloud gave for an address, or what was told of that until it is proved.
+// A hostname may be of both families.
+func (s Service) given(a netip.Addr, out []corev1.LoadBalancerIngress) []corev1.LoadBalancerIngress {
+	var found []corev1.LoadBalancerIngress
+	if meta.FindStatusCondition(s.Object.Status.Conditions, v1alpha1.ConditionServiceProgrammed) != nil {
+		found = s.Object.Status.LoadBalancer.Ingress // else somebody else has told that
 	}
-	in := corev1.LoadBalancerIngress{IP: a.String(), IPMode: &mode}
+	if s.Proof.Enough {
+		found = nil
+		for _, g := range s.Proof.Given {
+			switch {
+			case g.Hostname != "":
+				in := s.ingress(a, netip.Addr{})
+				in.Hostname = g.Hostname
+				found = append(found, in)
+			case g.IP.Is4() == a.Is4():
+				found = append(found, s.ingress(a, g.IP))
+			}
+		}
+	}
+	for _, in := range found {
+		ip, err := netip.ParseAddr(in.IP)
+		known := func(o corev1.LoadBalancerIngress) bool { return o.IP == in.IP && o.Hostname == in.Hostname }
+		if (err != nil || ip.Is4() == a.Is4()) && !slices.ContainsFunc(out, known) {
+			out = append(out, in)
+		}
+	}
+	return out
+}
+
+// Told are the addresses that users of a Service are told once it is proved, without hostnames.
+func (s Service) Told() (out []netip.Addr) {
+	for _, a := range s.Addresses {
+		if !lb.Given(a) {
+			out = append(out, a)
+			continue
+		}
+		for _, g := range s.Proof.Given {
+			if g.IP.IsValid() && g.IP.Is4() == a.Is4() {
+				out = append(out, g.IP)
+			}
+		}
+	}
+	return out
+}
+
+// ingress of an address of the model, under the one that is shown; the zero Addr: under a hostname.
+func (s Service) ingress(a, shown netip.Addr) corev1.LoadBalancerIngress {
+	in := corev1.LoadBalancerIngress{}
+	if shown.IsValid() {
+		in.IP, in.IPMode = shown.String(), s.mode()
+	}
 	if len(s.PortErrors) == 0 && len(s.Proof.Closed) == 0 {
 		return in
 	}
@@ -66,6 +115,14 @@ func (s Service) ingress(a netip.Addr) corev1.LoadBalancerIngress {
 		in.Ports = append(in.Ports, status)
 	}
 	return in
+}
+
+// mode is how packets to an address reach the nodes.
+func (s Service) mode() *corev1.LoadBalancerIPMode {
+	if s.Direct {
+		return new(corev1.LoadBalancerIPModeVIP)
+	}
+	return new(corev1.LoadBalancerIPModeProxy)
 }
 
 // Conditions that should be there, not dated yet. One of which nothing is known stays

@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/builder"
 )
 
@@ -296,6 +297,47 @@ func TestIngress(t *testing.T) {
 	svc.Direct, s.Proof.Enough = true, true
 	if got := s.Ingress(); *got[0].IPMode != corev1.LoadBalancerIPModeVIP {
 		t.Errorf("IP mode %s", *got[0].IPMode)
+	}
+}
+
+// What a cloud gives is told once it is proved, and stays until something else is.
+func TestIngress_WhatACloudGives(t *testing.T) {
+	svc, p := view()
+	svc.Addresses = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	svc.Object = record.Record{Holders: []string{"cloud"}, Addresses: svc.Addresses}.Write(svc.Object)
+	svc.Object.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.9"}} // somebody else's
+	shows := func(s Service) (out []string) {
+		for _, in := range s.Ingress() {
+			if out = append(out, in.IP+in.Hostname); in.Hostname != "" && in.IPMode != nil {
+				t.Errorf("a hostname has no IP mode: %+v", in)
+			}
+		}
+		return out
+	}
+	proves := func(given ...provider.Address) Service {
+		state := inSync("lb1", p)
+		state.Given = map[lb.Key][]provider.Address{svc.Key: given}
+		return Service{Service: svc, Proof: NewProver(builder.Balancer("cloud").Obj(), p, []deliver.State{state}).Prove(svc)}
+	}
+	if got := shows(Service{Service: svc}); got != nil {
+		t.Errorf("published without a proof: %v", got)
+	}
+	v4, v6 := netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8::7")
+	both := proves(provider.Address{Family: provider.IPv4, IP: v4}, provider.Address{Family: provider.IPv6, IP: v6})
+	if got := shows(both); fmt.Sprint(got) != "[203.0.113.7 2001:db8::7]" || fmt.Sprint(both.Told()) != "[203.0.113.7 2001:db8::7]" {
+		t.Errorf("%v, told %v", got, both.Told())
+	}
+	const name = "web.example.net"
+	named := proves(provider.Address{Family: provider.IPv4, Hostname: name}, provider.Address{Family: provider.IPv6, Hostname: name})
+	if got := shows(named); fmt.Sprint(got) != "[web.example.net]" || named.Told() != nil {
+		t.Errorf("%v, told %v", got, named.Told())
+	}
+	svc.Object.Status.Conditions = append(svc.Object.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue})
+	for _, told := range [][]corev1.LoadBalancerIngress{both.Ingress(), named.Ingress()} {
+		svc.Object.Status.LoadBalancer.Ingress = told
+		if diff := cmp.Diff(told, (Service{Service: svc}).Ingress()); diff != "" {
+			t.Errorf("what was told is gone: %s", diff)
+		}
 	}
 }
 

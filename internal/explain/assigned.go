@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -103,7 +104,7 @@ func (e *explanation) address() {
 	}
 	wrong := e.blame(e.problems(LinkAddress))
 	for _, a := range e.view.Addresses {
-		e.ok(LinkAddress, "%s%s", a, e.ofPool(a))
+		e.ok(LinkAddress, "%s%s", record.Describe([]netip.Addr{a}), e.ofPool(a))
 	}
 	if len(e.view.Addresses) == 0 && !wrong {
 		e.unknown(LinkAddress, "none is assigned yet")
@@ -111,6 +112,9 @@ func (e *explanation) address() {
 }
 
 func (e *explanation) ofPool(a netip.Addr) string {
+	if lb.Given(a) {
+		return ""
+	}
 	for _, p := range e.Objects.Pools.Accepted {
 		if p.Contains(a) {
 			return ", of AddressPool " + p.Name
@@ -121,8 +125,8 @@ func (e *explanation) ofPool(a netip.Addr) string {
 
 // poolsNotInForce tells of the Balancer's pools that could have had an address.
 func (e *explanation) poolsNotInForce() {
-	for _, p := range e.Objects.Pools.Rejected {
-		if problem := e.Objects.Pools.Problems[p.Name]; p.Balancer == e.balancer.Name && problem != nil {
+	for _, p := range slices.Concat(e.Objects.Pools.Rejected, e.Objects.Pools.Accepted) {
+		if problem := cmp.Or(e.Objects.Pools.Problems[p.Name], e.claims.Misplaced(p.Name)); p.Balancer == e.balancer.Name && problem != nil {
 			e.add(Finding{Link: LinkAddress, State: Wrong, Reason: problem.Reason, See: seeAddress,
 				Message: fmt.Sprintf("AddressPool %s is not in force: %s", p.Name, problem.Message)})
 		}
@@ -132,13 +136,13 @@ func (e *explanation) poolsNotInForce() {
 // addressAsTold is what the Service itself says of its address.
 func (e *explanation) addressAsTold() {
 	wrong := e.blame(e.tells(LinkAddress))
-	has := record.Published(e.Service)
-	if len(has) == 0 {
-		has = record.Addresses(e.Service)
+	has := strings.Join(record.Shows(e.Service), ",")
+	if has == "" {
+		has = record.Describe(record.Addresses(e.Service))
 	}
 	switch {
-	case len(has) > 0:
-		e.ok(LinkAddress, "%s, as the Service's status says", record.FormatAddresses(has))
+	case has != "":
+		e.ok(LinkAddress, "%s, as the Service's status says", has)
 	case wrong:
 	case e.read(Balancers, Pools, Services, Namespaces):
 		e.unknown(LinkAddress, "none is assigned yet")
@@ -199,7 +203,7 @@ func (e *explanation) frontends() []lb.Frontend {
 	if !there {
 		return nil
 	}
-	part, err := lb.Decode(item)
+	part, err := lb.DecodeGiven(item)
 	if svc, ok := part.(*lb.Service); ok && err == nil {
 		return svc.Frontends
 	}

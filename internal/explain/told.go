@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -55,7 +56,7 @@ func (e *explanation) policy(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTarg
 
 // status is what the Service's users are told.
 func (e *explanation) status() {
-	programmed, has := e.told(v1alpha1.ConditionServiceProgrammed), record.Published(e.Service)
+	programmed, has := e.told(v1alpha1.ConditionServiceProgrammed), record.Shows(e.Service)
 	said := slices.ContainsFunc(e.chain, func(f Finding) bool { return f.State == Wrong && f.Reason == programmed.Reason })
 	switch {
 	case programmed.Reason == v1alpha1.ReasonPending:
@@ -67,10 +68,10 @@ func (e *explanation) status() {
 		e.add(Finding{Link: LinkStatus, State: Wrong, See: seeAddress, Message: "no address is published, and the controller has not said why: " +
 			"it is at work, or it does not run"})
 	case len(has) > 0 && programmed.Status == "":
-		e.unknown(LinkStatus, "%s is published, and the controller does not say that it is live", record.FormatAddresses(has))
+		e.unknown(LinkStatus, "%s is published, and the controller does not say that it is live", strings.Join(has, ","))
 	case len(has) > 0 && said:
-		e.reported(Finding{Link: LinkStatus, State: OK, Message: record.FormatAddresses(has) + " is published"})
+		e.reported(Finding{Link: LinkStatus, State: OK, Message: strings.Join(has, ",") + " is published"})
 	case len(has) > 0:
-		e.reported(Finding{Link: LinkStatus, State: OK, Message: fmt.Sprintf("%s is published: %s", record.FormatAddresses(has), programmed.Message)})
+		e.reported(Finding{Link: LinkStatus, State: OK, Message: fmt.Sprintf("%s is published: %s", strings.Join(has, ","), programmed.Message)})
 	}
 }

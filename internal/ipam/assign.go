@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -24,9 +25,11 @@ func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[st
 	slices.SortFunc(services, byAge)
 	l := &ledger{
 		pools:     newIndex(pools),
+		given:     slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return !p.Given || p.Foreign }),
 		slots:     make(map[netip.Addr]*slot, len(requests)),
 		listeners: make(map[lb.Listener]*service, listeners),
 	}
+	slices.SortFunc(l.given, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
 	for _, adopt := range []func(*service){l.adoptPublished, l.adoptAssigned, l.adoptLeft, l.adoptShown} {
 		for _, s := range services {
 			adopt(s)
@@ -83,6 +86,11 @@ func (l *ledger) adoptRecorded(a netip.Addr, s *service) {
 
 // entitled reports whether a Service may have an address that users were not told.
 func (l *ledger) entitled(a netip.Addr, s *service) bool {
+	if lb.Given(a) {
+		return slices.ContainsFunc(l.given, func(p *Pool) bool {
+			return p.gives[familyOf(a)] && (s.Pool == "" || s.Pool == p.Name) && p.forbids(s.Request) == ""
+		})
+	}
 	p := l.pools.find(a)
 	if p == nil || s.Pool != "" && s.Pool != p.Name || p.forbids(s.Request) != "" {
 		return false
@@ -107,6 +115,9 @@ func (l *ledger) hasRoom(a netip.Addr, p *Pool, s *service) bool {
 func (l *ledger) adoptShown(s *service) {
 	for _, a := range s.Shown {
 		p := l.pools.find(a)
+		if given := familyOf(a).given(); p == nil && s.ShownByUs && l.entitled(given, s) {
+			a = given // the cloud gave it
+		}
 		ours, mayHave := s.ShownByUs && l.hasRoom(a, p, s), p != nil && !p.Foreign && l.entitled(a, s)
 		if plain(a) && (ours || mayHave) {
 			l.claim(a, s)

@@ -55,7 +55,7 @@ func (c *chooser) choose(s *service, told *problems) (chosen [families]netip.Add
 			if problem = c.refuses(requested[f], s); problem == nil {
 				chosen[f] = requested[f]
 			} else if have.IsValid() {
-				problem.Message += "; until then the Service keeps " + have.String()
+				problem.Message += "; until then the Service keeps " + name(have)
 			}
 		case !have.IsValid():
 			if !asked {
@@ -102,7 +102,7 @@ func (s *service) requested() (requested [families]netip.Addr, problem *Problem)
 func (c *chooser) refuses(a netip.Addr, s *service) *Problem {
 	p := c.ledger.pools.find(a)
 	if p == nil || p.Foreign {
-		return inNoPool(a)
+		return inNoPool(a, c.ledger.given)
 	}
 	if s.Pool != "" && s.Pool != p.Name {
 		return inOtherPool(a, p, s.Request)
@@ -160,6 +160,9 @@ func (c *chooser) candidates(s *service) ([]*Pool, *Problem) {
 // collide.
 func (c *chooser) lowest(f family, candidates []*Pool, s *service) (netip.Addr, *Problem) {
 	for _, p := range candidates {
+		if p.gives[f] {
+			return f.given(), nil
+		}
 		list := c.freeLists[p][f]
 		if a := list.lowestFree(c.ledger); a.IsValid() {
 			return a, nil

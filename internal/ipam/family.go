@@ -29,6 +29,14 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
+// given stands for an address that a cloud gives.
+func (f family) given() netip.Addr {
+	if f == ipv4 {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
 func parseFamily(f corev1.IPFamily) (family, bool) {
 	switch f {
 	case corev1.IPv4Protocol:

@@ -11,6 +11,7 @@ import (
 // free lists remember how far they are taken.
 type ledger struct {
 	pools     index
+	given     []*Pool // whose addresses a cloud gives
 	slots     map[netip.Addr]*slot
 	listeners map[lb.Listener]*service
 }
@@ -40,6 +41,10 @@ func (l *ledger) holder(a netip.Addr, s *service) *service {
 // holds yet.
 func (l *ledger) claim(a netip.Addr, s *service) {
 	if slices.Contains(s.held, a) {
+		return
+	}
+	if lb.Given(a) { // each Service has one of its own
+		s.held = append(s.held, a)
 		return
 	}
 	sl := l.slots[a]

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -24,7 +25,10 @@ type Pool struct {
 	// Foreign: it is another Balancer's by now, or not in force. Who has an address of
 	// it keeps that, nobody gets one.
 	Foreign bool
+	// Given: a provider's cloud gives the addresses, and the pool has none of its own.
+	Given bool
 
+	gives                [families]bool // of which families the cloud gives one
 	services, namespaces labels.Selector
 	ranges               [families][]addrRange // sorted, apart from each other
 }
@@ -112,6 +116,8 @@ func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
 	p.namespaces, ofNamespaces = parseSelector("namespaceSelector", &spec.NamespaceSelector)
 	ofAddresses := p.parseAddresses(spec.Addresses)
 	switch {
+	case p.Given && p.SharePorts:
+		return p, fmt.Errorf("spec.sharing is %s: what a cloud gives is one Service's, so write None", spec.Sharing)
 	case p.Balancer == "":
 		return p, fmt.Errorf("spec.balancer is empty: name the Balancer that assigns these addresses")
 	case !slices.Contains([]v1alpha1.SharingPolicy{"", v1alpha1.SharingNone, v1alpha1.SharingPorts}, spec.Sharing):
@@ -130,9 +136,28 @@ func parseSelector(field string, s *v1alpha1.LabelSelector) (labels.Selector, er
 	return parsed, nil
 }
 
+// Giving is the same pool of a cloud that gives addresses of some families.
+func (p *Pool) Giving(names []string) *Pool {
+	out := *p
+	out.gives = [families]bool{}
+	for _, name := range names {
+		if f, ok := parseFamily(corev1.IPFamily(name)); ok {
+			out.gives[f] = true
+		}
+	}
+	return &out
+}
+
 func (p *Pool) parseAddresses(entries []v1alpha1.AddressRange) error {
 	if len(entries) == 0 {
 		return fmt.Errorf("spec.addresses is empty: add a prefix, a range or an address")
+	}
+	if slices.Contains(entries, v1alpha1.AddressesOfProvider) {
+		p.Given, p.gives = true, [families]bool{true, true}
+		if len(entries) > 1 {
+			return fmt.Errorf("spec.addresses has %s and others: make another pool for addresses that you name", v1alpha1.AddressesOfProvider)
+		}
+		return nil
 	}
 	const listed = 5
 	var bad []string

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // problems collects what one Service is told.
@@ -82,7 +83,11 @@ func twoOfFamily(a, b netip.Addr, f family) *Problem {
 
 // Why a named address is not given.
 
-func inNoPool(a netip.Addr) *Problem {
+func inNoPool(a netip.Addr, given []*Pool) *Problem {
+	if len(given) > 0 {
+		return unavailable("no AddressPool of this Balancer has %s, and of AddressPool %s the cloud chooses the addresses: "+
+			"add it to a pool of addresses that you name, or ask for none", a, given[0].Name)
+	}
 	return unavailable("no AddressPool of this Balancer has %s: add it to one, or ask for another address", a)
 }
 
@@ -116,6 +121,14 @@ func listenerHeld(c Conflict) *Problem {
 		Reason:  v1alpha1.ReasonPortConflict,
 		Message: fmt.Sprintf("%s is held by Service %s: use another port or address, or wait until it is free", c.Listener, c.Holder),
 	}
+}
+
+// name of an address, also of one that only the cloud knows.
+func name(a netip.Addr) string {
+	if lb.Given(a) {
+		return fmt.Sprintf("the %s address that the cloud gives", familyOf(a))
+	}
+	return a.String()
 }
 
 // poolAnnotation is the one that names the pool: ours, if it is not said.
@@ -178,6 +191,11 @@ func allHeld(f family, pools []*Pool, example *Problem) *Problem {
 func (c *chooser) notice(a netip.Addr, s *service) []string {
 	p := c.ledger.pools.find(a)
 	switch {
+	case lb.Given(a) && c.ledger.entitled(a, s):
+		return nil
+	case lb.Given(a):
+		return []string{"no AddressPool of this Balancer gives the Service an address of the cloud any more; it keeps " + name(a) +
+			" until it asks for another or is deleted"}
 	case p == nil, p.Foreign:
 		return []string{fmt.Sprintf("no AddressPool of this Balancer has %s any more; the Service keeps it until it asks for another or is deleted", a)}
 	case s.Pool != "" && s.Pool != p.Name:

@@ -113,7 +113,7 @@ func (s *Snapshot) request(svc *corev1.Service, asked asked, frozen bool) ipam.R
 		Withdrawing:     frozen,
 	}
 	if record.Held(svc) {
-		r.Published = record.Published(svc)
+		r.Published = append(record.Given(svc), record.Published(svc)...)
 	} else {
 		r.Shown, r.ShownByUs = record.Shown(svc)
 	}

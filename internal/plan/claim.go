@@ -31,18 +31,20 @@ type Claims struct {
 	all        map[string]*v1alpha1.Balancer // also those that are being deleted
 	pools      []*ipam.Pool                  // of every Balancer
 	namespaces map[string]labels.Set
+	misplaced  map[string]*ipam.Problem // why no cloud gives the addresses of a pool that wants that
 }
 
 // NewClaims settles who serves what, from every Balancer, every pool that is in
 // force and the labels of namespaces.
 func NewClaims(balancers []*v1alpha1.Balancer, pools []*ipam.Pool, namespaces map[string]labels.Set) Claims {
-	c := Claims{byClass: map[string][]*v1alpha1.Balancer{}, pools: pools, namespaces: namespaces}
+	c := Claims{byClass: map[string][]*v1alpha1.Balancer{}, namespaces: namespaces}
 	c.byAge = slices.SortedFunc(slices.Values(balancers), ByAge)
 	c.byAge = slices.DeleteFunc(c.byAge, func(b *v1alpha1.Balancer) bool { return b.DeletionTimestamp != nil })
 	c.all = make(map[string]*v1alpha1.Balancer, len(balancers))
 	for _, b := range balancers {
 		c.all[b.Name] = b
 	}
+	c.pools, c.misplaced = given(pools, c.all)
 	for _, b := range c.byAge {
 		c.byClass[Class(b)] = append(c.byClass[Class(b)], b)
 		if b.Spec.Default {

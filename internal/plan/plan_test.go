@@ -95,7 +95,7 @@ func listeners(t *testing.T, p *Plan, svc *corev1.Service) (out []lb.Listener) {
 	if !ok {
 		return nil
 	}
-	part, err := lb.Decode(item)
+	part, err := lb.DecodeGiven(item)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/record"
 )
 
@@ -15,14 +16,17 @@ import (
 // that it is leaving.
 func programmable(svc *corev1.Service, balancer string, assigned ipam.Assignment) (on []netip.Addr) {
 	held := record.Addresses(svc)
-	if shown, ours := record.Shown(svc); ours {
+	shown, lost := record.Shown(svc)
+	if lost {
 		held = shown // they were on record, and are again as soon as that can be written
 	} else if !slices.Contains(record.Holders(svc), balancer) {
 		return nil
 	}
 	for _, a := range assigned.Addresses {
 		candidates := append([]netip.Addr{a}, assigned.Leaving...)
-		i := slices.IndexFunc(candidates, func(o netip.Addr) bool { return o.Is4() == a.Is4() && slices.Contains(held, o) })
+		i := slices.IndexFunc(candidates, func(o netip.Addr) bool {
+			return o.Is4() == a.Is4() && (slices.Contains(held, o) || lost && lb.Given(o))
+		})
 		if i >= 0 {
 			on = append(on, candidates[i])
 		}

@@ -70,7 +70,7 @@ func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
 		Balancer: b, Claims: NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces), Rejected: o.Pools.Rejected,
 		Nodes: o.Nodes, Slices: o.Slices, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
 	}
-	for _, p := range o.Pools.Accepted {
+	for _, p := range s.Claims.pools {
 		if p.Balancer == b.Name {
 			s.Pools = append(s.Pools, p)
 		}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Record is what is written down in a Service's status before it is programmed, until
@@ -73,10 +74,39 @@ func Carrier(holders []string, svc *corev1.Service) string {
 // Addresses on record for a Service.
 func Addresses(svc *corev1.Service) []netip.Addr { return ParseAddresses(value(svc, addresses)) }
 
-// told are the addresses on record that users of a Service of type NodePort were told.
+// told are the addresses on record that users of a Service of type NodePort were told, or
+// what a cloud gave for them.
 func told(svc *corev1.Service) []netip.Addr {
 	has := Addresses(svc)
-	return slices.DeleteFunc(ParseAddresses(value(svc, published)), func(a netip.Addr) bool { return !slices.Contains(has, a) })
+	return slices.DeleteFunc(ParseAddresses(value(svc, published)), func(a netip.Addr) bool {
+		return !slices.ContainsFunc(has, func(h netip.Addr) bool { return h == a || lb.Given(h) && h.Is4() == a.Is4() })
+	})
+}
+
+// Given are the addresses on record which a cloud gives, and of which users were told what the
+// cloud gave: an address of that family, or a hostname.
+func Given(svc *corev1.Service) []netip.Addr {
+	has, shown := Addresses(svc), Published(svc)
+	named := slices.ContainsFunc(svc.Status.LoadBalancer.Ingress, func(in corev1.LoadBalancerIngress) bool { return in.Hostname != "" })
+	return slices.DeleteFunc(slices.Clone(has), func(a netip.Addr) bool {
+		of := func(s netip.Addr) bool { return s.Is4() == a.Is4() && !slices.Contains(has, s) }
+		return !lb.Given(a) || !named && !slices.ContainsFunc(shown, of)
+	})
+}
+
+// Shows are the addresses that users of a Service were told, and the hostnames.
+func Shows(svc *corev1.Service) (out []string) {
+	for _, a := range Published(svc) {
+		out = append(out, a.String())
+	}
+	if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		for _, in := range svc.Status.LoadBalancer.Ingress {
+			if in.Hostname != "" {
+				out = append(out, in.Hostname)
+			}
+		}
+	}
+	return out
 }
 
 // Published are the addresses that users of a Service were told, by whomever where

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Keys of a record's text. Before them is the UID of its Service: a status that was
@@ -90,6 +91,23 @@ func ParseAddresses(list string) []netip.Addr {
 		}
 	}
 	return out
+}
+
+// Describe puts addresses on record into words: of one that a cloud gives, only the cloud
+// knows the number.
+func Describe(addresses []netip.Addr) string {
+	s := make([]string, len(addresses))
+	for i, a := range addresses {
+		switch {
+		case !lb.Given(a):
+			s[i] = a.String()
+		case a.Is4():
+			s[i] = "an IPv4 address of the cloud"
+		default:
+			s[i] = "an IPv6 address of the cloud"
+		}
+	}
+	return strings.Join(s, ",")
 }
 
 // FormatAddresses is the inverse of ParseAddresses.

@@ -87,7 +87,7 @@ func fits(s *lb.Service) error {
 		return err
 	}
 	for item := range set.All() {
-		_, err = lb.Decode(item)
+		_, err = lb.DecodeGiven(item)
 	}
 	return err
 }

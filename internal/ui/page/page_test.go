@@ -252,6 +252,20 @@ func TestOnlyNodesWithEndpointsCarryALocalService(t *testing.T) {
 	}
 }
 
+// What a cloud gives is shown as what it is, and before that in words.
+func TestAddressesThatACloudGives(t *testing.T) {
+	svc := web()
+	svc.Status.LoadBalancer.Ingress = nil
+	svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: []netip.Addr{netip.IPv4Unspecified()}}.Write(svc)
+	if got := addresses(svc); !slices.Equal(got, []Address{{"an IPv4 address of the cloud", false}}) {
+		t.Errorf("%+v", got)
+	}
+	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "web.example.net"}}
+	if got := addresses(svc); !slices.Equal(got, []Address{{"web.example.net", true}}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestServicesOfOthersAreNotShown(t *testing.T) {
 	o := world()
 	o.Services = append(o.Services, builder.Service("default", "other").Class("example.com/cloud").Port(80).Obj())

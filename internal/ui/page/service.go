@@ -2,6 +2,7 @@ package page
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,7 @@ type Service struct {
 
 // Address of a Service.
 type Address struct {
-	IP   string `json:"ip"`
+	IP   string `json:"ip"`   // or a hostname that a cloud gave
 	Told bool   `json:"told"` // it is published: it was proved
 }
 
@@ -73,11 +74,15 @@ func serviceHealth(s Service) Health {
 
 // addresses that users were told, and those that the Service only has on record yet.
 func addresses(svc *corev1.Service) []Address {
-	told := record.Published(svc)
+	told := record.Shows(svc)
 	out := []Address{}
-	for _, a := range slices.Concat(told, record.Addresses(svc)) {
-		if one := (Address{a.String(), slices.Contains(told, a)}); !slices.Contains(out, one) {
-			out = append(out, one)
+	for _, a := range told {
+		out = append(out, Address{a, true})
+	}
+	given := record.Given(svc) // it is shown as what it is
+	for _, a := range record.Addresses(svc) {
+		if one := record.Describe([]netip.Addr{a}); !slices.Contains(told, one) && !slices.Contains(given, a) {
+			out = append(out, Address{one, false})
 		}
 	}
 	return out
