@@ -13,6 +13,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // metrics are what an operator watches and alerts on. Reconciles and their
@@ -33,6 +34,8 @@ type metrics struct {
 	refused     *prometheus.GaugeVec
 	poolSize    *prometheus.GaugeVec
 	poolInUse   *prometheus.GaugeVec
+	requests    *prometheus.CounterVec
+	calls       *prometheus.CounterVec
 	leading     prometheus.GaugeFunc
 	each        *latest // of what there may be many: Services
 	certs       *latest
@@ -95,6 +98,8 @@ func newMetrics(elected <-chan struct{}) *metrics {
 		refused:    gauge("refusals", "Items, and ports of Services, that a host refuses.", "balancer", "host"),
 		poolSize:   gauge("pool_addresses", "Addresses of a pool.", "balancer", "pool", "family"),
 		poolInUse:  gauge("pool_addresses_assigned", "Addresses of a pool that Services have.", "balancer", "pool", "family"),
+		requests:   counter("provider_requests_total", "Requests to a provider, by what became of them.", "balancer", "request", "result"),
+		calls:      counter("provider_cloud_calls_total", "Calls of a cloud's API that a provider made, as it says.", "balancer", "request", "kind"),
 	}
 	m.leading = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "external_lb", Name: "leading", Help: "1 if this manager is the one that works.",
@@ -110,14 +115,14 @@ func newMetrics(elected <-chan struct{}) *metrics {
 	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused},
 		map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
-	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.nodes, m.conditions})
+	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.nodes, m.conditions, m.requests, m.calls})
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused,
-		m.services, m.nodes, m.conditions, m.poolSize, m.poolInUse, m.leading, m.each, m.certs, m.traffic,
+		m.services, m.nodes, m.conditions, m.poolSize, m.poolInUse, m.requests, m.calls, m.leading, m.each, m.certs, m.traffic,
 	}
 }
 
@@ -199,6 +204,13 @@ func (m *metrics) forget(balancer string) {
 	delete(m.pools.of, balancer)
 	m.each.forget(balancer)
 	m.certs.forget(balancer)
+}
+
+// asked counts a request to a provider, and what that took of its cloud.
+func (m *metrics) asked(balancer, request, result string, calls provider.Calls) {
+	m.requests.WithLabelValues(balancer, request, result).Inc()
+	m.calls.WithLabelValues(balancer, request, "read").Add(float64(calls.Reads))
+	m.calls.WithLabelValues(balancer, request, "write").Add(float64(calls.Writes))
 }
 
 // Delivered implements deliver.Metrics.

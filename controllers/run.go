@@ -140,7 +140,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 		Dialer:  o.Dialer,
 		Changed: hosts.changed,
 
-		Providers: transport.Dialer{},
+		Providers: transport.Dialer{Asked: metrics.asked},
 		Log:       o.Log.WithName("deliver"),
 		Metrics:   metrics,
 	})

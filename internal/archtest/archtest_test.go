@@ -43,7 +43,7 @@ var may = with(map[string][]string{
 
 	// an exception: it runs them, and takes their scheme and targets
 	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "provider"}),
-	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/translate"},
+	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/translate", "provider"},
 
 	"internal/cli/documents": nil,
 	"internal/text":          nil,

@@ -91,6 +91,11 @@ func ofBalancer() *dashboard.DashboardBuilder {
 			query{`sum by (host, result) (rate(external_lb_deliveries_total` + b + `[$__rate_interval]))`, "{{host}} {{result}}"})).
 		WithPanel(lines("Reloads", units.OpsPerSecond, third,
 			query{`sum by (host, cause) (rate(external_lb_reloads_total` + b + `[$__rate_interval]))`, "{{host}} {{cause}}"})).
+		WithRow(dashboard.NewRowBuilder("A provider's cloud")).
+		WithPanel(lines("Requests to the provider", units.OpsPerSecond, half,
+			query{`sum by (request, result) (rate(external_lb_provider_requests_total` + b + `[$__rate_interval]))`, "{{request}} {{result}}"})).
+		WithPanel(lines("Calls of the cloud's API", units.OpsPerSecond, half,
+			query{`sum by (request, kind) (rate(external_lb_provider_cloud_calls_total` + b + `[$__rate_interval]))`, "{{request}}, {{kind}}"})).
 		WithRow(dashboard.NewRowBuilder("Addresses and Services")).
 		WithPanel(lines("Addresses of pools", units.Short, half,
 			query{`max by (pool, family) (external_lb_pool_addresses_assigned` + b + `)`, "{{pool}} {{family}}, assigned"},

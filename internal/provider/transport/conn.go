@@ -33,7 +33,21 @@ type Dialer struct {
 	// Patience is for how long a delivery waits for what it has begun; zero: two seconds.
 	// Other changes wait that long. What the cloud has not done by then goes on by itself.
 	Patience time.Duration
+	// Asked hears of each request to a provider, of what became of it, OK or why not, and of
+	// the calls of the cloud's own API that it took. It does not block. It may be nil.
+	Asked func(balancer, request, result string, calls provider.Calls)
 }
+
+// Requests to providers. They are labels of metrics, and so are a provider.Code, OK and Lost.
+const (
+	RequestCapabilities = "capabilities"
+	RequestList         = "list"
+	RequestPut          = "put"
+	RequestDelete       = "delete"
+
+	ResultOK   = "OK"
+	ResultLost = "Lost" // no answer of a provider
+)
 
 // Dial asks a provider what its cloud can do.
 func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error) {
@@ -43,8 +57,15 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 	}
 	c := &conn{
 		client: client, owner: Owner(t.Cluster, t.Balancer), patience: cmp.Or(d.Patience, 2*time.Second),
-		slots: make(chan struct{}, atOnce), news: make(chan struct{}, 1), wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{},
+		slots: make(chan struct{}, atOnce), news: make(chan struct{}, 1),
+		wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{},
 		waits: map[string]lb.Refusal{}, later: map[string]time.Time{}, jobs: map[string]*job{},
+	}
+	c.asked = func(string, error, provider.Calls) {}
+	if d.Asked != nil {
+		c.asked = func(request string, err error, calls provider.Calls) {
+			d.Asked(t.Balancer, request, resultOf(err), calls)
+		}
 	}
 	c.ctx, c.stop = context.WithCancel(ctx)
 	if err := c.ask(ctx); err != nil {
@@ -75,6 +96,7 @@ type conn struct {
 	running  sync.WaitGroup
 	slots    chan struct{} // of those that ask at a time
 	news     chan struct{} // a job has ended
+	asked    func(request string, err error, calls provider.Calls)
 
 	mu  sync.Mutex
 	can *provider.Capabilities // replaced, not changed
@@ -137,6 +159,7 @@ func (c *conn) Render(context.Context, host.Delivery) (host.Rendering, error) {
 // ask what the cloud can do. What is wanted of it may change with that.
 func (c *conn) ask(ctx context.Context) error {
 	can, err := c.client.Capabilities(ctx)
+	c.asked(RequestCapabilities, err, provider.Calls{})
 	if err != nil {
 		return err
 	}
@@ -179,6 +202,7 @@ func (c *conn) list(ctx context.Context) error {
 	c.changed = map[string]bool{}
 	c.mu.Unlock()
 	all, err := c.client.List(ctx, c.owner)
+	c.asked(RequestList, err, callsOf(all...))
 	if err != nil {
 		return err
 	}
@@ -295,6 +319,26 @@ func said(code provider.Code, message string) string {
 		return message
 	}
 	return fmt.Sprintf("%s: %s", code, message)
+}
+
+// resultOf is what became of a request.
+func resultOf(err error) string {
+	if e, told := errors.AsType[*provider.Error](err); told {
+		return string(e.Code)
+	}
+	if err != nil {
+		return ResultLost
+	}
+	return ResultOK
+}
+
+// callsOf the cloud's own API that answers took. A provider can say any number.
+func callsOf(answers ...provider.LoadBalancer) (sum provider.Calls) {
+	likely := func(n int32) int32 { return min(max(n, 0), 1<<16) }
+	for _, b := range answers {
+		sum.Reads, sum.Writes = sum.Reads+likely(b.Calls.Reads), sum.Writes+likely(b.Calls.Writes)
+	}
+	return sum
 }
 
 func reasonOf(code provider.Code) lb.RefusalReason {

@@ -43,6 +43,7 @@ type world struct {
 	base   lb.Manifest
 
 	patience time.Duration
+	asked    func(balancer, request, result string, calls provider.Calls)
 }
 
 func newWorld(t *testing.T) *world {
@@ -68,7 +69,7 @@ func (w *world) dial() {
 	if w.conn != nil {
 		w.conn.Close()
 	}
-	if w.conn, err = (Dialer{Patience: w.patience}).Dial(w.t.Context(), w.target); err != nil {
+	if w.conn, err = (Dialer{Patience: w.patience, Asked: w.asked}).Dial(w.t.Context(), w.target); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { w.conn.Close() })

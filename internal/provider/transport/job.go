@@ -139,7 +139,7 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 	if w == nil || len(w.spec.Listeners) == 0 {
 		return c.withdraw(id, j.key)
 	}
-	b, err := c.client.Put(c.ctx, id, w.spec)
+	b, err := c.put(id, w.spec)
 	switch e, told := errors.AsType[*provider.Error](err); {
 	case err != nil && (!told || e.Code == provider.Unauthorized):
 		return false, err
@@ -165,6 +165,12 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 	return true, nil
 }
 
+func (c *conn) put(id provider.ID, spec provider.Spec) (provider.LoadBalancer, error) {
+	b, err := c.client.Put(c.ctx, id, spec)
+	c.asked(RequestPut, err, callsOf(b))
+	return b, err
+}
+
 // explain says what is to be done where the words of a cloud do not.
 func explain(e *provider.Error) string {
 	what := said(e.Code, e.Message)
@@ -177,6 +183,7 @@ func explain(e *provider.Error) string {
 // withdraw asks for a load balancer's absence. Only NotFound says that.
 func (c *conn) withdraw(id provider.ID, key lb.Key) (again bool, err error) {
 	b, err := c.client.Delete(c.ctx, id)
+	c.asked(RequestDelete, err, callsOf(b))
 	switch e, told := errors.AsType[*provider.Error](err); {
 	case told && e.Code == provider.NotFound:
 		c.gone(id.Service)
@@ -222,7 +229,7 @@ func (c *conn) older(id provider.ID, w *wish, was provider.LoadBalancer, there b
 		c.waitsFor(id, w.key, why.Reason, why.Message, 0) // it is what is to be told
 		return err
 	}
-	b, err := c.client.Put(c.ctx, id, left)
+	b, err := c.put(id, left)
 	switch {
 	case errorIsProviders(err): // it is asked for again with what is refused
 		return nil
