@@ -214,6 +214,17 @@ type HTTPHealthCheck struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port *int32 `json:"port,omitempty"`
+	// host is the request's Host header. Built in: with HAProxy NAME.NAMESPACE of the
+	// Service, localhost where port is set; else the node's address.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Host string `json:"host,omitempty"`
+	// status of a good answer, such as 204, or a range, 200-299. Built in: 200-399.
+	// +optional
+	// +kubebuilder:validation:MaxLength=7
+	// +kubebuilder:validation:Pattern=`^[1-5][0-9]{2}(-[1-5][0-9]{2})?$`
+	Status string `json:"status,omitempty"`
 }
 
 // PolicyTargetReference names a Service in the policy's namespace, or one port of it.

@@ -39,6 +39,8 @@ var Fields = []Field{
 	"healthCheck.type=TCP",
 	"healthCheck.type=HTTP",
 	"healthCheck.http",
+	"healthCheck.http.host",
+	"healthCheck.http.status",
 	"healthCheck.interval",
 	"healthCheck.timeout",
 	"healthCheck.rise",

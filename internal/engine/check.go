@@ -117,6 +117,8 @@ func checkHealth(h lb.HealthCheck) error {
 		return errors.New("rise or fall is below 1")
 	case h.Type == lb.CheckHTTP && !lb.SafePath(h.Path):
 		return fmt.Errorf("the path %.80q of the health check is not one of letters, digits and -._~/%%", h.Path)
+	case !lb.SafeHost(h.Host) || !h.Status.Valid():
+		return fmt.Errorf("the host %.80q or the status %s of the health check", h.Host, h.Status)
 	}
 	return errors.Join(checkDuration("health check interval", h.Interval), checkDuration("health check timeout", h.Timeout))
 }

@@ -392,5 +392,12 @@ func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
 	if (h.Path != "" || h.Type == CheckHTTP) && !SafePath(h.Path) {
 		r.fail("the path %.80q of the health check: want / and up to 255 letters, digits and -._~/%%", h.Path)
 	}
+	if h.Host = m.GetHost(); !SafeHost(h.Host) {
+		r.fail("the host %.80q of the health check is not a name", h.Host)
+	}
+	h.Status = Status{uint16(r.count("status of the health check", m.GetStatusFrom(), 0, 599)), uint16(r.count("status of the health check", m.GetStatusTo(), 0, 599))}
+	if !h.Status.Valid() {
+		r.fail("the status %s of the health check: want codes from 100 to 599", h.Status)
+	}
 	return h
 }

@@ -81,6 +81,10 @@ func SafeNode(name string) bool { return safeNode.MatchString(name) }
 // -._~/%, and begins with /.
 func SafePath(path string) bool { return safePath.MatchString(path) }
 
+// SafeHost reports whether the host of a health check is a name in the alphabet
+// [a-z0-9.-], or none.
+func SafeHost(host string) bool { return host == "" || safeNode.MatchString(host) }
+
 // String prints an ID as namespace/name.
 func (id ID) String() string { return id.Namespace + "/" + id.Name }
 

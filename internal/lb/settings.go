@@ -2,6 +2,8 @@ package lb
 
 import (
 	"cmp"
+	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -101,9 +103,28 @@ type HealthCheck struct {
 	Type              HealthCheckType
 	Path              string // of CheckHTTP; in the alphabet [-A-Za-z0-9._~/%]
 	Port              uint16 // of CheckHTTP; 0: the Backend's
+	Host              string // of CheckHTTP, its header; in the alphabet [-a-z0-9.]; "": the engine's
+	Status            Status // of CheckHTTP: codes of a good answer
 	Interval, Timeout time.Duration
 	Rise, Fall        int32
 	// TLS: with CheckHTTP, asked over TLS. Nobody verifies the certificate: the answer
 	// decides only who is asked next.
 	TLS bool
 }
+
+// Status is a range of status codes of HTTP. The zero Status is 200 to 399.
+type Status struct{ From, To uint16 }
+
+// String prints a Status as 200 or 200-399.
+func (s Status) String() string {
+	switch {
+	case s == Status{}:
+		return "200-399"
+	case s.From == s.To:
+		return strconv.Itoa(int(s.From))
+	}
+	return fmt.Sprintf("%d-%d", s.From, s.To)
+}
+
+// Valid reports whether there are such codes.
+func (s Status) Valid() bool { return s == Status{} || 100 <= s.From && s.From <= s.To && s.To <= 599 }

@@ -46,6 +46,10 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"check-http-on-a-port": set(func(s *lb.Settings) {
 			s.HealthCheck, s.HealthCheck.Type, s.HealthCheck.Port = active, lb.CheckHTTP, 8080
 		}),
+		"check-http-of-a-host": one(with(tcp(at, nodes...), asksHost), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) {
+			asksHost(s)
+			s.HealthCheck.Port, s.HealthCheck.Status = 8080, lb.Status{From: 200, To: 299}
+		})),
 		"S10-two-families":      one(tcp(at, nodes...), tcp(v6, nodes6...)),
 		"S16-tcp-and-udp":       one(tcp(at, nodes...), udp(at, nodes...)),
 		"S27-no-nodes":          one(tcp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
@@ -124,6 +128,11 @@ func timeoutsApart(s *lb.Settings) { s.ClientTimeout, s.ServerTimeout = time.Hou
 
 func queueing(s *lb.Settings) {
 	s.MaxConnectionsPerNode, s.MaxQueue, s.QueueTimeout = 10, 70, time.Minute
+}
+
+func asksHost(s *lb.Settings) {
+	s.HealthCheck.Type, s.HealthCheck.Path = lb.CheckHTTP, "/ready"
+	s.HealthCheck.Host, s.HealthCheck.Status = "web.example", lb.Status{From: 204, To: 204}
 }
 
 // directly makes a Frontend whose packets reach the nodes as they came.

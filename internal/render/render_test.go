@@ -176,6 +176,8 @@ func testRenderRefuses(t onEngine) {
 		"unknown check":             set(func(s *lb.Settings) { s.HealthCheck.Type = "Ping" }),
 		"HTTP check without a path": set(func(s *lb.Settings) { s.HealthCheck.Type = lb.CheckHTTP }),
 		"fall 0":                    set(func(s *lb.Settings) { s.HealthCheck.Fall = 0 }),
+		"hostile host of a check":   set(func(s *lb.Settings) { s.HealthCheck.Host = "a; }" }),
+		"status that is none":       set(func(s *lb.Settings) { s.HealthCheck.Status.To = 1 }),
 		"no interval":               set(func(s *lb.Settings) { s.HealthCheck.Interval = 0 }),
 		"no connect timeout":        set(func(s *lb.Settings) { s.ConnectTimeout = 0 }),
 		"negative idle timeout":     set(func(s *lb.Settings) { s.IdleTimeout = -1 }),

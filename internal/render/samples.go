@@ -56,6 +56,7 @@ var variants = []struct {
 	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
 	{"an HTTP health check", httpCheck},
 	{"an HTTP health check on a port", func(f *engine.Frontend) { httpCheck(f); f.Settings.HealthCheck.Port = 8080 }},
+	{"an HTTP health check of a host", func(f *engine.Frontend) { httpCheck(f); f.Settings.HealthCheck.Host = "sample.example" }},
 	{"no health check", func(f *engine.Frontend) { f.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }},
 	{"algorithm LeastConnections", func(f *engine.Frontend) { f.Settings.Algorithm = lb.LeastConnections }},
 	{"algorithm SourceHash", func(f *engine.Frontend) { f.Settings.Algorithm = lb.SourceHash }},

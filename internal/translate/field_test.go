@@ -36,6 +36,8 @@ var examples = map[string][3]string{
 	"slowStart":               {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
 	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":30443}`, `{"path":"/c"}`},
+	"healthCheck.http.host":   {`"a.example"`, `"b.example"`, `"c"`},
+	"healthCheck.http.status": {`"204"`, `"200-299"`, `"100-599"`},
 	"healthCheck.interval":    {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.timeout":     {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.rise":        {`7`, `8`, `9`},
@@ -142,17 +144,24 @@ func TestNothingIsSupported(t *testing.T) {
 	}
 }
 
-// leaves lists the settings of the kind by their paths. What an HTTP check asks for
-// is one: its parts are decided together.
+// leaves lists the settings of the kind by their paths. The path and the port that an
+// HTTP check asks are one: they are decided together.
 func leaves(kind reflect.Type, path string) (all []string) {
 	for kind.Kind() == reflect.Pointer {
 		kind = kind.Elem()
 	}
-	if kind.Kind() != reflect.Struct || kind == reflect.TypeFor[v1alpha1.HTTPHealthCheck]() {
+	if kind.Kind() != reflect.Struct {
 		return []string{path}
+	}
+	isHTTP := kind == reflect.TypeFor[v1alpha1.HTTPHealthCheck]()
+	if isHTTP {
+		all = append(all, path)
 	}
 	for i := range kind.NumField() {
 		name, _, _ := strings.Cut(kind.Field(i).Tag.Get("json"), ",")
+		if isHTTP && (name == "path" || name == "port") {
+			continue
+		}
 		all = append(all, leaves(kind.Field(i).Type, strings.TrimPrefix(path+"."+name, "."))...)
 	}
 	return all
@@ -173,7 +182,7 @@ func TestEveryFieldOfTheKindIsRead(t *testing.T) {
 		for _, value := range examples[path] {
 			s := setting(t, path, value)
 			for _, f := range fields {
-				implied := path == "healthCheck.http" && f.name == "healthCheck.type"
+				implied := strings.HasPrefix(path, "healthCheck.http") && (f.name == "healthCheck.type" || f.name == "healthCheck.http")
 				if got := f.get(&s); (got != "") != (f.name == path || implied) {
 					t.Errorf("with %s set to %s, %s reads %q", path, value, f.name, got)
 				}

@@ -107,6 +107,12 @@ var fields = []field{
 			return ""
 		},
 		func(s *lb.Settings, v string) error { return httpCheck(&s.HealthCheck, v) }},
+	{"healthCheck.http.host", false,
+		func(s *v1alpha1.UpstreamSettings) string { return deref(deref(s.HealthCheck).HTTP).Host },
+		func(s *lb.Settings, v string) error { return host(&s.HealthCheck.Host, v) }},
+	{"healthCheck.http.status", false,
+		func(s *v1alpha1.UpstreamSettings) string { return deref(deref(s.HealthCheck).HTTP).Status },
+		func(s *lb.Settings, v string) error { return status(&s.HealthCheck.Status, v) }},
 	{"healthCheck.interval", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Interval) },
 		func(s *lb.Settings, v string) error { return interval(&s.HealthCheck.Interval, v) }},

@@ -30,7 +30,7 @@ type PodSpec struct {
 // Answer is what the echo server says, as one line of JSON: over TCP for each line that it gets, over UDP
 // for each datagram, over SCTP for the first message, over HTTP for each request. HTTP knows some paths too: /healthz says ok, /delay?ms=N
 // answers late, /bytes?n=N answers with N bytes, /status?code=N with that status, /slow/N late after N
-// milliseconds, /except/NODE with 503 on that node.
+// milliseconds, /except/NODE with 503 on that node, /host/NAME with 503 where another host is named.
 type Answer struct {
 	Pod       string              `json:"pod"`
 	Namespace string              `json:"namespace"`

@@ -23,22 +23,25 @@ func leavesOutANode(port func(*field) int32) func(*field) {
 	}
 }
 
-func usesTwoNodes(f *field) {
-	wait.For(f.t, func(ctx context.Context) error {
-		var nodes []string
-		for range 9 {
-			answer, err := f.web(ctx, f.host, 80)
-			if err != nil {
-				return err
+// usesNodes wants requests answered by those whose checks pass.
+func usesNodes(want ...string) func(*field) {
+	return func(f *field) {
+		wait.For(f.t, func(ctx context.Context) error {
+			var nodes []string
+			for range 9 {
+				answer, err := f.web(ctx, f.host, 80)
+				if err != nil {
+					return err
+				}
+				nodes = append(nodes, answer.Node)
 			}
-			nodes = append(nodes, answer.Node)
-		}
-		slices.Sort(nodes)
-		if distinct := slices.Compact(nodes); !slices.Equal(distinct, []string{"node1", "node3"}) {
-			return fmt.Errorf("answered by %v, want all but node2, whose check fails", distinct)
-		}
-		return nil
-	})
+			slices.Sort(nodes)
+			if distinct := slices.Compact(nodes); !slices.Equal(distinct, want) {
+				return fmt.Errorf("answered by %v, want %v, whose checks pass", distinct, want)
+			}
+			return nil
+		})
+	}
 }
 
 func goesOnWithANodeThatFails(f *field) {
@@ -133,6 +136,12 @@ func goesLate(f *field) {
 	if took := time.Since(start); took < 2500*time.Millisecond {
 		f.t.Errorf("left out after %v, want after as many checks as take 3s", took)
 	}
+}
+
+// Pods want to be asked for a host, and the checks of the other Service name another one.
+func asksForAHost(f *field) {
+	f.silent(addresses(f.otherwise)[0], 80)
+	usesNodes(env.Nodes()...)(f)
 }
 
 // Where an answer comes too late for the other Service, all of its nodes fail.

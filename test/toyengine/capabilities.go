@@ -43,6 +43,8 @@ var capabilities = engine.Capabilities{
 		"healthCheck.type=TCP":            {Missing: noChecks},
 		"healthCheck.type=HTTP":           {Missing: noChecks},
 		"healthCheck.http":                {Missing: noChecks},
+		"healthCheck.http.host":           {Missing: noChecks},
+		"healthCheck.http.status":         {Missing: noChecks},
 		"healthCheck.interval":            {Missing: noChecks},
 		"healthCheck.timeout":             {Missing: noChecks},
 		"healthCheck.rise":                {Missing: noChecks},

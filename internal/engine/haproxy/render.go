@@ -302,10 +302,10 @@ func (v *frontend) check(id lb.ID, f *engine.Frontend) *checkProfile {
 		p.Port, p.Path, p.Expect = engine.KubeProxyPort, engine.KubeProxyPath, "200"
 		return &p
 	case h.Type == lb.CheckHTTP && h.Port > 0 && !h.TLS:
-		p.Port, p.Path, p.Expect = h.Port, h.Path, "200-399"
+		p.Port, p.Path, p.Host, p.Expect = h.Port, h.Path, cmp.Or(h.Host, p.Host), h.Status.String()
 		return &p
 	case h.Type == lb.CheckHTTP:
-		p.Path, p.Host, p.Expect = h.Path, id.Name+"."+id.Namespace, "200-399"
+		p.Path, p.Host, p.Expect = h.Path, cmp.Or(h.Host, id.Name+"."+id.Namespace), h.Status.String()
 		v.HTTPCheck = &p
 	case h.Type == lb.CheckNone:
 		return nil

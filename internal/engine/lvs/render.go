@@ -50,6 +50,7 @@ type check struct {
 	Timeout int    // in seconds
 	Retries int32  // after the first check that fails
 	Path    string // of an HTTP check
+	Host    string // "": the node's address
 	Expect  string // status codes
 }
 
@@ -150,7 +151,7 @@ func checkOf(f *engine.Frontend) *check {
 	case kind == lb.CheckTCP:
 		c.Kind = "TCP_CHECK"
 	case kind == lb.CheckHTTP:
-		c.Path, c.Expect = h.Path, "200-399"
+		c.Path, c.Host, c.Expect = h.Path, h.Host, h.Status.String()
 		if h.TLS {
 			c.Kind = "SSL_GET"
 		}

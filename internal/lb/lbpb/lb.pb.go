@@ -1090,7 +1090,12 @@ type HealthCheck struct {
 	Rise     uint32 `protobuf:"varint,6,opt,name=rise,proto3" json:"rise,omitempty"`
 	Fall     uint32 `protobuf:"varint,7,opt,name=fall,proto3" json:"fall,omitempty"`
 	// With type HTTP: asked over TLS, and the certificate is not verified.
-	Tls           bool `protobuf:"varint,8,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls bool `protobuf:"varint,8,opt,name=tls,proto3" json:"tls,omitempty"`
+	// With type HTTP: the header Host; empty: as the engine has it.
+	Host string `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
+	// With type HTTP: codes of a good answer; 0: 200 to 399.
+	StatusFrom    uint32 `protobuf:"varint,10,opt,name=status_from,json=statusFrom,proto3" json:"status_from,omitempty"`
+	StatusTo      uint32 `protobuf:"varint,11,opt,name=status_to,json=statusTo,proto3" json:"status_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1179,6 +1184,27 @@ func (x *HealthCheck) GetTls() bool {
 		return x.Tls
 	}
 	return false
+}
+
+func (x *HealthCheck) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetStatusFrom() uint32 {
+	if x != nil {
+		return x.StatusFrom
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetStatusTo() uint32 {
+	if x != nil {
+		return x.StatusTo
+	}
+	return 0
 }
 
 // Certificate has a key. Its own key is certificate/NAME, and the name is made
@@ -1413,7 +1439,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\rqueue_timeout\x18\x13 \x01(\x03R\fqueueTimeout\x12\x1b\n" +
 	"\tmax_queue\x18\x14 \x01(\rR\bmaxQueue\x12\x1d\n" +
 	"\n" +
-	"slow_start\x18\x15 \x01(\x03R\tslowStart\"\xdc\x01\n" +
+	"slow_start\x18\x15 \x01(\x03R\tslowStart\"\xae\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -1422,7 +1448,12 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\atimeout\x18\x05 \x01(\x03R\atimeout\x12\x12\n" +
 	"\x04rise\x18\x06 \x01(\rR\x04rise\x12\x12\n" +
 	"\x04fall\x18\a \x01(\rR\x04fall\x12\x10\n" +
-	"\x03tls\x18\b \x01(\bR\x03tls\"\x1f\n" +
+	"\x03tls\x18\b \x01(\bR\x03tls\x12\x12\n" +
+	"\x04host\x18\t \x01(\tR\x04host\x12\x1f\n" +
+	"\vstatus_from\x18\n" +
+	" \x01(\rR\n" +
+	"statusFrom\x12\x1b\n" +
+	"\tstatus_to\x18\v \x01(\rR\bstatusTo\"\x1f\n" +
 	"\vCertificate\x12\x10\n" +
 	"\x03pem\x18\x01 \x01(\fR\x03pem\"#\n" +
 	"\aAddress\x12\x18\n" +

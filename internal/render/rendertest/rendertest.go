@@ -79,7 +79,7 @@ var haproxyLines = func() *regexp.Regexp {
 		`    http-request redirect code 308 location https://%\[req\.hdr\(Host\),host_only\]%\[capture\.req\.uri\]`,
 		`    http-request deny deny_status 413 if { req\.body_size gt \d+ }`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|redispatch 1)`, `    no option redispatch`,
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
-		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status 200(-399)?`,
+		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status [1-5]\d\d(-[1-5]\d\d)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
 		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
 		`    server ` + name + ` ` + address + `( id \d+)?( weight \d+)?( track ` + name + `/` + name + `)?( check inter ` + duration + ` rise \d+ fall \d+( check-ssl verify none( port \d+)?)?)?( proto h2)?( slowstart ` + duration + `)?( maxconn \d+)?( send-proxy(-v2)?)?`,
@@ -104,7 +104,7 @@ var lvsLines = func() *regexp.Regexp {
 		`    persistence_timeout \d+`, `    delay_loop ` + seconds, `    real_server ` + address + ` \d+ {`,
 		`        (weight \d+|uthreshold \d+|inhibit_on_failure)`, `        (HTTP_GET|SSL_GET|TCP_CHECK) {`,
 		`            (connect_port|connect_timeout|retry) \d+`, `            delay_before_retry ` + seconds,
-		`            url {`, `                path /[-A-Za-z0-9._~/%]*`, `                status_code 200(-399)?`,
+		`            url {`, `                path /[-A-Za-z0-9._~/%]*`, `                status_code [1-5]\d\d(-[1-5]\d\d)?`, `                virtualhost [a-z0-9.-]+`,
 	}, "|") + `)$`)
 }()
 

@@ -35,7 +35,8 @@ type Answer struct {
 // UDP: one Answer for each datagram. SCTP, over IPv4: one for the first message of an association.
 // HTTP: one Answer for each request, except /healthz (200 "ok"); /delay?ms=N answers after N milliseconds,
 // /bytes?n=N answers with N bytes of zeros, /status?code=N with that status code. For health checks, whose
-// paths have no queries: /slow/N answers after N milliseconds, /except/NODE with 503 on that node.
+// paths have no queries: /slow/N answers after N milliseconds, /except/NODE with 503 on that node, /host/NAME
+// with 503 where the request names another host.
 func echo(args []string) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	httpPort := flags.Int("http", 8080, "port for HTTP")
@@ -147,12 +148,16 @@ func handler(who Answer) http.Handler {
 	}
 	mux.HandleFunc("/delay", func(w http.ResponseWriter, r *http.Request) { late(w, r, number(r.FormValue("ms"))) })
 	mux.HandleFunc("/slow/{ms}", func(w http.ResponseWriter, r *http.Request) { late(w, r, number(r.PathValue("ms"))) })
-	mux.HandleFunc("/except/{node}", func(w http.ResponseWriter, r *http.Request) {
-		if r.PathValue("node") == who.Node {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		respond(w, r)
-	})
+	unless := func(path string, well func(*http.Request) bool) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if !well(r) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			respond(w, r)
+		})
+	}
+	unless("/except/{node}", func(r *http.Request) bool { return r.PathValue("node") != who.Node })
+	unless("/host/{name}", func(r *http.Request) bool { return r.PathValue("name") == r.Host })
 	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(number(r.FormValue("n"))))
 		chunk := make([]byte, 32<<10)

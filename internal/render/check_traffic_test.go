@@ -1,0 +1,48 @@
+package render_test
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// quickly is a health check that decides at once.
+func quickly(h lb.HealthCheck) lb.HealthCheck {
+	h.Interval, h.Timeout, h.Rise, h.Fall = 100*time.Millisecond, time.Second, 1, 1
+	return h
+}
+
+// A node is good that answers with the status that is wanted, for the host that is named.
+func TestHAProxyChecksAskForAHost(t *testing.T) {
+	on(t, []*engine.Engine{haproxy.Engine}, func(t onEngine) {
+		var checked atomic.Int32
+		n := startHandler(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Host == "web.example" {
+				checked.Add(1)
+				w.WriteHeader(http.StatusNoContent)
+			}
+		})
+		asking := func(ip, host string) (at string, f engine.Frontend) {
+			at = freeAddress(t, ip)
+			return at, with(tcp(at, n), func(s *lb.Settings) {
+				s.HealthCheck = quickly(lb.HealthCheck{Type: lb.CheckHTTP, Path: "/", Host: host, Status: lb.Status{From: 204, To: 204}})
+			})
+		}
+		good, one := asking("127.1.0.77", "web.example")
+		bad, other := asking("127.1.0.78", "other.example")
+		serve(t, one, other)
+		const request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+		wait.True(t, "no node is good for the other host", func() bool { _, got := client("").ask(t, bad, request); return got == "" })
+		wait.True(t, "the good one was checked again", func() bool { return checked.Load() > 1 })
+		if got := talk(t, good, request); !strings.Contains(got, " 200 ") {
+			t.Errorf("answered %q", got)
+		}
+	})
+}
