@@ -38,6 +38,7 @@ var PolicySettings = []Setting{
 	"healthCheck.http",
 	"healthCheck.http.host",
 	"healthCheck.http.status",
+	"healthCheck.tcp",
 	"healthCheck.interval",
 	"healthCheck.timeout",
 	"healthCheck.rise",
@@ -54,7 +55,7 @@ var PolicySettings = []Setting{
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
 var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue",
-	"healthCheck.http.host", "healthCheck.http.status", "maxQueue", "maxRatePerClient", "slowStart", "tls.secretRef"}
+	"healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "maxRatePerClient", "slowStart", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

@@ -166,14 +166,20 @@ type Timeouts struct {
 
 // HealthCheck says how the balancer judges a node.
 // +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.type) || self.type == 'HTTP'",message="http is for checks of type HTTP: set type to HTTP, or leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(self.tcp) || !has(self.type) || self.type == 'TCP'",message="tcp is for checks of type TCP: set type to TCP, or leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(self.tcp) || !has(self.http)",message="a check is of type HTTP or of type TCP: set http or tcp"
 // +kubebuilder:validation:XValidation:rule="!has(self.interval) || duration(self.interval) >= duration('100ms')",message="checks are 100ms apart at least"
 type HealthCheck struct {
-	// type Auto: what the engine does best. Built in: Auto; HTTP where http is set.
+	// type Auto: what the engine does best. Built in: Auto; HTTP where http is set, TCP
+	// where tcp is.
 	// +optional
 	Type HealthCheckType `json:"type,omitempty"`
 	// http says what an HTTP check asks for, and that it is one.
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
+	// tcp says what a TCP check sends and wants to hear, and that it is one.
+	// +optional
+	TCP *TCPHealthCheck `json:"tcp,omitempty"`
 	// interval between two checks, 100ms at least. Built in: 2s. Checks that are made for
 	// a Service alone are further apart where there is much to ask: all Services of a
 	// Balancer together ask 10,000 times a second, on each host, and each has the same share
@@ -225,6 +231,20 @@ type HTTPHealthCheck struct {
 	// +kubebuilder:validation:MaxLength=7
 	// +kubebuilder:validation:Pattern=`^[1-5][0-9]{2}(-[1-5][0-9]{2})?$`
 	Status string `json:"status,omitempty"`
+}
+
+// TCPHealthCheck says what a TCP check sends, and what it wants to hear. Without either, a
+// connection that can be made is enough.
+type TCPHealthCheck struct {
+	// send this when the connection is open, 256 bytes at most. A line that ends as many
+	// protocols want it is "PING\r\n", with the double quotes of YAML.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Send string `json:"send,omitempty"`
+	// expect is what a good answer has in it, 256 bytes at most.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Expect string `json:"expect,omitempty"`
 }
 
 // PolicyTargetReference names a Service in the policy's namespace, or one port of it.

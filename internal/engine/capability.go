@@ -41,6 +41,7 @@ var Fields = []Field{
 	"healthCheck.http",
 	"healthCheck.http.host",
 	"healthCheck.http.status",
+	"healthCheck.tcp",
 	"healthCheck.interval",
 	"healthCheck.timeout",
 	"healthCheck.rise",

@@ -119,6 +119,8 @@ func checkHealth(h lb.HealthCheck) error {
 		return fmt.Errorf("the path %.80q of the health check is not one of letters, digits and -._~/%%", h.Path)
 	case !lb.SafeHost(h.Host) || !h.Status.Valid():
 		return fmt.Errorf("the host %.80q or the status %s of the health check", h.Host, h.Status)
+	case !lb.SafeHex(h.Send) || !lb.SafeHex(h.Expect):
+		return errors.New("what the health check sends or expects is not in hex")
 	}
 	return errors.Join(checkDuration("health check interval", h.Interval), checkDuration("health check timeout", h.Timeout))
 }

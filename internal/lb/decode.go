@@ -399,5 +399,8 @@ func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
 	if !h.Status.Valid() {
 		r.fail("the status %s of the health check: want codes from 100 to 599", h.Status)
 	}
+	if h.Send, h.Expect = m.GetSend(), m.GetExpect(); !SafeHex(h.Send) || !SafeHex(h.Expect) {
+		r.fail("what the health check sends, %.80q, or expects, %.80q: want up to 256 bytes in hex", h.Send, h.Expect)
+	}
 	return h
 }

@@ -74,6 +74,8 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		`the host "a b" of the health check`:                              of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Host = "a b" })),
 		"the status 200-199 of the health check":                          of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.StatusTo = 199 })),
 		"status of the health check of 600":                               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.StatusTo = 600 })),
+		`what the health check sends, "0"`:                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Send = "0" })),
+		`or expects, "a;"`:                                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Expect = "a;" })),
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		`"../x" is not the name of a certificate`:                         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Certificate = "../x" })),
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),

@@ -144,7 +144,7 @@ func fromHealthCheck(h HealthCheck) *lbpb.HealthCheck {
 	return &lbpb.HealthCheck{
 		Type: checkTypes.number(h.Type), Path: h.Path, Port: uint32(h.Port),
 		Interval: int64(h.Interval), Timeout: int64(h.Timeout), Rise: uint32(h.Rise), Fall: uint32(h.Fall), Tls: h.TLS,
-		Host: h.Host, StatusFrom: uint32(h.Status.From), StatusTo: uint32(h.Status.To),
+		Host: h.Host, StatusFrom: uint32(h.Status.From), StatusTo: uint32(h.Status.To), Send: h.Send, Expect: h.Expect,
 	}
 }
 

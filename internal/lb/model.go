@@ -61,6 +61,7 @@ var (
 	safeLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	safeNode  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 	safePath  = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
+	safeHex   = regexp.MustCompile(`^([0-9a-f]{2}){0,256}$`)
 )
 
 // NewID checks that a Service's namespace, name and UID are safe to print. The
@@ -84,6 +85,9 @@ func SafePath(path string) bool { return safePath.MatchString(path) }
 // SafeHost reports whether the host of a health check is a name in the alphabet
 // [a-z0-9.-], or none.
 func SafeHost(host string) bool { return host == "" || safeNode.MatchString(host) }
+
+// SafeHex reports whether what a health check sends or expects is at most 256 bytes in hex.
+func SafeHex(bytes string) bool { return safeHex.MatchString(bytes) }
 
 // String prints an ID as namespace/name.
 func (id ID) String() string { return id.Namespace + "/" + id.Name }

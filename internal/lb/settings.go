@@ -105,6 +105,7 @@ type HealthCheck struct {
 	Port              uint16 // of CheckHTTP; 0: the Backend's
 	Host              string // of CheckHTTP, its header; in the alphabet [-a-z0-9.]; "": the engine's
 	Status            Status // of CheckHTTP: codes of a good answer
+	Send, Expect      string // of CheckTCP: bytes, of which a good answer has those of Expect in it; in hex
 	Interval, Timeout time.Duration
 	Rise, Fall        int32
 	// TLS: with CheckHTTP, asked over TLS. Nobody verifies the certificate: the answer

@@ -1,6 +1,7 @@
 package render_test
 
 import (
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -43,6 +44,31 @@ func TestHAProxyChecksAskForAHost(t *testing.T) {
 		wait.True(t, "the good one was checked again", func() bool { return checked.Load() > 1 })
 		if got := talk(t, good, request); !strings.Contains(got, " 200 ") {
 			t.Errorf("answered %q", got)
+		}
+	})
+}
+
+// A node is good whose answer has what is expected in it.
+func TestHAProxyChecksSpeak(t *testing.T) {
+	on(t, []*engine.Engine{haproxy.Engine}, func(t onEngine) {
+		nodes := startNodes(t, 2) // which say who they are, and then what they hear
+		speaking := func(ip, send, expect string) (at string, f engine.Frontend) {
+			at = freeAddress(t, ip)
+			return at, with(tcp(at, nodes...), func(s *lb.Settings) {
+				s.HealthCheck = quickly(lb.HealthCheck{Type: lb.CheckTCP, Send: hex.EncodeToString([]byte(send)), Expect: hex.EncodeToString([]byte(expect))})
+			})
+		}
+		heard, one := speaking("127.1.0.79", "", nodes[1]+"\n")
+		asked, two := speaking("127.1.0.80", "hello\r\n", "hello\r\n")
+		silent, three := speaking("127.1.0.81", "", "hello\r\n")
+		serve(t, one, two, three)
+		wait.True(t, "no node says by itself what is expected", func() bool { _, got := client("").ask(t, silent); return got == "" })
+		wait.True(t, "one node is who is expected", func() bool {
+			got := spread(t, heard, 6)
+			return got[nodes[1]] == 6
+		})
+		if got := spread(t, asked, 6); got[nodes[0]] != 3 || got[nodes[1]] != 3 {
+			t.Errorf("nodes that say what is expected answer %v", got)
 		}
 	})
 }

@@ -50,6 +50,13 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 			asksHost(s)
 			s.HealthCheck.Port, s.HealthCheck.Status = 8080, lb.Status{From: 200, To: 299}
 		})),
+		"check-tcp-that-speaks": one(with(tcp(at, nodes...), speaks), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) {
+			speaks(s)
+			s.Mode, s.HealthCheck.Send = lb.ModeHTTP, ""
+		}), with(tcp("192.0.2.1:82", nodes...), func(s *lb.Settings) {
+			speaks(s)
+			s.HealthCheck.Send, s.HealthCheck.Expect = strings.Repeat("00", 256), strings.Repeat("ff", 256)
+		})),
 		"S10-two-families":      one(tcp(at, nodes...), tcp(v6, nodes6...)),
 		"S16-tcp-and-udp":       one(tcp(at, nodes...), udp(at, nodes...)),
 		"S27-no-nodes":          one(tcp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
@@ -133,6 +140,10 @@ func queueing(s *lb.Settings) {
 func asksHost(s *lb.Settings) {
 	s.HealthCheck.Type, s.HealthCheck.Path = lb.CheckHTTP, "/ready"
 	s.HealthCheck.Host, s.HealthCheck.Status = "web.example", lb.Status{From: 204, To: 204}
+}
+
+func speaks(s *lb.Settings) {
+	s.HealthCheck.Type, s.HealthCheck.Send, s.HealthCheck.Expect = lb.CheckTCP, "50494e470d0a", "2b504f4e47"
 }
 
 // directly makes a Frontend whose packets reach the nodes as they came.

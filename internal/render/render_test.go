@@ -178,6 +178,8 @@ func testRenderRefuses(t onEngine) {
 		"fall 0":                    set(func(s *lb.Settings) { s.HealthCheck.Fall = 0 }),
 		"hostile host of a check":   set(func(s *lb.Settings) { s.HealthCheck.Host = "a; }" }),
 		"status that is none":       set(func(s *lb.Settings) { s.HealthCheck.Status.To = 1 }),
+		"text that a check sends":   set(func(s *lb.Settings) { s.HealthCheck.Send = "PING" }),
+		"text that a check expects": set(func(s *lb.Settings) { s.HealthCheck.Expect = "00\n" }),
 		"no interval":               set(func(s *lb.Settings) { s.HealthCheck.Interval = 0 }),
 		"no connect timeout":        set(func(s *lb.Settings) { s.ConnectTimeout = 0 }),
 		"negative idle timeout":     set(func(s *lb.Settings) { s.IdleTimeout = -1 }),

@@ -54,6 +54,9 @@ var variants = []struct {
 	{"a slow start", func(f *engine.Frontend) { f.Settings.SlowStart = time.Minute }},
 	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},
 	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
+	{"a TCP health check that speaks", func(f *engine.Frontend) {
+		f.Settings.HealthCheck.Type, f.Settings.HealthCheck.Send, f.Settings.HealthCheck.Expect = lb.CheckTCP, "70", "71"
+	}},
 	{"an HTTP health check", httpCheck},
 	{"an HTTP health check on a port", func(f *engine.Frontend) { httpCheck(f); f.Settings.HealthCheck.Port = 8080 }},
 	{"an HTTP health check of a host", func(f *engine.Frontend) { httpCheck(f); f.Settings.HealthCheck.Host = "sample.example" }},

@@ -38,6 +38,7 @@ var examples = map[string][3]string{
 	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":30443}`, `{"path":"/c"}`},
 	"healthCheck.http.host":   {`"a.example"`, `"b.example"`, `"c"`},
 	"healthCheck.http.status": {`"204"`, `"200-299"`, `"100-599"`},
+	"healthCheck.tcp":         {`{"send":"a"}`, `{"send":"b\r\n","expect":"\u00e4"}`, `{"expect":"d"}`},
 	"healthCheck.interval":    {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.timeout":     {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.rise":        {`7`, `8`, `9`},
@@ -135,7 +136,7 @@ func TestNothingIsSupported(t *testing.T) {
 		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), MaxRatePerClient: new(int32), MaxQueue: new(int32),
 		HTTP:          &v1alpha1.HTTPSettings{RedirectToHTTPS: new(false), MaxBodyBytes: new(int64)},
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
-		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone},
+		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone, TCP: &v1alpha1.TCPHealthCheck{}},
 	}
 	for _, e := range engines.Table.Engines {
 		if got := unsupported(engine.Carriers{Main: e}, &s, []use{{lb.TCP, lb.ModeTCP}, {lb.TCP, lb.ModeHTTP}, {lb.UDP, lb.ModeTCP}, {lb.SCTP, lb.ModeTCP}}); len(got) > 0 {
@@ -145,12 +146,12 @@ func TestNothingIsSupported(t *testing.T) {
 }
 
 // leaves lists the settings of the kind by their paths. The path and the port that an
-// HTTP check asks are one: they are decided together.
+// HTTP check asks are one, and all of a TCP check: they are decided together.
 func leaves(kind reflect.Type, path string) (all []string) {
 	for kind.Kind() == reflect.Pointer {
 		kind = kind.Elem()
 	}
-	if kind.Kind() != reflect.Struct {
+	if kind.Kind() != reflect.Struct || kind == reflect.TypeFor[v1alpha1.TCPHealthCheck]() {
 		return []string{path}
 	}
 	isHTTP := kind == reflect.TypeFor[v1alpha1.HTTPHealthCheck]()
@@ -182,7 +183,8 @@ func TestEveryFieldOfTheKindIsRead(t *testing.T) {
 		for _, value := range examples[path] {
 			s := setting(t, path, value)
 			for _, f := range fields {
-				implied := strings.HasPrefix(path, "healthCheck.http") && (f.name == "healthCheck.type" || f.name == "healthCheck.http")
+				implied := strings.HasPrefix(path, "healthCheck.http") && (f.name == "healthCheck.type" || f.name == "healthCheck.http") ||
+					path == "healthCheck.tcp" && f.name == "healthCheck.type"
 				if got := f.get(&s); (got != "") != (f.name == path || implied) {
 					t.Errorf("with %s set to %s, %s reads %q", path, value, f.name, got)
 				}

@@ -33,7 +33,8 @@ func (f field) capability(value string) engine.Field {
 
 // nothing holds the values that ask for nothing.
 var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0",
-	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "maxQueue": "0", "retries": "0"}
+	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "maxQueue": "0", "retries": "0",
+	"healthCheck.tcp": tcpCheck(&v1alpha1.TCPHealthCheck{})}
 
 // use is how a port is carried, as far as engines differ by it.
 type use struct {
@@ -113,6 +114,9 @@ var fields = []field{
 	{"healthCheck.http.status", false,
 		func(s *v1alpha1.UpstreamSettings) string { return deref(deref(s.HealthCheck).HTTP).Status },
 		func(s *lb.Settings, v string) error { return status(&s.HealthCheck.Status, v) }},
+	{"healthCheck.tcp", false,
+		func(s *v1alpha1.UpstreamSettings) string { return tcpCheck(deref(s.HealthCheck).TCP) },
+		func(s *lb.Settings, v string) error { return spoken(&s.HealthCheck, v) }},
 	{"healthCheck.interval", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.HealthCheck).Interval) },
 		func(s *lb.Settings, v string) error { return interval(&s.HealthCheck.Interval, v) }},
@@ -148,12 +152,17 @@ var fields = []field{
 		func(s *lb.Settings, v string) error { return duration(&s.SlowStart, v) }},
 }
 
-// checkType is HTTP also where it is only said what such a check asks for.
+// checkType is HTTP or TCP also where it is only said what such a check asks for.
 func checkType(h v1alpha1.HealthCheck) v1alpha1.HealthCheckType {
-	if h.Type == "" && h.HTTP != nil {
+	switch {
+	case h.Type != "":
+		return h.Type
+	case h.HTTP != nil:
 		return v1alpha1.HealthCheckHTTP
+	case h.TCP != nil:
+		return v1alpha1.HealthCheckTCP
 	}
-	return h.Type
+	return ""
 }
 
 // builtIn is below every other level.
@@ -194,8 +203,11 @@ func (f field) check(value string) error {
 
 // check finds the first value that cannot be read, or that contradicts another.
 func check(s *v1alpha1.UpstreamSettings) error {
-	if h := deref(s.HealthCheck); h.HTTP != nil && checkType(h) != v1alpha1.HealthCheckHTTP {
+	switch h := deref(s.HealthCheck); {
+	case h.HTTP != nil && checkType(h) != v1alpha1.HealthCheckHTTP:
 		return fmt.Errorf("healthCheck.http is for checks of type HTTP, not %s: set type to HTTP, or leave it out", quoted(string(h.Type)))
+	case h.TCP != nil && checkType(h) != v1alpha1.HealthCheckTCP:
+		return fmt.Errorf("healthCheck.tcp is for checks of type TCP, not %s: set type to TCP, or leave it out", quoted(string(checkType(h))))
 	}
 	for _, f := range fields {
 		if value := f.get(s); value != "" {

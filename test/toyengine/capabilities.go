@@ -45,6 +45,7 @@ var capabilities = engine.Capabilities{
 		"healthCheck.http":                {Missing: noChecks},
 		"healthCheck.http.host":           {Missing: noChecks},
 		"healthCheck.http.status":         {Missing: noChecks},
+		"healthCheck.tcp":                 {Missing: noChecks},
 		"healthCheck.interval":            {Missing: noChecks},
 		"healthCheck.timeout":             {Missing: noChecks},
 		"healthCheck.rise":                {Missing: noChecks},

@@ -47,6 +47,7 @@ var capabilities = engine.Capabilities{
 		"healthCheck.http":                {Note: "with a port, each node is asked once for all Services that ask the same"},
 		"healthCheck.http.host":           engine.Able,
 		"healthCheck.http.status":         engine.Able,
+		"healthCheck.tcp":                 engine.Able,
 		"healthCheck.interval":            engine.Able,
 		"healthCheck.timeout":             engine.Able,
 		"healthCheck.rise":                engine.Able,

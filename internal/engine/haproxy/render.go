@@ -51,6 +51,7 @@ type frontend struct {
 	MaxConnectionsPerClient int32
 	MaxRatePerClient        int32
 	HTTPCheck               *checkProfile // of the nodePort itself
+	Send, Expect            string        // of a TCP check: bytes in hex; "": none
 	CheckTimeout            string        // "": the servers are not checked themselves
 	ServerParameters        string        // with a leading space; may be empty
 	Certificate             string        // path below the root of the set; "": no TLS
@@ -307,6 +308,8 @@ func (v *frontend) check(id lb.ID, f *engine.Frontend) *checkProfile {
 	case h.Type == lb.CheckHTTP:
 		p.Path, p.Host, p.Expect = h.Path, cmp.Or(h.Host, id.Name+"."+id.Namespace), h.Status.String()
 		v.HTTPCheck = &p
+	case h.Type == lb.CheckTCP:
+		v.Send, v.Expect = h.Send, h.Expect
 	case h.Type == lb.CheckNone:
 		return nil
 	}

@@ -50,6 +50,7 @@ var capabilities = engine.Capabilities{
 		"healthCheck.http":                engine.Able,
 		"healthCheck.http.host":           engine.Able,
 		"healthCheck.http.status":         engine.Able,
+		"healthCheck.tcp":                 {Missing: "keepalived's TCP check makes a connection and says nothing"},
 		"healthCheck.interval":            engine.Able,
 		"healthCheck.timeout":             {Note: "in whole seconds, rounded up"},
 		"healthCheck.rise":                {Missing: "keepalived takes a node back at the first check that succeeds"},

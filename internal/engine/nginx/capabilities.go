@@ -53,6 +53,7 @@ var capabilities = engine.Capabilities{
 		"healthCheck.http":                {Missing: passive},
 		"healthCheck.http.host":           {Missing: passive},
 		"healthCheck.http.status":         {Missing: passive},
+		"healthCheck.tcp":                 {Missing: passive},
 		"healthCheck.interval":            {UDP: blind, Note: "in whole seconds, rounded up; a node that failed is left out for this long"},
 		"healthCheck.timeout":             {Missing: passive + "; timeouts.connect bounds those"},
 		"healthCheck.rise":                {Missing: passive + ", and uses it again after healthCheck.interval"},

@@ -1094,8 +1094,11 @@ type HealthCheck struct {
 	// With type HTTP: the header Host; empty: as the engine has it.
 	Host string `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
 	// With type HTTP: codes of a good answer; 0: 200 to 399.
-	StatusFrom    uint32 `protobuf:"varint,10,opt,name=status_from,json=statusFrom,proto3" json:"status_from,omitempty"`
-	StatusTo      uint32 `protobuf:"varint,11,opt,name=status_to,json=statusTo,proto3" json:"status_to,omitempty"`
+	StatusFrom uint32 `protobuf:"varint,10,opt,name=status_from,json=statusFrom,proto3" json:"status_from,omitempty"`
+	StatusTo   uint32 `protobuf:"varint,11,opt,name=status_to,json=statusTo,proto3" json:"status_to,omitempty"`
+	// With type TCP: bytes in hex, which are sent, and which a good answer has in it.
+	Send          string `protobuf:"bytes,12,opt,name=send,proto3" json:"send,omitempty"`
+	Expect        string `protobuf:"bytes,13,opt,name=expect,proto3" json:"expect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1205,6 +1208,20 @@ func (x *HealthCheck) GetStatusTo() uint32 {
 		return x.StatusTo
 	}
 	return 0
+}
+
+func (x *HealthCheck) GetSend() string {
+	if x != nil {
+		return x.Send
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetExpect() string {
+	if x != nil {
+		return x.Expect
+	}
+	return ""
 }
 
 // Certificate has a key. Its own key is certificate/NAME, and the name is made
@@ -1439,7 +1456,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\rqueue_timeout\x18\x13 \x01(\x03R\fqueueTimeout\x12\x1b\n" +
 	"\tmax_queue\x18\x14 \x01(\rR\bmaxQueue\x12\x1d\n" +
 	"\n" +
-	"slow_start\x18\x15 \x01(\x03R\tslowStart\"\xae\x02\n" +
+	"slow_start\x18\x15 \x01(\x03R\tslowStart\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -1453,7 +1470,9 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\vstatus_from\x18\n" +
 	" \x01(\rR\n" +
 	"statusFrom\x12\x1b\n" +
-	"\tstatus_to\x18\v \x01(\rR\bstatusTo\"\x1f\n" +
+	"\tstatus_to\x18\v \x01(\rR\bstatusTo\x12\x12\n" +
+	"\x04send\x18\f \x01(\tR\x04send\x12\x16\n" +
+	"\x06expect\x18\r \x01(\tR\x06expect\"\x1f\n" +
 	"\vCertificate\x12\x10\n" +
 	"\x03pem\x18\x01 \x01(\fR\x03pem\"#\n" +
 	"\aAddress\x12\x18\n" +

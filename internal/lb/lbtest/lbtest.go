@@ -183,6 +183,8 @@ func settings() *rapid.Generator[lb.Settings] {
 			h.Path = rapid.SampledFrom([]string{"/", "/healthz", "/a~b/%20.-_", "/" + strings.Repeat("x", 255)}).Draw(t, "path")
 			h.Port = rapid.SampledFrom([]uint16{0, 10256, 30080}).Draw(t, "check port")
 			h.Host = rapid.SampledFrom([]string{"", "a", "web.example-1", strings.Repeat("h", 253)}).Draw(t, "check host")
+			h.Send = rapid.SampledFrom([]string{"", "00", "50494e470d0a", strings.Repeat("ff", 256)}).Draw(t, "send")
+			h.Expect = rapid.SampledFrom([]string{"", "0a", strings.Repeat("00", 256)}).Draw(t, "expect")
 			h.Status = rapid.SampledFrom([]lb.Status{{}, {From: 204, To: 204}, {From: 100, To: 599}}).Draw(t, "status")
 			h.Interval = rapid.SampledFrom([]time.Duration{100 * time.Millisecond, time.Second, 1500 * time.Millisecond, 24 * time.Hour}).Draw(t, "interval")
 			h.Timeout = duration.Draw(t, "timeout")
