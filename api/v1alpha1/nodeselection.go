@@ -20,8 +20,14 @@ type NodeSelection struct {
 	// +kubebuilder:default=Keep
 	Cordoned Cordoned `json:"cordoned,omitempty"`
 
+	// backup chooses nodes, of those that may be backends, that wait for the others: they
+	// carry a Service only while none of its other nodes is up. Not set: no node does.
+	// +optional
+	Backup LabelSelector `json:"backup,omitempty"`
+
 	// maxPerService bounds the number of nodes that carry one Service; which
-	// ones is deterministic and moves little when nodes come and go. 0: all.
+	// ones is deterministic and moves little when nodes come and go. Of nodes that wait
+	// (backup) there may be as many beside them. 0: all.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=5000

@@ -57,6 +57,14 @@ func capabilities() string {
 	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", support(engine.Support{Missing: e.NoShares}))
 	}
+	b.WriteString("\n\nWhat a Balancer says of nodes:\n\n|")
+	for _, e := range engines.Table.Engines {
+		fmt.Fprintf(&b, " | %s", e)
+	}
+	b.WriteString(" |\n|---|" + strings.Repeat("---|", len(engines.Table.Engines)) + "\n| `spec.nodes.backup` |")
+	for _, e := range engines.Table.Engines {
+		fmt.Fprintf(&b, " %s |", support(e.Backups))
+	}
 	b.WriteString("\n\n| protocol |")
 	for _, e := range engines.Table.Engines {
 		fmt.Fprintf(&b, " %s |", e)

@@ -19,8 +19,9 @@ type nodes struct {
 
 // members are nodes by their address of one family.
 type members struct {
-	group  map[string]int // by the node's name
-	groups []int          // that have any, sorted
+	group  map[string]int  // by the node's name
+	groups []int           // that have any, sorted
+	backup map[string]bool // those that wait for others
 }
 
 // group is nodes on which the same ports may be sent to.
@@ -53,7 +54,7 @@ func (j *judge) node(key lb.Key, n lb.Node) {
 	j.out.Nodes = append(j.out.Nodes, n)
 	for i, a := range all {
 		if a.IsValid() {
-			j.nodes.add(n.Name, a, groups[i])
+			j.nodes.add(n, a, groups[i])
 		}
 	}
 }
@@ -78,13 +79,16 @@ func (j *judge) groupAt(a netip.Addr) (g group, why string) {
 	return g, why
 }
 
-func (ns *nodes) add(name string, a netip.Addr, g group) {
+func (ns *nodes) add(n lb.Node, a netip.Addr, g group) {
 	i := ns.sent(a, g)
 	m := ns.of(a.Is4())
 	if m.group == nil {
-		m.group = map[string]int{}
+		m.group, m.backup = map[string]int{}, map[string]bool{}
 	}
-	m.group[name] = i
+	m.group[n.Name] = i
+	if n.Backup {
+		m.backup[n.Name] = true
+	}
 	if at, found := slices.BinarySearch(m.groups, i); !found {
 		m.groups = slices.Insert(m.groups, at, i)
 	}
@@ -122,13 +126,14 @@ func (ns *nodes) reached(t *lb.Targets, ipv4 bool) []int {
 
 // count is how many nodes carry a Service for one family.
 func (ns *nodes) count(t *lb.Targets, ipv4 bool) int {
-	switch all := len(ns.of(ipv4).group); {
+	m := ns.of(ipv4)
+	switch wait := len(m.backup); {
 	case !t.All:
 		return len(t.Nodes)
 	case t.Limit > 0:
-		return min(all, t.Limit)
+		return min(len(m.group)-wait, t.Limit) + min(wait, t.Limit)
 	default:
-		return all
+		return len(m.group)
 	}
 }
 
@@ -151,11 +156,18 @@ func (ns *nodes) only(s *lb.Service, ipv4 bool, groups []int) lb.Targets {
 				all = append(all, lb.Target{Node: name})
 			}
 		}
-		slices.SortFunc(all, func(a, b lb.Target) int { return strings.Compare(a.Node, b.Node) })
+		slices.SortFunc(all, byNode)
 		if ns.named == nil {
 			ns.named = map[string][]lb.Target{}
 		}
 		ns.named[key] = all
 	}
-	return lb.Targets{Nodes: lb.Choose(all, func(n lb.Target) string { return n.Node }, s.ID.UID, t.Limit)}
+	if t.Limit == 0 {
+		return lb.Targets{Nodes: all}
+	}
+	chosen := lb.ChooseBoth(all, func(n lb.Target) string { return n.Node }, func(n lb.Target) bool { return m.backup[n.Node] }, s.ID.UID, t.Limit)
+	slices.SortFunc(chosen, byNode)
+	return lb.Targets{Nodes: chosen}
 }
+
+func byNode(a, b lb.Target) int { return strings.Compare(a.Node, b.Node) }

@@ -72,7 +72,7 @@ const rangesPerBackend = 8
 // crowd is the Services of a model and what they need.
 type crowd struct {
 	nodes   map[string]lb.Node
-	v4, v6  int // nodes of a family
+	v4, v6  heads
 	waiting []waiting
 	used    size
 }
@@ -145,11 +145,28 @@ func (c *crowd) remove(n lb.Node) { delete(c.nodes, n.Name); c.count(n, -1) }
 
 func (c *crowd) count(n lb.Node, by int) {
 	if n.IPv4.IsValid() {
-		c.v4 += by
+		c.v4.count(n, by)
 	}
 	if n.IPv6.IsValid() {
-		c.v6 += by
+		c.v6.count(n, by)
 	}
+}
+
+// heads are nodes of a family, and how many of them wait for the others.
+type heads struct{ all, waiting int }
+
+func (h *heads) count(n lb.Node, by int) {
+	if h.all += by; n.Backup {
+		h.waiting += by
+	}
+}
+
+// limited is how many of them carry a Service of which so many of either may.
+func (h heads) limited(limit int) int {
+	if limit == 0 {
+		return h.all
+	}
+	return min(h.all-h.waiting, limit) + min(h.waiting, limit)
 }
 
 // need of a Service.
@@ -170,13 +187,11 @@ func (c *crowd) need(s *lb.Service) size {
 // carrying is how many nodes carry a Service for one family.
 func (c *crowd) carrying(t *lb.Targets, ipv4 bool) (n int) {
 	if t.All {
-		if n = c.v6; ipv4 {
-			n = c.v4
+		all := c.v6
+		if ipv4 {
+			all = c.v4
 		}
-		if t.Limit > 0 {
-			n = min(n, t.Limit)
-		}
-		return n
+		return all.limited(t.Limit)
 	}
 	for _, one := range t.Nodes {
 		if c.nodes[one.Node].Address(ipv4).IsValid() {

@@ -132,3 +132,31 @@ func TestBackendsAreCounted(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Of nodes that wait for others a Service may have as many beside them: who counts, counts both.
+func TestNodesThatWaitAreCounted(t *testing.T) {
+	s := tenant("web", 2)
+	s.IPv4.Targets.Limit = 2
+	cfg := &lb.Config{Services: []*lb.Service{s}}
+	ns := nodes{at: map[netip.Addr]int{}}
+	for i, waits := range []bool{false, false, false, true} {
+		n := lb.Node{Name: fmt.Sprint("n", i), IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Backup: waits}
+		cfg.Nodes = append(cfg.Nodes, n)
+		ns.add(n, n.IPv4, group{})
+	}
+	c := newCrowd(cfg)
+	if got := c.need(s).backends; got != 2*(2+1) {
+		t.Errorf("it needs room for %d backends, want two nodes and one that waits, for each of two ports", got)
+	}
+	if got := ns.count(&s.IPv4.Targets, true); got != 2+1 {
+		t.Errorf("%d nodes carry it, want 3", got)
+	}
+	only := ns.only(s, true, []int{0}).Nodes
+	if len(only) != 3 || only[2].Node != "n3" {
+		t.Errorf("it is on %+v, want two nodes and the one that waits", only)
+	}
+	c.remove(cfg.Nodes[3])
+	if got := c.need(s).backends; got != 2*2 {
+		t.Errorf("without the one that waits it needs room for %d backends", got)
+	}
+}

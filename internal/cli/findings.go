@@ -53,6 +53,9 @@ func (o *objects) findings(p *planned) findings {
 	if p.Unweighed != "" {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonInvalidAnnotation, p.Unweighed, false})
 	}
+	if p.Unbacked != "" {
+		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, p.Unbacked, false})
+	}
 	for _, u := range p.Unsupported {
 		out = append(out, finding{"Balancer " + p.balancer.Name, v1alpha1.ReasonUnsupported, u, false})
 	}

@@ -74,8 +74,10 @@ func (b Balancer) accepted() metav1.Condition {
 	} else if cannot != "" {
 		c.Message += "; settings of spec.defaults that are not in force: " + cannot
 	}
-	if b.Plan.Unweighed != "" {
-		c.Message += "; " + b.Plan.Unweighed
+	for _, told := range []string{b.Plan.Unbacked, b.Plan.Unweighed} {
+		if told != "" {
+			c.Message += "; " + told
+		}
 	}
 	return c
 }

@@ -118,6 +118,8 @@ func TestBalancerConditions(t *testing.T) {
 			programmed, "False", v1alpha1.ReasonPending, 7, "", "False"},
 		"a weight that is none": {facts(well).with(func(b *Balancer) { b.Plan.Unweighed = "node a" }),
 			accepted, "True", v1alpha1.ReasonAccepted, 7, "in force; node a", "True"},
+		"nodes that cannot wait": {facts(well).with(func(b *Balancer) { b.Plan.Unbacked = "spec.nodes.backup: no" }),
+			accepted, "True", v1alpha1.ReasonAccepted, 7, "in force; spec.nodes.backup: no", "True"},
 		"settings that are not in force": {facts(well).with(func(b *Balancer) { b.Plan.Unsupported = []string{"mode=HTTP: no"} }),
 			accepted, "True", v1alpha1.ReasonUnsupported, 7, "without these settings of spec.defaults: mode=HTTP: no", "True"},
 		"the API servers are refused": {facts(well, refuses(lb.ServiceKey(lb.ControlPlane), "not admitted")),

@@ -74,6 +74,8 @@ type Capabilities struct {
 	KeepsConnections bool
 	// NoShares is why a host's owner cannot bound the connections of each Service; "": they can.
 	NoShares string
+	// Backups: nodes can wait for all others to fail.
+	Backups Support
 	// Fields has all of them: one that is missing is one that the Engine cannot do.
 	Fields map[Field]Support
 }

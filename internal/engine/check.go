@@ -57,6 +57,9 @@ func (c *Capabilities) checkFrontend(engine string, f *Frontend) error {
 		if b.Draining && c.KeepsConnections {
 			return fmt.Errorf("backend %s: %s keeps connections to nodes that it no longer has", b.Address, engine)
 		}
+		if b.Backup && c.Backups.Missing != "" {
+			return fmt.Errorf("backend %s: %s lets no node wait for others", b.Address, engine)
+		}
 	}
 	for _, p := range f.Allow.Sources {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4() != f.Listener.Address.Is4() || p.Addr().Is4In6() {

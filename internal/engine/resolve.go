@@ -50,6 +50,8 @@ type Backend struct {
 	// Draining: it gets no new connections and keeps those that it has. Only an engine
 	// that does not keep them by itself has such Backends.
 	Draining bool
+	// Backup: it carries the Frontend only while no other Backend is up. Never all of them.
+	Backup bool
 }
 
 // Share is the weight that counts.
@@ -75,6 +77,7 @@ type node struct {
 	address  netip.Addr
 	weight   uint16
 	draining bool
+	backup   bool
 }
 
 // NewNodes makes Nodes. Of two nodes with one address, the first by name counts.
@@ -113,7 +116,17 @@ func byAddress(all []node) []node {
 		}
 		return 1
 	})
-	return slices.CompactFunc(all, func(a, b node) bool { return a.address == b.address })
+	return inFront(slices.CompactFunc(all, func(a, b node) bool { return a.address == b.address }))
+}
+
+// inFront lets nodes that wait for others carry where there are no others.
+func inFront(all []node) []node {
+	if !slices.ContainsFunc(all, func(n node) bool { return !n.backup }) {
+		for i := range all {
+			all[i].backup = false
+		}
+	}
+	return all
 }
 
 // sum of what nodes say of themselves, of weights where they count: the rest is the Service's.
@@ -125,6 +138,9 @@ func sum(all []node, weighed bool) (s lb.Sum) {
 		h.Write([]byte(n.name + "\x00"))
 		if n.draining {
 			h.Write([]byte("draining\x00"))
+		}
+		if n.backup {
+			h.Write([]byte("backup\x00"))
 		}
 		if weighed {
 			h.Write(binary.BigEndian.AppendUint16(nil, n.weight))
@@ -146,7 +162,7 @@ func (ns *Nodes) of(s *lb.Service, ipv4 bool) []node {
 	out := make([]node, 0, len(t.Nodes))
 	for _, target := range t.Nodes {
 		if n, ok := ns.byName[target.Node]; ok && n.Address(ipv4).IsValid() {
-			out = append(out, node{n.Name, n.Address(ipv4), cmp.Or(target.Weight, n.Weight, 1), target.Draining || n.Draining})
+			out = append(out, node{n.Name, n.Address(ipv4), cmp.Or(target.Weight, n.Weight, 1), target.Draining || n.Draining, n.Backup})
 		}
 	}
 	return byAddress(out)
@@ -155,14 +171,19 @@ func (ns *Nodes) of(s *lb.Service, ipv4 bool) []node {
 // choose as many nodes as a Service may have, and of those that drain the ones that it
 // had before they did.
 func choose(all []node, uid string, limit int) []node {
-	name := func(n node) string { return n.name }
-	chosen := lb.Choose(all, name, uid, limit)
-	if limit == 0 || !slices.ContainsFunc(chosen, func(n node) bool { return n.draining }) {
+	if limit == 0 {
+		return all
+	}
+	pick := func(some []node) []node {
+		return lb.ChooseBoth(some, func(n node) string { return n.name }, func(n node) bool { return n.backup }, uid, limit)
+	}
+	chosen := byAddress(pick(all))
+	if !slices.ContainsFunc(chosen, func(n node) bool { return n.draining }) {
 		return chosen
 	}
 	stay := slices.DeleteFunc(slices.Clone(all), func(n node) bool { return n.draining })
 	leave := slices.DeleteFunc(slices.Clone(chosen), func(n node) bool { return !n.draining })
-	return byAddress(append(lb.Choose(stay, name, uid, limit), leave...))
+	return byAddress(append(pick(stay), leave...))
 }
 
 // having are the nodes that have an address of a family.
@@ -170,7 +191,7 @@ func having(all []lb.Node, ipv4 bool) []node {
 	out := make([]node, 0, len(all))
 	for _, n := range all {
 		if a := n.Address(ipv4); a.IsValid() {
-			out = append(out, node{name: n.Name, address: a, weight: cmp.Or(n.Weight, 1), draining: n.Draining})
+			out = append(out, node{name: n.Name, address: a, weight: cmp.Or(n.Weight, 1), draining: n.Draining, backup: n.Backup})
 		}
 	}
 	return byAddress(out)
@@ -240,9 +261,26 @@ func (s *Service) Kept() *Service {
 		if len(stay) == 0 {
 			stay = leave
 		}
+		if !slices.ContainsFunc(stay, func(b Backend) bool { return !b.Backup }) {
+			allInFront(stay)
+		}
 		s.Frontends[i].Backends = stay
 	}
 	return s
+}
+
+// AllInFront is the Service for an engine that lets no node wait for others.
+func (s *Service) AllInFront() *Service {
+	for i := range s.Frontends {
+		allInFront(s.Frontends[i].Backends)
+	}
+	return s
+}
+
+func allInFront(backends []Backend) {
+	for i := range backends {
+		backends[i].Backup = false
+	}
 }
 
 // returns reports whether clients come back to their node: then a weight that
@@ -254,7 +292,7 @@ func returns(s *lb.Service, f *lb.Frontend) bool {
 func backends(nodes []node, port uint16, equal bool) []Backend {
 	out := make([]Backend, len(nodes))
 	for i, n := range nodes {
-		out[i] = Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port), Weight: n.weight, Draining: n.draining}
+		out[i] = Backend{Node: n.name, Address: netip.AddrPortFrom(n.address, port), Weight: n.weight, Draining: n.draining, Backup: n.backup}
 		if equal {
 			out[i].Weight = 1
 		}

@@ -204,7 +204,7 @@ func TestBackendsOfAnyService(t *testing.T) {
 			targets := s.Family(ipv4).Targets
 			stay := 0
 			for _, b := range f.Backends {
-				if !b.Draining {
+				if !b.Draining && !b.Backup {
 					stay++
 				}
 			}
@@ -221,6 +221,8 @@ func TestBackendsOfAnyService(t *testing.T) {
 					return n.Node == b.Node && drains && (n.Weight == b.Weight || n.Weight == 0 && b.Weight == byName[n.Node].Weight || b.Weight <= 1)
 				})
 				switch {
+				case b.Backup && !byName[b.Node].Backup, f.Backends[k].Backup && !slices.ContainsFunc(f.Backends, func(b Backend) bool { return !b.Backup }):
+					t.Fatalf("%s: %s waits for nobody, or should not wait", f.Listener, b.Node)
 				case b.Address != netip.AddrPortFrom(byName[b.Node].Address(ipv4), want):
 					t.Fatalf("%s: %s is at %s", f.Listener, b.Node, b.Address)
 				case k > 0 && f.Backends[k-1].Address.Compare(b.Address) >= 0:
@@ -256,6 +258,52 @@ func TestANodeThatDrainsIsReplaced(t *testing.T) {
 	}
 	if nodes("none").Sum(limited) == nodes(before[0].Node).Sum(limited) {
 		t.Error("its file stays as it is")
+	}
+}
+
+// Nodes that wait for others do not where there are none, and take no place of theirs.
+func TestBackups(t *testing.T) {
+	nodes := func(text ...string) *Nodes {
+		var all []lb.Node
+		for i, name := range text {
+			all = append(all, lb.Node{Name: strings.Trim(name, "+-"), Backup: strings.Contains(name, "+"), Draining: strings.Contains(name, "-"), IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})})
+		}
+		return NewNodes(all)
+	}
+	for name, tc := range map[string]struct {
+		nodes         []string
+		targets       lb.Targets
+		want, inFront string // what waits has a +
+	}{
+		"none waits":        {[]string{"a", "b"}, lb.Targets{All: true}, "a b", "a b"},
+		"one waits":         {[]string{"a", "b+"}, lb.Targets{All: true}, "a b+", "a b"},
+		"all wait":          {[]string{"a+", "b+"}, lb.Targets{All: true}, "a b", "a b"},
+		"one of each":       {[]string{"a+", "b"}, lb.Targets{All: true, Limit: 1}, "a+ b", "a b"},
+		"all of one kind":   {[]string{"a+", "b+"}, lb.Targets{All: true, Limit: 2}, "a b", "a b"},
+		"endpoints on both": {[]string{"a", "b+"}, named("a*1", "b*1"), "a b+", "a b"},
+		"on one that waits": {[]string{"a", "b+"}, named("b*1"), "b", "b"},
+		"the others drain":  {[]string{"a-", "b+"}, lb.Targets{All: true}, "b", "b"},
+		"who waits drains":  {[]string{"a", "b+-"}, lb.Targets{All: true}, "a", "a"},
+		"all of them drain": {[]string{"a-", "b+-"}, lb.Targets{All: true}, "a b+", "a b"},
+	} {
+		s, ns := web(func(s *lb.Service) { s.IPv4.Targets = tc.targets }), nodes(tc.nodes...)
+		text := func(s *Service) string {
+			var words []string
+			for _, b := range s.Frontends[0].Backends {
+				word := b.Node
+				if b.Backup {
+					word += "+"
+				}
+				words = append(words, word)
+			}
+			return strings.Join(words, " ")
+		}
+		if got, all := text(Resolve(s, ns).Kept()), text(Resolve(s, ns).AllInFront().Kept()); got != tc.want || all != tc.inFront {
+			t.Errorf("%s: %q, in front %q", name, got, all)
+		}
+	}
+	if all := web(nil); nodes("a", "b").Sum(all) == nodes("a", "b+").Sum(all) {
+		t.Error("a node that begins to wait changes no file")
 	}
 }
 

@@ -124,6 +124,9 @@ func NodeNames(nodes []lb.Node) []string {
 		if n.Draining {
 			names[i] += " (cordoned: drains)"
 		}
+		if n.Backup {
+			names[i] += " (backup: waits for others to fail)"
+		}
 	}
 	return names
 }

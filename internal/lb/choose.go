@@ -43,6 +43,20 @@ func Choose[T any](nodes []T, name func(T) string, uid string, limit int) []T {
 	return out
 }
 
+// ChooseBoth is Choose for nodes of which some wait for the others to fail: limit of those
+// that do not wait, then limit of those that do.
+func ChooseBoth[T any](nodes []T, name func(T) string, waits func(T) bool, uid string, limit int) []T {
+	first, behind := make([]T, 0, len(nodes)), []T(nil)
+	for _, n := range nodes {
+		if waits(n) {
+			behind = append(behind, n)
+		} else {
+			first = append(first, n)
+		}
+	}
+	return append(Choose(first, name, uid, limit), Choose(behind, name, uid, limit)...)
+}
+
 const fnvOffset = 14695981039346656037
 
 // fnv goes on with a hash, FNV-1a.

@@ -81,6 +81,19 @@ func TestChoose(t *testing.T) {
 	})
 }
 
+// Nodes that wait take no place of others, nor others theirs.
+func TestChooseBoth(t *testing.T) {
+	waits := func(n string) bool { return strings.HasPrefix(n, "w") }
+	all := []string{"a", "b", "w1", "c", "w2", "w3"}
+	for limit, want := range map[int]string{0: "a b c w1 w2 w3", 1: "1 1", 2: "2 2", 3: "a b c w1 w2 w3", 4: "a b c w1 w2 w3"} {
+		got := ChooseBoth(all, itself, waits, "uid", limit)
+		behind := len(slices.DeleteFunc(slices.Clone(got), func(n string) bool { return !waits(n) }))
+		if text := strings.Join(got, " "); text != want && fmt.Sprint(len(got)-behind, behind) != want {
+			t.Errorf("%d of each: %s", limit, text)
+		}
+	}
+}
+
 func BenchmarkChoose(b *testing.B) {
 	nodes := manyNodes(1000)
 	for b.Loop() {

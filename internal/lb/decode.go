@@ -201,7 +201,7 @@ func toNode(m *lbpb.Node) (any, Key, error) {
 
 func (r *reader) node(m *lbpb.Node) Node {
 	n := Node{Name: m.GetName(), IPv4: r.addr("IPv4", m.GetIpv4()), IPv6: r.addr("IPv6", m.GetIpv6()),
-		Draining: m.GetDraining(), Weight: uint16(r.count("weight", m.GetWeight(), 0, MaxWeight))}
+		Draining: m.GetDraining(), Backup: m.GetBackup(), Weight: uint16(r.count("weight", m.GetWeight(), 0, MaxWeight))}
 	switch {
 	case !SafeNode(n.Name):
 		r.fail("%.80q is not the name of a node", n.Name)

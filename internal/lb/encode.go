@@ -88,7 +88,7 @@ func fromAddr(a netip.Addr) []byte {
 }
 
 func fromNode(n Node) *lbpb.Node {
-	return &lbpb.Node{Name: n.Name, Ipv4: fromAddr(n.IPv4), Ipv6: fromAddr(n.IPv6), Draining: n.Draining, Weight: uint32(n.Weight)}
+	return &lbpb.Node{Name: n.Name, Ipv4: fromAddr(n.IPv4), Ipv6: fromAddr(n.IPv6), Draining: n.Draining, Weight: uint32(n.Weight), Backup: n.Backup}
 }
 
 func fromService(s *Service) *lbpb.Service {

@@ -32,7 +32,7 @@ type sample struct {
 func samples(t testing.TB) []sample {
 	t.Helper()
 	a4, a6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	node := lb.Node{Name: "n1", IPv4: netip.MustParseAddr("10.0.0.1"), IPv6: netip.MustParseAddr("fd00::1"), Draining: true, Weight: 3}
+	node := lb.Node{Name: "n1", IPv4: netip.MustParseAddr("10.0.0.1"), IPv6: netip.MustParseAddr("fd00::1"), Draining: true, Weight: 3, Backup: true}
 	set := lb.Settings{
 		Algorithm: lb.Random, Mode: lb.ModeHTTP, SendProxy: lb.ProxyV2, AcceptProxy: true, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
 		ClientTimeout: time.Hour, ServerTimeout: time.Second, MaxRatePerClient: 7,

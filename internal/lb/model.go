@@ -116,6 +116,8 @@ type Node struct {
 	Draining bool
 	// Weight is its share of new connections, measured by those of the others. 0 is 1.
 	Weight uint16
+	// Backup: it carries a Service only while none of its other nodes is up.
+	Backup bool
 }
 
 // Address of a family; the zero Addr: it has none.
@@ -172,7 +174,7 @@ type Family struct {
 
 // Targets say which nodes answer.
 type Targets struct {
-	// All nodes that have an address of the family, or Limit of them (see Choose).
+	// All nodes that have an address of the family, or Limit of them (see ChooseBoth).
 	All   bool
 	Limit int // 0: none
 	// Nodes, if not All: sorted by name, each once.

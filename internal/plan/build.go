@@ -39,6 +39,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		Unread:       translated.Unread,
 		ControlPlane: translated.ControlPlane,
 		Unweighed:    translated.Unweighed,
+		Unbacked:     translated.Unbacked,
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}

@@ -18,9 +18,10 @@ type Plan struct {
 	Services     []*Service         // that are carried, in the order of the snapshot
 	Nodes        []lb.Node          // that may be backends
 	NodesProblem *translate.Problem
-	Unread       *translate.Problem // why spec.nodes.selector cannot be read
+	Unread       *translate.Problem // why spec.nodes.selector or spec.nodes.backup cannot be read
 	ControlPlane *translate.Problem // what is wrong with the API servers
 	Unweighed    string             // a node's weight that cannot be read; "": there is none
+	Unbacked     string             // why spec.nodes.backup has no effect; "": it has
 	Unsupported  []string           // settings of spec.defaults that the engine cannot do
 	// Elsewhere are the Services that another Balancer goes on carrying, on
 	// addresses of this one's pools.

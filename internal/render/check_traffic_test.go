@@ -72,3 +72,30 @@ func TestHAProxyChecksSpeak(t *testing.T) {
 		}
 	})
 }
+
+// Nodes that wait carry nothing while another is up, and all of them when none is.
+func TestNodesThatWaitCarryWhenTheOthersFail(t *testing.T) {
+	onEngines(t, func(t onEngine) {
+		nodes := startNodes(t, 2)
+		waiting := func(ip, first string) (at string, f engine.Frontend) {
+			at = freeAddress(t, ip)
+			f = tcp(at, first, nodes[0], nodes[1])
+			f.Backends[1].Backup, f.Backends[2].Backup = true, true
+			if t.engine == haproxy.Engine {
+				f.Settings.HealthCheck = quickly(lb.HealthCheck{Type: lb.CheckTCP})
+			}
+			return at, f
+		}
+		up := startNode(t, "127.0.0.1").address
+		well, one := waiting("127.1.0.82", up)
+		failing, other := waiting("127.1.0.83", refused(t))
+		serve(t, one, other)
+		wait.True(t, "the others carry", func() bool { _, got := client("").ask(t, failing); return got != "" })
+		if got := spread(t, failing, 6); got[nodes[0]] != 3 || got[nodes[1]] != 3 {
+			t.Errorf("where the first fails: %v", got)
+		}
+		if got := spread(t, well, 6); got[up] != 6 {
+			t.Errorf("where it does not: %v", got)
+		}
+	})
+}

@@ -57,6 +57,8 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 			speaks(s)
 			s.HealthCheck.Send, s.HealthCheck.Expect = strings.Repeat("00", 256), strings.Repeat("ff", 256)
 		})),
+		"backups": one(waits(tcp(at, nodes...)), waits(with(tcp(v6, nodes6...), func(s *lb.Settings) { s.Algorithm, s.MaxConnectionsPerNode = lb.LeastConnections, 7 })),
+			waits(algorithm(tcp("192.0.2.1:81", nodes...), lb.SourceHash))),
 		"S10-two-families":      one(tcp(at, nodes...), tcp(v6, nodes6...)),
 		"S16-tcp-and-udp":       one(tcp(at, nodes...), udp(at, nodes...)),
 		"S27-no-nodes":          one(tcp(at), tcp(v6), accepting(tcp("192.0.2.1:81"))),
@@ -167,6 +169,12 @@ func weighed(f engine.Frontend) engine.Frontend {
 	return f
 }
 
+// waits makes a Frontend whose first node waits for the others to fail.
+func waits(f engine.Frontend) engine.Frontend {
+	f.Backends[0].Backup, f.Backends[0].Weight = true, 3
+	return f
+}
+
 // draining makes a Frontend whose first node keeps its connections, and no more.
 func draining(f engine.Frontend) engine.Frontend {
 	f.Backends[0].Draining = true
@@ -224,6 +232,9 @@ func carried(e *engine.Engine, cfg *configuration) bool {
 				return false
 			}
 			if e.KeepsConnections && slices.ContainsFunc(f.Backends, func(b engine.Backend) bool { return b.Draining }) {
+				return false
+			}
+			if e.Backups.Missing != "" && slices.ContainsFunc(f.Backends, func(b engine.Backend) bool { return b.Backup }) {
 				return false
 			}
 		}

@@ -167,6 +167,9 @@ func (r *Renderer) service(resolve func() *engine.Service) ([]File, []engine.Sha
 func (r *Renderer) resolve(s *lb.Service, nodes *engine.Nodes) *engine.Service {
 	out := engine.Resolve(s, nodes)
 	out.MaxConnections = r.share
+	if r.engine.Backups.Missing != "" {
+		out = out.AllInFront()
+	}
 	if r.engine.KeepsConnections {
 		return out.Kept()
 	}

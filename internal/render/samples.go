@@ -29,6 +29,7 @@ var variants = []struct {
 	{"no nodes and the PROXY protocol", func(f *engine.Frontend) { f.Backends = nil; accepts(f) }},
 	{"nodes of different weights", func(f *engine.Frontend) { f.Backends[0].Weight = 3 }},
 	{"a node that gets nothing new", func(f *engine.Frontend) { f.Backends[0].Draining = true }},
+	{"a node that waits for the other", func(f *engine.Frontend) { f.Backends[0].Backup = true }},
 	{"source ranges", ranges},
 	{"no source allowed", func(f *engine.Frontend) { f.Allow = lb.Clients{} }},
 	{"source ranges and the PROXY protocol", func(f *engine.Frontend) { ranges(f); accepts(f) }},

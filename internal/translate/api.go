@@ -69,8 +69,10 @@ type Output struct {
 	NodesProblem *Problem
 	// Unweighed says which node has a weight that cannot be read; "": none.
 	Unweighed string
+	// Unbacked says why spec.nodes.backup has no effect; "": it has.
+	Unbacked string
 	// Unread is set where spec.nodes.selector cannot be read: fatal as NodesProblem
-	// is, or the one before it is in force.
+	// is, or the one before it is in force; or where spec.nodes.backup cannot.
 	Unread *Problem
 	// ControlPlane is set where not all is well with the API servers; fatal: they are not
 	// in the Config.

@@ -26,7 +26,7 @@ type nodes struct {
 	none *Problem
 	// unweighed says which nodes have a weight that cannot be read; "" if none has.
 	unweighed string
-	// unread says why the selector cannot be read, and what is in force instead.
+	// unread says why a selector cannot be read, and what is in force instead.
 	unread *Problem
 }
 
@@ -49,7 +49,8 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 	if selector == nil {
 		return &nodes{none: unread, unread: unread}
 	}
-	out := &nodes{unread: unread}
+	backup, unreadBackup := backupSelector(b)
+	out := &nodes{unread: cmp.Or(unread, unreadBackup)}
 	labelled, addressless, stays := 0, 0, false
 	for _, n := range all {
 		if n.DeletionTimestamp != nil || !lb.SafeNode(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
@@ -70,7 +71,7 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 		}
 		drains := n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain
 		stays = stays || !drains && !notReady(n)
-		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains})
+		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains, Backup: backup.Matches(labels.Set(n.Labels))})
 		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
 	}
 	for i := range out.all { // new nodes that are not Ready yet do not take what a cordoned pool has
@@ -106,6 +107,31 @@ func nodeSelector(b *v1alpha1.Balancer) (labels.Selector, *Problem) {
 	unread.Fatal = true
 	unread.Message += "; until then what is live on the hosts goes on"
 	return nil, unread
+}
+
+// backupSelector is spec.nodes.backup; one that cannot be read chooses no node.
+func backupSelector(b *v1alpha1.Balancer) (labels.Selector, *Problem) {
+	s := &b.Spec.Nodes.Backup
+	if len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
+		return labels.Nothing(), nil
+	}
+	selector, err := s.Parse()
+	if err != nil {
+		return labels.Nothing(), &Problem{
+			Reason:  v1alpha1.ReasonInvalid,
+			Message: fmt.Sprintf("correct spec.nodes.backup of Balancer %s: %s; until then no node waits for others", b.Name, clip(err.Error())),
+		}
+	}
+	return selector, nil
+}
+
+// unbacked says why no node waits for others though the Balancer wants it; "": they do.
+func unbacked(b *v1alpha1.Balancer) string {
+	why := EngineOf(b).Backups.Missing
+	if s := &b.Spec.Nodes.Backup; why == "" || len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
+		return ""
+	}
+	return "spec.nodes.backup: " + why
 }
 
 func whyNone(balancer string, labelled, addressless int) string {

@@ -174,6 +174,42 @@ func TestWeightsOfNodes(t *testing.T) {
 	}
 }
 
+func TestBackupNodes(t *testing.T) {
+	in := func(engine v1alpha1.Engine, backup v1alpha1.LabelSelector) Output {
+		in := MakeInput(web()).Nodes(builder.Node("a").IP("10.0.0.1").Label("tier", "spare"), builder.Node("b").IP("10.0.0.2"))
+		return New().Translate(in.Spec(func(s *v1alpha1.BalancerSpec) { s.Engine, s.Nodes.Backup = engine, backup }).Input)
+	}
+	spare := v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"tier": "spare"}}
+	if out := in(v1alpha1.EngineHAProxy, spare); !out.Config.Nodes[0].Backup || out.Config.Nodes[1].Backup || out.Unbacked != "" || out.Unread != nil {
+		t.Errorf("nodes %+v, told %q, %v", out.Config.Nodes, out.Unbacked, out.Unread)
+	}
+	if out := in(v1alpha1.EngineLVS, spare); !strings.HasPrefix(out.Unbacked, "spec.nodes.backup: ") {
+		t.Errorf("LVS: told %q", out.Unbacked)
+	}
+	if out := in(v1alpha1.EngineLVS, v1alpha1.LabelSelector{}); out.Config.Nodes[0].Backup || out.Unbacked != "" {
+		t.Errorf("nothing is asked for: nodes %+v, told %q", out.Config.Nodes, out.Unbacked)
+	}
+	unread := v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "tier", Operator: "Of"}}}
+	if out := in(v1alpha1.EngineHAProxy, unread); out.Config.Nodes[0].Backup || out.Unread == nil || out.Unread.Fatal || !strings.Contains(out.Unread.Message, "spec.nodes.backup") {
+		t.Errorf("a selector that cannot be read: nodes %+v, told %+v", out.Config.Nodes, out.Unread)
+	}
+}
+
+// With a bound on nodes, those that wait are bounded by themselves.
+func TestBackupNodesOfALocalServiceAreBounded(t *testing.T) {
+	in := MakeInput(on(service("web").Local(30999).PortOf(corev1.ProtocolTCP, 80, 30080), "192.0.2.1")).
+		Nodes(builder.Node("a").IP("10.0.0.1"), builder.Node("b").IP("10.0.0.2"), builder.Node("w").IP("10.0.0.3").Label("tier", "spare"), builder.Node("x").IP("10.0.0.4").Label("tier", "spare")).
+		Slices("web", slice("web-1", discoveryv1.AddressTypeIPv4).Ready("a", "b", "w", "x"))
+	in.Spec(func(s *v1alpha1.BalancerSpec) {
+		s.Engine, s.Nodes.MaxPerService = v1alpha1.EngineHAProxy, 1
+		s.Nodes.Backup.MatchLabels = map[string]v1alpha1.LabelValue{"tier": "spare"}
+	})
+	nodes := New().Translate(in.Input).Config.Services[0].IPv4.Targets.Nodes
+	if len(nodes) != 2 || nodes[0].Node > "b" || nodes[1].Node < "w" {
+		t.Errorf("it is on %+v, want one of a and b, and one of w and x", nodes)
+	}
+}
+
 func TestS25_BackendAddresses(t *testing.T) {
 	const external = corev1.NodeExternalIP
 	for name, tc := range map[string]struct {

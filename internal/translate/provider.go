@@ -21,6 +21,7 @@ func provider(b *v1alpha1.Balancer) *engine.Engine {
 	out := &engine.Engine{Name: "the provider"}
 	// Members that leave are no longer named: the contract has no word for draining.
 	out.KeepsConnections = true
+	out.Backups.Missing = "the contract with providers has no word for it: all nodes carry"
 	said := b.Status.Provider
 	if said == nil {
 		out.Protocols, out.Fields = []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}, map[engine.Field]engine.Support{}

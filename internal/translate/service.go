@@ -217,11 +217,22 @@ func (t *translation) targets(ipv4, drains bool) lb.Targets {
 			draining = append(draining, lb.Target{Node: n.Name, Weight: 1, Draining: true})
 		}
 	}
-	name := func(n lb.Target) string { return n.Node }
-	uid := string(t.in.Object.UID)
-	serving = append(lb.Choose(serving, name, uid, t.limit), append(lb.Choose(leaves, name, uid, t.limit), draining...)...)
+	serving = append(t.choose(serving), append(t.choose(leaves), draining...)...)
 	slices.SortFunc(serving, func(a, b lb.Target) int { return strings.Compare(a.Node, b.Node) })
 	return lb.Targets{Nodes: serving}
+}
+
+// choose as many nodes as a Service may have, and as many of those that wait for others.
+func (t *translation) choose(all []lb.Target) []lb.Target {
+	if t.limit == 0 {
+		return all
+	}
+	backup := map[string]bool{}
+	for _, n := range t.nodes.all {
+		backup[n.Name] = n.Backup
+	}
+	return lb.ChooseBoth(all, func(n lb.Target) string { return n.Node }, func(n lb.Target) bool { return backup[n.Node] },
+		string(t.in.Object.UID), t.limit)
 }
 
 // tellNowhere tells of an address of a Local Service at which nobody answers, since no

@@ -52,6 +52,7 @@ func (t *Translator) Translate(in Input) Output {
 		NodesProblem: ns.none,
 		Unread:       ns.unread,
 		Unweighed:    ns.unweighed,
+		Unbacked:     unbacked(in.Balancer),
 		Unsupported:  unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in)),
 	}
 	t.look(in, ns)

@@ -17,6 +17,7 @@ var capabilities = engine.Capabilities{
 	Direct:           false,
 	PassiveChecks:    true,
 	KeepsConnections: true,
+	Backups:          engine.Support{Missing: oneAfterAnother},
 	Fields: map[engine.Field]engine.Support{
 		"algorithm=RoundRobin":            engine.Able,
 		"algorithm=LeastConnections":      {Missing: oneAfterAnother},

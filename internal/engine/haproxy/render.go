@@ -39,6 +39,7 @@ type frontend struct {
 	Restricted              bool
 	Sources                 []netip.Prefix
 	Backends                []server
+	AllBackups              bool // some of them wait, and carry together when the others fail
 	Balance                 string
 	Consistent              bool
 	ConnectTimeout          string
@@ -84,6 +85,7 @@ type server struct {
 	Address netip.AddrPort
 	ID      uint32 `json:",omitempty"` // of a consistent hash; 0: none
 	Weight  uint16 `json:",omitempty"` // 0: that of a server that says nothing
+	Backup  bool   `json:",omitempty"` // it waits for all others to fail
 	Track   string `json:",omitempty"` // backend/server whose check it follows; "": none
 }
 
@@ -96,6 +98,9 @@ func (s server) Parameters() string {
 	}
 	if s.Weight > 0 {
 		out += fmt.Sprintf(" weight %d", s.Weight)
+	}
+	if s.Backup {
+		out += " backup"
 	}
 	if s.Track != "" {
 		out += " track " + s.Track
@@ -248,7 +253,8 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 			return v, fmt.Errorf("the backend's node %.80q is not one name for one node", b.Node)
 		}
 		seen[b.Node] = true
-		to := server{Name: b.Node, Address: b.Address}
+		to := server{Name: b.Node, Address: b.Address, Backup: b.Backup}
+		v.AllBackups = v.AllBackups || b.Backup
 		if b.Share() > 1 {
 			to.Weight = b.Share()
 		}

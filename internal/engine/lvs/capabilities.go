@@ -21,6 +21,7 @@ var capabilities = engine.Capabilities{
 	Direct:           true,
 	PassiveChecks:    false,
 	KeepsConnections: false,
+	Backups:          engine.Support{Missing: "keepalived knows one sorry server, and does not ask it how it is: all nodes carry"},
 	NoShares:         "IPVS counts connections for each node alone; maxConnectionsPerNode bounds those of a port",
 	Fields: map[engine.Field]engine.Support{
 		"algorithm=RoundRobin":            {Affinity: affinity},

@@ -25,6 +25,8 @@ var capabilities = engine.Capabilities{
 	Direct:           false,
 	PassiveChecks:    true,
 	KeepsConnections: true,
+	Backups: engine.Support{Note: "with UDP, algorithm SourceHash or Random, or sessionAffinity, nginx lets no node wait: all carry; " +
+		"with maxConnectionsPerNode they carry what the others have no room for"},
 	Fields: map[engine.Field]engine.Support{
 		"algorithm=RoundRobin":            {Affinity: affinity, Note: "with UDP: " + flows},
 		"algorithm=LeastConnections":      {UDP: flows, Affinity: affinity},

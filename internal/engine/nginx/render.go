@@ -46,7 +46,7 @@ type frontend struct {
 	Backends                []string
 	Balance                 string   // directive that chooses the server; "": round robin
 	ServerParameters        string   // with a leading space; may be empty
-	Backups                 []string // some of Backends, asked when every one is left out
+	Backups                 []string // asked when every one of Backends is left out: nodes that wait for that, or some of them
 	ConnectTimeout          string
 	IdleTimeout             string // of a stream
 	ClientTimeout           string // of HTTP, as ServerTimeout
@@ -169,14 +169,39 @@ func byAddress(a, b engine.Backend) int { return a.Address.Compare(b.Address) }
 // servers are printed in the order of their addresses. A hash has no weights: each
 // unit of one is 160 points on the ring, and one that changes would move clients.
 func servers(f *engine.Frontend) []string {
-	sorted := slices.SortedFunc(slices.Values(f.Backends), byAddress)
 	hashed := strings.HasPrefix(balance(f), "hash ")
-	printed := make([]string, len(sorted))
-	for i, b := range sorted {
-		printed[i] = b.Address.String()
-		if weight := b.Share(); weight > 1 && !hashed {
-			printed[i] += fmt.Sprintf(" weight=%d", weight)
+	var printed []string
+	for _, b := range slices.SortedFunc(slices.Values(f.Backends), byAddress) {
+		if b.Backup && takesBackups(f) {
+			continue
 		}
+		printed = append(printed, b.Address.String())
+		if weight := b.Share(); weight > 1 && !hashed {
+			printed[len(printed)-1] += fmt.Sprintf(" weight=%d", weight)
+		}
+	}
+	return printed
+}
+
+// takesBackups: nginx takes none with a hash or at random.
+func takesBackups(f *engine.Frontend) bool { return balance(f) == "" || balance(f) == byConnections }
+
+// waiting are the nodes that carry traffic only when no other is up. Who waits is never
+// left out by itself: then nobody would be asked.
+func waiting(f *engine.Frontend) []string {
+	var printed []string
+	for _, b := range slices.SortedFunc(slices.Values(f.Backends), byAddress) {
+		if !b.Backup || !takesBackups(f) {
+			continue
+		}
+		at := b.Address.String()
+		if b.Share() > 1 {
+			at += fmt.Sprintf(" weight=%d", b.Share())
+		}
+		if most := f.Settings.MaxConnectionsPerNode; most > 0 {
+			at += fmt.Sprintf(" max_conns=%d", most)
+		}
+		printed = append(printed, at)
 	}
 	return printed
 }
@@ -209,11 +234,13 @@ const atLast = 3
 // backups are nodes that are asked when every node is left out. Where all refuse at once,
 // as kube-proxy does while a Service has no endpoints, that says nothing of the nodes:
 // without backups nginx would refuse clients until healthCheck.interval is over. nginx
-// takes none with a hash or at random, and counts their connections by themselves: then a
-// limit for each node would be none.
+// counts their connections by themselves: then a limit for each node would be none. Where
+// nodes wait for that moment, they are asked.
 func backups(id lb.ID, f *engine.Frontend) []string {
-	takes := balance(f) == "" || balance(f) == byConnections
-	if !takes || f.Settings.HealthCheck.Type != lb.CheckAuto || f.Settings.MaxConnectionsPerNode > 0 || len(f.Backends) < 2 {
+	if behind := waiting(f); len(behind) > 0 {
+		return behind
+	}
+	if !takesBackups(f) || f.Settings.HealthCheck.Type != lb.CheckAuto || f.Settings.MaxConnectionsPerNode > 0 || len(f.Backends) < 2 {
 		return nil // one that is alone is never left out
 	}
 	name := func(b engine.Backend) string { return b.Address.String() }

@@ -302,7 +302,9 @@ type Node struct {
 	// It gets no new connections and keeps those that it has.
 	Draining bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
 	// Share of new connections, measured by those of the others; 0 is 1.
-	Weight        uint32 `protobuf:"varint,5,opt,name=weight,proto3" json:"weight,omitempty"`
+	Weight uint32 `protobuf:"varint,5,opt,name=weight,proto3" json:"weight,omitempty"`
+	// It carries a Service only while none of its other nodes is up.
+	Backup        bool `protobuf:"varint,6,opt,name=backup,proto3" json:"backup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +372,13 @@ func (x *Node) GetWeight() uint32 {
 		return x.Weight
 	}
 	return 0
+}
+
+func (x *Node) GetBackup() bool {
+	if x != nil {
+		return x.Backup
+	}
+	return false
 }
 
 // Service is one life of a Kubernetes Service. Its key is
@@ -1390,13 +1399,14 @@ var File_lbpb_lb_proto protoreflect.FileDescriptor
 
 const file_lbpb_lb_proto_rawDesc = "" +
 	"\n" +
-	"\rlbpb/lb.proto\x12\x10externallb.lb.v1\"v\n" +
+	"\rlbpb/lb.proto\x12\x10externallb.lb.v1\"\x8e\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04ipv4\x18\x02 \x01(\fR\x04ipv4\x12\x12\n" +
 	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\x12\x16\n" +
-	"\x06weight\x18\x05 \x01(\rR\x06weight\"\xfe\x02\n" +
+	"\x06weight\x18\x05 \x01(\rR\x06weight\x12\x16\n" +
+	"\x06backup\x18\x06 \x01(\bR\x06backup\"\xfe\x02\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +

@@ -74,7 +74,8 @@ func Address(mixed bool) *rapid.Generator[netip.Addr] {
 func Nodes() *rapid.Generator[[]lb.Node] {
 	name := rapid.OneOf(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}), rapid.StringMatching(`[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?`))
 	node := rapid.Custom(func(t *rapid.T) lb.Node {
-		n := lb.Node{Name: name.Draw(t, "name"), Draining: rapid.Bool().Draw(t, "draining"), Weight: rapid.SampledFrom([]uint16{0, 0, 1, 3, lb.MaxWeight}).Draw(t, "weight")}
+		n := lb.Node{Name: name.Draw(t, "name"), Draining: rapid.Bool().Draw(t, "draining"), Backup: rapid.Bool().Draw(t, "backup"),
+			Weight: rapid.SampledFrom([]uint16{0, 0, 1, 3, lb.MaxWeight}).Draw(t, "weight")}
 		families := rapid.IntRange(1, 3).Draw(t, "families")
 		if families&1 != 0 {
 			n.IPv4 = netip.AddrFrom4([4]byte{10, 0, 0, rapid.ByteRange(1, 6).Draw(t, "IPv4")})
