@@ -46,6 +46,7 @@ var PolicySettings = []Setting{
 	"maxConnections",
 	"maxConnectionsPerNode",
 	"maxQueue",
+	"abortOnClose",
 	"maxConnectionsPerClient",
 	"maxRatePerClient",
 	"retries",
@@ -55,7 +56,7 @@ var PolicySettings = []Setting{
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
 var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue",
-	"healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "maxRatePerClient", "slowStart", "tls.secretRef"}
+	"healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

@@ -93,6 +93,12 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000000
 	MaxQueue *int32 `json:"maxQueue,omitempty"`
+	// abortOnClose gives up what a client has asked for when the client closes its
+	// connection: one that waits for a node with room, and with mode HTTP a request that
+	// waits for an answer. A client that closes its side alone, and waits, is given up,
+	// too. Built in: false.
+	// +optional
+	AbortOnClose *bool `json:"abortOnClose,omitempty"`
 	// maxConnectionsPerClient address, of one port of the Service on one host. 0: no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

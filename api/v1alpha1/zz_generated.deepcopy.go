@@ -890,6 +890,11 @@ func (in *UpstreamSettings) DeepCopyInto(out *UpstreamSettings) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.AbortOnClose != nil {
+		in, out := &in.AbortOnClose, &out.AbortOnClose
+		*out = new(bool)
+		**out = **in
+	}
 	if in.MaxConnectionsPerClient != nil {
 		in, out := &in.MaxConnectionsPerClient, &out.MaxConnectionsPerClient
 		*out = new(int32)

@@ -49,6 +49,7 @@ var Fields = []Field{
 	"maxConnections",
 	"maxConnectionsPerNode",
 	"maxQueue",
+	"abortOnClose",
 	"maxConnectionsPerClient",
 	"maxRatePerClient",
 	"retries",

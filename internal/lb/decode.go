@@ -367,6 +367,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		H2C:                     m.GetH2C(),
 		RedirectToHTTPS:         m.GetRedirectToHttps(),
 		MaxBodyBytes:            m.GetMaxBodyBytes(),
+		AbortOnClose:            m.GetAbortOnClose(),
 	}
 	if s.MaxBodyBytes < 0 || s.MaxBodyBytes > MostBodyBytes {
 		r.fail("a body of %d bytes: want at most %d", s.MaxBodyBytes, int64(MostBodyBytes))

@@ -26,6 +26,7 @@ type Settings struct {
 	MaxRatePerClient        int32 // of new connections, per second; 0: no limit
 	Retries                 int32
 	MaxQueue                int32         // connections that wait for a node with room; 0: no limit
+	AbortOnClose            bool          // what a client waits for is given up when it closes its connection
 	SlowStart               time.Duration // in which a node that was down comes to its share; 0: at once
 	// Certificate is the name of the one with which TLS is terminated. "": it is not.
 	Certificate string

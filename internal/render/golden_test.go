@@ -136,7 +136,7 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 func timeoutsApart(s *lb.Settings) { s.ClientTimeout, s.ServerTimeout = time.Hour, 90*time.Second }
 
 func queueing(s *lb.Settings) {
-	s.MaxConnectionsPerNode, s.MaxQueue, s.QueueTimeout = 10, 70, time.Minute
+	s.MaxConnectionsPerNode, s.MaxQueue, s.QueueTimeout, s.AbortOnClose = 10, 70, time.Minute, true
 }
 
 func asksHost(s *lb.Settings) {

@@ -53,6 +53,7 @@ var variants = []struct {
 	{"mode HTTP with source ranges, limits and the PROXY protocol", func(f *engine.Frontend) { inHTTP(f); ranges(f); limits(f); accepts(f) }},
 	{"no retries", func(f *engine.Frontend) { f.Settings.Retries = 0 }},
 	{"a slow start", func(f *engine.Frontend) { f.Settings.SlowStart = time.Minute }},
+	{"clients that are given up", func(f *engine.Frontend) { f.Settings.AbortOnClose = true }},
 	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},
 	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
 	{"a TCP health check that speaks", func(f *engine.Frontend) {

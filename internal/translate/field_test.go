@@ -33,6 +33,7 @@ var examples = map[string][3]string{
 	"timeouts.server":         {`"3m"`, `"4m"`, `"5m"`},
 	"timeouts.queue":          {`"3s"`, `"4s"`, `"5s"`},
 	"maxQueue":                {`7`, `0`, `9`},
+	"abortOnClose":            {`true`, `false`, `true`},
 	"slowStart":               {`"3s"`, `"4s"`, `"5s"`},
 	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
 	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":30443}`, `{"path":"/c"}`},
@@ -133,7 +134,7 @@ func apply(t *testing.T, into *lb.Settings, s *v1alpha1.UpstreamSettings) {
 func TestNothingIsSupported(t *testing.T) {
 	s := v1alpha1.UpstreamSettings{
 		Mode: v1alpha1.ModeTCP, Retries: new(int32),
-		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), MaxRatePerClient: new(int32), MaxQueue: new(int32),
+		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), MaxRatePerClient: new(int32), MaxQueue: new(int32), AbortOnClose: new(false),
 		HTTP:          &v1alpha1.HTTPSettings{RedirectToHTTPS: new(false), MaxBodyBytes: new(int64)},
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone, TCP: &v1alpha1.TCPHealthCheck{}},

@@ -34,7 +34,7 @@ func (f field) capability(value string) engine.Field {
 // nothing holds the values that ask for nothing.
 var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0",
 	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "maxQueue": "0", "retries": "0",
-	"healthCheck.tcp": tcpCheck(&v1alpha1.TCPHealthCheck{})}
+	"healthCheck.tcp": tcpCheck(&v1alpha1.TCPHealthCheck{}), "abortOnClose": "false"}
 
 // use is how a port is carried, as far as engines differ by it.
 type use struct {
@@ -138,6 +138,9 @@ var fields = []field{
 	{"maxQueue", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxQueue) },
 		func(s *lb.Settings, v string) error { return count(&s.MaxQueue, v, 0, maxConnections) }},
+	{"abortOnClose", false,
+		func(s *v1alpha1.UpstreamSettings) string { return boolean(s.AbortOnClose) },
+		func(s *lb.Settings, v string) (err error) { s.AbortOnClose, err = strconv.ParseBool(v); return err }},
 	{"maxConnectionsPerClient", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxConnectionsPerClient) },
 		func(s *lb.Settings, v string) error { return count(&s.MaxConnectionsPerClient, v, 0, maxConnections) }},

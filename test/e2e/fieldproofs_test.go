@@ -45,6 +45,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"timeouts.server":                 {settings: "{mode: HTTP, timeouts: {server: 1s}, healthCheck: {type: None}}", http: true, shows: waitsForNoLateAnswer},
 		"timeouts.queue":                  {settings: "{maxConnectionsPerNode: 1, timeouts: {queue: 4s}}", shows: waitsForRoom},
 		"maxQueue":                        {settings: "{maxConnectionsPerNode: 1, maxQueue: 1, timeouts: {queue: 8s}}", shows: letsFewWait},
+		"abortOnClose":                    {settings: "{mode: HTTP, maxConnectionsPerNode: 1, abortOnClose: true}", http: true, shows: givesUpWithTheClient},
 		"slowStart":                       {settings: "{slowStart: 5m, healthCheck: {" + quick + "}}", shows: comesBackSlowly},
 		"healthCheck.type=Auto":           {settings: "healthCheck: {type: Auto, " + quick + "}", shows: leavesOutANode((*field).checkedPort)},
 		"healthCheck.type=TCP":            {settings: "healthCheck: {type: TCP, " + quick + "}", shows: leavesOutANode((*field).nodePort)},

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -51,6 +53,29 @@ func letsFewWait(f *field) {
 		f.t.Errorf("of %d connections the first was refused after %v and the last after %v, want one that waits and others that do not",
 			many, all[0], all[many-1])
 	}
+}
+
+// Nodes with room for one request each are free again when who asked has gone.
+func givesUpWithTheClient(f *field) {
+	var asking []net.Conn
+	for range env.Nodes() {
+		conn, err := env.DialFrom(f.t.Context(), "client", "tcp", f.address)
+		must(f.t, err)
+		f.t.Cleanup(func() { conn.Close() })
+		_, err = fmt.Fprintf(conn, "GET /slow/%d HTTP/1.1\r\nHost: %s\r\n\r\n", (10 * time.Minute).Milliseconds(), f.host)
+		must(f.t, err)
+		asking = append(asking, conn)
+	}
+	wait.For(f.t, func(ctx context.Context) error {
+		if _, err := f.web(ctx, f.host, 80); err == nil {
+			return errors.New("a node has room still")
+		}
+		return nil
+	})
+	for _, conn := range asking {
+		conn.Close()
+	}
+	f.carried()
 }
 
 // A node that is back gets a small part of its share, a third, at first.

@@ -54,6 +54,7 @@ var capabilities = engine.Capabilities{
 		"maxConnections":                  {Missing: noLimits},
 		"maxConnectionsPerNode":           {Missing: noLimits},
 		"maxQueue":                        {Missing: noLimits},
+		"abortOnClose":                    {Missing: noLimits},
 		"maxConnectionsPerClient":         {Missing: noLimits},
 		"maxRatePerClient":                {Missing: noLimits},
 		"retries":                         engine.Able,

@@ -55,6 +55,7 @@ var capabilities = engine.Capabilities{
 		"maxConnections":                  {Note: uncounted},
 		"maxConnectionsPerNode":           {Note: uncounted + "; a connection waits for timeouts.queue for a node with room"},
 		"maxQueue":                        {Note: "a connection too many is closed; with mode=HTTP it is answered with status 503"},
+		"abortOnClose":                    engine.Able,
 		"maxConnectionsPerClient":         {Note: uncounted},
 		"maxRatePerClient":                {Note: "connections that are refused count, too"},
 		"retries":                         engine.Able,

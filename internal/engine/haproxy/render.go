@@ -47,6 +47,7 @@ type frontend struct {
 	ServerTimeout           string
 	QueueTimeout            string
 	MaxQueue                int32
+	AbortOnClose            bool
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerClient int32
@@ -238,6 +239,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
 		QueueTimeout:            engine.Milliseconds(set.QueueWait()),
 		MaxQueue:                set.MaxQueue,
+		AbortOnClose:            set.AbortOnClose,
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,

@@ -59,6 +59,7 @@ var capabilities = engine.Capabilities{
 		"maxConnections":                  {Missing: "IPVS counts connections for each node: see maxConnectionsPerNode"},
 		"maxConnectionsPerNode":           {Note: "connections that are not answered when all nodes are full; a connection that has ended counts for up to two minutes"},
 		"maxQueue":                        {Missing: noQueue},
+		"abortOnClose":                    {Missing: noQueue},
 		"maxConnectionsPerClient":         {Missing: "IPVS does not count the connections of a client"},
 		"maxRatePerClient":                {Missing: "IPVS does not count the connections of a client"},
 		"retries":                         {Missing: "LVS makes no connections: a client whose node does not answer tries again itself"},

@@ -63,6 +63,7 @@ var capabilities = engine.Capabilities{
 		"maxConnections":                  {Note: requests},
 		"maxConnectionsPerNode":           {Note: "connections from before a reload are not counted; with mode=HTTP those are not that no request is on"},
 		"maxQueue":                        {Missing: noQueue},
+		"abortOnClose":                    {TCP: noQueue, UDP: noQueue, Note: "it is always so"},
 		"maxConnectionsPerClient":         {Note: requests},
 		"maxRatePerClient":                {TCP: openOnes, UDP: openOnes, Note: "counts requests; one too many is answered with status 429"},
 		"retries":                         {UDP: blind, Note: "with mode=HTTP also where a node fails before it has answered, but for POST, PATCH and LOCK"},

@@ -905,7 +905,9 @@ type Settings struct {
 	QueueTimeout int64  `protobuf:"varint,19,opt,name=queue_timeout,json=queueTimeout,proto3" json:"queue_timeout,omitempty"`
 	MaxQueue     uint32 `protobuf:"varint,20,opt,name=max_queue,json=maxQueue,proto3" json:"max_queue,omitempty"`
 	// In which a node that was down comes to its share. 0: at once.
-	SlowStart     int64 `protobuf:"varint,21,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
+	SlowStart int64 `protobuf:"varint,21,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
+	// What a client waits for is given up when it closes its connection.
+	AbortOnClose  bool `protobuf:"varint,22,opt,name=abort_on_close,json=abortOnClose,proto3" json:"abort_on_close,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1085,6 +1087,13 @@ func (x *Settings) GetSlowStart() int64 {
 		return x.SlowStart
 	}
 	return 0
+}
+
+func (x *Settings) GetAbortOnClose() bool {
+	if x != nil {
+		return x.AbortOnClose
+	}
+	return false
 }
 
 // HealthCheck says how nodes are judged.
@@ -1441,7 +1450,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xff\x06\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xa5\a\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1466,7 +1475,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\rqueue_timeout\x18\x13 \x01(\x03R\fqueueTimeout\x12\x1b\n" +
 	"\tmax_queue\x18\x14 \x01(\rR\bmaxQueue\x12\x1d\n" +
 	"\n" +
-	"slow_start\x18\x15 \x01(\x03R\tslowStart\"\xda\x02\n" +
+	"slow_start\x18\x15 \x01(\x03R\tslowStart\x12$\n" +
+	"\x0eabort_on_close\x18\x16 \x01(\bR\fabortOnClose\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

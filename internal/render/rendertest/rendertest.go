@@ -77,7 +77,7 @@ var haproxyLines = func() *regexp.Regexp {
 		`# Made by external-lb for the Service [a-z0-9-]+/[a-z0-9-]+ \(uid [a-z0-9-]+\)\. Changes are overwritten\.`,
 		`    mode (tcp|http)`, `    http-request set-header (X-Forwarded-Proto https?|X-Forwarded-Host %\[req\.hdr\(Host\)\])`,
 		`    http-request redirect code 308 location https://%\[req\.hdr\(Host\),host_only\]%\[capture\.req\.uri\]`,
-		`    http-request deny deny_status 413 if { req\.body_size gt \d+ }`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|tcp-check|allbackups|redispatch 1)`, `    tcp-check (send-binary|expect binary) [0-9a-f]+`, `    no option redispatch`,
+		`    http-request deny deny_status 413 if { req\.body_size gt \d+ }`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|tcp-check|allbackups|abortonclose|redispatch 1)`, `    tcp-check (send-binary|expect binary) [0-9a-f]+`, `    no option redispatch`,
 		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status [1-5]\d\d(-[1-5]\d\d)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
