@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -16,31 +15,25 @@ import (
 // before the younger. The result depends on neither the order of pools nor that of
 // requests. Every pool but foreign ones has an entry in the usage.
 func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
-	services := make([]*service, len(requests))
-	listeners := 0
+	x := NewAssigner(pools)
 	for i := range requests {
-		services[i] = newService(&requests[i])
-		listeners += len(requests[i].Ports)
+		x.Set(&requests[i])
 	}
+	return x.Assign()
+}
+
+// settleAll settles Services, of which nobody holds anything yet.
+func (c *chooser) settleAll(services []*service, settled func(*service, Assignment)) {
 	slices.SortFunc(services, byAge)
-	l := &ledger{
-		pools:     newIndex(pools),
-		given:     slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return !p.Given || p.Foreign }),
-		slots:     make(map[netip.Addr]*slot, len(requests)),
-		listeners: make(map[lb.Listener]*service, listeners),
-	}
-	slices.SortFunc(l.given, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
+	l := c.ledger
 	for _, adopt := range []func(*service){l.adoptPublished, l.adoptAssigned, l.adoptLeft, l.adoptShown} {
 		for _, s := range services {
 			adopt(s)
 		}
 	}
-	c := newChooser(pools, l)
-	assignments := make(map[types.UID]Assignment, len(services))
 	for _, s := range services {
-		assignments[s.UID] = c.settle(s)
+		settled(s, c.settle(s))
 	}
-	return assignments, l.usage(pools)
 }
 
 // adoptPublished holds what users were told, also where no pool has it any more or its

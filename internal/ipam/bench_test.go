@@ -76,6 +76,29 @@ func BenchmarkAssign(b *testing.B) {
 	}
 }
 
+// BenchmarkOneMore is what a Service more costs among those that have their addresses.
+func BenchmarkOneMore(b *testing.B) {
+	for _, services := range []int{1_000, 10_000} {
+		b.Run(fmt.Sprint(services), func(b *testing.B) {
+			pools, _ := parse(builder.AddressPool("p", "10.0.0.0/16"))
+			x := NewAssigner(pools)
+			for _, r := range population(b, pools, 0, true)[:services] {
+				x.Set(&r)
+			}
+			x.Assign()
+			b.ReportAllocs()
+			for i := services; b.Loop(); i++ {
+				r := newcomer(i, 0, true)
+				x.Set(&r)
+				if got, _ := x.Assign(); len(got[r.UID].Addresses) != 1 {
+					b.Fatal(got[r.UID].Problem)
+				}
+				x.Remove(r.UID)
+			}
+		})
+	}
+}
+
 func BenchmarkParsePools(b *testing.B) {
 	var pools []v1alpha1.AddressPool
 	for i := range 100 {

@@ -8,25 +8,22 @@ import (
 
 // chooser gives new addresses.
 type chooser struct {
-	ledger    *ledger
-	byName    map[string]*Pool
-	pools     []*Pool // in the order of their use
-	freeLists map[*Pool]*[families]*freeList
+	ledger *ledger
+	byName map[string]*Pool
+	pools  []*Pool // in the order of their use
 }
 
 func newChooser(pools []*Pool, l *ledger) *chooser {
 	c := &chooser{
-		ledger:    l,
-		byName:    make(map[string]*Pool, len(pools)),
-		pools:     slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.Foreign }),
-		freeLists: make(map[*Pool]*[families]*freeList, len(pools)),
+		ledger: l,
+		byName: make(map[string]*Pool, len(pools)),
+		pools:  slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.Foreign }),
 	}
 	slices.SortFunc(c.pools, func(a, b *Pool) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Name, b.Name))
 	})
 	for _, p := range c.pools {
 		c.byName[p.Name] = p
-		c.freeLists[p] = &[families]*freeList{newFreeList(p.ranges[ipv4]), newFreeList(p.ranges[ipv6])}
 	}
 	return c
 }
@@ -163,7 +160,7 @@ func (c *chooser) lowest(f family, candidates []*Pool, s *service) (netip.Addr, 
 		if p.gives[f] {
 			return f.given(), nil
 		}
-		list := c.freeLists[p][f]
+		list := c.ledger.tallies[p].free[f]
 		if a := list.lowestFree(c.ledger); a.IsValid() {
 			return a, nil
 		}

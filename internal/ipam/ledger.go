@@ -1,19 +1,44 @@
 package ipam
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// ledger knows who holds what. Claims are only ever added, which is what lets
-// free lists remember how far they are taken.
+// ledger knows who holds what.
 type ledger struct {
 	pools     index
 	given     []*Pool // whose addresses a cloud gives
+	tallies   map[*Pool]*tally
 	slots     map[netip.Addr]*slot
 	listeners map[lb.Listener]*service
+}
+
+// tally is what is held of one pool.
+type tally struct {
+	capacity, held [families]int64
+	free           [families]*freeList
+}
+
+func newLedger(pools []*Pool) *ledger {
+	l := &ledger{
+		pools: newIndex(pools), tallies: make(map[*Pool]*tally, len(pools)),
+		slots: map[netip.Addr]*slot{}, listeners: map[lb.Listener]*service{},
+	}
+	for _, p := range pools {
+		l.tallies[p] = &tally{
+			capacity: [families]int64{p.capacity(ipv4), p.capacity(ipv6)},
+			free:     [families]*freeList{newFreeList(p.ranges[ipv4]), newFreeList(p.ranges[ipv6])},
+		}
+		if p.Given && !p.Foreign {
+			l.given = append(l.given, p)
+		}
+	}
+	slices.SortFunc(l.given, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
+	return l
 }
 
 // slot is an address that somebody holds.
@@ -51,6 +76,9 @@ func (l *ledger) claim(a netip.Addr, s *service) {
 	if sl == nil {
 		sl = &slot{}
 		l.slots[a] = sl
+		if p := l.pools.find(a); p != nil {
+			l.tallies[p].held[familyOf(a)]++
+		}
 	}
 	sl.holders = append(sl.holders, s)
 	s.held = append(s.held, a)
@@ -80,31 +108,38 @@ func (p Port) at(a netip.Addr) lb.Listener {
 	return lb.Listener{Address: a, Port: p.Port, Protocol: p.Protocol}
 }
 
-// usage counts what is held in each pool, but for foreign ones.
-func (l *ledger) usage(pools []*Pool) map[string]Usage {
-	assigned := map[*Pool]*[families]int64{}
-	for a := range l.slots {
-		p := l.pools.find(a)
-		if p == nil {
-			continue
-		}
-		if assigned[p] == nil {
-			assigned[p] = &[families]int64{}
-		}
-		assigned[p][familyOf(a)]++
+// release takes an address back from all who hold it, and returns them.
+func (l *ledger) release(a netip.Addr) []*service {
+	sl := l.slots[a]
+	if sl == nil {
+		return nil
 	}
-	out := make(map[string]Usage, len(pools))
-	for _, p := range pools {
+	delete(l.slots, a)
+	p, f := l.pools.find(a), familyOf(a)
+	if p != nil {
+		l.tallies[p].held[f]--
+	}
+	for _, s := range sl.holders {
+		for _, port := range s.Ports {
+			delete(l.listeners, port.at(a))
+		}
+		if p != nil {
+			l.tallies[p].free[f].release(a, s.Ports)
+		}
+	}
+	return sl.holders
+}
+
+// usage counts what is held in each pool, but for foreign ones.
+func (l *ledger) usage() map[string]Usage {
+	out := make(map[string]Usage, len(l.tallies))
+	for p, t := range l.tallies {
 		if p.Foreign {
 			continue
 		}
-		n := assigned[p]
-		if n == nil {
-			n = &[families]int64{}
-		}
 		out[p.Name] = Usage{
-			IPv4: FamilyUsage{Capacity: p.capacity(ipv4), Assigned: n[ipv4]},
-			IPv6: FamilyUsage{Capacity: p.capacity(ipv6), Assigned: n[ipv6]},
+			IPv4: FamilyUsage{Capacity: t.capacity[ipv4], Assigned: t.held[ipv4]},
+			IPv6: FamilyUsage{Capacity: t.capacity[ipv6], Assigned: t.held[ipv6]},
 		}
 	}
 	return out

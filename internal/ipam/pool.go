@@ -59,6 +59,9 @@ func (p *Pool) forbids(r *Request) string {
 	return ""
 }
 
+// SelectsNamespaces reports whether labels of namespaces decide who may have an address.
+func (p *Pool) SelectsNamespaces() bool { return !p.namespaces.Empty() }
+
 // ParsePools parses all AddressPools of the cluster. One that is bad, or that
 // overlaps an older one (by creationTimestamp, then name), is not in force as a
 // whole and has a problem, by its name. Accepted pools are sorted by name. Rejected

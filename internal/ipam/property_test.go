@@ -2,7 +2,9 @@ package ipam
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -25,6 +27,10 @@ var compareAddrs = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b net
 type world struct {
 	cluster
 	next int
+
+	changing *Assigner // sees changes only
+	of       []*Pool   // whose pools these were
+	given    map[types.UID]Request
 }
 
 var worldPools = []string{"none", "one", "ports", "manual"}
@@ -155,6 +161,7 @@ func TestProperties(t *testing.T) {
 			w.checkPublishedStays(rt)
 			w.checkShape(rt)
 			w.checkOrder(rt)
+			w.checkIncremental(rt)
 			w.checkRestart(rt)
 			w.checkStranger(rt)
 			w.checkBadPools(rt)
@@ -283,6 +290,29 @@ func (w *world) checkOrder(t *rapid.T) {
 	got, usage := Assign(pools, requests)
 	if diff := cmp.Diff(w.got, got, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
 		t.Fatalf("another order, another result:\n%s", diff)
+	}
+}
+
+// checkIncremental: what is worked out of changes alone is what is worked out of all.
+func (w *world) checkIncremental(t *rapid.T) {
+	if w.changing == nil || !slices.Equal(w.of, w.pools) {
+		w.changing, w.of, w.given = NewAssigner(w.pools), w.pools, map[types.UID]Request{}
+	}
+	gone := maps.Clone(w.given)
+	for _, r := range w.copies() {
+		delete(gone, r.UID)
+		if was, known := w.given[r.UID]; !known || !reflect.DeepEqual(was, r) {
+			w.given[r.UID] = r
+			w.changing.Set(&r)
+		}
+	}
+	for uid := range gone {
+		delete(w.given, uid)
+		w.changing.Remove(uid)
+	}
+	got, usage := w.changing.Assign()
+	if diff := cmp.Diff(w.got, got, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
+		t.Fatalf("of changes alone, another result (-all +changes):\n%s", diff)
 	}
 }
 
