@@ -1,6 +1,7 @@
 package conditions
 
 import (
+	"math"
 	"slices"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -82,6 +83,26 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 	out.Hosts = count(p.states, proved)
 	out.All = out.Hosts == len(p.states)
 	return out
+}
+
+// ProvedTo is the generation of the plan up to which every host serves all: each Service
+// that is since then, or longer, as it is, is proved everywhere, and nothing of it is refused.
+// -1: that is not known of any.
+func (p *Prover) ProvedTo() int {
+	if len(p.serving) == 0 || p.plan.Moves || !activeProved(p.balancer, p.states, func(deliver.State) bool { return true }) {
+		return -1
+	}
+	to := math.MaxInt
+	for _, s := range p.states {
+		for _, digest := range s.Carries() {
+			g, known := p.plan.Generations[digest]
+			if !known || len(s.Refused) > 0 {
+				return -1
+			}
+			to = min(to, g)
+		}
+	}
+	return to
 }
 
 // proved reports whether a host serves all that it should of a Service, or all but

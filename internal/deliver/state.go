@@ -81,6 +81,16 @@ func (s State) Serves(key lb.Key, sum lb.Sum) bool {
 	})
 }
 
+// Carries are the digests of all that the host may carry by now: of what was proved ("":
+// that is unknown), and of what is on its way.
+func (s State) Carries() []lb.Digest {
+	out := []lb.Digest{s.Live}
+	for _, set := range s.pending {
+		out = append(out, set.Digest())
+	}
+	return out
+}
+
 // MayServe is false only if an item with this key is certainly not live on the
 // host, nor will be by a delivery that began before now.
 func (s State) MayServe(key lb.Key) bool {

@@ -13,7 +13,8 @@ import (
 // Encoder turns Configs into Sets, one after the other. What it made of Services
 // that are the same pointer as last time, it keeps. Not for concurrent use.
 type Encoder struct {
-	services map[*Service]Item // of the last Config
+	services []*Service // of the last Config, which nobody changes
+	items    []Item     // of these
 }
 
 // Encode makes the Set of a Config.
@@ -26,19 +27,20 @@ func (e *Encoder) Encode(cfg *Config) (*Set, error) {
 		}
 		return err
 	}
-	services := make(map[*Service]Item, len(cfg.Services))
+	at := 0 // in both, Services are sorted
 	for _, s := range cfg.Services {
-		it, known := e.services[s]
-		if !known {
-			var err error
-			if it, err = encode(ServiceKey(s.ID), fromService(s)); err != nil {
-				return nil, err
-			}
+		for at < len(e.services) && e.services[at] != s && e.services[at].ID.Compare(s.ID) < 0 {
+			at++
 		}
-		services[s] = it
-		items = append(items, it)
+		if at < len(e.services) && e.services[at] == s {
+			items = append(items, e.items[at])
+			continue
+		}
+		if err := add(ServiceKey(s.ID), fromService(s)); err != nil {
+			return nil, err
+		}
 	}
-	e.services = services
+	e.services, e.items = cfg.Services, items[:len(items):len(items)]
 	for _, n := range cfg.Nodes {
 		if err := add(NodeKey(n.Name), fromNode(n)); err != nil {
 			return nil, err

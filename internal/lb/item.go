@@ -112,11 +112,11 @@ func (m Manifest) Digest() Digest {
 
 func digest(keys []Key, sum func(i int) Sum) Digest {
 	h := sha256.New()
+	var buf []byte
 	for i, k := range keys {
 		s := sum(i)
-		h.Write([]byte(k)) // never fails
-		h.Write([]byte{0})
-		h.Write(s[:])
+		buf = append(append(append(buf[:0], k...), 0), s[:]...)
+		h.Write(buf) // never fails
 	}
 	return Digest(hex.EncodeToString(h.Sum(nil)))
 }

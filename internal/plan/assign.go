@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,53 +24,131 @@ type Assignments struct {
 	// Balancer has not let go yet, Elsewhere those that another one carries on
 	// addresses of this one's pools.
 	Carried, Leaving, Waiting, Elsewhere []*corev1.Service
-	ByService                            map[types.UID]ipam.Assignment
-	Usage                                map[string]ipam.Usage // by pool
+	// Unrecorded are those of Carried, by index, that have something which is not on record.
+	Unrecorded []int
+	// Left are those that were carried the last time, and are not now.
+	Left      []types.UID
+	ByService map[types.UID]ipam.Assignment
+	Usage     map[string]ipam.Usage // by pool
 
 	balancer string
 	claims   Claims
-	roles    map[types.UID]role
-	invalid  map[types.UID]*translate.Problem
+	entries  map[types.UID]*entry
+	carried  []*entry // those of Carried
 }
 
 // Assign settles who is carried and on which addresses.
-func Assign(s *Snapshot) *Assignments {
-	a := &Assignments{
-		balancer: s.Balancer.Name,
-		claims:   s.Claims,
-		roles:    make(map[types.UID]role, len(s.Services)),
-		invalid:  map[types.UID]*translate.Problem{},
+func Assign(s *Snapshot) *Assignments { return NewPlanner("").Assign(s) }
+
+// Assign settles who is carried and on which addresses. It costs what has changed since the
+// last time, and what it returns is good until the next time.
+func (p *Planner) Assign(s *Snapshot) *Assignments {
+	changed, gone := p.look(s)
+	if p.assigner == nil {
+		p.assigner = ipam.NewAssigner(slices.Concat(s.Pools, s.foreign))
 	}
-	var requests []ipam.Request
-	for _, svc := range s.Services {
-		role := s.role(svc)
-		switch role {
-		case carried, arriving, staying:
-			a.Carried = append(a.Carried, svc)
-		case leaving:
-			a.Leaving = append(a.Leaving, svc)
-		case waiting:
-			a.Waiting = append(a.Waiting, svc)
-		case elsewhere:
-			a.Elsewhere = append(a.Elsewhere, svc)
-		case nobody:
-			continue
-		}
-		a.roles[svc.UID] = role
-		asked, problem := requested(s.Balancer, svc)
-		if problem == nil {
-			problem = translate.CheckPorts(svc)
-		}
-		if problem != nil {
-			a.invalid[svc.UID] = problem
-		}
-		request := s.request(svc, asked, problem != nil || frozen(role, svc))
-		request.Apart = role == arriving || role == waiting || role == elsewhere
-		requests = append(requests, request)
+	a := &Assignments{balancer: s.Balancer.Name, claims: s.Claims, entries: p.entries}
+	for _, e := range gone {
+		p.assigner.Remove(e.uid)
+		a.left(e, e.role)
 	}
-	a.ByService, a.Usage = ipam.Assign(slices.Concat(s.Pools, s.foreign), requests)
+	for _, e := range changed {
+		was := e.role
+		p.ask(s, e)
+		a.left(e, was)
+	}
+	a.ByService, a.Usage = p.assigner.Assign()
+	p.sort(changed, gone)
+	for _, uid := range p.assigner.Settled() {
+		a.settle(p.entries[uid])
+	}
+	for _, e := range p.sorted {
+		a.add(e)
+	}
 	return a
 }
+
+// left notes a Service that was carried and is not any more.
+func (a *Assignments) left(e *entry, was role) {
+	if was.carries() && (e.gone || !e.role.carries()) {
+		a.Left = append(a.Left, e.uid)
+	}
+}
+
+// ask of the pools what a Service asks for.
+func (p *Planner) ask(s *Snapshot, e *entry) {
+	svc := e.object
+	e.role = s.role(svc)
+	if e.role == nobody {
+		p.assigner.Remove(svc.UID)
+		return
+	}
+	var asked asked
+	asked, e.invalid = requested(s.Balancer, svc)
+	if e.invalid == nil {
+		e.invalid = translate.CheckPorts(svc)
+	}
+	request := s.request(svc, asked, e.invalid != nil || frozen(e.role, svc))
+	request.Apart = e.role == arriving || e.role == waiting || e.role == elsewhere
+	p.assigner.Set(&request)
+}
+
+// settle takes what the pools gave a Service.
+func (a *Assignments) settle(e *entry) {
+	if now := a.ByService[e.object.UID]; !reflect.DeepEqual(now, e.assigned) {
+		e.assigned, e.planned.object = now, nil
+	}
+	e.unrecorded = e.role.carries() && len(e.assigned.Addresses) > 0 && a.Record(e.object).Patch(e.object) != nil
+}
+
+// sort keeps the Services in the order of their names.
+func (p *Planner) sort(changed, gone []*entry) {
+	if len(gone) > 0 {
+		p.sorted = slices.DeleteFunc(p.sorted, func(e *entry) bool { return e.gone })
+	}
+	fresh := slices.DeleteFunc(changed, func(e *entry) bool { return e.placed })
+	for _, e := range fresh {
+		e.placed = true
+	}
+	if len(fresh) > fewNew {
+		p.sorted = append(p.sorted, fresh...)
+		slices.SortFunc(p.sorted, byName)
+		return
+	}
+	for _, e := range fresh {
+		i, _ := slices.BinarySearchFunc(p.sorted, e, byName)
+		p.sorted = slices.Insert(p.sorted, i, e)
+	}
+}
+
+// fewNew Services are put in their places one by one: of more, all are sorted.
+const fewNew = 100
+
+func byName(a, b *entry) int {
+	x, y := &a.object.ObjectMeta, &b.object.ObjectMeta
+	return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.UID, y.UID))
+}
+
+// add a Service to those of its role.
+func (a *Assignments) add(e *entry) {
+	switch e.role {
+	case carried, arriving, staying:
+		if e.unrecorded {
+			a.Unrecorded = append(a.Unrecorded, len(a.Carried))
+		}
+		a.Carried, a.carried = append(a.Carried, e.object), append(a.carried, e)
+	case leaving:
+		a.Leaving = append(a.Leaving, e.object)
+	case waiting:
+		a.Waiting = append(a.Waiting, e.object)
+	case elsewhere:
+		a.Elsewhere = append(a.Elsewhere, e.object)
+	case nobody:
+	}
+}
+
+// role of a Service that was assigned.
+func (a *Assignments) role(svc *corev1.Service) role { return a.entries[svc.UID].role }
 
 // frozen reports whether a Service keeps what it has and gets nothing new:
 // because another Balancer has a say in it, or none will. What moves, moves

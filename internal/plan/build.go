@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
@@ -21,19 +20,15 @@ import (
 // written yet are told about, but not on the hosts. An error is a fault of this
 // program.
 func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
-	programmed := make(map[types.UID][]netip.Addr, len(a.Carried))
-	for _, svc := range a.Carried {
-		if on := programmable(svc, s.Balancer.Name, a.ByService[svc.UID]); len(on) > 0 {
-			programmed[svc.UID] = on
-		}
-	}
-	translated := p.translator.Translate(input(s, a, programmed))
+	translated := p.translator.Translate(a.input(s))
 	if err := p.encode(s.Balancer, translated); err != nil {
 		return nil, err
 	}
 	out := &Plan{
 		Set:          p.set,
-		Sets:         maps.Clone(p.sets),
+		Sets:         make(map[string]*lb.Set, len(p.sets)),
+		Generations:  p.generations,
+		Services:     make([]*Service, 0, len(a.Carried)+len(a.Waiting)),
 		Nodes:        translated.Config.Nodes,
 		NodesProblem: translated.NodesProblem,
 		Unread:       translated.Unread,
@@ -44,25 +39,12 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}
 	out.PoolNotes = s.poolNotes(out.Elsewhere)
-	made := p.made(translated.Config.Services)
-	for _, svc := range a.Carried {
-		view := &Service{Object: svc, Addresses: programmed[svc.UID], Direct: s.Balancer.Spec.Direct()}
-		if view.Addresses == nil {
-			view.Addresses = a.ByService[svc.UID].Addresses
-		}
-		view.Key, _ = Key(svc)
-		if m, ok := made[svc.UID]; ok {
-			view.Shape, view.Listeners = m.shape, len(m.Frontends)
-			view.Targets = []lb.Targets{m.IPv4.Targets, m.IPv6.Targets}
-		}
-		if translated.VRRP != nil && !a.waitsForAddress(svc) {
-			for _, a := range view.Addresses {
-				view.Addressed = append(view.Addressed, lb.AddressKey(a))
-			}
-		}
-		s.addProblems(view, a, translated.Services[svc.UID])
-		s.addMove(view, a) // which ports are carried counts there
-		out.Services = append(out.Services, view)
+	for host, set := range p.sets {
+		out.Sets[host] = set.all
+	}
+	for _, e := range a.carried {
+		out.Services = append(out.Services, p.view(s, a, e, translated.VRRP != nil))
+		out.Moves = out.Moves || e.role != carried || len(e.planned.holders) > 1
 	}
 	for _, svc := range a.Waiting {
 		out.Services = append(out.Services, &Service{Object: svc, Problems: []Problem{{
@@ -73,65 +55,136 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 	return out, nil
 }
 
+// view is what a Balancer does for a Service: the same pointer while that is the same.
+func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Service {
+	var result *translate.ServiceResult
+	var made *lb.Service
+	if e.planned.on != nil {
+		result, made = e.planned.memory.Result(), e.planned.memory.Service()
+	}
+	stands := made == nil || made == e.planned.made
+	if v := e.planned.view; v != nil && stands && e.planned.result == result && (v.Shape != "") == (made != nil) {
+		return v
+	}
+	svc := e.planned.object
+	view := &Service{Object: svc, Addresses: e.planned.on, Since: p.generation, Direct: s.Balancer.Spec.Direct()}
+	if view.Addresses == nil {
+		view.Addresses = e.assigned.Addresses
+	}
+	view.Key, _ = Key(svc)
+	if made != nil {
+		if made != e.planned.made {
+			e.planned.made, e.planned.shape = made, shape(made)
+		}
+		view.Shape, view.Listeners = e.planned.shape, len(made.Frontends)
+		view.Targets = []lb.Targets{made.IPv4.Targets, made.IPv6.Targets}
+	}
+	if brings && !e.waitsForAddress(a.balancer) {
+		for _, address := range view.Addresses {
+			view.Addressed = append(view.Addressed, lb.AddressKey(address))
+		}
+	}
+	s.addProblems(view, e, result)
+	s.addMove(view, e) // which ports are carried counts there
+	e.planned.result, e.planned.view = result, view
+	return view
+}
+
 // input of the translation: the Services that may be programmed, where they may.
-func input(s *Snapshot, a *Assignments, programmed map[types.UID][]netip.Addr) translate.Input {
+func (a *Assignments) input(s *Snapshot) translate.Input {
 	in := translate.Input{
 		Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates,
-		Elsewhere: a.elsewhere(),
+		Services: make([]translate.Service, 0, len(a.Carried)), Sorted: true,
 	}
-	for _, svc := range a.Carried {
-		if on := programmed[svc.UID]; on != nil {
-			in.Services = append(in.Services, translate.Service{Object: svc, Addresses: on, Withheld: withheld(a.ByService[svc.UID])})
+	waits := false
+	for i, e := range a.carried {
+		if svc := a.Carried[i]; e.planned.object != svc || e.planned.anew {
+			a.program(e, svc)
 		}
+		waits = waits || e.waitsForAddress(a.balancer)
+		if e.planned.on != nil {
+			in.Services = append(in.Services, translate.Service{
+				Object: e.planned.object, Addresses: e.planned.on, Withheld: e.planned.withheld, Memory: &e.planned.memory,
+			})
+		}
+	}
+	if waits {
+		in.Elsewhere = a.elsewhere()
 	}
 	return in
 }
 
+// program settles where a Service may be programmed, as it is by now.
+func (a *Assignments) program(e *entry, svc *corev1.Service) {
+	p := &e.planned
+	p.object, p.anew, p.view = svc, svc.ResourceVersion == "", nil
+	p.on, p.withheld, p.holders = programmable(svc, a.balancer, e.assigned), withheld(e.assigned), a.holders(svc)
+}
+
 // encode makes the Sets of the hosts. One that says the same stays the same.
 func (p *Planner) encode(b *v1alpha1.Balancer, translated translate.Output) error {
-	set, err := p.encoder.Encode(translated.Config)
-	if err != nil {
-		return fmt.Errorf("Balancer %s: %w", b.Name, err)
+	if p.set == nil || !p.config.Same(translated.Config) {
+		set, err := p.encoder.Encode(translated.Config)
+		if err != nil {
+			return fmt.Errorf("Balancer %s: %w", b.Name, err)
+		}
+		p.config = translated.Config
+		if p.set == nil || p.set.Digest() != set.Digest() {
+			p.set = set
+		}
 	}
-	if p.set == nil || p.set.Digest() != set.Digest() {
-		p.set = set
-	}
-	sets := make(map[string]*lb.Set, len(b.Spec.AllHosts()))
+	sets := make(map[string]hostSet, len(b.Spec.AllHosts()))
 	for _, h := range b.Spec.AllHosts() {
-		sets[h.Name] = p.set
+		var own lb.Item
 		if v := translated.VRRP[h.Name]; v != nil {
-			item, err := lb.EncodeVRRP(v)
-			if err != nil {
+			var err error
+			if own, err = lb.EncodeVRRP(v); err != nil {
 				return fmt.Errorf("Balancer %s: %w", b.Name, err)
 			}
-			sets[h.Name] = p.set.With(item)
 		}
-		if was := p.sets[h.Name]; was != nil && was.Digest() == sets[h.Name].Digest() {
-			sets[h.Name] = was
-		}
+		sets[h.Name] = p.sets[h.Name].with(p.set, own)
 	}
-	p.sets = sets
+	if !maps.Equal(sets, p.sets) {
+		p.sets = sets
+		p.number()
+	}
 	return nil
 }
 
-// shaped is a Service of the model and its shape.
-type shaped struct {
-	*lb.Service
-	shape string
+// number the Sets of hosts.
+func (p *Planner) number() {
+	p.generation++
+	p.generations = maps.Clone(p.generations)
+	maps.DeleteFunc(p.generations, func(_ lb.Digest, g int) bool { return g < p.generation-knownGenerations })
+	if p.generations == nil {
+		p.generations = map[lb.Digest]int{}
+	}
+	for _, set := range p.sets {
+		p.generations[set.all.Digest()] = p.generation
+	}
 }
 
-// made finds what became of Services, with their shapes.
-func (p *Planner) made(services []*lb.Service) map[types.UID]shaped {
-	out, next := make(map[types.UID]shaped, len(services)), make(map[*lb.Service]string, len(services))
-	for _, svc := range services {
-		known, ok := p.shapes[svc]
-		if !ok {
-			known = shape(svc)
-		}
-		next[svc], out[types.UID(svc.ID.UID)] = known, shaped{svc, known}
+// knownGenerations are more than a host is behind: it gets the newest.
+const knownGenerations = 20
+
+// hostSet is the Set of one host: what all have, and an item of its own, if it has one.
+type hostSet struct {
+	common, all *lb.Set
+	own         lb.Sum
+}
+
+func (h hostSet) with(common *lb.Set, own lb.Item) hostSet {
+	if h.common == common && h.own == own.Sum {
+		return h
 	}
-	p.shapes = next
-	return out
+	now := hostSet{common: common, all: common, own: own.Sum}
+	if own.Key != "" {
+		now.all = common.With(own)
+	}
+	if h.all != nil && h.all.Digest() == now.all.Digest() {
+		now.all = h.all
+	}
+	return now
 }
 
 func withheld(a ipam.Assignment) []lb.Listener {
@@ -144,12 +197,11 @@ func withheld(a ipam.Assignment) []lb.Listener {
 
 // addProblems adds what became of a Service, and what its owner should know of that,
 // the fatal problems first.
-func (s *Snapshot) addProblems(view *Service, a *Assignments, result *translate.ServiceResult) {
-	svc := view.Object
+func (s *Snapshot) addProblems(view *Service, e *entry, result *translate.ServiceResult) {
+	svc, assigned := view.Object, &e.assigned
 	var all []Problem
-	assigned := a.ByService[svc.UID]
 	nowhere := len(assigned.Addresses) == 0
-	if p := a.invalid[svc.UID]; p != nil {
+	if p := e.invalid; p != nil {
 		all = append(all, Problem{p.Reason, p.Message, nowhere})
 	} else if p := assigned.Problem; p != nil {
 		all = append(all, Problem{p.Reason, p.Message, nowhere})
@@ -166,7 +218,7 @@ func (s *Snapshot) addProblems(view *Service, a *Assignments, result *translate.
 			all = append(all, Problem(p))
 		}
 	}
-	if assigned.Notice != "" && a.roles[svc.UID] == carried {
+	if assigned.Notice != "" && e.role == carried {
 		if why := s.servedElsewhere(svc); why != "" {
 			all = append(all, Problem{v1alpha1.ReasonAddressUnavailable, why, false})
 		}

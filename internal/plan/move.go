@@ -146,9 +146,8 @@ func (c Claims) whyNotMoving(balancer string, svc *corev1.Service) string {
 
 // waitsForAddress reports whether another Balancer's hosts may still have the
 // addresses of a Service.
-func (a *Assignments) waitsForAddress(svc *corev1.Service) bool {
-	holders := a.holders(svc)
-	return len(holders) > 0 && holders[0] != a.balancer
+func (e *entry) waitsForAddress(balancer string) bool {
+	return len(e.planned.holders) > 0 && e.planned.holders[0] != balancer
 }
 
 // elsewhere are the addresses that another Balancer's hosts may still have. Our
@@ -156,17 +155,17 @@ func (a *Assignments) waitsForAddress(svc *corev1.Service) bool {
 // none for a moment.
 func (a *Assignments) elsewhere() map[netip.Addr]bool {
 	ours := map[netip.Addr]bool{} // of Services that no other Balancer holds: they are here
-	for _, svc := range a.Carried {
-		if slices.Equal(a.holders(svc), []string{a.balancer}) && len(record.Published(svc)) > 0 {
-			for _, address := range a.ByService[svc.UID].Addresses {
+	for i, e := range a.carried {
+		if slices.Equal(e.planned.holders, []string{a.balancer}) && len(record.Published(a.Carried[i])) > 0 {
+			for _, address := range e.assigned.Addresses {
 				ours[address] = true
 			}
 		}
 	}
 	out := map[netip.Addr]bool{}
-	for _, svc := range a.Carried {
-		if a.waitsForAddress(svc) {
-			for _, address := range a.ByService[svc.UID].Addresses {
+	for _, e := range a.carried {
+		if e.waitsForAddress(a.balancer) {
+			for _, address := range e.assigned.Addresses {
 				if !ours[address] {
 					out[address] = true
 				}
@@ -177,17 +176,16 @@ func (a *Assignments) elsewhere() map[netip.Addr]bool {
 }
 
 // addMove says of a Service how far its move is.
-func (s *Snapshot) addMove(view *Service, a *Assignments) {
-	svc := view.Object
-	holders := a.holders(svc)
-	switch a.roles[svc.UID] {
+func (s *Snapshot) addMove(view *Service, e *entry) {
+	svc, holders := view.Object, e.planned.holders
+	switch e.role {
 	case arriving:
 		view.From = record.Carrier(holders, svc)
 		view.Retained = cmp.Or(s.retained(svc), view.lostPorts(s.Claims.all[view.From], s.Balancer))
 	case staying:
 		view.Staying = true
 	}
-	view.Others = slices.DeleteFunc(holders, func(name string) bool { return name == a.balancer })
+	view.Others = slices.DeleteFunc(slices.Clone(holders), func(name string) bool { return name == s.Balancer.Name })
 }
 
 // Ready are the arriving Services that can be taken over, of those that are
@@ -195,6 +193,9 @@ func (s *Snapshot) addMove(view *Service, a *Assignments) {
 // together: the traffic for it goes to one place.
 func (p *Plan) Ready(proved func(*Service) bool) (ready map[*Service]bool, blocked map[types.UID]string) {
 	ready, blocked = map[*Service]bool{}, map[types.UID]string{}
+	if !p.Moves {
+		return ready, blocked
+	}
 	stays := map[netip.Addr]string{}
 	for _, svc := range p.Elsewhere {
 		for _, a := range record.Occupied(svc) {
@@ -213,7 +214,7 @@ func (p *Plan) Ready(proved func(*Service) bool) (ready map[*Service]bool, block
 			ready[svc] = true
 		}
 	}
-	for again := true; again; {
+	for again := len(ready) > 0; again; {
 		again = false
 		for _, svc := range p.Services { // in their order, for what they are told
 			i := slices.IndexFunc(svc.Addresses, func(a netip.Addr) bool { return stays[a] != "" })

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
@@ -27,6 +28,10 @@ type Plan struct {
 	// addresses of this one's pools.
 	Elsewhere []*corev1.Service
 	PoolNotes map[string]*ipam.Problem // by pool: what is not as its owner may think
+	// Generations are the last different Sets of hosts, numbered in their order; see
+	// Service.Since. It is not changed once made.
+	Generations map[lb.Digest]int
+	Moves       bool // some Service has, or had, another Balancer, too
 }
 
 // Service is what a Balancer does for one Service.
@@ -40,6 +45,7 @@ type Service struct {
 	Shape      string
 	Listeners  int          // that hosts are to have of it
 	Targets    []lb.Targets // nodes that answer, by family
+	Since      int          // the generation from which on all that it needs is in the Sets as it is now
 	Direct     bool         // nodes get packets with the Service's address on them
 	Problems   []Problem    // the fatal ones first
 	PortErrors map[translate.PortKey]string
@@ -60,17 +66,33 @@ type Problem struct {
 // Planner makes the plans of one Balancer, one after the other, and remembers what
 // did not change between two. Not for concurrent use.
 type Planner struct {
-	Engine     v1alpha1.Engine
+	Engine v1alpha1.Engine
+
+	seen     *Snapshot // the last one
+	looks    int
+	entries  map[types.UID]*entry
+	sorted   []*entry                  // by name
+	straying map[*entry]bool           // that have strays
+	foreign  []*ipam.Pool              // of which these are
+	copies   map[*ipam.Pool]*ipam.Pool // these, by whom they are copies of
+	assigner *ipam.Assigner
+
 	translator *translate.Translator
 	encoder    lb.Encoder
-	shapes     map[*lb.Service]string // of the last plan
-	set        *lb.Set                // of the last plan
-	sets       map[string]*lb.Set     // of the last plan
+	config     *lb.Config         // of the last plan
+	set        *lb.Set            // of it
+	sets       map[string]hostSet // of the last plan
+
+	generation  int // counts the changes of sets
+	generations map[lb.Digest]int
 }
 
 // NewPlanner makes a Planner for an engine.
 func NewPlanner(engine v1alpha1.Engine) *Planner {
-	return &Planner{Engine: engine, translator: translate.New()}
+	return &Planner{
+		Engine: engine, translator: translate.New(), config: &lb.Config{},
+		entries: map[types.UID]*entry{}, straying: map[*entry]bool{},
+	}
 }
 
 // Expect is the plan that the controller would make of objects for a Balancer, once it

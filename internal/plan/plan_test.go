@@ -311,7 +311,7 @@ func TestForeignAnnotations_AreOptIn(t *testing.T) {
 			if got.Problem != nil {
 				text += got.Problem.Message
 			}
-			if problem := a.invalid[svc.UID]; problem != nil {
+			if problem := a.entries[svc.UID].invalid; problem != nil {
 				text += problem.Message
 			}
 			if !strings.Contains(text, c.want) {

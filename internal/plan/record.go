@@ -41,7 +41,7 @@ func (a *Assignments) Record(svc *corev1.Service) record.Record {
 	r := record.Of(svc)
 	r.Holders = a.holders(svc)
 	r.Carrier = record.Carrier(r.Holders, svc)
-	if a.roles[svc.UID] == staying {
+	if a.role(svc) == staying {
 		return r
 	}
 	r.Addresses = slices.Concat(assigned.Addresses, assigned.Leaving)

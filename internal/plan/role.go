@@ -24,6 +24,9 @@ const (
 	elsewhere      // on another's hosts, at an address in which this Balancer has a say
 )
 
+// carries reports whether the Balancer's hosts have the Service, or are to.
+func (r role) carries() bool { return r == carried || r == arriving || r == staying }
+
 // role of a Service for the snapshot's Balancer. A Service that keeps its
 // addresses moves without a gap: both Balancers carry it until the new one has
 // proved it. One that cannot keep them is withdrawn first.

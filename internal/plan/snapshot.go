@@ -1,9 +1,6 @@
 package plan
 
 import (
-	"cmp"
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -11,7 +8,6 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
-	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -37,7 +33,11 @@ type Objects struct {
 	// Services at least those that a Balancer may serve or holds, and all that any
 	// holds; one may be there twice.
 	Services []*corev1.Service
-	Nodes    []*corev1.Node
+	// Partial: Services are only those that may have changed since the last Objects, and
+	// Gone those that are there no longer: see Planner.Follows.
+	Partial bool
+	Gone    []types.UID
+	Nodes   []*corev1.Node
 	// Slices by Service, of those with externalTrafficPolicy: Local, and of the API servers.
 	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	Namespaces map[string]labels.Set
@@ -48,13 +48,13 @@ type Objects struct {
 
 // Snapshot is everything that a Balancer's plan depends on.
 type Snapshot struct {
-	Balancer *v1alpha1.Balancer
-	Claims   Claims
-	Pools    []*ipam.Pool // of this Balancer
-	Rejected []*ipam.Pool // of every Balancer, not in force
-	// Services that this Balancer serves or holds, or that have addresses of its
-	// pools.
-	Services     []*corev1.Service
+	Balancer     *v1alpha1.Balancer
+	Claims       Claims
+	Pools        []*ipam.Pool      // of this Balancer
+	Rejected     []*ipam.Pool      // of every Balancer, not in force
+	Services     []*corev1.Service // at least those that matter, or of these what changed; one may be there twice
+	Partial      bool              // what changed
+	Gone         []types.UID
 	Nodes        []*corev1.Node
 	Slices       map[types.NamespacedName][]*discoveryv1.EndpointSlice
 	Namespaces   map[string]labels.Set
@@ -68,6 +68,7 @@ type Snapshot struct {
 func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
 	s := &Snapshot{
 		Balancer: b, Claims: NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces), Rejected: o.Pools.Rejected,
+		Services: o.Services, Partial: o.Partial, Gone: o.Gone,
 		Nodes: o.Nodes, Slices: o.Slices, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
 	}
 	for _, p := range s.Claims.pools {
@@ -75,35 +76,5 @@ func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
 			s.Pools = append(s.Pools, p)
 		}
 	}
-	s.add(o.Services)
 	return s
-}
-
-// add adds those of some Services on which the plan depends, each once.
-func (s *Snapshot) add(services []*corev1.Service) {
-	for _, svc := range services {
-		if slices.Contains(record.Holders(svc), s.Balancer.Name) {
-			s.addForeign(svc)
-		}
-	}
-	seen := make(map[types.UID]bool, len(services))
-	for _, svc := range services {
-		if !seen[svc.UID] && s.role(svc) != nobody {
-			seen[svc.UID] = true
-			s.Services = append(s.Services, svc)
-		}
-	}
-}
-
-// addForeign adds the pools that have left this Balancer, or are in force no more,
-// and have addresses of a Service which has not: it keeps them as if the pools were
-// still here.
-func (s *Snapshot) addForeign(svc *corev1.Service) {
-	for _, a := range record.Occupied(svc) {
-		if p := cmp.Or(s.Claims.poolOf(a), poolOf(a, s.Rejected)); p != nil && !s.inPools(a) {
-			foreign := *p
-			foreign.Foreign = true
-			s.foreign = append(s.foreign, &foreign)
-		}
-	}
 }

@@ -17,12 +17,15 @@ type Service struct {
 	Addresses []netip.Addr // assigned, in the order of its families
 	// Withheld are listeners at its Addresses that another Service has.
 	Withheld []lb.Listener
+	// Memory of what it became, if the caller keeps it; it says so afterwards.
+	Memory *Memory
 }
 
 // Input is all that a Balancer's Config depends on. It is only read.
 type Input struct {
 	Balancer *v1alpha1.Balancer
 	Services []Service
+	Sorted   bool // Services are, by namespace, name and UID
 	Nodes    []*corev1.Node
 	// Slices by Service, of those with externalTrafficPolicy: Local, and of the API servers.
 	Slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
@@ -64,7 +67,7 @@ type Output struct {
 	Config *lb.Config // without VRRP
 	// VRRP by host; nil: the hosts do not agree on addresses.
 	VRRP     map[string]*lb.VRRP
-	Services map[types.UID]*ServiceResult
+	Services map[types.UID]*ServiceResult // that have no Memory
 	// NodesProblem is set where no node may be a backend.
 	NodesProblem *Problem
 	// Unweighed says which node has a weight that cannot be read; "": none.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -125,13 +126,22 @@ func backupSelector(b *v1alpha1.Balancer) (labels.Selector, *Problem) {
 	return selector, nil
 }
 
-// unbacked says why no node waits for others though the Balancer wants it; "": they do.
+// unbacked says why some nodes wait for no others though the Balancer wants it; "": they do.
 func unbacked(b *v1alpha1.Balancer) string {
-	why := EngineOf(b).Backups.Missing
-	if s := &b.Spec.Nodes.Backup; why == "" || len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
+	if s := &b.Spec.Nodes.Backup; len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
 		return ""
 	}
-	return "spec.nodes.backup: " + why
+	var why []string
+	c := Carriers(b)
+	for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
+		if missing := c.For(p).Backups.Missing; missing != "" && (p == lb.TCP || c.Datagrams != nil) {
+			why = append(why, missing+c.Ports(p))
+		}
+	}
+	if len(why) == 0 {
+		return ""
+	}
+	return "spec.nodes.backup: " + strings.Join(why, "; ")
 }
 
 func whyNone(balancer string, labelled, addressless int) string {

@@ -165,6 +165,7 @@ func TestTLSLeavesUDPAlone(t *testing.T) {
 func TestCertificatesAreNotForgotten(t *testing.T) {
 	in := MakeInput(web()).Policies(policy("p").For("web", "p443").TLS("a"))
 	translator := New()
+	var before *lb.Service
 	for _, step := range []struct {
 		secrets []*corev1.Secret
 		changed bool
@@ -172,11 +173,11 @@ func TestCertificatesAreNotForgotten(t *testing.T) {
 		{nil, true}, {[]*corev1.Secret{MakeSecret("a", 1)}, true}, {[]*corev1.Secret{MakeSecret("a", 1), MakeSecret("b", 3)}, false},
 		{[]*corev1.Secret{MakeSecret("a", 2)}, true}, {nil, true},
 	} {
-		before := translator.known[in.Services[0].Object.UID].service
-		out := translator.Translate(in.Secrets(step.secrets...).Input)
-		if (out.Config.Services[0] != before) != step.changed {
+		now := translator.Translate(in.Secrets(step.secrets...).Input).Config.Services[0]
+		if (now != before) != step.changed {
 			t.Errorf("with %d Secrets: changed %t, want %t", len(step.secrets), !step.changed, step.changed)
 		}
+		before = now
 	}
 }
 

@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -22,13 +23,32 @@ import (
 // the same pointer while it says the same: a later stage may remember by it. Not
 // for concurrent use.
 type Translator struct {
-	known  map[types.UID]known
-	common string // of the last Input
-	nodes  *nodes // of the last Input
-	turn   int    // counts the changes of common
-	round  int    // counts the changes of nodes
-	buf    []byte // for keys
+	known  map[types.UID]*Memory // of Services that come without one
+	common string                // of the last Input
+	nodes  *nodes                // of the last Input
+	turn   int                   // counts the changes of common
+	round  int                   // counts the changes of nodes
+	buf    []byte                // for keys
+
+	policies     []*v1alpha1.UpstreamPolicy // of the last Input
+	index        policyIndex                // of these
+	certificates Certificates               // of the last Input
+	rules        int                        // counts the changes of these
 }
+
+// Memory is what one Service became. Who has it kept gives it to one Translator alone.
+type Memory struct {
+	known
+	rules     int
+	in        Service // as it was; without an Object: to be looked at again
+	datagrams bool    // some of its ports carry no TCP
+}
+
+// Service of the model that it became, nil if nothing of it can be carried.
+func (m *Memory) Service() *lb.Service { return m.service }
+
+// Result says what became of it. It is the same pointer while it says the same.
+func (m *Memory) Result() *ServiceResult { return m.result }
 
 // known is what a Service became, and key is what it depended on.
 type known struct {
@@ -46,49 +66,79 @@ func New() *Translator { return &Translator{nodes: &nodes{}} }
 func (t *Translator) Translate(in Input) Output {
 	ns := eligible(in.Balancer, in.Nodes)
 	out := Output{
-		Config:       &lb.Config{Nodes: ns.all, Services: make([]*lb.Service, 0, len(in.Services))},
+		Config:       &lb.Config{Nodes: ns.all, Services: make([]*lb.Service, 0, len(in.Services)+1)},
 		VRRP:         virtualRouter(in.Balancer),
-		Services:     make(map[types.UID]*ServiceResult, len(in.Services)),
+		Services:     map[types.UID]*ServiceResult{},
 		NodesProblem: ns.none,
 		Unread:       ns.unread,
 		Unweighed:    ns.unweighed,
 		Unbacked:     unbacked(in.Balancer),
-		Unsupported:  unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in)),
 	}
 	t.look(in, ns)
-	policies, carriers := indexPolicies(in.Policies), Carriers(in.Balancer)
-	next := make(map[types.UID]known, len(in.Services))
-	for _, svc := range in.Services {
-		name := types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}
-		k := t.one(translation{
-			carriers:   carriers,
-			in:         svc,
-			nodes:      ns,
-			slices:     in.Slices[name],
-			precedence: precedence{policies.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
-			limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
-			direct:     in.Balancer.Spec.Direct(),
-			load:       load(in, ns),
-
-			certificates: in.Certificates,
-		})
-		next[svc.Object.UID] = k
-		out.Services[svc.Object.UID] = k.result
-		if k.service != nil {
-			out.Config.Services = append(out.Config.Services, k.service)
-		}
-	}
-	t.known = next
+	datagrams := t.each(in, ns, &out)
+	out.Unsupported = unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in.Balancer, datagrams))
 	api, why := controlPlane(in)
-	if out.ControlPlane = why; api != nil {
-		out.Config.Services = append(out.Config.Services, api)
+	if !in.Sorted {
+		slices.SortFunc(out.Config.Services, byID)
 	}
-	slices.SortFunc(out.Config.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) })
+	if out.ControlPlane = why; api != nil {
+		i, _ := slices.BinarySearchFunc(out.Config.Services, api, byID)
+		out.Config.Services = slices.Insert(out.Config.Services, i, api)
+	}
 	out.Config.Certificates = certificates(out.Config.Services, in.Certificates)
 	if out.VRRP != nil {
 		out.Config.Addresses = brought(out.Config.Services, in.Elsewhere)
 	}
 	return out
+}
+
+func byID(a, b *lb.Service) int { return a.ID.Compare(b.ID) }
+
+// each Service is translated, or remembered. It reports whether one carries something else
+// than TCP.
+func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
+	carriers, load := Carriers(in.Balancer), load(in, ns)
+	next := map[types.UID]*Memory{}
+	for i := range in.Services {
+		svc := &in.Services[i]
+		m := svc.Memory
+		if m == nil {
+			if m = t.known[svc.Object.UID]; m == nil {
+				m = &Memory{}
+			}
+			next[svc.Object.UID] = m
+		}
+		if !t.stands(m, svc) {
+			t.one(m, translation{
+				carriers:   carriers,
+				in:         *svc,
+				nodes:      ns,
+				slices:     in.Slices[types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}],
+				precedence: precedence{t.index.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
+				limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
+				direct:     in.Balancer.Spec.Direct(),
+				load:       load,
+
+				certificates: in.Certificates,
+			})
+		}
+		if svc.Memory == nil {
+			out.Services[svc.Object.UID] = m.result
+		}
+		if m.service != nil {
+			out.Config.Services = append(out.Config.Services, m.service)
+		}
+		datagrams = datagrams || m.datagrams
+	}
+	t.known = next
+	return datagrams
+}
+
+// stands reports whether nothing changed that a Service depends on, as far as that is
+// seen at once.
+func (t *Translator) stands(m *Memory, svc *Service) bool {
+	return m.in.Object == svc.Object && m.turn == t.turn && m.round == t.round && m.rules == t.rules &&
+		slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
 }
 
 // look notes whether something changed that many Services depend on.
@@ -102,11 +152,30 @@ func (t *Translator) look(in Input, ns *nodes) {
 		t.round++
 	}
 	t.nodes = ns
+	versioned := func(p *v1alpha1.UpstreamPolicy) bool { return p.ResourceVersion != "" }
+	if t.index == nil || !slices.Equal(in.Policies, t.policies) || !maps.EqualFunc(in.Certificates, t.certificates, sameCertificate) ||
+		len(slices.DeleteFunc(slices.Clone(in.Policies), versioned)) > 0 {
+		t.index, t.policies, t.certificates = indexPolicies(in.Policies), slices.Clone(in.Policies), maps.Clone(in.Certificates)
+		t.rules++
+	}
+}
+
+func sameCertificate(a, b Certificate) bool {
+	return a.Served == b.Served && deref(a.Problem) == deref(b.Problem)
 }
 
 // one translates a Service, or remembers what became of it.
-func (t *Translator) one(job translation) known {
-	was := t.known[job.in.Object.UID]
+func (t *Translator) one(m *Memory, job translation) {
+	noTCP := func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }
+	m.datagrams = slices.ContainsFunc(job.in.Object.Spec.Ports, noTCP)
+	m.rules, m.in = t.rules, job.in
+	if job.in.Object.ResourceVersion == "" || local(job.in.Object) {
+		m.in.Object = nil // it depends on more, or nobody can tell
+	}
+	m.known = t.remember(m.known, job)
+}
+
+func (t *Translator) remember(was known, job translation) known {
 	var remembers bool
 	t.buf, remembers = job.appendKey(t.buf[:0])
 	now := known{turn: t.turn, round: t.round}
@@ -133,6 +202,9 @@ func (t *Translator) one(job translation) known {
 
 // certificates are those that Services name, each once, sorted by name.
 func certificates(services []*lb.Service, all Certificates) []*lb.Certificate {
+	if len(all) == 0 {
+		return nil
+	}
 	named := map[string]bool{}
 	for _, s := range services {
 		for i := range s.Frontends {
@@ -170,13 +242,11 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 }
 
 // uses of a Balancer's ports, as far as its defaults decide. SCTP is as UDP to an engine.
-func uses(in Input) []use {
-	c, defaults := Carriers(in.Balancer), precedence{defaults: &in.Balancer.Spec.Defaults}
+func uses(b *v1alpha1.Balancer, datagrams bool) []use {
+	c, defaults := Carriers(b), precedence{defaults: &b.Spec.Defaults}
 	out := []use{defaults.use(c, "", lb.TCP)}
-	for _, svc := range in.Services {
-		if slices.ContainsFunc(svc.Object.Spec.Ports, func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }) {
-			return append(out, defaults.use(c, "", lb.UDP))
-		}
+	if datagrams {
+		out = append(out, defaults.use(c, "", lb.UDP))
 	}
 	return out
 }
