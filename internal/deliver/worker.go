@@ -262,6 +262,9 @@ func (w *worker) session(ctx context.Context, target Target, conn Conn, agent st
 		if !now.sameAccess(target) {
 			return nil
 		}
+		if now.Engine != target.Engine { // it is not known yet whether the host is prepared for that
+			target.Engine, w.have, w.statusAt = now.Engine, nil, time.Time{}
+		}
 		if err := w.claims(agent); err != nil {
 			return err
 		}
