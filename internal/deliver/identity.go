@@ -41,6 +41,15 @@ func given(c any) map[lb.Key][]provider.Address {
 	return nil
 }
 
+// contested is why nothing may be delivered to the other end of a connection: somebody else
+// changes what is there. "": nobody does, or a host tells that by its epoch.
+func contested(c any) string {
+	if p, ok := c.(interface{ Contested() string }); ok {
+		return p.Contested()
+	}
+	return ""
+}
+
 // news comes where the other end of a connection has more to say than it did, such as that a
 // cloud has done what it was long at work on; nil: it never comes.
 func news(c any) <-chan struct{} {

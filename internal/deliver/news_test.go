@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,16 +16,25 @@ import (
 type telling struct {
 	Dialer
 	news chan struct{}
+	why  *atomic.Pointer[string] // it is contested
 }
 
 func (d telling) Dial(ctx context.Context, t Target) (Conn, error) {
 	c, err := d.Dialer.Dial(ctx, t)
-	return told{c, d.news}, err
+	return told{c, d.news, d.why}, err
 }
 
 type told struct {
 	Conn
 	news chan struct{}
+	why  *atomic.Pointer[string]
+}
+
+func (c told) Contested() string {
+	if why := c.why.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 func (c told) News() <-chan struct{} { return c.news }
@@ -49,7 +59,7 @@ func TestWhatIsPendingIsUnderWay(t *testing.T) {
 		fx := newFixture(t, 1)
 		m, news := fx.machines[0], make(chan struct{}, 1)
 		m.refuse["b"] = lb.Refusal{Key: "b", Reason: lb.RefusedPending, Message: "at work"}
-		fx.Fleet = NewFleet(Options{Leader: fx.leads, Dialer: telling{fx.net, news}, Log: quiet(t)})
+		fx.Fleet = NewFleet(Options{Leader: fx.leads, Dialer: telling{fx.net, news, &atomic.Pointer[string]{}}, Log: quiet(t)})
 		t.Cleanup(fx.Fleet.Close)
 		fx.Set("edge", fx.targets)
 		fx.Deliver("edge", set("a=1", "b=1"), "service")
@@ -77,6 +87,29 @@ func TestWhatIsPendingIsUnderWay(t *testing.T) {
 		news <- struct{}{}
 		if s := fx.state(); s.State != v1alpha1.HostInSync || s.MayServe("b") {
 			t.Errorf("gone: %+v", s)
+		}
+	})
+}
+
+// Where somebody else has a provider's load balancers, too, nothing more is delivered.
+func TestAProviderThatIsContested(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m, why := fx.machines[0], &atomic.Pointer[string]{}
+		fx.Fleet = NewFleet(Options{Leader: fx.leads, Dialer: telling{fx.net, nil, why}, Log: quiet(t)})
+		t.Cleanup(fx.Fleet.Close)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		words := "somebody else changes its load balancers"
+		why.Store(&words)
+		m.do(func() { m.live = lb.Manifest{} })
+		fx.waitState(t, time.Minute, v1alpha1.HostFailed)
+		asked := m.asked()
+		fx.Deliver("edge", set("a=2"), "service")
+		time.Sleep(5 * time.Minute)
+		if s := fx.state(); !s.Contested() || s.Message != words || m.asked() != asked {
+			t.Errorf("%+v, and %d more deliveries", s, m.asked()-asked)
 		}
 	})
 }

@@ -49,6 +49,9 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	w.take(st.Report)
 	w.statusAt, w.old = time.Now().Add(jitter(statusEvery)), st.Uses.Old
 	overtaken := w.heed(st.Epoch)
+	if why := contested(conn); why != "" {
+		w.barred = &Error{Reason: ReasonContested, Message: why}
+	}
 	switch {
 	case overtaken:
 		w.settled = false

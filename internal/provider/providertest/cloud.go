@@ -34,6 +34,7 @@ type Cloud struct {
 	Wait        func(provider.Spec)                             // before each Put, without the lock
 	PutFault    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
 	Addresses   []provider.Address                              // of each load balancer; nil: as Gives has them
+	Fails       bool                                            // all of them are in error
 	DeleteFault func() error                                    // nil: it is gone
 	Change      func(*provider.Capabilities)
 }
@@ -88,6 +89,9 @@ func (c *Cloud) observed(id provider.ID, s provider.Spec) provider.Observed {
 	o := Observed(id, s)
 	if c.Addresses != nil {
 		o.Addresses = c.Addresses
+	}
+	if c.Fails {
+		o.State = provider.Failed
 	}
 	return o
 }

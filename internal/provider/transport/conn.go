@@ -117,6 +117,7 @@ type conn struct {
 	fresh   bool                             // jobs have ended, and nobody was told yet
 	jobs    map[string]*job                  // by UID
 	fault   error                            // of the provider itself, that a job has met
+	contest contest
 
 	given map[lb.Key][]provider.Address // of the last report
 }
@@ -142,6 +143,14 @@ func (c *conn) Offers() *provider.Capabilities {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.can
+}
+
+// Contested is why nothing more is to be delivered: somebody else has the same load balancers.
+// "": nobody has. It stays for as long as the connection does.
+func (c *conn) Contested() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.contest.why
 }
 
 // Given are the addresses of what the last answer called live.
@@ -216,6 +225,11 @@ func (c *conn) list(ctx context.Context) error {
 		delete(seen, uid)
 		if b, there := c.seen[uid]; there {
 			seen[uid] = b
+		}
+	}
+	for uid, was := range c.seen {
+		if now, there := seen[uid]; c.shows(uid, was) && !c.changed[uid] && (!there || now.State == provider.Live && !c.shows(uid, now)) {
+			c.contest.overwritten(time.Now(), was)
 		}
 	}
 	c.seen, c.listed = seen, time.Now()
