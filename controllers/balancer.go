@@ -3,11 +3,13 @@ package controllers
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,7 +30,7 @@ type balancerReconciler struct {
 	patch     patchServices
 	events    *events
 	leader    *leader
-	fleet     *deliver.Fleet
+	fleet     fleet
 	certs     *certificates
 	metrics   *metrics
 	pace      *pace
@@ -36,6 +38,13 @@ type balancerReconciler struct {
 
 	memory    map[string]*memory            // by Balancer; one reconcile runs at a time
 	unclaimed map[string]map[types.UID]bool // Services told that nobody serves them, by the name of whom they ask for
+}
+
+// fleet are the hosts of all Balancers: see deliver.Fleet.
+type fleet interface {
+	Set(balancer string, targets []deliver.Target)
+	Deliver(balancer string, want map[string]*lb.Set, cause string)
+	States(balancer string) []deliver.State
 }
 
 // memory is what a Balancer's reconciles keep from one to the next. Losing it
@@ -49,11 +58,15 @@ type memory struct {
 	answers sync.Map                      // by types.UID: on which addresses a Service was told to answer last
 	hosts   []v1alpha1.Host               // as they were, to tell of removals
 
+	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
+
 	backends *backendsPace
+	settled  settled
 }
 
 // scope is what one reconcile of a Balancer knows.
 type scope struct {
+	why      *cause
 	balancer *v1alpha1.Balancer
 	memory   *memory
 	objects  objects
@@ -68,13 +81,26 @@ type scope struct {
 const parallelWrites = 16
 
 // Reconcile implements reconcile.Reconciler for the Balancer that the request names.
-func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+	why, news := r.pace.causes.news(req.Name, r.patch.written)
+	if !news {
+		return ctrl.Result{}, nil
+	}
+	done := false
+	defer func() {
+		if !done {
+			r.pace.causes.must(req.Name, true)
+		}
+	}()
 	defer r.pace.looked(req.Name)
+	r.patch.written.begin(req.Name)
 	r.patch.setbacks.begin()
-	return r.patch.setbacks.end(r.reconcileNamed(ctx, req))
+	result, err = r.patch.setbacks.end(r.reconcileNamed(ctx, req, why))
+	done = err == nil && result.RequeueAfter == 0
+	return result, err
 }
 
-func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Request, why *cause) (ctrl.Result, error) {
 	if err := r.leader.acquire(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -93,7 +119,7 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 		again, err := r.releaseOrphans(ctx, seen)
 		return again, errors.Join(err, r.reportOrphanPools(ctx, seen, req.Name))
 	}
-	s := &scope{balancer: seen.Balancers[i], objects: seen}
+	s := &scope{why: why, balancer: seen.Balancers[i], objects: seen}
 	if err := r.holdBalancer(ctx, s.balancer); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -103,16 +129,17 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 
 // reconcile is the operator's one line: snapshot, assign, plan, deliver, report.
 func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Result, error) {
-	if err := r.reader.complete(ctx, s.balancer, &s.objects); err != nil {
+	err := r.read(s)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	var err error
 	if s.objects.Certificates, err = r.certs.ofAll(ctx, s.objects.Policies); err != nil {
 		return ctrl.Result{}, err
 	}
 	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)
 	defer r.events.hold()()
-	s.assigned = plan.Assign(s.snapshot)
+	s.assigned = s.memory.planner.Assign(s.snapshot)
+	s.memory.forget(s.assigned.Left)
 	failed := r.record(ctx, s)
 	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {
 		return ctrl.Result{}, errors.Join(failed, err)
@@ -135,6 +162,32 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	return again, errors.Join(failed, r.reportBalancer(ctx, s))
 }
 
+// read what the plan depends on: of the Services only those that may have changed, where the
+// others are known.
+func (r *balancerReconciler) read(s *scope) error {
+	o, m := &s.objects, s.memory
+	r.patch.written.touch(s.balancer.Name, s.why.services)
+	if o.Partial = !s.why.whole && m.planner.Follows(); !o.Partial {
+		if err := r.reader.all(s.balancer, o); err != nil {
+			return err
+		}
+	} else if err := r.reader.changed(s.why.services, o); err != nil {
+		return err
+	}
+	fresh, err := r.reader.slicesOf(o.Services)
+	if err != nil {
+		return err
+	}
+	if o.Partial && len(fresh) > 0 {
+		m.slices = maps.Clone(m.slices)
+		maps.Copy(m.slices, fresh)
+	} else if !o.Partial {
+		m.slices = fresh
+	}
+	o.Slices = m.slices
+	return r.reader.rest(s.balancer, o)
+}
+
 // withheld reports whether the hosts are not told of the plan: which nodes may carry the
 // Services, or what a provider can do, was never known, so what runs is better.
 func (s *scope) withheld() bool {
@@ -150,6 +203,14 @@ func (r *balancerReconciler) deliver(ctx context.Context, s *scope) {
 		r.fleet.Deliver(s.balancer.Name, s.plan.Sets, s.memory.cause(s.plan))
 	}
 	s.states = r.fleet.States(s.balancer.Name)
+}
+
+// forget what Services were told that are carried no longer.
+func (m *memory) forget(services []types.UID) {
+	for _, uid := range services {
+		delete(m.proven, uid)
+		m.answers.Delete(uid)
+	}
 }
 
 func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
@@ -223,7 +284,7 @@ func (r *balancerReconciler) tellUnclaimed(ctx context.Context, name string, cla
 		if key == keyExposed+name && claims.Named(name) != nil || len(claims.OfClass(strings.TrimPrefix(key, keyClass))) > 0 {
 			continue
 		}
-		services, err := r.reader.services(ctx, key)
+		services, err := r.reader.servicesOf(key)
 		if err != nil {
 			return err
 		}

@@ -99,13 +99,15 @@ func secretsOf(policies []*v1alpha1.UpstreamPolicy) []client.ObjectKey {
 	return keys
 }
 
-// named reports whether a policy names a Secret.
-func (r reader) named(ctx context.Context, secret client.Object) bool {
+// naming are the policies that name a Secret.
+func (r reader) naming(ctx context.Context, secret client.Object) []*v1alpha1.UpstreamPolicy {
 	var policies v1alpha1.UpstreamPolicyList
 	if err := r.list(ctx, &policies, client.InNamespace(secret.GetNamespace())); err != nil {
-		return false // the cache is not there any more: we are stopping
+		return nil // the cache is not there any more: we are stopping
 	}
-	return slices.Contains(secretsOf(pointers(policies.Items)), client.ObjectKeyFromObject(secret))
+	return slices.DeleteFunc(pointers(policies.Items), func(p *v1alpha1.UpstreamPolicy) bool {
+		return !slices.Contains(secretsOf([]*v1alpha1.UpstreamPolicy{p}), client.ObjectKeyFromObject(secret))
+	})
 }
 
 // turns is how long it takes until the next of some certificates becomes valid or

@@ -93,8 +93,8 @@ func newServices() *latest {
 
 // reportServices sets what became of the Services of a Balancer. One that another Balancer
 // carries still is that one's.
-func (m *metrics) reportServices(balancer string, views []conditions.Service) {
-	m.each.set(balancer, func() []sample { return serviceSamples(views) })
+func (m *metrics) reportServices(balancer string, views func() []conditions.Service) {
+	m.each.set(balancer, func() []sample { return serviceSamples(views()) })
 }
 
 func serviceSamples(views []conditions.Service) []sample {

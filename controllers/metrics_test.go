@@ -60,11 +60,13 @@ func TestMetricsOfWhatIsGone(t *testing.T) {
 	edge, other := builder.Balancer("edge").Obj(), builder.Balancer("other").Obj()
 	m.report(edge, hosts, &plan.Plan{})
 	m.report(other, hosts[:1], &plan.Plan{})
-	m.reportServices("edge", []conditions.Service{{Service: &plan.Service{Object: builder.Service("default", "web").Obj()}}})
+	m.reportServices("edge", func() []conditions.Service {
+		return []conditions.Service{{Service: &plan.Service{Object: builder.Service("default", "web").Obj()}}}
+	})
 	m.reportPools("edge", map[string]ipam.Usage{"public": {}, "old": {}})
 	check("at first", "edge", "other", "lb1", "lb2", "public", "old", "web")
 	m.report(edge, hosts[:1], &plan.Plan{})
-	m.reportServices("edge", nil)
+	m.reportServices("edge", func() []conditions.Service { return nil })
 	m.reportPools("edge", map[string]ipam.Usage{"public": {}})
 	check("without a host and a pool", "edge", "other", "lb1", "public")
 	m.forget("edge")
@@ -108,11 +110,12 @@ func TestMetricsOfServices(t *testing.T) {
 	moving := service("moving")
 	moving.From = "old"
 	nodePort := func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }
-	m.reportServices("edge", []conditions.Service{
+	services := []conditions.Service{
 		{Service: service("web"), Proof: conditions.Proof{Enough: true, Hosts: 2, RefusedPorts: []string{"lb1: no"}}},
 		{Service: service("exposed", nodePort), Proof: conditions.Proof{Enough: true, Hosts: 1}},
 		{Service: service("new")}, {Service: full}, {Service: moving},
-	})
+	}
+	m.reportServices("edge", func() []conditions.Service { return services })
 	want := map[string]float64{
 		"addresses{edge,web,default}": 1, "hosts{edge,web,default}": 2, "refusals{edge,web,default}": 1,
 		"addresses{edge,exposed,default}": 1, "hosts{edge,exposed,default}": 1, "refusals{edge,exposed,default}": 0,

@@ -37,7 +37,7 @@ func (r *balancerReconciler) writeRecord(ctx context.Context, svc *corev1.Servic
 	if patch == nil {
 		return false, nil
 	}
-	if err := r.patch.record(ctx, svc, patch); err != nil {
+	if err := r.patch.record(ctx, svc, patch, false); err != nil {
 		return false, err
 	}
 	return now.Patch(r.patch.written.newest(svc)) == nil, nil
@@ -104,7 +104,7 @@ func (r *balancerReconciler) reportArrival(ctx context.Context, svc *corev1.Serv
 	if len(conditions) == 0 {
 		return nil
 	}
-	if err := r.patch.status(ctx, svc, nil, object{"conditions": conditions}); err != nil {
+	if err := r.patch.status(ctx, svc, nil, object{"conditions": conditions}, false); err != nil {
 		return err
 	}
 	for _, c := range changed {

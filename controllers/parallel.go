@@ -7,6 +7,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// indexes of a list.
+func indexes[T any](list []T) []int {
+	out := make([]int, len(list))
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
 // each does something for every item, several at a time, and goes on after
 // errors: one object that cannot be written must not stop the others. What takes care
 // of itself is no error.

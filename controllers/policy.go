@@ -150,7 +150,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		return names
 	}
 	secrets := func(ctx context.Context, obj client.Object) []string {
-		if !r.reader.named(ctx, obj) {
+		if len(r.reader.naming(ctx, obj)) == 0 {
 			return nil
 		}
 		return []string{obj.GetNamespace()}

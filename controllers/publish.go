@@ -3,7 +3,6 @@ package controllers
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
@@ -25,30 +23,35 @@ import (
 // publish tells every carried Service what became of it.
 func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 	prover, hosts := conditions.NewProver(s.balancer, s.plan, s.states), conditions.WhyUnproved(s.balancer, s.states)
-	views := make([]conditions.Service, len(s.plan.Services))
-	movable, live := map[*plan.Service]bool{}, map[types.UID]bool{}
-	updated := map[types.UID]bool{}
-	for i, svc := range s.plan.Services {
-		v := conditions.Service{Service: svc, Proof: prover.Prove(svc), Hosts: hosts, By: s.balancer.Name}
-		views[i], live[svc.Object.UID] = v, true
-		movable[svc] = v.Proof.Enough && !v.LosesPorts()
+	view := func(svc *plan.Service) conditions.Service {
+		return conditions.Service{Service: svc, Proof: prover.Prove(svc), Hosts: hosts, By: s.balancer.Name}
+	}
+	m := s.memory
+	proved := prover.ProvedTo()
+	open := m.settled.open(s, proved)
+	views, updated := make([]conditions.Service, len(open)), make([]bool, len(open))
+	movable := map[*plan.Service]bool{}
+	for i, svc := range open {
+		v := view(svc)
+		views[i], movable[svc] = v, v.Proof.Enough && !v.LosesPorts()
 		if v.Proof.Enough && svc.Shape != "" && svc.From == "" {
-			was, known := s.memory.proven[svc.Object.UID]
-			updated[svc.Object.UID] = known && was != svc.Shape
-			s.memory.proven[svc.Object.UID] = svc.Shape
+			was, known := m.proven[svc.Object.UID]
+			updated[i] = known && was != svc.Shape
+			m.proven[svc.Object.UID] = svc.Shape
 		}
 	}
-	s.heldBack = s.memory.backends.add(views, conditions.NewBackends(s.balancer, s.states), time.Now())
-	r.metrics.reportServices(s.balancer.Name, views)
-	maps.DeleteFunc(s.memory.proven, func(uid types.UID, _ string) bool { return !live[uid] })
-	s.memory.answers.Range(func(uid, _ any) bool {
-		if !live[uid.(types.UID)] {
-			s.memory.answers.Delete(uid)
+	s.heldBack = m.backends.add(views, m.settled.say, time.Now())
+	m.settled.held = s.heldBack
+	r.metrics.reportServices(s.balancer.Name, func() (all []conditions.Service) {
+		for _, svc := range s.plan.Services {
+			all = append(all, view(svc))
 		}
-		return true
+		return all
 	})
 	ready, blocked := s.plan.Ready(func(svc *plan.Service) bool { return movable[svc] })
-	return each(ctx, views, func(ctx context.Context, v conditions.Service) error {
+	quiet := make([]bool, len(open))
+	err := each(ctx, indexes(views), func(ctx context.Context, i int) (err error) {
+		v := views[i]
 		switch {
 		case ready[v.Service]:
 			return r.takeOver(ctx, s, v.Service)
@@ -57,14 +60,15 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 		case v.Staying && len(v.Addresses) == 0:
 			return nil // nobody was told of an address: whoever takes it over tells the first
 		}
-		if err := r.publishService(ctx, s, v, updated[v.Object.UID]); err != nil {
+		if quiet[i], err = r.publishService(ctx, s, v, updated[i]); err != nil || len(v.Others) == 0 {
 			return err
-		}
-		if len(v.Others) == 0 {
-			return nil
 		}
 		return r.promote(ctx, s, v.Service)
 	})
+	for i, v := range views {
+		m.settled.note(v, quiet[i] && v.Since <= proved)
+	}
+	return err
 }
 
 // proved is the record of a Service once its users are told what was proved: with what
@@ -98,8 +102,8 @@ func (r *balancerReconciler) settled(s *scope, v conditions.Service) bool {
 func exposed(svc *corev1.Service) bool { return svc.Spec.Type == corev1.ServiceTypeNodePort }
 
 // publishService brings one Service's status to what it should be, with its record, and
-// tells what changed.
-func (r *balancerReconciler) publishService(ctx context.Context, s *scope, v conditions.Service, updated bool) error {
+// tells what changed. It is quiet where nothing is to be written.
+func (r *balancerReconciler) publishService(ctx context.Context, s *scope, v conditions.Service, updated bool) (quiet bool, err error) {
 	svc, status, metadata := v.Object, object{}, object(nil)
 	var ingress []corev1.LoadBalancerIngress
 	if !exposed(svc) {
@@ -111,24 +115,26 @@ func (r *balancerReconciler) publishService(ctx context.Context, s *scope, v con
 	wanted := v.Conditions()
 	patch, changed := conditionsPatch(svc.Status.Conditions, wanted)
 	was, now := record.Of(svc), r.proved(s, v)
+	final := true
 	if record.Held(svc) { // else it could not be written before, so it is not now
 		var more []any
 		metadata, more = recordPatch(svc, now)
-		patch = append(patch, more...)
+		patch, final = append(patch, more...), len(metadata)+len(more) == 0 // somebody may wait for an address
 	}
 	if len(patch) > 0 {
 		status["conditions"] = patch
 	}
-	if len(status)+len(metadata) > 0 {
-		if err := r.patch.status(ctx, svc, metadata, status); err != nil {
-			return err
+	quiet = len(status)+len(metadata) == 0
+	if !quiet {
+		if err := r.patch.status(ctx, svc, metadata, status, final); err != nil {
+			return false, err
 		}
 	}
 	r.tell(ctx, s.memory, svc, ingressAddresses(ingress), news(wanted, changed), updated && !exposed(svc))
 	if exposed(svc) && record.Held(svc) && !slices.Equal(was.Published, now.Published) {
 		r.events.normal(ctx, svc, v1alpha1.EventEnsured, "%s answers", record.FormatAddresses(now.Published))
 	}
-	return nil
+	return quiet, nil
 }
 
 // recordPatch is what a patch of a status needs to change the record of a Service, and

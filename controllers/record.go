@@ -38,22 +38,23 @@ const fieldOwner = client.FieldOwner("external-lb")
 // object is a JSON object of a patch.
 type object = record.Metadata
 
-// record writes who holds a Service.
-func (p patchServices) record(ctx context.Context, svc *corev1.Service, r *record.Patch) error {
+// record writes who holds a Service. It is final where whoever writes it goes on with it.
+func (p patchServices) record(ctx context.Context, svc *corev1.Service, r *record.Patch, final bool) error {
 	status := object{}
 	if conditions, _ := conditionsPatch(svc.Status.Conditions, []metav1.Condition{r.Condition}); len(conditions) > 0 {
 		status["conditions"] = conditions
 	}
-	return p.send(ctx, svc, part{svc.UID, false}, r.Metadata, status)
+	return p.send(ctx, svc, part{svc.UID, false}, r.Metadata, status, final)
 }
 
-// status writes what a Service's users are told, with the metadata that goes with it.
-func (p patchServices) status(ctx context.Context, svc *corev1.Service, metadata, status object) error {
-	return p.send(ctx, svc, part{svc.UID, true}, metadata, status)
+// status writes what a Service's users are told, with the metadata that goes with it. It is
+// final where nothing follows from it.
+func (p patchServices) status(ctx context.Context, svc *corev1.Service, metadata, status object, final bool) error {
+	return p.send(ctx, svc, part{svc.UID, true}, metadata, status, final)
 }
 
 // send writes a part of a Service. The error is errLater where that takes care of itself.
-func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, metadata, status object) error {
+func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, metadata, status object, final bool) error {
 	if p.setbacks.waits(of) {
 		return errLater
 	}
@@ -83,6 +84,9 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, m
 	}
 	p.setbacks.wrote(of, data)
 	p.written.add(answer)
+	if final && foreseen(svc, answer, metadata, status) {
+		p.written.final(answer)
+	}
 	return nil
 }
 

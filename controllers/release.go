@@ -24,21 +24,14 @@ import (
 // it, and gives the plan the Services as they are then.
 func (r *balancerReconciler) record(ctx context.Context, s *scope) error {
 	a := s.assigned
-	indexes := make([]int, len(a.Carried))
-	for i := range indexes {
-		indexes[i] = i
-	}
-	return each(ctx, indexes, func(ctx context.Context, i int) error {
+	return each(ctx, a.Unrecorded, func(ctx context.Context, i int) error {
 		svc := a.Carried[i]
 		addresses := a.ByService[svc.UID].Addresses
-		if len(addresses) == 0 {
-			return nil
-		}
 		patch := a.Record(svc).Patch(svc)
 		if patch == nil {
 			return nil
 		}
-		if err := r.patch.record(ctx, svc, patch); err != nil {
+		if err := r.patch.record(ctx, svc, patch, true); err != nil {
 			return err
 		}
 		now := r.patch.written.newest(svc)
@@ -143,7 +136,7 @@ func (r *balancerReconciler) releaseService(ctx context.Context, b *v1alpha1.Bal
 	isLoadBalancer := svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 	ourClass := isLoadBalancer && plan.ClassMatches(b, svc)
 	metadata, status := record.ReleasePatch(svc, isLoadBalancer && !ourClass), withdrawnStatus(svc, ourClass)
-	if err := r.patch.send(ctx, svc, part{svc.UID, false}, metadata, status); err != nil {
+	if err := r.patch.send(ctx, svc, part{svc.UID, false}, metadata, status, false); err != nil {
 		return err
 	}
 	r.patch.written.forget(svc.UID)
@@ -163,7 +156,7 @@ func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) (
 		exists[b.Name] = true
 	}
 	claims := seen.claims()
-	held, err := r.reader.services(ctx, keyHeld)
+	held, err := r.reader.servicesOf(keyHeld)
 	if err != nil {
 		return again, err
 	}

@@ -43,7 +43,13 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 		return nil
 	}
 	if written, err := patchStatus(ctx, r.client, s.balancer, changed); err != nil || !written {
+		r.pace.causes.must(s.balancer.Name, false) // also if what comes next is a write of our own
 		return err
+	}
+	r.patch.written.keep(changed)
+	same := equality.Semantic.DeepEqual
+	if was := &s.balancer.Status; same(was.Provider, status.Provider) && same(was.NodeSelector, status.NodeSelector) {
+		r.patch.written.final(changed) // else plans are made of it
 	}
 	r.tellBalancer(ctx, s.balancer, status.Conditions)
 	return nil
@@ -125,8 +131,11 @@ func (r *balancerReconciler) reportPool(ctx context.Context, pool conditions.Poo
 		return nil
 	}
 	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
+		r.pace.causes.must(p.Spec.Balancer, false) // also if what comes next is a write of our own
 		return err
 	}
+	r.patch.written.keep(changed)
+	r.patch.written.final(changed)
 	c, was := meta.FindStatusCondition(changed.Status.Conditions, v1alpha1.ConditionAccepted), meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted)
 	if c.Reason != v1alpha1.ReasonAccepted && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {
 		r.events.warning(ctx, p, c.Reason, "%s", c.Message)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -125,11 +125,13 @@ func addChecks(mgr ctrl.Manager, renewed *renewals) error {
 
 // setup wires the controllers into a manager.
 func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metrics, o Options) (*deliver.Fleet, error) {
-	if err := indexFields(ctx, mgr.GetFieldIndexer()); err != nil {
+	seen := newWritten()
+	read, err := newReader(ctx, mgr.GetCache(), mgr.GetCache(), seen)
+	if err != nil {
 		return nil, err
 	}
-	seen := newWritten()
-	hosts := &hostChanges{}
+	why := newCauses()
+	hosts := &hostChanges{causes: why}
 	teller := newEvents(mgr.GetClient(), mgr.GetScheme())
 	if err := mgr.Add(teller); err != nil {
 		return nil, err
@@ -144,7 +146,6 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 		Log:       o.Log.WithName("deliver"),
 		Metrics:   metrics,
 	})
-	read := reader{mgr.GetCache(), seen, &parsedPools{}}
 	certs := &certificates{reader: read, content: mgr.GetAPIReader(), allowed: o.TLSSecrets}
 	balancers := &balancerReconciler{
 		client:    mgr.GetClient(),
@@ -155,7 +156,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 		fleet:     fleet,
 		certs:     certs,
 		metrics:   metrics,
-		pace:      newPace(),
+		pace:      &pace{causes: why, last: map[string]time.Time{}},
 		namespace: o.Namespace,
 		memory:    map[string]*memory{},
 		unclaimed: map[string]map[types.UID]bool{},
@@ -195,9 +196,8 @@ func withoutContent(obj any) (any, error) {
 	return obj, nil // one that is gone
 }
 
-// cacheOptions keep in memory only what is read: Secrets of our namespace, of others the
-// names and versions of those with certificates where that is wanted, and nothing of who
-// wrote which field.
+// cacheOptions keep in memory only what is read: Secrets of our namespace, and of others the
+// names and versions of those with certificates where that is wanted.
 func cacheOptions(o Options) cache.Options {
 	secrets := map[string]cache.Config{o.Namespace: {}}
 	if o.TLSSecrets {
@@ -206,12 +206,7 @@ func cacheOptions(o Options) cache.Options {
 		}
 	}
 	return cache.Options{
-		DefaultTransform: func(obj any) (any, error) {
-			if accessor, err := meta.Accessor(obj); err == nil {
-				accessor.SetManagedFields(nil)
-			}
-			return obj, nil
-		},
+		DefaultTransform: stripped,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {Namespaces: secrets},
 		},

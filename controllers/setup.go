@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
@@ -34,6 +36,8 @@ const (
 
 // pace says how long a change may wait for others.
 type pace struct {
+	causes *causes // nil: nobody asks for them
+
 	mu   sync.Mutex
 	last map[string]time.Time // when a key was last looked at
 }
@@ -61,19 +65,29 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 // watch makes a handler that enqueues the Balancers that an object concerns.
 // With an update, those of the object before and after.
 func (p *pace) watch(concerns func(context.Context, client.Object) []string) handler.EventHandler {
-	add := func(ctx context.Context, q queue, objects ...client.Object) {
+	add := func(ctx context.Context, q queue, gone bool, objects ...client.Object) {
 		for _, obj := range objects {
 			for _, name := range concerns(ctx, obj) {
-				q.AddAfter(request(name), p.wait(name))
+				p.add(q, name, objects[len(objects)-1], gone)
 			}
 		}
 	}
 	return handler.Funcs{
-		CreateFunc:  func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, e.Object) },
-		UpdateFunc:  func(ctx context.Context, e event.UpdateEvent, q queue) { add(ctx, q, e.ObjectOld, e.ObjectNew) },
-		DeleteFunc:  func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object) },
-		GenericFunc: func(ctx context.Context, e event.GenericEvent, q queue) { add(ctx, q, e.Object) },
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, false, e.Object) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			add(ctx, q, false, e.ObjectOld, e.ObjectNew)
+		},
+		DeleteFunc:  func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, true, e.Object) },
+		GenericFunc: func(ctx context.Context, e event.GenericEvent, q queue) { add(ctx, q, false, e.Object) },
 	}
+}
+
+// add a key for a version of an object, or because it is gone.
+func (p *pace) add(q queue, name string, obj client.Object, gone bool) {
+	if p.causes != nil {
+		p.causes.came(name, obj, gone)
+	}
+	q.AddAfter(request(name), p.wait(name))
 }
 
 func request(name string) reconcile.Request {
@@ -168,14 +182,62 @@ func (c concerns) pool(ctx context.Context, obj client.Object) []string {
 	return append(c.all(ctx, obj), obj.(*v1alpha1.AddressPool).Spec.Balancer)
 }
 
-// secret concerns all Balancers if it may be the key of a host, or if a policy
-// names it.
-func (c concerns) secret(namespace string) func(context.Context, client.Object) []string {
-	return func(ctx context.Context, obj client.Object) []string {
-		if obj.GetNamespace() != namespace && !c.reader.named(ctx, obj) {
-			return nil
+// policy concerns those who carry its Services.
+func (c concerns) policy(ctx context.Context, obj client.Object) (names []string) {
+	for _, target := range translate.Targets(obj.(*v1alpha1.UpstreamPolicy)) {
+		names = append(names, c.serviceNamed(ctx, obj.GetNamespace(), target)...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// serviceNamed is service for a name; a Service that is not there concerns nobody.
+func (c concerns) serviceNamed(ctx context.Context, namespace, name string) []string {
+	var svc corev1.Service
+	if c.reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &svc, client.UnsafeDisableDeepCopy) != nil {
+		return nil
+	}
+	return c.service(ctx, &svc)
+}
+
+// node concerns the Balancers to which it means something else now. With an update, only
+// what changed counts.
+func (c concerns) node(ctx context.Context, before, after *corev1.Node) (names []string) {
+	balancers, err := c.reader.balancers(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, b := range balancers {
+		if !translate.SameNodeFor(b, before, after) {
+			names = append(names, b.Name)
 		}
+	}
+	return names
+}
+
+// namespace concerns all Balancers, if a pool asks for labels of namespaces.
+func (c concerns) namespace(ctx context.Context, obj client.Object) []string {
+	var pools v1alpha1.AddressPoolList
+	if err := c.reader.list(ctx, &pools); err != nil {
+		return nil
+	}
+	if slices.ContainsFunc(c.reader.parsed.pools(pools.Items).Accepted, (*ipam.Pool).SelectsNamespaces) {
 		return c.all(ctx, obj)
+	}
+	return nil
+}
+
+// secret concerns all Balancers if it may be the key of a host, and those of the policies
+// that name it.
+func (c concerns) secret(namespace string) func(context.Context, client.Object) []string {
+	return func(ctx context.Context, obj client.Object) (names []string) {
+		if obj.GetNamespace() == namespace {
+			return c.all(ctx, obj)
+		}
+		for _, p := range c.reader.naming(ctx, obj) {
+			names = append(names, c.policy(ctx, p)...)
+		}
+		return names
 	}
 }
 
@@ -188,10 +250,16 @@ func (c concerns) reporting(_ context.Context, obj client.Object) []string {
 	return []string{obj.GetName()}
 }
 
-// nodeChanged drops what kubelets report all the time.
-var nodeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-	return !translate.SameNode(e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node))
-}}
+// watchNodes is watch for Nodes: kubelets report all the time what means nothing here.
+func (p *pace) watchNodes(c concerns) handler.EventHandler {
+	all := p.watch(c.all).(handler.Funcs)
+	all.UpdateFunc = func(ctx context.Context, e event.UpdateEvent, q queue) {
+		for _, name := range c.node(ctx, e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node)) {
+			p.add(q, name, e.ObjectNew, false)
+		}
+	}
+	return all
+}
 
 // labelsChanged is all that a namespace matters for.
 var labelsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -208,8 +276,9 @@ var specChanged = predicate.Or[client.Object](predicate.GenerationChangedPredica
 
 // hostChanges lets the hosts' workers start reconciles.
 type hostChanges struct {
-	mu    sync.Mutex
-	queue queue // nil until the controller runs
+	causes *causes
+	mu     sync.Mutex
+	queue  queue // nil until the controller runs
 }
 
 // start is a source.Func.
@@ -225,6 +294,7 @@ func (h *hostChanges) changed(balancer string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.queue != nil {
+		h.causes.must(balancer, false)
 		h.queue.Add(request(balancer))
 	}
 }
@@ -239,11 +309,11 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 		Watches(&v1alpha1.Balancer{}, watch(c.balancer), builder.WithPredicates(specChanged)).
 		Watches(&v1alpha1.AddressPool{}, watch(c.reporting)).
 		Watches(&v1alpha1.AddressPool{}, watch(c.pool), builder.WithPredicates(specChanged)).
-		Watches(&v1alpha1.UpstreamPolicy{}, watch(c.all), builder.WithPredicates(specChanged)).
+		Watches(&v1alpha1.UpstreamPolicy{}, watch(c.policy), builder.WithPredicates(specChanged)).
 		Watches(&corev1.Service{}, watch(c.service)).
-		Watches(&corev1.Node{}, watch(c.all), builder.WithPredicates(nodeChanged)).
+		Watches(&corev1.Node{}, r.pace.watchNodes(c)).
 		Watches(&discoveryv1.EndpointSlice{}, watch(c.slice)).
-		Watches(&corev1.Namespace{}, watch(c.all), builder.WithPredicates(labelsChanged)).
+		Watches(&corev1.Namespace{}, watch(c.namespace), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.Secret{}, watch(c.secret(r.namespace))).
 		WatchesRawSource(source.Func(hosts.start)).
 		Complete(r)

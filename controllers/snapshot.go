@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -11,9 +12,12 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
@@ -49,24 +53,69 @@ func serviceKeys(svc *corev1.Service) []string {
 	return keys
 }
 
-// indexFields makes the cache index what snapshots ask for.
-func indexFields(ctx context.Context, indexer client.FieldIndexer) error {
-	err := indexer.IndexField(ctx, &corev1.Service{}, indexServices, func(obj client.Object) []string {
-		return serviceKeys(obj.(*corev1.Service))
-	})
-	if err != nil {
-		return err
-	}
-	return indexer.IndexField(ctx, &discoveryv1.EndpointSlice{}, indexSlices, func(obj client.Object) []string {
-		return []string{obj.GetLabels()[discoveryv1.LabelServiceName]}
-	})
-}
-
-// reader reads from the cache without copying: nothing that it returns may be changed.
+// reader reads from the cache without copying: nothing that it returns may be changed, and
+// an object that has not changed is the same pointer.
 type reader struct {
 	client.Reader
+	stores
 	written *written
 	parsed  *parsedPools
+}
+
+// stores are what the cache keeps of the kinds of which there are many.
+type stores struct{ services, slices, nodes, namespaces, policies toolscache.Indexer }
+
+// newReader makes the cache index what snapshots ask for.
+func newReader(ctx context.Context, c cache.Informers, from client.Reader, w *written) (r reader, err error) {
+	r = reader{Reader: from, written: w, parsed: &parsedPools{}}
+	for _, kind := range []struct {
+		of    client.Object
+		store *toolscache.Indexer
+		by    toolscache.Indexers
+	}{
+		{&corev1.Service{}, &r.stores.services, toolscache.Indexers{indexServices: indexBy(serviceKeys)}},
+		{&discoveryv1.EndpointSlice{}, &r.stores.slices, toolscache.Indexers{indexSlices: indexBy(serviceOf)}},
+		{&corev1.Node{}, &r.nodes, nil},
+		{&corev1.Namespace{}, &r.stores.namespaces, nil},
+		{&v1alpha1.UpstreamPolicy{}, &r.policies, nil},
+	} {
+		informer, err := c.GetInformer(ctx, kind.of, cache.BlockUntilSynced(false))
+		if err != nil {
+			return r, fmt.Errorf("reading the cache: %w", err)
+		}
+		shared := informer.(toolscache.SharedIndexInformer)
+		if err := shared.AddIndexers(kind.by); err != nil {
+			return r, fmt.Errorf("indexing %T: %w", kind.of, err)
+		}
+		*kind.store = shared.GetIndexer()
+	}
+	return r, nil
+}
+
+func indexBy[T any](keys func(T) []string) toolscache.IndexFunc {
+	return func(obj any) ([]string, error) { return keys(obj.(T)), nil }
+}
+
+// serviceOf names the Service of an EndpointSlice.
+func serviceOf(s *discoveryv1.EndpointSlice) []string {
+	return []string{s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]}
+}
+
+// sorted are all objects of a store, by name.
+func sorted[T client.Object](store toolscache.Indexer) []T {
+	all := of[T](store.List())
+	slices.SortFunc(all, func(a, b T) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return all
+}
+
+func of[T any](objects []any) []T {
+	out := make([]T, len(objects))
+	for i, obj := range objects {
+		out[i] = obj.(T)
+	}
+	return out
 }
 
 func (r reader) list(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
@@ -84,15 +133,14 @@ func (r reader) balancers(ctx context.Context) ([]*v1alpha1.Balancer, error) {
 	return pointers(list.Items), nil
 }
 
-func (r reader) services(ctx context.Context, key string) ([]*corev1.Service, error) {
-	var list corev1.ServiceList
-	if err := r.list(ctx, &list, client.MatchingFields{indexServices: key}); err != nil {
-		return nil, err
+// servicesOf an index's key.
+func (r reader) servicesOf(key string) ([]*corev1.Service, error) {
+	found, err := r.stores.services.ByIndex(indexServices, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
 	}
-	services := pointers(list.Items)
-	for i, svc := range services {
-		services[i] = r.written.newest(svc)
-	}
+	services := of[*corev1.Service](found)
+	r.written.replace(services)
 	return services, nil
 }
 
@@ -107,7 +155,8 @@ func (o objects) claims() plan.Claims {
 	return plan.NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces)
 }
 
-// claimants reads what says who serves what: Balancers, pools, labels of namespaces.
+// claimants reads what says who serves what: Balancers, pools and, where these select some,
+// labels of namespaces.
 func (r reader) claimants(ctx context.Context) (o objects, err error) {
 	if o.Balancers, err = r.balancers(ctx); err != nil {
 		return o, err
@@ -116,81 +165,92 @@ func (r reader) claimants(ctx context.Context) (o objects, err error) {
 	if err := r.list(ctx, &pools); err != nil {
 		return o, err
 	}
+	for i, b := range o.Balancers {
+		o.Balancers[i] = newestStatus(r.written, b)
+	}
+	for i := range pools.Items {
+		pools.Items[i] = *newestStatus(r.written, &pools.Items[i])
+	}
 	o.pools, o.Pools = pools.Items, r.parsed.pools(pools.Items)
-	o.Namespaces, err = r.namespaces(ctx)
-	return o, err
+	if slices.ContainsFunc(o.Pools.Accepted, (*ipam.Pool).SelectsNamespaces) {
+		o.Namespaces = map[string]labels.Set{}
+		for _, ns := range of[*corev1.Namespace](r.stores.namespaces.List()) {
+			o.Namespaces[ns.Name] = ns.Labels
+		}
+	}
+	return o, nil
 }
 
-// complete reads the rest of what the plan of one Balancer depends on, but for
-// certificates.
-func (r reader) complete(ctx context.Context, b *v1alpha1.Balancer, o *objects) error {
-	// The Services that name the Balancer in any way, and those that have addresses
-	// which are now of its pools.
+// all reads the Services that name a Balancer in any way, and those that have addresses
+// which are now of its pools.
+func (r reader) all(b *v1alpha1.Balancer, o *objects) error {
 	for _, key := range []string{keyClass + plan.Class(b), keyClass, keyExposed + b.Name, keyHeld} {
-		services, err := r.services(ctx, key)
+		services, err := r.servicesOf(key)
 		if err != nil {
 			return err
 		}
 		o.Services = append(o.Services, services...)
 	}
-	var err error
-	if o.Slices, err = r.slices(ctx, o.Services); err != nil {
-		return err
-	}
-	if b.Spec.ControlPlane != nil {
-		api := translate.ControlPlaneService
-		if o.Slices[api], err = r.slicesOf(ctx, api); err != nil {
-			return err
-		}
-	}
-	var nodes corev1.NodeList
-	if err := r.list(ctx, &nodes); err != nil {
-		return err
-	}
-	o.Nodes = pointers(nodes.Items)
-	var policies v1alpha1.UpstreamPolicyList
-	if err := r.list(ctx, &policies); err != nil {
-		return err
-	}
-	o.Policies = pointers(policies.Items)
 	return nil
 }
 
-// namespaces are the labels of each.
-func (r reader) namespaces(ctx context.Context) (map[string]labels.Set, error) {
-	var list corev1.NamespaceList
-	if err := r.list(ctx, &list); err != nil {
-		return nil, err
+// changed reads some Services.
+func (r reader) changed(came map[types.UID]types.NamespacedName, o *objects) error {
+	for uid, name := range came {
+		obj, found, err := r.stores.services.GetByKey(name.String())
+		if err != nil {
+			return fmt.Errorf("reading the cache: %w", err)
+		}
+		svc, _ := obj.(*corev1.Service)
+		if !found || svc.UID != uid {
+			r.written.forget(uid)
+			o.Gone = append(o.Gone, uid)
+		}
+		if found {
+			o.Services = append(o.Services, r.written.newest(svc))
+		}
 	}
-	out := make(map[string]labels.Set, len(list.Items))
-	for i := range list.Items {
-		out[list.Items[i].Name] = list.Items[i].Labels
-	}
-	return out, nil
+	return nil
 }
 
-// slices of the Services for which it matters where their endpoints are.
-func (r reader) slices(ctx context.Context, services []*corev1.Service) (map[types.NamespacedName][]*discoveryv1.EndpointSlice, error) {
+// rest reads what else the plan of one Balancer depends on, but for certificates.
+func (r reader) rest(b *v1alpha1.Balancer, o *objects) (err error) {
+	if b.Spec.ControlPlane != nil {
+		api := translate.ControlPlaneService
+		o.Slices = maps.Clone(o.Slices)
+		if o.Slices[api], err = r.slicesOfOne(api); err != nil {
+			return err
+		}
+	}
+	o.Nodes, o.Policies = sorted[*corev1.Node](r.nodes), sorted[*v1alpha1.UpstreamPolicy](r.policies)
+	return nil
+}
+
+// slicesOf the Services for which it matters where their endpoints are.
+func (r reader) slicesOf(services []*corev1.Service) (map[types.NamespacedName][]*discoveryv1.EndpointSlice, error) {
 	out := map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
 	for _, svc := range services {
+		if svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+			continue
+		}
 		name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
-		if _, read := out[name]; read || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+		if _, read := out[name]; read {
 			continue
 		}
 		var err error
-		if out[name], err = r.slicesOf(ctx, name); err != nil {
+		if out[name], err = r.slicesOfOne(name); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func (r reader) slicesOf(ctx context.Context, service types.NamespacedName) ([]*discoveryv1.EndpointSlice, error) {
-	var list discoveryv1.EndpointSliceList
-	if err := r.list(ctx, &list, client.InNamespace(service.Namespace), client.MatchingFields{indexSlices: service.Name}); err != nil {
-		return nil, err
+func (r reader) slicesOfOne(service types.NamespacedName) ([]*discoveryv1.EndpointSlice, error) {
+	found, err := r.stores.slices.ByIndex(indexSlices, service.String())
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
 	}
-	return pointers(list.Items), nil
+	return of[*discoveryv1.EndpointSlice](found), nil
 }
 
 // parsedPools remembers what was read from the pools: each event of a held Service

@@ -62,6 +62,7 @@ func (p *Planner) Assign(s *Snapshot) *Assignments {
 	for _, uid := range p.assigner.Settled() {
 		a.settle(p.entries[uid])
 	}
+	a.Carried, a.carried = make([]*corev1.Service, 0, len(p.sorted)), make([]*entry, 0, len(p.sorted))
 	for _, e := range p.sorted {
 		a.add(e)
 	}

@@ -20,7 +20,9 @@ import (
 // written yet are told about, but not on the hosts. An error is a fault of this
 // program.
 func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
-	translated := p.translator.Translate(a.input(s))
+	in := a.input(s, p.inputs)
+	p.inputs = in.Services
+	translated := p.translator.Translate(in)
 	if err := p.encode(s.Balancer, translated); err != nil {
 		return nil, err
 	}
@@ -90,11 +92,12 @@ func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Serv
 	return view
 }
 
-// input of the translation: the Services that may be programmed, where they may.
-func (a *Assignments) input(s *Snapshot) translate.Input {
+// input of the translation: the Services that may be programmed, where they may. Into is
+// memory for them.
+func (a *Assignments) input(s *Snapshot, into []translate.Service) translate.Input {
 	in := translate.Input{
 		Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates,
-		Services: make([]translate.Service, 0, len(a.Carried)), Sorted: true,
+		Services: slices.Grow(into[:0], len(a.Carried)), Sorted: true,
 	}
 	waits := false
 	for i, e := range a.carried {

@@ -78,6 +78,7 @@ type Planner struct {
 	assigner *ipam.Assigner
 
 	translator *translate.Translator
+	inputs     []translate.Service // of the last plan
 	encoder    lb.Encoder
 	config     *lb.Config         // of the last plan
 	set        *lb.Set            // of it

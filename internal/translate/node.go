@@ -219,6 +219,20 @@ func unicast(s string) (netip.Addr, bool) {
 	return a, err == nil && a.Zone() == "" && a.IsGlobalUnicast()
 }
 
+// SameNodeFor reports whether a node's new version means the same to a Balancer as its old
+// one: labels that it does not ask for are nothing to it.
+func SameNodeFor(b *v1alpha1.Balancer, before, after *corev1.Node) bool {
+	if maps.Equal(before.Labels, after.Labels) {
+		return SameNode(before, after)
+	}
+	selector, _ := nodeSelector(b)
+	isControlPlane := func(n *corev1.Node) bool { _, is := n.Labels[controlPlaneLabel]; return is }
+	like := *after
+	like.Labels = before.Labels
+	return selector != nil && selector.Matches(labels.Set(before.Labels)) == selector.Matches(labels.Set(after.Labels)) &&
+		excluded(before) == excluded(after) && isControlPlane(before) == isControlPlane(after) && SameNode(before, &like)
+}
+
 // SameNode reports whether a node's new version means the same to a balancer as
 // its old one, so that what kubelets report all the time costs nothing. That an
 // autoscaler's taint came is no difference, see eligible. That it went is one:

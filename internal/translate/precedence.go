@@ -78,6 +78,16 @@ func targets(p *v1alpha1.UpstreamPolicy, service, section string) bool {
 	})
 }
 
+// Targets are the names of the Services that a policy is for, in its namespace.
+func Targets(p *v1alpha1.UpstreamPolicy) (names []string) {
+	for _, r := range p.Spec.TargetRefs {
+		if isService(r) {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
 // isService reports whether a target is of the kind that there is.
 func isService(r v1alpha1.PolicyTargetReference) bool { return r.Kind == "" || r.Kind == "Service" }
 

@@ -1,0 +1,71 @@
+package controllers
+
+import (
+	"slices"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/record"
+)
+
+// settled are the Services whose users were told all that there is to tell: they are looked
+// at again once something of them, or what hosts say of nodes, is another.
+type settled struct {
+	told map[*plan.Service]bool
+	seen []seenBy             // of which say is made
+	say  *conditions.Backends // of the nodes behind Services
+	held bool                 // some of that is not told yet
+}
+
+// seenBy is what a host said last of nodes.
+type seenBy struct {
+	host    string
+	drained bool
+	seen    *deliver.Seen
+}
+
+// open are the Services of a plan that may have to be told something: those that hosts have
+// not proved as they are now, those that changed, and all if hosts say something new of nodes.
+func (m *settled) open(s *scope, proved int) (open []*plan.Service) {
+	m.listen(s)
+	for _, svc := range s.plan.Services {
+		if svc.Since > proved || !m.told[svc] {
+			open = append(open, svc)
+		}
+	}
+	if len(m.told) > 2*len(s.plan.Services) { // many of them are of the past
+		told := make(map[*plan.Service]bool, len(s.plan.Services))
+		for _, svc := range s.plan.Services {
+			if m.told[svc] {
+				told[svc] = true
+			}
+		}
+		m.told = told
+	}
+	return open
+}
+
+// listen to what hosts say of nodes.
+func (m *settled) listen(s *scope) {
+	var seen []seenBy
+	for _, state := range s.states {
+		drains := func(h v1alpha1.Host) bool { return h.Name == state.Host && h.Drain }
+		seen = append(seen, seenBy{state.Host, slices.ContainsFunc(s.balancer.Spec.Hosts, drains), state.Seen})
+	}
+	if m.say != nil && !m.held && slices.Equal(seen, m.seen) {
+		return
+	}
+	m.told, m.seen, m.say = map[*plan.Service]bool{}, seen, conditions.NewBackends(s.balancer, s.states)
+}
+
+// note whether a Service was told all, after nothing was to be written.
+func (m *settled) note(v conditions.Service, quiet bool) {
+	if quiet && v.Shape != "" && v.From == "" && !v.Staying && len(v.Others) == 0 && v.Proof.All && v.Proof.Enough &&
+		slices.Equal(record.Addresses(v.Object), v.Addresses) {
+		m.told[v.Service] = true
+		return
+	}
+	delete(m.told, v.Service)
+}

@@ -1,0 +1,90 @@
+package controllers
+
+import (
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/plan"
+)
+
+// Who is not looked at has nothing to be told, whatever changed and whatever the host says.
+func TestWhoIsSettledHasNothingToBeTold(t *testing.T) {
+	const services = 4
+	rapid.Check(t, func(rt *rapid.T) {
+		p := newOnePlace(t, services, 2)
+		skipped := 0
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			switch rapid.SampledFrom([]string{"change", "more", "prove", "prove", "refuse", "restart"}).Draw(rt, "step") {
+			case "change":
+				p.change(rapid.IntRange(0, services-1).Draw(rt, "which"))
+			case "more":
+				p.more++
+				p.put(p.service(services + p.more))
+			case "prove":
+				p.host.refused = nil
+				p.host.prove()
+			case "refuse":
+				items := slices.Collect(p.host.wanted.All())
+				it := items[rapid.IntRange(0, len(items)-1).Draw(rt, "item")]
+				p.host.refused = []lb.Refusal{{Key: it.Key, Reason: lb.RefusedByEngine, Message: "no"}}
+				p.host.prove()
+				delete(p.host.proven, it.Key)
+				p.host.live = p.host.proven.Digest()
+			case "restart":
+				p.host.live, p.host.proven = "", nil
+			}
+			p.reconcile()
+			skipped += p.checkSettled(rt)
+		}
+		rt.Logf("%d were not looked at", skipped)
+	})
+}
+
+// checkSettled counts those who would not be looked at now, and holds what they say against
+// what they should.
+func (p *onePlace) checkSettled(t *rapid.T) (n int) {
+	s := p.look(t)
+	prover := conditions.NewProver(s.balancer, s.plan, s.states)
+	open := s.memory.settled.open(s, prover.ProvedTo())
+	for _, svc := range s.plan.Services {
+		if slices.Contains(open, svc) {
+			continue
+		}
+		n++
+		v := conditions.Service{Service: svc, Proof: prover.Prove(svc), Hosts: conditions.WhyUnproved(s.balancer, s.states), By: "edge"}
+		if patch, _ := conditionsPatch(svc.Object.Status.Conditions, v.Conditions()); len(patch) > 0 {
+			t.Fatalf("%s is not told %v", svc.Object.Name, patch)
+		}
+		if want := v.Ingress(); !equality.Semantic.DeepEqual(want, svc.Object.Status.LoadBalancer.Ingress) {
+			t.Fatalf("%s shows %v, not %v", svc.Object.Name, svc.Object.Status.LoadBalancer.Ingress, want)
+		}
+	}
+	return n
+}
+
+// look plans what is there, as the next reconcile would.
+func (p *onePlace) look(t *rapid.T) *scope {
+	seen, err := p.r.reader.claimants(p.tb.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scope{
+		why: &cause{services: map[types.UID]types.NamespacedName{}}, balancer: seen.Balancers[0],
+		objects: seen, memory: p.r.memory["edge"], states: p.host.States("edge"),
+	}
+	if err := p.r.read(s); err != nil {
+		t.Fatal(err)
+	}
+	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)
+	s.assigned = s.memory.planner.Assign(s.snapshot)
+	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
