@@ -267,7 +267,11 @@ func (a *attacker) loners() {
 		if err != nil {
 			a.Errorf("%s: %v", c, err)
 		}
-		is := slices.ContainsFunc(refused, func(r lb.Refusal) bool { return r.Key == lb.VRRPKey || r.Key == lb.ServiceKey(lb.ControlPlane) })
+		key := lb.VRRPKey
+		if c.ofServers() {
+			key = lb.ServiceKey(lb.ControlPlane)
+		}
+		is := slices.ContainsFunc(refused, func(r lb.Refusal) bool { return r.Key == key })
 		if c.harmless && c.ofServers() && is {
 			a.Errorf("%s is not tried, since the API servers are refused anyway: %v", c, refused)
 		}
