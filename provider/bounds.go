@@ -13,17 +13,19 @@ import (
 
 // The bounds of the contract. A provider's own may be lower: see Capabilities.
 const (
-	MaxBody      = 1 << 20 // bytes of a request
-	MaxAnswer    = 4 << 20 // bytes of an answer
-	MaxListeners = 256
-	MaxMembers   = 5000 // of one family
-	MaxSources   = 1000 // of one family
-	MaxPage      = 100  // load balancers of one List
-	MaxMessage   = 256  // bytes of a message or reason
-	maxSettings  = 64   // that a provider states
-	maxWeight    = 256
-	maxNumber    = 1_000_000_000
-	maxAffinity  = 86400
+	MaxBody       = 1 << 20 // bytes of a request
+	MaxAnswer     = 4 << 20 // bytes of an answer
+	MaxListeners  = 256
+	MaxMembers    = 5000   // of one family
+	MaxSources    = 1000   // of one family
+	MaxPage       = 100    // load balancers of one List
+	MaxList       = 20_000 // load balancers of one cluster
+	MaxMessage    = 256    // bytes of a message or reason
+	maxSettings   = 64     // that a provider states
+	maxWeight     = 256
+	maxNumber     = 1_000_000_000
+	maxAffinity   = 86400
+	maxRetryAfter = 3600 // seconds
 )
 
 var (

@@ -94,6 +94,9 @@ func (c *Client) List(ctx context.Context, cluster string) ([]LoadBalancer, erro
 		if err := c.Do(ctx, http.MethodGet, clusterPath(cluster)+"?after="+url.QueryEscape(after), nil, &page); err != nil {
 			return nil, err
 		}
+		if len(page.LoadBalancers) > MaxPage || len(all) > MaxList {
+			return nil, notTheContract(fmt.Sprintf("more than %d load balancers on a page, or %d in all", MaxPage, MaxList))
+		}
 		for _, b := range page.LoadBalancers {
 			if err := b.check(); err != nil {
 				return nil, err
@@ -204,6 +207,6 @@ func refusal(response *http.Response, answer []byte) error {
 		return &Error{Code: Unavailable, Message: fmt.Sprintf("HTTP status %d, and no words of a provider: is it one?", response.StatusCode)}
 	}
 	e.Message, e.Field = clip(e.Message), clip(e.Field)
-	e.RetryAfterSeconds = min(max(e.RetryAfterSeconds, 0), 3600)
+	e.RetryAfterSeconds = min(max(e.RetryAfterSeconds, 0), maxRetryAfter)
 	return &e
 }

@@ -39,6 +39,14 @@ var status = map[Code]int{
 	Internal:      http.StatusInternalServerError,
 }
 
+// known is a Code of the contract, or none: others may be text of any length.
+func (c Code) known() Code {
+	if _, is := status[c]; is || c == "" {
+		return c
+	}
+	return Internal
+}
+
 // Passes reports whether the same request may do later.
 func (c Code) Passes() bool { return c == Immutable || c == Throttled || c == Unavailable }
 

@@ -2,8 +2,10 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -196,6 +198,38 @@ func TestClient_MakesWordsPrintable(t *testing.T) {
 	b, err := c.Get(t.Context(), web)
 	if err != nil || !strings.HasPrefix(b.Message, "a [31m b") || len(b.Message) > MaxMessage {
 		t.Errorf("%q %v", b.Message, err)
+	}
+}
+
+// What is not of the contract is said to be a fault, and asks nobody to wait for years.
+func TestClient_BoundsReasonsAndPauses(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"service":"web","namespace":"n","name":"w","state":"Failed","retryAfterSeconds":2147483647,"reason":"\u001b[2J` + long +
+			`","refused":[{"protocol":"TCP","port":80,"reason":"` + long + `"}]}`))
+	}), "")
+	b, err := c.Get(t.Context(), web)
+	if err != nil || b.Reason != Internal || b.RetryAfterSeconds != maxRetryAfter || len(b.Refused) != 1 || b.Refused[0].Reason != Internal {
+		t.Errorf("%.200v %v", b, err)
+	}
+}
+
+// A list that does not end, or has more on a page than it may, is not read to its end.
+func TestList_IsBounded(t *testing.T) {
+	for name, onPage := range map[string]int{"pages": MaxPage, "a page": MaxPage + 1} {
+		asked := 0
+		c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			var page List
+			for i := range onPage {
+				page.LoadBalancers = append(page.LoadBalancers, LoadBalancer{Service: fmt.Sprintf("s%09d", asked*onPage+i), Namespace: "n", Name: "w", State: Pending})
+			}
+			asked++
+			page.More = true
+			_ = json.NewEncoder(w).Encode(page)
+		}), "")
+		if all, err := c.List(t.Context(), "c1"); err == nil || asked > MaxList/MaxPage+2 {
+			t.Errorf("%s: %d load balancers in %d requests, %v", name, len(all), asked, err)
+		}
 	}
 }
 

@@ -285,7 +285,7 @@ func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
 		h := v1alpha1.HostStatus{
-			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: s.Message,
+			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: Cut(s.Message, maxMessage),
 			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(),
 		}
 		if !s.LastApplied.IsZero() {

@@ -62,9 +62,11 @@ func (c *conn) want(set *lb.Set) {
 	was := c.wishes
 	c.wanted = set
 	c.wishes, c.strange = wishes(set, *c.can)
-	maps.DeleteFunc(c.waits, func(uid string, _ lb.Refusal) bool { return !was[uid].same(c.wishes[uid]) })
+	changes := func(uid string) bool { return !was[uid].same(c.wishes[uid]) }
+	maps.DeleteFunc(c.waits, func(uid string, _ lb.Refusal) bool { return changes(uid) })
+	maps.DeleteFunc(c.later, func(uid string, _ time.Time) bool { return changes(uid) }) // what goes away is not to wait (S18)
 	for uid, j := range c.jobs {
-		if !was[uid].same(c.wishes[uid]) {
+		if changes(uid) {
 			j.change()
 		}
 	}

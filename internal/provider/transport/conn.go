@@ -346,11 +346,13 @@ func resultOf(err error) string {
 	return ResultOK
 }
 
-// callsOf the cloud's own API that answers took. A provider can say any number.
+// callsOf the cloud's own API that answers took. A provider can say any number, and the sum
+// is to be one.
 func callsOf(answers ...provider.LoadBalancer) (sum provider.Calls) {
+	const most = 1 << 30
 	likely := func(n int32) int32 { return min(max(n, 0), 1<<16) }
 	for _, b := range answers {
-		sum.Reads, sum.Writes = sum.Reads+likely(b.Calls.Reads), sum.Writes+likely(b.Calls.Writes)
+		sum.Reads, sum.Writes = min(sum.Reads+likely(b.Calls.Reads), most), min(sum.Writes+likely(b.Calls.Writes), most)
 	}
 	return sum
 }
