@@ -15,6 +15,7 @@ func TestWhoIsWoken(t *testing.T) {
 	p := newOnePlace(t, 2, 1)
 	other := builder.Balancer("other").Hosts(v1alpha1.Host{Name: "lb2"}).With(func(b *v1alpha1.Balancer) {
 		b.Spec.Nodes.Selector = v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"role": "edge"}}
+		b.Spec.Nodes.Backup = v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"pool": "reserve"}}
 	}).Obj()
 	p.put(other)
 	c := concerns{p.r.reader}
@@ -46,6 +47,7 @@ func TestWhoIsWoken(t *testing.T) {
 		"a heartbeat":             {node(func(n *corev1.Node) { n.Status.Images = []corev1.ContainerImage{{SizeBytes: 1}} }), nil},
 		"a label":                 {node(label("kernel", "6.1")), nil},
 		"a label of a selector":   {node(label("role", "edge")), []string{"other"}},
+		"a label of a reserve":    {node(label("pool", "reserve")), []string{"other"}},
 		"the label that excludes": {node(label(corev1.LabelNodeExcludeBalancers, "")), []string{"edge", "other"}},
 		"another address":         {builder.Node("n").IP("10.0.0.2").Obj(), []string{"edge", "other"}},
 		"another address, and a label": {
@@ -54,4 +56,7 @@ func TestWhoIsWoken(t *testing.T) {
 	} {
 		woken(what, c.node(t.Context(), node(), tc.after), tc.want...)
 	}
+	other.Spec.Nodes.Cordoned = v1alpha1.CordonedDrain
+	p.put(other)
+	woken("a node that others may drain for", c.node(t.Context(), builder.Node("n").IP("10.0.0.1").NotReady().Obj(), node()), "other")
 }

@@ -23,6 +23,9 @@ const longestFloor = time.Minute
 func load(in Input, ns *nodes) int {
 	n := len(ns.all)
 	if limit := int(in.Balancer.Spec.Nodes.MaxPerService); limit > 0 {
+		if slices.ContainsFunc(ns.all, func(n lb.Node) bool { return n.Backup }) {
+			limit *= 2 // so many of either
+		}
 		n = min(n, limit)
 	}
 	all := 1

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -52,6 +53,7 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 	}
 	backup, unreadBackup := backupSelector(b)
 	out := &nodes{unread: cmp.Or(unread, unreadBackup)}
+	able := slices.ContainsFunc(Carriers(b).All(), func(e *engine.Engine) bool { return e.Backups.Missing == "" })
 	labelled, addressless, stays := 0, 0, false
 	for _, n := range all {
 		if n.DeletionTimestamp != nil || !lb.SafeNode(n.Name) || tainted(n) || !selector.Matches(labels.Set(n.Labels)) {
@@ -72,7 +74,7 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 		}
 		drains := n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain
 		stays = stays || !drains && !notReady(n)
-		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains, Backup: backup.Matches(labels.Set(n.Labels))})
+		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains, Backup: able && backup.Matches(labels.Set(n.Labels))})
 		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
 	}
 	for i := range out.all { // new nodes that are not Ready yet do not take what a cordoned pool has
@@ -222,14 +224,21 @@ func unicast(s string) (netip.Addr, bool) {
 // SameNodeFor reports whether a node's new version means the same to a Balancer as its old
 // one: labels that it does not ask for are nothing to it.
 func SameNodeFor(b *v1alpha1.Balancer, before, after *corev1.Node) bool {
+	if b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain && notReady(before) != notReady(after) {
+		return false // others drain once one that does not is Ready
+	}
 	if maps.Equal(before.Labels, after.Labels) {
 		return SameNode(before, after)
 	}
 	selector, _ := nodeSelector(b)
+	backup, _ := backupSelector(b)
+	same := func(s labels.Selector) bool {
+		return s.Matches(labels.Set(before.Labels)) == s.Matches(labels.Set(after.Labels))
+	}
 	isControlPlane := func(n *corev1.Node) bool { _, is := n.Labels[controlPlaneLabel]; return is }
 	like := *after
 	like.Labels = before.Labels
-	return selector != nil && selector.Matches(labels.Set(before.Labels)) == selector.Matches(labels.Set(after.Labels)) &&
+	return selector != nil && same(selector) && same(backup) &&
 		excluded(before) == excluded(after) && isControlPlane(before) == isControlPlane(after) && SameNode(before, &like)
 }
 
