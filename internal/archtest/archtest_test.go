@@ -61,7 +61,7 @@ var may = with(map[string][]string{
 	// From what the API server says to what hosts are to carry, and back: pure.
 	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate", "provider"},
 	"internal/explain":    {"api/v1alpha1", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
-	"internal/preflight":  {"api/v1alpha1", "internal/admit", "internal/explain", "internal/plan", "internal/record"},
+	"internal/preflight":  {"api/v1alpha1", "internal/admit", "internal/explain", "internal/lb", "internal/plan", "internal/record"},
 	"internal/plan":       {"api/v1alpha1", "internal/ipam", "internal/lb", "internal/record", "internal/translate"},
 	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},
 	"internal/ipam":       {"api/v1alpha1", "internal/lb"},

@@ -30,7 +30,8 @@ func newEvents() *cobra.Command {
 		Short: "Tell what has happened, in its order: to all, or to a Service and its Balancer",
 		Long: `Print the events that the manager has written, the oldest first: all of them, those of a
 Balancer or an AddressPool, or those of a Service together with its Balancer's. API
-servers keep events for an hour, mostly. With --watch it goes on with what happens next
+servers keep events for an hour, mostly. Who may write events of a namespace can add to
+them in the manager's name. With --watch it goes on with what happens next
 until Ctrl-C, and says if the API server does not answer meanwhile.`,
 		Example: `  external-lb events
   external-lb events service default/web
@@ -264,6 +265,9 @@ func (t *teller) events(ctx context.Context, s subject) (out []moment, err error
 	}
 	for _, e := range items {
 		o := e.InvolvedObject
+		if (o.Kind == "Balancer" || o.Kind == "AddressPool") && e.Namespace != metav1.NamespaceDefault {
+			continue // the manager tells of what has no namespace there, and tenants write where they like
+		}
 		m := moment{
 			At: cmp.Or(e.LastTimestamp.Time, e.EventTime.Time, e.CreationTimestamp.Time), Object: o.Kind + " " + o.Name,
 			Type: e.Type, Reason: e.Reason, Message: e.Message, Count: max(1, e.Count), name: e.Namespace + "/" + e.Name,

@@ -23,12 +23,17 @@ func TestEvents_WatchTellsWhatIsNew(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	say := func(name, message string, count int32) corev1.Event {
 		return corev1.Event{
-			ObjectMeta: metav1.ObjectMeta{Name: name}, Reason: "R", Message: message, Count: count,
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Reason: "R", Message: message, Count: count,
 			InvolvedObject: corev1.ObjectReference{Kind: "Balancer", Name: "edge"},
 		}
 	}
+	forged := say("c", "from a tenant's namespace", 1)
+	forged.Namespace = "tenant"
 	turns := []func(*corev1.EventList) error{
-		func(l *corev1.EventList) error { l.Items = []corev1.Event{say("a", "one\x1b[2J", 1)}; return nil },
+		func(l *corev1.EventList) error {
+			l.Items = []corev1.Event{say("a", "one\x1b[2J", 1), forged}
+			return nil
+		},
 		func(*corev1.EventList) error { return errors.New("re\x1b[2Jfused") },
 		func(*corev1.EventList) error { return errors.New("re\x1b[2Jfused") },
 		func(l *corev1.EventList) error {

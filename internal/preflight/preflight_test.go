@@ -179,7 +179,13 @@ func TestWhatIsNotWell(t *testing.T) {
 		"a Service that waits": {func(f *Facts) {
 			web(f).Status.Conditions = append(web(f).Status.Conditions, condition(v1alpha1.ConditionServiceProgrammed, metav1.ConditionFalse, v1alpha1.ReasonPoolExhausted, ""))
 		}, "fail services: PoolExhausted: default/web"},
-		"another's address":  {func(f *Facts) { web(f).Status.LoadBalancer.Ingress[0].IP = "192.0.2.77" }, "fail others: somebody else writes the status of Service default/web: 192.0.2.77"},
+		"another's address": {func(f *Facts) { web(f).Status.LoadBalancer.Ingress[0].IP = "192.0.2.77" }, "fail others: somebody else writes the status of Service default/web: 192.0.2.77"},
+		"a cloud's address": {func(f *Facts) {
+			svc := builder.Service("default", "web").Class("external-lb.dev/edge").Port(80).Obj()
+			svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses("0.0.0.0")}.Write(svc)
+			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.77"}}
+			f.Objects.Services[0] = svc
+		}, "ok others: "},
 		"another default":    {func(f *Facts) { edge(f).Spec.Default = true; f.Groups = append(f.Groups, "metallb.io") }, "warn others: MetalLB is in this cluster, and Balancer edge"},
 		"a class of nobody":  {func(f *Facts) { web(f).Spec.LoadBalancerClass = new("external-lb.dev/egde") }, "warn others: nobody serves the class external-lb.dev/egde"},
 		"Services not read":  {func(f *Facts) { f.Unread[explain.Services] = "you may not" }, "skip services: you may not"},

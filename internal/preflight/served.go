@@ -3,6 +3,7 @@ package preflight
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/explain"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/record"
 )
 
@@ -118,7 +120,7 @@ func foreign(svc *corev1.Service) string {
 	}
 	ours := record.Addresses(svc)
 	for _, a := range record.Published(svc) {
-		if !slices.Contains(ours, a) {
+		if !slices.ContainsFunc(ours, func(o netip.Addr) bool { return o == a || lb.Given(o) && o.Is4() == a.Is4() }) {
 			return a.String()
 		}
 	}
