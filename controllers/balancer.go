@@ -167,7 +167,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 func (r *balancerReconciler) read(s *scope) error {
 	o, m := &s.objects, s.memory
 	r.patch.written.touch(s.balancer.Name, s.why.services)
-	if o.Partial = !s.why.whole && m.planner.Follows(); !o.Partial {
+	if o.Partial = !s.why.whole && m.planner.Follows(s.balancer, o.Objects); !o.Partial {
 		if err := r.reader.all(s.balancer, o); err != nil {
 			return err
 		}

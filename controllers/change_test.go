@@ -25,6 +25,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/builder"
 )
 
@@ -221,6 +222,7 @@ type provingHost struct {
 	proven   lb.Manifest
 	live     lb.Digest
 	refused  []lb.Refusal
+	given    map[lb.Key][]provider.Address
 }
 
 func (h *provingHost) Set(string, []deliver.Target) {}
@@ -228,7 +230,8 @@ func (h *provingHost) Set(string, []deliver.Target) {}
 func (h *provingHost) Deliver(_ string, want map[string]*lb.Set, _ string) { h.wanted = want["lb1"] }
 
 func (h *provingHost) States(string) []deliver.State {
-	s := deliver.State{Host: "lb1", State: v1alpha1.HostInSync, Proven: h.proven, Live: h.live, Desired: h.wanted.Digest(), Refused: h.refused, EngineVersion: "fake/1"}
+	s := deliver.State{Host: "lb1", State: v1alpha1.HostInSync, Proven: h.proven, Live: h.live, Desired: h.wanted.Digest(), Refused: h.refused, EngineVersion: "fake/1",
+		Seen: &deliver.Seen{At: time.Now()}, Given: h.given}
 	if s.Live != s.Desired {
 		s.State = v1alpha1.HostDelivering
 	}

@@ -1,13 +1,16 @@
 package controllers
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
 	"github.com/external-lb/external-lb/internal/deliver"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // settled are the Services whose users were told all that there is to tell: they are looked
@@ -24,6 +27,12 @@ type seenBy struct {
 	host    string
 	drained bool
 	seen    *deliver.Seen
+	given   map[lb.Key][]provider.Address
+}
+
+// same reports whether a host says the same of nodes, and of what a cloud gave.
+func (s seenBy) same(o seenBy) bool {
+	return s.host == o.host && s.drained == o.drained && s.seen.JudgesAs(o.seen) && maps.EqualFunc(s.given, o.given, slices.Equal)
 }
 
 // open are the Services of a plan that may have to be told something: those that hosts have
@@ -52,9 +61,9 @@ func (m *settled) listen(s *scope) {
 	var seen []seenBy
 	for _, state := range s.states {
 		drains := func(h v1alpha1.Host) bool { return h.Name == state.Host && h.Drain }
-		seen = append(seen, seenBy{state.Host, slices.ContainsFunc(s.balancer.Spec.Hosts, drains), state.Seen})
+		seen = append(seen, seenBy{state.Host, slices.ContainsFunc(s.balancer.Spec.Hosts, drains), state.Seen, state.Given})
 	}
-	if m.say != nil && !m.held && slices.Equal(seen, m.seen) {
+	if m.say != nil && !m.held && slices.EqualFunc(seen, m.seen, seenBy.same) {
 		return
 	}
 	m.told, m.seen, m.say = map[*plan.Service]bool{}, seen, conditions.NewBackends(s.balancer, s.states)

@@ -11,6 +11,7 @@ import (
 	"github.com/external-lb/external-lb/internal/conditions"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // Who is not looked at has nothing to be told, whatever changed and whatever the host says.
@@ -44,6 +45,26 @@ func TestWhoIsSettledHasNothingToBeTold(t *testing.T) {
 		}
 		rt.Logf("%d were not looked at", skipped)
 	})
+}
+
+// What daemons see anew of the same nodes is nothing to be told; another address that a cloud
+// gives is.
+func TestWhatUnsettles(t *testing.T) {
+	p := newOnePlace(t, 2, 1)
+	said := p.r.memory["edge"].settled.say
+	looked := func(what string, want bool) {
+		t.Helper()
+		p.reconcile()
+		now := p.r.memory["edge"].settled.say
+		if (now != said) != want {
+			t.Errorf("%s: all Services are looked at: %t", what, !want)
+		}
+		said = now
+	}
+	looked("another look at the same nodes", false)
+	p.host.given = map[lb.Key][]provider.Address{"service/default/web/uid": {{Family: provider.IPv4, Hostname: "web.example.net"}}}
+	looked("an address of a cloud", true)
+	looked("the same address", false)
 }
 
 // checkSettled counts those who would not be looked at now, and holds what they say against

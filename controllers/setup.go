@@ -75,6 +75,9 @@ func (p *pace) watch(concerns func(context.Context, client.Object) []string) han
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, false, e.Object) },
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			if e.ObjectOld.GetUID() != e.ObjectNew.GetUID() { // the watch missed that one went and another came
+				add(ctx, q, true, e.ObjectOld)
+			}
 			add(ctx, q, false, e.ObjectOld, e.ObjectNew)
 		},
 		DeleteFunc:  func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, true, e.Object) },

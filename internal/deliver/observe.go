@@ -84,8 +84,8 @@ func since(n host.DownNode, key down, now time.Time, was *Seen) time.Time {
 	return at
 }
 
-// judgesAs reports whether two say the same of the nodes. Traffic changes all the time.
-func (s *Seen) judgesAs(o *Seen) bool {
+// JudgesAs reports whether two say the same of the nodes. Traffic changes all the time.
+func (s *Seen) JudgesAs(o *Seen) bool {
 	if s == nil || o == nil {
 		return s == o
 	}

@@ -29,6 +29,7 @@ type Pool struct {
 	Given bool
 
 	gives                [families]bool // of which families the cloud gives one
+	of                   *Pool          // of which Giving made this one
 	services, namespaces labels.Selector
 	ranges               [families][]addrRange // sorted, apart from each other
 }
@@ -142,7 +143,7 @@ func parseSelector(field string, s *v1alpha1.LabelSelector) (labels.Selector, er
 // Giving is the same pool of a cloud that gives addresses of some families.
 func (p *Pool) Giving(names []string) *Pool {
 	out := *p
-	out.gives = [families]bool{}
+	out.of, out.gives = p, [families]bool{}
 	for _, name := range names {
 		if f, ok := parseFamily(corev1.IPFamily(name)); ok {
 			out.gives[f] = true
@@ -150,6 +151,9 @@ func (p *Pool) Giving(names []string) *Pool {
 	}
 	return &out
 }
+
+// Same reports whether two are one pool, of a cloud that gives the same.
+func (p *Pool) Same(o *Pool) bool { return p == o || p.of != nil && p.of == o.of && p.gives == o.gives }
 
 func (p *Pool) parseAddresses(entries []v1alpha1.AddressRange) error {
 	if len(entries) == 0 {

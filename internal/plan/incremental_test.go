@@ -225,7 +225,7 @@ func (h *history) look(b *v1alpha1.Balancer) {
 	o.Services = append(o.Services, o.Services[:len(o.Services)/2]...)
 	fresh := NewSnapshot(b, o)
 	known, unknown := h.planners[b.Name], NewPlanner(b.Spec.Engine)
-	if known.Follows() && !h.odds(4) {
+	if known.Follows(b, o) && !h.odds(4) {
 		h.partial(b.Name, &o)
 	}
 	h.looked[b.Name] = maps.Clone(h.services)

@@ -125,8 +125,12 @@ func (p *Planner) compare(s *Snapshot, touched []*entry) (changed []*entry) {
 }
 
 // Follows reports whether a snapshot may have only the Services that changed since the last
-// one: all others are known, and which of them matter does not depend on others.
-func (p *Planner) Follows() bool { return p.seen != nil && len(p.foreign) == 0 }
+// one: all others are known, and which of them matter does not depend on others. That is so
+// under the same rules only, as objects without Services have them: what a pool's change means
+// for Services may not have been told yet.
+func (p *Planner) Follows(b *v1alpha1.Balancer, o Objects) bool {
+	return p.seen != nil && len(p.foreign) == 0 && p.seen.sameRules(NewSnapshot(b, o))
+}
 
 // strays are the addresses that this Balancer holds for a Service, and that are of a pool
 // which has left it or is in force no more.
@@ -174,7 +178,7 @@ func (p *Planner) foreignPools(s *Snapshot) (out []*ipam.Pool) {
 // where the Services are the same.
 func (s *Snapshot) sameRules(o *Snapshot) bool {
 	return sameBalancer(s.Balancer, o.Balancer) && maps.EqualFunc(s.Claims.all, o.Claims.all, sameBalancer) &&
-		slices.Equal(s.Claims.pools, o.Claims.pools) && slices.Equal(s.Rejected, o.Rejected) &&
+		slices.EqualFunc(s.Claims.pools, o.Claims.pools, (*ipam.Pool).Same) && slices.Equal(s.Rejected, o.Rejected) &&
 		(!slices.ContainsFunc(s.Claims.pools, (*ipam.Pool).SelectsNamespaces) || maps.EqualFunc(s.Namespaces, o.Namespaces, maps.Equal))
 }
 
