@@ -37,7 +37,10 @@ func (in *installer) rules() (admit.Rules, error) {
 	names := processes()
 	for _, l := range listeners() {
 		a := l.Address.Addr()
-		if by := names[l.inode]; !a.IsLoopback() && !engines[by] {
+		by := names[l.inode]
+		// Where the kernel carries datagrams, no daemon of ours has a port of them.
+		ours := engines[by] && (l.Network == "tcp" || in.settings.Datagrams == "")
+		if !a.IsLoopback() && !ours {
 			held := admit.Held{Address: a, Port: l.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(l.Network)), By: by}
 			if !slices.Contains(r.Held, held) {
 				r.Held = append(r.Held, held)

@@ -117,8 +117,8 @@ func (p *prometheus) get(ctx context.Context, path string, into any) error {
 }
 
 // mayBeEmpty are metrics that a cluster has only where something is wrong, or has certificates,
-// or whose engine tells more than nginx.
-var mayBeEmpty = regexp.MustCompile(`external_lb_(service_waiting|certificate_|service_(connections|refused|failed|received_bytes|sent_bytes)_total|service_nodes_)`)
+// a provider, or whose engine tells more than nginx.
+var mayBeEmpty = regexp.MustCompile(`external_lb_(service_waiting|provider_|certificate_|service_(connections|refused|failed|received_bytes|sent_bytes)_total|service_nodes_)`)
 
 // shows waits until each query of the dashboards has an answer, with what the user chose:
 // names and values of variables.

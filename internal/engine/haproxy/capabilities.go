@@ -19,6 +19,7 @@ var capabilities = engine.Capabilities{
 	PassiveChecks:    false,
 	SharesChecks:     true,
 	KeepsConnections: true,
+	Backups:          engine.Support{Note: "with healthCheck.type None no node is ever down, so none that waits carries"},
 	Fields: map[engine.Field]engine.Support{
 		"algorithm=RoundRobin":            {Affinity: affinity},
 		"algorithm=LeastConnections":      {Affinity: affinity},

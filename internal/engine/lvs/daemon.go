@@ -44,7 +44,7 @@ func (k *Daemon) Commands() [][]string { return append(k.Daemon.Commands(), k.ru
 func (k *Daemon) Stopped() string {
 	carried := "nothing"
 	if k.Carrier != "" {
-		carried = "no datagrams"
+		carried = "no datagrams, and has no address that moves by VRRP"
 	}
 	return "keepalived does not run, so this host carries " + carried +
 		": start it (systemctl start keepalived); `journalctl -u keepalived` says what it may lack"
