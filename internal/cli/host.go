@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
@@ -109,8 +108,8 @@ What the key may make this machine carry is said by --addresses, --ports and
 	flags.StringVar(&o.Engine, "engine", "", fmt.Sprintf("what carries the traffic: %s (default: as in host.yaml, or %s)", engines.Table.List(), engines.Table.Default()))
 	flags.StringVar(&o.Family, "family", "", fmt.Sprintf("whose layout this machine has: %s (default: as /etc/os-release says)", strings.Join(engine.FamilyNames(), ", ")))
 	flags.StringVar(&o.Datagrams, "datagrams", "", fmt.Sprintf(
-		"what carries all that is not TCP beside the engine, for a Balancer with spec.datagrams: %s: %s (default: as in host.yaml)",
-		v1alpha1.DatagramsLVS, engines.Table.Datagrams))
+		"what carries all that is not TCP beside the engine: %s, for a Balancer with spec.datagrams: %s (default: as in host.yaml)",
+		engines.Table.Datagrams.Name, strings.ToUpper(engines.Table.Datagrams.Name)))
 	flags.StringArrayVar(&o.AuthorizedKeys, "authorized-key", nil, "public key that may deliver, or a file of such; may be repeated")
 	flags.BoolVar(&o.VRRP, "vrrp", false, "let keepalived move the addresses between this machine and others: for a Balancer with virtualAddresses.mode VRRP")
 	flags.BoolVar(&o.NonlocalBind, "nonlocal-bind", false, "let the daemon listen on addresses that the machine does not have yet")
