@@ -78,7 +78,7 @@ QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
 CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance)
 
 .PHONY: test test-quick test-cluster test-e2e
-test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 22 min, or 41
+test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 27 min, or 46
 
 test-quick: deps-quick ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
 	go test -timeout 20m $(TESTFLAGS) $(QUICK)
@@ -89,7 +89,7 @@ test-quick: deps-quick ## Units, goldens, each daemon's own check, and the contr
 test-cluster: deps ## The test cluster itself, a toy engine, the chart, a release, that the documentation is true on it, and faults on it. 3 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
 
-test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 16 min
+test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 20 min
 	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: conformance
