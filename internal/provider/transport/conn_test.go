@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"fmt"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -344,58 +343,6 @@ func TestApply_RefusedListeners(t *testing.T) {
 		if r.Listener.Port != 443 || r.Message != "QuotaExceeded: one is enough" {
 			t.Errorf("%+v", r)
 		}
-	}
-}
-
-// A cloud that says when to ask again is not asked before, and its neighbours are.
-func TestApply_WaitsAsLongAsTheCloudSays(t *testing.T) {
-	w := newWorld(t)
-	asked := 0
-	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
-		if s.Name == "slow" {
-			asked++
-			return nil, &provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: 600}
-		}
-		return nil, nil
-	}
-	for range 2 {
-		out, err := w.apply(config(service("slow", 30080), service("web", 30081)))
-		if err != nil || len(out.Refused) != 1 || out.Refused[0].Message != "Throttled: slow down" {
-			t.Errorf("%v %+v", err, out.Refused)
-		}
-	}
-	if asked != 1 {
-		t.Errorf("asked %d times", asked)
-	}
-	if s := w.one(); s.Name != "web" {
-		t.Errorf("%+v", s)
-	}
-}
-
-// What is wanted no more does not wait as long as the cloud wanted: the old nodePort may be
-// somebody else's by now.
-func TestApply_AChangeWaitsForNoPause(t *testing.T) {
-	w := newWorld(t)
-	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
-		if s.Listeners[0].NodePort == 30080 {
-			return nil, &provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: 3600}
-		}
-		return nil, nil
-	}
-	if out, err := w.apply(config(service("web", 30080))); err != nil || len(out.Refused) != 1 {
-		t.Fatalf("%v %+v", err, out.Refused)
-	}
-	w.applied(config(service("web", 30081)))
-}
-
-// A sum of what a provider says may be any number, and no counter goes back.
-func TestCallsAreNeverNegative(t *testing.T) {
-	all := make([]provider.LoadBalancer, 1<<16)
-	for i := range all {
-		all[i].Calls = provider.Calls{Reads: math.MaxInt32, Writes: math.MinInt32}
-	}
-	if sum := callsOf(all...); sum.Reads < 1<<16 || sum.Writes != 0 {
-		t.Errorf("%+v", sum)
 	}
 }
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -73,5 +74,16 @@ func TestWhatAChangeCosts(t *testing.T) {
 	})
 	if heard.calls != (provider.Calls{}) {
 		t.Errorf("a cloud of memory made calls: %+v", heard.calls)
+	}
+}
+
+// A sum of what a provider says may be any number, and no counter goes back.
+func TestCallsAreNeverNegative(t *testing.T) {
+	all := make([]provider.LoadBalancer, 1<<16)
+	for i := range all {
+		all[i].Calls = provider.Calls{Reads: math.MaxInt32, Writes: math.MinInt32}
+	}
+	if sum := callsOf(all...); sum.Reads < 1<<16 || sum.Writes != 0 {
+		t.Errorf("%+v", sum)
 	}
 }

@@ -83,3 +83,44 @@ func (w *world) slows(name string, done <-chan struct{}) (asked chan provider.Sp
 	}
 	return asked
 }
+
+// A cloud that says when to ask again is not asked before, and its neighbours are.
+func TestApply_WaitsAsLongAsTheCloudSays(t *testing.T) {
+	w := newWorld(t)
+	asked := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		if s.Name == "slow" {
+			asked++
+			return nil, &provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: 600}
+		}
+		return nil, nil
+	}
+	for range 2 {
+		out, err := w.apply(config(service("slow", 30080), service("web", 30081)))
+		if err != nil || len(out.Refused) != 1 || out.Refused[0].Message != "Throttled: slow down" {
+			t.Errorf("%v %+v", err, out.Refused)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	if s := w.one(); s.Name != "web" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// What is wanted no more does not wait as long as the cloud wanted: the old nodePort may be
+// somebody else's by now.
+func TestApply_AChangeWaitsForNoPause(t *testing.T) {
+	w := newWorld(t)
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		if s.Listeners[0].NodePort == 30080 {
+			return nil, &provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: 3600}
+		}
+		return nil, nil
+	}
+	if out, err := w.apply(config(service("web", 30080))); err != nil || len(out.Refused) != 1 {
+		t.Fatalf("%v %+v", err, out.Refused)
+	}
+	w.applied(config(service("web", 30081)))
+}
