@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/text"
 )
 
 // events writes what happened to whom, behind the writes that users wait for and
@@ -236,7 +236,7 @@ func (e *events) write(ctx context.Context, obj client.Object, kind, reason, mes
 		InvolvedObject:      *ref,
 		Type:                kind,
 		Reason:              reason,
-		Message:             conditions.Cut(message, maxEventMessage),
+		Message:             text.Cut(message, maxEventMessage),
 		Source:              corev1.EventSource{Component: eventSource},
 		FirstTimestamp:      now,
 		LastTimestamp:       now,

@@ -16,8 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/conditions"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/text"
 )
 
 // patchServices writes Services by strategic merge patches of their status that name
@@ -98,7 +98,7 @@ func (p patchServices) tellSetback(ctx context.Context, svc *corev1.Service, of 
 	if p.setbacks.failed(of, err) {
 		p.events.warning(ctx, svc, v1alpha1.EventSyncFailed,
 			"what external-lb has to write on this Service is not taken; it is tried again twice a minute. The API server says: %s",
-			conditions.Cut(err.Error(), maxAPIWords))
+			text.Cut(err.Error(), maxAPIWords))
 	}
 }
 

@@ -43,7 +43,7 @@ var may = with(map[string][]string{
 
 	// an exception: it runs them, and takes their scheme and targets
 	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "provider"}),
-	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/translate", "provider"},
+	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/text", "internal/translate", "provider"},
 
 	"internal/cli/documents": nil,
 	"internal/text":          nil,
@@ -59,14 +59,14 @@ var may = with(map[string][]string{
 	"internal/importer/nginx":        ofASource,
 
 	// From what the API server says to what hosts are to carry, and back: pure.
-	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/translate", "provider"},
+	"internal/conditions": {"api/v1alpha1", "internal/deliver", "internal/engine/engines", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/record", "internal/text", "internal/translate", "provider"},
 	"internal/explain":    {"api/v1alpha1", "internal/lb", "internal/plan", "internal/record", "internal/translate"},
 	"internal/preflight":  {"api/v1alpha1", "internal/admit", "internal/explain", "internal/lb", "internal/plan", "internal/record"},
 	"internal/plan":       {"api/v1alpha1", "internal/ipam", "internal/lb", "internal/record", "internal/translate"},
 	"internal/translate":  {"api/v1alpha1", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/lb"},
 	"internal/ipam":       {"api/v1alpha1", "internal/lb"},
 	"internal/record":     {"api/v1alpha1", "internal/lb"},
-	"internal/ui/page":    {"api/v1alpha1", "internal/ipam", "internal/plan", "internal/record", "internal/translate"},
+	"internal/ui/page":    {"api/v1alpha1", "internal/ipam", "internal/plan", "internal/record", "internal/text", "internal/translate"},
 
 	// Between the two ends. Of host they know the contract.
 	"internal/deliver":     {"api/v1alpha1", "internal/host", "internal/lb", "internal/text", "internal/wire", "provider"},

@@ -13,6 +13,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/text"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -285,7 +286,7 @@ func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
 		h := v1alpha1.HostStatus{
-			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: Cut(s.Message, maxMessage),
+			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(s.Message, maxMessage),
 			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(),
 		}
 		if !s.LastApplied.IsZero() {

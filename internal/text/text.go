@@ -18,14 +18,17 @@ func Plain(s string, most int) string {
 			return ' '
 		}
 		return r
-	}, s)), " "), most)
+	}, s)), " "), most, " ")
 }
 
-// cut ends a text that is longer than so many bytes. There is room for three at least.
-func cut(s string, most int) string {
+// Cut ends a text that is longer than so many bytes. There is room for three at least.
+func Cut(s string, most int) string { return cut(s, most, "") }
+
+// cut ends it before what is trailing, too.
+func cut(s string, most int, trailing string) string {
 	const more = "..."
 	if len(s) <= most {
 		return s
 	}
-	return strings.TrimRight(strings.ToValidUTF8(s[:most-len(more)], ""), " ") + more
+	return strings.TrimRight(strings.ToValidUTF8(s[:most-len(more)], ""), trailing) + more
 }

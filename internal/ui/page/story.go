@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/text"
 )
 
 // Moment is an event, or what a condition says since then.
@@ -72,7 +73,7 @@ func ofEvents(events []*corev1.Event) (out []Moment) {
 }
 
 func moment(m Moment) Moment {
-	m.At, m.Source, m.Reason, m.Text = when(m.at), cutTo(m.Source, maxWord), cutTo(m.Reason, maxWord), cut(m.Text)
+	m.At, m.Source, m.Reason, m.Text = when(m.at), text.Cut(m.Source, maxWord), text.Cut(m.Reason, maxWord), cut(m.Text)
 	return m
 }
 
@@ -119,20 +120,12 @@ func wrong(c metav1.Condition) string {
 
 // words of a reason and a message, or others if there are none.
 func words(reason, message, others string) string {
-	text := strings.TrimPrefix(reason+": "+message, ": ")
-	return cut(cmp.Or(strings.TrimSuffix(text, ": "), others))
+	said := strings.TrimPrefix(reason+": "+message, ": ")
+	return cut(cmp.Or(strings.TrimSuffix(said, ": "), others))
 }
 
 // cut ends a text that is too long.
-func cut(text string) string { return cutTo(text, maxText) }
-
-func cutTo(text string, most int) string {
-	const more = "..."
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most-len(more)], "") + more
-}
+func cut(s string) string { return text.Cut(s, maxText) }
 
 func short(digest string) string { return digest[:min(12, len(digest))] }
 
