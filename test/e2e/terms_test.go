@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -75,6 +77,15 @@ func hears(t *testing.T, fleet *deliver.Fleet, state v1alpha1.HostState, reason 
 	return last
 }
 
+// resetTerms has the Balancer's hosts forget who delivered to them.
+func resetTerms(ctx context.Context, t *testing.T, cluster types.UID) (said string, err error) {
+	for _, host := range getBalancer(t, balancer).Spec.Hosts { // the cluster has those of other tests, too
+		its, failed := mustHost(t, host.Name).Exec(ctx, "external-lb", "host", "reset-term", "--cluster", string(cluster))
+		said, err = said+its, errors.Join(err, failed)
+	}
+	return said, err
+}
+
 // Who may deliver to a host: the newest leader of the cluster that did so first. That
 // can be undone in every case, in most of them by itself.
 func TestFault_WhoDelivers(t *testing.T) {
@@ -113,6 +124,12 @@ func TestFault_WhoDelivers(t *testing.T) {
 
 	var system corev1.Namespace
 	must(t, env.Kube.Get(t.Context(), client.ObjectKey{Name: metav1.NamespaceSystem}, &system))
+	t.Cleanup(func() {
+		if t.Failed() { // then hosts may take nothing from this cluster, and nor do the tests that follow
+			_, err := resetTerms(context.Background(), t, system.UID)
+			t.Log("reset-term:", err)
+		}
+	})
 	stranger, end := s.anotherController("0c0c6d4e-5a3f-4d0a-9d7e-1f6a0c9b7a51")
 	if told := fmt.Sprintf("%+v", hears(t, stranger, v1alpha1.HostFailed, deliver.ReasonOtherCluster)); strings.Contains(told, string(system.UID)) || strings.Contains(told, s.namespace) {
 		t.Errorf("another cluster hears too much: %s", told)
@@ -147,11 +164,8 @@ func TestFault_WhoDelivers(t *testing.T) {
 		return nil
 	})
 	s.event(getBalancer(t, balancer), v1alpha1.ReasonContested, "external-lb host reset-term")
-	for _, host := range getBalancer(t, balancer).Spec.Hosts { // the cluster has those of other tests, too
-		h := mustHost(t, host.Name)
-		said, err := h.Exec(t.Context(), "external-lb", "host", "reset-term", "--cluster", string(system.UID))
-		must(t, err)
-		t.Log(said)
-	}
+	said, err := resetTerms(t.Context(), t, system.UID)
+	must(t, err)
+	t.Log(said)
 	works("after reset-term")
 }
