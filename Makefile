@@ -96,6 +96,12 @@ test-e2e: deps ## What users see, on every engine: requests through real balance
 conformance: deps-machines ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs, or haproxy+lvs with datagrams in the kernel: a table. 10 min
 	go run ./test/conformance/run -engine $(ENGINE)
 
+.PHONY: test-versions
+VERSIONS ?= $(patsubst test/cluster/kube/%.mod,%,$(wildcard test/cluster/kube/1.*.mod))
+test-versions: deps ## The same, on nginx, on older releases of Kubernetes: VERSIONS="1.34 1.35 1.36". 20 min, or 40
+	@for version in $(VERSIONS); do echo "Kubernetes $$version:"; \
+	  go run ./test/conformance/run -engine nginx -kubernetes $$version || exit; done
+
 .PHONY: chaos
 STEPS ?= 1000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,10 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// version is the release of Kubernetes in kube/go.mod.
-const version = "v1.37.2"
-
-// program is a main package of kube/go.mod, which runs as one program or as several, told apart by name.
+// program is a main package of the module kube, which runs as one program or as several, told apart by name.
 type program struct {
 	pkg   string
 	names []string
@@ -46,14 +44,45 @@ func cacheRoot() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
+// release is a version of Kubernetes, as one of the files of the module kube requires it.
+type release struct {
+	module, file string
+	version      string // v1.37.2
+}
+
+var requiresKubernetes = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v1\.\d+\.\d+)$`)
+
+// releaseOf finds a minor release, such as "1.34", or that of kube/go.mod for "".
+func releaseOf(minor string) (release, error) {
+	_, self, _, _ := runtime.Caller(0)
+	r := release{module: filepath.Join(filepath.Dir(self), "kube"), file: "go.mod"}
+	if minor != "" {
+		r.file = minor + ".mod"
+	}
+	data, err := os.ReadFile(filepath.Join(r.module, r.file))
+	switch required := requiresKubernetes.FindSubmatch(data); {
+	case errors.Is(err, fs.ErrNotExist) && minor != "":
+		others, _ := filepath.Glob(filepath.Join(r.module, "1.*.mod"))
+		for i := range others {
+			others[i] = strings.TrimSuffix(filepath.Base(others[i]), ".mod")
+		}
+		return r, fmt.Errorf("Kubernetes %q cannot be had here: want one of %s, or nothing for the newest", minor, strings.Join(others, ", "))
+	case err != nil:
+		return r, fmt.Errorf("the sources of this package must be where it was compiled, without -trimpath: %w", err)
+	case required == nil:
+		return r, fmt.Errorf("%s requires no k8s.io/kubernetes", r.file)
+	default:
+		r.version = string(required[1])
+		return r, nil
+	}
+}
+
 // binaries returns the directory that holds etcd, kube-apiserver, kube-controller-manager, kube-proxy
 // and kubectl, the two in the middle only if there are to be nodes. What is missing is taken from this
 // machine, if it has the version, or built: minutes the first time, with progress on log. Callers in
 // other processes wait for the one that builds, if they lack something.
-func binaries(ctx context.Context, o Options) (string, error) {
-	_, self, _, _ := runtime.Caller(0)
-	module := filepath.Join(filepath.Dir(self), "kube")
-	dir, err := binariesOf(module)
+func (r release) binaries(ctx context.Context, o Options) (string, error) {
+	dir, err := r.cache()
 	if err != nil {
 		return "", err
 	}
@@ -68,26 +97,26 @@ func binaries(ctx context.Context, o Options) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	missing := slices.DeleteFunc(slices.Clone(programs), func(p program) bool { return !lacking(p) || p.borrow(ctx, dir) })
+	missing := slices.DeleteFunc(slices.Clone(programs), func(p program) bool { return !lacking(p) || p.borrow(ctx, dir, r.version) })
 	if len(missing) == 0 {
 		return dir, nil
 	}
-	return dir, buildPrograms(ctx, module, dir, missing, o.Log)
+	return dir, r.build(ctx, dir, missing, o.Log)
 }
 
-// binariesOf is the directory for what a module builds, made if it is not there. Another version of the
-// module, or of Go, has another.
-func binariesOf(module string) (string, error) {
+// cache is the directory for what is built, made if it is not there. Another version of the module, or of
+// Go, has another.
+func (r release) cache() (string, error) {
 	root, err := cacheRoot()
 	if err != nil {
 		return "", err
 	}
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH)
-	for _, name := range []string{"go.mod", "go.sum", "apiserver/main.go", "controllers/main.go"} {
-		data, err := os.ReadFile(filepath.Join(module, name))
+	for _, name := range []string{r.file, strings.TrimSuffix(r.file, ".mod") + ".sum", "apiserver/main.go", "controllers/main.go"} {
+		data, err := os.ReadFile(filepath.Join(r.module, name))
 		if err != nil {
-			return "", fmt.Errorf("the sources of this package must be where it was compiled, without -trimpath: %w", err)
+			return "", err
 		}
 		hash.Write(data)
 	}
@@ -100,19 +129,17 @@ func (p program) in(dir string) bool {
 	return !slices.ContainsFunc(p.names, func(name string) bool { return !exists(filepath.Join(dir, name)) })
 }
 
-// buildPrograms builds all at once, for the sake of idle CPUs while one of them is linked.
-func buildPrograms(ctx context.Context, module, dir string, missing []program, log io.Writer) error {
+// build builds all at once, for the sake of idle CPUs while one of them is linked.
+func (r release) build(ctx context.Context, dir string, missing []program, log io.Writer) error {
 	const pkg = "k8s.io/component-base/version."
-	major, minor, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
-	minor, _, _ = strings.Cut(minor, ".")
-	ldflags := fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=%[3]s -X %[1]sgitMinor=%[4]s -X %[1]sgitTreeState=clean",
-		pkg, version, major, minor)
+	ldflags := fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]d -X %[1]sgitTreeState=clean",
+		pkg, r.version, minorOf(r.version))
 	built, err := emptied(dir, "built")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(built)
-	m := mains{module: module, dir: built, ldflags: ldflags}
+	m := mains{module: r.module, file: r.file, dir: built, ldflags: ldflags}
 	for _, p := range missing {
 		m.packages = append(m.packages, p.pkg)
 	}
@@ -125,7 +152,7 @@ func buildPrograms(ctx context.Context, module, dir string, missing []program, l
 			return err
 		}
 	}
-	fmt.Fprintf(log, "built Kubernetes %s in %s, into %s\n", version, time.Since(start).Round(time.Second), dir)
+	fmt.Fprintf(log, "built Kubernetes %s in %s, into %s\n", r.version, time.Since(start).Round(time.Second), dir)
 	return nil
 }
 

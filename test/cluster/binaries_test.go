@@ -56,6 +56,27 @@ func requirements(t *testing.T, dir string) map[string]string {
 	return versions
 }
 
+// Older releases are those of the two years before the newest, each from files of its own.
+func TestReleases(t *testing.T) {
+	newest, err := releaseOf("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, minor := range []string{"1.34", "1.35", "1.36"} {
+		r, err := releaseOf(minor)
+		if err != nil || !strings.HasPrefix(r.version, "v"+minor+".") {
+			t.Errorf("%s is %+v: %v", minor, r, err)
+		}
+		dir, err := r.cache()
+		if other, _ := newest.cache(); err != nil || dir == other {
+			t.Errorf("%s shares %s: %v", minor, dir, err)
+		}
+	}
+	if _, err := releaseOf("1.2"); err == nil || !strings.Contains(err.Error(), "1.34, 1.35, 1.36") {
+		t.Errorf("1.2: %v", err)
+	}
+}
+
 func TestKubectlFits(t *testing.T) {
 	for got, want := range map[string]bool{
 		"v1.37.2": true, "v1.36.0": true, "v1.38.1-gke.100": true,

@@ -15,31 +15,31 @@ import (
 // KUBEBUILDER_ASSETS, where tests of controllers have theirs, and kubectl from there or from PATH. The
 // copy is what is asked for its version, since a wrapper may not work from elsewhere, and since what is
 // on PATH may change while a cluster runs.
-func (p program) borrow(ctx context.Context, dir string) bool {
+func (p program) borrow(ctx context.Context, dir, version string) bool {
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	switch p.pkg {
 	case "./apiserver":
-		return assets != "" && p.copyFrom(ctx, assets, dir)
+		return assets != "" && p.copyFrom(ctx, assets, dir, version)
 	case "k8s.io/kubernetes/cmd/kubectl":
-		if assets != "" && p.copyFrom(ctx, assets, dir) {
+		if assets != "" && p.copyFrom(ctx, assets, dir, version) {
 			return true
 		}
 		path, err := exec.LookPath("kubectl")
-		return err == nil && p.copyFrom(ctx, filepath.Dir(path), dir)
+		return err == nil && p.copyFrom(ctx, filepath.Dir(path), dir, version)
 	}
 	return false
 }
 
 // copyFrom reports whether all of a program's names were there and fit. What does not is no error: it
 // is built then.
-func (p program) copyFrom(ctx context.Context, from, dir string) bool {
+func (p program) copyFrom(ctx context.Context, from, dir, version string) bool {
 	parts, err := emptied(dir, "borrowed")
 	if err != nil {
 		return false
 	}
 	defer os.RemoveAll(parts)
 	for _, name := range p.names {
-		if copyProgram(filepath.Join(from, name), filepath.Join(parts, name)) != nil || !fits(ctx, filepath.Join(parts, name)) {
+		if copyProgram(filepath.Join(from, name), filepath.Join(parts, name)) != nil || !fits(ctx, filepath.Join(parts, name), version) {
 			return false
 		}
 	}
@@ -68,9 +68,9 @@ func copyProgram(from, to string) error {
 	return out.Close()
 }
 
-// fits asks a program for its version: kube-apiserver must have exactly that of this package, kubectl may
+// fits asks a program for its version: kube-apiserver must have exactly the one that is wanted, kubectl may
 // be one minor release off, and etcd is the one that came with its kube-apiserver.
-func fits(ctx context.Context, path string) bool {
+func fits(ctx context.Context, path, version string) bool {
 	switch filepath.Base(path) {
 	case "etcd":
 		return exec.CommandContext(ctx, path, "--version").Run() == nil

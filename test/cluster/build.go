@@ -44,8 +44,9 @@ func goBuild(ctx context.Context, dir, target string) error {
 
 // mains are main packages of a module, to be built into a directory under the last elements of their paths.
 type mains struct {
-	module, dir, ldflags string
-	packages             []string
+	module, file string // its directory, and the one of its files that says what it requires
+	dir, ldflags string
+	packages     []string
 }
 
 func (m mains) build(ctx context.Context, log io.Writer) error {
@@ -53,7 +54,7 @@ func (m mains) build(ctx context.Context, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cmd := goCommand(ctx, m.module, "build", append([]string{"-v", "-ldflags", m.ldflags, "-o", m.dir + "/"}, m.packages...)...)
+	cmd := goCommand(ctx, m.module, "build", append([]string{"-modfile=" + m.file, "-v", "-ldflags", m.ldflags, "-o", m.dir + "/"}, m.packages...)...)
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ type progress struct {
 
 func (m mains) progress(ctx context.Context) (*progress, error) {
 	const format = `{{if and .Stale (ne .StaleReason "not installed but available in build cache")}}{{.ImportPath}}{{"\t"}}{{.Dir}}{{range .GoFiles}}{{"\t"}}{{.}}{{end}}{{end}}`
-	out, err := goCommand(ctx, m.module, "list", append([]string{"-deps", "-f", format}, m.packages...)...).Output()
+	out, err := goCommand(ctx, m.module, "list", append([]string{"-modfile=" + m.file, "-deps", "-f", format}, m.packages...)...).Output()
 	if err != nil {
 		return nil, fmt.Errorf("go list for the test cluster: %w\n%s", err, stderrOf(err))
 	}

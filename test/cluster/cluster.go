@@ -39,6 +39,7 @@ type state struct {
 	Plan    plan               `json:"plan"`
 	Init    process            `json:"init"`
 	Bin     string             `json:"bin"`
+	Version string             `json:"version"` // of Kubernetes
 	Helper  string             `json:"helper"`
 	Boxes   map[string]box     `json:"boxes"`
 	Pods    map[string]pod     `json:"pods"`
@@ -100,9 +101,14 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 	}
 	s.ID = hex.EncodeToString(id)
 	if !o.NetworkOnly {
-		if s.Bin, err = binaries(ctx, o); err != nil {
+		kubernetes, err := releaseOf(o.Kubernetes)
+		if err != nil {
 			return err
 		}
+		if s.Bin, err = kubernetes.binaries(ctx, o); err != nil {
+			return err
+		}
+		s.Version = kubernetes.version
 	}
 	if s.Helper, err = helper(ctx); err != nil {
 		return err

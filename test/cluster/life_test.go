@@ -73,7 +73,7 @@ func TestTwoClustersSideBySide(t *testing.T) {
 
 func httpGetVersion(c *Cluster) error {
 	got, err := c.Client().Discovery().ServerVersion()
-	if err == nil && got.GitVersion != version {
+	if err == nil && got.GitVersion != c.now().Version {
 		err = fmt.Errorf("version %s", got.GitVersion)
 	}
 	return err

@@ -75,7 +75,7 @@ func (c *Cluster) createNode(ctx context.Context, spec NodeSpec, at int) error {
 	for _, a := range c.now().Plan.addrs(at) {
 		created.Status.Addresses = append(created.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
 	}
-	created.Status.NodeInfo.KubeletVersion = version
+	created.Status.NodeInfo.KubeletVersion = c.now().Version
 	setReady(&created.Status, true)
 	_, err = c.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) { // a controller was there first

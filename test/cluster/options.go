@@ -22,6 +22,8 @@ type Options struct {
 	// NetworkOnly starts nodes, hosts and a client without Kubernetes: nodes are machines on which Serve
 	// starts servers.
 	NetworkOnly bool `json:"networkOnly,omitempty"`
+	// Kubernetes is a minor release, such as 1.34, one of those in kube/*.mod. Default: that of kube/go.mod.
+	Kubernetes string `json:"kubernetes,omitempty"`
 	// Binary is the external-lb to show in each host as /usr/local/bin/external-lb.
 	Binary string `json:"binary,omitempty"`
 	// Engine is the daemon that a host starts at boot: nginx (default), or haproxy, or none. With lvs,

@@ -38,6 +38,7 @@ var record results
 
 var (
 	onlyEngine  = flag.String("engine", "", "run on this engine alone")
+	kubernetes  = flag.String("kubernetes", "", "run on this minor release of Kubernetes, such as 1.34 (default: the newest)")
 	builtBinary = flag.String("binary", "", "the external-lb under test (default: it is built)")
 	resultsFile = flag.String("results", "", "write what became of the tests to this file")
 )
@@ -101,7 +102,7 @@ func run(m *testing.M) int {
 	env, err = lab.Start(ctx, lab.Options{
 		Cluster: cluster.Options{
 			Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary,
-			Engine: string(engine.name), Datagrams: engine.datagrams != "",
+			Engine: string(engine.name), Datagrams: engine.datagrams != "", Kubernetes: *kubernetes,
 		},
 		Root:       filepath.Join("..", ".."),
 		TLSSecrets: true,

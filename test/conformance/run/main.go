@@ -23,23 +23,24 @@ import (
 
 func main() {
 	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs; or haproxy+lvs, where the kernel carries datagrams")
+	kubernetes := flag.String("kubernetes", "", "a minor release, such as 1.34 (default: the newest)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, v1alpha1.Engine(*engine)); err != nil {
+	if err := run(ctx, v1alpha1.Engine(*engine), *kubernetes); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, engine v1alpha1.Engine) error {
+func run(ctx context.Context, engine v1alpha1.Engine, kubernetes string) error {
 	if main, _, _ := strings.Cut(string(engine), "+"); engines.Table.Find(main) == nil {
 		return fmt.Errorf("engine %q: want one of %s", engine, engines.Table.Names())
 	}
 	record := conformance.NewRecord(engine)
 	// That a test fails is in the table; that one has not run is, too.
-	suiteErr := suite(ctx, record, engine)
+	suiteErr := suite(ctx, record, engine, kubernetes)
 	wrong := conformance.Print(os.Stdout, record.Results())
 	if wrong > 0 || suiteErr != nil {
 		return fmt.Errorf("%d of %d rows are not as they should be (go test: %v)", wrong, len(conformance.Rows), suiteErr)
@@ -48,8 +49,9 @@ func run(ctx context.Context, engine v1alpha1.Engine) error {
 }
 
 // suite runs the tests and follows them.
-func suite(ctx context.Context, record *conformance.Record, engine v1alpha1.Engine) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=60m", "-run", `^Test[SE][0-9][0-9]_`, "./test/e2e", "-engine", string(engine))
+func suite(ctx context.Context, record *conformance.Record, engine v1alpha1.Engine, kubernetes string) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=60m", "-run", `^Test[SE][0-9][0-9]_`, "./test/e2e",
+		"-engine="+string(engine), "-kubernetes="+kubernetes)
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	out, err := cmd.StdoutPipe()

@@ -88,6 +88,7 @@ it takes seconds.`,
 	f.IntVar(&o.Hosts, "hosts", 2, "number of balancer hosts")
 	f.BoolVar(&o.DualStack, "dual-stack", false, "IPv6 besides IPv4")
 	f.BoolVar(&o.ControlPlaneOnly, "control-plane-only", false, "etcd and the API server, nothing else")
+	f.StringVar(&o.Kubernetes, "kubernetes", "", "a minor release, such as 1.34 (default the newest)")
 	f.StringVar(&o.Binary, "binary", "", "external-lb to show in each host as /usr/local/bin/external-lb")
 	f.StringVar(&o.Engine, "engine", "nginx", "daemon that hosts start at boot: nginx, haproxy, lvs or none")
 	f.StringVar(&o.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
