@@ -1,0 +1,65 @@
+package lb
+
+import (
+	"regexp"
+
+	"github.com/external-lb/external-lb/internal/lb/lbpb"
+)
+
+var safeCertificate = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+func (r *reader) settings(m *lbpb.Settings) Settings {
+	s := Settings{
+		Algorithm: word(r, algorithms, "algorithm", m.GetAlgorithm()), Mode: word(r, modes, "mode", m.GetMode()),
+		SendProxy: word(r, proxyProtocols, "PROXY protocol", m.GetSendProxy()), AcceptProxy: m.GetAcceptProxy(),
+		ConnectTimeout: r.duration("connect timeout", m.GetConnectTimeout(), false), IdleTimeout: r.duration("idle timeout", m.GetIdleTimeout(), false),
+		ClientTimeout: r.duration("client timeout", m.GetClientTimeout(), true), ServerTimeout: r.duration("server timeout", m.GetServerTimeout(), true),
+		QueueTimeout: r.duration("queue timeout", m.GetQueueTimeout(), true), SlowStart: r.duration("slow start", m.GetSlowStart(), true),
+		MaxQueue:                r.count("maxQueue", m.GetMaxQueue(), 0, maxLimit),
+		MaxConnections:          r.count("maxConnections", m.GetMaxConnections(), 0, maxLimit),
+		MaxConnectionsPerNode:   r.count("maxConnectionsPerNode", m.GetMaxConnectionsPerNode(), 0, maxLimit),
+		MaxConnectionsPerClient: r.count("maxConnectionsPerClient", m.GetMaxConnectionsPerClient(), 0, maxLimit),
+		MaxRatePerClient:        r.count("maxRatePerClient", m.GetMaxRatePerClient(), 0, MostRate),
+		Retries:                 r.count("retries", m.GetRetries(), 0, maxTries),
+		Certificate:             m.GetCertificate(),
+		H2C:                     m.GetH2C(),
+		RedirectToHTTPS:         m.GetRedirectToHttps(),
+		MaxBodyBytes:            m.GetMaxBodyBytes(),
+		AbortOnClose:            m.GetAbortOnClose(),
+	}
+	if s.MaxBodyBytes < 0 || s.MaxBodyBytes > MostBodyBytes {
+		r.fail("a body of %d bytes: want at most %d", s.MaxBodyBytes, int64(MostBodyBytes))
+	}
+	if s.Certificate != "" && !safeCertificate.MatchString(s.Certificate) {
+		r.fail("%.80q is not the name of a certificate", s.Certificate)
+	}
+	s.HealthCheck = r.healthCheck(m.GetHealthCheck())
+	return s
+}
+
+func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
+	h := HealthCheck{Type: word(r, checkTypes, "health check", m.GetType())}
+	if h.Type == CheckNone {
+		return h
+	}
+	h.TLS, h.Path, h.Port = m.GetTls(), m.GetPath(), r.port("health check", m.GetPort())
+	h.Interval, h.Timeout = r.duration("health check interval", m.GetInterval(), false), r.duration("health check timeout", m.GetTimeout(), false)
+	if h.Interval < MinInterval {
+		r.fail("health check interval of %s: want between %s and %s", h.Interval, MinInterval, MaxDuration)
+	}
+	h.Rise, h.Fall = r.count("rise", m.GetRise(), 1, maxTries), r.count("fall", m.GetFall(), 1, maxTries)
+	if (h.Path != "" || h.Type == CheckHTTP) && !SafePath(h.Path) {
+		r.fail("the path %.80q of the health check: want / and up to 255 letters, digits and -._~/%%", h.Path)
+	}
+	if h.Host = m.GetHost(); !SafeHost(h.Host) {
+		r.fail("the host %.80q of the health check is not a name", h.Host)
+	}
+	h.Status = Status{uint16(r.count("status of the health check", m.GetStatusFrom(), 0, 599)), uint16(r.count("status of the health check", m.GetStatusTo(), 0, 599))}
+	if !h.Status.Valid() {
+		r.fail("the status %s of the health check: want codes from 100 to 599", h.Status)
+	}
+	if h.Send, h.Expect = m.GetSend(), m.GetExpect(); !SafeHex(h.Send) || !SafeHex(h.Expect) {
+		r.fail("what the health check sends, %.80q, or expects, %.80q: want up to 256 bytes in hex", h.Send, h.Expect)
+	}
+	return h
+}
