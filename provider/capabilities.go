@@ -31,6 +31,7 @@ var PolicySettings = []Setting{
 	"timeouts.client",
 	"timeouts.server",
 	"timeouts.queue",
+	"timeouts.keepAlive",
 	"healthCheck.type=Auto", // sent as HTTP, at a port that is not the NodePort
 	"healthCheck.type=None",
 	"healthCheck.type=TCP",
@@ -55,7 +56,7 @@ var PolicySettings = []Setting{
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
-var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue",
+var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue", "timeouts.keepAlive",
 	"healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "tls.secretRef"}
 
 // What clouds differ in beside the policies.

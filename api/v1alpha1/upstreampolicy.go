@@ -147,6 +147,7 @@ type ProxyProtocol struct {
 }
 
 // Timeouts of connections.
+// +kubebuilder:validation:XValidation:rule="!has(self.keepAlive) || duration(self.keepAlive) >= duration('1s') && duration(self.keepAlive) <= duration('9h')",message="keepAlive is between 1s and 9h"
 type Timeouts struct {
 	// connect to a node. Built in: 1s.
 	// +optional
@@ -168,6 +169,11 @@ type Timeouts struct {
 	// maxConnectionsPerNode is set. Built in: as connect.
 	// +optional
 	Queue Duration `json:"queue,omitempty"`
+	// keepAlive is after how much silence a client, and with HAProxy a node, is asked by TCP
+	// whether it is there still, 1s to 9h. One that answers no three probes in a row has gone.
+	// Built in: as the host has it.
+	// +optional
+	KeepAlive Duration `json:"keepAlive,omitempty"`
 }
 
 // HealthCheck says how the balancer judges a node.

@@ -34,6 +34,7 @@ var Fields = []Field{
 	"timeouts.client",
 	"timeouts.server",
 	"timeouts.queue",
+	"timeouts.keepAlive",
 	"healthCheck.type=Auto",
 	"healthCheck.type=None",
 	"healthCheck.type=TCP",

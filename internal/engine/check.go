@@ -95,6 +95,8 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 		return fmt.Errorf("proxyProtocol.send: %s", c.NotInMode(Field("proxyProtocol.send="+string(s.SendProxy)), s.Mode))
 	case s.Mode != lb.ModeHTTP && (s.H2C || s.RedirectToHTTPS || s.MaxBodyBytes != 0):
 		return errors.New("settings for requests without mode: HTTP")
+	case s.KeepAlive != 0 && (s.KeepAlive < lb.MinKeepAlive || s.KeepAlive > lb.MaxKeepAlive):
+		return fmt.Errorf("keep-alive after %s", s.KeepAlive)
 	case s.MaxBodyBytes < 0 || s.MaxBodyBytes > lb.MostBodyBytes:
 		return fmt.Errorf("a body of %d bytes", s.MaxBodyBytes)
 	case p == lb.UDP && (s.SendProxy != lb.ProxyNone || s.AcceptProxy):

@@ -68,3 +68,13 @@ func Milliseconds(d time.Duration) string {
 	}
 	return fmt.Sprintf("%dms", (d+time.Millisecond-1)/time.Millisecond)
 }
+
+// Seconds are those of a duration, rounded up.
+func Seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// Probes is how many questions of TCP in a row a peer may leave without an answer.
+const Probes = 3
+
+// ProbeEvery is how many seconds are between two of them, where the first one comes after
+// so much silence: the kernel's 75 would be long.
+func ProbeEvery(keepAlive time.Duration) int64 { return min(Seconds(keepAlive), 10) }

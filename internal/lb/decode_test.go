@@ -76,6 +76,7 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"status of the health check of 600":                               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.StatusTo = 600 })),
 		`what the health check sends, "0"`:                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Send = "0" })),
 		`or expects, "a;"`:                                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Expect = "a;" })),
+		"keep-alive after 999.999999ms":                                   of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.KeepAlive = 1e9 - 1 })),
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		`"../x" is not the name of a certificate`:                         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Certificate = "../x" })),
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"regexp"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/lb/lbpb"
 )
@@ -26,6 +27,10 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		RedirectToHTTPS:         m.GetRedirectToHttps(),
 		MaxBodyBytes:            m.GetMaxBodyBytes(),
 		AbortOnClose:            m.GetAbortOnClose(),
+		KeepAlive:               time.Duration(m.GetKeepAlive()),
+	}
+	if s.KeepAlive != 0 && (s.KeepAlive < MinKeepAlive || s.KeepAlive > MaxKeepAlive) {
+		r.fail("keep-alive after %s: want between %s and %s", s.KeepAlive, MinKeepAlive, MaxKeepAlive)
 	}
 	if s.MaxBodyBytes < 0 || s.MaxBodyBytes > MostBodyBytes {
 		r.fail("a body of %d bytes: want at most %d", s.MaxBodyBytes, int64(MostBodyBytes))

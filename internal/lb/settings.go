@@ -19,6 +19,7 @@ type Settings struct {
 	ClientTimeout           time.Duration // of the client's side; 0: IdleTimeout
 	ServerTimeout           time.Duration // of the node's side; 0: IdleTimeout
 	QueueTimeout            time.Duration // in which a node must have room; 0: ConnectTimeout
+	KeepAlive               time.Duration // silence after which TCP asks who is there; 0: as the host has it
 	HealthCheck             HealthCheck
 	MaxConnections          int32 // 0: no limit
 	MaxConnectionsPerNode   int32 // 0: no limit
@@ -46,6 +47,9 @@ func (s *Settings) ServerIdle() time.Duration { return cmp.Or(s.ServerTimeout, s
 
 // QueueWait is for how long a connection waits for a node with room.
 func (s *Settings) QueueWait() time.Duration { return cmp.Or(s.QueueTimeout, s.ConnectTimeout) }
+
+// MinKeepAlive and MaxKeepAlive bound KeepAlive. The kernel has no longer one.
+const MinKeepAlive, MaxKeepAlive = time.Second, 9 * time.Hour
 
 // MostBodyBytes bounds MaxBodyBytes.
 const MostBodyBytes = 1 << 40

@@ -133,7 +133,9 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 	}
 }
 
-func timeoutsApart(s *lb.Settings) { s.ClientTimeout, s.ServerTimeout = time.Hour, 90*time.Second }
+func timeoutsApart(s *lb.Settings) {
+	s.ClientTimeout, s.ServerTimeout, s.KeepAlive = time.Hour, 90*time.Second, 90*time.Second
+}
 
 func queueing(s *lb.Settings) {
 	s.MaxConnectionsPerNode, s.MaxQueue, s.QueueTimeout, s.AbortOnClose = 10, 70, time.Minute, true

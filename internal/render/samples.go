@@ -77,7 +77,7 @@ var variants = []struct {
 func inHTTP(f *engine.Frontend) { f.Settings.Mode = lb.ModeHTTP }
 
 func apart(f *engine.Frontend) {
-	f.Settings.ClientTimeout, f.Settings.ServerTimeout = time.Hour, time.Minute
+	f.Settings.ClientTimeout, f.Settings.ServerTimeout, f.Settings.KeepAlive = time.Hour, time.Minute, time.Minute
 }
 
 func limits(f *engine.Frontend) {

@@ -32,6 +32,7 @@ var examples = map[string][3]string{
 	"timeouts.client":         {`"3m"`, `"4m"`, `"5m"`},
 	"timeouts.server":         {`"3m"`, `"4m"`, `"5m"`},
 	"timeouts.queue":          {`"3s"`, `"4s"`, `"5s"`},
+	"timeouts.keepAlive":      {`"3s"`, `"4s"`, `"5s"`},
 	"maxQueue":                {`7`, `0`, `9`},
 	"abortOnClose":            {`true`, `false`, `true`},
 	"slowStart":               {`"3s"`, `"4s"`, `"5s"`},

@@ -97,6 +97,9 @@ var fields = []field{
 	{"timeouts.queue", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).Queue) },
 		func(s *lb.Settings, v string) error { return duration(&s.QueueTimeout, v) }},
+	{"timeouts.keepAlive", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.Timeouts).KeepAlive) },
+		func(s *lb.Settings, v string) error { return keepAlive(&s.KeepAlive, v) }},
 	{"healthCheck.type", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(checkType(deref(s.HealthCheck))) },
 		func(s *lb.Settings, v string) error { s.HealthCheck.Type = lb.HealthCheckType(v); return nil }},
@@ -255,6 +258,18 @@ func interval(into *time.Duration, v string) error {
 	}
 	if d < lb.MinInterval {
 		return fmt.Errorf("%s is too short: checks are %s apart at least", quoted(v), lb.MinInterval)
+	}
+	*into = d
+	return nil
+}
+
+func keepAlive(into *time.Duration, v string) error {
+	var d time.Duration
+	if err := duration(&d, v); err != nil {
+		return err
+	}
+	if d < lb.MinKeepAlive || d > lb.MaxKeepAlive {
+		return fmt.Errorf("%s is not between 1s and 9h", quoted(v))
 	}
 	*into = d
 	return nil

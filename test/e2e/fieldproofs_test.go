@@ -44,6 +44,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"timeouts.client":                 {settings: "{mode: HTTP, timeouts: {client: 1s}}", http: true, shows: closesIdleClients},
 		"timeouts.server":                 {settings: "{mode: HTTP, timeouts: {server: 1s}, healthCheck: {type: None}}", http: true, shows: waitsForNoLateAnswer},
 		"timeouts.queue":                  {settings: "{maxConnectionsPerNode: 1, timeouts: {queue: 4s}}", shows: waitsForRoom},
+		"timeouts.keepAlive":              {settings: "timeouts: {keepAlive: 1s}", shows: asksASilentClient},
 		"maxQueue":                        {settings: "{maxConnectionsPerNode: 1, maxQueue: 1, timeouts: {queue: 8s}}", shows: letsFewWait},
 		"abortOnClose":                    {settings: "{mode: HTTP, maxConnectionsPerNode: 1, abortOnClose: true}", http: true, shows: givesUpWithTheClient},
 		"slowStart":                       {settings: "{slowStart: 5m, healthCheck: {" + quick + "}}", shows: comesBackSlowly},

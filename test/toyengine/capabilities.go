@@ -39,6 +39,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.client":                 {Missing: noTimeouts},
 		"timeouts.server":                 {Missing: noTimeouts},
 		"timeouts.queue":                  {Missing: noLimits},
+		"timeouts.keepAlive":              {Missing: noTimeouts},
 		"healthCheck.type=Auto":           {Note: "a node that does not answer is passed over by that connection"},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {Missing: noChecks},

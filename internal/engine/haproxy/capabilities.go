@@ -41,6 +41,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.client":                 engine.Able,
 		"timeouts.server":                 engine.Able,
 		"timeouts.queue":                  engine.Able,
+		"timeouts.keepAlive":              {Note: "in whole seconds, rounded up"},
 		"healthCheck.type=Auto":           {Note: followed},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {Note: "a connection to the nodePort of each node, for each port of the Service"},

@@ -46,6 +46,7 @@ type frontend struct {
 	ClientTimeout           string
 	ServerTimeout           string
 	QueueTimeout            string
+	KeepAlive, ProbeEvery   int64 // seconds of silence before TCP asks who is there, and between two questions; 0: it is not set
 	MaxQueue                int32
 	AbortOnClose            bool
 	Retries                 int32
@@ -73,6 +74,9 @@ func (f frontend) IPv6() bool { return f.Listen.Addr().Is6() }
 func (f frontend) CountsClients() bool {
 	return f.MaxConnectionsPerClient > 0 || f.MaxRatePerClient > 0
 }
+
+// Probes that a peer may leave without an answer.
+func (f frontend) Probes() int { return engine.Probes }
 
 // Ciphers of TLS 1.2.
 func (f frontend) Ciphers() string { return engine.Ciphers }
@@ -238,6 +242,8 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		ClientTimeout:           engine.Milliseconds(set.ClientIdle()),
 		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
 		QueueTimeout:            engine.Milliseconds(set.QueueWait()),
+		KeepAlive:               engine.Seconds(set.KeepAlive),
+		ProbeEvery:              engine.ProbeEvery(set.KeepAlive),
 		MaxQueue:                set.MaxQueue,
 		AbortOnClose:            set.AbortOnClose,
 		Retries:                 set.Retries,

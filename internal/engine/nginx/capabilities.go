@@ -13,6 +13,7 @@ const (
 	affinity  = "nginx has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	onlyIPVS  = "only LVS has it"
 	bothSides = "nginx has one idle timeout for both sides of a connection: see timeouts.idle"
+	asks      = "clients alone are asked; in whole seconds, rounded up; where it is taken away again, it goes with the next start of nginx"
 	noQueue   = "nginx has no queue: a connection that finds no node with room is refused at once"
 	openOnes  = "nginx counts connections that are open, not those that come: see maxConnectionsPerClient"
 	requests  = "with mode=HTTP: requests that are under way, and one too many is answered with status 503"
@@ -48,6 +49,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.client":                 {TCP: bothSides, UDP: bothSides},
 		"timeouts.server":                 {TCP: bothSides, UDP: bothSides, Note: "a node that lets wait longer counts as one that failed"},
 		"timeouts.queue":                  {Missing: noQueue},
+		"timeouts.keepAlive":              {UDP: "UDP has no connection to keep", Note: asks},
 		"healthCheck.type=Auto":           {Note: passive + "; " + blind},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {Missing: passive},

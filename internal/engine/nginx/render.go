@@ -51,6 +51,7 @@ type frontend struct {
 	IdleTimeout             string // of a stream
 	ClientTimeout           string // of HTTP, as ServerTimeout
 	ServerTimeout           string
+	KeepAlive, ProbeEvery   int64 // seconds of silence before TCP asks who is there, and between two questions; 0: it is not set
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerNode   int32
@@ -121,6 +122,8 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		IdleTimeout:             engine.Milliseconds(set.IdleTimeout),
 		ClientTimeout:           engine.Milliseconds(set.ClientIdle()),
 		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
+		KeepAlive:               keepAlive(f),
+		ProbeEvery:              engine.ProbeEvery(set.KeepAlive),
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,
@@ -134,6 +137,17 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 	}
 	return v
 }
+
+// keepAlive is for connections: UDP has none.
+func keepAlive(f *engine.Frontend) int64 {
+	if f.Listener.Protocol == lb.UDP {
+		return 0
+	}
+	return engine.Seconds(f.Settings.KeepAlive)
+}
+
+// Probes that a client may leave without an answer.
+func (f frontend) Probes() int { return engine.Probes }
 
 // Tries is how many servers one connection is tried on.
 func (f frontend) Tries() int32 { return f.Retries + 1 }
@@ -254,13 +268,10 @@ func backups(id lb.ID, f *engine.Frontend) []string {
 func serverParameters(set lb.Settings) string {
 	parameters := " max_fails=0"
 	if set.HealthCheck.Type == lb.CheckAuto {
-		parameters = fmt.Sprintf(" max_fails=%d fail_timeout=%ds", set.HealthCheck.Fall, seconds(set.HealthCheck.Interval))
+		parameters = fmt.Sprintf(" max_fails=%d fail_timeout=%ds", set.HealthCheck.Fall, engine.Seconds(set.HealthCheck.Interval))
 	}
 	if set.MaxConnectionsPerNode > 0 {
 		parameters += fmt.Sprintf(" max_conns=%d", set.MaxConnectionsPerNode)
 	}
 	return parameters
 }
-
-// seconds rounds up, for parameters that nginx takes in whole seconds.
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -907,7 +907,9 @@ type Settings struct {
 	// In which a node that was down comes to its share. 0: at once.
 	SlowStart int64 `protobuf:"varint,21,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
 	// What a client waits for is given up when it closes its connection.
-	AbortOnClose  bool `protobuf:"varint,22,opt,name=abort_on_close,json=abortOnClose,proto3" json:"abort_on_close,omitempty"`
+	AbortOnClose bool `protobuf:"varint,22,opt,name=abort_on_close,json=abortOnClose,proto3" json:"abort_on_close,omitempty"`
+	// Silence after which TCP asks who is there. 0: as the host has it.
+	KeepAlive     int64 `protobuf:"varint,23,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1094,6 +1096,13 @@ func (x *Settings) GetAbortOnClose() bool {
 		return x.AbortOnClose
 	}
 	return false
+}
+
+func (x *Settings) GetKeepAlive() int64 {
+	if x != nil {
+		return x.KeepAlive
+	}
+	return 0
 }
 
 // HealthCheck says how nodes are judged.
@@ -1450,7 +1459,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xa5\a\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xc4\a\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1476,7 +1485,9 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\tmax_queue\x18\x14 \x01(\rR\bmaxQueue\x12\x1d\n" +
 	"\n" +
 	"slow_start\x18\x15 \x01(\x03R\tslowStart\x12$\n" +
-	"\x0eabort_on_close\x18\x16 \x01(\bR\fabortOnClose\"\xda\x02\n" +
+	"\x0eabort_on_close\x18\x16 \x01(\bR\fabortOnClose\x12\x1d\n" +
+	"\n" +
+	"keep_alive\x18\x17 \x01(\x03R\tkeepAlive\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
