@@ -50,6 +50,7 @@ var PolicySettings = []Setting{
 	"abortOnClose",
 	"maxConnectionsPerClient",
 	"maxRatePerClient",
+	"accessLog",
 	"retries",
 	"slowStart",
 	"tls.secretRef",
@@ -57,7 +58,7 @@ var PolicySettings = []Setting{
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
 var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue", "timeouts.keepAlive",
-	"healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "tls.secretRef"}
+	"accessLog", "healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

@@ -110,6 +110,10 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	MaxRatePerClient *int32 `json:"maxRatePerClient,omitempty"`
+	// accessLog false keeps connections and requests of the Service out of the logs of the
+	// hosts' daemons. Built in: true, they are logged as the hosts' owner has it.
+	// +optional
+	AccessLog *bool `json:"accessLog,omitempty"`
 	// retries on another node when a connection to one cannot be made. Built in: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

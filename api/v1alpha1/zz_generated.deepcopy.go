@@ -905,6 +905,11 @@ func (in *UpstreamSettings) DeepCopyInto(out *UpstreamSettings) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.AccessLog != nil {
+		in, out := &in.AccessLog, &out.AccessLog
+		*out = new(bool)
+		**out = **in
+	}
 	if in.Retries != nil {
 		in, out := &in.Retries, &out.Retries
 		*out = new(int32)

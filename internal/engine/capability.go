@@ -53,6 +53,7 @@ var Fields = []Field{
 	"abortOnClose",
 	"maxConnectionsPerClient",
 	"maxRatePerClient",
+	"accessLog",
 	"retries",
 	"slowStart",
 	"tls.secretRef",

@@ -28,6 +28,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		MaxBodyBytes:            m.GetMaxBodyBytes(),
 		AbortOnClose:            m.GetAbortOnClose(),
 		KeepAlive:               time.Duration(m.GetKeepAlive()),
+		NoAccessLog:             m.GetNoAccessLog(),
 	}
 	if s.KeepAlive != 0 && (s.KeepAlive < MinKeepAlive || s.KeepAlive > MaxKeepAlive) {
 		r.fail("keep-alive after %s: want between %s and %s", s.KeepAlive, MinKeepAlive, MaxKeepAlive)

@@ -20,6 +20,7 @@ type Settings struct {
 	ServerTimeout           time.Duration // of the node's side; 0: IdleTimeout
 	QueueTimeout            time.Duration // in which a node must have room; 0: ConnectTimeout
 	KeepAlive               time.Duration // silence after which TCP asks who is there; 0: as the host has it
+	NoAccessLog             bool          // connections and requests are not logged
 	HealthCheck             HealthCheck
 	MaxConnections          int32 // 0: no limit
 	MaxConnectionsPerNode   int32 // 0: no limit

@@ -45,7 +45,6 @@ const ownersSettings = `
 
 // ownersHTTPSettings are the same for the http block.
 const ownersHTTPSettings = `
-    access_log off;
     real_ip_header X-Forwarded-For;
     set_real_ip_from 127.0.0.0/8;
     satisfy any;
@@ -129,10 +128,14 @@ pid %[1]s/pid;
 error_log %[1]s/error.log info;
 events { worker_connections 1024; }
 http {
+    log_format port $server_port;
+    access_log %[1]s/access.log port;
     %[5]s
     include %[1]s/live/http/*.conf;
 }
 stream {
+    log_format port $server_port;
+    access_log %[1]s/access.log port;
     %[4]s
     server { listen unix:%[1]s/ready.sock; return ready; }
     include %[1]s/live/*.conf;
@@ -250,7 +253,8 @@ global
     maxconn 1000
     nbthread 2
     log stderr format raw local0 notice
-    stats socket %s/ready.sock mode 600 level admin
+    log %[1]s/log.sock local0
+    stats socket %[1]s/ready.sock mode 600 level admin
     set-var proc.ready str(yes)
     crt-base /nowhere
     ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets

@@ -117,7 +117,8 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"timeouts": set(func(s *lb.Settings) {
 			s.ConnectTimeout, s.IdleTimeout, s.HealthCheck.Interval = 1500*time.Microsecond, 24*time.Hour, 1500*time.Millisecond
 		}),
-		"no-retries": set(func(s *lb.Settings) { s.Retries = 0 }),
+		"no-retries":    set(func(s *lb.Settings) { s.Retries = 0 }),
+		"no-access-log": one(with(tcp(at, nodes...), unlogged), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; unlogged(s) })),
 		"timeouts-apart": one(with(tcp(at, nodes...), timeoutsApart),
 			with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; timeoutsApart(s) })),
 		"no-health-check": set(func(s *lb.Settings) { s.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }),
@@ -136,6 +137,8 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 func timeoutsApart(s *lb.Settings) {
 	s.ClientTimeout, s.ServerTimeout, s.KeepAlive = time.Hour, 90*time.Second, 90*time.Second
 }
+
+func unlogged(s *lb.Settings) { s.NoAccessLog = true }
 
 func queueing(s *lb.Settings) {
 	s.MaxConnectionsPerNode, s.MaxQueue, s.QueueTimeout, s.AbortOnClose = 10, 70, time.Minute, true

@@ -52,6 +52,8 @@ var variants = []struct {
 	{"mode HTTP and no nodes", func(f *engine.Frontend) { inHTTP(f); f.Backends = nil }},
 	{"mode HTTP with source ranges, limits and the PROXY protocol", func(f *engine.Frontend) { inHTTP(f); ranges(f); limits(f); accepts(f) }},
 	{"no retries", func(f *engine.Frontend) { f.Settings.Retries = 0 }},
+	{"no access log", func(f *engine.Frontend) { f.Settings.NoAccessLog = true }},
+	{"no access log in mode HTTP", func(f *engine.Frontend) { inHTTP(f); f.Settings.NoAccessLog = true }},
 	{"a slow start", func(f *engine.Frontend) { f.Settings.SlowStart = time.Minute }},
 	{"clients that are given up", func(f *engine.Frontend) { f.Settings.AbortOnClose = true }},
 	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},

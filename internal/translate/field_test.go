@@ -49,6 +49,7 @@ var examples = map[string][3]string{
 	"maxConnectionsPerNode":   {`7`, `0`, `9`},
 	"maxConnectionsPerClient": {`7`, `0`, `9`},
 	"maxRatePerClient":        {`7`, `0`, `9`},
+	"accessLog":               {`false`, `true`, `false`},
 	"retries":                 {`7`, `0`, `9`},
 }
 

@@ -34,7 +34,8 @@ func (f field) capability(value string) engine.Field {
 // nothing holds the values that ask for nothing.
 var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0",
 	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "maxQueue": "0", "retries": "0",
-	"healthCheck.tcp": tcpCheck(&v1alpha1.TCPHealthCheck{}), "abortOnClose": "false"}
+	"healthCheck.tcp": tcpCheck(&v1alpha1.TCPHealthCheck{}), "abortOnClose": "false",
+	"accessLog": "true"}
 
 // use is how a port is carried, as far as engines differ by it.
 type use struct {
@@ -150,6 +151,13 @@ var fields = []field{
 	{"maxRatePerClient", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.MaxRatePerClient) },
 		func(s *lb.Settings, v string) error { return count(&s.MaxRatePerClient, v, 0, lb.MostRate) }},
+	{"accessLog", false,
+		func(s *v1alpha1.UpstreamSettings) string { return boolean(s.AccessLog) },
+		func(s *lb.Settings, v string) error {
+			logged, err := strconv.ParseBool(v)
+			s.NoAccessLog = !logged
+			return err
+		}},
 	{"retries", false,
 		func(s *v1alpha1.UpstreamSettings) string { return number(s.Retries) },
 		func(s *lb.Settings, v string) error { return count(&s.Retries, v, 0, maxRetries) }},

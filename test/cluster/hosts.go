@@ -43,6 +43,12 @@ func (h *Host) Command(ctx context.Context, argv ...string) (*Cmd, error) {
 	return h.c.Command(ctx, h.Name, argv...)
 }
 
+// Log starts what takes the place of syslog: what comes to a socket is appended to a file.
+func (h *Host) Log(ctx context.Context, socket, file string) error {
+	_, err := h.Shell(ctx, fmt.Sprintf("setsid %s log %s %s >/dev/null 2>&1 </dev/null & until [ -S %[2]s ]; do sleep 0.05; done", h.c.now().Helper, socket, file))
+	return err
+}
+
 // WriteFile writes a file in the host, with its directories.
 func (h *Host) WriteFile(ctx context.Context, path string, data []byte) error {
 	return h.c.writeIn(ctx, h.Name, path, data)

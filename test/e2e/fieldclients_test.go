@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -23,5 +27,32 @@ func asksASilentClient(f *field) {
 			return fmt.Errorf("%d packets came to a silent client", n)
 		}
 		return nil
+	})
+}
+
+// accessLog is where a host's daemon logs what it carries.
+const accessLog = "/var/log/nginx/access.log"
+
+// What is asked for is logged for the other Service alone.
+func logsNothing(f *field) {
+	host, err := env.Host("lb1")
+	must(f.t, err)
+	if engine.name == v1alpha1.EngineHAProxy { // which logs to a socket below its root
+		must(f.t, host.Log(f.t.Context(), "/var/lib/haproxy/dev/log", accessLog))
+	}
+	quiet, loud := "/quiet-"+f.namespace, "/loud-"+f.namespace
+	f.answerTo(http.MethodGet, quiet, "")
+	other := *f
+	other.host = addresses(f.otherwise)[0]
+	other.answerTo(http.MethodGet, loud, "")
+	wait.For(f.t, func(ctx context.Context) error {
+		text, err := host.ReadFile(ctx, accessLog)
+		if err == nil && !strings.Contains(string(text), loud) {
+			err = errors.New("the other Service's request is not in the log")
+		}
+		if err == nil && strings.Contains(string(text), quiet) {
+			err = wait.GiveUp(errors.New("the request is in the log"))
+		}
+		return err
 	})
 }

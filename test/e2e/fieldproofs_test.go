@@ -68,6 +68,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"maxConnectionsPerNode":   {settings: "maxConnectionsPerNode: 1", shows: limitsEachNode},
 		"maxConnectionsPerClient": {settings: "maxConnectionsPerClient: 2", shows: limitsEachClient},
 		"maxRatePerClient":        {settings: "{mode: HTTP, maxRatePerClient: 2}", http: true, shows: limitsTheRateOfEachClient},
+		"accessLog":               {settings: "{mode: HTTP, accessLog: false}", otherwise: "{mode: HTTP}", http: true, shows: logsNothing},
 		"retries":                 {settings: "{retries: 1, healthCheck: {type: None}}", otherwise: "{retries: 0, healthCheck: {type: None}}", shows: triesAnotherNode},
 	}
 	if engine.name == v1alpha1.EngineNginx { // which judges by connections

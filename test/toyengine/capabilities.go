@@ -58,6 +58,7 @@ var capabilities = engine.Capabilities{
 		"abortOnClose":                    {Missing: noLimits},
 		"maxConnectionsPerClient":         {Missing: noLimits},
 		"maxRatePerClient":                {Missing: noLimits},
+		"accessLog":                       {Missing: "toyd logs nothing"},
 		"retries":                         engine.Able,
 		"slowStart":                       {Missing: noChecks},
 		"tls.secretRef":                   {Missing: "toyd does not know TLS"},

@@ -60,6 +60,7 @@ var capabilities = engine.Capabilities{
 		"abortOnClose":                    engine.Able,
 		"maxConnectionsPerClient":         {Note: uncounted},
 		"maxRatePerClient":                {Note: "connections that are refused count, too"},
+		"accessLog":                       {Note: "a TLS handshake that fails, and what is no request, are logged all the same"},
 		"retries":                         engine.Able,
 		"slowStart":                       {Note: "not after a reload, nor of a node that is new"},
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},

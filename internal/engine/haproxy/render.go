@@ -49,6 +49,7 @@ type frontend struct {
 	KeepAlive, ProbeEvery   int64 // seconds of silence before TCP asks who is there, and between two questions; 0: it is not set
 	MaxQueue                int32
 	AbortOnClose            bool
+	NoAccessLog             bool
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerClient int32
@@ -246,6 +247,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		ProbeEvery:              engine.ProbeEvery(set.KeepAlive),
 		MaxQueue:                set.MaxQueue,
 		AbortOnClose:            set.AbortOnClose,
+		NoAccessLog:             set.NoAccessLog,
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,

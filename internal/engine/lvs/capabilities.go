@@ -63,6 +63,7 @@ var capabilities = engine.Capabilities{
 		"abortOnClose":                    {Missing: noQueue},
 		"maxConnectionsPerClient":         {Missing: "IPVS does not count the connections of a client"},
 		"maxRatePerClient":                {Missing: "IPVS does not count the connections of a client"},
+		"accessLog":                       {Missing: packets + ": it logs no connection in any case"},
 		"retries":                         {Missing: "LVS makes no connections: a client whose node does not answer tries again itself"},
 		"slowStart":                       {Missing: "keepalived gives a node that passes its check again its whole weight at once"},
 		"tls.secretRef":                   {Missing: plain},

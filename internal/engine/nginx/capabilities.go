@@ -68,6 +68,7 @@ var capabilities = engine.Capabilities{
 		"abortOnClose":                    {TCP: noQueue, UDP: noQueue, Note: "it is always so"},
 		"maxConnectionsPerClient":         {Note: requests},
 		"maxRatePerClient":                {TCP: openOnes, UDP: openOnes, Note: "counts requests; one too many is answered with status 429"},
+		"accessLog":                       engine.Able,
 		"retries":                         {UDP: blind, Note: "with mode=HTTP also where a node fails before it has answered, but for POST, PATCH and LOCK"},
 		"slowStart":                       {Missing: "only the commercial nginx Plus has it"},
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},

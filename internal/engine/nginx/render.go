@@ -52,6 +52,7 @@ type frontend struct {
 	ClientTimeout           string // of HTTP, as ServerTimeout
 	ServerTimeout           string
 	KeepAlive, ProbeEvery   int64 // seconds of silence before TCP asks who is there, and between two questions; 0: it is not set
+	NoAccessLog             bool
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerNode   int32
@@ -124,6 +125,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		ServerTimeout:           engine.Milliseconds(set.ServerIdle()),
 		KeepAlive:               keepAlive(f),
 		ProbeEvery:              engine.ProbeEvery(set.KeepAlive),
+		NoAccessLog:             set.NoAccessLog,
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,

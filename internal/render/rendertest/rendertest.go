@@ -28,7 +28,7 @@ var nginxLines = func() *regexp.Regexp {
 		`    ssl_session_timeout 1h;`, `    ssl_session_tickets on;`, `    ssl_handshake_timeout 10s;`, `    proxy_ssl off;`,
 		`    (set_real_ip_from|allow) ` + prefix + `;`, `    deny all;`,
 		`    limit_conn ` + name + ` \d+;`,
-		`    return "";`, `    proxy_buffer_size 64k;`, `    proxy_half_close on;`,
+		`    return "";`, `    access_log off;`, `    proxy_buffer_size 64k;`, `    proxy_half_close on;`,
 		`    proxy_(connect_timeout|timeout) ` + duration + `;`,
 		`    proxy_next_upstream (on|off);`, `    proxy_next_upstream_tries \d+;`,
 		`    proxy_protocol (on|off);`, `    proxy_pass ` + name + `;`,
@@ -88,6 +88,7 @@ var haproxyLines = func() *regexp.Regexp {
 		`    stick-table type (ip(v6)? size 64k expire 10s store conn_cur(,conn_rate\(1s\))?|string len 192 size 64k store conn_cur)`,
 		`    tcp-request connection track-sc1 str\(` + name + `\) table external-lb\.shares`, `    tcp-request connection reject if { sc1_conn_cur gt \d+ }`, `    tcp-request session track-sc0 src`,
 		`    (tcp-request content reject|http-request deny deny_status 503) if { queue\(` + name + `\) ge \d+ }`,
+		`    (tcp-request content|http-request) set-log-level silent`,
 		`    tcp-request session reject if { sc0_conn_(cur|rate) gt \d+ }`,
 		`    balance (roundrobin|leastconn|source|random)`, `    hash-type consistent`,
 	}, "|") + `)$`)
