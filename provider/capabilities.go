@@ -22,6 +22,7 @@ var PolicySettings = []Setting{
 	"mode=HTTP",
 	"http.redirectToHTTPS",
 	"http.maxBodyBytes",
+	"http.maxHeaderBytes",
 	"proxyProtocol.send=None",
 	"proxyProtocol.send=V1",
 	"proxyProtocol.send=V2",
@@ -57,7 +58,7 @@ var PolicySettings = []Setting{
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
-var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "timeouts.client", "timeouts.server", "timeouts.queue", "timeouts.keepAlive",
+var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "http.maxHeaderBytes", "timeouts.client", "timeouts.server", "timeouts.queue", "timeouts.keepAlive",
 	"accessLog", "healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "tls.secretRef"}
 
 // What clouds differ in beside the policies.

@@ -137,6 +137,12 @@ type HTTPSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1099511627776
 	MaxBodyBytes *int64 `json:"maxBodyBytes,omitempty"`
+	// maxHeaderBytes of a request, all headers together, 1024 to 65536. A longer one is
+	// answered with status 400. 0: what the engine takes: nginx 32 KiB, and 8 KiB of one
+	// header; HAProxy some 15 KiB.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == 0 || self >= 1024 && self <= 65536",message="maxHeaderBytes is between 1024 and 65536, or 0"
+	MaxHeaderBytes *int32 `json:"maxHeaderBytes,omitempty"`
 }
 
 // ProxyProtocol carries the client's address to the pods, and from a balancer

@@ -25,6 +25,7 @@ var Fields = []Field{
 	"mode=HTTP",
 	"http.redirectToHTTPS",
 	"http.maxBodyBytes",
+	"http.maxHeaderBytes",
 	"proxyProtocol.send=None",
 	"proxyProtocol.send=V1",
 	"proxyProtocol.send=V2",

@@ -93,8 +93,10 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 		return fmt.Errorf("mode: HTTP: %s", c.Unsupported("mode=HTTP", p))
 	case c.NotInMode(Field("proxyProtocol.send="+string(s.SendProxy)), s.Mode) != "":
 		return fmt.Errorf("proxyProtocol.send: %s", c.NotInMode(Field("proxyProtocol.send="+string(s.SendProxy)), s.Mode))
-	case s.Mode != lb.ModeHTTP && (s.H2C || s.RedirectToHTTPS || s.MaxBodyBytes != 0):
+	case s.Mode != lb.ModeHTTP && (s.H2C || s.RedirectToHTTPS || s.MaxBodyBytes != 0 || s.MaxHeaderBytes != 0):
 		return errors.New("settings for requests without mode: HTTP")
+	case s.MaxHeaderBytes != 0 && (s.MaxHeaderBytes < lb.LeastHeaderBytes || s.MaxHeaderBytes > lb.MostHeaderBytes):
+		return fmt.Errorf("headers of %d bytes", s.MaxHeaderBytes)
 	case s.KeepAlive != 0 && (s.KeepAlive < lb.MinKeepAlive || s.KeepAlive > lb.MaxKeepAlive):
 		return fmt.Errorf("keep-alive after %s", s.KeepAlive)
 	case s.MaxBodyBytes < 0 || s.MaxBodyBytes > lb.MostBodyBytes:

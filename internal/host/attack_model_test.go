@@ -76,7 +76,7 @@ func settle(set *lb.Settings, can func(engine.Field) bool) {
 		set.Algorithm = lb.RoundRobin
 	}
 	if !can("mode=" + engine.Field(set.Mode)) {
-		set.Mode, set.H2C, set.RedirectToHTTPS, set.MaxBodyBytes = lb.ModeTCP, false, false, 0
+		set.Mode, set.H2C, set.RedirectToHTTPS, set.MaxBodyBytes, set.MaxHeaderBytes = lb.ModeTCP, false, false, 0, 0
 	}
 	if !can("proxyProtocol.send=" + engine.Field(set.SendProxy)) {
 		set.SendProxy = lb.ProxyNone

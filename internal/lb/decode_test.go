@@ -78,6 +78,8 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		`or expects, "a;"`:                                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Expect = "a;" })),
 		"keep-alive after 999.999999ms":                                   of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.KeepAlive = 1e9 - 1 })),
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
+		"headers of 1023 bytes: want at least 1024":                       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 1023 })),
+		"maxHeaderBytes of 65537: want between 0 and 65536":               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 65537 })),
 		`"../x" is not the name of a certificate`:                         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Certificate = "../x" })),
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),
 		"its servers are not sorted":                                      of(service(func(s *lbpb.Service) { s.Servers = append(s.Servers, s.Servers[0]) })),

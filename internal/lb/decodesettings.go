@@ -26,6 +26,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		H2C:                     m.GetH2C(),
 		RedirectToHTTPS:         m.GetRedirectToHttps(),
 		MaxBodyBytes:            m.GetMaxBodyBytes(),
+		MaxHeaderBytes:          r.count("maxHeaderBytes", m.GetMaxHeaderBytes(), 0, MostHeaderBytes),
 		AbortOnClose:            m.GetAbortOnClose(),
 		KeepAlive:               time.Duration(m.GetKeepAlive()),
 		NoAccessLog:             m.GetNoAccessLog(),
@@ -35,6 +36,9 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 	}
 	if s.MaxBodyBytes < 0 || s.MaxBodyBytes > MostBodyBytes {
 		r.fail("a body of %d bytes: want at most %d", s.MaxBodyBytes, int64(MostBodyBytes))
+	}
+	if s.MaxHeaderBytes != 0 && s.MaxHeaderBytes < LeastHeaderBytes {
+		r.fail("headers of %d bytes: want at least %d", s.MaxHeaderBytes, LeastHeaderBytes)
 	}
 	if s.Certificate != "" && !safeCertificate.MatchString(s.Certificate) {
 		r.fail("%.80q is not the name of a certificate", s.Certificate)

@@ -135,7 +135,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),
 		MaxRatePerClient: uint32(s.MaxRatePerClient),
 		Certificate:      s.Certificate, H2C: s.H2C,
-		RedirectToHttps: s.RedirectToHTTPS, MaxBodyBytes: s.MaxBodyBytes,
+		RedirectToHttps: s.RedirectToHTTPS, MaxBodyBytes: s.MaxBodyBytes, MaxHeaderBytes: uint32(s.MaxHeaderBytes),
 	}
 }
 

@@ -38,6 +38,8 @@ type Settings struct {
 	RedirectToHTTPS bool
 	// MaxBodyBytes of a request, with ModeHTTP. 0: no limit.
 	MaxBodyBytes int64
+	// MaxHeaderBytes of a request, with ModeHTTP. 0: as many as the engine takes.
+	MaxHeaderBytes int32
 }
 
 // ClientIdle is for how long a client may be silent.
@@ -54,6 +56,9 @@ const MinKeepAlive, MaxKeepAlive = time.Second, 9 * time.Hour
 
 // MostBodyBytes bounds MaxBodyBytes.
 const MostBodyBytes = 1 << 40
+
+// LeastHeaderBytes and MostHeaderBytes bound MaxHeaderBytes: a host has them in memory.
+const LeastHeaderBytes, MostHeaderBytes = 1 << 10, 64 << 10
 
 // MostRate bounds MaxRatePerClient.
 const MostRate = 1_000_000

@@ -93,7 +93,7 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		}))),
 		"http-beside-tcp": one(with(tcp(at, nodes...), inHTTP), tcp("192.0.2.1:81", nodes...)),
 		"http-redirect":   one(with(from(tcp(at, nodes...), "198.51.100.0/24"), func(s *lb.Settings) { s.Mode, s.RedirectToHTTPS = lb.ModeHTTP, true })),
-		"http-limits":     set(func(s *lb.Settings) { s.Mode, s.MaxBodyBytes = lb.ModeHTTP, 1<<20 }),
+		"http-limits":     set(func(s *lb.Settings) { s.Mode, s.MaxBodyBytes, s.MaxHeaderBytes = lb.ModeHTTP, 1<<20, 4<<10 }),
 		"http-grpc":       one(with(tcp(at, nodes...), inH2C), terminating(t, with(tcp(v6, nodes6...), inH2C)), with(tcp("192.0.2.1:81"), inH2C)),
 		"tls-http":        one(terminating(t, with(tcp(at, nodes...), inHTTP))),
 		"tls-shared": config(

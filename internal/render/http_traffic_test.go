@@ -253,6 +253,29 @@ func TestHTTPModeRedirectsAndLimits(t *testing.T) {
 	})
 }
 
+// Headers are as long as is said, more or less than what the engine has built in.
+func TestHTTPModeBoundsHeaders(t *testing.T) {
+	onHTTPEngines(t, func(t onEngine) {
+		n, at := startWeb(t), map[int32]string{}
+		var all []engine.Frontend
+		for i, most := range []int32{0, 2 << 10, 12 << 10} {
+			at[most] = freeAddress(t, fmt.Sprintf("127.1.0.%d", 88+i))
+			all = append(all, with(tcp(at[most], n), func(s *lb.Settings) { s.Mode, s.MaxHeaderBytes = lb.ModeHTTP, most }))
+		}
+		serve(t, all...)
+		for _, one := range []struct {
+			most   int32
+			length int
+			want   string
+		}{{0, 7 << 10, " 200 "}, {2 << 10, 1 << 10, " 200 "}, {2 << 10, 3 << 10, " 400 "}, {12 << 10, 11 << 10, " 200 "}, {12 << 10, 14 << 10, " 400 "}} {
+			got := talk(t, at[one.most], fmt.Sprintf("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nToken: %s\r\n\r\n", strings.Repeat("x", one.length)))
+			if !strings.Contains(got, one.want) {
+				t.Errorf("a header of %d bytes is answered %.40q where %d may be sent", one.length, got, one.most)
+			}
+		}
+	})
+}
+
 // Each side may be silent for as long as is said for it.
 func TestHTTPModeTimeoutsApart(t *testing.T) {
 	onHTTPEngines(t, func(t onEngine) {

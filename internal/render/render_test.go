@@ -194,6 +194,8 @@ func testRenderRefuses(t onEngine) {
 		"negative queue":            set(func(s *lb.Settings) { s.MaxQueue = -1 }),
 		"negative queue timeout":    set(func(s *lb.Settings) { s.QueueTimeout = -1 }),
 		"negative slow start":       set(func(s *lb.Settings) { s.SlowStart = -1 }),
+		"short headers":             set(func(s *lb.Settings) { s.Mode, s.MaxHeaderBytes = lb.ModeHTTP, 1 }),
+		"headers without HTTP":      set(func(s *lb.Settings) { s.MaxHeaderBytes = 1 << 10 }),
 		"keep-alive too often":      set(func(s *lb.Settings) { s.KeepAlive = 1 }),
 		"rate too high":             set(func(s *lb.Settings) { s.MaxRatePerClient = lb.MostRate + 1 }),
 	} {

@@ -44,7 +44,7 @@ var variants = []struct {
 	{"TLS in mode HTTP", func(f *engine.Frontend) { inHTTP(f); f.Settings.Certificate = sampleCertificate }},
 	{"mode HTTP", inHTTP},
 	{"a redirect to HTTPS", func(f *engine.Frontend) { inHTTP(f); f.Settings.RedirectToHTTPS = true }},
-	{"a limit for bodies", func(f *engine.Frontend) { inHTTP(f); f.Settings.MaxBodyBytes = 1 << 20 }},
+	{"a limit for bodies and headers", func(f *engine.Frontend) { inHTTP(f); f.Settings.MaxBodyBytes, f.Settings.MaxHeaderBytes = 1<<20, 1<<10 }},
 	{"a timeout for each side", apart},
 	{"a timeout for each side in mode HTTP", func(f *engine.Frontend) { inHTTP(f); apart(f) }},
 	{"HTTP/2 to the nodes", func(f *engine.Frontend) { inHTTP(f); f.Settings.H2C = true }},

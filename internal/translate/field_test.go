@@ -25,6 +25,7 @@ var examples = map[string][3]string{
 	"mode":                    {`"HTTP"`, `"TCP"`, `"HTTP"`},
 	"http.redirectToHTTPS":    {`true`, `false`, `true`},
 	"http.maxBodyBytes":       {`7`, `0`, `9`},
+	"http.maxHeaderBytes":     {`2048`, `0`, `4096`},
 	"proxyProtocol.send":      {`"V1"`, `"V2"`, `"None"`},
 	"proxyProtocol.accept":    {`true`, `false`, `true`},
 	"timeouts.connect":        {`"3s"`, `"4s"`, `"5s"`},
@@ -137,7 +138,7 @@ func TestNothingIsSupported(t *testing.T) {
 	s := v1alpha1.UpstreamSettings{
 		Mode: v1alpha1.ModeTCP, Retries: new(int32),
 		MaxConnections: new(int32), MaxConnectionsPerNode: new(int32), MaxConnectionsPerClient: new(int32), MaxRatePerClient: new(int32), MaxQueue: new(int32), AbortOnClose: new(false),
-		HTTP:          &v1alpha1.HTTPSettings{RedirectToHTTPS: new(false), MaxBodyBytes: new(int64)},
+		HTTP:          &v1alpha1.HTTPSettings{RedirectToHTTPS: new(false), MaxBodyBytes: new(int64), MaxHeaderBytes: new(int32)},
 		ProxyProtocol: &v1alpha1.ProxyProtocol{Send: v1alpha1.ProxyProtocolNone, Accept: new(false)},
 		HealthCheck:   &v1alpha1.HealthCheck{Type: v1alpha1.HealthCheckNone, TCP: &v1alpha1.TCPHealthCheck{}},
 	}

@@ -32,7 +32,7 @@ func (f field) capability(value string) engine.Field {
 }
 
 // nothing holds the values that ask for nothing.
-var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0",
+var nothing = map[string]string{"proxyProtocol.accept": "false", "http.redirectToHTTPS": "false", "http.maxBodyBytes": "0", "http.maxHeaderBytes": "0",
 	"maxConnections": "0", "maxConnectionsPerNode": "0", "maxConnectionsPerClient": "0", "maxRatePerClient": "0", "maxQueue": "0", "retries": "0",
 	"healthCheck.tcp": tcpCheck(&v1alpha1.TCPHealthCheck{}), "abortOnClose": "false",
 	"accessLog": "true"}
@@ -77,6 +77,9 @@ var fields = []field{
 			return ""
 		},
 		func(s *lb.Settings, v string) error { return bodyBytes(&s.MaxBodyBytes, v) }},
+	{"http.maxHeaderBytes", false,
+		func(s *v1alpha1.UpstreamSettings) string { return number(deref(s.HTTP).MaxHeaderBytes) },
+		func(s *lb.Settings, v string) error { return headerBytes(&s.MaxHeaderBytes, v) }},
 	{"proxyProtocol.send", true,
 		func(s *v1alpha1.UpstreamSettings) string { return string(deref(s.ProxyProtocol).Send) },
 		func(s *lb.Settings, v string) error { s.SendProxy = lb.ProxyProtocol(v); return nil }},
@@ -303,6 +306,18 @@ func bodyBytes(into *int64, v string) error {
 	n, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || n < 0 || n > lb.MostBodyBytes {
 		return fmt.Errorf("%s is not a number between 0 and %d", v, int64(lb.MostBodyBytes))
+	}
+	*into = n
+	return nil
+}
+
+func headerBytes(into *int32, v string) error {
+	var n int32
+	if err := count(&n, v, 0, lb.MostHeaderBytes); err != nil {
+		return err
+	}
+	if n != 0 && n < lb.LeastHeaderBytes {
+		return fmt.Errorf("%d is not a number between %d and %d, or 0", n, lb.LeastHeaderBytes, lb.MostHeaderBytes)
 	}
 	*into = n
 	return nil

@@ -56,3 +56,16 @@ func logsNothing(f *field) {
 		return err
 	})
 }
+
+// What is too long for the Service is not for the other one.
+func refusesLongHeaders(f *field) {
+	long := http.Header{"Token": {strings.Repeat("x", 3<<10)}}
+	if got := f.answerWith(long, http.MethodGet, "/", ""); got.StatusCode != http.StatusBadRequest {
+		f.t.Errorf("a long header is answered with status %d", got.StatusCode)
+	}
+	other := *f
+	other.host = addresses(f.otherwise)[0]
+	if got := other.answerWith(long, http.MethodGet, "/", ""); got.StatusCode != http.StatusOK {
+		f.t.Errorf("where it is not too long it is answered with status %d", got.StatusCode)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"mode=HTTP":                       {settings: "mode: HTTP", http: true, shows: understandsRequests},
 		"http.redirectToHTTPS":            {settings: "{mode: HTTP, http: {redirectToHTTPS: true}}", http: true, shows: redirectsToHTTPS},
 		"http.maxBodyBytes":               {settings: "{mode: HTTP, http: {maxBodyBytes: 10}}", http: true, shows: refusesLongBodies},
+		"http.maxHeaderBytes":             {settings: "{mode: HTTP, http: {maxHeaderBytes: 2048}}", otherwise: "{mode: HTTP}", http: true, shows: refusesLongHeaders},
 		"proxyProtocol.send=None":         {settings: "proxyProtocol: {send: None}", shows: sendsHeader("")},
 		"proxyProtocol.send=V1":           {settings: "proxyProtocol: {send: V1}", shows: sendsHeader("v1 TCP4")},
 		"proxyProtocol.send=V2":           {settings: "proxyProtocol: {send: V2}", shows: sendsHeader("v2 TCP4")},
@@ -193,11 +195,17 @@ func understandsRequests(f *field) {
 // answerTo is how a request from a client is answered by the balancer itself.
 func (f *field) answerTo(method, path, body string) *http.Response {
 	f.t.Helper()
+	return f.answerWith(nil, method, path, body)
+}
+
+func (f *field) answerWith(header http.Header, method, path, body string) *http.Response {
+	f.t.Helper()
 	httpClient := env.HTTPClientFrom("client")
 	defer httpClient.CloseIdleConnections()
 	httpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	request, err := http.NewRequestWithContext(f.t.Context(), method, "http://"+f.host+path, strings.NewReader(body))
 	must(f.t, err)
+	maps.Copy(request.Header, header)
 	response, err := httpClient.Do(request)
 	must(f.t, err)
 	response.Body.Close()

@@ -30,6 +30,7 @@ var capabilities = engine.Capabilities{
 		"mode=HTTP":                       {Missing: "toyd does not know HTTP"},
 		"http.redirectToHTTPS":            {Missing: "toyd does not know HTTP"},
 		"http.maxBodyBytes":               {Missing: "toyd does not know HTTP"},
+		"http.maxHeaderBytes":             {Missing: "toyd does not know HTTP"},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {Missing: "toyd has no PROXY protocol"},
 		"proxyProtocol.send=V2":           {Missing: "toyd has no PROXY protocol"},

@@ -32,6 +32,7 @@ var capabilities = engine.Capabilities{
 		"mode=HTTP":                       {Note: forwarded},
 		"http.redirectToHTTPS":            {TCP: engine.InHTTPAlone},
 		"http.maxBodyBytes":               {TCP: engine.InHTTPAlone, Note: "as a request says its length; of one that does not, as much as has come at once"},
+		"http.maxHeaderBytes":             {TCP: engine.InHTTPAlone, Note: "no more than HAProxy's buffer has room for, 15 KiB unless your tune.bufsize is larger; the first line is counted by itself"},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           engine.Able,
 		"proxyProtocol.send=V2":           engine.Able,

@@ -35,6 +35,7 @@ type frontend struct {
 	HTTP                    bool   // requests are understood
 	RedirectToHTTPS         bool   // and not carried
 	MaxBodyBytes            int64  // of one; 0: no limit
+	MaxHeaderBytes          int32  // of one; 0: as many as the engine takes
 	RequestTimeout          string // in which a client must have sent the head of one
 	Restricted              bool
 	Sources                 []netip.Prefix
@@ -236,6 +237,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		HTTP:                    set.Mode == lb.ModeHTTP,
 		RedirectToHTTPS:         set.RedirectToHTTPS,
 		MaxBodyBytes:            set.MaxBodyBytes,
+		MaxHeaderBytes:          set.MaxHeaderBytes,
 		RequestTimeout:          engine.Milliseconds(min(set.ClientIdle(), requestTimeout)),
 		Restricted:              !f.Allow.Everybody,
 		Sources:                 engine.Sources(f.Allow),

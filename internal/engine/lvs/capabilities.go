@@ -35,6 +35,7 @@ var capabilities = engine.Capabilities{
 		"mode=HTTP":                       {Missing: packets},
 		"http.redirectToHTTPS":            {Missing: packets},
 		"http.maxBodyBytes":               {Missing: packets},
+		"http.maxHeaderBytes":             {Missing: packets},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {Missing: keepsAddr},
 		"proxyProtocol.send=V2":           {Missing: keepsAddr},

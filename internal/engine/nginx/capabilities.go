@@ -40,6 +40,7 @@ var capabilities = engine.Capabilities{
 		"mode=HTTP":                       {UDP: "HTTP is spoken over TCP; a port of another protocol is carried as it is", Note: forwards},
 		"http.redirectToHTTPS":            {TCP: engine.InHTTPAlone, UDP: engine.InHTTPAlone},
 		"http.maxBodyBytes":               {TCP: engine.InHTTPAlone, UDP: engine.InHTTPAlone},
+		"http.maxHeaderBytes":             {TCP: engine.InHTTPAlone, UDP: engine.InHTTPAlone, Note: "with the first line, which is answered with status 414 where it is too long; up to 1 KiB more may pass"},
 		"proxyProtocol.send=None":         engine.Able,
 		"proxyProtocol.send=V1":           {UDP: glued, HTTP: "nginx sends the PROXY protocol with mode: TCP alone; pods find the client in X-Forwarded-For"},
 		"proxyProtocol.send=V2":           {Missing: "nginx sends only version 1 of the PROXY protocol"},

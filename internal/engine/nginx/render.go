@@ -37,6 +37,7 @@ type frontend struct {
 	H2C                     bool   // and go to the nodes in HTTP/2, in plain text
 	RedirectToHTTPS         bool   // they are not carried
 	MaxBodyBytes            int64  // of one; 0: no limit
+	MaxHeaderBytes          int32  // of one; 0: as many as the engine takes
 	RequestTimeout          string // in which a client must have sent the head of one
 	AcceptProxy             bool
 	SendProxy               bool
@@ -110,6 +111,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		H2C:                     set.H2C,
 		RedirectToHTTPS:         set.RedirectToHTTPS,
 		MaxBodyBytes:            set.MaxBodyBytes,
+		MaxHeaderBytes:          set.MaxHeaderBytes,
 		RequestTimeout:          engine.Milliseconds(min(set.ClientIdle(), requestTimeout)),
 		AcceptProxy:             set.AcceptProxy,
 		SendProxy:               set.SendProxy == lb.ProxyV1,

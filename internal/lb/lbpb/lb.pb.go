@@ -911,9 +911,11 @@ type Settings struct {
 	// Silence after which TCP asks who is there. 0: as the host has it.
 	KeepAlive int64 `protobuf:"varint,23,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
 	// Connections and requests are not logged.
-	NoAccessLog   bool `protobuf:"varint,24,opt,name=no_access_log,json=noAccessLog,proto3" json:"no_access_log,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NoAccessLog bool `protobuf:"varint,24,opt,name=no_access_log,json=noAccessLog,proto3" json:"no_access_log,omitempty"`
+	// Of a request, with mode HTTP. 0: as many as the engine takes.
+	MaxHeaderBytes uint32 `protobuf:"varint,25,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -1112,6 +1114,13 @@ func (x *Settings) GetNoAccessLog() bool {
 		return x.NoAccessLog
 	}
 	return false
+}
+
+func (x *Settings) GetMaxHeaderBytes() uint32 {
+	if x != nil {
+		return x.MaxHeaderBytes
+	}
+	return 0
 }
 
 // HealthCheck says how nodes are judged.
@@ -1468,7 +1477,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\xe8\a\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x92\b\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1497,7 +1506,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x0eabort_on_close\x18\x16 \x01(\bR\fabortOnClose\x12\x1d\n" +
 	"\n" +
 	"keep_alive\x18\x17 \x01(\x03R\tkeepAlive\x12\"\n" +
-	"\rno_access_log\x18\x18 \x01(\bR\vnoAccessLog\"\xda\x02\n" +
+	"\rno_access_log\x18\x18 \x01(\bR\vnoAccessLog\x12(\n" +
+	"\x10max_header_bytes\x18\x19 \x01(\rR\x0emaxHeaderBytes\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

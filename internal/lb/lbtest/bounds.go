@@ -125,6 +125,7 @@ var fields = map[string]func(any) bool{
 	"Settings.MaxRatePerClient":        between[int32](0, 1_000_000),
 	"Settings.Retries":                 between[int32](0, 100),
 	"Settings.MaxBodyBytes":            between[int64](0, 1<<40),
+	"Settings.MaxHeaderBytes":          func(v any) bool { return v == int32(0) || between[int32](1024, 65536)(v) },
 	"Settings.Certificate":             matches(`([0-9a-f]{32})?`),
 	"Settings.HealthCheck":             healthCheck,
 

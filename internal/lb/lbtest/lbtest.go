@@ -176,6 +176,7 @@ func settings() *rapid.Generator[lb.Settings] {
 		if s.Mode == lb.ModeHTTP {
 			s.H2C, s.RedirectToHTTPS = rapid.Bool().Draw(t, "h2c"), rapid.Bool().Draw(t, "redirect")
 			s.MaxBodyBytes = rapid.SampledFrom([]int64{0, 1, 1 << 20, lb.MostBodyBytes}).Draw(t, "body")
+			s.MaxHeaderBytes = rapid.SampledFrom([]int32{0, lb.LeastHeaderBytes, lb.MostHeaderBytes}).Draw(t, "headers")
 		}
 		if rapid.Bool().Draw(t, "TLS") {
 			s.Certificate = rapid.SampledFrom(Certificates()).Draw(t, "certificate").Name()
