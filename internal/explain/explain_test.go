@@ -187,8 +187,8 @@ func TestWhatIsWrongFirst(t *testing.T) {
 			meta.SetStatusCondition(&f.edge().Status.Conditions, condition(v1alpha1.ConditionDegraded, true, v1alpha1.ReasonContested, ""))
 		}, LinkHost, "lb1 is Failed", seeOthers},
 		"a host that warns": {func(f *facts) {
-			f.edge().Status.Hosts[0].Message = "the kernel tracks 3687 connections of at most 4096"
-		}, LinkHost, "the kernel tracks 3687 connections", seeWarns},
+			f.edge().Status.Hosts[0].Message = "the kernel tracks nearly as many connections as it may, 4096"
+		}, LinkHost, "the kernel tracks nearly as many connections", seeWarns},
 		"a host on which no node is well": {func(f *facts) {
 			f.edge().Status.Hosts[0].Message = "every node fails its health check on port 10256, so nothing answers"
 		}, LinkHost, "every node fails its health check", seeHealth},

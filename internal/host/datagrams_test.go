@@ -21,10 +21,7 @@ type kernel struct {
 	reloads int
 	refuses string // a part of the path of what it refuses
 	broken  bool   // it takes nothing
-	uses    engine.Uses
 }
-
-func (k *kernel) Uses(context.Context, int, int, int) engine.Uses { return k.uses }
 
 func (k *kernel) Ask(context.Context) (engine.Answer, error) {
 	return engine.Answer{Version: "keepalived/2.2.7", PID: 1, Digest: k.loaded}, nil
@@ -122,15 +119,6 @@ func TestDatagrams_EachDaemonGetsItsPorts(t *testing.T) {
 	b.proved(b.send(wants(b.node())))
 	if b.of(0, quic)+b.of(1, quic) != "" {
 		t.Error("it is still there")
-	}
-}
-
-// A table of the kernel's that is nearly full is told, though another daemon comes first.
-func TestDatagrams_TheKernelsTableIsTold(t *testing.T) {
-	b, k := newDatagramsBox(t)
-	k.uses.Connections = engine.Use{Used: 90, Limit: 100}
-	if st := b.look(); st.Uses.Connections != k.uses.Connections || st.Uses.Memory.Limit == 0 {
-		t.Errorf("%+v", st.Uses)
 	}
 }
 

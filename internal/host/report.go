@@ -142,6 +142,8 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		}
 		out.Message = cmp.Or(out.Message, c.message)
 	}
+	out.Uses.Tracked = trackedUse()
+	out.Message = cmp.Or(out.Message, crowdedTable(out.Uses.Tracked))
 	m, err := a.latest()
 	if err != nil {
 		out.Message = cmp.Or(out.Message, a.units[0].explain(err).Error())

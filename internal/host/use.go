@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -15,8 +16,9 @@ type Use = engine.Use
 // have connections or files, those of the one that is nearest to its limit.
 type Uses struct {
 	engine.Uses
-	Memory Use // of the machine, in bytes
-	Old    Use // memory that processes of earlier configurations hold and may hold
+	Memory  Use // of the machine, in bytes
+	Old     Use // memory that processes of earlier configurations hold and may hold
+	Tracked Use // connections that the kernel tracks, for its packet filter or IPVS
 }
 
 // NamedUse is one of Uses.
@@ -27,7 +29,9 @@ type NamedUse struct {
 
 // All are those that there are.
 func (u Uses) All() []NamedUse {
-	return []NamedUse{{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}, {"memory of old workers", u.Old}}
+	return []NamedUse{
+		{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}, {"memory of old workers", u.Old}, {"tracked connections", u.Tracked},
+	}
 }
 
 // Alike reports whether two Uses tell a reader the same: what is in use changes all the time.
@@ -67,4 +71,28 @@ func memoryUseOf(text string) engine.Use {
 	}
 	total := of("MemTotal")
 	return engine.Use{Used: max(0, total-of("MemAvailable")), Limit: total}
+}
+
+// trackedUse is what is in use of the kernel's table of connections. A kernel that tracks none has
+// no such table.
+func trackedUse() engine.Use {
+	const table = "/proc/sys/net/netfilter/nf_conntrack_"
+	count, countErr := engine.ReadNumber(table + "count")
+	limit, limitErr := engine.ReadNumber(table + "max")
+	if countErr != nil || limitErr != nil {
+		return engine.Use{}
+	}
+	return engine.Use{Used: count, Limit: limit}
+}
+
+// tableFull is how many hundredths of the kernel's table are in use when that is told.
+const tableFull = 90
+
+// crowdedTable says when the kernel has nearly no room for new connections; "" if it has.
+func crowdedTable(tracked engine.Use) string {
+	if !tracked.Crowded(tableFull) {
+		return ""
+	}
+	return fmt.Sprintf("the kernel tracks nearly as many connections as it may, %d, and drops new ones when there is no room: "+
+		"raise net.netfilter.nf_conntrack_max in /etc/sysctl.d", tracked.Limit)
 }

@@ -1,6 +1,12 @@
 package host
 
-import "testing"
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/external-lb/external-lb/internal/engine"
+)
 
 func TestMemoryInUse(t *testing.T) {
 	const info = "MemTotal:        4000 kB\nMemFree:          100 kB\nMemAvailable:    1000 kB\nBuffers:          1 kB\n"
@@ -26,6 +32,37 @@ func TestUsesThatAreAlike(t *testing.T) {
 	} {
 		if tc.a.Alike(tc.b) != tc.alike {
 			t.Errorf("%+v and %+v", tc.a, tc.b)
+		}
+	}
+}
+
+// Whatever carries the traffic: a packet filter that tracks connections fills the kernel's table.
+func TestTheKernelsTableIsTold(t *testing.T) {
+	nft := func(commands string) {
+		t.Helper()
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(commands)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	nft("add table inet tracks\nadd chain inet tracks in { type filter hook input priority 0; }\nadd rule inet tracks in ct state new accept\n")
+	t.Cleanup(func() { nft("delete table inet tracks\n") })
+	b := newBox(t)
+	at := public(t)
+	b.proved(b.send(wants(b.node(), b.web("web", "one", at))))
+	b.says(at, "one")
+	if st := b.look(); st.Uses.Tracked.Used == 0 || st.Uses.Tracked.Limit == 0 {
+		t.Errorf("%+v", st.Uses)
+	}
+}
+
+func TestATableThatIsNearlyFull(t *testing.T) {
+	for use, full := range map[engine.Use]bool{
+		{Used: 3600, Limit: 4096}: false, {Used: 3687, Limit: 4096}: true, {Used: 4096, Limit: 4096}: true, {Used: 4096}: false, {}: false,
+	} {
+		if got := crowdedTable(use); (got != "") != full || full && !strings.Contains(got, "4096, and drops new ones") {
+			t.Errorf("%+v: %q", use, got)
 		}
 	}
 }

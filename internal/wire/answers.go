@@ -20,6 +20,7 @@ func sendStatus(st host.Status, base *host.Report, send func(*wirepb.StatusRespo
 		Epoch: fromEpoch(st.Epoch), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message, textMax),
 		Active: st.Active, Report: fromReport(st.Report, base), Templates: bounded(st.Templates, textMax),
 		Connections: fromUse(st.Uses.Connections), Files: fromUse(st.Uses.Files), Memory: fromUse(st.Uses.Memory), Old: fromUse(st.Uses.Old),
+		Tracked: fromUse(st.Uses.Tracked),
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
@@ -56,7 +57,7 @@ func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error
 		Active: s.GetActive(), Templates: bounded(s.GetTemplates(), textMax),
 	}
 	st.Uses.Connections, st.Uses.Files, st.Uses.Memory = toUse(s.GetConnections()), toUse(s.GetFiles()), toUse(s.GetMemory())
-	st.Uses.Old = toUse(s.GetOld())
+	st.Uses.Old, st.Uses.Tracked = toUse(s.GetOld()), toUse(s.GetTracked())
 	if st.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
 		return host.Status{}, err
 	}

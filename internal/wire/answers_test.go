@@ -55,7 +55,7 @@ func TestStatusRoundTrip(t *testing.T) {
 				Epoch: host.Epoch{Term: 2, Seq: 3}, OldWorkers: 4, Message: "disk almost full", Templates: "no such file",
 			}
 			want.Uses.Connections, want.Uses.Files, want.Uses.Memory = host.Use{Used: 630, Limit: 768}, host.Use{Used: 1, Limit: 1024}, host.Use{Used: 3 << 30, Limit: 4 << 30}
-			want.Uses.Old = host.Use{Used: 1 << 20, Limit: 1 << 30}
+			want.Uses.Old, want.Uses.Tracked = host.Use{Used: 1 << 20, Limit: 1 << 30}, host.Use{Used: 7, Limit: 4096}
 			c, _ := connect(t, &machine{status: func(context.Context) (host.Status, error) { return want, nil }})
 			got, err := c.Status(t.Context())
 			if diff := cmp.Diff(want, got, same); err != nil || diff != "" {

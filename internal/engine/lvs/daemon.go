@@ -187,9 +187,6 @@ func (k *Daemon) Diagnose(ctx context.Context) string {
 	if words := allClosed(want, have); words != "" {
 		return words
 	}
-	if words := crowded(trackedConnections, mostConnections); words != "" {
-		return words
-	}
 	real := 0
 	for _, v := range want {
 		real += len(v.realServers)

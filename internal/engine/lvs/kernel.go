@@ -1,10 +1,6 @@
 package lvs
 
-import (
-	"fmt"
-
-	"github.com/external-lb/external-lb/internal/engine"
-)
+import "github.com/external-lb/external-lb/internal/engine"
 
 // forwards lets IPVS send answers back, and clients know when their node has gone, and
 // clients that come back to their node get another one when theirs fails its check.
@@ -19,19 +15,4 @@ var forwards = []engine.KernelSetting{
 	{Key: "net.ipv4.vs.expire_quiescent_template", Value: 1},
 	{Key: "net.netfilter.nf_conntrack_buckets", Value: 65536, Least: true},
 	{Key: "net.netfilter.nf_conntrack_max", Value: 262144, Least: true},
-}
-
-const (
-	trackedConnections = "/proc/sys/net/netfilter/nf_conntrack_count"
-	mostConnections    = "/proc/sys/net/netfilter/nf_conntrack_max"
-)
-
-// crowded says when the kernel's table of connections has nearly no room for new ones.
-func crowded(countPath, limitPath string) string {
-	count, countErr := engine.ReadNumber(countPath)
-	limit, limitErr := engine.ReadNumber(limitPath)
-	if countErr != nil || limitErr != nil || limit == 0 || count*10 < limit*9 {
-		return ""
-	}
-	return fmt.Sprintf("the kernel tracks %d connections of at most %d, and drops new ones when there is no room: raise net.netfilter.nf_conntrack_max in /etc/sysctl.d", count, limit)
 }

@@ -699,7 +699,9 @@ type StatusSummary struct {
 	Files       *Use `protobuf:"bytes,11,opt,name=files,proto3" json:"files,omitempty"`
 	Memory      *Use `protobuf:"bytes,12,opt,name=memory,proto3" json:"memory,omitempty"`
 	// Memory that processes of earlier configurations hold, and may hold.
-	Old           *Use `protobuf:"bytes,20,opt,name=old,proto3" json:"old,omitempty"`
+	Old *Use `protobuf:"bytes,20,opt,name=old,proto3" json:"old,omitempty"`
+	// Connections that the kernel tracks.
+	Tracked       *Use `protobuf:"bytes,21,opt,name=tracked,proto3" json:"tracked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -821,6 +823,13 @@ func (x *StatusSummary) GetMemory() *Use {
 func (x *StatusSummary) GetOld() *Use {
 	if x != nil {
 		return x.Old
+	}
+	return nil
+}
+
+func (x *StatusSummary) GetTracked() *Use {
+	if x != nil {
+		return x.Tracked
 	}
 	return nil
 }
@@ -2079,7 +2088,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x127\n" +
 	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"\x8b\x04\n" +
+	"\x04part\"\xbe\x04\n" +
 	"\rStatusSummary\x12\x16\n" +
 	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
 	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
@@ -2095,7 +2104,8 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	" \x01(\v2\x17.externallb.wire.v1.UseR\vconnections\x12-\n" +
 	"\x05files\x18\v \x01(\v2\x17.externallb.wire.v1.UseR\x05files\x12/\n" +
 	"\x06memory\x18\f \x01(\v2\x17.externallb.wire.v1.UseR\x06memory\x12)\n" +
-	"\x03old\x18\x14 \x01(\v2\x17.externallb.wire.v1.UseR\x03old\"/\n" +
+	"\x03old\x18\x14 \x01(\v2\x17.externallb.wire.v1.UseR\x03old\x121\n" +
+	"\atracked\x18\x15 \x01(\v2\x17.externallb.wire.v1.UseR\atracked\"/\n" +
 	"\x03Use\x12\x12\n" +
 	"\x04used\x18\x01 \x01(\x03R\x04used\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\xbe\x01\n" +
@@ -2259,35 +2269,36 @@ var file_wirepb_wire_proto_depIdxs = []int32{
 	11, // 12: externallb.wire.v1.StatusSummary.files:type_name -> externallb.wire.v1.Use
 	11, // 13: externallb.wire.v1.StatusSummary.memory:type_name -> externallb.wire.v1.Use
 	11, // 14: externallb.wire.v1.StatusSummary.old:type_name -> externallb.wire.v1.Use
-	14, // 15: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
-	16, // 16: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
-	13, // 17: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
-	17, // 18: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
-	12, // 19: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
-	11, // 20: externallb.wire.v1.OutcomeSummary.old:type_name -> externallb.wire.v1.Use
-	18, // 21: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
-	19, // 22: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
-	0,  // 23: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
-	21, // 24: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
-	17, // 25: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
-	24, // 26: externallb.wire.v1.ObserveResponse.summary:type_name -> externallb.wire.v1.ObserveSummary
-	25, // 27: externallb.wire.v1.ObserveResponse.traffics:type_name -> externallb.wire.v1.Traffics
-	26, // 28: externallb.wire.v1.Traffics.traffics:type_name -> externallb.wire.v1.Traffic
-	19, // 29: externallb.wire.v1.Traffic.listener:type_name -> externallb.wire.v1.Listener
-	27, // 30: externallb.wire.v1.Traffic.named:type_name -> externallb.wire.v1.DownNode
-	8,  // 31: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
-	3,  // 32: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
-	4,  // 33: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
-	22, // 34: externallb.wire.v1.HostService.Observe:input_type -> externallb.wire.v1.ObserveRequest
-	9,  // 35: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
-	15, // 36: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
-	20, // 37: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
-	23, // 38: externallb.wire.v1.HostService.Observe:output_type -> externallb.wire.v1.ObserveResponse
-	35, // [35:39] is the sub-list for method output_type
-	31, // [31:35] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	11, // 15: externallb.wire.v1.StatusSummary.tracked:type_name -> externallb.wire.v1.Use
+	14, // 16: externallb.wire.v1.Entries.entries:type_name -> externallb.wire.v1.Entry
+	16, // 17: externallb.wire.v1.ApplyResponse.summary:type_name -> externallb.wire.v1.OutcomeSummary
+	13, // 18: externallb.wire.v1.ApplyResponse.entries:type_name -> externallb.wire.v1.Entries
+	17, // 19: externallb.wire.v1.ApplyResponse.refused:type_name -> externallb.wire.v1.Refusals
+	12, // 20: externallb.wire.v1.OutcomeSummary.report:type_name -> externallb.wire.v1.ReportSummary
+	11, // 21: externallb.wire.v1.OutcomeSummary.old:type_name -> externallb.wire.v1.Use
+	18, // 22: externallb.wire.v1.Refusals.refusals:type_name -> externallb.wire.v1.Refusal
+	19, // 23: externallb.wire.v1.Refusal.listener:type_name -> externallb.wire.v1.Listener
+	0,  // 24: externallb.wire.v1.Refusal.reason:type_name -> externallb.wire.v1.RefusalReason
+	21, // 25: externallb.wire.v1.RenderResponse.file:type_name -> externallb.wire.v1.FileHeader
+	17, // 26: externallb.wire.v1.RenderResponse.refused:type_name -> externallb.wire.v1.Refusals
+	24, // 27: externallb.wire.v1.ObserveResponse.summary:type_name -> externallb.wire.v1.ObserveSummary
+	25, // 28: externallb.wire.v1.ObserveResponse.traffics:type_name -> externallb.wire.v1.Traffics
+	26, // 29: externallb.wire.v1.Traffics.traffics:type_name -> externallb.wire.v1.Traffic
+	19, // 30: externallb.wire.v1.Traffic.listener:type_name -> externallb.wire.v1.Listener
+	27, // 31: externallb.wire.v1.Traffic.named:type_name -> externallb.wire.v1.DownNode
+	8,  // 32: externallb.wire.v1.HostService.Status:input_type -> externallb.wire.v1.StatusRequest
+	3,  // 33: externallb.wire.v1.HostService.Apply:input_type -> externallb.wire.v1.ApplyRequest
+	4,  // 34: externallb.wire.v1.HostService.Render:input_type -> externallb.wire.v1.RenderRequest
+	22, // 35: externallb.wire.v1.HostService.Observe:input_type -> externallb.wire.v1.ObserveRequest
+	9,  // 36: externallb.wire.v1.HostService.Status:output_type -> externallb.wire.v1.StatusResponse
+	15, // 37: externallb.wire.v1.HostService.Apply:output_type -> externallb.wire.v1.ApplyResponse
+	20, // 38: externallb.wire.v1.HostService.Render:output_type -> externallb.wire.v1.RenderResponse
+	23, // 39: externallb.wire.v1.HostService.Observe:output_type -> externallb.wire.v1.ObserveResponse
+	36, // [36:40] is the sub-list for method output_type
+	32, // [32:36] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_wirepb_wire_proto_init() }
