@@ -110,15 +110,15 @@ func (r reader) naming(ctx context.Context, secret client.Object) []*v1alpha1.Up
 	})
 }
 
-// turns is how long it takes until the next of some certificates becomes valid or
-// expires; 0: none will.
+// turns is how long it takes until something else is to be told of one of some certificates:
+// that it is valid, is about to expire or has expired; 0: that will not be.
 func turns(all translate.Certificates, now time.Time) time.Duration {
 	var next time.Duration
 	for _, c := range all {
 		if c.Served == nil {
 			continue
 		}
-		for _, at := range []time.Time{c.Served.NotBefore, c.Served.NotAfter} {
+		for _, at := range translate.Turns(c.Served) {
 			if wait := at.Sub(now) + time.Second; at.After(now) && (next == 0 || wait < next) {
 				next = wait
 			}

@@ -26,6 +26,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/translate"
 	"github.com/external-lb/external-lb/test/builder"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 func watchedSecrets(o Options) map[string]cache.Config {
@@ -141,7 +142,9 @@ func TestWhenCertificatesTurn(t *testing.T) {
 		"unreadable":       {[]translate.Certificate{bad}, 0},
 		"expired":          {[]translate.Certificate{valid(-2*time.Hour, -time.Hour)}, 0},
 		"valid for a year": {[]translate.Certificate{valid(-time.Hour, 365*24*time.Hour)}, longestWait},
-		"expires soon":     {[]translate.Certificate{bad, valid(-time.Hour, time.Hour), valid(-time.Hour, 2*time.Hour)}, time.Hour + time.Second},
+		"expires soon":     {[]translate.Certificate{bad, valid(-15*time.Hour, time.Hour), valid(-time.Hour, 100*time.Hour)}, time.Hour + time.Second},
+		"warns soon":       {[]translate.Certificate{bad, valid(-5*time.Hour, 3*time.Hour)}, time.Hour + time.Second},
+		"warns last":       {[]translate.Certificate{valid(-13*time.Hour, 3*time.Hour), valid(-365*24*time.Hour, 3*24*time.Hour+2*time.Hour)}, time.Hour + time.Second},
 		"valid soon":       {[]translate.Certificate{valid(time.Minute, time.Hour), valid(-time.Hour, 2*time.Hour)}, time.Minute + time.Second},
 	} {
 		all := translate.Certificates{}
@@ -154,8 +157,58 @@ func TestWhenCertificatesTurn(t *testing.T) {
 	}
 }
 
+// On a real API server: what a policy says of its certificate, and which events it has.
+func TestACertificateThatExpires(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	const day = 24 * time.Hour
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"}, Type: corev1.SecretTypeTLS}
+	policy := builder.UpstreamPolicy(w.namespace, "web").For("web").TLS("web").Manifest()
+	w.create(policy)
+	for _, step := range []struct {
+		left   time.Duration
+		reason string
+		says   string
+	}{
+		{60 * day, v1alpha1.ReasonCertificateValid, ""},
+		{13 * day, v1alpha1.ReasonCertificateExpiring, "in less than 14 days"},
+		{2 * day, v1alpha1.ReasonCertificateExpiring, "in less than 3 days"},
+		{60 * day, v1alpha1.ReasonCertificateValid, ""},
+	} {
+		secret.ResourceVersion = ""
+		secret.Data = pair(t, time.Now().Add(step.left-90*day), time.Now().Add(step.left))
+		w.check(client.IgnoreNotFound(kube.Delete(t.Context(), secret.DeepCopy())))
+		w.create(secret.DeepCopy())
+		wait.For(t, func(ctx context.Context) error {
+			if err := kube.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
+				return err
+			}
+			c := certificateReady(policy.Status)
+			if c == nil || c.Status != metav1.ConditionTrue || c.Reason != step.reason || !strings.Contains(c.Message, step.says) ||
+				!strings.Contains(policy.Status.Message, step.says) {
+				return fmt.Errorf("%s left: %+v", step.left, policy.Status)
+			}
+			return nil
+		})
+		if step.says != "" {
+			w.event(policy, step.reason, step.says)
+		}
+	}
+}
+
 // certificate makes one that is valid for some time.
 func certificate(t *testing.T, from, until time.Time) *lb.Certificate {
+	t.Helper()
+	data := pair(t, from, until)
+	c, err := tlskeys.Parse(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// pair is what a Secret with a certificate holds that is valid for some time.
+func pair(t *testing.T, from, until time.Time) map[string][]byte {
 	t.Helper()
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: until}
@@ -167,11 +220,8 @@ func certificate(t *testing.T, from, until time.Time) *lb.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := tlskeys.Parse(
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	if err != nil {
-		t.Fatal(err)
+	return map[string][]byte{
+		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
 	}
-	return c
 }

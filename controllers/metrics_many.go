@@ -134,13 +134,21 @@ func why(v conditions.Service) string {
 	return cmp.Or(reason, v1alpha1.ReasonPending)
 }
 
+// Metrics of each certificate.
+const (
+	certificateExpires = iota
+	certificateBegins
+)
+
 func newCertificates() *latest {
+	secret := []string{"secret_namespace", "secret"}
 	return newLatest([][2]string{
-		{"certificate_expiry_timestamp_seconds", "When a certificate that a Balancer serves expires, in seconds since 1970."},
-	}, []string{"secret_namespace", "secret"})
+		certificateExpires: {"certificate_expiry_timestamp_seconds", "When a certificate that a Balancer serves expires, in seconds since 1970."},
+		certificateBegins:  {"certificate_not_before_timestamp_seconds", "From when on a certificate that a Balancer serves is valid, in seconds since 1970."},
+	}, secret, secret)
 }
 
-// reportCertificates sets when those expire that a Balancer serves.
+// reportCertificates sets how long those are valid that a Balancer serves.
 func (m *metrics) reportCertificates(balancer string, all translate.Certificates, set *lb.Set) {
 	m.certs.set(balancer, func() []sample { return certificateSamples(all, set) })
 }
@@ -151,7 +159,9 @@ func certificateSamples(all translate.Certificates, set *lb.Set) (samples []samp
 			continue
 		}
 		if _, served := set.Sum(lb.CertificateKey(c.Served.Name())); served {
-			samples = append(samples, sample{0, float64(c.Served.NotAfter.Unix()), []string{secret.Namespace, secret.Name}})
+			labels := []string{secret.Namespace, secret.Name}
+			samples = append(samples, sample{certificateExpires, float64(c.Served.NotAfter.Unix()), labels},
+				sample{certificateBegins, float64(c.Served.NotBefore.Unix()), labels})
 		}
 	}
 	return samples

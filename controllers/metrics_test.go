@@ -160,7 +160,7 @@ func TestMetricsOfCertificates(t *testing.T) {
 		client.ObjectKey{Namespace: "default", Name: "other"}: {Served: other},
 		client.ObjectKey{Namespace: "default", Name: "none"}:  {Problem: &translate.Problem{}},
 	}, set)
-	want := map[string]float64{"expiry_timestamp_seconds{edge,web,default}": 2e9}
+	want := map[string]float64{"expiry_timestamp_seconds{edge,web,default}": 2e9, "not_before_timestamp_seconds{edge,web,default}": 1e9}
 	if diff := cmp.Diff(want, values(t, registry, "certificate_")); diff != "" {
 		t.Error(diff)
 	}

@@ -83,7 +83,7 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 // is the matter with the certificate, which is one for all targets.
 func (r *policyReconciler) tell(ctx context.Context, p *v1alpha1.UpstreamPolicy, now v1alpha1.UpstreamPolicyStatus) {
 	was, is := certificateReady(p.Status), certificateReady(now)
-	if is != nil && is.Status == metav1.ConditionFalse && (was == nil || was.Message != is.Message) {
+	if is != nil && translate.Wrong(*is) && (was == nil || was.Message != is.Message) {
 		r.events.warning(ctx, p, is.Reason, "%s", is.Message)
 	}
 	if m := now.Message; m != "" && m != p.Status.Message && (is == nil || is.Message != m) {

@@ -239,7 +239,7 @@ func (w *world) start() {
 	go func() {
 		done <- Run(ctx, w.api, Options{
 			Namespace:      metav1.NamespaceDefault,
-			LeaderElection: true,
+			LeaderElection: true, TLSSecrets: true,
 			MetricsAddress: "0", HealthAddress: "0",
 			Local:  func() (host.Host, error) { return w.host, nil },
 			Dialer: w,

@@ -134,12 +134,13 @@ const (
 	ReasonNoConflict     = "NoConflict"
 
 	// UpstreamPolicy, CertificateReady
-	ReasonCertificateValid   = "Valid"
-	ReasonCertificateExpired = "CertificateExpired"     // served still
-	ReasonCertificateEarly   = "CertificateNotYetValid" // served already
-	ReasonCertificateInvalid = "CertificateInvalid"     // the Secret holds no certificate with its key
-	ReasonSecretNotFound     = "SecretNotFound"
-	ReasonSecretsUnreadable  = "SecretsNotReadable" // the controller runs without --tls-secrets
+	ReasonCertificateValid    = "Valid"
+	ReasonCertificateExpiring = "CertificateExpiring"    // it is valid, and time for a new one
+	ReasonCertificateExpired  = "CertificateExpired"     // served still
+	ReasonCertificateEarly    = "CertificateNotYetValid" // served already
+	ReasonCertificateInvalid  = "CertificateInvalid"     // the Secret holds no certificate with its key
+	ReasonSecretNotFound      = "SecretNotFound"
+	ReasonSecretsUnreadable   = "SecretsNotReadable" // the controller runs without --tls-secrets
 )
 
 // Errors in a Service's status.loadBalancer.ingress[].ports[].error.

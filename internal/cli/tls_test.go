@@ -79,7 +79,7 @@ func renderManifest(t *testing.T, manifest string, args ...string) (stdout, stde
 }
 
 func TestRenderNeverShowsAKey(t *testing.T) {
-	manifests, cert, key := secretManifests(t, time.Now().Add(time.Hour))
+	manifests, cert, key := secretManifests(t, time.Now().AddDate(1, 0, 0))
 	secret := strings.Split(string(key), "\n")[1]
 	for name, manifest := range manifests {
 		t.Run(name, func(t *testing.T) {
@@ -116,11 +116,13 @@ func TestRenderNeverShowsAKey(t *testing.T) {
 
 func TestRenderTellsOfCertificates(t *testing.T) {
 	manifests, _, key := secretManifests(t, time.Unix(1e9+1, 0))
+	expiring, _, _ := secretManifests(t, time.Now().Add(time.Hour))
 	for name, tc := range map[string]struct {
 		secret, stdout, stderr string
 		code                   int
 	}{
 		"expired": {manifests["data"], "ssl_certificate ", "CertificateExpired", 0},
+		"expires": {expiring["data"], "ssl_certificate ", "CertificateExpiring", 0},
 		"missing": {"", "main.conf", "there is no Secret web-tls", 1},
 		"broken":  {strings.Replace(manifests["data"], "tls.crt", "tls.pem", 1), "main.conf", "tls.crt has no certificate", 1},
 	} {

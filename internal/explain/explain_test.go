@@ -131,6 +131,20 @@ ok status: 203.0.113.0 is published: its listeners are proved to be live
 	}
 }
 
+// A certificate that is valid for some days more is told, and nothing is wrong yet.
+func TestACertificateThatExpiresIsNoFault(t *testing.T) {
+	f := well()
+	f.policies = []*v1alpha1.UpstreamPolicy{builder.UpstreamPolicy("default", "tls").For("web").Obj()}
+	f.policies[0].Status = v1alpha1.UpstreamPolicyStatus{ObservedGeneration: 1, Targets: []v1alpha1.PolicyTargetStatus{{
+		TargetRef:  f.policies[0].Spec.TargetRefs[0],
+		Conditions: []metav1.Condition{condition(v1alpha1.ConditionCertificateReady, true, v1alpha1.ReasonCertificateExpiring, "in less than 14 days")},
+	}}}
+	chain := f.explain(t)
+	if said := lines(chain); !strings.Contains(said, "ok policy: tls: in less than 14 days\n") || chain.First() != nil {
+		t.Errorf("%s\nwrong is %+v", said, chain.First())
+	}
+}
+
 func TestWhatIsWrongFirst(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*facts)

@@ -12,6 +12,7 @@ const (
 	seeOthers   = "Somebody else delivers to a host"
 	seeHealth   = "Every node fails its health check"
 	seeWarns    = "A host says that something is wrong"
+	seeExpires  = "A certificate is about to expire"
 	seeManager  = "No manager works"
 	seeMove     = "A Service does not move with its pool"
 	seeDeleted  = "A Service is not deleted"

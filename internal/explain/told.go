@@ -43,11 +43,14 @@ func (e *explanation) policy(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTarg
 			continue
 		}
 		all = false
-		see := seePolicy
+		f := Finding{Link: LinkPolicy, State: Wrong, Reason: c.Reason, Message: fmt.Sprintf("%s: %s", what, c.Message), See: seePolicy}
 		if c.Type == v1alpha1.ConditionCertificateReady {
-			see = seeTLS
+			f.See = seeTLS
 		}
-		e.add(Finding{Link: LinkPolicy, State: Wrong, Reason: c.Reason, Message: fmt.Sprintf("%s: %s", what, c.Message), See: see})
+		if c.Reason == v1alpha1.ReasonCertificateExpiring {
+			f.State, f.See = OK, seeExpires // it is valid still
+		}
+		e.add(f)
 	}
 	if all {
 		e.reported(Finding{Link: LinkPolicy, State: OK, Message: what + " is in force"})

@@ -161,7 +161,7 @@ func (t target) conflicts(older []*v1alpha1.UpstreamPolicy) []string {
 func Wrong(c metav1.Condition) bool {
 	switch c.Type {
 	case v1alpha1.ConditionAccepted, v1alpha1.ConditionCertificateReady:
-		return c.Status == metav1.ConditionFalse
+		return c.Status == metav1.ConditionFalse || c.Reason == v1alpha1.ReasonCertificateExpiring
 	}
 	return c.Status == metav1.ConditionTrue
 }

@@ -132,7 +132,39 @@ func (t target) certificateReady(c Certificate, now time.Time) metav1.Condition 
 		return t.condition(v1alpha1.ConditionCertificateReady, false, v1alpha1.ReasonCertificateEarly,
 			"the certificate is valid only from "+from+" and is served already: put one into the Secret that is valid now, or set the clocks right")
 	}
+	for _, left := range warnings(c.Served) {
+		if c.Served.NotAfter.Sub(now) < left {
+			return t.condition(v1alpha1.ConditionCertificateReady, true, v1alpha1.ReasonCertificateExpiring,
+				"the certificate expires at "+until+", in less than "+days(left)+": put a new one into the Secret, or see why what renews it has not")
+		}
+	}
 	return t.condition(v1alpha1.ConditionCertificateReady, true, v1alpha1.ReasonCertificateValid, "valid until "+until)
+}
+
+// warnings are how long a certificate is still valid when it is told that it expires: the last
+// one first. One that is made for a short time is renewed late.
+func warnings(c *lb.Certificate) []time.Duration {
+	const day = 24 * time.Hour
+	lifetime := c.NotAfter.Sub(c.NotBefore)
+	return []time.Duration{min(3*day, lifetime/8), min(14*day, lifetime/4)}
+}
+
+// Turns are the times at which what is told of a certificate changes.
+func Turns(c *lb.Certificate) []time.Time {
+	out := []time.Time{c.NotBefore, c.NotAfter}
+	for _, left := range warnings(c) {
+		out = append(out, c.NotAfter.Add(-left))
+	}
+	return out
+}
+
+// days are how people say a long time.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d < 2*day {
+		return d.Round(time.Minute).String()
+	}
+	return fmt.Sprintf("%d days", d/day)
 }
 
 func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,6 +212,9 @@ func TestCertificateStatus(t *testing.T) {
 		texts         string
 	}{
 		"valid":           {policy("p").For("web").TLS("a"), nil, edge, inBetween, "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, "valid until 2027-01-01T00:00:00Z"},
+		"to be renewed":   {policy("p").For("web").TLS("a"), nil, edge, validUntil.Add(-14*24*time.Hour + time.Second), "Accepted CertificateReady", v1alpha1.ReasonCertificateExpiring, "expires at 2027-01-01T00:00:00Z, in less than 14 days"},
+		"at last":         {policy("p").For("web").TLS("a"), nil, edge, validUntil.Add(-3*24*time.Hour + time.Second), "Accepted CertificateReady", v1alpha1.ReasonCertificateExpiring, "in less than 3 days"},
+		"in time":         {policy("p").For("web").TLS("a"), nil, edge, validUntil.Add(-14 * 24 * time.Hour), "Accepted CertificateReady", v1alpha1.ReasonCertificateValid, ""},
 		"expired":         {policy("p").For("web").TLS("a"), nil, edge, validUntil.Add(time.Hour), "Accepted", v1alpha1.ReasonCertificateExpired, "is served still"},
 		"not yet valid":   {policy("p").For("web").TLS("a"), nil, edge, validFrom.Add(-time.Hour), "Accepted", v1alpha1.ReasonCertificateEarly, "from 2026-01-01T00:00:00Z"},
 		"missing":         {policy("p").For("web").TLS("none"), nil, edge, inBetween, "Accepted", v1alpha1.ReasonSecretNotFound, "kubectl create secret tls"},
@@ -244,5 +248,17 @@ func TestCertificateStatus(t *testing.T) {
 				t.Errorf("reason %q, want %q; said\n%swant %q", reason, tc.reason, said, tc.texts)
 			}
 		})
+	}
+}
+
+// Who has certificates for a day renews them hours before: nobody is warned all the time.
+func TestACertificateForAShortTimeIsWarnedOfLate(t *testing.T) {
+	c := &lb.Certificate{NotBefore: validFrom, NotAfter: validFrom.Add(24 * time.Hour)}
+	want := []time.Time{c.NotBefore, c.NotAfter, c.NotAfter.Add(-3 * time.Hour), c.NotAfter.Add(-6 * time.Hour)}
+	if got := Turns(c); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := days(6 * time.Hour); got != "6h0m0s" {
+		t.Error(got)
 	}
 }

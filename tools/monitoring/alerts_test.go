@@ -188,14 +188,20 @@ var stories = map[string]story{
 		quiet:   [][]string{{waiting("mail", "PoolExhausted")}},
 	},
 	"CertificateExpiring": { // time begins at 0
-		fires: []string{certificate(7*86400 - 1)}, at: "1h", before: "59m",
-		labels: "balancer=edge,secret_namespace=default,secret=web", summary: "The certificate in Secret default/web expires in 6d 22h 59m 59s",
-		quiet: [][]string{{certificate(7*86400 + 3600)}, {certificate(0)}},
+		fires: certificate(-76*86400, 14*86400-1), at: "1h", before: "59m",
+		labels: "balancer=edge,secret_namespace=default,secret=web", summary: "The certificate in Secret default/web expires in 13d 22h 59m 59s",
+		quiet: [][]string{certificate(-76*86400, 14*86400+3600), certificate(-90*86400, 0), certificate(-43200, 43200)},
+	},
+	"CertificateExpiresSoon": {
+		fires: certificate(-87*86400, 3*86400-1), at: "15m", before: "14m",
+		labels:  "balancer=edge,secret_namespace=default,secret=web",
+		summary: "The certificate in Secret default/web expires in 2d 23h 44m 59s, and nobody has renewed it",
+		quiet:   [][]string{certificate(-87*86400, 3*86400+900), certificate(-90*86400, 0), certificate(-64800, 21600)},
 	},
 	"CertificateExpired": {
-		fires: []string{certificate(0)}, at: "0s",
+		fires: certificate(-90*86400, 0), at: "0s",
 		labels: "balancer=edge,secret_namespace=default,secret=web", summary: "The certificate in Secret default/web has expired",
-		quiet: [][]string{{certificate(1)}},
+		quiet: [][]string{certificate(-90*86400, 1)},
 	},
 }
 
@@ -226,9 +232,12 @@ func waiting(name, reason string) string {
 	return fmt.Sprintf(`external_lb_service_waiting{%s,service_name=%q,reason=%q} = 1`, labels, name, reason)
 }
 
-func certificate(expires int) string {
+func certificate(from, expires int) []string {
 	const labels = `pod="a",balancer="edge",secret_namespace="default",secret="web"`
-	return fmt.Sprintf(`external_lb_certificate_expiry_timestamp_seconds{%s} = %d`, labels, expires)
+	return []string{
+		fmt.Sprintf(`external_lb_certificate_not_before_timestamp_seconds{%s} = %d`, labels, from),
+		fmt.Sprintf(`external_lb_certificate_expiry_timestamp_seconds{%s} = %d`, labels, expires),
+	}
 }
 
 // Each alert fires when it should, with words that say of what, and not before and not
