@@ -26,6 +26,7 @@ type metrics struct {
 	contested   *prometheus.GaugeVec
 	oldWorkers  *prometheus.GaugeVec
 	uses        *prometheus.GaugeVec
+	clock       *prometheus.GaugeVec
 	services    *prometheus.GaugeVec
 	nodes       *prometheus.GaugeVec
 	conditions  *prometheus.GaugeVec
@@ -90,6 +91,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 		contested:  gauge("host_contested", "1 while somebody else delivers to a host.", "balancer", "host"),
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
 		uses:       gauge("host_use_ratio", "What is in use of what all Services of a host share, of 1.", "balancer", "host", "resource"),
+		clock:      gauge("host_clock_skew_seconds", "How far the clock of a host is ahead of the manager's, or behind it if negative; 0 if they agree.", "balancer", "host"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
 		nodes:      gauge("nodes", "Nodes that may be backends of a Balancer.", "balancer"),
 		conditions: gauge("balancer_condition", "1 while a condition of a Balancer is True.", "balancer", "condition"),
@@ -112,7 +114,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 		}
 	})
 	m.each, m.certs, m.traffic = newServices(), newCertificates(), newTraffic()
-	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused},
+	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.clock, m.refused},
 		map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
 	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.nodes, m.conditions, m.requests, m.calls})
@@ -121,7 +123,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.refused,
+		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.clock, m.refused,
 		m.services, m.nodes, m.conditions, m.poolSize, m.poolInUse, m.requests, m.calls, m.leading, m.each, m.certs, m.traffic,
 	}
 }
@@ -174,6 +176,7 @@ func (m *metrics) report(b *v1alpha1.Balancer, states []deliver.State, p *plan.P
 		m.draining.WithLabelValues(balancer, s.Host).Set(oneIf(drained))
 		m.warning.WithLabelValues(balancer, s.Host).Set(oneIf(carries && s.Warning != ""))
 		m.oldWorkers.WithLabelValues(balancer, s.Host).Set(float64(s.OldWorkers))
+		m.clock.WithLabelValues(balancer, s.Host).Set(s.Clock.Seconds())
 		for _, use := range s.Uses.All() {
 			if use.Limit > 0 {
 				m.uses.WithLabelValues(balancer, s.Host, use.Name).Set(float64(use.Used) / float64(use.Limit))

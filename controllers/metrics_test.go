@@ -133,11 +133,12 @@ func TestMetricsOfHosts(t *testing.T) {
 	registry.MustRegister(m.collectors()...)
 	b := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2", Drain: true}).Obj()
 	b.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue}, {Type: "Degraded", Status: metav1.ConditionFalse}}
-	warns := deliver.State{Host: "lb1", State: v1alpha1.HostPartial, Warning: "every node fails its health check"}
+	warns := deliver.State{Host: "lb1", State: v1alpha1.HostPartial, Warning: "every node fails its health check", Clock: -5 * time.Second}
 	m.report(b, []deliver.State{warns, {Host: "lb2", State: v1alpha1.HostUnreachable, Warning: "as it was"}}, &plan.Plan{Nodes: make([]lb.Node, 2)})
 	got := values(t, registry, "")
 	for name, want := range map[string]float64{
 		"host_warning{edge,lb1}": 1, "host_warning{edge,lb2}": 0, "host_draining{edge,lb1}": 0, "host_draining{edge,lb2}": 1,
+		"host_clock_skew_seconds{edge,lb1}": -5, "host_clock_skew_seconds{edge,lb2}": 0,
 		"balancer_condition{edge,Ready}": 1, "balancer_condition{edge,Degraded}": 0, "host_state{edge,lb1,Partial}": 1,
 		"nodes{edge}": 2,
 	} {

@@ -279,6 +279,14 @@ func (b Balancer) hostsCrowded() (reason, message string) {
 		". `external-lb host status` there says how much is in use"
 }
 
+// noted is the message of a host with what else is to be told of it.
+func noted(s deliver.State) string {
+	if s.Message == "" {
+		return strings.Join(s.Notes(), "; ")
+	}
+	return strings.Join(append([]string{s.Message}, s.Notes()...), "; ")
+}
+
 // Hosts are the statuses of a Balancer's hosts. What was said stays of a host of which
 // nothing else is known yet: a restart of the controller is no change of the host.
 func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
@@ -286,7 +294,7 @@ func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
 		h := v1alpha1.HostStatus{
-			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(s.Message, maxMessage),
+			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(noted(s), maxMessage),
 			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(),
 		}
 		if !s.LastApplied.IsZero() {

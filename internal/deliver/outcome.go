@@ -19,8 +19,10 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	sent := time.Now()
 	st, err := conn.Status(call)
 	if err == nil {
+		w.heedClock(ahead(st.Clock, sent, time.Now()))
 		if target, _ := w.now(); target.Engine != "" && st.Engine != target.Engine {
 			w.have, w.mute = nil, true
 			w.statusAt = time.Now().Add(w.retries.next(retryMax))

@@ -147,7 +147,9 @@ func (w *worker) run(ctx context.Context) {
 			continue // another target, or the end
 		}
 		e := explain(err, target)
-		w.update(func(s *State) { s.State, s.Reason, s.Message, s.Seen = e.hostState(), e.Reason, e.Message, nil })
+		w.update(func(s *State) {
+			s.State, s.Reason, s.Message, s.Seen, s.Clock = e.hostState(), e.Reason, e.Message, nil, 0
+		})
 		limit := retryMax
 		if e.passing() {
 			limit = reconnectMax

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -103,7 +104,12 @@ type Status struct {
 	Message       string // what is wrong with the machine and what to do; "" if nothing
 	Kept          string // where the owner has API servers carried, whatever is delivered; "": nowhere. It does not cross the wire
 	Templates     string // why templates of the machine's owner are not in force; "" if they are, or there are none
+	Clock         Clock  `json:"-"`
 }
+
+// Clock is what time it was on a machine when it was asked, and when it answered. The zero Clock:
+// it does not say, since it is this machine or an older program.
+type Clock struct{ Asked, Answered time.Time }
 
 // Outcome is what became of a Delivery.
 type Outcome struct {

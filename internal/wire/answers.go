@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
@@ -20,7 +21,7 @@ func sendStatus(st host.Status, base *host.Report, send func(*wirepb.StatusRespo
 		Epoch: fromEpoch(st.Epoch), OldWorkers: int64(st.OldWorkers), Message: bounded(st.Message, textMax),
 		Active: st.Active, Report: fromReport(st.Report, base), Templates: bounded(st.Templates, textMax),
 		Connections: fromUse(st.Uses.Connections), Files: fromUse(st.Uses.Files), Memory: fromUse(st.Uses.Memory), Old: fromUse(st.Uses.Old),
-		Tracked: fromUse(st.Uses.Tracked),
+		Tracked: fromUse(st.Uses.Tracked), Asked: fromTime(st.Clock.Asked), Answered: fromTime(st.Clock.Answered),
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
@@ -58,10 +59,25 @@ func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error
 	}
 	st.Uses.Connections, st.Uses.Files, st.Uses.Memory = toUse(s.GetConnections()), toUse(s.GetFiles()), toUse(s.GetMemory())
 	st.Uses.Old, st.Uses.Tracked = toUse(s.GetOld()), toUse(s.GetTracked())
+	st.Clock = host.Clock{Asked: toTime(s.GetAsked()), Answered: toTime(s.GetAnswered())}
 	if st.Report, err = receiveReport(s.GetReport(), base, recv); err != nil {
 		return host.Status{}, err
 	}
 	return st, nil
+}
+
+func fromTime(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func toTime(nanoseconds int64) time.Time {
+	if nanoseconds <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanoseconds)
 }
 
 func fromUse(u host.Use) *wirepb.Use {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,7 +34,7 @@ func without(m lb.Manifest, key lb.Key) lb.Manifest {
 var web = lb.Key("service/" + strings.Repeat("n", 200) + "/web-0/uid")
 
 // same compares, and does not take long for manifests.
-var same = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}), cmp.Comparer(func(a, b lb.Sum) bool { return a == b })}
+var same = cmp.Options{cmpopts.EquateEmpty(), cmpopts.IgnoreFields(host.Status{}, "Clock"), cmpopts.EquateComparable(netip.Addr{}), cmp.Comparer(func(a, b lb.Sum) bool { return a == b })}
 
 func report(items int) host.Report {
 	m := manifest(items)
@@ -212,5 +213,20 @@ func TestWhatIsNoAnswerIsNotTaken(t *testing.T) {
 	got := st.Refused[0]
 	if got.Reason != lb.RefusedOtherwise || len(got.Message) > 4096 || !strings.HasPrefix(got.Message, " [2J not\ttoday\nää") || !utf8.ValidString(got.Message) {
 		t.Errorf("%s: %d bytes %.40q", got.Reason, len(got.Message), got.Message)
+	}
+}
+
+// A host says what time it was when it was asked, and when it answered.
+func TestStatus_HasTheHostsTime(t *testing.T) {
+	var looked time.Time
+	c, _ := connect(t, &machine{status: func(context.Context) (host.Status, error) {
+		looked = time.Now()
+		return host.Status{}, nil
+	}})
+	before := time.Now()
+	st, err := c.Status(t.Context())
+	after := time.Now()
+	if in := st.Clock; err != nil || in.Asked.Before(before) || in.Asked.After(looked) || in.Answered.Before(looked) || in.Answered.After(after) {
+		t.Errorf("%v: %+v, want %v before %v, which is before %v and %v", err, in, before, looked, looked, after)
 	}
 }

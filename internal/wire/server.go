@@ -117,6 +117,7 @@ func (s *server) within(limit time.Duration, do func() error) error {
 }
 
 func (s *server) Status(req *wirepb.StatusRequest, stream grpc.ServerStreamingServer[wirepb.StatusResponse]) error {
+	asked := time.Now()
 	st, err := s.host.Status(stream.Context())
 	if err == nil {
 		err = st.Tells(req.GetCluster())
@@ -125,6 +126,7 @@ func (s *server) Status(req *wirepb.StatusRequest, stream grpc.ServerStreamingSe
 		return failure(err)
 	}
 	st.Refused = legible(st.Refused)
+	st.Clock = host.Clock{Asked: asked, Answered: time.Now()} // it may take long to look
 	err = s.within(takeWait, func() error { return sendStatus(st, s.told.known(req.GetKnown()), stream.Send) })
 	s.told.keep(st.Report)
 	return err

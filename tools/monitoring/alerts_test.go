@@ -150,6 +150,11 @@ var stories = map[string]story{
 		labels: "balancer=edge,host=lb1,resource=connections", summary: "Host lb1 of Balancer edge has used up 81% of its connections",
 		quiet: [][]string{{`external_lb_host_use_ratio` + host + `,resource="connections"} = 0.8`}},
 	},
+	"ClockSkew": {
+		fires: []string{`external_lb_host_clock_skew_seconds` + host + `} = -3`}, at: "5m", before: "4m",
+		labels: "balancer=edge,host=lb1", summary: "The clock of host lb1 of Balancer edge differs by 3s from the manager's",
+		quiet: [][]string{{`external_lb_host_clock_skew_seconds` + host + `} = 0`}},
+	},
 	"OldWorkers": {
 		fires: []string{`external_lb_host_old_workers` + host + `} = 65`}, at: "30m", before: "29m",
 		labels: "balancer=edge,host=lb1", summary: "Host lb1 of Balancer edge has 65 old workers",
