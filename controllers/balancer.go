@@ -50,13 +50,14 @@ type fleet interface {
 // memory is what a Balancer's reconciles keep from one to the next. Losing it
 // costs work and repeated events, never correctness.
 type memory struct {
-	planner *plan.Planner
-	planned bool
-	nodes   []lb.Node                     // of the last plan, to tell why a delivery is made
-	told    map[types.UID]map[string]bool // hosts that hold up a Service's withdrawal, as was told
-	proven  map[types.UID]string          // what of a Service was proved last, to tell of updates
-	answers sync.Map                      // by types.UID: on which addresses a Service was told to answer last
-	hosts   []v1alpha1.Host               // as they were, to tell of removals
+	planner  *plan.Planner
+	planned  bool
+	nodes    []lb.Node                     // of the last plan, to tell why a delivery is made
+	told     map[types.UID]map[string]bool // hosts that hold up a Service's withdrawal, as was told
+	proven   map[types.UID]string          // what of a Service was proved last, to tell of updates
+	answers  sync.Map                      // by types.UID: on which addresses a Service was told to answer last
+	hosts    []v1alpha1.Host               // as they were, to tell of removals
+	restarts map[string]int                // of daemons, as was told, by host
 
 	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
 
@@ -203,6 +204,17 @@ func (r *balancerReconciler) deliver(ctx context.Context, s *scope) {
 		r.fleet.Deliver(s.balancer.Name, s.plan.Sets, s.memory.cause(s.plan))
 	}
 	s.states = r.fleet.States(s.balancer.Name)
+	r.tellRestarts(ctx, s)
+}
+
+// tellRestarts tells once of each time that somebody else has restarted a daemon.
+func (r *balancerReconciler) tellRestarts(ctx context.Context, s *scope) {
+	for _, host := range s.states {
+		if host.Restarts > s.memory.restarts[host.Host] && host.Restarted != "" {
+			r.events.warning(ctx, s.balancer, "DaemonRestarted", "%s: %s", host.Host, host.Restarted)
+		}
+		s.memory.restarts[host.Host] = host.Restarts
+	}
 }
 
 // forget what Services were told that are carried no longer.
@@ -218,7 +230,7 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 		return known // else it was deleted and made again
 	}
 	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[string]bool{}, proven: map[types.UID]string{},
-		backends: newBackendsPace()}
+		backends: newBackendsPace(), restarts: map[string]int{}}
 	r.memory[b.Name] = m
 	return m
 }

@@ -21,6 +21,7 @@ import (
 type metrics struct {
 	deliveries  *prometheus.CounterVec
 	reloads     *prometheus.CounterVec
+	restarts    *prometheus.CounterVec
 	proof       *prometheus.HistogramVec
 	hostState   *prometheus.GaugeVec
 	contested   *prometheus.GaugeVec
@@ -82,6 +83,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 	m := &metrics{
 		deliveries: counter("deliveries_total", "Deliveries of a configuration to a host, by result.", "balancer", "host", "result"),
 		reloads:    counter("reloads_total", "Reloads of a host's daemon, by what made them necessary.", "balancer", "host", "cause"),
+		restarts:   counter("host_restarts_total", "Restarts of a host's daemons that no delivery has made.", "balancer", "host"),
 		proof: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "external_lb", Name: "proof_seconds",
 			Help:    "Time from a change of the desired configuration to a host's proof that it is live.",
@@ -91,7 +93,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 		contested:  gauge("host_contested", "1 while somebody else delivers to a host.", "balancer", "host"),
 		oldWorkers: gauge("host_old_workers", "Worker processes of earlier configurations that still carry connections.", "balancer", "host"),
 		uses:       gauge("host_use_ratio", "What is in use of what all Services of a host share, of 1.", "balancer", "host", "resource"),
-		clock:      gauge("host_clock_skew_seconds", "How far the clock of a host is ahead of the manager's, or behind it if negative; 0 if they agree.", "balancer", "host"),
+		clock:      gauge("host_clock_skew_seconds", "How far a host's clock is ahead of the manager's; negative: behind.", "balancer", "host"),
 		services:   gauge("services", "Services that a Balancer carries.", "balancer"),
 		nodes:      gauge("nodes", "Nodes that may be backends of a Balancer.", "balancer"),
 		conditions: gauge("balancer_condition", "1 while a condition of a Balancer is True.", "balancer", "condition"),
@@ -114,8 +116,8 @@ func newMetrics(elected <-chan struct{}) *metrics {
 		}
 	})
 	m.each, m.certs, m.traffic = newServices(), newCertificates(), newTraffic()
-	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.clock, m.refused},
-		map[string][]string{}}
+	m.hosts = series{"host", []vec{m.deliveries, m.reloads, m.restarts, m.proof, m.hostState, m.contested, m.draining, m.warning,
+		m.oldWorkers, m.uses, m.clock, m.refused}, map[string][]string{}}
 	m.pools = series{"pool", []vec{m.poolSize, m.poolInUse}, map[string][]string{}}
 	m.perBalancer = slices.Concat(m.hosts.vecs, m.pools.vecs, []vec{m.services, m.nodes, m.conditions, m.requests, m.calls})
 	return m
@@ -123,7 +125,7 @@ func newMetrics(elected <-chan struct{}) *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.deliveries, m.reloads, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.clock, m.refused,
+		m.deliveries, m.reloads, m.restarts, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.clock, m.refused,
 		m.services, m.nodes, m.conditions, m.poolSize, m.poolInUse, m.requests, m.calls, m.leading, m.each, m.certs, m.traffic,
 	}
 }
@@ -229,4 +231,10 @@ func (m *metrics) Reloaded(balancer, host, cause string) {
 // Proved implements deliver.Metrics.
 func (m *metrics) Proved(balancer, host string, took time.Duration) {
 	m.proof.WithLabelValues(balancer, host).Observe(took.Seconds())
+}
+
+// Restarted implements deliver.Metrics. A host that was never restarted has the metric as well: so
+// the first time is an increase.
+func (m *metrics) Restarted(balancer, host string, times int) {
+	m.restarts.WithLabelValues(balancer, host).Add(float64(times))
 }

@@ -144,7 +144,7 @@ func newCertificates() *latest {
 	secret := []string{"secret_namespace", "secret"}
 	return newLatest([][2]string{
 		certificateExpires: {"certificate_expiry_timestamp_seconds", "When a certificate that a Balancer serves expires, in seconds since 1970."},
-		certificateBegins:  {"certificate_not_before_timestamp_seconds", "From when on a certificate that a Balancer serves is valid, in seconds since 1970."},
+		certificateBegins:  {"certificate_not_before_timestamp_seconds", "From when on it is valid, in seconds since 1970."},
 	}, secret, secret)
 }
 

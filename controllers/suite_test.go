@@ -74,7 +74,8 @@ type fakeHost struct {
 	refuse map[string]string // reason by Service name
 	closed map[string]string // reason by Service name, for its listeners on closedPort
 	down   bool
-	calls  int // while it is down, each of which gets other words
+	status func(*host.Status) // changes what it says
+	calls  int                // while it is down, each of which gets other words
 }
 
 // errDown is what a host that is down says, each time in other words.
@@ -98,7 +99,11 @@ func (h *fakeHost) Status(context.Context) (host.Status, error) {
 	if h.down {
 		return host.Status{}, h.errDown()
 	}
-	return host.Status{Report: h.report(), Engine: "nginx", EngineVersion: "fake/1", Running: true, Epoch: h.epoch}, nil
+	st := host.Status{Report: h.report(), Engine: "nginx", EngineVersion: "fake/1", Running: true, Epoch: h.epoch}
+	if h.status != nil {
+		h.status(&st)
+	}
+	return st, nil
 }
 
 func (h *fakeHost) Render(context.Context, host.Delivery) (host.Rendering, error) {

@@ -2,7 +2,9 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -77,4 +80,30 @@ func TestPortsErrorOfAnotherProviderStays(t *testing.T) {
 			t.Errorf("%s: %v", message, patch)
 		}
 	}
+}
+
+// On a real API server: what a host tells of its clock and of its daemons is in the Balancer's status, and a
+// restart is an event as well. None of it keeps the host from being in sync.
+func TestSignsOfAHost(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	const words = "nginx was started anew at 2026-01-01T00:00:00Z"
+	w.host.set(func(h *fakeHost) {
+		h.status = func(st *host.Status) {
+			late := time.Now().Add(-time.Minute)
+			st.Clock, st.Restarts, st.Restarted = host.Clock{Asked: late, Answered: late}, 1, words
+		}
+	})
+	b := &v1alpha1.Balancer{}
+	wait.For(t, func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, b); err != nil {
+			return err
+		}
+		const clock = "its clock is 1m0s behind the manager's: let both keep time by NTP; "
+		if h := b.Status.Hosts[0]; h.State != v1alpha1.HostInSync || h.Message != clock+words {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+	w.event(b, "DaemonRestarted", "lb1: "+words)
 }

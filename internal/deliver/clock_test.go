@@ -67,3 +67,23 @@ func TestAClockThatIsWrongIsTold(t *testing.T) {
 		fx.wait(t, 40*time.Second, "it is right", func() bool { return len(fx.States("edge")[0].Notes()) == 0 })
 	})
 }
+
+// What was before this manager is not counted again, and an agent that is new begins at 0.
+func TestRestartsAreCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.restarts = 7
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.waitState(t, time.Second, v1alpha1.HostInSync)
+		for _, step := range []struct{ says, counted int }{{7, 0}, {9, 2}, {9, 2}, {1, 3}} {
+			m.do(func() { m.restarts = step.says })
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if s := fx.state(); s.Restarts != step.counted || fx.counts.restarted != step.counted {
+				t.Errorf("the host says %d: %d, and %d in metrics, want %d", step.says, s.Restarts, fx.counts.restarted, step.counted)
+			}
+		}
+	})
+}

@@ -155,6 +155,13 @@ type counts struct {
 	delivered map[string]int
 	reloaded  map[string]int
 	proved    []time.Duration
+	restarted int
+}
+
+func (c *counts) Restarted(_, _ string, times int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.restarted += times
 }
 
 func (c *counts) Delivered(_, _, result string, _ time.Duration) {

@@ -43,6 +43,8 @@ type Metrics interface {
 	Reloaded(balancer, host, cause string)
 	// Proved: a host runs what is desired, this long after it was desired.
 	Proved(balancer, host string, after time.Duration)
+	// Restarted: somebody else restarted daemons of a host so often since it was asked last.
+	Restarted(balancer, host string, times int)
 }
 
 // Results of deliveries that have not failed; else a Reason is the result.
@@ -201,3 +203,4 @@ type noMetrics struct{}
 func (noMetrics) Delivered(string, string, string, time.Duration) {}
 func (noMetrics) Reloaded(string, string, string)                 {}
 func (noMetrics) Proved(string, string, time.Duration)            {}
+func (noMetrics) Restarted(string, string, int)                   {}

@@ -41,6 +41,7 @@ type machine struct {
 	says     string // in each status
 	old      host.Use
 	ahead    time.Duration // its clock
+	restarts int
 }
 
 func newMachine() *machine {
@@ -77,7 +78,7 @@ func (m *machine) Status(context.Context) (host.Status, error) {
 	defer m.mu.Unlock()
 	now := time.Now().Add(m.ahead)
 	return host.Status{
-		Clock:  host.Clock{Asked: now, Answered: now},
+		Clock: host.Clock{Asked: now, Answered: now}, Restarts: m.restarts,
 		Report: m.report(), Engine: "nginx", EngineVersion: "nginx/1.22.1", Cluster: m.cluster, Epoch: m.epoch, Active: m.active, Running: m.live != nil,
 		Message: m.says, Uses: host.Uses{Old: m.old},
 	}, m.status

@@ -23,6 +23,7 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 	st, err := conn.Status(call)
 	if err == nil {
 		w.heedClock(ahead(st.Clock, sent, time.Now()))
+		w.heedRestarts(st)
 		if target, _ := w.now(); target.Engine != "" && st.Engine != target.Engine {
 			w.have, w.mute = nil, true
 			w.statusAt = time.Now().Add(w.retries.next(retryMax))

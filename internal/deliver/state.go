@@ -47,6 +47,8 @@ type State struct {
 	Given      map[lb.Key][]provider.Address
 	OldWorkers int           // processes of earlier configurations that still carry connections
 	Clock      time.Duration // how far its clock is ahead of this one, as is told; 0: they agree
+	Restarts   int           // of its daemons, by somebody else, since it is asked
+	Restarted  string        // what it says of the last one; "": nothing any more
 	Seen       *Seen         // what its daemons see; nil: that is not known
 
 	// pending are sets under way, or whose outcome is not known: their items may
@@ -205,7 +207,8 @@ func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&
 		s.Live == o.Live && s.Desired == o.Desired && slices.Equal(s.Refused, o.Refused) &&
 		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates && s.Warning == o.Warning &&
-		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) && s.Seen.JudgesAs(o.Seen) && s.Clock == o.Clock &&
+		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) && s.Seen.JudgesAs(o.Seen) &&
+		s.Clock == o.Clock && s.Restarts == o.Restarts && s.Restarted == o.Restarted &&
 		len(s.pending) == len(o.pending) && s.settled == o.settled && s.Offers == o.Offers &&
 		maps.EqualFunc(s.Given, o.Given, slices.Equal)
 }

@@ -62,6 +62,7 @@ type worker struct {
 	renewAt    time.Time // when to make anew what the host runs, once all hosts have been asked
 	reloadAt   time.Time // the start of the last reload
 	old        host.Use  // memory of processes that reloads have left, as the host said last
+	restarts   int       // of its daemons, as the host said last; -1: it has not yet
 }
 
 // start makes a worker. The Fleet's mu is held.
@@ -71,7 +72,7 @@ func (f *Fleet) start(b *balancer, balancer string, t Target) *worker {
 		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, target: t,
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
-		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting},
+		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting}, restarts: -1,
 	}
 	f.wg.Go(func() {
 		defer cancel()
@@ -148,7 +149,7 @@ func (w *worker) run(ctx context.Context) {
 		}
 		e := explain(err, target)
 		w.update(func(s *State) {
-			s.State, s.Reason, s.Message, s.Seen, s.Clock = e.hostState(), e.Reason, e.Message, nil, 0
+			s.State, s.Reason, s.Message, s.Seen, s.Clock, s.Restarted = e.hostState(), e.Reason, e.Message, nil, 0, ""
 		})
 		limit := retryMax
 		if e.passing() {

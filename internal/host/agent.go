@@ -165,6 +165,7 @@ func (a *Agent) Watch(ctx context.Context) {
 				_ = s.close() // nothing is written to a directory
 			}
 			u.relieve(ctx)
+			u.watchRestarts()
 		}
 		select {
 		case <-ctx.Done():

@@ -105,6 +105,8 @@ type Status struct {
 	Kept          string // where the owner has API servers carried, whatever is delivered; "": nowhere. It does not cross the wire
 	Templates     string // why templates of the machine's owner are not in force; "" if they are, or there are none
 	Clock         Clock  `json:"-"`
+	Restarts      int    `json:"-"` // of daemons, by others, since the agent runs, which alone knows
+	Restarted     string `json:"-"` // says so of the last one; "" a while later
 }
 
 // Clock is what time it was on a machine when it was asked, and when it answered. The zero Clock:

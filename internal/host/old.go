@@ -24,7 +24,7 @@ type relief struct {
 	last atomic.Int64 // when one was ended, in seconds since 1970; 0: none was
 }
 
-// toldFor is how long it is told that processes were ended.
+// toldFor is how long it is told that processes were ended, or started anew.
 const toldFor = 10 * time.Minute
 
 // old are the processes of earlier configurations, the oldest first.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -126,6 +127,9 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out := Status{Engine: a.settings.carriers().String()}
 	var conditions []condition
 	for i, u := range a.units {
+		u.watchRestarts()
+		restarts, restarted := u.restarted(time.Now())
+		out.Restarts, out.Restarted = out.Restarts+restarts, cmp.Or(out.Restarted, restarted)
 		c, err := u.status(ctx)
 		if err != nil {
 			return out, err

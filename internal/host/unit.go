@@ -22,6 +22,7 @@ type unit struct {
 	allowed  atomic.Bool       // sudo lets this user run every command
 	starts   starts
 	relief   relief
+	restarts restarts
 }
 
 // newUnits makes one for each daemon, in the order in which traffic comes to them.

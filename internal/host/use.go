@@ -30,7 +30,8 @@ type NamedUse struct {
 // All are those that there are.
 func (u Uses) All() []NamedUse {
 	return []NamedUse{
-		{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}, {"memory of old workers", u.Old}, {"tracked connections", u.Tracked},
+		{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}, {"memory of old workers", u.Old},
+		{"tracked connections", u.Tracked},
 	}
 }
 

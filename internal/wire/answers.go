@@ -22,6 +22,7 @@ func sendStatus(st host.Status, base *host.Report, send func(*wirepb.StatusRespo
 		Active: st.Active, Report: fromReport(st.Report, base), Templates: bounded(st.Templates, textMax),
 		Connections: fromUse(st.Uses.Connections), Files: fromUse(st.Uses.Files), Memory: fromUse(st.Uses.Memory), Old: fromUse(st.Uses.Old),
 		Tracked: fromUse(st.Uses.Tracked), Asked: fromTime(st.Clock.Asked), Answered: fromTime(st.Clock.Answered),
+		Restarts: int64(st.Restarts), Restarted: bounded(st.Restarted, textMax),
 	}
 	if err := send(&wirepb.StatusResponse{Part: &wirepb.StatusResponse_Summary{Summary: summary}}); err != nil {
 		return err
@@ -56,6 +57,7 @@ func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error
 		Engine: bounded(s.GetEngine(), nameMax), EngineVersion: bounded(s.GetEngineVersion(), nameMax), Running: s.GetRunning(),
 		Epoch: toEpoch(s.GetEpoch()), OldWorkers: int(max(0, s.GetOldWorkers())), Message: bounded(s.GetMessage(), textMax),
 		Active: s.GetActive(), Templates: bounded(s.GetTemplates(), textMax),
+		Restarts: int(min(max(0, s.GetRestarts()), restartsMax)), Restarted: bounded(s.GetRestarted(), textMax),
 	}
 	st.Uses.Connections, st.Uses.Files, st.Uses.Memory = toUse(s.GetConnections()), toUse(s.GetFiles()), toUse(s.GetMemory())
 	st.Uses.Old, st.Uses.Tracked = toUse(s.GetOld()), toUse(s.GetTracked())
@@ -65,6 +67,9 @@ func receiveStatus(base *host.Report, recv func() (*wirepb.StatusResponse, error
 	}
 	return st, nil
 }
+
+// restartsMax is how many restarts of a host are believed.
+const restartsMax = 1 << 20
 
 func fromTime(t time.Time) int64 {
 	if t.IsZero() {

@@ -34,7 +34,8 @@ func without(m lb.Manifest, key lb.Key) lb.Manifest {
 var web = lb.Key("service/" + strings.Repeat("n", 200) + "/web-0/uid")
 
 // same compares, and does not take long for manifests.
-var same = cmp.Options{cmpopts.EquateEmpty(), cmpopts.IgnoreFields(host.Status{}, "Clock"), cmpopts.EquateComparable(netip.Addr{}), cmp.Comparer(func(a, b lb.Sum) bool { return a == b })}
+var same = cmp.Options{cmpopts.EquateEmpty(), cmpopts.IgnoreFields(host.Status{}, "Clock"),
+	cmpopts.EquateComparable(netip.Addr{}), cmp.Comparer(func(a, b lb.Sum) bool { return a == b })}
 
 func report(items int) host.Report {
 	m := manifest(items)
@@ -54,6 +55,7 @@ func TestStatusRoundTrip(t *testing.T) {
 			want := host.Status{
 				Report: report(items), Engine: "nginx", EngineVersion: "nginx/1.22.1", Running: true, Active: true,
 				Epoch: host.Epoch{Term: 2, Seq: 3}, OldWorkers: 4, Message: "disk almost full", Templates: "no such file",
+				Restarts: 3, Restarted: "nginx was started anew",
 			}
 			want.Uses.Connections, want.Uses.Files, want.Uses.Memory = host.Use{Used: 630, Limit: 768}, host.Use{Used: 1, Limit: 1024}, host.Use{Used: 3 << 30, Limit: 4 << 30}
 			want.Uses.Old, want.Uses.Tracked = host.Use{Used: 1 << 20, Limit: 1 << 30}, host.Use{Used: 7, Limit: 4096}
@@ -226,7 +228,8 @@ func TestStatus_HasTheHostsTime(t *testing.T) {
 	before := time.Now()
 	st, err := c.Status(t.Context())
 	after := time.Now()
-	if in := st.Clock; err != nil || in.Asked.Before(before) || in.Asked.After(looked) || in.Answered.Before(looked) || in.Answered.After(after) {
-		t.Errorf("%v: %+v, want %v before %v, which is before %v and %v", err, in, before, looked, looked, after)
+	said := []time.Time{before, st.Clock.Asked, looked, st.Clock.Answered, after}
+	if err != nil || !slices.IsSortedFunc(said, time.Time.Compare) {
+		t.Errorf("%v, %v", err, said)
 	}
 }

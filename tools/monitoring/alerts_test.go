@@ -155,6 +155,11 @@ var stories = map[string]story{
 		labels: "balancer=edge,host=lb1", summary: "The clock of host lb1 of Balancer edge differs by 3s from the manager's",
 		quiet: [][]string{{`external_lb_host_clock_skew_seconds` + host + `} = 0`}},
 	},
+	"DaemonRestarted": {
+		fires: []string{`external_lb_host_restarts_total` + host + `} = 0+1`}, at: "1m", before: "0s",
+		labels: "balancer=edge,host=lb1", summary: "A daemon of host lb1 of Balancer edge was restarted, and not by external-lb",
+		quiet: [][]string{{`external_lb_host_restarts_total` + host + `} = 3`}},
+	},
 	"OldWorkers": {
 		fires: []string{`external_lb_host_old_workers` + host + `} = 65`}, at: "30m", before: "29m",
 		labels: "balancer=edge,host=lb1", summary: "Host lb1 of Balancer edge has 65 old workers",

@@ -704,8 +704,12 @@ type StatusSummary struct {
 	Tracked *Use `protobuf:"bytes,21,opt,name=tracked,proto3" json:"tracked,omitempty"`
 	// What time it was on the host when it was asked, and when it answered, in nanoseconds since
 	// 1970; 0: it does not say.
-	Asked         int64 `protobuf:"varint,22,opt,name=asked,proto3" json:"asked,omitempty"`
-	Answered      int64 `protobuf:"varint,23,opt,name=answered,proto3" json:"answered,omitempty"`
+	Asked    int64 `protobuf:"varint,22,opt,name=asked,proto3" json:"asked,omitempty"`
+	Answered int64 `protobuf:"varint,23,opt,name=answered,proto3" json:"answered,omitempty"`
+	// How often daemons were started anew since the agent runs, by others than the agent, and what is
+	// to be said of the last time; empty: nothing any more.
+	Restarts      int64  `protobuf:"varint,24,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Restarted     string `protobuf:"bytes,25,opt,name=restarted,proto3" json:"restarted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +854,20 @@ func (x *StatusSummary) GetAnswered() int64 {
 		return x.Answered
 	}
 	return 0
+}
+
+func (x *StatusSummary) GetRestarts() int64 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+func (x *StatusSummary) GetRestarted() string {
+	if x != nil {
+		return x.Restarted
+	}
+	return ""
 }
 
 // Use is how much of something is in use.
@@ -2106,7 +2124,7 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2!.externallb.wire.v1.StatusSummaryH\x00R\asummary\x127\n" +
 	"\aentries\x18\x02 \x01(\v2\x1b.externallb.wire.v1.EntriesH\x00R\aentries\x128\n" +
 	"\arefused\x18\x03 \x01(\v2\x1c.externallb.wire.v1.RefusalsH\x00R\arefusedB\x06\n" +
-	"\x04part\"\xf0\x04\n" +
+	"\x04part\"\xaa\x05\n" +
 	"\rStatusSummary\x12\x16\n" +
 	"\x06engine\x18\x01 \x01(\tR\x06engine\x12%\n" +
 	"\x0eengine_version\x18\x02 \x01(\tR\rengineVersion\x12\x18\n" +
@@ -2125,7 +2143,9 @@ const file_wirepb_wire_proto_rawDesc = "" +
 	"\x03old\x18\x14 \x01(\v2\x17.externallb.wire.v1.UseR\x03old\x121\n" +
 	"\atracked\x18\x15 \x01(\v2\x17.externallb.wire.v1.UseR\atracked\x12\x14\n" +
 	"\x05asked\x18\x16 \x01(\x03R\x05asked\x12\x1a\n" +
-	"\banswered\x18\x17 \x01(\x03R\banswered\"/\n" +
+	"\banswered\x18\x17 \x01(\x03R\banswered\x12\x1a\n" +
+	"\brestarts\x18\x18 \x01(\x03R\brestarts\x12\x1c\n" +
+	"\trestarted\x18\x19 \x01(\tR\trestarted\"/\n" +
 	"\x03Use\x12\x12\n" +
 	"\x04used\x18\x01 \x01(\x03R\x04used\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\xbe\x01\n" +
