@@ -60,7 +60,7 @@ type BalancerSpec struct {
 	Datagrams Datagrams `json:"datagrams,omitempty"`
 
 	// loadBalancerClass selects the Services of this Balancer: those whose
-	// spec.loadBalancerClass equals it. Default: external-lb.dev/<name of the Balancer>.
+	// spec.loadBalancerClass equals it. Default: external-lb.dev/ and the name of the Balancer.
 	// Several Balancers may have one class: a Service is served by the one whose
 	// pool has its addresses, and without addresses by the oldest that has a pool for it.
 	// +optional
