@@ -5,6 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/host.version=$(VERSION)
 GENERATE := go tool -modfile=tools/go.mod controller-gen
 CHART := charts/external-lb
+TOOLS := monitoring site# the modules below tools/ that have tests
 PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps openssl
 INSPECT := rpm# to install what is released
 MONITORING := prometheus# beside them, for tests of alerts
@@ -82,7 +83,7 @@ test: test-quick test-cluster test-e2e ## Every test. Needs root, for network na
 
 test-quick: deps-quick ## Units, goldens, each daemon's own check, and the controllers on a real API server; no cluster. 3 min, or 11
 	go test -timeout 20m $(TESTFLAGS) $(QUICK)
-	cd tools/monitoring && go test -count=1 $(TESTFLAGS) . # -count: Go does not see changes outside of the module
+	for module in $(TOOLS); do (cd tools/$$module && go test -count=1 $(TESTFLAGS) .); done # -count: Go does not see changes outside of a module
 	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
 	  go test -count=1 $$flags $(TESTFLAGS) .; done
 
@@ -121,7 +122,7 @@ lint: ## Vet, staticcheck, gofmt, the directions of imports and the workflows. 1
 	go vet ./...
 	cd test/crd && go vet .
 	cd tools/release && go vet ./image
-	cd tools/monitoring && go vet .
+	for module in $(TOOLS); do (cd tools/$$module && go vet .); done
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go tool -modfile=tools/go.mod actionlint
 	go test ./internal/archtest
@@ -149,11 +150,16 @@ docs: ## Generate the reference: kinds, commands, capabilities, conformance, val
 	go run ./docs/gen
 	go tool -modfile=tools/helm/go.mod helm-docs --chart-search-root=$(CHART) --sort-values-order=file --log-level=warning
 
+.PHONY: site
+site: ## Make the site of docs/ in bin/site: open bin/site/index.html. 5 s
+	rm -rf bin/site
+	cd tools/site && go run . ../.. ../../bin/site
+
 .PHONY: verify
 verify: generate manifests docs ## Fail if kinds, rights, dashboards or the reference are not as committed. 1 min, or 3
 	go mod tidy -diff
 	cd test/crd && go mod tidy -diff
-	cd tools/monitoring && go mod tidy -diff
+	for module in $(TOOLS); do (cd tools/$$module && go mod tidy -diff); done
 	go mod verify
 	git diff --exit-code -- api charts config docs
 
