@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X github.com/external-lb/external-lb/internal/host.version=$(VERSION)
 GENERATE := go tool -modfile=tools/go.mod controller-gen
 CHART := charts/external-lb
-TOOLS := monitoring site# the modules below tools/ that have tests
+TOOLS := monitoring recording site# the modules below tools/ that have tests
 PACKAGES := nginx libnginx-mod-stream openssh-server openssh-client sudo iproute2 nftables iptables ipset conntrack haproxy keepalived procps openssl
 INSPECT := rpm# to install what is released
 MONITORING := prometheus# beside them, for tests of alerts
@@ -154,6 +154,13 @@ docs: ## Generate the reference: kinds, commands, capabilities, conformance, val
 site: ## Make the site of docs/ in bin/site: open bin/site/index.html. 5 s
 	rm -rf bin/site
 	cd tools/site && go run . ../.. ../../bin/site
+
+.PHONY: recording
+RECORDING := docs/images/demo
+recording: deps-proxies build ## Record the demo with two hosts, for the README. 30 s, or 6 min
+	cd tools/recording && go build -o ../../bin/recording .
+	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && bin/recording -cast $(RECORDING).cast -svg $(RECORDING).svg \
+	  -title 'external-lb: a Service of type LoadBalancer gets an address that answers' bin/demo -check -hosts 2 -dir "$$dir/cluster"
 
 .PHONY: verify
 verify: generate manifests docs ## Fail if kinds, rights, dashboards or the reference are not as committed. 1 min, or 3
