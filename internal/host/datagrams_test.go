@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,9 +22,13 @@ type kernel struct {
 	reloads int
 	refuses string // a part of the path of what it refuses
 	broken  bool   // it takes nothing
+	down    bool   // it does not run
 }
 
 func (k *kernel) Ask(context.Context) (engine.Answer, error) {
+	if k.down {
+		return engine.Answer{}, errors.New("keepalived does not run")
+	}
 	return engine.Answer{Version: "keepalived/2.2.7", PID: 1, Digest: k.loaded}, nil
 }
 
@@ -31,7 +36,7 @@ func (k *kernel) ProvesWithin(_ context.Context, want fileset.Digest, _ time.Dur
 	return k.loaded == want
 }
 
-func (k *kernel) Processes(int) (running bool, old int) { return true, 0 }
+func (k *kernel) Processes(int) (running bool, old int) { return !k.down, 0 }
 func (k *kernel) Commands() [][]string                  { return nil }
 
 func (k *kernel) Check(_ context.Context, c engine.Candidate) (words string, err error) {
@@ -189,4 +194,33 @@ func TestDatagrams_LiveIsWhatAllCarry(t *testing.T) {
 	}
 	k.broken = false
 	b.proved(b.send(wants(b.node(), web)))
+}
+
+// While keepalived is down, nginx gets ahead of it. What is refused then keeps the version that was
+// delivered last, which keepalived has still: nobody loses the Service.
+func TestDatagrams_AnOlderVersionStaysWhileOneIsDown(t *testing.T) {
+	b, k := newDatagramsBox(t)
+	b.refusesSevenSeconds()
+	at := public(t)
+	quic := b.quic("quic", at)
+	key := lb.ServiceKey(quic.ID)
+	out := b.send(wants(b.node(), quic))
+	first, carried := out.Live[key], b.of(0, quic)
+	b.proved(out)
+	k.down = true
+	b.failsWith(CodeMachine, wants(b.node(), changed(quic, idle(time.Minute))))
+	if b.of(0, quic) == carried {
+		t.Fatal("nginx is not ahead")
+	}
+	bad := changed(quic, idle(7*time.Second))
+	b.failsWith(CodeMachine, wants(b.node(), bad))
+	if now := b.of(0, quic); now != carried {
+		t.Errorf("nginx carries\n%s\nnot what was delivered last:\n%s", now, carried)
+	}
+	b.says(at, "quic")
+	k.down = false
+	out = b.send(wants(b.node(), bad))
+	if r := b.one(out.Refused, lb.RefusedByEngine, "lissen"); !r.OlderStays || out.Live[key] != first {
+		t.Errorf("%+v, live as %x, want %x", r, out.Live[key], first)
+	}
 }

@@ -41,10 +41,11 @@ type refused struct {
 
 // delivery of a model.
 func (a *Agent) delivery(of *wanted) (*delivery, error) {
-	live, err := a.live()
+	shown, err := a.carried()
 	if err != nil {
 		return nil, err
 	}
+	live := mayStay(shown, a.model.wanted.sums)
 	machine, err := ownAddresses(live)
 	if err != nil {
 		return nil, failed("the addresses of this machine cannot be read: %v", err)

@@ -33,13 +33,32 @@ func (a *Agent) each(look func(*unit, *store, *base)) error {
 	return nil
 }
 
-// live are the Items that the daemons carry.
-func (a *Agent) live() (lb.Manifest, error) {
-	var shown []condition
-	err := a.each(func(u *unit, _ *store, b *base) {
+// carried is what each unit carries.
+func (a *Agent) carried() (shown []condition, err error) {
+	err = a.each(func(u *unit, _ *store, b *base) {
 		shown = append(shown, condition{traffic: u.carries != nil, carries: b.carries()})
 	})
+	return shown, err
+}
+
+// live are the Items that the daemons carry.
+func (a *Agent) live() (lb.Manifest, error) {
+	shown, err := a.carried()
 	return together(shown), err
+}
+
+// mayStay are the Items that are live, by the version that may stay of each: of one that is carried
+// in part, since a daemon fails, that is the wanted one, where some daemon has it still.
+func mayStay(shown []condition, wanted lb.Manifest) lb.Manifest {
+	all := together(shown)
+	for _, c := range shown {
+		for key, sum := range c.carries {
+			if was, is := wanted[key]; is && was == sum {
+				all[key] = sum
+			}
+		}
+	}
+	return all
 }
 
 // together are the Items that units carry. Those that carry traffic have a part of each
