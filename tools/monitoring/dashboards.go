@@ -80,6 +80,10 @@ func ofBalancer() *dashboard.DashboardBuilder {
 		WithPanel(lines("In use of what all Services share", units.PercentUnit, half,
 			query{`max by (host, resource) (external_lb_host_use_ratio` + b + `)`, "{{host}} {{resource}}"}).Max(1)).
 		WithPanel(lines("Old workers", units.Short, half, query{`max by (host) (external_lb_host_old_workers` + b + `)`, "{{host}}"})).
+		WithPanel(lines("Clocks, ahead of the manager's", units.Seconds, half,
+			query{`max by (host) (external_lb_host_clock_skew_seconds` + b + `)`, "{{host}}"})).
+		WithPanel(lines("Restarts by others, in an hour", units.Short, half,
+			query{`sum by (host) (increase(external_lb_host_restarts_total` + b + `[1h]))`, "{{host}}"})).
 		WithPanel(lines("Time since it told what it sees", units.Seconds, half,
 			query{`time() - max by (host) (external_lb_host_observed_timestamp_seconds` + b + `)`, "{{host}}"})).
 		WithPanel(number("Ports without metrics of traffic", "There are too many", half, levels("orange", 1),
