@@ -208,7 +208,8 @@ func (a *attacker) subject(c change, n int) lb.Item {
 	if c.ofServers() {
 		cp := a.service(n, a.pool()[0])
 		cp.IPv4.Targets, cp.IPv6.Targets, cp.Direct = lb.Targets{}, lb.Targets{}, false
-		for i := range cp.Frontends { // without Direct each needs one
+		cp.Frontends = cp.Frontends[:min(len(cp.Frontends), 4)] // more are refused for their number
+		for i := range cp.Frontends {                           // without Direct each needs one
 			cp.Frontends[i].NodePort = max(cp.Frontends[i].NodePort, 30000)
 		}
 		cp.ID, cp.Servers = lb.ControlPlane, []lb.Node{{Name: "n1", IPv4: netip.AddrFrom4([4]byte{10, 0, 0, 1}), IPv6: netip.AddrFrom16([16]byte{0xfd, 15: 1})}}
