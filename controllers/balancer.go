@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -57,7 +58,7 @@ type memory struct {
 	proven   map[types.UID]string          // what of a Service was proved last, to tell of updates
 	answers  sync.Map                      // by types.UID: on which addresses a Service was told to answer last
 	hosts    []v1alpha1.Host               // as they were, to tell of removals
-	restarts map[string]int                // of daemons, as was told, by host
+	restarts map[string]toldRestarts       // of daemons, by host
 
 	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
 
@@ -207,13 +208,26 @@ func (r *balancerReconciler) deliver(ctx context.Context, s *scope) {
 	r.tellRestarts(ctx, s)
 }
 
-// tellRestarts tells once of each time that somebody else has restarted a daemon.
+// toldRestarts are those of a host's daemons.
+type toldRestarts struct {
+	seen int
+	at   time.Time // of the last event
+}
+
+// restartsTold is how often a host's restarts are an event at most: a daemon that ends again and again is
+// counted, and takes no room from what else is to be told.
+const restartsTold = 10 * time.Minute
+
+// tellRestarts tells that somebody else has restarted a daemon.
 func (r *balancerReconciler) tellRestarts(ctx context.Context, s *scope) {
 	for _, host := range s.states {
-		if host.Restarts > s.memory.restarts[host.Host] && host.Restarted != "" {
+		told := s.memory.restarts[host.Host]
+		if now := time.Now(); host.Restarts > told.seen && host.Restarted != "" && now.Sub(told.at) > restartsTold {
 			r.events.warning(ctx, s.balancer, "DaemonRestarted", "%s: %s", host.Host, host.Restarted)
+			told.at = now
 		}
-		s.memory.restarts[host.Host] = host.Restarts
+		told.seen = host.Restarts
+		s.memory.restarts[host.Host] = told
 	}
 }
 
@@ -230,7 +244,7 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 		return known // else it was deleted and made again
 	}
 	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[string]bool{}, proven: map[types.UID]string{},
-		backends: newBackendsPace(), restarts: map[string]int{}}
+		backends: newBackendsPace(), restarts: map[string]toldRestarts{}}
 	r.memory[b.Name] = m
 	return m
 }

@@ -119,12 +119,12 @@ func turns(all translate.Certificates, now time.Time) time.Duration {
 			continue
 		}
 		for _, at := range translate.Turns(c.Served) {
-			if wait := at.Sub(now) + time.Second; at.After(now) && (next == 0 || wait < next) {
+			if wait := min(at.Sub(now), longestWait) + time.Second; at.After(now) && (next == 0 || wait < next) {
 				next = wait
 			}
 		}
 	}
-	return min(next, longestWait)
+	return next
 }
 
 // longestWait: clocks are set, and machines sleep.

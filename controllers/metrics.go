@@ -182,6 +182,8 @@ func (m *metrics) report(b *v1alpha1.Balancer, states []deliver.State, p *plan.P
 		for _, use := range s.Uses.All() {
 			if use.Limit > 0 {
 				m.uses.WithLabelValues(balancer, s.Host, use.Name).Set(float64(use.Used) / float64(use.Limit))
+			} else { // the host tells it no longer
+				m.uses.DeleteLabelValues(balancer, s.Host, use.Name)
 			}
 		}
 		m.refused.WithLabelValues(balancer, s.Host).Set(float64(len(s.Refused)))

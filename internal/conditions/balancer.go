@@ -267,7 +267,7 @@ func (b Balancer) hostsCrowded() (reason, message string) {
 	for _, s := range b.States {
 		for _, use := range s.Uses.All() {
 			text := fmt.Sprintf("%s of %s", use.Name, s.Host)
-			if use.Crowded(crowdedAt) || use.Crowded(stillCrowdedAt) && strings.Contains(said, text) {
+			if use.Crowded(crowdedAt) || use.Crowded(stillCrowdedAt) && (strings.Contains(said, ": "+text) || strings.Contains(said, "; "+text)) {
 				crowded = append(crowded, text)
 			}
 		}

@@ -15,7 +15,7 @@ func Policy(p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) v
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
 		Reason: v1alpha1.ReasonAccepted, Message: "in force", ObservedGeneration: p.Generation,
 	}
-	in := []metav1.Condition{accepted}
+	in, mayWait := []metav1.Condition{accepted}, false
 	for _, t := range targets {
 		for _, c := range t.Conditions {
 			if c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse && worse(c, in[0]) {
@@ -24,8 +24,8 @@ func Policy(p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) v
 			if len(in) == 1 && notServed(c) {
 				in = append(in, c) // it is one for all targets
 			}
-			if out.Message == "" && translate.Wrong(c) {
-				out.Message = c.Message
+			if expires := c.Reason == v1alpha1.ReasonCertificateExpiring; translate.Wrong(c) && (out.Message == "" || mayWait && !expires) {
+				out.Message, mayWait = c.Message, expires
 			}
 		}
 	}

@@ -11,8 +11,11 @@ import (
 func (w *worker) heedRestarts(st host.Status) {
 	fresh := st.Restarts - w.restarts
 	switch {
-	case w.restarts < 0:
-		fresh = 0 // some other manager has counted them
+	case w.restarts < 0: // some other manager has counted them, but for what came while there was none
+		fresh = 0
+		if st.Restarted != "" {
+			fresh = 1
+		}
 	case fresh < 0:
 		fresh = st.Restarts
 	}

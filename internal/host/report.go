@@ -145,10 +145,13 @@ func (m *model) refusals() []lb.Refusal {
 func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out := Status{Engine: a.settings.carriers().String()}
 	var conditions []condition
+	var last time.Time // that a daemon was restarted
 	for i, u := range a.units {
 		u.watchRestarts()
-		restarts, restarted := u.restarted(time.Now())
-		out.Restarts, out.Restarted = out.Restarts+restarts, cmp.Or(out.Restarted, restarted)
+		restarts, at, restarted := u.restarted(time.Now())
+		if out.Restarts += restarts; restarted != "" && at.After(last) {
+			last, out.Restarted = at, restarted
+		}
 		c, err := u.status(ctx)
 		if err != nil {
 			return out, err

@@ -11,7 +11,8 @@ import (
 )
 
 // A delivery has a daemon load something else, and never ends it. So a main process that is another
-// one was started by somebody else, or since the daemon had ended: its connections were cut.
+// one was started by somebody else, or since the daemon had ended. Its connections were cut, mostly: an
+// upgrade of nginx's package exchanges the program while it runs.
 
 // restarts are those that were seen.
 type restarts struct {
@@ -49,14 +50,14 @@ func startTime(p engine.Process) time.Time {
 	return time.Now().Add(-max(0, age))
 }
 
-// restarted is how often the daemon was restarted, and what is said of the last time for a while.
-func (u *unit) restarted(now time.Time) (count int, words string) {
+// restarted is how often the daemon was restarted, when the last time was, and what is said of it for a while.
+func (u *unit) restarted(now time.Time) (count int, at time.Time, words string) {
 	r := &u.restarts
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.count > 0 && now.Sub(r.at) < toldFor {
-		words = fmt.Sprintf("%s was started anew at %s, and not by a delivery: somebody has restarted it, or it had ended. "+
-			"Connections through it were cut; its log says more", u.daemon.Name(), r.at.UTC().Format(time.RFC3339))
+		words = fmt.Sprintf("%s was started anew at %s, and not by a delivery: somebody has restarted or upgraded it, or it had ended. "+
+			"Connections through it may have been cut: its log says more", u.daemon.Name(), r.at.UTC().Format(time.RFC3339))
 	}
-	return r.count, words
+	return r.count, r.at, words
 }

@@ -30,7 +30,7 @@ func TestRestartsBySomebodyElse(t *testing.T) {
 			if off := time.Since(b.unit.restarts.at); off < -2*time.Second || off > time.Minute {
 				t.Errorf("it was started %s ago", off)
 			}
-			if n, words := b.unit.restarted(time.Now().Add(toldFor)); n != 1 || words != "" {
+			if n, _, words := b.unit.restarted(time.Now().Add(toldFor)); n != 1 || words != "" {
 				t.Errorf("later: %d, %q", n, words)
 			}
 			if st = b.look(); st.Restarts != 1 {

@@ -158,7 +158,8 @@ var stories = map[string]story{
 	"DaemonRestarted": {
 		fires: []string{`external_lb_host_restarts_total` + host + `} = 0+1`}, at: "1m", before: "0s",
 		labels: "balancer=edge,host=lb1", summary: "A daemon of host lb1 of Balancer edge was restarted, and not by external-lb",
-		quiet: [][]string{{`external_lb_host_restarts_total` + host + `} = 3`}},
+		quiet: [][]string{{`external_lb_host_restarts_total` + host + `} = 3`},
+			{`external_lb_host_restarts_total` + host + `} = 0+1`, `external_lb_host_draining` + host + `} = 1`}},
 	},
 	"OldWorkers": {
 		fires: []string{`external_lb_host_old_workers` + host + `} = 65`}, at: "30m", before: "29m",
