@@ -56,15 +56,16 @@ func draw(title string, rows []row) []byte {
 	fmt.Fprintf(&b, ".rows, .curtain { animation-duration: %.2fs; }\n", all.Seconds())
 	frames(&b, "curtain", shown, all, func(row int) int { return min(row+1, height) * rowHeight })
 	frames(&b, "rows", shown, all, func(row int) int { return -scrolled(row+1) * rowHeight })
-	fmt.Fprintf(&b, "</style>\n<rect class=\"ground\" width=\"100%%\" height=\"100%%\" rx=\"8\"/>\n")
-	fmt.Fprintf(&b, `<svg x="%d" y="%d" width="%d" height="%d">`+"\n", margin, margin, width-2*margin, size)
-	fmt.Fprintf(&b, `<g class="rows" transform="translate(0 %d)">`+"\n", -scrolled(len(rows))*rowHeight)
+	fmt.Fprintf(&b, "</style>\n<rect class=\"ground\" x=\"0.5\" y=\"0.5\" width=\"%d\" height=\"%d\" rx=\"8\" stroke=\"#37424d\"/>\n", width-1, size+2*margin-1)
+	// What cuts the rows is away from their ends: edges that are not on a pixel shine through.
+	fmt.Fprintf(&b, `<svg x="1" y="%d" width="%d" height="%d">`+"\n", margin, width-2, size)
+	fmt.Fprintf(&b, `<g transform="translate(%d 0)"><g class="rows" transform="translate(0 %d)">`+"\n", margin, -scrolled(len(rows))*rowHeight)
 	for i, r := range rows {
 		if len(r.spans) > 0 {
 			fmt.Fprintf(&b, `<text y="%d">%s</text>`+"\n", i*rowHeight+fontSize, spans(r.spans))
 		}
 	}
-	fmt.Fprintf(&b, "</g>\n<rect class=\"ground curtain\" width=\"100%%\" height=\"%d\" transform=\"translate(0 %d)\"/>\n</svg>\n</svg>\n", size, size)
+	fmt.Fprintf(&b, "</g></g>\n<rect class=\"ground curtain\" width=\"100%%\" height=\"%d\" transform=\"translate(0 %d)\"/>\n</svg>\n</svg>\n", size, size)
 	return b.Bytes()
 }
 

@@ -14,7 +14,7 @@ import (
 
 // The terminal: wide enough for the tables of kubectl, and a screen that can be read as a picture.
 const (
-	columns = 112
+	columns = 120
 	height  = 30
 )
 
@@ -56,7 +56,7 @@ func picture(cast, svg, from string) error {
 	if err != nil {
 		return err
 	}
-	rows, err := r.rows()
+	rows, err := r.rows(columns)
 	if err != nil {
 		return err
 	}

@@ -28,14 +28,14 @@ func TestRecord(t *testing.T) {
 	if r, err = read(file); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := r.rows()
+	rows, err := r.rows(columns)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Version != 2 || r.Title != "a title" || time.Since(time.Unix(r.Timestamp, 0)) > time.Hour {
 		t.Errorf("%+v", r.header)
 	}
-	if len(rows) != 2 || rows[0].text() != "30 112" || !reflect.DeepEqual(rows[1].spans, []span{{"b", "✓ bold"}}) {
+	if len(rows) != 2 || rows[0].text() != "30 120" || !reflect.DeepEqual(rows[1].spans, []span{{"b", "✓ bold"}}) {
 		t.Errorf("%+v", rows)
 	}
 	if !strings.Contains(watched.String(), "✓ bold") {
@@ -79,7 +79,7 @@ func TestListen_CutsNoCharacter(t *testing.T) {
 }
 
 func events(parts ...string) *recording {
-	r := &recording{header: header{Width: 8}}
+	r := &recording{}
 	for i, part := range parts {
 		r.events = append(r.events, event{time.Duration(i) * time.Second, part})
 	}
@@ -100,7 +100,7 @@ func TestRows(t *testing.T) {
 		"a row that is full":         {[]string{"12345678✓\r\n"}, []row{{0, []span{{"", "12345678"}}}, {0, []span{{"", "✓"}}}}},
 		"a row that is just full":    {[]string{"12345678\r\na"}, []row{{0, []span{{"", "12345678"}}}, {0, []span{{"", "a"}}}}},
 	} {
-		got, err := events(test.parts...).rows()
+		got, err := events(test.parts...).rows(8)
 		if err != nil || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: got %v, %v", name, got, err)
 		}
@@ -110,7 +110,7 @@ func TestRows(t *testing.T) {
 // What a terminal would do and we do not is no picture, instead of a wrong one.
 func TestRows_RefuseWhatMovesBack(t *testing.T) {
 	for _, text := range []string{"50 %\r60 %", "\x1b[2J", "\x1b[A", "\x1b[35m", "\x1bc", "\a", "a\x1b[3"} {
-		if rows, err := events(text).rows(); err == nil {
+		if rows, err := events(text).rows(8); err == nil {
 			t.Errorf("%q: %v", text, rows)
 		}
 	}
@@ -179,7 +179,7 @@ func TestTheRecording(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := r.rows()
+	rows, err := r.rows(columns)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,9 +42,9 @@ type screen struct {
 	open  bool // the last row goes on
 }
 
-// rows are what a recording shows in the end, if its screen were long enough.
-func (r *recording) rows() ([]row, error) {
-	s := &screen{width: r.Width}
+// rows are what a screen of some width shows in the end, if it is long enough.
+func (r *recording) rows(width int) ([]row, error) {
+	s := &screen{width: width}
 	rest := ""
 	for _, e := range r.events {
 		s.at = e.at
