@@ -266,6 +266,7 @@ func (a *attacker) loners() {
 		refused, _, err := a.render(items)
 		if err != nil {
 			a.Errorf("%s: %v", c, err)
+			continue
 		}
 		key := lb.VRRPKey
 		if c.ofServers() {
