@@ -56,7 +56,8 @@ func draw(title string, rows []row) []byte {
 	fmt.Fprintf(&b, ".rows, .curtain { animation-duration: %.2fs; }\n", all.Seconds())
 	frames(&b, "curtain", shown, all, func(row int) int { return min(row+1, height) * rowHeight })
 	frames(&b, "rows", shown, all, func(row int) int { return -scrolled(row+1) * rowHeight })
-	fmt.Fprintf(&b, "</style>\n<rect class=\"ground\" x=\"0.5\" y=\"0.5\" width=\"%d\" height=\"%d\" rx=\"8\" stroke=\"#37424d\"/>\n", width-1, size+2*margin-1)
+	b.WriteString("</style>\n")
+	fmt.Fprintf(&b, `<rect class="ground" x="0.5" y="0.5" width="%d" height="%d" rx="8" stroke="#37424d"/>`+"\n", width-1, size+2*margin-1)
 	// What cuts the rows is away from their ends: edges that are not on a pixel shine through.
 	fmt.Fprintf(&b, `<svg x="1" y="%d" width="%d" height="%d">`+"\n", margin, width-2, size)
 	fmt.Fprintf(&b, `<g transform="translate(%d 0)"><g class="rows" transform="translate(0 %d)">`+"\n", margin, -scrolled(len(rows))*rowHeight)
@@ -65,7 +66,8 @@ func draw(title string, rows []row) []byte {
 			fmt.Fprintf(&b, `<text y="%d">%s</text>`+"\n", i*rowHeight+fontSize, spans(r.spans))
 		}
 	}
-	fmt.Fprintf(&b, "</g></g>\n<rect class=\"ground curtain\" width=\"100%%\" height=\"%d\" transform=\"translate(0 %d)\"/>\n</svg>\n</svg>\n", size, size)
+	b.WriteString("</g></g>\n")
+	fmt.Fprintf(&b, `<rect class="ground curtain" width="100%%" height="%[1]d" transform="translate(0 %[1]d)"/>`+"\n</svg>\n</svg>\n", size)
 	return b.Bytes()
 }
 

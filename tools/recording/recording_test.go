@@ -91,14 +91,14 @@ func TestRows(t *testing.T) {
 		parts []string
 		want  []row
 	}{
-		"rows":                       {[]string{"a\r\n\r\nb\r\n"}, []row{{0, []span{{"", "a"}}}, {0, nil}, {0, []span{{"", "b"}}}}},
-		"a row that goes on":         {[]string{"a", "b\r\n", "c"}, []row{{0, []span{{"", "a"}, {"", "b"}}}, {2 * time.Second, []span{{"", "c"}}}}},
-		"a style over the end":       {[]string{"\x1b[2ma\n\x1b[0mb"}, []row{{0, []span{{"d", "a"}}}, {0, []span{{"", "b"}}}}},
-		"a sequence in two parts":    {[]string{"\x1b[3", "2ma"}, []row{{time.Second, []span{{"g", "a"}}}}},
-		"an end of row in two parts": {[]string{"a\r", "\nb"}, []row{{0, []span{{"", "a"}}}, {time.Second, []span{{"", "b"}}}}},
-		"a tab":                      {[]string{"a\tb"}, []row{{0, []span{{"", "a"}, {"", "       "}}}, {0, []span{{"", "b"}}}}},
-		"a row that is full":         {[]string{"12345678✓\r\n"}, []row{{0, []span{{"", "12345678"}}}, {0, []span{{"", "✓"}}}}},
-		"a row that is just full":    {[]string{"12345678\r\na"}, []row{{0, []span{{"", "12345678"}}}, {0, []span{{"", "a"}}}}},
+		"rows":                 {[]string{"a\r\n\r\nb\r\n"}, []row{{0, []span{{"", "a"}}}, {0, nil}, {0, []span{{"", "b"}}}}},
+		"a row that goes on":   {[]string{"a", "b\r\n", "c"}, []row{{0, []span{{"", "a"}, {"", "b"}}}, {2 * time.Second, []span{{"", "c"}}}}},
+		"a style over the end": {[]string{"\x1b[2ma\n\x1b[0mb"}, []row{{0, []span{{"d", "a"}}}, {0, []span{{"", "b"}}}}},
+		"a style in two parts": {[]string{"\x1b[3", "2ma"}, []row{{time.Second, []span{{"g", "a"}}}}},
+		"an end in two parts":  {[]string{"a\r", "\nb"}, []row{{0, []span{{"", "a"}}}, {time.Second, []span{{"", "b"}}}}},
+		"a tab":                {[]string{"a\tb"}, []row{{0, []span{{"", "a"}, {"", "       "}}}, {0, []span{{"", "b"}}}}},
+		"a row that is full":   {[]string{"12345678✓\r\n"}, []row{{0, []span{{"", "12345678"}}}, {0, []span{{"", "✓"}}}}},
+		"a row just full":      {[]string{"12345678\r\na"}, []row{{0, []span{{"", "12345678"}}}, {0, []span{{"", "a"}}}}},
 	} {
 		got, err := events(test.parts...).rows(8)
 		if err != nil || !reflect.DeepEqual(got, test.want) {
@@ -118,7 +118,8 @@ func TestRows_RefuseWhatMovesBack(t *testing.T) {
 
 func TestPace(t *testing.T) {
 	one := []span{{"", "a"}}
-	shown, all := pace([]row{{5 * time.Minute, one}, {5 * time.Minute, one}, {time.Hour, one}, {time.Hour, nil}, {time.Hour + time.Second, one}})
+	rows := []row{{5 * time.Minute, one}, {5 * time.Minute, one}, {time.Hour, one}, {time.Hour, nil}, {time.Hour + time.Second, one}}
+	shown, all := pace(rows)
 	want := []time.Duration{0, shortest, shortest + longest, shortest + longest + ofAnAct, shortest + longest + ofAnAct + time.Second}
 	if !reflect.DeepEqual(shown, want) || all != want[4]+atTheEnd {
 		t.Errorf("%v, %v; want %v", shown, all, want)
@@ -142,7 +143,7 @@ func TestThePicture(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(drawn) != string(kept) {
-		t.Error("demo.svg is not what is drawn of demo.cast; draw it anew: (cd tools/recording && go run . -cast ../../docs/images/demo.cast -svg ../../docs/images/demo.svg)")
+		t.Error("demo.svg is not what is drawn of demo.cast; draw it anew: go run . -cast " + images + "demo.cast -svg " + images + "demo.svg")
 	}
 	if len(kept) > 100_000 {
 		t.Errorf("it has %d bytes", len(kept))
@@ -187,7 +188,10 @@ func TestTheRecording(t *testing.T) {
 	for _, row := range rows {
 		text += row.text() + "\n"
 	}
-	for _, want := range []string{"proved to be live on the balancer before it was published", "requests meanwhile, 0 failed", "answered again after", "Everything above was seen to work"} {
+	for _, want := range []string{
+		"proved to be live on the balancer before it was published", "requests meanwhile, 0 failed",
+		"answered again after", "Everything above was seen to work",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
 		}
