@@ -95,19 +95,6 @@ func checksAsOftenAsTold(f *field) {
 	})
 }
 
-// checked waits until a node was checked so often from now on.
-func (f *field) checked(node string, times int) {
-	f.t.Helper()
-	asked := f.bar(node, f.checkedPort(), "accept")
-	defer asked.lift()
-	wait.For(f.t, func(context.Context) error {
-		if n := asked.tried(); n < times {
-			return fmt.Errorf("%s was checked %d times", node, n)
-		}
-		return nil
-	})
-}
-
 // comesBack lifts a barrier before node2, and wants it back no sooner than after a while.
 func (f *field) comesBack(failing barrier, atLeast time.Duration) {
 	f.t.Helper()
