@@ -48,6 +48,7 @@ type metrics struct {
 }
 
 type vec interface {
+	prometheus.Collector
 	DeletePartialMatch(prometheus.Labels) int
 }
 
@@ -124,10 +125,11 @@ func newMetrics(elected <-chan struct{}) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{
-		m.deliveries, m.reloads, m.restarts, m.proof, m.hostState, m.contested, m.draining, m.warning, m.oldWorkers, m.uses, m.clock, m.refused,
-		m.services, m.nodes, m.conditions, m.poolSize, m.poolInUse, m.requests, m.calls, m.leading, m.each, m.certs, m.traffic,
+	all := []prometheus.Collector{m.leading, m.each, m.certs, m.traffic}
+	for _, v := range m.perBalancer {
+		all = append(all, v)
 	}
+	return all
 }
 
 // register makes the metrics visible on the manager's endpoint until unregister.

@@ -281,10 +281,11 @@ func (b Balancer) hostsCrowded() (reason, message string) {
 
 // noted is the message of a host with what else is to be told of it.
 func noted(s deliver.State) string {
-	if s.Message == "" {
-		return strings.Join(s.Notes(), "; ")
+	all := s.Notes()
+	if s.Message != "" {
+		all = slices.Insert(all, 0, s.Message)
 	}
-	return strings.Join(append([]string{s.Message}, s.Notes()...), "; ")
+	return strings.Join(all, "; ")
 }
 
 // Hosts are the statuses of a Balancer's hosts. What was said stays of a host of which

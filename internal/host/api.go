@@ -93,7 +93,7 @@ func (r Report) Digest() string {
 // Status is what a machine runs.
 type Status struct {
 	Report
-	Engine        string // as the machine's settings name it, with what carries datagrams beside it: haproxy+lvs
+	Engine        string // as the machine's settings name it, with what carries datagrams beside it
 	EngineVersion string // the daemon and its version, as it says
 	Running       bool   // the daemon answers
 	Active        bool   // the machine has the addresses that move between machines

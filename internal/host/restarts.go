@@ -12,7 +12,7 @@ import (
 
 // A delivery has a daemon load something else, and never ends it. So a main process that is another
 // one was started by somebody else, or since the daemon had ended. Its connections were cut, mostly: an
-// upgrade of nginx's package exchanges the program while it runs.
+// upgrade may exchange the program while it runs.
 
 // restarts are those that were seen.
 type restarts struct {

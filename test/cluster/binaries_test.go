@@ -56,7 +56,7 @@ func requirements(t *testing.T, dir string) map[string]string {
 	return versions
 }
 
-// Older releases are those of the two years before the newest, each from files of its own.
+// Older releases are those of the year before the newest, each from files of its own.
 func TestReleases(t *testing.T) {
 	newest, err := releaseOf("")
 	if err != nil {
