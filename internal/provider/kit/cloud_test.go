@@ -22,7 +22,10 @@ type memory struct {
 	next   netip.Addr
 	faults struct {
 		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks bool
+		late                                                                                                                 bool // it hears requests that were cut when another load balancer is asked for
 	}
+	late     map[provider.ID]provider.Spec
+	cameLate int
 }
 
 type entry struct {
@@ -34,7 +37,7 @@ type entry struct {
 }
 
 func newCloud() *memory {
-	return &memory{all: map[provider.ID]*entry{}, others: 3, next: netip.MustParseAddr("203.0.113.100")}
+	return &memory{all: map[provider.ID]*entry{}, late: map[provider.ID]provider.Spec{}, others: 3, next: netip.MustParseAddr("203.0.113.100")}
 }
 
 func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
@@ -63,8 +66,40 @@ func (c *memory) key(id provider.ID) provider.ID {
 
 // Put takes one step of several, as a cloud that is still at work.
 func (c *memory) Put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
+	if c.faults.late && c.isLate(ctx, id, want) {
+		return provider.Observed{}, ctx.Err()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.put(ctx, id, want)
+}
+
+// isLate keeps a request that is cut, and lets in those that were cut before.
+func (c *memory) isLate(ctx context.Context, id provider.ID, want provider.Spec) bool {
+	cut := false
+	select {
+	case <-ctx.Done():
+		cut = true
+	case <-time.After(10 * time.Millisecond):
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cut {
+		c.late[id] = want
+		return true
+	}
+	for late, spec := range c.late {
+		if late != id {
+			delete(c.late, late)
+			_, _ = c.put(context.Background(), late, spec)
+			c.cameLate++
+		}
+	}
+	return false
+}
+
+// put needs the lock.
+func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
 	e := c.all[c.key(id)]
 	address := want.Families[0].Address
 	for other, o := range c.all {

@@ -143,8 +143,8 @@ func (r *run) given(ctx context.Context) error {
 
 // cut ends requests after ever longer times, as a crash of either end would.
 func (r *run) cut(ctx context.Context) error {
-	id, s := r.id(), r.spec()
-	cutShort := func(ask func(context.Context)) {
+	id, s := r.of(cutShort, "svc-"+random()), r.spec()
+	cut := func(ask func(context.Context)) {
 		for after := 200 * time.Microsecond; after < 200*time.Millisecond; after *= 2 {
 			short, cancel := context.WithTimeout(ctx, after)
 			ask(short)
@@ -152,14 +152,14 @@ func (r *run) cut(ctx context.Context) error {
 		}
 	}
 	put := func(ctx context.Context) { _, _ = r.client.Put(ctx, id, s) }
-	cutShort(put)
+	cut(put)
 	first, err := r.settle(ctx, id, s)
 	if err != nil {
 		return fmt.Errorf("after requests that were cut: %w", err)
 	}
 	s = r.listener(s, 1)
 	s.Listeners[0].NodePort = r.nodePort(1)
-	cutShort(put)
+	cut(put)
 	b, err := r.settle(ctx, id, s)
 	if err == nil && !slices.Equal(b.Addresses, first.Addresses) {
 		err = fmt.Errorf("the address was %v and is %v", first.Addresses, b.Addresses)
@@ -173,7 +173,7 @@ func (r *run) cut(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("after changes that were cut: %w", err)
 	}
-	cutShort(func(ctx context.Context) { _, _ = r.client.Delete(ctx, id) })
+	cut(func(ctx context.Context) { _, _ = r.client.Delete(ctx, id) })
 	if err := r.gone(ctx, id); err != nil {
 		return fmt.Errorf("after deletions that were cut: %w", err)
 	}

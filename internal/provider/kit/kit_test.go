@@ -47,6 +47,19 @@ func TestASlowCloudPasses(t *testing.T) {
 	}
 }
 
+// A request that was cut may come through when its load balancer is gone already. What it
+// makes then is not the fault of the checks that follow, and goes, too.
+func TestACloudThatHearsLatePasses(t *testing.T) {
+	c := newCloud()
+	c.faults.late = true
+	if got := failures(t, c, nil); len(got) > 0 {
+		t.Errorf("failed: %v", got)
+	}
+	if c.cameLate == 0 || len(c.all) > 0 {
+		t.Errorf("%d requests came late; left over: %v", c.cameLate, c.all)
+	}
+}
+
 // A cloud that gives no address by itself passes where one is said, and without one nothing
 // can be asked of it.
 func TestACloudThatGivesNoAddress(t *testing.T) {
