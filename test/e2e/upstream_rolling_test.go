@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -118,8 +119,8 @@ func (d *deployment) hasPods(node string) {
 	})
 }
 
-// drain ends a pod when it is asked no more, and no host would: its process may be slow to
-// end that asks until then.
+// drain ends a pod when it is asked no more, and neither a host nor a kube-proxy would: a
+// process may be slow to end that asks until then.
 func (d *deployment) drain(p placed) {
 	d.t.Helper()
 	must(d.t, env.TerminatePod(d.t.Context(), d.namespace, p.pod))
@@ -127,8 +128,31 @@ func (d *deployment) drain(p placed) {
 		d.carriedBy(d.svc, d.backends()...)
 	}
 	d.inSync(balancer)
+	if !d.moves { // with Local, a node without other pods goes on sending to those that terminate
+		for _, node := range env.Nodes() {
+			d.forgets(node, p.pod)
+		}
+	}
 	d.load.quiet(d.t, p.pod, perSecond/2)
 	must(d.t, env.RemovePod(d.t.Context(), d.namespace, p.pod))
+}
+
+// forgets waits until kube-proxy of a node sends nobody to a pod. Real pods sleep before they
+// end, in the hope that it does so meanwhile.
+func (d *deployment) forgets(node, pod string) {
+	d.t.Helper()
+	wait.For(d.t, func(ctx context.Context) error {
+		rules, err := env.Exec(ctx, node, "nft", "list", "ruleset")
+		if err != nil {
+			return err
+		}
+		for _, at := range env.Addrs(d.namespace + "/" + pod) {
+			if to := "dnat to " + netip.AddrPortFrom(at, 8080).String(); strings.Contains(rules, to) {
+				return fmt.Errorf("%s has %q", node, to)
+			}
+		}
+		return nil
+	})
 }
 
 // backends are the nodes to which the Service is to be sent.
