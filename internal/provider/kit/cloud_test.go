@@ -22,7 +22,8 @@ type memory struct {
 	next   netip.Addr
 	faults struct {
 		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks bool
-		late                                                                                                                 bool // it hears requests that were cut when another load balancer is asked for
+
+		late bool // it hears requests that were cut when another load balancer is asked for
 	}
 	late     map[provider.ID]provider.Spec
 	cameLate int
