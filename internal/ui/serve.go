@@ -69,10 +69,24 @@ func Run(ctx context.Context, o Options) error {
 	return group.Wait()
 }
 
+// withoutBody turns away requests that announce a body, and hangs up: net/http would wait for it,
+// for ever, and each connection takes a place.
+func withoutBody(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // else what is announced is waited for after the answer
+			http.Error(w, "nothing is taken here, so no request has a body", http.StatusBadRequest)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
 // serve answers until the context ends. noted hears of connections; nil: nobody does.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler, noted func(net.Conn, http.ConnState)) error {
 	s := &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: withoutBody(handler), ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ConnState:   noted,
 		ErrorLog:    log.New(io.Discard, "", 0),                        // strangers who speak no TLS fill no log
 		BaseContext: func(net.Listener) context.Context { return ctx }, // which ends the streams of events

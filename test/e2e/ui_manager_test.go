@@ -109,7 +109,8 @@ func standby(t *testing.T, dir string) (port string) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	must(t, err)
-	config := filepath.Join(filepath.Dir(env.Kubeconfig()), "pki", "manager.kubeconfig")
+	config, err := env.KubeconfigOf(t.Context(), lab.Namespace, "external-lb")
+	must(t, err)
 	manager := exec.CommandContext(context.Background(), binary, "manager", "--kubeconfig", config, "--namespace", lab.Namespace,
 		"--metrics-address", "0", "--health-address", "0", "--ui-address", ":"+port, "--ui-cert-dir", dir,
 		"--ui-host", "external-lb-ui.external-lb-system.svc")
