@@ -254,9 +254,12 @@ func TestEndpointsFollowPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(false, true, true)
-	if _, err := ask(ctx, shared, "client", "tcp", shared.Addrs("endpoints/web-1")[0], 9000); err != nil {
-		t.Errorf("a terminating pod does not serve: %v", err)
-	}
+	wait.For(t, func(ctx context.Context) error {
+		if _, err := ask(ctx, shared, "client", "tcp", shared.Addrs("endpoints/web-1")[0], 9000); err != nil {
+			return fmt.Errorf("a terminating pod does not serve: %w", err)
+		}
+		return nil
+	})
 	if err := shared.RemovePod(ctx, "endpoints", "web-1"); err != nil {
 		t.Fatal(err)
 	}
