@@ -114,7 +114,7 @@ func (c *Cluster) start(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	step("programs are built")
-	for _, dir := range []string{"", "pki", "logs", "hosts", "etcd", "proxy"} {
+	for _, dir := range []string{"", "pki", "logs", "hosts", "etcd", "proxy", "images"} {
 		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o755); err != nil {
 			return err
 		}
@@ -281,7 +281,7 @@ func Down(ctx context.Context, dir string) error {
 			}
 		}
 	}
-	for _, name := range []string{"pki", "logs", "hosts", "etcd", "proxy", "kubeconfig", "lock", "state.json"} {
+	for _, name := range []string{"pki", "logs", "hosts", "etcd", "proxy", "images", "kubeconfig", "lock", "state.json"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -142,9 +142,10 @@ const startKeepalived = "if [ -s /etc/keepalived/keepalived.conf ] && ! pgrep -x
 
 // startAgent starts external-lb's agent on a host that is prepared, as systemd does where it runs: by
 // the account of deliveries, and again when it ends.
-const startAgent = `if [ -f /etc/external-lb/host.yaml ] && id external-lb >/dev/null 2>&1 && ! pgrep -f '^/bin/sh /run/external-lb-agent.sh' >/dev/null; then
+const startAgent = `if [ -f /etc/external-lb/host.yaml ] && id external-lb >/dev/null 2>&1 && program=$(command -v external-lb) &&
+! pgrep -f '^/bin/sh /run/external-lb-agent.sh' >/dev/null; then
 install -d -m 750 -o external-lb -g external-lb /run/external-lb
-echo 'while :; do runuser -u external-lb -- /usr/local/bin/external-lb host agent; sleep 0.2; done' >/run/external-lb-agent.sh
+echo "while :; do runuser -u external-lb -- $program host agent; sleep 0.2; done" >/run/external-lb-agent.sh
 setsid /bin/sh /run/external-lb-agent.sh >>/var/log/external-lb-agent.log 2>&1 </dev/null &
 i=0
 until [ -S /run/external-lb/agent.sock ]; do i=$((i+1)); [ $i -lt 600 ] || { cat /var/log/external-lb-agent.log >&2; exit 1; }; sleep 0.05; done

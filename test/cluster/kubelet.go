@@ -39,13 +39,17 @@ type podRun struct {
 // programs has the program. It chooses a node without looking at what the pod says of nodes. It runs the first container's
 // program in the pod's network, as the user that the pod says, on a file system that cannot be written, with a token
 // of its ServiceAccount, and starts it again when it has ended. Ready is what the readiness probe says, by HTTP.
-// What fails is in logs/kubelet.log, and what programs write in logs/pods.log. Pods outlive it.
+// What fails is in logs/kubelet.log, and what programs write in logs/pods.log. Pods outlive it, and the next one goes on with them.
+// It returns ErrNotRunning when the cluster has ended.
 func (c *Cluster) RunKubelet(ctx context.Context, programs map[string]string) error {
 	log, err := os.OpenFile(c.log("kubelet"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go c.endWith(ctx, end)
 	k := &kubelet{c, programs, map[types.UID]*podRun{}}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -56,10 +60,27 @@ func (c *Cluster) RunKubelet(ctx context.Context, programs map[string]string) er
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrNotRunning) {
+				return ErrNotRunning
+			}
 			return nil
 		case <-ticker.C:
 		}
 	}
+}
+
+// endWith the cluster, which may leave a request without an answer.
+func (c *Cluster) endWith(ctx context.Context, end context.CancelCauseFunc) {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for c.now().Init.alive() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+	end(ErrNotRunning)
 }
 
 // round does for each pod what is next.
@@ -95,6 +116,10 @@ func (k *kubelet) program(p *corev1.Pod) string {
 func (k *kubelet) sync(ctx context.Context, p *corev1.Pod) error {
 	key := p.Namespace + "/" + p.Name
 	r := k.pods[p.UID]
+	if _, known := k.now().Pods[key]; r == nil && known { // a kubelet before us has made it
+		r = &podRun{namespace: p.Namespace, name: p.Name, began: time.Now()}
+		k.pods[p.UID] = r
+	}
 	switch {
 	case p.DeletionTimestamp != nil:
 		return k.terminate(ctx, p, r)
@@ -132,10 +157,10 @@ func (k *kubelet) admit(ctx context.Context, p *corev1.Pod) error {
 	}, metav1.CreateOptions{})
 }
 
-// asAContainer runs $3 and what follows with a file system that only it sees: $1 is the directory of its account,
-// $2 its user. The program is shown in it, since the user may not read the directory that it is in.
+// asAContainer runs $3 with what follows its name with a file system that only it sees: $1 is the directory of its account,
+// $2 its user, $4 its name. The program is shown in it, since the user may not read the directory that it is in.
 const asAContainer = `set -e
-account=$1 user=$2 program=$3; shift 3
+account=$1 user=$2 program=$3; hostname "$4"; shift 4
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/secrets/kubernetes.io/serviceaccount
 cp "$account"/* /run/secrets/kubernetes.io/serviceaccount/
@@ -164,8 +189,8 @@ func (k *kubelet) start(ctx context.Context, p *corev1.Pod) error {
 		}
 		argv = append(argv, e.Name+"="+e.Value)
 	}
-	argv = append(argv, "unshare", "--mount", "--propagation", "private", "sh", "-c", asAContainer, "sh",
-		account, fmt.Sprint(user), k.program(p))
+	argv = append(argv, "unshare", "--uts", "--mount", "--propagation", "private", "sh", "-c", asAContainer, "sh",
+		account, fmt.Sprint(user), k.program(p), p.Name)
 	key := p.Namespace + "/" + p.Name
 	cmd := k.netns(podNetns(key)).command(context.WithoutCancel(ctx), append(append(argv, container.Command...), container.Args...)...)
 	started, err := cmd.daemon(k.log("pods"))

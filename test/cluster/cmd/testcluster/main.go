@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -52,7 +53,7 @@ func root() *cobra.Command {
 	}
 	dir := cmd.PersistentFlags().String("dir", cluster.DefaultDir(), "directory of the cluster's state; one cluster per directory")
 	open := func() (*cluster.Cluster, error) { return cluster.Open(*dir) }
-	cmd.AddCommand(up(dir), down(dir), env(open), execute(open), node(open), pod(open), host(open),
+	cmd.AddCommand(up(dir), down(dir), env(open), execute(open), cp(open), node(open), pod(open), kubelet(open), host(open),
 		cable(open, "cut", "Pull the cable of a host, node or client"),
 		cable(open, "heal", "Plug the cable in again"), status(open))
 	return cmd
@@ -151,6 +152,40 @@ func execute(open opener) *cobra.Command {
 			run.Stdin, run.Stdout, run.Stderr = os.Stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if err := run.Run(); err != nil {
 				return fmt.Errorf("%s: %w", args[0], commandError{err})
+			}
+			return nil
+		},
+	}
+}
+
+func cp(open opener) *cobra.Command {
+	return &cobra.Command{
+		Use:     "cp FILE… HOST:DIRECTORY",
+		Short:   "Copy files into a balancer host, as scp does",
+		Example: `  testcluster cp edge-key.pub lb1:/root`,
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files, to := args[:len(args)-1], args[len(args)-1]
+			name, directory, both := strings.Cut(to, ":")
+			if !both || !filepath.IsAbs(directory) {
+				return fmt.Errorf("%q: want HOST:DIRECTORY, as lb1:/root", to)
+			}
+			c, err := open()
+			if err != nil {
+				return err
+			}
+			h, err := c.Host(name)
+			if err != nil {
+				return err
+			}
+			for _, file := range files {
+				data, err := os.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				if err := h.WriteFile(cmd.Context(), filepath.Join(directory, filepath.Base(file)), data); err != nil {
+					return err
+				}
 			}
 			return nil
 		},

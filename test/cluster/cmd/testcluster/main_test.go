@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -40,6 +41,18 @@ func TestCommands(t *testing.T) {
 	}
 	want("export KUBECONFIG="+`"`+dir, "env")
 	want("lb1", "exec", "lb1", "--", "hostname")
+	want("198.18.", "host", "address", "lb1")
+	copied := filepath.Join(t.TempDir(), "copied")
+	if err := os.WriteFile(copied, []byte("what was copied"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want("", "cp", copied, "lb1:/root")
+	want("what was copied", "exec", "lb1", "--", "cat", "/root/copied")
+	for _, bad := range [][]string{{"host", "agent", "lb1"}, {"cp", copied, "lb1"}, {"cp", copied, "lb1:root"}, {"kubelet", copied}, {"kubelet", "image=" + copied}} {
+		if _, err := try(bad...); err == nil {
+			t.Errorf("%v was taken", bad)
+		}
+	}
 	var exit *exec.ExitError
 	if _, err := try("exec", "client", "--", "sh", "-c", "exit 7"); !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Errorf("exec ended with %v, not 7", err)

@@ -97,7 +97,7 @@ func split(name string) (namespace, base string) {
 }
 
 func host(open opener) *cobra.Command {
-	power := func(use, short string, do func(*cobra.Command, *cluster.Host) error) *cobra.Command {
+	steer := func(use, short string, do func(*cobra.Command, *cluster.Host) error) *cobra.Command {
 		return on(open, use, short, func(cmd *cobra.Command, c *cluster.Cluster, name string) error {
 			h, err := c.Host(name)
 			if err != nil {
@@ -106,13 +106,23 @@ func host(open opener) *cobra.Command {
 			return do(cmd, h)
 		})
 	}
-	return group("host", "Add and reboot balancer hosts",
+	return group("host", "Add, steer and reboot balancer hosts",
 		on(open, "add", "Add a balancer host", func(cmd *cobra.Command, c *cluster.Cluster, name string) error {
 			return c.AddHost(cmd.Context(), name)
 		}),
-		power("off", "End all its processes, keep its filesystem", func(cmd *cobra.Command, h *cluster.Host) error { return h.PowerOff(cmd.Context()) }),
-		power("on", "Boot it again", func(cmd *cobra.Command, h *cluster.Host) error { return h.PowerOn(cmd.Context()) }),
-		power("reboot", "Off and on", func(cmd *cobra.Command, h *cluster.Host) error { return h.Reboot(cmd.Context()) }),
+		steer("off", "End all its processes, keep its filesystem", func(cmd *cobra.Command, h *cluster.Host) error { return h.PowerOff(cmd.Context()) }),
+		steer("on", "Boot it again", func(cmd *cobra.Command, h *cluster.Host) error { return h.PowerOn(cmd.Context()) }),
+		steer("reboot", "Off and on", func(cmd *cobra.Command, h *cluster.Host) error { return h.Reboot(cmd.Context()) }),
+		steer("address", "Print where its sshd listens", func(cmd *cobra.Command, h *cluster.Host) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), h.Addr())
+			return err
+		}),
+		steer("agent", "Start external-lb's agent after `host install`, as systemd does where it runs", func(cmd *cobra.Command, h *cluster.Host) error {
+			if _, err := h.Exec(cmd.Context(), "test", "-f", "/etc/external-lb/host.yaml"); err != nil {
+				return fmt.Errorf("%s is not prepared: run `external-lb host install` there first", h.Name)
+			}
+			return h.StartAgent(cmd.Context())
+		}),
 		&cobra.Command{
 			Use: "route HOST…", Short: "Route the virtual addresses to these hosts only",
 			RunE: func(cmd *cobra.Command, args []string) error {
