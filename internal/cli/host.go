@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -226,7 +227,11 @@ func printHostStatus(out io.Writer, set host.Settings, s host.Status) error {
 		s.EngineVersion, s.Running, live, services, s.OldWorkers)
 	for _, u := range s.Uses.All() {
 		if u.Limit > 0 {
-			fmt.Fprintf(w, "%s\t%d %% of %d\n", u.Name, u.Used*100/u.Limit, u.Limit)
+			limit := strconv.Itoa(u.Limit)
+			if u.Bytes {
+				limit = size(float64(u.Limit))
+			}
+			fmt.Fprintf(w, "%s\t%d %% of %s\n", u.Name, u.Used*100/u.Limit, limit)
 		}
 	}
 	if n := set.ConnectionsPerService; n > 0 {

@@ -41,14 +41,20 @@ func manager(ctx context.Context, kube client.Reader, namespace string, patience
 		case strings.HasPrefix(who, uninstaller):
 			return gone("%s has its Lease %s", who, key), nil
 		case now.Sub(renewed).Abs() < lasts(lease) || !renewed.Equal(first):
-			return explain.Manager{State: explain.OK, Message: who + " works"}, nil
+			return explain.Manager{State: explain.OK, Message: pod(who) + " works"}, nil
 		case !now.Before(until):
-			return gone("%s, which has its Lease %s, renewed it last at %s: it does not run, or does not reach the API server", who, key, stamp(renewed)), nil
+			return gone("%s, which has its Lease %s, renewed it last at %s: it does not run, or does not reach the API server", pod(who), key, stamp(renewed)), nil
 		}
 		if err := sleep(ctx, min(patience, time.Second)); err != nil {
 			return explain.Manager{}, err
 		}
 	}
+}
+
+// pod that has a Lease: it adds an identifier to its name, which has no underscore.
+func pod(who string) string {
+	name, _, _ := strings.Cut(who, "_")
+	return name
 }
 
 func managerOfNoLease(key client.ObjectKey, err error) (explain.Manager, error) {

@@ -25,7 +25,7 @@ func TestManager_AsItsLeaseTells(t *testing.T) {
 		state explain.State
 		says  string
 	}{
-		"at work":                  {leaseOf("m-1", time.Now()), false, explain.OK, "m-1 works"},
+		"at work":                  {leaseOf("m-1_1fe4e0ba-9d4d-4ff8-a7e4-45ab3e2b4e5c", time.Now()), false, explain.OK, "m-1 works"},
 		"gone":                     {leaseOf("m-1", time.Now().Add(long)), false, explain.Wrong, "m-1, which has its Lease external-lb-system/external-lb, renewed it last at "},
 		"by a clock that is late":  {leaseOf("m-1", time.Now().Add(long)), true, explain.OK, "m-1 works"},
 		"by a clock that is early": {leaseOf("m-1", time.Now().Add(-long)), true, explain.OK, "m-1 works"},

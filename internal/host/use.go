@@ -23,15 +23,16 @@ type Uses struct {
 
 // NamedUse is one of Uses.
 type NamedUse struct {
-	Name string
+	Name  string
+	Bytes bool // else it is a number of things
 	Use
 }
 
 // All are those that there are.
 func (u Uses) All() []NamedUse {
 	return []NamedUse{
-		{"connections", u.Connections}, {"files", u.Files}, {"memory", u.Memory}, {"memory of old workers", u.Old},
-		{"tracked connections", u.Tracked},
+		{"connections", false, u.Connections}, {"files", false, u.Files}, {"memory", true, u.Memory}, {"memory of old workers", true, u.Old},
+		{"tracked connections", false, u.Tracked},
 	}
 }
 
