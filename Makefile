@@ -45,6 +45,10 @@ bench-plan: ## Measure plans of large clusters: time, and the heap at its peak
 build: ## Build bin/external-lb, and the demo and the test cluster beside it. 5 s, or 2 min
 	GOGC=400 go build -ldflags '-s -w' -ldflags 'github.com/external-lb/external-lb=$(LDFLAGS)' -o bin/ . ./test/demo ./test/cluster/cmd/testcluster
 
+.PHONY: helm
+helm: ## Build bin/helm, with which the chart is tested. 5 s, or 2 min
+	cd tools/helm && go build -ldflags '-s -w' -o ../../bin/helm helm.sh/helm/v4/cmd/helm
+
 IMG ?= ghcr.io/external-lb/external-lb:$(VERSION)
 
 .PHONY: docker-build docker-push
