@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,9 +77,27 @@ func TestCommands(t *testing.T) {
 	want("", "host", "add", "lb2")
 	want("", "host", "route", "lb2")
 	want("", "host", "reboot", "lb2")
+	kubelet := stays(t, "--dir", dir, "kubelet", "image=/bin/true")
+	if line, err := kubelet.ReadString('\n'); err != nil || !strings.Contains(line, "Pods of image run") {
+		t.Errorf("it says %q, %v", line, err)
+	}
 	want("", "down")
+	if line, err := kubelet.ReadString('\n'); err != nil || line != "The cluster has ended.\n" {
+		t.Errorf("it says %q, %v", line, err)
+	}
 	want("", "down")
 	if _, err := try("status"); err == nil {
 		t.Error("status without a cluster")
 	}
+}
+
+// stays up: what a command says meanwhile.
+func stays(t *testing.T, args ...string) *bufio.Reader {
+	t.Helper()
+	says, to := io.Pipe()
+	cmd := root()
+	cmd.SetOut(to)
+	cmd.SetArgs(args)
+	go func() { to.CloseWithError(cmd.ExecuteContext(t.Context())) }()
+	return bufio.NewReader(says)
 }
