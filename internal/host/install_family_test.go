@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -150,11 +151,19 @@ func TestInstall_WithOpenRC(t *testing.T) {
 		program(t, "/usr/sbin/rc-update", []byte("#!/bin/sh\necho rc-update $* >>"+log+"\nln -s /etc/init.d/$2 /etc/runlevels/$3/$2\n"))
 		program(t, "/usr/sbin/rc-service", []byte("#!/bin/sh\necho rc-service $* >>"+log+"\n"))
 		startDaemon(t)
+		if err := os.Remove("/usr/sbin/logrotate"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 		options := InstallOptions{AuthorizedKeys: []string{aKey}}
-		want := map[string]engine.StepResult{"restoring": engine.StepDone, "agent": engine.StepDone}
+		want := map[string]engine.StepResult{"restoring": engine.StepDone, "agent": engine.StepDone, "log": engine.StepWarning}
 		if got := install(t, options); !has(got, want) {
 			t.Errorf("%v", got)
 		}
+		rotation, err := os.ReadFile(agentRotation)
+		if err != nil || !strings.Contains(string(rotation), "\n"+agentLog+" {\n") {
+			t.Errorf("%v\n%s", err, rotation)
+		}
+		program(t, "/usr/sbin/logrotate", []byte("#!/bin/sh\n")) // nothing is to be told then
 		const added = "rc-update add external-lb-restore default\nrc-update add external-lb-agent default\nrc-service external-lb-agent restart\n"
 		told(t, log, added)
 		for script, lines := range map[string][]string{

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -19,6 +21,9 @@ const (
 
 	openrcAgent   = "external-lb-agent"
 	openrcRestore = "external-lb-restore"
+
+	agentLog      = "/var/log/external-lb-agent.log"
+	agentRotation = "/etc/logrotate.d/external-lb-agent"
 )
 
 // openrcAgentScript has the agent supervised. Without systemd nothing bounds its memory but Go's
@@ -34,8 +39,8 @@ command_user=%[2]s:%[2]s
 respawn_delay=2
 respawn_max=0
 rc_ulimit="-n 1048576"
-output_log=/var/log/external-lb-agent.log
-error_log=/var/log/external-lb-agent.log
+output_log=%[4]s
+error_log=%[4]s
 export GOMEMLIMIT=700MiB
 
 depend() {
@@ -44,9 +49,9 @@ depend() {
 
 start_pre() {
 	checkpath --directory --owner %[2]s:%[2]s --mode 0750 %[3]s
-	checkpath --file --owner %[2]s:%[2]s --mode 0640 /var/log/external-lb-agent.log
+	checkpath --file --owner %[2]s:%[2]s --mode 0640 %[4]s
 }
-`, in.Command, account, in.socketDir())
+`, in.Command, account, in.socketDir(), agentLog)
 }
 
 // openrcRestoreScript has the last good files in their place before the daemons read them, at boot.
@@ -76,6 +81,7 @@ start() {
 func (in *installer) openrc(ctx context.Context) error {
 	err := errors.Join(
 		in.openrcService(ctx, "restoring", openrcRestore, in.openrcRestoreScript()),
+		in.rotation(),
 		in.openrcService(ctx, "agent", openrcAgent, in.openrcAgentScript()),
 	)
 	if err != nil {
@@ -85,6 +91,31 @@ func (in *installer) openrc(ctx context.Context) error {
 	return in.Step("agent", "start "+openrcAgent, in.isAgent(strings.TrimSpace(string(pid))), func() error {
 		return engine.Do(ctx, in, "rc-service", openrcAgent, "restart")
 	})
+}
+
+// rotation keeps the agent's log small. OpenRC holds the file open, and writes at its end.
+func (in *installer) rotation() error {
+	const name = "log"
+	if !in.DryRun {
+		if err := os.MkdirAll(filepath.Dir(agentRotation), 0o755); err != nil {
+			return err
+		}
+	}
+	err := in.File(name, agentRotation, []byte(`# Made by `+"`external-lb host install`"+`.
+`+agentLog+` {
+	weekly
+	maxsize 10M
+	rotate 4
+	compress
+	copytruncate
+	missingok
+	notifempty
+}
+`), 0o644)
+	if _, missing := exec.LookPath("logrotate"); missing != nil && err == nil {
+		in.Report(name, engine.StepWarning, fmt.Sprintf("logrotate is missing, so nothing keeps %s small: %s logrotate", agentLog, in.settings.family.Get))
+	}
+	return err
 }
 
 func (in *installer) openrcService(ctx context.Context, name, service string, script []byte) error {
