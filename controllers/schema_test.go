@@ -70,6 +70,10 @@ func TestSchemaRefuses(t *testing.T) {
 			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},
 		"path for a check of TCP": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
 			Type: v1alpha1.HealthCheckTCP, HTTP: &v1alpha1.HTTPHealthCheck{Path: "/healthz"}}}), "set type to HTTP, or leave it out"},
+		"source of nobody's": {policy(v1alpha1.UpstreamSettings{SourceAddresses: []v1alpha1.SourceAddress{"10.0.0.256"}}),
+			"an entry is an address, or a range such as 10.0.0.0/24"},
+		"two sources of one family": {policy(v1alpha1.UpstreamSettings{SourceAddresses: []v1alpha1.SourceAddress{"10.0.0.0/24", "10.0.1.5"}}),
+			"one entry for each address family"},
 		"operator of nodes":      {nodes(expression("edge", "in", "yes")), `supported values: "In", "NotIn", "Exists", "DoesNotExist"`},
 		"operator of Services":   {services(expression("edge", "in", "yes")), `supported values: "In", "NotIn", "Exists", "DoesNotExist"`},
 		"operator of namespaces": {namespaces(expression("edge", "exists")), `supported values: "In", "NotIn", "Exists", "DoesNotExist"`},

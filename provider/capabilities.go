@@ -54,12 +54,13 @@ var PolicySettings = []Setting{
 	"accessLog",
 	"retries",
 	"slowStart",
+	"sourceAddresses",
 	"tls.secretRef",
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
 var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "http.maxHeaderBytes", "timeouts.client", "timeouts.server", "timeouts.queue", "timeouts.keepAlive",
-	"accessLog", "healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "tls.secretRef"}
+	"accessLog", "healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "sourceAddresses", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

@@ -56,6 +56,13 @@ const (
 // +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="a duration is between 1ms and 24h, such as 500ms, 10s or 1h"
 type Duration string
 
+// SourceAddress is an address (10.0.0.5), or a range of them (10.0.0.0/24), IPv4 or IPv6. A
+// range begins with its first address.
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=49
+// +kubebuilder:validation:XValidation:rule="self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$')",message="an entry is an address, or a range such as 10.0.0.0/24"
+type SourceAddress string
+
 // UpstreamSettings tune how a balancer carries a Service. A field that is not
 // set is decided by the next level: the policy for the port, the policy for the
 // Service, the defaults of the Balancer, what is built in.
@@ -123,6 +130,16 @@ type UpstreamSettings struct {
 	// comes to its whole share of connections. Built in: it has it at once.
 	// +optional
 	SlowStart Duration `json:"slowStart,omitempty"`
+	// sourceAddresses are those of the hosts from which they connect to nodes: an address, or
+	// a range such as 10.0.0.0/24, for each address family. Each host takes the first address
+	// in it that the host's owner admits (admit.sources in its host.yaml), and refuses the
+	// ports for which there is none. Who may connect is loadBalancerSourceRanges of the
+	// Service. Built in: as the kernel of each host chooses.
+	// +optional
+	// +kubebuilder:validation:MaxItems=2
+	// +kubebuilder:validation:XValidation:rule="size(self) < 2 || self[0].contains(':') != self[1].contains(':')",message="sourceAddresses has one entry for each address family"
+	// +listType=atomic
+	SourceAddresses []SourceAddress `json:"sourceAddresses,omitempty"`
 }
 
 // HTTPSettings are for mode HTTP.

@@ -83,6 +83,13 @@ func (m *model) nodePort(port uint16) *model {
 
 func (m *model) at(listeners ...string) *model { m.service("web", listeners...); return m }
 
+func addresses(all ...string) (out []netip.Addr) {
+	for _, text := range all {
+		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
 // outcome is what is carried, and what is refused and why.
 func outcome(t testing.TB, r Rules, m *model) (carried, refused []string) {
 	t.Helper()

@@ -33,6 +33,7 @@ func drawRules(t *rapid.T) *Rules {
 		Ports:     somePorts.Draw(t, "ports"), OwnPorts: somePorts.Draw(t, "own ports"),
 		RouterIDs:  rapid.SampledFrom([][]int{nil, {1, 2, 3}}).Draw(t, "routers"),
 		Interfaces: rapid.SampledFrom([][]string{nil, {"eth0"}}).Draw(t, "interfaces"),
+		Sources:    rapid.SampledFrom([][]netip.Addr{nil, addresses("192.0.2.10", "192.0.2.9"), addresses("2001:db8::10", "10.0.0.1")}).Draw(t, "sources"),
 	}
 	r.Backends = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Backends {
 		return Backends{Networks: networksOf("10.0.0.0/30", "10.0.0.4/31", "fd00::/126", "fd00::4/126", "0.0.0.0/0", "::/0").Draw(t, "networks"), Ports: somePorts.Draw(t, "ports")}
@@ -127,6 +128,9 @@ func wantListeners(t *rapid.T, r *Rules, cfg *lb.Config) {
 		}
 		for _, f := range s.Frontends {
 			l := f.Listener
+			if from := *f.Settings.Source.Of(l.Address.Is4()); from.IsValid() && (!from.IsSingleIP() || !slices.Contains(r.Sources, from.Addr())) {
+				t.Fatalf("%s: nodes are connected to from %s", l, from)
+			}
 			switch {
 			case seen[l]:
 				t.Fatalf("%s twice", l)

@@ -25,6 +25,9 @@ type Rules struct {
 	// OwnPorts are those on which this host's own addresses may be backends, as on a
 	// node of the cluster. None: they may not.
 	OwnPorts []PortRange `json:"ownPorts,omitempty"`
+	// Sources are addresses of this host from which a Service may have its nodes connected
+	// to, where its policy asks for that. None: no such policy is obeyed.
+	Sources []netip.Addr `json:"sources,omitempty"`
 	// RouterIDs, 1 to 255, and Interfaces of VRRP. None: all.
 	RouterIDs  []int    `json:"routerIDs,omitempty"`
 	Interfaces []string `json:"interfaces,omitempty"`
@@ -111,7 +114,7 @@ func (h Held) validate() error {
 func (r *Rules) Validate() error {
 	errs := []error{
 		networks("addresses", r.Addresses), filled("ports", r.Ports), filled("backends", r.Backends),
-		filled("routerIDs", r.RouterIDs), filled("interfaces", r.Interfaces),
+		sources(r.Sources), filled("routerIDs", r.RouterIDs), filled("interfaces", r.Interfaces),
 	}
 	for _, b := range r.Backends {
 		errs = append(errs, networks("backends.networks", b.Networks), filled("backends.ports", b.Ports))
@@ -128,6 +131,15 @@ func (r *Rules) Validate() error {
 		errs = append(errs, h.validate())
 	}
 	return errors.Join(errs...)
+}
+
+func sources(all []netip.Addr) error {
+	for _, a := range all {
+		if what := never(a); what != "" {
+			return fmt.Errorf("admit.sources: %s is %s: want addresses of this host from which it reaches nodes", a, what)
+		}
+	}
+	return filled("sources", all)
 }
 
 func networks(what string, prefixes []netip.Prefix) error {

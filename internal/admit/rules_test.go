@@ -38,6 +38,7 @@ admit:
   - ports: [30000-32767, 4789]
   - {}
   ownPorts: [30000-32767]
+  sources: [10.0.0.5, "fd00::5"]
   routerIDs: [51, 255]
   interfaces: [eth0]
   held:
@@ -48,7 +49,7 @@ admit:
 `, Rules{
 			Addresses: prefixes("192.0.2.0/24", "2001:db8::/64", "198.51.100.7/32"), Ports: []PortRange{{80, 80}, {443, 443}, {8000, 8999}},
 			Backends: []Backends{{Networks: prefixes("10.0.0.0/8")}, {Ports: []PortRange{{30000, 32767}, {4789, 4789}}}, {}},
-			OwnPorts: ports(30000, 32767), RouterIDs: []int{51, 255}, Interfaces: []string{"eth0"},
+			Sources:  []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::5")}, OwnPorts: ports(30000, 32767), RouterIDs: []int{51, 255}, Interfaces: []string{"eth0"},
 			Held: []Held{{netip.IPv4Unspecified(), 22, lb.TCP, "sshd"}, {netip.IPv6Unspecified(), 53, lb.UDP, ""}},
 		}},
 	} {
@@ -88,6 +89,10 @@ func TestWrongRulesAreRefused(t *testing.T) {
 		"admit: {backends: []}":                                           "admit.backends is empty",
 		"admit: {backends: [{networks: []}]}":                             "admit.backends.networks is empty",
 		"admit: {backends: [{ports: []}]}":                                "admit.backends.ports is empty",
+		"admit: {sources: []}":                                            "admit.sources is empty",
+		"admit: {sources: [10.0.0.0/24]}":                                 "unexpected character",
+		"admit: {sources: [127.0.0.1]}":                                   "admit.sources: 127.0.0.1 is a loopback address: want addresses of this host",
+		`admit: {sources: ["fe80::1%eth0"]}`:                              "fe80::1%eth0 is a link-local address",
 		"admit: {routerIDs: []}":                                          "admit.routerIDs is empty",
 		"admit: {interfaces: []}":                                         "admit.interfaces is empty",
 		"admit: {backends: [{networks: [10.1.0.0/8]}]}":                   "admit.backends.networks: 10.1.0.0/8 has bits behind its prefix: want 10.0.0.0/8",
@@ -113,7 +118,7 @@ func TestWrongRulesAreRefused(t *testing.T) {
 		"admit: {held: [{address: 0.0.0.0, port: 22, proto: TCP}]}":       `unknown field "proto"`,
 		"admit: {addresses: [10.1.0.0/8], ports: [80], backends: []}":     "admit.backends is empty",
 		"admit: {ports: [\"" + strings.Repeat("9", 100_000) + "\"]}":      "is neither",
-		"admit: [80]": "cannot unmarshal array",
+		"admit: [80]":                                                     "cannot unmarshal array",
 	} {
 		_, err := read(text)
 		if err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 1000 {

@@ -44,7 +44,7 @@ func (j *judge) service(key lb.Key, s *lb.Service) {
 		s = &part
 	}
 	if len(s.Frontends) > 0 {
-		j.out.Services = append(j.out.Services, s)
+		j.out.Services = append(j.out.Services, j.rules.sourced(s))
 	}
 }
 
@@ -103,6 +103,9 @@ func (j *judge) frontend(s *lb.Service, f *lb.Frontend, groups *[]int) (lb.Refus
 	}
 	if g, isNode := j.nodes.at[l.Address]; isNode && (l.Port == HealthPort || within(j.nodes.groups[g].ports, l.Port)) {
 		return lb.RefusedNotAdmitted, fmt.Sprintf("%s is an address of a node, too, and port %d of nodes is sent to: what is sent there would come back. Use another port or address", l.Address, l.Port)
+	}
+	if why := r.noSource(f); why != "" {
+		return lb.RefusedNotAdmitted, why
 	}
 	if c := f.Settings.Certificate; c != "" && !j.certificates[c] {
 		return lb.RefusedInvalid, "its certificate was not sent, or was refused"

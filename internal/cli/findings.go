@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -98,6 +101,31 @@ func targetFindings(object string, targets []v1alpha1.PolicyTargetStatus) findin
 			if translate.Wrong(c) {
 				out = append(out, finding{object, c.Reason, c.Message, c.Reason == v1alpha1.ReasonInvalid})
 			}
+		}
+	}
+	return out
+}
+
+// sources are addresses that a host has for what Services say of them; of a range it is one
+// of many, which is told.
+func (f *findings) sources(parts map[lb.Key]any) (out []netip.Addr) {
+	for _, key := range slices.Sorted(maps.Keys(parts)) {
+		s, ok := parts[key].(*lb.Service)
+		if !ok {
+			continue
+		}
+		for _, frontend := range s.Frontends {
+			in := *frontend.Settings.Source.Of(frontend.Listener.Address.Is4())
+			if !in.IsValid() || slices.ContainsFunc(out, in.Contains) {
+				continue
+			}
+			a := in.Addr()
+			if !in.IsSingleIP() {
+				a = a.Next()
+				text := fmt.Sprintf("sourceAddresses: %s is assumed. Each host takes the first one in %s that its admit.sources names", a, in)
+				*f = append(*f, finding{"Service " + s.ID.Namespace + "/" + s.ID.Name, "SourceAssumed", text, false})
+			}
+			out = append(out, a)
 		}
 	}
 	return out

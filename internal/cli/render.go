@@ -147,7 +147,8 @@ func (r *rendering) filesOf(wanted *lb.Set, carriers engine.Carriers, found *fin
 		}
 		parts[it.Key] = part
 	}
-	admitted := (&admit.Rules{Backends: []admit.Backends{{Ports: []admit.PortRange{{First: 1, Last: 65535}}}}}).Admit(parts, admit.Machine{})
+	everything := admit.Rules{Backends: []admit.Backends{{Ports: []admit.PortRange{{First: 1, Last: 65535}}}}, Sources: found.sources(parts)}
+	admitted := everything.Admit(parts, admit.Machine{})
 	found.refused(admitted.Refused)
 	var files []fileset.File
 	add := func(f fileset.File, e *engine.Engine) {

@@ -57,6 +57,7 @@ var Fields = []Field{
 	"accessLog",
 	"retries",
 	"slowStart",
+	"sourceAddresses",
 	"tls.secretRef",
 }
 

@@ -61,6 +61,11 @@ func (c *Capabilities) checkFrontend(engine string, f *Frontend) error {
 			return fmt.Errorf("backend %s: %s lets no node wait for others", b.Address, engine)
 		}
 	}
+	for _, p := range [...]netip.Prefix{f.Settings.Source.IPv4, f.Settings.Source.IPv6} {
+		if p.IsValid() && (!p.IsSingleIP() || checkSocket(p.Addr(), 1) != nil) {
+			return fmt.Errorf("source %s: want one plain unicast address", p)
+		}
+	}
 	for _, p := range f.Allow.Sources {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4() != f.Listener.Address.Is4() || p.Addr().Is4In6() {
 			return fmt.Errorf("source range %s: want a masked prefix of the listener's family", p)

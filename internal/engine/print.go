@@ -61,6 +61,10 @@ func Sources(a lb.Clients) []netip.Prefix {
 	return slices.DeleteFunc(all, func(p netip.Prefix) bool { return p == nobody })
 }
 
+// Source is the address of the host from which connections to the nodes come; the zero Addr:
+// the kernel chooses.
+func (f *Frontend) Source() netip.Addr { return f.Settings.Source.Of(f.Listener.Address.Is4()).Addr() }
+
 // Milliseconds prints a duration as 10s or 1500ms, rounded up.
 func Milliseconds(d time.Duration) string {
 	if d%time.Second == 0 {

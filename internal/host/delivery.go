@@ -97,10 +97,14 @@ func ownAddresses(live lb.Manifest) (admit.Machine, error) {
 // settle works out what is carried.
 func (d *delivery) settle() {
 	for key, part := range d.parts {
-		// What is newer than this program leaves what it knew in its place.
-		if unknown, ok := part.(error); ok {
-			if e, ok := errors.AsType[*lb.UnknownError](unknown); ok {
+		switch part := part.(type) {
+		case error: // what is newer than this program leaves what it knew in its place
+			if e, ok := errors.AsType[*lb.UnknownError](part); ok {
 				d.keepOlder(key, e.Known, lb.RefusedUnknown, e.Error())
+			}
+		case *lb.Service: // a slip of a policy's pen takes no port away; what else is not admitted must not go on
+			if why := d.rules.LacksSource(part); why != "" {
+				d.keepOlder(key, part, lb.RefusedNotAdmitted, why)
 			}
 		}
 	}

@@ -34,6 +34,9 @@ func TestAnOlderVersionStays(t *testing.T) {
 		"not what the engine can do but with another nodePort": {func(t testing.TB, web *lb.Service) lb.Item {
 			return itemOf(t, changed(changed(web, sendsProxyV2), moved))
 		}, lb.RefusedByEngine, "PROXY", false},
+		"from an address that is not admitted": {func(t testing.TB, web *lb.Service) lb.Item {
+			return itemOf(t, changed(web, func(s *lb.Service) { s.Frontends[0].Settings.Source.IPv4 = netip.MustParsePrefix("10.20.0.0/24") }))
+		}, lb.RefusedNotAdmitted, "asks for 10.20.0.0/24, and no address of this host may be used for that", true},
 		"refused by the daemon": {func(t testing.TB, web *lb.Service) lb.Item { return itemOf(t, changed(web, idle(7*time.Second))) },
 			lb.RefusedByEngine, `unknown directive "lissen"`, true},
 		"refused by the daemon but with another nodePort": {func(t testing.TB, web *lb.Service) lb.Item {

@@ -154,13 +154,14 @@ func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 
 // made says what makes files: another version, engine, templates or settings make
 // others. What stands behind the dot is of this machine alone: which ports its own
-// daemons hold, how much it carries, and how much of that for one Service.
+// daemons hold, from which of its addresses it connects, how much it carries, and how
+// much of that for one Service.
 func (a *Agent) made(r *render.Renderer) string {
 	rules := a.settings.Admit
 	own, _ := json.Marshal(general{ // values that were read from YAML, here and below
-		ConnectionsPerService: a.settings.ConnectionsPerService, Admit: admit.Rules{Held: rules.Held, MaxBackends: rules.MaxBackends},
+		ConnectionsPerService: a.settings.ConnectionsPerService, Admit: admit.Rules{Held: rules.Held, MaxBackends: rules.MaxBackends, Sources: rules.Sources},
 	})
-	rules.Held, rules.MaxBackends = nil, 0
+	rules.Held, rules.MaxBackends, rules.Sources = nil, 0, nil
 	others, _ := json.Marshal(rules)
 	main := r.Sum()
 	templates := main[:]

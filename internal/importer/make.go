@@ -234,7 +234,7 @@ func (m *making) policies(g *service, name string) (out []*v1alpha1.UpstreamPoli
 				"--cert=%s --key=%s. The controller needs the right to read it: config/components/tls",
 				g.of.Namespace, policy.Name, f.Certificate, cmp.Or(f.Key, f.Certificate))
 		}
-		if policy.Spec.TLS == nil && policy.Spec.UpstreamSettings == (v1alpha1.UpstreamSettings{}) {
+		if policy.Spec.TLS == nil && len(asMap(&policy.Spec.UpstreamSettings)) == 0 {
 			continue
 		}
 		for i, p := range g.ports {

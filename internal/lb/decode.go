@@ -332,18 +332,18 @@ func (r *reader) family(m *lbpb.Family, ipv4 bool) Family {
 		}
 	}
 	for _, p := range sources {
-		f.Clients.Sources = append(f.Clients.Sources, r.prefix(p, ipv4))
+		f.Clients.Sources = append(f.Clients.Sources, r.prefix("source range", p, ipv4))
 	}
 	slices.SortFunc(f.Clients.Sources, netip.Prefix.Compare)
 	f.Clients.Sources = slices.Compact(f.Clients.Sources)
 	return f
 }
 
-func (r *reader) prefix(m *lbpb.Prefix, ipv4 bool) netip.Prefix {
+func (r *reader) prefix(what string, m *lbpb.Prefix, ipv4 bool) netip.Prefix {
 	a, ok := netip.AddrFromSlice(m.GetAddress())
 	p := netip.PrefixFrom(a, int(min(m.GetBits(), 255)))
 	if !ok || !p.IsValid() || a.Is4In6() || a.Is4() != ipv4 || p != p.Masked() {
-		r.fail("source range %x/%d: want one of the family, without host bits", m.GetAddress()[:min(len(m.GetAddress()), 17)], m.GetBits())
+		r.fail("%s %x/%d: want one of the family, without host bits", what, m.GetAddress()[:min(len(m.GetAddress()), 17)], m.GetBits())
 	}
 	return p
 }

@@ -80,6 +80,8 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		"headers of 1023 bytes: want at least 1024":                       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 1023 })),
 		"maxHeaderBytes of 65537: want between 0 and 65536":               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 65537 })),
+		"source address c0000208/28: want one of the family, without":     of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.SourceIpv4.Bits = 28 })),
+		"source address c0000208/29: want one of the family":              of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.SourceIpv6 = s.Frontends[0].Settings.SourceIpv4 })),
 		`"../x" is not the name of a certificate`:                         of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Certificate = "../x" })),
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),
 		"its servers are not sorted":                                      of(service(func(s *lbpb.Service) { s.Servers = append(s.Servers, s.Servers[0]) })),

@@ -31,6 +31,12 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		KeepAlive:               time.Duration(m.GetKeepAlive()),
 		NoAccessLog:             m.GetNoAccessLog(),
 	}
+	if from := m.GetSourceIpv4(); from != nil {
+		s.Source.IPv4 = r.prefix("source address", from, true)
+	}
+	if from := m.GetSourceIpv6(); from != nil {
+		s.Source.IPv6 = r.prefix("source address", from, false)
+	}
 	if s.KeepAlive != 0 && (s.KeepAlive < MinKeepAlive || s.KeepAlive > MaxKeepAlive) {
 		r.fail("keep-alive after %s: want between %s and %s", s.KeepAlive, MinKeepAlive, MaxKeepAlive)
 	}

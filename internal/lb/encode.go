@@ -118,9 +118,17 @@ func fromFamily(f Family) *lbpb.Family {
 	}
 	c := &lbpb.Clients{Everybody: f.Clients.Everybody}
 	for _, p := range f.Clients.Sources {
-		c.Sources = append(c.Sources, &lbpb.Prefix{Address: fromAddr(p.Addr()), Bits: uint32(p.Bits())})
+		c.Sources = append(c.Sources, fromPrefix(p))
 	}
 	return &lbpb.Family{Targets: t, Clients: c}
+}
+
+// fromPrefix is nil of the zero Prefix.
+func fromPrefix(p netip.Prefix) *lbpb.Prefix {
+	if !p.IsValid() {
+		return nil
+	}
+	return &lbpb.Prefix{Address: fromAddr(p.Addr()), Bits: uint32(p.Bits())}
 }
 
 func fromSettings(s *Settings) *lbpb.Settings {
@@ -136,6 +144,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		MaxRatePerClient: uint32(s.MaxRatePerClient),
 		Certificate:      s.Certificate, H2C: s.H2C,
 		RedirectToHttps: s.RedirectToHTTPS, MaxBodyBytes: s.MaxBodyBytes, MaxHeaderBytes: uint32(s.MaxHeaderBytes),
+		SourceIpv4: fromPrefix(s.Source.IPv4), SourceIpv6: fromPrefix(s.Source.IPv6),
 	}
 }
 

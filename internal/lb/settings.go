@@ -3,6 +3,7 @@ package lb
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -40,6 +41,20 @@ type Settings struct {
 	MaxBodyBytes int64
 	// MaxHeaderBytes of a request, with ModeHTTP. 0: as many as the engine takes.
 	MaxHeaderBytes int32
+	// Source is where connections to Backends come from.
+	Source Source
+}
+
+// Source says from which address of a host connections to Backends come: from one in here, by
+// the family of the Listener. The zero Prefix: the host's kernel chooses.
+type Source struct{ IPv4, IPv6 netip.Prefix }
+
+// Of a family.
+func (s *Source) Of(ipv4 bool) *netip.Prefix {
+	if ipv4 {
+		return &s.IPv4
+	}
+	return &s.IPv6
 }
 
 // ClientIdle is for how long a client may be silent.

@@ -3,6 +3,7 @@ package render_test
 import (
 	"flag"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,8 +118,12 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 		"timeouts": set(func(s *lb.Settings) {
 			s.ConnectTimeout, s.IdleTimeout, s.HealthCheck.Interval = 1500*time.Microsecond, 24*time.Hour, 1500*time.Millisecond
 		}),
-		"no-retries":    set(func(s *lb.Settings) { s.Retries = 0 }),
-		"no-access-log": one(with(tcp(at, nodes...), unlogged), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; unlogged(s) })),
+		"no-retries": set(func(s *lb.Settings) { s.Retries = 0 }),
+		"source-addresses": one(with(tcp(at, nodes...), sourced), with(tcp(v6, nodes6...), sourced),
+			with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; sourced(s) }),
+			with(tcp("192.0.2.1:82", nodes...), func(s *lb.Settings) { inH2C(s); sourced(s) })),
+		"source-addresses-udp": one(with(udp(at, nodes...), sourced)),
+		"no-access-log":        one(with(tcp(at, nodes...), unlogged), with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; unlogged(s) })),
 		"timeouts-apart": one(with(tcp(at, nodes...), timeoutsApart),
 			with(tcp("192.0.2.1:81", nodes...), func(s *lb.Settings) { s.Mode = lb.ModeHTTP; timeoutsApart(s) })),
 		"no-health-check": set(func(s *lb.Settings) { s.HealthCheck = lb.HealthCheck{Type: lb.CheckNone} }),
@@ -136,6 +141,10 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 
 func timeoutsApart(s *lb.Settings) {
 	s.ClientTimeout, s.ServerTimeout, s.KeepAlive = time.Hour, 90*time.Second, 90*time.Second
+}
+
+func sourced(s *lb.Settings) {
+	s.Source = lb.Source{IPv4: netip.MustParsePrefix("192.0.2.10/32"), IPv6: netip.MustParsePrefix("2001:db8::10/128")}
 }
 
 func unlogged(s *lb.Settings) { s.NoAccessLog = true }

@@ -196,6 +196,8 @@ func testRenderRefuses(t onEngine) {
 		"negative slow start":       set(func(s *lb.Settings) { s.SlowStart = -1 }),
 		"short headers":             set(func(s *lb.Settings) { s.Mode, s.MaxHeaderBytes = lb.ModeHTTP, 1 }),
 		"headers without HTTP":      set(func(s *lb.Settings) { s.MaxHeaderBytes = 1 << 10 }),
+		"source that is a range":    set(func(s *lb.Settings) { s.Source.IPv4 = netip.MustParsePrefix("10.0.0.0/24") }),
+		"source that is nobody's":   set(func(s *lb.Settings) { s.Source.IPv4 = netip.MustParsePrefix("0.0.0.0/32") }),
 		"keep-alive too often":      set(func(s *lb.Settings) { s.KeepAlive = 1 }),
 		"rate too high":             set(func(s *lb.Settings) { s.MaxRatePerClient = lb.MostRate + 1 }),
 	} {

@@ -55,6 +55,9 @@ var variants = []struct {
 	{"no access log", func(f *engine.Frontend) { f.Settings.NoAccessLog = true }},
 	{"no access log in mode HTTP", func(f *engine.Frontend) { inHTTP(f); f.Settings.NoAccessLog = true }},
 	{"a slow start", func(f *engine.Frontend) { f.Settings.SlowStart = time.Minute }},
+	{"a source address", func(f *engine.Frontend) { sourced(f) }},
+	{"a source address in mode HTTP", func(f *engine.Frontend) { inHTTP(f); sourced(f) }},
+	{"a source address and HTTP/2 to the nodes", func(f *engine.Frontend) { inHTTP(f); sourced(f); f.Settings.H2C = true }},
 	{"clients that are given up", func(f *engine.Frontend) { f.Settings.AbortOnClose = true }},
 	{"a health check of its own", func(f *engine.Frontend) { f.HealthCheckNodePort = 32000 }},
 	{"a TCP health check", func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }},
@@ -77,6 +80,10 @@ var variants = []struct {
 }
 
 func inHTTP(f *engine.Frontend) { f.Settings.Mode = lb.ModeHTTP }
+
+func sourced(f *engine.Frontend) {
+	f.Settings.Source = lb.Source{IPv4: netip.MustParsePrefix("192.0.2.10/32"), IPv6: netip.MustParsePrefix("2001:db8::10/128")}
+}
 
 func apart(f *engine.Frontend) {
 	f.Settings.ClientTimeout, f.Settings.ServerTimeout, f.Settings.KeepAlive = time.Hour, time.Minute, time.Minute

@@ -52,6 +52,7 @@ var examples = map[string][3]string{
 	"maxRatePerClient":        {`7`, `0`, `9`},
 	"accessLog":               {`false`, `true`, `false`},
 	"retries":                 {`7`, `0`, `9`},
+	"sourceAddresses":         {`["10.0.0.5"]`, `["fd00::/64","10.0.0.0/24"]`, `["fd00::5"]`},
 }
 
 // setting is a field alone, from JSON.
@@ -112,7 +113,7 @@ func TestPrecedenceOfEveryField(t *testing.T) {
 				s := inItsMode(f.name, setting(t, f.name, values[strongest]))
 				apply(t, &want, &s)
 			}
-			if diff := cmp.Diff(want, settings(t, in)[80]); diff != "" {
+			if diff := cmp.Diff(want, settings(t, in)[80], compare); diff != "" {
 				t.Errorf("%s, set by the levels %03b of %q (-want +got):\n%s", f.name, set, levels, diff)
 			}
 		}

@@ -36,7 +36,7 @@ func TestBuiltInSettings(t *testing.T) {
 		ConnectTimeout: time.Second, IdleTimeout: 10 * time.Minute,
 		HealthCheck: lb.HealthCheck{Type: lb.CheckAuto, Path: "/", Interval: 2 * time.Second, Timeout: time.Second, Rise: 1, Fall: 1},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -93,7 +93,7 @@ func TestUnsupportedSettingsFallBack(t *testing.T) {
 		if isTCP {
 			want.Algorithm, want.Mode, want.AcceptProxy = lb.LeastConnections, lb.ModeHTTP, true // in which nginx sends no PROXY protocol
 		}
-		if diff := cmp.Diff(want, f.Settings); diff != "" {
+		if diff := cmp.Diff(want, f.Settings, compare); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", f.Listener, diff)
 		}
 	}

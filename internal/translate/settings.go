@@ -167,6 +167,9 @@ var fields = []field{
 	{"slowStart", false,
 		func(s *v1alpha1.UpstreamSettings) string { return string(s.SlowStart) },
 		func(s *lb.Settings, v string) error { return duration(&s.SlowStart, v) }},
+	{"sourceAddresses", false,
+		func(s *v1alpha1.UpstreamSettings) string { return sourceList(s.SourceAddresses) },
+		func(s *lb.Settings, v string) error { return sourceAddresses(&s.Source, v) }},
 }
 
 // checkType is HTTP or TCP also where it is only said what such a check asks for.

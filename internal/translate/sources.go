@@ -66,6 +66,39 @@ func parseSources(svc *corev1.Service) (sources, *Problem) {
 	return out, nil
 }
 
+// sourceList is a list as one word.
+func sourceList(all []v1alpha1.SourceAddress) string {
+	var words []string
+	for _, a := range all {
+		words = append(words, string(a))
+	}
+	return strings.Join(words, ",")
+}
+
+// sourceAddresses reads what sourceList wrote: where connections to nodes come from.
+func sourceAddresses(into *lb.Source, v string) error {
+	var out lb.Source
+	for text := range strings.SplitSeq(v, ",") {
+		p, err := netip.ParsePrefix(text)
+		if a, addrErr := netip.ParseAddr(text); addrErr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil || p.Addr().Zone() != "" || p.Addr().Is4In6() {
+			return fmt.Errorf("%s is neither an address nor a range such as 10.0.0.0/24", quoted(text))
+		}
+		if p != p.Masked() {
+			return fmt.Errorf("%s does not begin with its first address: want %s", quoted(text), p.Masked())
+		}
+		if of := out.Of(p.Addr().Is4()); !of.IsValid() {
+			*of = p
+			continue
+		}
+		return fmt.Errorf("%s is the second one of its address family: a host connects from one", quoted(text))
+	}
+	*into = out
+	return nil
+}
+
 func sorted(ranges []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(ranges, netip.Prefix.Compare)
 	return slices.Compact(ranges)

@@ -71,6 +71,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"maxConnectionsPerClient": {settings: "maxConnectionsPerClient: 2", shows: limitsEachClient},
 		"maxRatePerClient":        {settings: "{mode: HTTP, maxRatePerClient: 2}", http: true, shows: limitsTheRateOfEachClient},
 		"accessLog":               {settings: "{mode: HTTP, accessLog: false}", otherwise: "{mode: HTTP}", http: true, shows: logsNothing},
+		"sourceAddresses":         {settings: fmt.Sprintf("sourceAddresses: [\"%s\"]", strings.Join(seconds(), `", "`)), otherwise: "mode: TCP", shows: connectsFrom},
 		"retries":                 {settings: "{retries: 1, healthCheck: {type: None}}", otherwise: "{retries: 0, healthCheck: {type: None}}", shows: triesAnotherNode},
 	}
 	if engine.name == v1alpha1.EngineNginx { // which judges by connections

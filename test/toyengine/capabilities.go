@@ -62,6 +62,7 @@ var capabilities = engine.Capabilities{
 		"accessLog":                       {Missing: "toyd logs nothing"},
 		"retries":                         engine.Able,
 		"slowStart":                       {Missing: noChecks},
+		"sourceAddresses":                 {Missing: "toyd connects from whichever address the kernel chooses"},
 		"tls.secretRef":                   {Missing: "toyd does not know TLS"},
 	},
 }

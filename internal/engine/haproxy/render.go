@@ -51,6 +51,7 @@ type frontend struct {
 	MaxQueue                int32
 	AbortOnClose            bool
 	NoAccessLog             bool
+	Source                  netip.Addr // of connections to the nodes; the zero one: as the kernel chooses
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerClient int32
@@ -250,6 +251,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		MaxQueue:                set.MaxQueue,
 		AbortOnClose:            set.AbortOnClose,
 		NoAccessLog:             set.NoAccessLog,
+		Source:                  f.Source(),
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,

@@ -67,6 +67,7 @@ var capabilities = engine.Capabilities{
 		"accessLog":                       {Missing: packets + ": it logs no connection in any case"},
 		"retries":                         {Missing: "LVS makes no connections: a client whose node does not answer tries again itself"},
 		"slowStart":                       {Missing: "keepalived gives a node that passes its check again its whole weight at once"},
+		"sourceAddresses":                 {Missing: "LVS makes no connections: packets come from the address by which the host reaches the node, with spec.lvs.forwarding: DR from the client's"},
 		"tls.secretRef":                   {Missing: plain},
 	},
 }

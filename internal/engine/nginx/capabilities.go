@@ -72,6 +72,7 @@ var capabilities = engine.Capabilities{
 		"accessLog":                       engine.Able,
 		"retries":                         {UDP: blind, Note: "with mode=HTTP also where a node fails before it has answered, but for POST, PATCH and LOCK"},
 		"slowStart":                       {Missing: "only the commercial nginx Plus has it"},
+		"sourceAddresses":                 engine.Able,
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},
 	},
 }

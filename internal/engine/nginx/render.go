@@ -54,6 +54,7 @@ type frontend struct {
 	ServerTimeout           string
 	KeepAlive, ProbeEvery   int64 // seconds of silence before TCP asks who is there, and between two questions; 0: it is not set
 	NoAccessLog             bool
+	Source                  netip.Addr // of connections to the nodes; the zero one: as the kernel chooses
 	Retries                 int32
 	MaxConnections          int32
 	MaxConnectionsPerNode   int32
@@ -128,6 +129,7 @@ func newFrontend(id lb.ID, f *engine.Frontend) frontend {
 		KeepAlive:               keepAlive(f),
 		ProbeEvery:              engine.ProbeEvery(set.KeepAlive),
 		NoAccessLog:             set.NoAccessLog,
+		Source:                  f.Source(),
 		Retries:                 set.Retries,
 		MaxConnections:          set.MaxConnections,
 		MaxConnectionsPerNode:   set.MaxConnectionsPerNode,

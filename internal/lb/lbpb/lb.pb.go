@@ -914,8 +914,12 @@ type Settings struct {
 	NoAccessLog bool `protobuf:"varint,24,opt,name=no_access_log,json=noAccessLog,proto3" json:"no_access_log,omitempty"`
 	// Of a request, with mode HTTP. 0: as many as the engine takes.
 	MaxHeaderBytes uint32 `protobuf:"varint,25,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Connections to nodes come from an address of the host in these, by the listener's
+	// family. Not set: the host's kernel chooses.
+	SourceIpv4    *Prefix `protobuf:"bytes,26,opt,name=source_ipv4,json=sourceIpv4,proto3" json:"source_ipv4,omitempty"`
+	SourceIpv6    *Prefix `protobuf:"bytes,27,opt,name=source_ipv6,json=sourceIpv6,proto3" json:"source_ipv6,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -1121,6 +1125,20 @@ func (x *Settings) GetMaxHeaderBytes() uint32 {
 		return x.MaxHeaderBytes
 	}
 	return 0
+}
+
+func (x *Settings) GetSourceIpv4() *Prefix {
+	if x != nil {
+		return x.SourceIpv4
+	}
+	return nil
+}
+
+func (x *Settings) GetSourceIpv6() *Prefix {
+	if x != nil {
+		return x.SourceIpv6
+	}
+	return nil
 }
 
 // HealthCheck says how nodes are judged.
@@ -1477,7 +1495,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x92\b\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x88\t\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1507,7 +1525,11 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\n" +
 	"keep_alive\x18\x17 \x01(\x03R\tkeepAlive\x12\"\n" +
 	"\rno_access_log\x18\x18 \x01(\bR\vnoAccessLog\x12(\n" +
-	"\x10max_header_bytes\x18\x19 \x01(\rR\x0emaxHeaderBytes\"\xda\x02\n" +
+	"\x10max_header_bytes\x18\x19 \x01(\rR\x0emaxHeaderBytes\x129\n" +
+	"\vsource_ipv4\x18\x1a \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
+	"sourceIpv4\x129\n" +
+	"\vsource_ipv6\x18\x1b \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
+	"sourceIpv6\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -1610,12 +1632,14 @@ var file_lbpb_lb_proto_depIdxs = []int32{
 	2,  // 11: externallb.lb.v1.Settings.mode:type_name -> externallb.lb.v1.Mode
 	3,  // 12: externallb.lb.v1.Settings.send_proxy:type_name -> externallb.lb.v1.ProxyProtocol
 	14, // 13: externallb.lb.v1.Settings.health_check:type_name -> externallb.lb.v1.HealthCheck
-	4,  // 14: externallb.lb.v1.HealthCheck.type:type_name -> externallb.lb.v1.HealthCheckType
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	11, // 14: externallb.lb.v1.Settings.source_ipv4:type_name -> externallb.lb.v1.Prefix
+	11, // 15: externallb.lb.v1.Settings.source_ipv6:type_name -> externallb.lb.v1.Prefix
+	4,  // 16: externallb.lb.v1.HealthCheck.type:type_name -> externallb.lb.v1.HealthCheckType
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_lbpb_lb_proto_init() }

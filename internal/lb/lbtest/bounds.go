@@ -128,6 +128,8 @@ var fields = map[string]func(any) bool{
 	"Settings.MaxHeaderBytes":          func(v any) bool { return v == int32(0) || between[int32](1024, 65536)(v) },
 	"Settings.Certificate":             matches(`([0-9a-f]{32})?`),
 	"Settings.HealthCheck":             healthCheck,
+	"Source.IPv4":                      sourceOf(true),
+	"Source.IPv6":                      sourceOf(false),
 
 	"VRRP.Interface": matches(`[A-Za-z0-9][-A-Za-z0-9_.]{0,14}`),
 	"VRRP.RouterID":  between[uint8](1, 255),
@@ -150,6 +152,14 @@ func healthCheck(v any) bool {
 	return oneOf(lb.CheckAuto, lb.CheckTCP, lb.CheckHTTP)(h.Type) && matches(`(/[-A-Za-z0-9._~/%]{0,255})?`)(h.Path) && (h.Path != "" || h.Type != lb.CheckHTTP) &&
 		duration(h.Interval) && h.Interval >= 100*time.Millisecond && duration(h.Timeout) && between[int32](1, 100)(h.Rise) && between[int32](1, 100)(h.Fall) && reflect.TypeOf(h).NumField() == 12 && matches(`([0-9a-f]{2}){0,256}`)(h.Send) && matches(`([0-9a-f]{2}){0,256}`)(h.Expect) &&
 		matches(`([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?`)(h.Host) && (h.Status == lb.Status{} || 100 <= h.Status.From && h.Status.From <= h.Status.To && h.Status.To <= 599)
+}
+
+// sourceOf is a range of a family, or none.
+func sourceOf(ipv4 bool) func(any) bool {
+	return func(v any) bool {
+		p := v.(netip.Prefix)
+		return !p.IsValid() && p == netip.Prefix{} || p.IsValid() && p == p.Masked() && p.Addr().Is4() == ipv4 && !p.Addr().Is4In6()
+	}
 }
 
 func service(s *lb.Service) error {

@@ -178,6 +178,8 @@ func settings() *rapid.Generator[lb.Settings] {
 			s.MaxBodyBytes = rapid.SampledFrom([]int64{0, 1, 1 << 20, lb.MostBodyBytes}).Draw(t, "body")
 			s.MaxHeaderBytes = rapid.SampledFrom([]int32{0, lb.LeastHeaderBytes, lb.MostHeaderBytes}).Draw(t, "headers")
 		}
+		s.Source.IPv4 = rapid.SampledFrom(append(prefixes("192.0.2.10/32", "192.0.2.8/29", "0.0.0.0/0"), netip.Prefix{}, netip.Prefix{})).Draw(t, "source")
+		s.Source.IPv6 = rapid.SampledFrom(append(prefixes("2001:db8::10/128", "::/0"), netip.Prefix{}, netip.Prefix{})).Draw(t, "source6")
 		if rapid.Bool().Draw(t, "TLS") {
 			s.Certificate = rapid.SampledFrom(Certificates()).Draw(t, "certificate").Name()
 		}
@@ -195,6 +197,13 @@ func settings() *rapid.Generator[lb.Settings] {
 		}
 		return s
 	})
+}
+
+func prefixes(all ...string) (out []netip.Prefix) {
+	for _, text := range all {
+		out = append(out, netip.MustParsePrefix(text))
+	}
+	return out
 }
 
 // VRRP generates a VRRP.

@@ -31,9 +31,12 @@ var nginxLines = func() *regexp.Regexp {
 		`    return "";`, `    access_log off;`, `    proxy_buffer_size 64k;`, `    proxy_half_close on;`,
 		`    proxy_(connect_timeout|timeout) ` + duration + `;`,
 		`    proxy_next_upstream (on|off);`, `    proxy_next_upstream_tries \d+;`,
-		`    proxy_protocol (on|off);`, `    proxy_pass ` + name + `;`,
+		`    proxy_protocol (on|off);`, `    proxy_bind ` + source + `;`, `    proxy_pass ` + name + `;`,
 	}, nginxHTTPLines(name, address, duration)...), "|") + `)$`)
 }()
+
+// source is the address that connections to nodes come from.
+const source = `(\d+\.\d+\.\d+\.\d+|[0-9a-f:]+)`
 
 // nginxHTTPLines are those that only a file for the http block has.
 func nginxHTTPLines(name, address, duration string) []string {
@@ -61,6 +64,7 @@ func nginxHTTPLines(name, address, duration string) []string {
 		`        proxy_set_header X-Forwarded-For \$proxy_add_x_forwarded_for;`, `        proxy_set_header X-Forwarded-Proto https?;`,
 		`        proxy_pass_(request_headers|request_body) on;`, `        proxy_pass_header (Date|Server);`, `        proxy_ignore_headers [A-Za-z -]+;`,
 		`        proxy_(intercept_errors|redirect|cookie_domain|cookie_path|cache|store|request_buffering|buffering|ignore_client_abort|bind) off;`,
+		`        (proxy|grpc)_bind ` + source + `;`,
 		`        proxy_(max_temp_file_size|limit_rate|next_upstream_timeout) 0;`, `        proxy_buffers 8 16k;`,
 		`        proxy_(buffer_size 16k|busy_buffers_size 32k|temp_file_write_size 32k);`,
 		`        proxy_(connect|read|send)_timeout ` + duration + `;`,
@@ -79,7 +83,7 @@ var haproxyLines = func() *regexp.Regexp {
 		`    http-request redirect code 308 location https://%\[req\.hdr\(Host\),host_only\]%\[capture\.req\.uri\]`,
 		`    http-request deny deny_status 400 if { req\.hdrs,length gt \d+ } \|\| { url,length gt \d+ }`,
 		`    http-request deny deny_status 413 if { req\.body_size gt \d+ }`, `    timeout http-(request|keep-alive) ` + duration, `    log global`, `    option (tcplog|httplog|forwardfor|dontlognull|clitcpka|srvtcpka|httpchk|tcp-check|allbackups|abortonclose|redispatch 1)`, `    tcp-check (send-binary|expect binary) [0-9a-f]+`, `    no option redispatch`,
-		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`, `    (cli|srv)tcpka-(idle \d+s|intvl \d+s|cnt 3)`,
+		`    timeout (connect|queue|client|server|check) (` + duration + `|10m)`, `    retries \d+`, `    source (` + source + `|\[[0-9a-f:]+\])`, `    (cli|srv)tcpka-(idle \d+s|intvl \d+s|cnt 3)`,
 		`    http-check send meth GET uri /[-A-Za-z0-9._~/%]* ver HTTP/1\.1 hdr Host ` + name, `    http-check expect status [1-5]\d\d(-[1-5]\d\d)?`,
 		`    default-server check inter ` + duration + ` rise \d+ fall \d+`,
 		`    server spare_\d (0\.0\.0\.0|\[::\]):\d+ disabled`,
