@@ -31,7 +31,7 @@ func (m *making) able(f *Frontend, g *service) v1alpha1.UpstreamSettings {
 		if !set || byValue && fmt.Sprint(is) != value {
 			continue
 		}
-		if why := unable(engines.Named(m.Engine), field, protocols); why != "" {
+		if why := unable(engines.Named(m.Engine), field, protocols, settings["mode"]); why != "" {
 			delete(parent, key)
 			if is != false && is != float64(0) { // who asks for nothing gets it
 				m.notes.Add(f.Place, "%s is not carried over: %s", field, why)
@@ -44,6 +44,10 @@ func (m *making) able(f *Frontend, g *service) v1alpha1.UpstreamSettings {
 			"%d", *h.HTTP.Port, engine.KubeProxyPort)
 		h.HTTP.Port = nil
 	}
+	for _, a := range out.SourceAddresses {
+		m.notes.Add(f.Place, "nodes are connected to from %s: each host's owner must name it in admit.sources of host.yaml. Hosts have "+
+			"different addresses: say a range in sourceAddresses of the policy, of which each host takes its own", a)
+	}
 	return out
 }
 
@@ -54,10 +58,14 @@ func asked(svc *corev1.Service, port int32) bool {
 }
 
 // unable says why an engine cannot do a field for any of the protocols, "" if it can for one.
-func unable(e *engine.Engine, field engine.Field, protocols []lb.Protocol) (why string) {
+func unable(e *engine.Engine, field engine.Field, protocols []lb.Protocol, mode any) (why string) {
 	for _, p := range protocols {
 		if why = e.Unsupported(field, p); why == "" {
-			return ""
+			in := lb.ModeTCP
+			if mode == string(lb.ModeHTTP) {
+				in = lb.ModeHTTP
+			}
+			return e.NotInMode(field, in)
 		}
 	}
 	return why

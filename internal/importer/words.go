@@ -3,11 +3,13 @@ package importer
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Duration is a time as our kinds write it.
@@ -56,6 +58,35 @@ func Time(text string, alone time.Duration) (v1alpha1.Duration, error) {
 	return Duration(sum)
 }
 
+// KeepAlive reads after how much silence TCP asks who is there.
+func KeepAlive(text string) (v1alpha1.Duration, error) {
+	d, err := Time(text, time.Second)
+	if err != nil {
+		return "", err
+	}
+	if span, _ := time.ParseDuration(string(d)); span < lb.MinKeepAlive || span > lb.MaxKeepAlive {
+		return "", fmt.Errorf("%s is not between 1s and 9h", d)
+	}
+	return d, nil
+}
+
+// From adds an address from which nodes are connected to.
+func From(all []v1alpha1.SourceAddress, text string) ([]v1alpha1.SourceAddress, error) {
+	a, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	if a = a.Unmap(); err != nil || a.Zone() != "" || !a.IsGlobalUnicast() {
+		return all, fmt.Errorf("%q is not one address of a machine", text)
+	}
+	for _, one := range all {
+		if one == v1alpha1.SourceAddress(a.String()) {
+			return all, nil
+		}
+		if strings.Contains(string(one), ":") == a.Is6() {
+			return all, fmt.Errorf("%s is read already: all nodes are connected to from one address", one)
+		}
+	}
+	return append(all, v1alpha1.SourceAddress(a.String())), nil
+}
+
 // Number reads one of a setting, between least and most.
 func Number(text string, least, most int64) (*int32, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
@@ -86,3 +117,29 @@ func CheckPath(text string) (string, bool) {
 	}) < 0
 	return text, ok
 }
+
+// CheckHost reads the name that a health check asks for. It reports whether ours can.
+func CheckHost(text string) (string, bool) {
+	text = strings.ToLower(text)
+	return text, text != "" && lb.SafeHost(text)
+}
+
+var statuses = regexp.MustCompile(`^[1-5][0-9]{2}(-[1-5][0-9]{2})?$`)
+
+// CheckStatus reports whether a text is a status, or a range of them, as ours.
+func CheckStatus(text string) bool {
+	first, last, _ := strings.Cut(text, "-")
+	return statuses.MatchString(text) && (last == "" || first <= last)
+}
+
+// Weights tells of servers that have different ones.
+func (n *Notes) Weights(at Place, whose string) {
+	n.Add(at, "%sits servers have different weights, which a Service has not. A node has one for all Services: kubectl annotate node NAME "+
+		"%s=2. With externalTrafficPolicy: Local its pods count", whose, v1alpha1.WeightAnnotation)
+}
+
+// Backup is what to do for a server that waits for the others.
+const Backup = "a node waits for all others where its label is in spec.nodes.backup of the Balancer, for all Services"
+
+// Logged is what to know of logs.
+const Logged = "connections are logged as the host's own file says; accessLog: false of a policy turns that off"

@@ -69,7 +69,10 @@ func (p *proxy) request(l line) {
 	verb := what[len(what)-1]
 	switch what = what[1:]; {
 	case l.words[0] == "redirect", slices.Contains(what, "redirect"):
-		p.redirects(l)
+		p.redirects(l, at)
+	case at < 0 && l.words[0] == "http-request" && strings.Join(what, " ") == "set-log-level silent":
+		p.settings.AccessLog = new(bool)
+	case (verb == "reject" || slices.Contains(what, "deny") || verb == "silent-drop") && p.limit(l, at):
 	case slices.Contains(what, "auth"), slices.Contains(what, "tarpit"):
 		p.problem = cmp.Or(p.problem, fmt.Sprintf("%s: %s decides what is let through, which a Service does not: let an Ingress "+
 			"controller or the pods do that",
@@ -80,6 +83,7 @@ func (p *proxy) request(l line) {
 		p.rule(l, true, at)
 	case verb == "reject", slices.Contains(what, "deny"), verb == "silent-drop":
 		p.rule(l, false, at)
+	case len(what) > 1 && strings.HasPrefix(what[1], "track-sc"): // what is made of it is told, or carried over
 	case l.words[0] == "tcp-request":
 		p.notes.Add(l.place, "%s is not carried over: it has no equal", strings.Join(l.words[:min(4, len(l.words))], " "))
 	default:
@@ -87,9 +91,50 @@ func (p *proxy) request(l line) {
 	}
 }
 
-func (p *proxy) redirects(l line) {
+// maxRate is the highest of maxRatePerClient.
+const maxRate = 1_000_000
+
+// limit reads a rule about how much there may be, and reports whether it is one that has an equal.
+func (p *proxy) limit(l line, at int) bool {
+	if at < 0 || len(l.words) != at+6 || l.words[at] != "if" || l.words[at+1] != "{" || l.words[at+5] != "}" {
+		return false
+	}
+	n, err := importer.Number(l.words[at+4], 1, 10_000_000)
+	if err != nil || l.words[at+3] != "gt" {
+		return false
+	}
+	switch what := l.words[at+2]; what {
+	case "src_conn_cur", "sc0_conn_cur", "sc_conn_cur(0)":
+		p.settings.MaxConnectionsPerClient, p.counted = n, true
+	case "src_conn_rate", "sc0_conn_rate", "sc_conn_rate(0)":
+		if *n > maxRate || !p.perSecond {
+			return false
+		}
+		p.settings.MaxRatePerClient, p.counted = n, true
+	case "fe_conn":
+		p.settings.MaxConnections = n
+	case "req.body_size":
+		most := int64(*n)
+		requests(&p.settings).MaxBodyBytes = &most
+	default:
+		return false
+	}
+	return true
+}
+
+// plain is a condition that all requests without TLS meet.
+var plain = map[string]bool{"": true, "if !{ ssl_fc }": true, "unless { ssl_fc }": true}
+
+func (p *proxy) redirects(l line, at int) {
+	condition := ""
+	if at > 0 {
+		condition = strings.Join(l.words[at:], " ")
+	}
 	if !slices.Contains(l.words, "scheme") || slices.Contains(l.words, "http") {
 		p.problem = cmp.Or(p.problem, fmt.Sprintf("%s: it redirects requests, which a balancer of Services does not", l.place))
+		return
+	}
+	if p.toHTTPS = plain[condition]; p.toHTTPS {
 		return
 	}
 	p.redirect = fmt.Sprintf("%s: plain requests are redirected to https. Let an Ingress controller or the pods do that on a port of "+

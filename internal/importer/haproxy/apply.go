@@ -19,15 +19,16 @@ var algorithms = map[string]v1alpha1.Algorithm{
 var inner = map[string]bool{
 	"description": true, "id": true, "hash-type": true, "backlog": true,
 	"option redispatch": true, "option tcpka": true, "option clitcpka": true, "option srvtcpka": true, "option http-server-close": true,
+	"clitcpka-cnt": true, "clitcpka-intvl": true, "srvtcpka-cnt": true, "srvtcpka-intvl": true, "option dontlognull": true,
 	"option http-keep-alive": true, "option forwardfor": true, "option tcp-smart-accept": true, "option tcp-smart-connect": true,
-	"option splice-auto": true, "option abortonclose": true, "option prefer-last-server": true, "option nolinger": true,
+	"option splice-auto": true, "option prefer-last-server": true, "option nolinger": true,
 }
 
 // advice for what is met often.
 var advice = map[string]string{
-	"log":             "external-lb's templates write none; a template of your own may (docs/reference/templates.md)",
-	"option httplog":  "external-lb's templates write none; a template of your own may (docs/reference/templates.md)",
-	"option tcplog":   "external-lb's templates write none; a template of your own may (docs/reference/templates.md)",
+	"log":             importer.Logged,
+	"option httplog":  importer.Logged,
+	"option tcplog":   importer.Logged,
 	"option dontlog":  "it goes with the log",
 	"http-request":    "mode HTTP sends X-Forwarded-For and X-Forwarded-Proto; other headers have no equal",
 	"http-response":   "a balancer changes no answers: let the pods do it",
@@ -36,8 +37,8 @@ var advice = map[string]string{
 	"compression":     "a balancer changes no answers: let the pods do it",
 	"stats":           "statistics stay with the host's own file",
 	"monitor-uri":     "external-lb's agent watches the daemon",
-	"tcp-check":       "a check is a connection, or a request for a path",
-	"http-check":      "a status of 200 to 399 is good",
+	"tcp-check":       "a check sends one thing, and expects one text in what it hears",
+	"http-check":      "a check asks for a path, with a host, and expects a status",
 	"fullconn":        "maxConnectionsPerNode is fixed",
 	"source":          "with the engine lvs and forwarding: DR, pods see the client's address; or send the PROXY protocol",
 	"server-template": "nodes are known by the cluster",
@@ -71,6 +72,14 @@ func (p *proxy) apply(l line) {
 		p.parameters(l, l.words[1:], false)
 	case "timeout":
 		err = p.timeout(l)
+	case "clitcpka-idle", "srvtcpka-idle":
+		err = p.keepAlive(l.word(1))
+	case "source":
+		if len(l.words) > 2 {
+			p.other(l, "source")
+			break
+		}
+		p.settings.SourceAddresses, err = importer.From(p.settings.SourceAddresses, l.word(1))
 	case "retries":
 		p.settings.Retries, err = importer.Number(l.word(1), 0, 15)
 	case "maxconn":
@@ -83,6 +92,8 @@ func (p *proxy) apply(l line) {
 		p.option(l)
 	case "http-check":
 		p.httpCheck(l)
+	case "tcp-check":
+		p.tcpCheck(l)
 	case "stick-table", "stick":
 		err = p.sticks(l)
 	default:
@@ -106,7 +117,8 @@ func (p *proxy) other(l line, name string) {
 func (p *proxy) option(l line) {
 	words := l.words
 	if words[0] == "no" {
-		return // it takes back what is not carried over either
+		p.no(l)
+		return
 	}
 	switch name := "option " + l.word(1); {
 	case name == "option httpchk":
@@ -115,11 +127,18 @@ func (p *proxy) option(l line) {
 			path = words[3] // behind the method
 		}
 		p.checkPath(l, cmp.Or(path, "/"))
+		if _, header, more := strings.Cut(l.word(4), "\r\n"); more {
+			key, value, _ := strings.Cut(header, ":")
+			p.checkHeader(l, key, strings.TrimSpace(value))
+		}
 	case name == "option tcp-check":
-		p.check().Type = v1alpha1.HealthCheckTCP
+		p.check().Type, p.check().HTTP, p.speaks = v1alpha1.HealthCheckTCP, nil, true
+	case name == "option abortonclose":
+		yes := true
+		p.settings.AbortOnClose = &yes
 	case strings.HasSuffix(name, "-check"): // of mysql, redis and others
 		p.notes.Add(l.place, "%s is not carried over: nodes are checked by a connection", name)
-		p.check().Type = v1alpha1.HealthCheckTCP
+		p.check().Type, p.check().HTTP = v1alpha1.HealthCheckTCP, nil
 	case strings.HasPrefix(name, "option dontlog"), strings.HasPrefix(name, "option log"):
 		p.other(l, "option dontlog")
 	default:
@@ -127,32 +146,17 @@ func (p *proxy) option(l line) {
 	}
 }
 
-func (p *proxy) checkPath(l line, path string) {
-	path, ok := importer.CheckPath(path)
-	if !ok {
-		p.notes.Add(l.place, "the check of %q is not carried over: a path has letters, digits and -._~/%% alone", path)
-		path = "/"
+// no takes back what a section before said.
+func (p *proxy) no(l line) {
+	switch l.word(1) + " " + l.word(2) {
+	case "option abortonclose":
+		p.settings.AbortOnClose = nil
+	case "log ":
+		p.settings.AccessLog = new(bool)
 	}
-	if p.check().HTTP == nil {
-		p.check().HTTP = &v1alpha1.HTTPHealthCheck{}
-	}
-	p.check().Type, p.check().HTTP.Path = v1alpha1.HealthCheckHTTP, path
 }
 
-// httpCheck reads the newer form: http-check send meth GET uri /healthz.
-func (p *proxy) httpCheck(l line) {
-	if l.word(1) == "send" {
-		for i, word := range l.words {
-			if word == "uri" && i+1 < len(l.words) {
-				p.checkPath(l, l.words[i+1])
-			}
-		}
-		return
-	}
-	p.other(l, "http-check")
-}
-
-// timeout of one kind. Idle is the longer one of the two directions.
+// timeout of one kind. See idle.
 func (p *proxy) timeout(l line) error {
 	d, err := importer.Time(l.word(2), time.Millisecond)
 	if err != nil {
@@ -164,16 +168,48 @@ func (p *proxy) timeout(l line) error {
 	case "check":
 		p.check().Timeout = d
 	case "client":
-		p.client, p.timeouts().Idle = d, longer(d, p.timeouts().Idle)
+		p.client = d
 	case "server":
-		p.timeouts().Idle = longer(d, p.client)
+		p.node = d
 	case "tunnel":
-		p.timeouts().Idle = longer(d, p.timeouts().Idle)
-	case "queue", "http-request", "http-keep-alive", "client-fin", "server-fin", "tarpit":
-		p.notes.Add(l.place, "timeout %s is not carried over: there are timeouts.connect and timeouts.idle", l.word(1))
+		p.tunnel = d
+	case "queue":
+		p.timeouts().Queue = d
+	case "http-request", "http-keep-alive", "client-fin", "server-fin", "tarpit":
+		p.notes.Add(l.place, "timeout %s is not carried over: there are timeouts.client and timeouts.server", l.word(1))
 	default:
 		return fmt.Errorf("there is no timeout %q", l.word(1))
 	}
+	return nil
+}
+
+// idle is the longest of what is said of silence. Each side has its own time, but in a tunnel.
+func (p *proxy) idle() {
+	all := longer(longer(p.client, p.node), p.tunnel)
+	if all == "" {
+		return
+	}
+	p.timeouts().Idle = all
+	if p.tunnel != "" {
+		return
+	}
+	if p.client != all {
+		p.timeouts().Client = p.client
+	}
+	if p.node != all {
+		p.timeouts().Server = p.node
+	}
+}
+
+func (p *proxy) keepAlive(text string) error {
+	d, err := importer.KeepAlive(text)
+	if err != nil {
+		return err
+	}
+	if was := p.timeouts().KeepAlive; was != "" && was != d {
+		return fmt.Errorf("clients and nodes are asked after the same time, %s", was)
+	}
+	p.timeouts().KeepAlive = d
 	return nil
 }
 
@@ -197,6 +233,7 @@ func (p *proxy) sticks(l line) error {
 		return fmt.Errorf("only the client's address is carried over (stick on src)")
 	}
 	p.affinity = 10800
+	p.perSecond = strings.Contains(strings.Join(l.words, " "), "conn_rate(1s)")
 	for i, word := range l.words {
 		if word == "expire" {
 			d, err := importer.Time(l.word(i+1), time.Millisecond)

@@ -3,6 +3,7 @@ package haproxy
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/external-lb/external-lb/internal/importer"
@@ -105,8 +106,9 @@ func split(text string) (words []string, err error) {
 		c := text[i]
 		switch {
 		case c == '\\' && quote != '\'' && i+1 < len(text) && text[i+1] != '\n':
-			i++
-			word.WriteByte(text[i])
+			meant, more := escaped(text[i+1:])
+			i += more
+			word.WriteByte(meant)
 			inside = true
 		case quote != 0 && c == quote:
 			quote = 0
@@ -127,4 +129,23 @@ func split(text string) (words []string, err error) {
 	}
 	end()
 	return words, nil
+}
+
+// escaped is what a backslash before a text stands for, and how many bytes of that it takes.
+func escaped(text string) (meant byte, more int) {
+	switch c := text[0]; c {
+	case 't':
+		return '\t', 1
+	case 'r':
+		return '\r', 1
+	case 'n':
+		return '\n', 1
+	case 'x':
+		if n, err := strconv.ParseUint(text[1:min(3, len(text))], 16, 8); err == nil && len(text) > 2 {
+			return byte(n), 3
+		}
+	case ' ', '\\', '#', '\'', '"':
+		return c, 1
+	}
+	return '\\', 0
 }

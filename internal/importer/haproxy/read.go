@@ -34,8 +34,16 @@ type proxy struct {
 	rules    []rule   // who may connect
 	backends []string // that it names
 	redirect string   // where it says that TLS is to be used
-	client   v1alpha1.Duration
+	toHTTPS  bool     // it redirects all plain requests
 	problem  string
+
+	client, node, tunnel v1alpha1.Duration // of silence
+	maxQueue             int32             // of each server
+	said                 v1alpha1.TCPHealthCheck
+	speaks               bool   // said counts
+	status               string // that a check expects
+	counted              bool   // a stick table is for limits
+	perSecond            bool   // it counts those of one
 
 	always    bool // what matches no condition is sent, too
 	checked   bool
@@ -145,6 +153,10 @@ func (p *proxy) frontends() (out []importer.Frontend) {
 		if !tls && p.redirect != "" {
 			f.Problem = cmp.Or(p.problem, "it answers by itself: "+p.redirect)
 		}
+		if !tls && p.toHTTPS {
+			yes := true
+			requests(&f.Settings).RedirectToHTTPS = &yes
+		}
 		if f.Problem == "" {
 			f.Sources, f.Problem = p.sources()
 		}
@@ -162,28 +174,45 @@ func (p *proxy) finish() {
 		p.settings.Mode = v1alpha1.ModeHTTP
 	}
 	if len(p.weights) > 1 {
-		p.notes.Add(p.place, "its servers have different weights, which a Service has not: nodes count the same, and with "+
-			"externalTrafficPolicy: Local by their pods")
+		p.notes.Weights(p.place, "")
+	}
+	p.idle()
+	if all := int64(p.maxQueue) * int64(len(p.servers)); all > 0 && all <= 10_000_000 {
+		most := int32(all)
+		p.settings.MaxQueue = &most
+		p.notes.Add(p.place, "maxqueue %d of each server becomes maxQueue %d of all", p.maxQueue, most)
 	}
 	if h := p.settings.HealthCheck; h != nil && !p.checked { // options of checks that are not made
 		p.settings.HealthCheck = nil
 	} else if p.checked && (h == nil || h.HTTP == nil) {
 		p.check().Type = v1alpha1.HealthCheckTCP
+		if p.speaks && p.said != (v1alpha1.TCPHealthCheck{}) {
+			said := p.said
+			p.check().TCP = &said
+		}
 		if p.checkPort != nil {
 			p.notes.Add(p.place, "a check at port %d is not carried over: it would be at the nodePort, or ask for a path (option "+
 				"httpchk)", *p.checkPort)
 		}
 	} else if p.checked {
-		h.HTTP.Port = p.checkPort
+		h.HTTP.Port, h.HTTP.Status = p.checkPort, p.status
 	}
 	for name, a := range p.acls {
 		if !a.used && p.problem == "" {
 			p.notes.Add(a.place, "acl %s is not carried over: nothing that is carried over uses it", name)
 		}
 	}
-	if p.affinity > 0 && !p.stick {
+	if p.affinity > 0 && !p.stick && !p.counted {
 		p.notes.Add(p.place, "stick-table is not carried over: nothing sticks to the client's address (stick on src)")
 	}
+}
+
+// requests are the settings for mode HTTP.
+func requests(s *v1alpha1.UpstreamSettings) *v1alpha1.HTTPSettings {
+	if s.HTTP == nil {
+		s.HTTP = &v1alpha1.HTTPSettings{}
+	}
+	return s.HTTP
 }
 
 func (p *proxy) check() *v1alpha1.HealthCheck {

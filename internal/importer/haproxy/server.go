@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -167,13 +168,22 @@ func (p *proxy) parameter(l line, name, value string) (takes bool, err error) {
 		return false, fmt.Errorf("the server is left out; external-lb sends to every eligible node: label it " +
 			"node.kubernetes.io/exclude-from-external-load-balancers, or set spec.nodes of the Balancer")
 	case "backup":
-		return false, fmt.Errorf("a backup has no equal: every eligible node gets connections")
+		return false, errors.New(importer.Backup)
+	case "slowstart":
+		p.settings.SlowStart, err = importer.Time(value, time.Millisecond)
+	case "maxqueue":
+		var n *int32
+		if n, err = importer.Number(value, 0, 10_000_000); err == nil {
+			p.maxQueue = max(p.maxQueue, *n)
+		}
+	case "source":
+		p.settings.SourceAddresses, err = importer.From(p.settings.SourceAddresses, value)
 	case "ssl":
 		p.problem = cmp.Or(p.problem, fmt.Sprintf("%s: it speaks TLS to the nodes, which external-lb does not: let TLS through, or "+
 			"terminate it and send plain text", l.place))
 		return false, nil
-	case "fastinter", "downinter", "slowstart", "maxqueue", "minconn", "cookie", "verify", "ca-file", "crt", "sni", "observe", "on-error",
-		"error-limit", "on-marked-down", "on-marked-up", "resolvers", "resolve-prefer", "init-addr", "addr", "track", "source", "id",
+	case "fastinter", "downinter", "minconn", "cookie", "verify", "ca-file", "crt", "sni", "observe", "on-error",
+		"error-limit", "on-marked-down", "on-marked-up", "resolvers", "resolve-prefer", "init-addr", "addr", "track", "usesrc", "id",
 		"check-sni", "alpn", "proto":
 		return true, fmt.Errorf("it is not carried over")
 	case "weight":

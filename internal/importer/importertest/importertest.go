@@ -31,6 +31,9 @@ func Seed(f *testing.F, source string, more ...string) {
 	for _, s := range more {
 		f.Add(s)
 	}
+	for b := range 256 { // one byte alone
+		f.Add(string([]byte{byte(b)}))
+	}
 }
 
 // File is a text as the one file that there is, also for who includes another one.

@@ -15,6 +15,7 @@ func FuzzParse(f *testing.F) {
 			"interface\nadvert_int x }",
 		"virtual_server_group g { 1.2.3.4\n}\nvirtual_server group g { persistence_timeout\nprotocol\nlb_algo\ndelay_loop NaN "+
 			"}", "include f", strings.Repeat("a {", 30), "\"",
+		"virtual_server 1.2.3.4 1 {\nvirtualhost\nreal_server a 1 {\nHTTP_GET {\nvirtualhost a\nurl {\nvirtualhost\nstatus_code\n}\n}\n}\n}",
 		"virtual_server 1.2.3.4 1 { real_server a 1 { HTTP_GET { url { path }\nnb_get_retry\nconnect_port } } }",
 	)
 	f.Fuzz(func(t *testing.T, text string) {

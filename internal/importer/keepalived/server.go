@@ -23,11 +23,12 @@ type virtualServer struct {
 	notes    *importer.Notes
 	protocol corev1.Protocol
 	weights  map[string]bool
+	host     directive // virtualhost for all checks
 }
 
 func (r *reading) virtualServer(d directive) {
 	f := importer.Frontend{Place: d.place}
-	v := &virtualServer{&f, &r.out.Notes, corev1.ProtocolTCP, map[string]bool{}}
+	v := &virtualServer{Frontend: &f, notes: &r.out.Notes, protocol: corev1.ProtocolTCP, weights: map[string]bool{}}
 	direct := false
 	for _, in := range d.block {
 		switch in.words[0] {
@@ -48,9 +49,11 @@ func (r *reading) virtualServer(d directive) {
 	if f.Problem == "" {
 		r.kinds[direct] = true
 	}
+	if h := f.Settings.HealthCheck; v.host.word(1) != "" && h != nil && h.HTTP != nil && h.HTTP.Host == "" {
+		v.hostHeader(v.host)
+	}
 	if len(v.weights) > 1 {
-		v.notes.Add(d.place, "its real servers have different weights, which a Service has not: nodes count the same, and with "+
-			"externalTrafficPolicy: Local by their pods")
+		v.notes.Weights(d.place, "")
 	}
 	var why string
 	if f.Listeners, why = r.listeners(d, v.protocol); why != "" {
@@ -103,7 +106,9 @@ func (v *virtualServer) apply(d directive) {
 		v.notes.Add(d.place, "delay_before_retry is not carried over: healthCheck.interval is between all checks")
 	case "sorry_server":
 		v.notes.Add(d.place, "sorry_server is not carried over: where no node is left, nothing answers")
-	case "virtualhost", "ha_suspend", "ops", "hashed", "quorum", "hysteresis", "quorum_up", "quorum_down", "alpha", "omega",
+	case "virtualhost":
+		v.host = d
+	case "ha_suspend", "ops", "hashed", "quorum", "hysteresis", "quorum_up", "quorum_down", "alpha", "omega",
 		"persistence_granularity", "lvs_flags", "flag-1", "flag-2", "flag-3":
 		v.notes.Add(d.place, "%s is not carried over: it has no equal", d.words[0])
 	default:
@@ -192,10 +197,23 @@ func (v *virtualServer) url(d directive) {
 			v.notes.Add(d.place, "the check of %q is not carried over: a path has letters, digits and -._~/%% alone", d.word(1))
 		}
 	case "status_code":
-		if d.word(1) != "200" || len(d.words) > 2 {
-			v.notes.Add(d.place, "status_code is not carried over: a status of 200 to 399 is good")
+		if len(d.words) > 2 || !importer.CheckStatus(d.word(1)) {
+			v.notes.Add(d.place, "status_code is not carried over: a check expects one status, or a range such as 200-299")
+			break
 		}
+		v.http().Status = d.word(1)
+	case "virtualhost":
+		v.hostHeader(d)
 	default:
-		v.notes.Add(d.place, "%s is not carried over: a status of 200 to 399 is good", d.words[0])
+		v.notes.Add(d.place, "%s is not carried over: a check looks at the status alone", d.words[0])
 	}
+}
+
+func (v *virtualServer) hostHeader(d directive) {
+	host, ok := importer.CheckHost(d.word(1))
+	if !ok {
+		v.notes.Add(d.place, "virtualhost %q is not carried over: it is no name of letters, digits, dots and -", d.word(1))
+		return
+	}
+	v.http().Host = host
 }

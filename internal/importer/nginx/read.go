@@ -81,6 +81,10 @@ func protocol(out *importer.Configuration, list []directive, http bool) {
 			r.upstreams[first(d.args)] = d
 		case "server":
 			servers = append(servers, d)
+		case "limit_req_zone":
+			if name, ok := strings.CutPrefix(strings.SplitN(second(d.args), ":", 2)[0], "zone="); ok {
+				r.limits[name] = d
+			}
 		case "limit_conn_zone":
 			if name, ok := strings.CutPrefix(strings.SplitN(last(d.args), ":", 2)[0], "zone="); ok {
 				r.limits[name] = d
@@ -92,7 +96,7 @@ func protocol(out *importer.Configuration, list []directive, http bool) {
 	}
 	for _, d := range list {
 		switch d.name {
-		case "upstream", "server", "limit_conn_zone", "map", "geo", "split_clients":
+		case "upstream", "server", "limit_conn_zone", "limit_req_zone", "map", "geo", "split_clients":
 		default:
 			r.apply(&outer, d)
 		}
@@ -196,8 +200,7 @@ func (r *reading) upstream(d directive, s *scope, f *importer.Frontend) string {
 		r.algorithm(inner, s)
 	}
 	if len(weights) > 1 {
-		r.out.Notes.Add(d.place, "upstream %s: its servers have different weights, which a Service has not: nodes count the same, and with "+
-			"externalTrafficPolicy: Local by their pods", first(d.args))
+		r.out.Notes.Weights(d.place, "upstream "+first(d.args)+": ")
 	}
 	return ""
 }
@@ -228,7 +231,9 @@ func (r *reading) upstreamServer(d directive, s *scope) (server importer.Server,
 				"node.kubernetes.io/exclude-from-external-load-balancers, or set spec.nodes of the Balancer", server.Host)
 			return importer.Server{}, "", ""
 		case "backup":
-			r.out.Notes.Add(d.place, "server %s is a backup, which has no equal: every eligible node gets connections", server.Host)
+			r.out.Notes.Add(d.place, "server %s is a backup: %s", server.Host, importer.Backup)
+		case "slow_start":
+			s.settings.SlowStart, err = seconds(value)
 		default:
 			r.out.Notes.Add(d.place, "server: %s is not carried over", arg)
 		}
@@ -250,9 +255,24 @@ func (r *reading) algorithm(d directive, s *scope) {
 		s.settings.Algorithm = v1alpha1.Random
 	case d.name == "ip_hash", d.name == "hash" && (key == "$remote_addr" || key == "$binary_remote_addr"):
 		s.settings.Algorithm = v1alpha1.SourceHash
+	case d.name == "queue":
+		r.queue(d, s)
 	case d.name == "zone", strings.HasPrefix(d.name, "keepalive"): // matters inside of nginx alone
 	default:
 		r.out.Notes.Add(d.place, "upstream: %s has no equal", strings.TrimSpace(d.name+" "+strings.Join(d.args, " ")))
+	}
+}
+
+// queue of an upstream: 100 timeout=30s.
+func (r *reading) queue(d directive, s *scope) {
+	n, err := importer.Number(first(d.args), 0, 10_000_000)
+	if s.settings.MaxQueue = n; err == nil {
+		if text, ok := strings.CutPrefix(last(d.args), "timeout="); ok {
+			timeouts(s).Queue, err = seconds(text)
+		}
+	}
+	if err != nil {
+		r.out.Notes.Add(d.place, "queue: %v", err)
 	}
 }
 
@@ -275,8 +295,9 @@ func parseServer(text string, at importer.Place) (importer.Server, error) {
 func (r *reading) listen(d directive, s *scope) {
 	l := importer.Listener{Protocol: corev1.ProtocolTCP}
 	var tls bool
+	at := d.place
 	for _, arg := range d.args[min(1, len(d.args)):] {
-		switch key, _, _ := strings.Cut(arg, "="); key {
+		switch key, value, _ := strings.Cut(arg, "="); key {
 		case "udp":
 			l.Protocol = corev1.ProtocolUDP
 		case "ssl":
@@ -284,7 +305,14 @@ func (r *reading) listen(d directive, s *scope) {
 		case "proxy_protocol":
 			yes := true
 			proxyProtocol(s).Accept = &yes
-		case "reuseport", "default_server", "backlog", "so_keepalive", "rcvbuf", "sndbuf", "deferred", "bind", "fastopen", "ipv6only":
+		case "so_keepalive":
+			if idle, _, _ := strings.Cut(value, ":"); idle != "" && idle != "on" && idle != "off" {
+				d, err := importer.KeepAlive(idle)
+				if timeouts(s).KeepAlive = d; err != nil {
+					r.out.Notes.Add(at, "listen: so_keepalive: %v", err)
+				}
+			}
+		case "reuseport", "default_server", "backlog", "rcvbuf", "sndbuf", "deferred", "bind", "fastopen", "ipv6only":
 		case "http2", "quic":
 			r.out.Notes.Add(d.place, "listen: %s: with the engine haproxy, TLS that is terminated with mode HTTP speaks HTTP/2; QUIC has no "+
 				"equal", arg)
@@ -326,6 +354,13 @@ func (r *reading) listen(d directive, s *scope) {
 	if !slices.Contains(s.listeners, l) {
 		s.listeners = append(s.listeners, l)
 	}
+}
+
+func second(list []string) string {
+	if len(list) < 2 {
+		return ""
+	}
+	return list[1]
 }
 
 func first(list []string) string {

@@ -35,27 +35,6 @@ func (s scope) inside() scope {
 
 func (s *scope) mixed() bool { return s.tls && s.plain }
 
-func check(s *scope) *v1alpha1.HealthCheck {
-	if s.settings.HealthCheck == nil {
-		s.settings.HealthCheck = &v1alpha1.HealthCheck{}
-	}
-	return s.settings.HealthCheck
-}
-
-func proxyProtocol(s *scope) *v1alpha1.ProxyProtocol {
-	if s.settings.ProxyProtocol == nil {
-		s.settings.ProxyProtocol = &v1alpha1.ProxyProtocol{}
-	}
-	return s.settings.ProxyProtocol
-}
-
-func timeouts(s *scope) *v1alpha1.Timeouts {
-	if s.settings.Timeouts == nil {
-		s.settings.Timeouts = &v1alpha1.Timeouts{}
-	}
-	return s.settings.Timeouts
-}
-
 func seconds(text string) (v1alpha1.Duration, error) { return importer.Time(text, time.Second) }
 
 // machine are directives of the outermost level that are the host's own, and stay in its file.
@@ -67,8 +46,9 @@ var machine = set("user worker_processes worker_rlimit_nofile worker_shutdown_ti
 var inner = set("sendfile tcp_nopush tcp_nodelay types default_type types_hash_max_size types_hash_bucket_size server_tokens " +
 	"server_names_hash_bucket_size server_names_hash_max_size variables_hash_max_size variables_hash_bucket_size map_hash_bucket_size " +
 	"map_hash_max_size proxy_buffer_size proxy_buffers proxy_buffering proxy_busy_buffers_size proxy_http_version proxy_socket_keepalive " +
-	"preread_buffer_size preread_timeout reset_timedout_connection keepalive_requests client_body_buffer_size large_client_header_buffers " +
-	"client_header_buffer_size resolver_timeout log_format server_name include lingering_close open_file_cache")
+	"preread_buffer_size preread_timeout reset_timedout_connection keepalive_requests client_body_buffer_size " +
+	"client_header_buffer_size resolver_timeout log_format server_name include lingering_close open_file_cache " +
+	"limit_req_status limit_req_log_level limit_conn_status limit_conn_log_level")
 
 func set(words string) map[string]bool {
 	out := map[string]bool{}
@@ -94,8 +74,32 @@ func (r *reading) apply(s *scope, d directive) {
 		r.location(s, d)
 	case "proxy_connect_timeout":
 		timeouts(s).Connect, err = seconds(value)
-	case "proxy_timeout", "proxy_read_timeout":
+	case "proxy_timeout":
 		timeouts(s).Idle, err = seconds(value)
+	case "proxy_read_timeout":
+		timeouts(s).Server, err = seconds(value)
+	case "keepalive_timeout":
+		timeouts(s).Client, err = seconds(value)
+	case "proxy_bind":
+		if len(d.args) != 1 {
+			r.other(d)
+		} else if value != "off" {
+			s.settings.SourceAddresses, err = importer.From(nil, value)
+		} else {
+			s.settings.SourceAddresses = nil
+		}
+	case "access_log":
+		if s.settings.AccessLog = nil; value == "off" {
+			s.settings.AccessLog = new(bool)
+			break
+		}
+		r.other(d)
+	case "client_max_body_size":
+		requests(s).MaxBodyBytes, err = size(value)
+	case "large_client_header_buffers":
+		err = headers(s, d.args)
+	case "limit_req":
+		r.rate(s, d)
 	case "proxy_protocol":
 		proxyProtocol(s).Send = v1alpha1.ProxyProtocolNone
 		if value == "on" {
@@ -162,23 +166,6 @@ func (r *reading) location(s *scope, d directive) {
 	}
 }
 
-// limit of connections, if it is by the client's address.
-func (r *reading) limit(s *scope, d directive) {
-	zone, known := r.limits[first(d.args)]
-	key := first(zone.args)
-	var err error
-	if known && (key == "$binary_remote_addr" || key == "$remote_addr") {
-		s.settings.MaxConnectionsPerClient, err = importer.Number(last(d.args), 1, 10_000_000)
-	} else if known && key == "$server_port" {
-		s.settings.MaxConnections, err = importer.Number(last(d.args), 1, 10_000_000)
-	} else {
-		err = fmt.Errorf("only limits by the client's address are carried over, not by %q", key)
-	}
-	if err != nil {
-		r.out.Notes.Add(d.place, "limit_conn: %v", err)
-	}
-}
-
 // guards let some clients or requests through, and others not. Without them more would be let through than before.
 var guards = set("ssl_verify_client auth_basic auth_request auth_jwt satisfy secure_link valid_referers limit_except if")
 
@@ -193,7 +180,7 @@ func guarded(d directive) string {
 // advice for what is met often.
 var advice = map[string]string{
 	"proxy_set_header": "with the engine haproxy, mode HTTP sends X-Forwarded-For and X-Forwarded-Proto; other headers have no equal",
-	"access_log":       "external-lb's templates write none; a template of your own may (docs/reference/templates.md)",
+	"access_log":       importer.Logged,
 	"error_log":        "the host's own file says where errors go",
 	"proxy_bind":       "with the engine lvs and forwarding: DR, pods see the client's address; or send the PROXY protocol",
 	"ssl_preread":      "connections are not told apart by the name that clients ask for",
@@ -202,11 +189,12 @@ var advice = map[string]string{
 	"return":           "nothing is answered by the balancer itself",
 	"set_real_ip_from": "with proxyProtocol.accept, every client must send the PROXY protocol; loadBalancerSourceRanges says who " +
 		"may connect",
-	"resolver":           "nodes are known by their addresses",
-	"add_header":         "a balancer changes no answers: let the pods do it",
-	"gzip":               "a balancer changes no answers: let the pods do it",
-	"proxy_send_timeout": "timeouts.idle is for both directions",
-	"keepalive_timeout":  "timeouts.idle closes what is idle",
+	"resolver":            "nodes are known by their addresses",
+	"add_header":          "a balancer changes no answers: let the pods do it",
+	"gzip":                "a balancer changes no answers: let the pods do it",
+	"proxy_send_timeout":  "timeouts.server is for both directions",
+	"client_body_timeout": "timeouts.client is for that, too",
+	"send_timeout":        "timeouts.client is for that, too",
 }
 
 func (r *reading) other(d directive) {
