@@ -135,7 +135,7 @@ func TestPolicy_SourceAddresses(t *testing.T) {
 	})
 	s.answers("web", s.published(svc)[0], 80)
 
-	s.admitSources()
+	s.admitSources() // which takes effect with the next delivery
 	hosts := env.Addrs("lb1")
 	for i, address := range s.published(svc) {
 		want := second(hosts[i])
@@ -146,7 +146,7 @@ func TestPolicy_SourceAddresses(t *testing.T) {
 					return fmt.Errorf("%s at %s: %w", what, address, err)
 				}
 				if seen, _, _ := net.SplitHostPort(answer.Client); seen != want.String() {
-					return wait.GiveUp(fmt.Errorf("%s at %s: the pod sees %s, want %s", what, address, answer.Client, want))
+					return fmt.Errorf("%s at %s: the pod sees %s, want %s", what, address, answer.Client, want)
 				}
 				return nil
 			})
