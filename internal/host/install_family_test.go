@@ -155,7 +155,7 @@ func TestInstall_WithOpenRC(t *testing.T) {
 			t.Fatal(err)
 		}
 		options := InstallOptions{AuthorizedKeys: []string{aKey}}
-		want := map[string]engine.StepResult{"restoring": engine.StepDone, "agent": engine.StepDone, "log": engine.StepWarning}
+		want := map[string]engine.StepResult{"restoring": engine.StepDone, "agent": engine.StepDone, "log": engine.StepDone, "logrotate": engine.StepWarning}
 		if got := install(t, options); !has(got, want) {
 			t.Errorf("%v", got)
 		}

@@ -113,7 +113,7 @@ func (in *installer) rotation() error {
 }
 `), 0o644)
 	if _, missing := exec.LookPath("logrotate"); missing != nil && err == nil {
-		in.Report(name, engine.StepWarning, fmt.Sprintf("logrotate is missing, so nothing keeps %s small: %s logrotate", agentLog, in.settings.family.Get))
+		in.Report("logrotate", engine.StepWarning, fmt.Sprintf("it is missing, so nothing keeps %s small: %s logrotate", agentLog, in.settings.family.Get))
 	}
 	return err
 }
