@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,5 +161,60 @@ func TestTheActiveHostIsNotTheFirst(t *testing.T) {
 			t.Errorf("the first host got %d deliveries, the active one %d", first.asked(), last.asked())
 		}
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+	})
+}
+
+// While the machine of one is of no use, it keeps no change from the others by trying.
+func TestAHostThatFailsSlowlyHoldsNobodyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=0"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		last := fx.machines[1]
+		last.do(func() {
+			last.before = func(context.Context) error {
+				time.Sleep(time.Minute)
+				return &host.Error{Code: host.CodeMachine, Message: "the disk is full"}
+			}
+		})
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.wait(t, 2*time.Minute, "the other one has it", func() bool { return fx.machines[0].runs().Digest() == set("a=1").Digest() })
+		for n := range 10 {
+			next := set(fmt.Sprintf("a=%d", n+2))
+			fx.Deliver("edge", next, "service")
+			fx.wait(t, 3*time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Digest() == next.Digest() })
+			if s := fx.States("edge")[1]; s.State != v1alpha1.HostFailed || s.Reason != ReasonMachine {
+				t.Errorf("meanwhile: %+v", s)
+			}
+			time.Sleep(7 * time.Second)
+		}
+		last.do(func() { last.before = nil })
+		fx.all(t, 3*time.Minute, v1alpha1.HostInSync)
+	})
+}
+
+// What nobody has proved goes to one of the hosts that come back together.
+func TestHostsThatComeBackTogetherGetAChangeOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		for i, m := range fx.machines {
+			fx.net.cut(fx.targets[i].Host.Name, errDown)
+			m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "the daemon refuses it"} })
+		}
+		fx.all(t, 10*time.Second, v1alpha1.HostUnreachable)
+		fx.Deliver("edge", set("a=2"), "service")
+		time.Sleep(10 * time.Second)
+		for _, target := range fx.targets {
+			fx.net.cut(target.Host.Name, nil)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if a, b := fx.machines[0].asked(), fx.machines[1].asked(); a > 1 && b > 1 {
+			t.Errorf("they were asked %d and %d times", a, b)
+		}
 	})
 }

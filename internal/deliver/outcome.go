@@ -189,26 +189,22 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 // begin notes that a set is under way, unless something newer is wanted: from
 // here on it may be live. It returns since when it is due.
 func (w *worker) begin(want desire) (since time.Time, ok bool) {
-	w.fleet.mu.Lock()
-	ok = w.want.digest() == want.digest()
-	if ok {
-		since, w.since = w.since, time.Time{}
-	}
-	w.fleet.mu.Unlock()
-	if !ok {
-		return since, false
-	}
 	w.update(func(s *State) {
+		if ok = w.want.digest() == want.digest(); !ok {
+			return
+		}
+		since, w.since = w.since, time.Time{}
 		s.Deliveries++
 		if !slices.ContainsFunc(s.pending, func(p *lb.Set) bool { return p.Digest() == want.digest() }) {
 			s.pending = append(slices.Clip(s.pending), want.set)
 		}
-		again := w.failedWant == want.digest() && s.State == v1alpha1.HostFailed
+		// Trouble with the machine lasts until a delivery ends well: meanwhile it judges no change.
+		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || !w.judges())
 		if !again && w.done != want.digest() {
 			s.State, s.Reason, s.Message = v1alpha1.HostDelivering, "", ""
 		}
 	})
-	return since, true
+	return since, ok
 }
 
 // applied takes an outcome, or says why it is no good one.
@@ -250,6 +246,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 // complete notes that a delivery has ended well. The Fleet's mu is held.
 func (w *worker) complete(s *State, want desire, out host.Outcome) {
 	w.done, w.generation, w.failedWant = want.digest(), out.Generation, ""
+	w.proof = want.of
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
 	if len(out.Refused) > 0 {

@@ -33,6 +33,7 @@ type worker struct {
 	agent  string    // that answers, where no other worker has it
 	since  time.Time // when something was desired that is not proved yet; zero: nothing
 	state  State
+	proof  *round // the last one that a delivery has proved here; nil: none
 	// renewal: the host may make anew what it runs.
 	renewal bool
 
