@@ -163,7 +163,12 @@ func (u *unit) attempt(ctx context.Context, j *job) (reloaded bool, culprits map
 	}
 	g, err := u.ready(ctx, j)
 	if err != nil {
-		return false, u.blamed(g, err), errors.Join(u.withAdvice(j.listeners(), err), j.store.clean(j.state))
+		culprits := u.blamed(g, err)
+		err = u.withAdvice(j.listeners(), err)
+		if g != nil && len(culprits) == 0 && ctx.Err() == nil {
+			err = u.ownersFault(err, u.checkWhole(ctx, asItIs))
+		}
+		return false, culprits, errors.Join(err, j.store.clean(j.state))
 	}
 	if g == nil {
 		return false, nil, j.store.clean(j.state)
@@ -309,9 +314,10 @@ func (u *unit) rollBack(ctx context.Context, j *job, cause error) error {
 		return errors.Join(cause, err)
 	}
 	u.at("reload back")
-	if err := u.reloadGood(ctx, j.store, j.state.Good); err != nil {
+	refused, err := u.reloadGood(ctx, j.store, j.state.Good)
+	if err != nil {
 		return errors.Join(cause, err)
 	}
 	u.at("clean back")
-	return errors.Join(u.withAdvice(j.listeners(), cause), j.store.clean(j.state))
+	return errors.Join(u.ownersFault(u.withAdvice(j.listeners(), cause), refused), j.store.clean(j.state))
 }

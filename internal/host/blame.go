@@ -2,6 +2,8 @@ package host
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -37,4 +39,30 @@ func (u *unit) withAdvice(listeners int, cause error) error {
 		}
 	}
 	return cause
+}
+
+// ownersFault tells trouble with what the host's owner has written from trouble with a change: without
+// the change the daemon refuses all that it reads in the same words. What it did not say in time
+// is no words: a change may have done that, too.
+func (u *unit) ownersFault(cause, without error) error {
+	with, ok := cause.(*engine.Refusal)
+	pristine, refuses := errors.AsType[*engine.Refusal](without)
+	if !ok || !refuses || with.Late || pristine.Late {
+		return cause
+	}
+	said := lines(pristine.Message)
+	for _, line := range lines(with.Message) {
+		if !slices.Contains(said, line) {
+			return cause
+		}
+	}
+	return engine.Failed("%s takes no change on this host, since it refuses what its owner has written: %s. What was live goes on; correct that",
+		u.daemon.Name(), engine.OneLine(with.Message))
+}
+
+func lines(words string) (all []string) {
+	for line := range strings.Lines(words) {
+		all = append(all, strings.TrimSpace(line))
+	}
+	return all
 }

@@ -172,7 +172,7 @@ func TestDatagrams_LiveIsWhatAllCarry(t *testing.T) {
 	key := lb.ServiceKey(quic.ID)
 	want := encoded(t, wants(b.node(), quic, web))
 	k.broken = true
-	b.failsWith(CodeRolledBack, wants(b.node(), quic, web))
+	b.failsWith(CodeMachine, wants(b.node(), quic, web))
 	if sum, there := b.look().Live[key]; !there || sum == want.Manifest()[key] {
 		t.Errorf("its second daemon has failed: live as %x, %t", sum, there)
 	}
@@ -188,7 +188,7 @@ func TestDatagrams_LiveIsWhatAllCarry(t *testing.T) {
 	}
 
 	k.broken = true
-	b.failsWith(CodeRolledBack, wants(b.node(), web))
+	b.failsWith(CodeMachine, wants(b.node(), web))
 	if _, there := b.look().Live[key]; !there {
 		t.Error("it is taken for gone, and the kernel carries it")
 	}

@@ -177,8 +177,8 @@ func TestHAProxy_ABrokenConfigurationOfTheOwnersIsNotLoaded(t *testing.T) {
 	at := local(t)
 	before := b.apply(haproxySet(t, carried(t, "web", "one", at)))
 	b.write("haproxy.cfg", []byte(haproxyConf+"nonsense\n"))
-	e := b.fails(CodeRolledBack, b.order(haproxySet(t, carried(t, "web", "two", at))))
-	if !strings.Contains(e.Message, "nonsense") || !strings.Contains(e.Message, b.in("haproxy.cfg")) {
+	e := b.fails(CodeMachine, b.order(haproxySet(t, carried(t, "web", "two", at))))
+	if !strings.Contains(e.Message, "it refuses what its owner has written: ") || !strings.Contains(e.Message, "nonsense") || !strings.Contains(e.Message, b.in("haproxy.cfg")) {
 		t.Errorf("message: %s", e.Message)
 	}
 	b.consistent(before.Live)
