@@ -56,7 +56,7 @@ func (u *unit) ownersFault(cause, without error) error {
 			return cause
 		}
 	}
-	return engine.Failed("%s takes no change on this host, since it refuses what its owner has written: %s. What was live goes on; correct that",
+	return engine.Failed("%s takes no change on this host, since it refuses what its owner has written: %s. Correct that; what was live goes on",
 		u.daemon.Name(), engine.OneLine(with.Message))
 }
 
