@@ -324,9 +324,36 @@ type HostStatus struct {
 	// lastAppliedTime is when the host last proved a new configuration.
 	// +optional
 	LastAppliedTime *metav1.Time `json:"lastAppliedTime,omitempty"`
-	// message says what is wrong and what to do.
+	// message says why the host is not InSync, and what to do.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// notes are what else is to be told of the host, whatever its state.
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	// +listType=map
+	// +listMapKey=reason
+	Notes []HostNote `json:"notes,omitempty"`
+}
+
+// HostNote is something to be told of a host beside its state.
+type HostNote struct {
+	// reason in one word: Warns, ClockDiffers, DaemonRestarted, ConnectionsCrowded, FilesCrowded, MemoryCrowded,
+	// OldWorkersCrowded or TrackedConnectionsCrowded.
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason"`
+	// message says what it is and what to do.
+	// +kubebuilder:validation:MaxLength=2048
+	Message string `json:"message"`
+}
+
+// Note is the message of a note; "" if there is none of that reason.
+func (h HostStatus) Note(reason string) string {
+	for _, n := range h.Notes {
+		if n.Reason == reason {
+			return n.Message
+		}
+	}
+	return ""
 }
 
 // BalancerStatus is what was last observed.

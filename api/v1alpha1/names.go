@@ -99,6 +99,16 @@ const (
 	ReasonHostsCrowded     = "HostsCrowded"     // hosts have nearly used up their connections, open files or memory
 	ReasonHostsDiffer      = "HostsDiffer"      // hosts render with different versions, templates or settings
 
+	// Notes of a host
+	NoteWarns              = "Warns"                     // its agent says what may keep its daemons from answering
+	NoteClock              = "ClockDiffers"              // from the manager's
+	NoteRestarted          = "DaemonRestarted"           // by somebody else, lately
+	NoteConnections        = "ConnectionsCrowded"        // nearly used up, here and below
+	NoteFiles              = "FilesCrowded"              // that may be open
+	NoteMemory             = "MemoryCrowded"             // of the machine
+	NoteOldWorkers         = "OldWorkersCrowded"         // the memory that they may hold
+	NoteTrackedConnections = "TrackedConnectionsCrowded" // by the kernel
+
 	// AddressPool
 	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses
 	ReasonUnknownBalancer = "UnknownBalancer" // spec.balancer, or keepOn, names no Balancer

@@ -48,7 +48,11 @@ func (b balancerView) tree(p paint, wide bool) tree {
 		if wide && h.LastAppliedTime != nil {
 			proved = "proved " + stamp(h.LastAppliedTime.Time)
 		}
-		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), plain(h.EngineVersion), plain(digest), proved, plain(h.Message))})
+		one := tree{line: words(p.bold(h.Name), p.state(h.State), plain(h.EngineVersion), plain(digest), proved, plain(h.Message))}
+		for _, n := range h.Notes {
+			one.sub = append(one.sub, tree{line: p.warn(plain(n.Message))})
+		}
+		hosts.sub = append(hosts.sub, one)
 	}
 	most := 10
 	if wide {

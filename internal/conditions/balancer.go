@@ -249,66 +249,41 @@ func (b Balancer) hostsDiffer() (reason, message string) {
 	return v1alpha1.ReasonHostsDiffer, "hosts differ: " + list(versions) + ". Give all of them the same version, templates and settings"
 }
 
-// How many hundredths in use are told: what is left is for a reload, for what another host
-// carried, or for a busy hour. It is told until there are clearly fewer.
-const (
-	crowdedAt      = 80
-	stillCrowdedAt = 70
-)
-
 // hostsCrowded tells of hosts that have nearly used up what all Services share: without
 // numbers, which change all the time.
 func (b Balancer) hostsCrowded() (reason, message string) {
-	said := ""
-	if was := b.was(v1alpha1.ConditionDegraded); was != nil {
-		said = was.Message
-	}
-	var crowded []string
+	var all []string
 	for _, s := range b.States {
-		for _, use := range s.Uses.All() {
-			text := fmt.Sprintf("%s of %s", use.Name, s.Host)
-			if use.Crowded(crowdedAt) || use.Crowded(stillCrowdedAt) && (strings.Contains(said, ": "+text) || strings.Contains(said, "; "+text)) {
-				crowded = append(crowded, text)
-			}
+		for _, use := range crowded(s, status(b.Object, s.Host)) {
+			all = append(all, fmt.Sprintf("%s of %s", use.Name, s.Host))
 		}
 	}
-	if crowded == nil {
+	if all == nil {
 		return "", ""
 	}
-	return v1alpha1.ReasonHostsCrowded, "nearly used up, and all Services of a host share it: " + list(crowded) +
+	return v1alpha1.ReasonHostsCrowded, "nearly used up, and all Services of a host share it: " + list(all) +
 		". `external-lb host status` there says how much is in use"
-}
-
-// noted is the message of a host with what else is to be told of it.
-func noted(s deliver.State) string {
-	all := s.Notes()
-	if s.Message != "" {
-		all = slices.Insert(all, 0, s.Message)
-	}
-	return strings.Join(all, "; ")
 }
 
 // Hosts are the statuses of a Balancer's hosts. What was said stays of a host of which
 // nothing else is known yet: a restart of the controller is no change of the host.
 func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
-	said := b.Status.Hosts
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
+		was := status(b, s.Host)
 		h := v1alpha1.HostStatus{
-			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(noted(s), maxMessage),
-			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(),
+			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(s.Message, maxMessage),
+			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(), Notes: notes(s, was),
 		}
 		if !s.LastApplied.IsZero() {
 			h.LastAppliedTime = &metav1.Time{Time: s.LastApplied.Truncate(time.Second)}
 		}
-		if i := slices.IndexFunc(said, func(was v1alpha1.HostStatus) bool { return was.Name == s.Host }); i >= 0 {
-			was := said[i]
-			if pending(s) && s.Message == "" && was.DesiredDigest == h.DesiredDigest {
-				h = was
-			}
-			if h.LastAppliedTime == nil {
-				h.LastAppliedTime = was.LastAppliedTime
-			}
+		if pending(s) && s.Message == "" && was.DesiredDigest == h.DesiredDigest && was.Name != "" {
+			h = was
+			h.Notes = notes(s, was)
+		}
+		if h.LastAppliedTime == nil {
+			h.LastAppliedTime = was.LastAppliedTime
 		}
 		h.Draining = drained(b, s.Host)
 		out = append(out, h)

@@ -87,10 +87,10 @@ func (w *worker) observe(conn Conn, st host.Status) {
 		}
 		switch s.State {
 		case v1alpha1.HostInSync, v1alpha1.HostPartial, v1alpha1.HostUnreachable, v1alpha1.HostConnecting:
-			w.restore(s, want, st.Message)
+			w.restore(s, want)
 		default:
 			if back {
-				w.restore(s, want, st.Message)
+				w.restore(s, want)
 			}
 		}
 	})
@@ -126,14 +126,14 @@ func (w *worker) rest(want desire) {
 		}
 		w.since = time.Time{}
 		if s.State == v1alpha1.HostDelivering || s.State == v1alpha1.HostFailed {
-			w.restore(s, want, "")
+			w.restore(s, want)
 		}
 	})
 }
 
 // restore is the state of a host that answers again.
-func (w *worker) restore(s *State, want desire, message string) {
-	s.Reason, s.Message = "", message
+func (w *worker) restore(s *State, want desire) {
+	s.Reason, s.Message = "", ""
 	switch {
 	case want.set == nil:
 		s.State = v1alpha1.HostConnecting

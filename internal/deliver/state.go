@@ -145,9 +145,6 @@ func (s *State) partial() {
 	default:
 		s.Message = fmt.Sprintf("%d items or ports are left out; the first is %s", len(left), describe(left[0]))
 	}
-	if s.Warning != "" {
-		s.Message += "; " + s.Warning
-	}
 }
 
 func describe(r lb.Refusal) string {

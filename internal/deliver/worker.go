@@ -150,7 +150,8 @@ func (w *worker) run(ctx context.Context) {
 		}
 		e := explain(err, target)
 		w.update(func(s *State) {
-			s.State, s.Reason, s.Message, s.Seen, s.Clock, s.Restarted = e.hostState(), e.Reason, e.Message, nil, 0, ""
+			s.State, s.Reason, s.Message, s.Seen = e.hostState(), e.Reason, e.Message, nil
+			s.Warning, s.Clock, s.Restarted = "", 0, ""
 		})
 		limit := retryMax
 		if e.passing() {

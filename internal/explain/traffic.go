@@ -38,16 +38,22 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 	if h.Draining {
 		text += ", and taken out for maintenance"
 	}
+	sep := ": "
 	if h.Message != "" {
-		text += ": " + h.Message
+		text += sep + h.Message
+		sep = "; "
+	}
+	for _, n := range h.Notes {
+		text += sep + n.Message
+		sep = "; "
 	}
 	f := Finding{Link: LinkHost, State: OK, Message: text}
-	unwell := strings.Contains(h.Message, "fails its health check")
+	warns := h.Note(v1alpha1.NoteWarns) // all else that is noted keeps no Service from being carried
 	switch h.State {
 	case v1alpha1.HostInSync, v1alpha1.HostPartial: // what it refuses of this Service is told by that
-		if unwell {
+		if strings.Contains(warns, "fails its health check") {
 			f.State, f.See = Wrong, seeHealth
-		} else if h.Message != "" && h.State == v1alpha1.HostInSync {
+		} else if warns != "" {
 			f.State, f.See = Wrong, seeWarns
 		}
 	case v1alpha1.HostConnecting, v1alpha1.HostDelivering:

@@ -25,7 +25,8 @@ function hosts(b) {
       h('td', null, host.version),
       h('td', null, h('code', null, host.digest), host.desired ? h('span', null, ' should be ', h('code', null, host.desired)) : ''),
       h('td', null, time(host.applied)),
-      h('td', {class: host.health === 'bad' ? 'bad' : ''}, host.message)))));
+      h('td', null, h('span', {class: host.health === 'bad' ? 'bad' : ''}, host.message),
+        (host.notes ?? []).map((n) => h('p', {key: n.reason, class: 'middle'}, n.message)))))));
 }
 
 // pool is a map: a cell for each address, or for each block of them.
