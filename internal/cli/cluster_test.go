@@ -68,7 +68,8 @@ spec:
   - {name: lb2, address: 192.0.2.6, secretRef: {name: edge-ssh}}
 status:
   hosts:
-  - {name: lb1, state: InSync, engineVersion: nginx/1.22.1, digest: 0123456789abcdef, desiredDigest: 0123456789abcdef}
+  - {name: lb1, state: InSync, engineVersion: nginx/1.22.1, digest: 0123456789abcdef, desiredDigest: 0123456789abcdef,
+     notes: [{reason: ClockDiffers, message: its clock is behind}]}
   conditions:
   - {type: Accepted, status: "True", reason: Accepted, message: ok, lastTransitionTime: null}
   - {type: Programmed, status: "False", reason: HostsUnreachable, message: "1 of 2 hosts", lastTransitionTime: null}
@@ -135,6 +136,7 @@ Balancer bare  nginx  class external-lb.dev/bare  ! the controller has not seen 
 Balancer edge  nginx  class external-lb.dev/edge, default  ! HostsUnreachable: 1 of 2 hosts
 ├─ hosts
 │  ├─ lb1  InSync  nginx/1.22.1  0123456789ab
+│  │  └─ ! its clock is behind
 │  └─ lb2  Connecting  the controller has not reported on it yet
 ├─ nodes: node1
 ├─ pools
