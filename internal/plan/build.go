@@ -167,8 +167,8 @@ func (p *Planner) number() {
 	}
 }
 
-// knownGenerations are more than a host is behind: it gets the newest.
-const knownGenerations = 20
+// knownGenerations are more than a host is behind: one gets the newest, the others what that one has proved.
+const knownGenerations = 100
 
 // hostSet is the Set of one host: what all have, and an item of its own, if it has one.
 type hostSet struct {
