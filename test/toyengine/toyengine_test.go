@@ -165,7 +165,7 @@ func (m *machine) rollsBack(nodes []lb.Node, before host.Outcome, web, second *l
 	if err := os.WriteFile(conf, append([]byte("nonsense\n"), owners...), 0o644); err != nil {
 		m.Fatal(err)
 	}
-	m.fails(host.CodeMachine, "nonsense", next, before)
+	m.fails(host.CodeRolledBack, "nonsense", next, before)
 	m.says(at, "one")
 	if err := os.WriteFile(conf, owners, 0o644); err != nil {
 		m.Fatal(err)
