@@ -171,6 +171,31 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 	s.inSync(balancer)
 }
 
+// Changes that come faster than deliveries end reach both hosts.
+func TestFault_AStormOfChangesReachesBothHosts(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	s.published(svc)
+	s.inSync(balancer)
+	const enough = 5
+	carried, changes := map[string]map[string]bool{"lb1": {}, "lb2": {}}, 0
+	wait.For(t, func(context.Context) error {
+		changes++
+		s.update(svc, func(svc *corev1.Service) {
+			svc.Spec.LoadBalancerSourceRanges = []string{fmt.Sprintf("198.18.%d.%d/32", changes/256, changes%256)}
+		})
+		for _, h := range getBalancer(t, balancer).Status.Hosts {
+			carried[h.Name][h.Digest] = true
+		}
+		if one, other := len(carried["lb1"]), len(carried["lb2"]); one < enough || other < enough {
+			return fmt.Errorf("of %d changes, lb1 has carried %d, and lb2 %d", changes, one, other)
+		}
+		return nil
+	})
+	s.inSync(balancer)
+}
+
 // A host whose owner has broken its configuration says so, and keeps no change from the others.
 func TestFault_AHostThatItsOwnerBrokeHoldsNoOtherBack(t *testing.T) {
 	s := newScene(t)
