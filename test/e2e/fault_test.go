@@ -159,7 +159,7 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 	signal("STOP")
 	defer signal("CONT")
 	late := s.service("late", func(svc *corev1.Service) { svc.Spec.Selector = early.Spec.Selector })
-	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "it has not proved to run it within")
+	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, engine.daemon+" refuses the configuration: ")
 	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "the change failed on lb2, which gets each change first")
 	s.until(late, "told what failed", func(svc *corev1.Service) bool {
 		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
