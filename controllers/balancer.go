@@ -110,7 +110,7 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.tellUnclaimed(ctx, req.Name, seen.claims()); err != nil {
+	if err := r.tellUnclaimed(ctx, req.Name, seen.Claims()); err != nil {
 		return ctrl.Result{}, err
 	}
 	i := slices.IndexFunc(seen.Balancers, func(b *v1alpha1.Balancer) bool { return b.Name == req.Name })

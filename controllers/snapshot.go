@@ -150,11 +150,6 @@ type objects struct {
 	pools []v1alpha1.AddressPool
 }
 
-// claims settle who serves what.
-func (o objects) claims() plan.Claims {
-	return plan.NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces)
-}
-
 // claimants reads what says who serves what: Balancers, pools and, where these select some,
 // labels of namespaces.
 func (r reader) claimants(ctx context.Context) (o objects, err error) {

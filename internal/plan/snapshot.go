@@ -44,6 +44,17 @@ type Objects struct {
 	Policies   []*v1alpha1.UpstreamPolicy
 	// Certificates that Policies name.
 	Certificates translate.Certificates
+
+	claims *Claims // nil: not settled yet
+}
+
+// Claims say who serves what. They are settled once: what they are made of does not change
+// from then on.
+func (o *Objects) Claims() Claims {
+	if o.claims == nil {
+		o.claims = new(NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces))
+	}
+	return *o.claims
 }
 
 // Snapshot is everything that a Balancer's plan depends on.
@@ -67,7 +78,7 @@ type Snapshot struct {
 // NewSnapshot finds what the plan of one Balancer depends on.
 func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
 	s := &Snapshot{
-		Balancer: b, Claims: NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces), Rejected: o.Pools.Rejected,
+		Balancer: b, Claims: o.Claims(), Rejected: o.Pools.Rejected,
 		Services: o.Services, Partial: o.Partial, Gone: o.Gone,
 		Nodes: o.Nodes, Slices: o.Slices, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
 	}
