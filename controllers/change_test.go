@@ -93,7 +93,7 @@ func (p *onePlace) reconcile() {
 
 // newOnePlace has Services with their addresses, on a Balancer with one host.
 func newOnePlace(tb testing.TB, services, nodes int) *onePlace {
-	p := &onePlace{tb: tb, causes: newCauses(), host: &provingHost{balancer: "edge", proven: lb.Manifest{}}}
+	p := &onePlace{tb: tb, causes: newCauses(), host: &provingHost{balancer: "edge"}}
 	p.cache = p.newCache()
 	seen := newWritten()
 	read := p.reader

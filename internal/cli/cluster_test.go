@@ -291,13 +291,13 @@ func TestDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := p.Set.Digest()
-	other := lb.Manifest{"node/node1": {1}, "service/default/old/1": {2}}
+	other := lb.Sums{"node/node1": {1}, "service/default/old/1": {2}}.Manifest()
 	same := carrying(p.Set.Manifest(), true)
 	refusing := carrying(p.Set.Manifest(), true)
 	refusing.status.Refused = []lb.Refusal{{Key: "service/default/web/1", Listener: lb.Listener{Address: netip.MustParseAddr("203.0.113.4"), Port: 22, Protocol: lb.TCP}, Message: "sshd has it"}}
 	web := p.Services[slices.IndexFunc(p.Services, func(s *plan.Service) bool { return s.Object.Name == "web" })].Key
 	older := carrying(p.Set.Manifest(), true)
-	older.status.Live[web] = lb.Sum{1}
+	older.status.Live = older.status.Live.With(lb.Sums{web: {1}})
 	isNew := lb.Refusal{Key: web, Listener: refusing.status.Refused[0].Listener, Message: "it is new", OlderStays: true}
 	older.status.Refused = []lb.Refusal{{Key: web, Message: "no", OlderStays: true}, isNew}
 	tampered := carrying(p.Set.Manifest(), false)

@@ -152,7 +152,7 @@ func (d *hostDifference) changes() []string {
 	change := lb.Diff(d.status.Live, d.want)
 	for _, it := range change.Put {
 		sign := "+"
-		if _, there := d.status.Live[it.Key]; there {
+		if d.status.Live.Has(it.Key) {
 			sign = "~"
 		}
 		line := "  " + sign + " " + it.Key.Describe()

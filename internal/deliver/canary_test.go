@@ -37,7 +37,7 @@ func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
 				m.takes = 100 * time.Millisecond
 				m.before = func(context.Context) error {
 					if i < 2 {
-						if live := fx.machines[2].runs().Digest(); live != set("a=2").Digest() {
+						if live := fx.machines[2].runs().Manifest().Digest(); live != set("a=2").Digest() {
 							t.Errorf("host %d gets the change while the last one runs %s", i, live.Short())
 						}
 					}
@@ -111,7 +111,7 @@ func TestTheOthersAreLeftAloneWhenAChangeFails(t *testing.T) {
 		fx.Deliver("edge", set("a=3"), "service")
 		fx.all(t, time.Minute, v1alpha1.HostInSync)
 		for i, m := range fx.machines {
-			if m.runs().Digest() != set("a=3").Digest() {
+			if m.runs().Manifest().Digest() != set("a=3").Digest() {
 				t.Errorf("host %d runs something else", i)
 			}
 		}
@@ -136,7 +136,7 @@ func TestTroubleWithAMachineHoldsNobodyBack(t *testing.T) {
 				trouble(fx)
 				fx.Deliver("edge", set("a=2"), "service")
 				fx.wait(t, 10*time.Second, "the first host has it", func() bool {
-					return fx.machines[0].runs().Digest() == set("a=2").Digest()
+					return fx.machines[0].runs().Manifest().Digest() == set("a=2").Digest()
 				})
 			})
 		})

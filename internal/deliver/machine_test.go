@@ -19,8 +19,8 @@ type machine struct {
 	mu       sync.Mutex
 	cluster  string
 	epoch    host.Epoch
-	wanted   lb.Manifest
-	live     lb.Manifest           // nil: no daemon proves anything
+	wanted   lb.Sums
+	live     lb.Sums               // nil: no daemon proves anything
 	renderer string                // what would make files now
 	madeBy   string                // the one that made what is live
 	outdated bool                  // whatever is delivered
@@ -34,7 +34,7 @@ type machine struct {
 	before   func(context.Context) error // of each delivery, before it does anything
 	after    func() error                // of each delivery, after it did everything
 	fail     error                       // of each delivery, once the epoch is taken
-	makeLive func(lb.Manifest)           // of what is about to be live
+	makeLive func(lb.Sums)               // of what is about to be live
 	status   error
 	takes    time.Duration // a reload
 	active   bool
@@ -45,7 +45,7 @@ type machine struct {
 }
 
 func newMachine() *machine {
-	return &machine{turn: make(chan struct{}, 1), wanted: lb.Manifest{}, refuse: map[lb.Key]lb.Refusal{}, renderer: "one", madeBy: "one"}
+	return &machine{turn: make(chan struct{}, 1), wanted: lb.Sums{}, refuse: map[lb.Key]lb.Refusal{}, renderer: "one", madeBy: "one"}
 }
 
 // refuses an item from now on.
@@ -60,7 +60,7 @@ func (m *machine) do(f func()) {
 }
 
 // runs returns what is live.
-func (m *machine) runs() lb.Manifest {
+func (m *machine) runs() lb.Sums {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.live)
@@ -89,12 +89,12 @@ func (m *machine) generation() string {
 	if m.live == nil {
 		return ""
 	}
-	return m.live.Digest().Short() + " by " + m.madeBy
+	return m.live.Manifest().Digest().Short() + " by " + m.madeBy
 }
 
 func (m *machine) report() host.Report {
 	return host.Report{
-		Wanted: maps.Clone(m.wanted), Live: maps.Clone(m.live), Generation: m.generation(), Proved: m.live != nil && !m.tampered,
+		Wanted: m.wanted.Manifest(), Live: m.live.Manifest(), Generation: m.generation(), Proved: m.live != nil && !m.tampered,
 		Refused: slices.Clone(m.refused), Renderer: m.renderer, Outdated: m.live != nil && m.madeBy != m.renderer || m.outdated,
 	}
 }
@@ -131,7 +131,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	if d.Epoch.Term-m.epoch.Term > host.MaxTermJump {
 		return host.Outcome{}, &host.Error{Code: host.CodeTermJump, Message: "too far ahead of " + m.epoch.String()}
 	}
-	if d.Base != m.wanted.Digest() {
+	if d.Base != m.wanted.Manifest().Digest() {
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
 	}
 	m.cluster, m.epoch = d.Cluster, d.Epoch
@@ -145,7 +145,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	for _, it := range d.Change.Put {
 		next[it.Key] = it.Sum
 	}
-	if next.Digest() != d.Want {
+	if next.Manifest().Digest() != d.Want {
 		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
 	}
 	reloaded := m.swap(next)
@@ -153,7 +153,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 }
 
 // swap makes live what is wanted and not refused.
-func (m *machine) swap(wanted lb.Manifest) (reloaded bool) {
+func (m *machine) swap(wanted lb.Sums) (reloaded bool) {
 	next := maps.Clone(wanted)
 	refused := slices.Clone(m.going)
 	for _, key := range slices.Sorted(maps.Keys(m.refuse)) {
@@ -172,7 +172,7 @@ func (m *machine) swap(wanted lb.Manifest) (reloaded bool) {
 	if m.makeLive != nil {
 		m.makeLive(next)
 	}
-	reloaded = m.live == nil || next.Digest() != m.live.Digest() || m.madeBy != m.renderer || m.tampered
+	reloaded = m.live == nil || !maps.Equal(next, m.live) || m.madeBy != m.renderer || m.tampered
 	if reloaded {
 		m.reloads++
 		if m.takes > 0 {

@@ -68,7 +68,7 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	back := w.mute
 	w.mute = false
 	w.update(func(s *State) {
-		s.take(st.Report, w.base)
+		s.take(st.Report)
 		s.Given = given(conn)
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
 		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
@@ -220,7 +220,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 	}
 	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
-		s.take(out.Report, w.base)
+		s.take(out.Report)
 		s.Given = given(conn)
 		s.settled, s.pending, s.Active, s.renews = w.settled, nil, out.Active, false
 		s.Uses.Old = out.Old

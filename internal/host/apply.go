@@ -20,7 +20,7 @@ const reloads = 5
 type order interface {
 	// files that are wanted and not refused, and the items that are carried without
 	// a file of their own.
-	files() (files map[string]planned, items lb.Manifest, err error)
+	files() (files map[string]planned, items lb.Sums, err error)
 	// refuse some of them. changed: what is wanted now differs by more than that these
 	// are missing, since an older version or fewer sockets stay.
 	refuse(culprits map[string]engine.Culprit) (changed bool)
@@ -38,7 +38,7 @@ type job struct {
 	base   *base
 	runs   fileset.Digest // what the daemon said before
 	wanted map[string]planned
-	items  lb.Manifest
+	items  lb.Sums
 }
 
 // listeners is how many sockets all that is wanted opens.

@@ -291,7 +291,7 @@ func (a *attacker) ownFile(path string, data []byte) {
 // carried holds the Items that are live against the bounds of the model.
 func (a *attacker) carried(live lb.Manifest) {
 	a.Helper()
-	for key, sum := range live {
+	for key, sum := range live.All() {
 		it, sent := a.sent[sum]
 		if !sent {
 			a.blame(string(key), errors.New("it is live, and nobody has sent it"))

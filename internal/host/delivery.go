@@ -20,9 +20,9 @@ type delivery struct {
 	machine admit.Machine
 	room    admit.Room
 	parts   map[lb.Key]any           // decoded, by Key; or the error why not
-	sums    lb.Manifest              // of the bytes of which parts were made
+	sums    lb.Sums                  // of the bytes of which parts were made
 	own     items                    // the owner's, which is among the parts
-	live    lb.Manifest              // what was carried before
+	live    lb.Sums                  // what was carried before
 	older   func(lb.Key, lb.Sum) any // what was sent once; nil if it cannot be read
 	closed  map[refused]bool         // listeners that the last delivery did not open
 
@@ -52,7 +52,7 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 	}
 	on := &delivery{
 		rules: &a.settings.Admit, machine: machine, room: a.settings.room(),
-		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
+		parts: maps.Clone(of.parts), sums: of.sums.Sums(), live: live, older: a.model.older,
 		closed: map[refused]bool{}, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
 	}
 	on.addOwn(of.own)
@@ -66,7 +66,7 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 }
 
 // ownAddresses are those of this machine, but for those that are brought to it.
-func ownAddresses(live lb.Manifest) (admit.Machine, error) {
+func ownAddresses(live lb.Sums) (admit.Machine, error) {
 	m := admit.Machine{Addresses: map[netip.Addr]bool{}}
 	interfaces, err := net.Interfaces()
 	if err != nil {

@@ -81,7 +81,7 @@ func (x index) sockets() (tcp, udp int) {
 type contents struct {
 	Files index
 	// Items that are carried without a file of their own.
-	Items lb.Manifest
+	Items lb.Sums
 	// Renderer made the files.
 	Renderer string
 }
@@ -97,10 +97,10 @@ func (c *contents) problem() string {
 }
 
 // carries are all Items that a generation carries.
-func (c *contents) carries() lb.Manifest {
+func (c *contents) carries() lb.Sums {
 	m := maps.Clone(c.Items)
 	if m == nil {
-		m = lb.Manifest{}
+		m = lb.Sums{}
 	}
 	for _, e := range c.Files {
 		if e.Key != "" {
@@ -152,7 +152,7 @@ func (c *contents) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*c = contents{Files: index{}, Items: lb.Manifest{}, Renderer: j.Renderer}
+	*c = contents{Files: index{}, Items: lb.Sums{}, Renderer: j.Renderer}
 	var errs []error
 	sum := func(text string) lb.Sum {
 		s, err := parseSum(text)

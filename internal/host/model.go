@@ -49,7 +49,7 @@ type items struct {
 	parts map[lb.Key]any // decoded: or the error why not
 }
 
-func noItems() items { return items{lb.Manifest{}, map[lb.Key]any{}} }
+func noItems() items { return items{parts: map[lb.Key]any{}} }
 
 // model is what a host keeps of what it was sent: every Item by its sum, as it
 // came, and which of them are wanted. Only the account can read it: Items hold keys.
@@ -130,15 +130,18 @@ func (m *model) readList(name string, file identity) (items, error) {
 	if err != nil {
 		return p, err
 	}
+	sums := lb.Sums{}
 	for line := range strings.Lines(string(text)) {
 		text, key, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		sum, err := parseSum(text)
 		if err != nil {
+			p.sums = sums.Manifest()
 			return p, err
 		}
-		p.sums[lb.Key(key)] = sum
+		sums[lb.Key(key)] = sum
 	}
-	for key, sum := range p.sums {
+	p.sums = sums.Manifest()
+	for key, sum := range sums {
 		it, err := m.item(key, sum)
 		if err != nil {
 			return p, err
@@ -211,12 +214,12 @@ func (m *model) note(r modelRecord, mu sync.Locker) error {
 
 // commit makes something wanted for good.
 func (m *model) commit(next *wanted, mu sync.Locker) error {
-	if !maps.Equal(next.own.sums, m.wanted.own.sums) || m.ownErr != nil {
+	if !next.own.sums.Equal(m.wanted.own.sums) || m.ownErr != nil {
 		if err := m.writeList(ownFile, next.own.sums); err != nil {
 			return err
 		}
 	}
-	if !maps.Equal(next.sums, m.wanted.sums) {
+	if !next.sums.Equal(m.wanted.sums) {
 		if err := m.writeList(wantedFile, next.sums); err != nil {
 			return err
 		}
@@ -235,9 +238,8 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	if m.ownErr != nil && !d.Owner {
 		return nil, failed("what this machine's owner has set up cannot be read (%v): run `external-lb host apply` with it again as root", m.ownErr)
 	}
-	next := &wanted{items{maps.Clone(m.wanted.sums), maps.Clone(m.wanted.parts)}, m.wanted.own}
+	next := &wanted{items{m.wanted.sums.Apply(d.Change), maps.Clone(m.wanted.parts)}, m.wanted.own}
 	for _, key := range d.Change.Delete {
-		delete(next.sums, key)
 		delete(next.parts, key)
 	}
 	listeners := 0
@@ -252,10 +254,10 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 		if listeners += listenersOf(part) - listenersOf(next.parts[it.Key]); listeners > maxListeners {
 			return nil, failed("the model has more than %d listeners: spread the Services over more Balancers", maxListeners)
 		}
-		next.sums[it.Key], next.parts[it.Key] = it.Sum, part
+		next.parts[it.Key] = part
 	}
-	if len(next.sums) > lb.MaxItems {
-		return nil, failed("the model has %d items, more than %d", len(next.sums), lb.MaxItems)
+	if n := next.sums.Len(); n > lb.MaxItems {
+		return nil, failed("the model has %d items, more than %d", n, lb.MaxItems)
 	}
 	if size := m.size(next.sums, d.Change.Put); size > lb.MaxSetBytes {
 		return nil, failed("the model has %d bytes, more than %d", size, lb.MaxSetBytes)
@@ -288,7 +290,7 @@ func (m *model) size(wanted lb.Manifest, fresh []lb.Item) (total int) {
 	for _, it := range fresh {
 		incoming[it.Sum] = len(it.Data)
 	}
-	for _, sum := range wanted {
+	for _, sum := range wanted.All() {
 		total += max(m.sizes[sum], incoming[sum])
 	}
 	return total
@@ -319,18 +321,19 @@ func (m *model) writeItems(items []lb.Item) (err error) {
 
 func (m *model) writeList(name string, wanted lb.Manifest) error {
 	var out bytes.Buffer
-	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		sum := wanted[key]
+	sums := wanted.Sums()
+	for _, key := range slices.Sorted(maps.Keys(sums)) {
+		sum := sums[key]
 		fmt.Fprintf(&out, "%x %s\n", sum[:], key)
 	}
 	return m.replace(name, out.Bytes(), privateMode)
 }
 
 // clean removes the Items that are neither wanted, nor the owner's, nor live.
-func (m *model) clean(live ...lb.Manifest) error {
+func (m *model) clean(live lb.Manifest) error {
 	needed := map[string]bool{}
-	for _, manifest := range append(live, m.wanted.sums, m.wanted.own.sums) {
-		for _, sum := range manifest {
+	for _, manifest := range []lb.Manifest{live, m.wanted.sums, m.wanted.own.sums} {
+		for _, sum := range manifest.All() {
 			needed[hex.EncodeToString(sum[:])] = true
 		}
 	}

@@ -155,7 +155,7 @@ func (b *box) failsToTake(code Code, d Delivery) *Error {
 func (b *box) carriesNow(out Outcome, names ...string) {
 	b.Helper()
 	var got []string
-	for key := range out.Live {
+	for key := range out.Live.All() {
 		if id, ok := key.ServiceID(); ok {
 			got = append(got, id.Name)
 		}

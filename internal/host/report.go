@@ -42,18 +42,18 @@ func (a *Agent) carried() (shown []condition, err error) {
 }
 
 // live are the Items that the daemons carry.
-func (a *Agent) live() (lb.Manifest, error) {
+func (a *Agent) live() (lb.Sums, error) {
 	shown, err := a.carried()
 	return together(shown), err
 }
 
 // mayStay are the Items that are live, by the version that may stay of each: of one that is carried
 // in part, since a daemon fails, that is the wanted one, where some daemon has it still.
-func mayStay(shown []condition, wanted lb.Manifest) lb.Manifest {
+func mayStay(shown []condition, wanted lb.Manifest) lb.Sums {
 	all := together(shown)
 	for _, c := range shown {
 		for key, sum := range c.carries {
-			if was, is := wanted[key]; is && was == sum {
+			if was, is := wanted.Sum(key); is && was == sum {
 				all[key] = sum
 			}
 		}
@@ -64,8 +64,8 @@ func mayStay(shown []condition, wanted lb.Manifest) lb.Manifest {
 // together are the Items that units carry. Those that carry traffic have a part of each
 // Service each, and what it refers to: where one lacks an Item or has another version, it is
 // carried in part, and has a sum that is no version's.
-func together(shown []condition) lb.Manifest {
-	all, traffic := lb.Manifest{}, []lb.Manifest{}
+func together(shown []condition) lb.Sums {
+	all, traffic := lb.Sums{}, []lb.Sums{}
 	for _, c := range shown {
 		maps.Copy(all, c.carries)
 		if c.traffic {
@@ -106,7 +106,7 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 	a.mu.Lock()
 	w := m.wanted
 	a.mu.Unlock()
-	out := Report{Wanted: w.sums, Live: together(shown), Proved: true, Renderer: a.made(c.Renderer)}
+	out := Report{Wanted: w.sums, Live: w.delivered(together(shown)).Manifest(), Proved: true, Renderer: a.made(c.Renderer)}
 	out.Refused = m.refusals()
 	var digests []byte
 	for _, c := range shown {
@@ -114,7 +114,6 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 		out.Outdated = out.Outdated || c.renderer != out.Renderer
 		digests = append(digests, c.generation...)
 	}
-	out.Live = w.delivered(out.Live)
 	if !slices.ContainsFunc(shown, func(c condition) bool { return c.generation == "" }) {
 		sum := sha256.Sum256(digests)
 		out.Generation = hex.EncodeToString(sum[:])

@@ -19,8 +19,8 @@ import (
 
 // condition is what a unit runs.
 type condition struct {
-	traffic    bool        // it carries some
-	carries    lb.Manifest // by the generation that is live
+	traffic    bool    // it carries some
+	carries    lb.Sums // by the generation that is live
 	proved     bool
 	renderer   string         // that made what is live
 	generation fileset.Digest // that the daemon shows

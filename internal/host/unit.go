@@ -82,8 +82,8 @@ func (u *unit) look(s *store, gen string) (*base, error) {
 
 // brought are the addresses that files of a generation bring of which nothing else is
 // known. They must not be taken for the machine's own.
-func (u *unit) brought(files fileset.Manifest) lb.Manifest {
-	items := lb.Manifest{}
+func (u *unit) brought(files fileset.Manifest) lb.Sums {
+	items := lb.Sums{}
 	for name := range files {
 		if a, ok := u.settings.table.VRRP.Brings(strings.TrimPrefix(name, filePath(""))); ok && u.moves {
 			items[lb.AddressKey(a)] = lb.Sum{}

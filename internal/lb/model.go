@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
-	"slices"
 	"time"
 )
 
@@ -106,12 +105,6 @@ type Config struct {
 	Certificates []*Certificate // that Services name, sorted by name
 	Addresses    []netip.Addr   // that the hosts bring, sorted; none: they have them already
 	VRRP         *VRRP          // of one host; nil: hosts do not agree on addresses
-}
-
-// Same reports whether two Configs are made of the same parts: Services by pointer.
-func (c *Config) Same(o *Config) bool {
-	return slices.Equal(c.Nodes, o.Nodes) && slices.Equal(c.Services, o.Services) && slices.Equal(c.Certificates, o.Certificates) &&
-		slices.Equal(c.Addresses, o.Addresses) && (c.VRRP == nil) == (o.VRRP == nil) && (c.VRRP == nil || *c.VRRP == *o.VRRP)
 }
 
 // Node is a node of the cluster.

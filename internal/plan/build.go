@@ -126,16 +126,11 @@ func (a *Assignments) program(e *entry, svc *corev1.Service) {
 
 // encode makes the Sets of the hosts. One that says the same stays the same.
 func (p *Planner) encode(b *v1alpha1.Balancer, translated translate.Output) error {
-	if p.set == nil || !p.config.Same(translated.Config) {
-		set, err := p.encoder.Encode(translated.Config)
-		if err != nil {
-			return fmt.Errorf("Balancer %s: %w", b.Name, err)
-		}
-		p.config = translated.Config
-		if p.set == nil || p.set.Digest() != set.Digest() {
-			p.set = set
-		}
+	set, err := p.encoder.Encode(translated.Config)
+	if err != nil {
+		return fmt.Errorf("Balancer %s: %w", b.Name, err)
 	}
+	p.set = set
 	sets := make(map[string]hostSet, len(b.Spec.AllHosts()))
 	for _, h := range b.Spec.AllHosts() {
 		var own lb.Item
@@ -183,9 +178,6 @@ func (h hostSet) with(common *lb.Set, own lb.Item) hostSet {
 	now := hostSet{common: common, all: common, own: own.Sum}
 	if own.Key != "" {
 		now.all = common.With(own)
-	}
-	if h.all != nil && h.all.Digest() == now.all.Digest() {
-		now.all = h.all
 	}
 	return now
 }

@@ -80,8 +80,7 @@ type Planner struct {
 	translator *translate.Translator
 	inputs     []translate.Service // of the last plan
 	encoder    lb.Encoder
-	config     *lb.Config         // of the last plan
-	set        *lb.Set            // of it
+	set        *lb.Set            // of the last plan
 	sets       map[string]hostSet // of the last plan
 
 	generation  int // counts the changes of sets
@@ -91,7 +90,7 @@ type Planner struct {
 // NewPlanner makes a Planner for an engine.
 func NewPlanner(engine v1alpha1.Engine) *Planner {
 	return &Planner{
-		Engine: engine, translator: translate.New(), config: &lb.Config{},
+		Engine: engine, translator: translate.New(),
 		entries: map[types.UID]*entry{}, straying: map[*entry]bool{},
 	}
 }
