@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"maps"
 	"path"
@@ -221,7 +222,7 @@ func (u *unit) relabel(j *job, g *staged) error {
 // is left is live already.
 func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	u.at("stage")
-	g, err := j.store.stage(j.base, j.wanted, j.renderer())
+	g, err := j.store.stage(j.base, j.wanted, j.renderer(), &u.sums)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +238,7 @@ func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	if len(c.culprits) > 0 && j.refuse(c.culprits) {
 		return nil, errChanged
 	}
-	if g.Digest() == j.base.Files.manifest().Digest() && u.proves(ctx, j.store, j.base) {
+	if g.Digest() == j.base.digest() && u.proves(ctx, j.store, j.base) {
 		return nil, u.relabel(j, g)
 	}
 	u.at("seal")
@@ -280,7 +281,7 @@ func (u *unit) goLive(ctx context.Context, j *job, g *staged) (reloaded bool, cu
 	}
 	j.state.Previous, j.state.Good = j.state.Good, g.name
 	u.at("clean")
-	_ = j.store.clean(j.state) // it is live and proved; the next delivery removes what is left
+	_ = u.dropOld(j.store, j.state) // it is live and proved; the next delivery removes what is left
 	return reloaded, nil, nil
 }
 
@@ -304,7 +305,10 @@ func (u *unit) seal(g *staged) error {
 	if err != nil {
 		return err
 	}
-	return g.seal(u.daemon.OwnFile(), own)
+	if err := g.seal(u.daemon.OwnFile(), own); err != nil {
+		return err
+	}
+	return u.indexes.keep(g.store, g.name, newKnown(g.contents).with(entry{Sum: sha256.Sum256(own)}))
 }
 
 // rollBack returns the cause, and what else goes wrong.

@@ -29,6 +29,7 @@ type delivery struct {
 	refused map[refused]lb.Refusal // by the daemons and the machine
 	stays   map[lb.Key]bool        // an older version is in the place of what is wanted, or was
 
+	settled  bool         // nothing was refused since config was worked out
 	config   *lb.Config   // admitted, without what is refused
 	refusals []lb.Refusal // by the owner's rules
 }
@@ -96,6 +97,9 @@ func ownAddresses(live lb.Sums) (admit.Machine, error) {
 
 // settle works out what is carried.
 func (d *delivery) settle() {
+	if d.settled {
+		return
+	}
 	for key, part := range d.parts {
 		switch part := part.(type) {
 		case error: // what is newer than this program leaves what it knew in its place
@@ -111,6 +115,7 @@ func (d *delivery) settle() {
 	for d.admit(); d.crowded(); {
 		d.admit()
 	}
+	d.settled = true
 }
 
 // admit what the owner's rules allow, without what is refused already.
@@ -207,6 +212,7 @@ func (d *delivery) gone(key lb.Key) bool {
 
 // refuse a part for good, or let its older version stay: then it reports true.
 func (d *delivery) refuse(key lb.Key, reason lb.RefusalReason, message string) (stays bool) {
+	d.settled = false
 	if d.keepOlder(key, d.parts[key], reason, message) {
 		return true
 	}

@@ -99,19 +99,24 @@ func victim(b *box) *Victim {
 	if err := b.agent.settings.Admit.Validate(); err != nil {
 		b.Fatal(err)
 	}
+	bindAnything(b)
+	return &Victim{b, b.agent, []string{b.dir, b.agent.settings.Root}}
+}
+
+// bindAnything lets this machine bind addresses that it does not have, until the test ends.
+func bindAnything(tb testing.TB) {
 	for _, family := range []string{"ipv4", "ipv6"} {
 		path := "/proc/sys/net/" + family + "/ip_nonlocal_bind"
 		was, err := os.ReadFile(path)
 		if err := errors.Join(err, os.WriteFile(path, []byte("1"), 0o644)); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
-		b.Cleanup(func() {
+		tb.Cleanup(func() {
 			if err := os.WriteFile(path, was, 0o644); err != nil {
-				b.Error(err)
+				tb.Error(err)
 			}
 		})
 	}
-	return &Victim{b, b.agent, []string{b.dir, b.agent.settings.Root}}
 }
 
 // initialise prepares the machine's folders.

@@ -331,16 +331,21 @@ func (m *model) writeList(name string, wanted lb.Manifest) error {
 
 // clean removes the Items that are neither wanted, nor the owner's, nor live.
 func (m *model) clean(live lb.Manifest) error {
-	needed := map[string]bool{}
+	needed := make(map[lb.Sum]bool, m.wanted.sums.Len())
 	for _, manifest := range []lb.Manifest{live, m.wanted.sums, m.wanted.own.sums} {
 		for _, sum := range manifest.All() {
-			needed[hex.EncodeToString(sum[:])] = true
+			needed[sum] = true
 		}
 	}
-	known := len(m.sizes)
-	maps.DeleteFunc(m.sizes, func(sum lb.Sum, _ int) bool { return !needed[hex.EncodeToString(sum[:])] })
-	if m.cleaned && len(m.sizes) == known {
-		return nil
+	var gone []lb.Sum
+	for sum := range m.sizes {
+		if !needed[sum] {
+			gone = append(gone, sum)
+			delete(m.sizes, sum)
+		}
+	}
+	if m.cleaned {
+		return m.removeItems(gone)
 	}
 	entries, err := fs.ReadDir(m.root.FS(), itemsDir)
 	if err != nil {
@@ -348,11 +353,25 @@ func (m *model) clean(live lb.Manifest) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if needed[e.Name()] {
+		if sum, err := parseSum(e.Name()); err == nil && needed[sum] && itemPath(sum) == itemsDir+"/"+e.Name() {
 			continue
 		}
 		errs = append(errs, m.root.Remove(itemsDir+"/"+e.Name()))
 	}
-	m.cleaned = len(errs) == 0
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	m.cleaned = err == nil
+	return err
+}
+
+// removeItems that are on the disk. What is left of them after an error, the next look finds.
+func (m *model) removeItems(gone []lb.Sum) error {
+	var errs []error
+	for _, sum := range gone {
+		if err := m.root.Remove(itemPath(sum)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	err := errors.Join(errs...)
+	m.cleaned = err == nil
+	return err
 }

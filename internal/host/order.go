@@ -50,7 +50,7 @@ func (o *unitOrder) files() (map[string]planned, lb.Sums, error) {
 	o.settle()
 	files, items := map[string]planned{}, lb.Sums{}
 	if o.render != nil {
-		all, cannot := o.render.Files(o.shared.Part(o.unit.carries, o.config), o.madeOf)
+		all, cannot := o.render.FilesAfter(&o.unit.rendered, o.shared.Part(o.unit.carries, o.config), o.madeOf)
 		older := false
 		for _, r := range cannot {
 			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older
@@ -139,7 +139,7 @@ func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 		for s, why := range c.Sockets {
 			l := lb.Listener{Address: s.Address.Addr(), Port: s.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(s.Network))}
 			o.refused[refused{key, l}] = lb.Refusal{Key: key, Listener: l, Reason: lb.RefusedUnavailable, Message: why}
-			changed = true
+			o.settled, changed = false, true
 		}
 		switch {
 		case len(c.Sockets) > 0:

@@ -14,18 +14,14 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// each looks at what each unit has live.
-func (a *Agent) each(look func(*unit, *store, *base)) error {
+// each opens the store of each unit.
+func (a *Agent) each(look func(*unit, *store) error) error {
 	for _, u := range a.units {
 		s, err := openStore(u.dir)
-		if err != nil {
-			return u.explain(err)
-		}
-		b, err := u.liveFiles(s)
 		if err == nil {
-			look(u, s, b)
+			err = look(u, s)
+			s.close() // nothing is written to a directory
 		}
-		s.close() // nothing is written to a directory
 		if err != nil {
 			return u.explain(err)
 		}
@@ -33,10 +29,12 @@ func (a *Agent) each(look func(*unit, *store, *base)) error {
 	return nil
 }
 
-// carried is what each unit carries.
+// carried is what each unit carries, whether its files are as they were made or not.
 func (a *Agent) carried() (shown []condition, err error) {
-	err = a.each(func(u *unit, _ *store, b *base) {
-		shown = append(shown, condition{traffic: u.carries != nil, carries: b.carries()})
+	err = a.each(func(u *unit, s *store) error {
+		carries, err := u.liveItems(s)
+		shown = append(shown, condition{traffic: u.carries != nil, carries: carries})
+		return err
 	})
 	return shown, err
 }
@@ -88,12 +86,17 @@ func together(shown []condition) lb.Sums {
 // report says what is wanted, and what the daemons prove now.
 func (a *Agent) report(ctx context.Context) (Report, error) {
 	var shown []condition
-	err := a.each(func(u *unit, s *store, b *base) {
+	err := a.each(func(u *unit, s *store) error {
+		b, err := u.liveFiles(s)
+		if err != nil {
+			return err
+		}
 		c := condition{traffic: u.carries != nil, carries: b.carries(), renderer: b.Renderer}
 		if u.proves(ctx, s, b) {
-			c.proved, c.generation = true, b.Files.manifest().Digest()
+			c.proved, c.generation = true, b.digest()
 		}
 		shown = append(shown, c)
+		return nil
 	})
 	if err != nil {
 		return Report{}, err
@@ -106,7 +109,7 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 	a.mu.Lock()
 	w := m.wanted
 	a.mu.Unlock()
-	out := Report{Wanted: w.sums, Live: w.delivered(together(shown)).Manifest(), Proved: true, Renderer: a.made(c.Renderer)}
+	out := Report{Wanted: w.sums, Live: w.sums.To(w.delivered(together(shown))), Proved: true, Renderer: a.made(c.Renderer)}
 	out.Refused = m.refusals()
 	var digests []byte
 	for _, c := range shown {
