@@ -179,11 +179,11 @@ func TestAHostThatFailsSlowlyHoldsNobodyBack(t *testing.T) {
 			}
 		})
 		fx.Deliver("edge", set("a=1"), "service")
-		fx.wait(t, 2*time.Minute, "the other one has it", func() bool { return fx.machines[0].runs().Digest() == set("a=1").Digest() })
+		fx.wait(t, 2*time.Minute, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == set("a=1").Digest() })
 		for n := range 10 {
 			next := set(fmt.Sprintf("a=%d", n+2))
 			fx.Deliver("edge", next, "service")
-			fx.wait(t, 3*time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Digest() == next.Digest() })
+			fx.wait(t, 3*time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == next.Digest() })
 			if s := fx.States("edge")[1]; s.State != v1alpha1.HostFailed || s.Reason != ReasonMachine {
 				t.Errorf("meanwhile: %+v", s)
 			}

@@ -24,10 +24,10 @@ func TestAStormReachesAllHosts(t *testing.T) {
 		for i, m := range fx.machines {
 			m.do(func() {
 				m.takes = 700 * time.Millisecond
-				m.makeLive = func(next lb.Manifest) {
+				m.makeLive = func(next lb.Sums) {
 					fx.mu.Lock()
 					defer fx.mu.Unlock()
-					if i != 2 && !fx.proved[next.Digest()] {
+					if i != 2 && !fx.proved[next.Manifest().Digest()] {
 						t.Errorf("host %d gets what lb3 has not proved", i)
 					}
 				}
@@ -35,7 +35,7 @@ func TestAStormReachesAllHosts(t *testing.T) {
 					fx.mu.Lock()
 					defer fx.mu.Unlock()
 					if i == 2 {
-						fx.proved[m.runs().Digest()] = true
+						fx.proved[m.runs().Manifest().Digest()] = true
 					}
 					return nil
 				}
@@ -215,13 +215,13 @@ func (fx *fixture) happens(t *testing.T, s step) {
 		case "tampered":
 			m.tampered = true
 		case "another live":
-			m.live = want.Manifest()
+			m.live = want.Manifest().Sums()
 		case "wants another":
-			m.wanted = want.Manifest()
+			m.wanted = want.Manifest().Sums()
 		case "down":
 			m.live = nil
 		case "installed anew":
-			m.wanted, m.live, m.epoch = lb.Manifest{}, nil, host.Epoch{}
+			m.wanted, m.live, m.epoch = lb.Sums{}, nil, host.Epoch{}
 		case "refuse":
 			m.refuses("b", "no such address")
 		}
