@@ -65,6 +65,9 @@ func TestSchemaRefuses(t *testing.T) {
 			"datagrams are for hosts"},
 		"datagrams of nobody's": {balancer(v1alpha1.BalancerSpec{Datagrams: "nginx", Hosts: one}), "supported values"},
 		"bad duration":          {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
+		"a drain too long":      {policy(v1alpha1.UpstreamSettings{Drain: "1h1s"}), "a drain is between 1s and 1h, in whole seconds"},
+		"a drain of a moment":   {policy(v1alpha1.UpstreamSettings{Drain: "1500ms"}), "a drain is between 1s and 1h, in whole seconds"},
+		"a drain of no time":    {policy(v1alpha1.UpstreamSettings{Drain: "0s"}), "a drain is between 1s and 1h, in whole seconds"},
 		"hasty checks":          {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{Interval: "99ms"}}), "checks are 100ms apart at least"},
 		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
 			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},

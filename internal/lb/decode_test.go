@@ -77,6 +77,8 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		`what the health check sends, "0"`:                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Send = "0" })),
 		`or expects, "a;"`:                                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Expect = "a;" })),
 		"keep-alive after 999.999999ms":                                   of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.KeepAlive = 1e9 - 1 })),
+		"a drain of 1h0m1s: want between 1s and 1h0m0s, in whole seconds": of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Drain = 3601e9 })),
+		"a drain of 1.5s":                                                 of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Drain = 15e8 })),
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		"headers of 1023 bytes: want at least 1024":                       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 1023 })),
 		"maxHeaderBytes of 65537: want between 0 and 65536":               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 65537 })),

@@ -173,6 +173,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		ConnectTimeout: int64(s.ConnectTimeout), IdleTimeout: int64(s.IdleTimeout),
 		ClientTimeout: int64(s.ClientTimeout), ServerTimeout: int64(s.ServerTimeout),
 		QueueTimeout: int64(s.QueueTimeout), MaxQueue: uint32(s.MaxQueue), AbortOnClose: s.AbortOnClose, KeepAlive: int64(s.KeepAlive), NoAccessLog: s.NoAccessLog, SlowStart: int64(s.SlowStart),
+		Drain:          int64(s.Drain),
 		HealthCheck:    fromHealthCheck(s.HealthCheck),
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),

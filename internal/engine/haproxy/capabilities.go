@@ -63,6 +63,7 @@ var capabilities = engine.Capabilities{
 		"maxRatePerClient":                {Note: "connections that are refused count, too"},
 		"accessLog":                       {Note: "a TLS handshake that fails, and what is no request, are logged all the same"},
 		"retries":                         engine.Able,
+		"drain":                           {Note: "within two seconds; with mode=HTTP a request that has not ended is cut, too"},
 		"slowStart":                       {Note: "not after a reload, nor of a node that is new"},
 		"sourceAddresses":                 {Note: "also for the checks of a Service's own nodePorts; kube-proxy is asked from the host's own address"},
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},

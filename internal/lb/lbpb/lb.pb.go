@@ -916,8 +916,11 @@ type Settings struct {
 	MaxHeaderBytes uint32 `protobuf:"varint,25,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	// Connections to nodes come from an address of the host in these, by the listener's
 	// family. Not set: the host's kernel chooses.
-	SourceIpv4    *Prefix `protobuf:"bytes,26,opt,name=source_ipv4,json=sourceIpv4,proto3" json:"source_ipv4,omitempty"`
-	SourceIpv6    *Prefix `protobuf:"bytes,27,opt,name=source_ipv6,json=sourceIpv6,proto3" json:"source_ipv6,omitempty"`
+	SourceIpv4 *Prefix `protobuf:"bytes,26,opt,name=source_ipv4,json=sourceIpv4,proto3" json:"source_ipv4,omitempty"`
+	SourceIpv6 *Prefix `protobuf:"bytes,27,opt,name=source_ipv6,json=sourceIpv6,proto3" json:"source_ipv6,omitempty"`
+	// For how long connections are served whose node or port has gone, in whole seconds.
+	// 0: as long as they last.
+	Drain         int64 `protobuf:"varint,28,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1139,6 +1142,13 @@ func (x *Settings) GetSourceIpv6() *Prefix {
 		return x.SourceIpv6
 	}
 	return nil
+}
+
+func (x *Settings) GetDrain() int64 {
+	if x != nil {
+		return x.Drain
+	}
+	return 0
 }
 
 // HealthCheck says how nodes are judged.
@@ -1495,7 +1505,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x88\t\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x9e\t\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1529,7 +1539,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\vsource_ipv4\x18\x1a \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
 	"sourceIpv4\x129\n" +
 	"\vsource_ipv6\x18\x1b \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
-	"sourceIpv6\"\xda\x02\n" +
+	"sourceIpv6\x12\x14\n" +
+	"\x05drain\x18\x1c \x01(\x03R\x05drain\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

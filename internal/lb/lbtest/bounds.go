@@ -118,6 +118,7 @@ var fields = map[string]func(any) bool{
 	"Settings.QueueTimeout":            durationOrNone,
 	"Settings.SlowStart":               durationOrNone,
 	"Settings.KeepAlive":               func(v any) bool { d := v.(time.Duration); return d == 0 || d >= time.Second && d <= 9*time.Hour },
+	"Settings.Drain":                   func(v any) bool { d := v.(time.Duration); return d%time.Second == 0 && d >= 0 && d <= time.Hour },
 	"Settings.MaxQueue":                between[int32](0, 1<<30),
 	"Settings.MaxConnections":          between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerNode":   between[int32](0, 1<<30),

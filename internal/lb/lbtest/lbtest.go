@@ -169,6 +169,7 @@ func settings() *rapid.Generator[lb.Settings] {
 			ClientTimeout:    orNone.Draw(t, "client"), ServerTimeout: orNone.Draw(t, "server"),
 			QueueTimeout: orNone.Draw(t, "queue"), SlowStart: orNone.Draw(t, "slow"), MaxQueue: limit.Draw(t, "queued"), AbortOnClose: rapid.Bool().Draw(t, "abort"),
 			KeepAlive: rapid.SampledFrom([]time.Duration{0, time.Second, 1500 * time.Millisecond, 9 * time.Hour}).Draw(t, "keep-alive"), NoAccessLog: rapid.Bool().Draw(t, "not logged"),
+			Drain:          rapid.SampledFrom([]time.Duration{0, time.Second, time.Hour}).Draw(t, "drain"),
 			HealthCheck:    lb.HealthCheck{Type: rapid.SampledFrom([]lb.HealthCheckType{lb.CheckNone, lb.CheckAuto, lb.CheckTCP, lb.CheckHTTP}).Draw(t, "check")},
 			MaxConnections: limit.Draw(t, "max"), MaxConnectionsPerNode: limit.Draw(t, "per node"), MaxConnectionsPerClient: limit.Draw(t, "per client"),
 			Retries: rapid.Int32Range(0, 100).Draw(t, "retries"),
