@@ -34,12 +34,13 @@ func newUnits(s Settings, r engine.Runner) []*unit {
 	carrier := ""
 	for _, u := range s.uses {
 		sets := &sets{dir: u.dir}
-		d := u.Open(engine.Place{Dir: u.dir, Settings: u.own, Runner: r, Carrier: carrier, Set: sets.at})
-		sets.ownFile = d.OwnFile()
+		one := &unit{settings: s, use: u, run: r, at: func(string) {}}
+		one.daemon = u.Open(engine.Place{Dir: u.dir, Settings: u.own, Runner: r, Carrier: carrier, Set: sets.at, AsRoot: one.endLeft})
+		sets.ownFile = one.daemon.OwnFile()
 		if carrier == "" {
-			carrier = d.PIDFile()
+			carrier = one.daemon.PIDFile()
 		}
-		all = append(all, &unit{settings: s, use: u, run: r, daemon: d, at: func(string) {}})
+		all = append(all, one)
 	}
 	return all
 }
