@@ -35,7 +35,7 @@ func newHAProxyBox(t *testing.T) *box {
 	b := &box{T: t, dir: t.TempDir(), settings: haproxySettings}
 	b.take(b.newAgent(t.TempDir()))
 	b.write("haproxy.cfg", []byte(haproxyConf))
-	b.command = []string{"haproxy", "-W", "-f", b.in("haproxy.cfg"), "-f", b.haproxy().Live(), "-p", b.in("pid")}
+	b.command = []string{"haproxy", "-W", "-f", b.in("haproxy.cfg"), "-f", b.haproxy().Live(), "-p", b.in("pid"), "-S", b.in("m")}
 	b.boot()
 	return b
 }

@@ -62,6 +62,7 @@ type frontend struct {
 	ServerParameters        string        // with a leading space; may be empty
 	Certificate             string        // path below the root of the set; "": no TLS
 	Share                   share         // of the Service
+	Drain                   int64         `json:",omitempty"` // seconds for which connections to a node that went are served; 0: no bound of its own
 }
 
 // share is what the host's owner allows every Service.
@@ -258,6 +259,7 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		MaxRatePerClient:        set.MaxRatePerClient,
 		ServerParameters:        serverParameters(set),
 		Certificate:             engine.TLSPath(set),
+		Drain:                   engine.Seconds(set.Drain),
 	}
 	v.Balance, v.Consistent = balance(f)
 	tracked := v.check(id, f)
