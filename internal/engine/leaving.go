@@ -2,12 +2,14 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -117,12 +119,17 @@ func (l *Leaving) look() {
 	}
 }
 
+// readLeaving reads a file that may be another account's than this process's: it is neither led
+// elsewhere by it, nor kept waiting.
 func readLeaving(path string) (map[string]leaver, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is no file", path))
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxLeaving+1))
 	if err == nil && len(data) > maxLeaving {
 		err = fmt.Errorf("%s has more than %d MiB", path, maxLeaving>>20)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -56,7 +57,11 @@ func TestLeaving_WithoutItsFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"a":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range []*Leaving{NewLeaving(path), NewLeaving(filepath.Join(path, "none"))} {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*Leaving{NewLeaving(path), NewLeaving(filepath.Join(path, "none")), NewLeaving(pipe)} {
 		if got := l.Late(0); len(got) > 0 {
 			t.Errorf("%q is late", got)
 		}
