@@ -62,6 +62,7 @@ type Duration string
 // +kubebuilder:validation:MaxLength=49
 // +kubebuilder:validation:XValidation:rule="self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$')",message="an entry is an address, or a range such as 10.0.0.0/24"
 type SourceAddress string
+
 // DrainTime is a time span such as 30s or 5m, in whole seconds, between 1s and 1h.
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="a drain is between 1s and 1h, in whole seconds, such as 30s or 5m"
