@@ -24,7 +24,7 @@ import (
 // serviceAccount of the manager in config/.
 const serviceAccount = "external-lb"
 
-// Manager is a running `external-lb manager`.
+// Manager is a running `external-lb manager`, or what runs in place of it.
 type Manager struct {
 	Metrics string // URL
 	LogFile string
@@ -36,7 +36,7 @@ type Manager struct {
 // StartManager starts a manager with the rights of its ServiceAccount, and perhaps
 // more flags, and waits until it is ready.
 func (l *Lab) StartManager(ctx context.Context, flags ...string) error {
-	kubeconfig, err := l.managerKubeconfig(ctx)
+	kubeconfig, err := l.KubeconfigOf(ctx, Namespace, serviceAccount)
 	if err != nil {
 		return err
 	}
@@ -44,23 +44,31 @@ func (l *Lab) StartManager(ctx context.Context, flags ...string) error {
 	if err != nil {
 		return err
 	}
-	m := &Manager{Metrics: "http://" + metrics + "/metrics", LogFile: filepath.Join(filepath.Dir(l.Kubeconfig()), "logs", "manager.log")}
-	log, err := os.OpenFile(m.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
 	flags = append([]string{"manager", "--kubeconfig", kubeconfig, "--namespace", Namespace,
 		"--health-address", health, "--metrics-address", metrics, fmt.Sprintf("--tls-secrets=%t", l.options.TLSSecrets)}, flags...)
-	m.cmd = exec.Command(l.options.Cluster.Binary, flags...)
-	m.cmd.Stdout, m.cmd.Stderr = log, log
-	if err := m.cmd.Start(); err != nil {
-		return err
+	l.Manager, err = l.Run(ctx, exec.Command(l.options.Cluster.Binary, flags...), "manager", "http://"+health+"/readyz")
+	if l.Manager != nil {
+		l.Manager.Metrics = "http://" + metrics + "/metrics"
+	}
+	return err
+}
+
+// Run starts a controller with its output in a log of its name, and waits until a URL says that it is ready. If there
+// is one it is returned, also where it is not ready.
+func (l *Lab) Run(ctx context.Context, cmd *exec.Cmd, name, ready string) (*Manager, error) {
+	m := &Manager{LogFile: filepath.Join(filepath.Dir(l.Kubeconfig()), "logs", name+".log"), cmd: cmd}
+	log, err := os.OpenFile(m.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return nil, err
 	}
 	m.exited = make(chan error, 1)
-	go func() { m.exited <- m.cmd.Wait() }()
-	l.Manager = m
-	return m.waitReady(ctx, "http://"+health+"/readyz")
+	go func() { m.exited <- cmd.Wait() }()
+	return m, m.waitReady(ctx, ready)
 }
 
 func (m *Manager) waitReady(ctx context.Context, url string) error {
@@ -111,12 +119,12 @@ func (m *Manager) end(sig os.Signal) error {
 // Detach lets the manager outlive this process.
 func (m *Manager) Detach() error { return m.cmd.Process.Release() }
 
-// managerKubeconfig is a kubeconfig with the rights that config/rbac gives.
-func (l *Lab) managerKubeconfig(ctx context.Context) (string, error) {
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: serviceAccount}}
+// KubeconfigOf makes a kubeconfig with the rights of a ServiceAccount: those of the manager are what config/rbac gives.
+func (l *Lab) KubeconfigOf(ctx context.Context, namespace, name string) (string, error) {
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](24 * 3600)}}
 	if err := l.Kube.SubResource("token").Create(ctx, account, token); err != nil {
-		return "", fmt.Errorf("a token for the manager: %w", err)
+		return "", fmt.Errorf("a token for %s: %w", name, err)
 	}
 	config := l.RESTConfig()
 	ca := config.CAData
@@ -128,10 +136,10 @@ func (l *Lab) managerKubeconfig(ctx context.Context) (string, error) {
 	}
 	kc := clientcmdapi.NewConfig()
 	kc.Clusters["test"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: ca}
-	kc.AuthInfos["manager"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
-	kc.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "manager", Namespace: Namespace}
+	kc.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	kc.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: name, Namespace: namespace}
 	kc.CurrentContext = "test"
-	path := filepath.Join(filepath.Dir(l.Kubeconfig()), "pki", "manager.kubeconfig")
+	path := filepath.Join(filepath.Dir(l.Kubeconfig()), "pki", namespace+"-"+name+".kubeconfig")
 	return path, clientcmd.WriteToFile(*kc, path)
 }
 

@@ -31,11 +31,11 @@ func GiveUp(err error) error { return hopeless{err} }
 // Until checks until there is no error, or there is no use in it: see GiveUp. When ctx
 // ends, or after Patience, it returns the last error of a check that was not cut off.
 func Until(ctx context.Context, check func(ctx context.Context) error) error {
-	return until(ctx, lastPause, check)
+	return until(ctx, Patience, lastPause, check)
 }
 
-func until(ctx context.Context, longest time.Duration, check func(ctx context.Context) error) error {
-	limited, cancel := context.WithTimeoutCause(ctx, Patience, fmt.Errorf("waited for %s", Patience))
+func until(ctx context.Context, patience, longest time.Duration, check func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited for %s", patience))
 	defer cancel()
 	var last error
 	for pause := firstPause; ; pause = min(2*pause, longest) {
@@ -73,7 +73,12 @@ func UntilTrue(ctx context.Context, what string, is func() (bool, error)) error 
 // Precisely is UntilTrue for who measures how long something takes: it sees it 10 ms
 // late at most.
 func Precisely(ctx context.Context, what string, is func() (bool, error)) error {
-	return until(ctx, precisePause, check(what, is))
+	return PreciselyWithin(ctx, Patience, what, is)
+}
+
+// PreciselyWithin is Precisely for what takes longer than anything else.
+func PreciselyWithin(ctx context.Context, patience time.Duration, what string, is func() (bool, error)) error {
+	return until(ctx, patience, precisePause, check(what, is))
 }
 
 func check(what string, is func() (bool, error)) func(context.Context) error {
