@@ -33,9 +33,20 @@ demo: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Show it 
 demo-check: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## The demo without staying up: proves every act of it. 15 s, or 6 min
 	dir=$$(mktemp -d) && trap "rm -rf $$dir" EXIT && $(DEMO) -check -dir "$$dir/cluster"
 
-.PHONY: bench
-bench: deps-machines build ## Measure on a cluster with a real balancer, ENGINE=nginx|haproxy|lvs: a table, and bench.json
-	go run ./test/bench -engine $(ENGINE)
+.PHONY: bench bench-metallb bench-all metallb
+BENCHFLAGS ?=
+bench: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Measure ENGINE=nginx|haproxy|lvs on a cluster with a real balancer: tables, and bench.json. BENCHFLAGS='-suites life -runs 1' and others: test/README.md. 15 min
+	go run ./test/bench -engine $(ENGINE) $(BENCHFLAGS)
+
+bench-metallb: deps-proxies build metallb ## Measure MetalLB's controller, and ours beside it on the same cluster. 10 min, and 5 more the first time
+	go run ./test/bench -engine metallb,nginx -suites life $(BENCHFLAGS)
+
+bench-all: deps-machines build metallb ## Measure everything at all sizes, for docs/reference/performance.md. Hours; wants an idle machine with 24 GB
+	go run ./test/bench -engine nginx,haproxy,lvs,metallb -full -json docs/reference/performance.json $(BENCHFLAGS)
+	$(MAKE) docs
+
+metallb: # what is measured beside ours, from the module that MetalLB releases
+	cd test/bench/metallb && GOGC=400 go build -ldflags '-s -w' -o ../../../bin/metallb-controller go.universe.tf/metallb/controller
 
 .PHONY: bench-plan
 bench-plan: ## Measure plans of large clusters: time, and the heap at its peak
@@ -149,7 +160,7 @@ manifests: ## Generate the CRDs, the rights and the dashboards, for the chart to
 	cp config/components/dashboards/*.json $(CHART)/files/dashboards
 
 .PHONY: docs
-docs: ## Generate the reference: kinds, commands, capabilities, conformance, values of the chart
+docs: ## Generate the reference: kinds, commands, capabilities, conformance, what was measured, values of the chart
 	go tool -modfile=tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/gen/crd-ref-docs.yaml --renderer=markdown --output-path=docs/reference/kinds.md
 	go run ./docs/gen
 	go tool -modfile=tools/helm/go.mod helm-docs --chart-search-root=$(CHART) --sort-values-order=file --log-level=warning

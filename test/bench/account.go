@@ -1,59 +1,135 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"golang.org/x/sys/unix"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/bench/report"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
-// counters are what the manager says of itself.
-type counters struct {
-	reloads, writes, services, inSync, cpu float64
+// usage is what was used up to now. CPU is in seconds.
+type usage struct {
+	writes, events, reloads float64
+	controller, agent       float64
 }
 
-// counters reads the manager's metrics.
-func (b *bench) counters(ctx context.Context) (counters, error) {
-	var c counters
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.Manager.Metrics, nil)
+// quiet is how long nothing is written once all is done. Events come last.
+const quiet = time.Second
+
+// settled waits until the controller writes nothing more, and returns what was used until then.
+func (b *bench) settled(ctx context.Context) (usage, error) {
+	last, err := b.usage(ctx)
+	for deadline := time.Now().Add(patience(10_000)); err == nil; {
+		select {
+		case <-ctx.Done():
+			return last, ctx.Err()
+		case <-time.After(quiet):
+		}
+		before := last
+		if last, err = b.usage(ctx); err == nil && last.writes == before.writes && last.events == before.events {
+			return last, nil
+		}
+		if time.Now().After(deadline) {
+			return last, fmt.Errorf("the controller goes on writing: %+v", last)
+		}
+	}
+	return last, err
+}
+
+func (b *bench) usage(ctx context.Context) (u usage, err error) {
+	if u.writes, u.events, err = b.written(ctx); err != nil {
+		return u, err
+	}
+	if u.controller, err = processorTime(b.controller().PID()); err != nil {
+		return u, err
+	}
+	if b.isMetalLB() || len(b.Hosts()) == 0 {
+		return u, nil
+	}
+	families, err := scrape(ctx, b.Manager.Metrics)
 	if err != nil {
-		return c, err
+		return u, err
+	}
+	u.reloads = sum(families["external_lb_reloads_total"], nil)
+	u.agent, _, err = b.agent(ctx)
+	return u, err
+}
+
+// written counts the controller's writes as the API server saw them. Nobody else writes Services but us, who
+// create, delete and change them, nor events.
+func (b *bench) written(ctx context.Context) (writes, events float64, err error) {
+	data, err := b.Client().Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	families, err := parseMetrics(bytes.NewReader(data))
+	if err != nil {
+		return 0, 0, err
+	}
+	requests := families["apiserver_request_total"]
+	changing := []string{"PATCH", "PUT", "APPLY"}
+	for _, verb := range append(changing, "POST") {
+		events += sum(requests, map[string]string{"resource": "events", "verb": verb})
+		writes += sum(requests, map[string]string{"group": b.engine.group, "verb": verb})
+	}
+	for _, verb := range changing {
+		writes += sum(requests, map[string]string{"resource": "services", "verb": verb})
+	}
+	return writes - b.changes, events, nil
+}
+
+// cost of something for each Service.
+func cost(before, after usage, services int) map[report.Metric]float64 {
+	n := float64(services)
+	return map[report.Metric]float64{
+		report.Writes:        (after.writes - before.writes) / n,
+		report.Events:        (after.events - before.events) / n,
+		report.Reloads:       after.reloads - before.reloads,
+		report.ControllerCPU: (after.controller - before.controller) / n * 1000,
+		report.AgentCPU:      (after.agent - before.agent) / n * 1000,
+	}
+}
+
+func scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return c, err
+		return nil, err
 	}
 	defer response.Body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(response.Body)
-	if err != nil {
-		return c, err
-	}
-	c.reloads = sum(families["external_lb_reloads_total"], nil)
-	c.cpu = sum(families["process_cpu_seconds_total"], nil)
-	c.services = sum(families["external_lb_services"], nil)
-	c.inSync = sum(families["external_lb_host_state"], map[string]string{"state": "InSync"})
-	// Nothing but the leader election writes with PUT.
-	for _, method := range []string{"POST", "PATCH", "DELETE"} {
-		c.writes += sum(families["rest_client_requests_total"], map[string]string{"method": method})
-	}
-	return c, nil
+	return parseMetrics(response.Body)
 }
 
+func parseMetrics(r io.Reader) (map[string]*dto.MetricFamily, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(r)
+}
+
+// sum of the series that have some labels.
 func sum(family *dto.MetricFamily, labels map[string]string) float64 {
 	total := 0.0
 	for _, m := range family.GetMetric() {
 		matches := 0
 		for _, l := range m.Label {
-			if labels[l.GetName()] == l.GetValue() && l.GetValue() != "" {
+			if want, asked := labels[l.GetName()]; asked && want == l.GetValue() {
 				matches++
 			}
 		}
@@ -64,118 +140,88 @@ func sum(family *dto.MetricFamily, labels map[string]string) float64 {
 	return total
 }
 
-// account fills in what a measurement cost.
-func (b *bench) account(ctx context.Context, r *Result, before counters, services float64) error {
-	after, err := b.counters(ctx)
+// processorTime that a process has used, in seconds: /proc has it in hundredths only.
+func processorTime(pid int) (float64, error) {
+	var t unix.Timespec
+	const all = 2 // threads, by what the scheduler says
+	if err := unix.ClockGettime(int32(^pid<<3|all), &t); err != nil {
+		return 0, fmt.Errorf("the CPU time of process %d: %w", pid, err)
+	}
+	return time.Duration(t.Nano()).Seconds(), nil
+}
+
+// agents lists the agent of a host.
+const agents = `pgrep -u external-lb -f '^/usr/local/bin/external-lb host agent'`
+
+// agent is how much CPU the agent of the first host and what it started has used, in seconds, and the
+// most memory that it had, in megabytes.
+func (b *bench) agent(ctx context.Context) (cpu, peak float64, err error) {
+	return b.twoFigures(ctx, `pid=$(`+agents+`)
+awk '{print ($14 + $15 + $16 + $17) / '$(getconf CLK_TCK)'}' /proc/$pid/stat
+awk '/^VmHWM/ {print $2 / 1024}' /proc/$pid/status`)
+}
+
+// forgetPeaks lets the peaks of the agent's memory begin anew.
+func (b *bench) forgetPeaks(ctx context.Context) error {
+	h, err := b.Host(b.Hosts()[0])
 	if err != nil {
 		return err
 	}
-	r.Reloads, r.Writes, r.CPU = after.reloads-before.reloads, after.writes-before.writes, after.cpu-before.cpu
-	if services > 0 {
-		r.PerEach = r.Writes / services
-	}
-	if r.RSS, err = peakRSS(b.Manager.PID()); err != nil {
-		return err
-	}
-	r.Floor, err = b.floor(ctx)
+	_, err = h.Shell(ctx, `echo 5 >/proc/$(`+agents+`)/clear_refs`)
 	return err
 }
 
-// daemon is what is done by hand to the software on the host.
-type daemon struct {
-	tune  string // gives it room for so many listeners, as the documentation asks of a host's administrator
-	floor string // checks and reloads it, and prints how many seconds that took until the new workers run
-	// floorIs says what the floor is made of.
-	floorIs string
-	// change makes a Balancer fit for so many Services, as the documentation asks of its owner.
-	change func(*v1alpha1.Balancer)
-}
-
-const checkAndReload = "its check and a reload of the same files by hand"
-
-var daemons = map[string]daemon{
-	"nginx": {
-		floorIs: checkAndReload,
-		tune: `
-sed -i -E 's/worker_connections [0-9]+/worker_connections 16384/' /etc/nginx/nginx.conf
-nginx -s stop; while pgrep -x nginx >/dev/null; do :; done
-ulimit -n $(ulimit -H -n); nginx`,
-		floor: `
-workers() { pgrep -f 'nginx: worker process$' | sort; }
-old=$(workers)
-begin=$(date +%s.%N)
-nginx -q -t 2>/dev/null
-nginx -s reload
-while now=$(workers); [ -z "$now" ] || [ "$(printf '%s\n' $old | grep -cxF "$now")" != 0 ]; do :; done
-end=$(date +%s.%N)
-echo "$end $begin" | awk '{print $1-$2}'`,
-	},
-	"haproxy": {
-		floorIs: checkAndReload,
-		tune: `
-while pkill -TERM -x haproxy; do sleep 0.1; done
-ulimit -n $(ulimit -H -n); . /etc/default/haproxy
-haproxy -W -D -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg $EXTRAOPTS >/dev/null 2>&1`,
-		// The master reads and binds all before it starts a worker.
-		floor: `
-master=$(cat /run/haproxy.pid); . /etc/default/haproxy
-newest() { pgrep -n -P $master; }
-old=$(newest)
-begin=$(date +%s.%N)
-haproxy -q -c -f /etc/haproxy/haproxy.cfg $EXTRAOPTS
-kill -USR2 $master
-while [ "$(newest)" = "$old" ]; do :; done
-end=$(date +%s.%N)
-echo "$end $begin" | awk '{print $1-$2}'`,
-	},
-	"lvs": {
-		floorIs: "its check of the same files by hand (when a reload has ended, keepalived does not say), in User-Mode Linux; spec.nodes.maxPerService is 3",
-		tune:    "true",
-		floor: `
-begin=$(date +%s.%N)
-keepalived -t
-end=$(date +%s.%N)
-echo "$end $begin" | awk '{print $1-$2}'`,
-		change: func(b *v1alpha1.Balancer) {
-			b.Spec.Nodes.MaxPerService = 3
-			b.Spec.Defaults.HealthCheck = &v1alpha1.HealthCheck{Interval: "30s"}
-		},
-	},
-}
-
-func (b *bench) tuneHost(ctx context.Context) error {
-	h, err := b.Host("lb1")
-	if err != nil {
-		return err
-	}
-	_, err = h.Shell(ctx, b.daemon.tune)
-	return err
-}
-
-// peakRSS of a process in megabytes.
-func peakRSS(pid int) (float64, error) {
+// resident memory of a process in megabytes: its peak, and what it is.
+func resident(pid int) (peak, now float64, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb / 1024, err
-		}
+	peak, err = kilobytes(data, "VmHWM:")
+	if err != nil {
+		return 0, 0, err
 	}
-	return 0, fmt.Errorf("no VmHWM for process %d", pid)
+	now, err = kilobytes(data, "VmRSS:")
+	return peak / 1024, now / 1024, err
 }
 
-// floor is what the same files cost by hand.
-func (b *bench) floor(ctx context.Context) (float64, error) {
-	h, err := b.Host("lb1")
+// availableMemory of this machine, in bytes.
+func availableMemory() (int, error) {
+	data, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, err
 	}
-	out, err := h.Shell(ctx, b.daemon.floor)
-	if err != nil {
-		return 0, err
+	kb, err := kilobytes(data, "MemAvailable:")
+	return int(kb) * 1024, err
+}
+
+// kilobytes that a file of /proc says behind a word.
+func kilobytes(data []byte, word string) (float64, error) {
+	fields := strings.Fields(string(data))
+	at := slices.Index(fields, word)
+	if at < 0 || at+1 == len(fields) {
+		return 0, fmt.Errorf("no %s", word)
 	}
-	return strconv.ParseFloat(strings.TrimSpace(out), 64)
+	return strconv.ParseFloat(fields[at+1], 64)
+}
+
+// floor is what the same files cost by hand: the check, and all of it.
+func (b *bench) floor(ctx context.Context) (check, all float64, err error) {
+	return b.twoFigures(ctx, b.engine.floor)
+}
+
+// twoFigures that a script prints on the first host. It may take long, but not for ever.
+func (b *bench) twoFigures(ctx context.Context, script string) (first, second float64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, wait.Patience)
+	defer cancel()
+	h, err := b.Host(b.Hosts()[0])
+	if err != nil {
+		return 0, 0, err
+	}
+	out, err := h.Shell(ctx, script)
+	if err != nil {
+		return 0, 0, errors.Join(err, ctx.Err())
+	}
+	_, err = fmt.Sscan(out, &first, &second)
+	return first, second, err
 }

@@ -3,58 +3,70 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/bench/report"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
+// failOvers: the active of two hosts is switched off, with slow and with fast advertisements.
+func (b *bench) failOvers(ctx context.Context) error {
+	for _, interval := range []v1alpha1.Duration{"1s", "100ms"} {
+		for range b.options.runs {
+			err := b.inLab(ctx, 0, failOverLab(interval), func(ctx context.Context) error { return b.failOver(ctx, interval) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // failOverLab has two hosts, between which keepalived moves the addresses.
-func failOverLab(interval string) lab.Options {
+func failOverLab(interval v1alpha1.Duration) lab.Options {
 	return lab.Options{
-		Cluster: cluster.Options{Nodes: 1, Hosts: 2, Addresses: "vrrp"},
+		Cluster: cluster.Options{Nodes: 1, Hosts: 2, Addresses: "vrrp"}, Balancer: balancer,
 		Change: func(b *v1alpha1.Balancer) {
 			b.Spec.VirtualAddresses = v1alpha1.VirtualAddresses{
 				Mode: v1alpha1.VRRP,
-				VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: v1alpha1.Duration(interval)},
+				VRRP: &v1alpha1.VRRPSettings{Interface: "eth0", VirtualRouterID: 51, AdvertisementInterval: interval},
 			}
 		},
 	}
 }
 
-// failOver switches the active host off under load, and measures for how long no
-// client is answered. A client waits for 100 ms, then connects anew.
-func (b *bench) failOver(interval string) func(context.Context) (Result, error) {
-	return func(ctx context.Context) (Result, error) {
-		r := Result{Name: "without answers when the active host is switched off, adverts of " + interval}
-		address, err := b.answering(ctx)
-		if err != nil {
-			return r, err
-		}
-		active, err := b.Host("lb1") // has the higher priority
-		if err != nil {
-			return r, err
-		}
-		load := startLoad(func() error { return b.onceWithin(ctx, address) })
-		if err := wait.Precisely(ctx, "clients are answered", func() (bool, error) { return load.answers() > 20, nil }); err != nil {
-			return r, err
-		}
-		if err := active.PowerOff(ctx); err != nil {
-			return r, err
-		}
-		off := load.answers()
-		// Twenty more: what was on its way is not an answer of the standby.
-		if err := wait.Precisely(ctx, "the standby answers", func() (bool, error) { return load.answers() > off+20, nil }); err != nil {
-			return r, err
-		}
-		load.stop()
-		r.Requests, r.Failed = load.requests(), load.failed
-		r.Total = longestGap(load.times)
-		r.Name += fmt.Sprintf(": %d requests, %d failed", r.Requests, r.Failed)
-		return r, nil
+// failOver measures for how long no client is answered. A client waits for 100 ms, then connects anew.
+func (b *bench) failOver(ctx context.Context, interval v1alpha1.Duration) error {
+	address, err := b.answering(ctx)
+	if err != nil {
+		return err
 	}
+	active, err := b.Host("lb1") // has the higher priority
+	if err != nil {
+		return err
+	}
+	clients := startLoad(func() error { return b.onceWithin(ctx, address) })
+	if err := wait.Precisely(ctx, "clients are answered", func() (bool, error) { return clients.answers() > 20, nil }); err != nil {
+		return err
+	}
+	if err := active.PowerOff(ctx); err != nil {
+		return err
+	}
+	off := clients.answers()
+	// Twenty more: what was on its way is not an answer of the standby.
+	if err := wait.Precisely(ctx, "the standby answers", func() (bool, error) { return clients.answers() > off+20, nil }); err != nil {
+		return err
+	}
+	clients.stop()
+	figures := map[report.Metric]float64{report.Gap: longestGap(clients.times),
+		report.Requests: float64(clients.requests()), report.Failed: float64(clients.failed)}
+	fmt.Fprintf(os.Stderr, "advertisements of %s: %.2f s without an answer\n", interval, figures[report.Gap])
+	b.samples.Add(fmt.Sprintf("advertisements of %s", interval), 1, 1, figures)
+	return nil
 }
 
 func (b *bench) onceWithin(ctx context.Context, address string) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/test/bench/report"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -25,42 +26,84 @@ const (
 	askers      = 4
 )
 
+// load: changes come while clients ask.
+func (b *bench) load(ctx context.Context) error {
+	sizes := b.engine.scales.load.of(b.options)
+	return b.inLab(ctx, most(sizes)+changes, b.plain(), func(ctx context.Context) error {
+		address, err := b.answering(ctx)
+		if err != nil {
+			return err
+		}
+		return b.atSizes(ctx, sizes, func(s size) error {
+			for range b.options.runs {
+				if err := b.underLoad(ctx, s, address); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
 // underLoad: a Service comes every 400 ms while clients ask another one, each time
 // over a new connection.
-func (b *bench) underLoad(ctx context.Context) (Result, error) {
-	r := Result{Name: fmt.Sprintf("%d changes in %s under load", changes, changesTime)}
-	address, err := b.answering(ctx)
-	if err != nil {
-		return r, err
+func (b *bench) underLoad(ctx context.Context, s size, address string) error {
+	if err := b.rest(ctx, s.services); err != nil {
+		return err
 	}
-	before, err := b.counters(ctx)
+	before, err := b.usage(ctx)
 	if err != nil {
-		return r, err
+		return err
 	}
+	w, err := b.watch(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.stop()
 	began := time.Now()
-	load := startLoad(func() error { return b.once(ctx, address) })
+	clients := startLoad(func() error { return b.once(ctx, address) })
 	tick := time.NewTicker(changesTime / changes)
 	defer tick.Stop()
 	for i := range changes {
 		<-tick.C
-		if err := b.Kube.Create(ctx, service(fmt.Sprintf("under-load-%d", i))); err != nil {
-			return r, err
+		if err := b.Kube.Create(ctx, b.service(underLoadName(i))); err != nil {
+			return err
 		}
 	}
-	if err := b.inSync(ctx, b.options.nodes-1); err != nil {
-		return r, err
+	err = b.until(ctx, s.services, "all are published", func() (bool, error) { return w.published.hasAll(underLoadName, changes), nil })
+	if err != nil {
+		return err
 	}
-	r.Total = since(began)
-	load.stop()
-	if r.Requests, r.Failed = load.requests(), load.failed; load.first != nil {
-		fmt.Printf("a request that failed: %v\n", load.first)
+	total := since(began)
+	if clients.stop(); clients.first != nil {
+		fmt.Fprintf(os.Stderr, "a request that failed: %v\n", clients.first)
 	}
-	if r.OldWorkers, err = b.oldWorkers(ctx); err != nil {
-		return r, err
+	old, err := b.oldWorkers(ctx)
+	if err != nil {
+		return err
 	}
-	r.Name += fmt.Sprintf(": %d requests, %d failed; %d old workers", r.Requests, r.Failed, r.OldWorkers)
-	return r, b.account(ctx, &r, before, changes)
+	after, err := b.settled(ctx)
+	if err != nil {
+		return err
+	}
+	figures := cost(before, after, changes)
+	figures[report.Total], figures[report.OldWorkers] = total, float64(old)
+	figures[report.Requests], figures[report.Failed] = float64(clients.requests()), float64(clients.failed)
+	b.samples.Add(fmt.Sprintf("%d Services more in %s", changes, changesTime), s.services, s.nodes, figures)
+	return b.forgetLoad(ctx, w)
 }
+
+// forgetLoad deletes what came under load.
+func (b *bench) forgetLoad(ctx context.Context, w *watcher) error {
+	for i := range changes {
+		if err := b.Kube.Delete(ctx, b.service(underLoadName(i))); err != nil {
+			return err
+		}
+	}
+	return b.until(ctx, changes, "all are gone", func() (bool, error) { return w.gone.hasAll(underLoadName, changes), nil })
+}
+
+func underLoadName(i int) string { return fmt.Sprintf("under-load-%d", i) }
 
 // oldWorkers that still carry connections, as the host's end counts them.
 func (b *bench) oldWorkers(ctx context.Context) (int, error) {
@@ -84,15 +127,11 @@ func (b *bench) answering(ctx context.Context) (string, error) {
 	if _, err := b.AddPod(ctx, pod); err != nil {
 		return "", err
 	}
-	svc := service("asked")
+	svc := b.service("asked")
 	svc.Spec.Selector = map[string]string{"app": "asked"}
 	svc.Spec.Ports[0].TargetPort = intstr.FromInt(8080)
 	svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	if err := b.Kube.Create(ctx, svc); err != nil {
-		return "", err
-	}
-	var bal v1alpha1.Balancer
-	if err := b.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, &bal); err != nil {
 		return "", err
 	}
 	address := ""
@@ -123,8 +162,8 @@ func (b *bench) once(ctx context.Context, address string) error {
 	return err
 }
 
-// load is requests without a pause, by several clients.
-type load struct {
+// requests without a pause, by several clients.
+type requests struct {
 	mu     sync.Mutex
 	times  []time.Time // of answers
 	failed int
@@ -133,8 +172,8 @@ type load struct {
 	all    sync.WaitGroup
 }
 
-func startLoad(ask func() error) *load {
-	l := &load{ended: make(chan struct{})}
+func startLoad(ask func() error) *requests {
+	l := &requests{ended: make(chan struct{})}
 	for range askers {
 		l.all.Go(func() {
 			for {
@@ -150,7 +189,7 @@ func startLoad(ask func() error) *load {
 	return l
 }
 
-func (l *load) note(err error) {
+func (l *requests) note(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
@@ -162,18 +201,18 @@ func (l *load) note(err error) {
 	}
 }
 
-func (l *load) answers() int {
+func (l *requests) answers() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.times)
 }
 
 // stop waits for the requests that are on their way, and puts the answers in order.
-func (l *load) stop() {
+func (l *requests) stop() {
 	close(l.ended)
 	l.all.Wait()
 	slices.SortFunc(l.times, time.Time.Compare)
 }
 
 // requests are counted once it has stopped.
-func (l *load) requests() int { return len(l.times) + l.failed }
+func (l *requests) requests() int { return len(l.times) + l.failed }

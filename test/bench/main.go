@@ -1,159 +1,160 @@
-// Command bench measures external-lb on a test cluster with a real balancer
-// host, each figure beside its floor: the same files checked and reloaded by hand.
+// Command bench measures external-lb on a test cluster with a real balancer host: each figure as the
+// median of several runs, beside its floor of the same run, which is the same files checked and reloaded by
+// hand. With `-engine metallb` it measures MetalLB's controller in the same way.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/test/cluster"
-	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/bench/report"
 )
 
 func main() {
-	var o options
-	flag.IntVar(&o.services, "services", 0, "Services to create (default 1000; on lvs, whose host is User-Mode Linux, 200)")
-	flag.IntVar(&o.creators, "creators", 20, "creators at a time")
-	flag.IntVar(&o.nodes, "nodes", 100, "nodes in the second half")
-	flag.StringVar(&o.engine, "engine", "nginx", "engine of the host: nginx, haproxy or lvs")
-	flag.StringVar(&o.binary, "binary", "bin/external-lb", "the external-lb to measure")
-	flag.StringVar(&o.json, "json", "bench.json", "file for the results as JSON")
-	flag.Parse()
-	if o.services == 0 {
-		o.services = 1000
-		if o.engine == string(v1alpha1.EngineLVS) {
-			o.services = 200
-		}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = run(ctx, o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 type options struct {
-	services, creators, nodes int
-	engine, binary, json      string
+	suites, engines           []string
+	sizes                     []size // in place of those of the suites
+	runs, creators            int
+	full, loaded              bool
+	binary, metallb, jsonFile string
 }
 
-// Result is one line of the table. Where nothing is published, Total is what its Name says.
-type Result struct {
-	Name    string  `json:"name"`
-	Total   float64 `json:"totalSeconds"`
-	P50     float64 `json:"p50Seconds,omitempty"`
-	P99     float64 `json:"p99Seconds,omitempty"`
-	Reloads float64 `json:"reloads"`
-	Writes  float64 `json:"apiWrites"`
-	PerEach float64 `json:"apiWritesPerService,omitempty"`
-	RSS     float64 `json:"managerPeakRSSMegabytes"`
-	CPU     float64 `json:"managerCPUSeconds"`
-	Floor   float64 `json:"floorSeconds"`
-	// Of changes under load.
-	Requests   int `json:"requests,omitempty"`
-	Failed     int `json:"failedRequests"`
-	OldWorkers int `json:"oldWorkers,omitempty"`
-}
-
-func run(ctx context.Context, o options) (err error) {
-	if daemons[o.engine].floor == "" {
-		return fmt.Errorf("engine %q: want nginx, haproxy or lvs", o.engine)
+// parse the command line.
+func parse(args []string) (options, error) {
+	var o options
+	var suiteList, engineList, sizeList string
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&suiteList, "suites", "",
+		"suites to measure, with commas between: "+strings.Join(names(), ",")+" (default: all that the engine has)")
+	flags.StringVar(&engineList, "engine", "nginx", "engines, with commas between: nginx, haproxy, lvs; or metallb, which has the suite life")
+	flags.StringVar(&sizeList, "sizes", "", "in place of the suites' own: 1000 (Services), 1000x100 (Services x nodes); with commas between")
+	flags.BoolVar(&o.full, "full", false, "the large sizes, too: hours, and 20 GB of memory")
+	flags.IntVar(&o.runs, "runs", 3, "runs, of which the median is told, with the least and the most")
+	flags.IntVar(&o.creators, "creators", 20, "clients that create, change and delete Services at a time")
+	flags.BoolVar(&o.loaded, "loaded", false,
+		"say that others work on this machine; it is said anyway where more than half a CPU is busy at the start")
+	flags.StringVar(&o.binary, "binary", "bin/external-lb", "the external-lb to measure")
+	flags.StringVar(&o.metallb, "metallb", "bin/metallb-controller", "the controller of MetalLB to measure")
+	flags.StringVar(&o.jsonFile, "json", "bench.json", "file for the figures, into which each suite is merged when it has ended")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	var err error
+	if o.engines = strings.Split(engineList, ","); o.runs < 1 || o.creators < 1 || flags.NArg() > 0 {
+		return o, errors.New("want at least one run and one creator, and no arguments")
+	}
+	if suiteList != "" {
+		o.suites = strings.Split(suiteList, ",")
+	}
+	if o.sizes, err = parseSizes(sizeList); err != nil {
+		return o, err
 	}
 	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return err
+		return o, err
 	}
-	b := &bench{options: o, daemon: daemons[o.engine]}
-	if err := b.inLab(ctx, lab.Options{Cluster: cluster.Options{Nodes: 1, Hosts: 1}, Change: b.daemon.change},
-		b.tuneHost, b.measured(b.storm), b.measured(b.restart), b.measured(b.coldStart),
-		b.measured(b.oneMore), b.measured(b.nodeRemoved), b.measured(b.underLoad)); err != nil {
-		return err
+	if o.metallb, err = filepath.Abs(o.metallb); err != nil {
+		return o, err
 	}
-	for _, interval := range []string{"1s", "100ms"} {
-		if err := b.inLab(ctx, failOverLab(interval), b.measured(b.failOver(interval))); err != nil {
-			return err
-		}
-	}
-	return b.print()
+	return o, o.known()
 }
 
-// inLab runs steps in a lab of their own.
-func (b *bench) inLab(ctx context.Context, o lab.Options, steps ...func(context.Context) error) (err error) {
-	dir, err := os.MkdirTemp("", "external-lb-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	o.Cluster.Dir, o.Cluster.Binary, o.Cluster.Engine = filepath.Join(dir, "cluster"), b.options.binary, b.options.engine
-	o.Root, o.Balancer, o.Log = ".", "edge", os.Stderr
-	if b.Lab, err = lab.Start(ctx, o); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Stop()) }()
-	pool := &v1alpha1.AddressPool{Spec: v1alpha1.AddressPoolSpec{Balancer: "edge", Addresses: []v1alpha1.AddressRange{"10.64.0.0/20"}}}
-	pool.Name = "bench"
-	if err := b.Kube.Create(ctx, pool); err != nil {
-		return err
-	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
-			return err
+// known reports what nobody has of suites and engines.
+func (o options) known() error {
+	for _, e := range o.engines {
+		known, there := engines[e]
+		if !there {
+			return fmt.Errorf("engine %q: want some of %s", e, strings.Join(slices.Sorted(maps.Keys(engines)), ", "))
+		}
+		for _, s := range o.suites {
+			if !slices.Contains(names(), s) {
+				return fmt.Errorf("suite %q: want some of %s", s, strings.Join(names(), ", "))
+			}
+			if !known.has(s) {
+				return fmt.Errorf("%s has no suite %s, only %s", e, s, strings.Join(known.only, ", "))
+			}
 		}
 	}
 	return nil
 }
 
-// measured is a step that adds a line to the table.
-func (b *bench) measured(measure func(context.Context) (Result, error)) func(context.Context) error {
-	return func(ctx context.Context) error {
-		r, err := measure(ctx)
-		if err != nil {
-			return err
+// run each suite on each engine. What is measured is in the file at once.
+func run(ctx context.Context, o options) error {
+	for _, name := range o.engines {
+		for _, s := range names() {
+			if !engines[name].has(s) || o.suites != nil && !slices.Contains(o.suites, s) {
+				continue
+			}
+			fmt.Fprintf(os.Stderr, "== %s on %s\n", s, name)
+			measured, err := measure(ctx, o, name, s)
+			if err != nil {
+				return fmt.Errorf("%s on %s: %w", s, name, err)
+			}
+			if err := report.Merge(o.jsonFile, measured); err != nil {
+				return err
+			}
 		}
-		fmt.Fprintf(os.Stderr, "%s: %.2f s (p50 %.2f, p99 %.2f), %.0f reloads, %.0f writes, %.1f s of CPU\n",
-			r.Name, r.Total, r.P50, r.P99, r.Reloads, r.Writes, r.CPU)
-		b.results = append(b.results, r)
-		return nil
 	}
+	return show(o)
 }
 
-func (b *bench) print() error {
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "measure\ttotal\tp50\tp99\treloads\tAPI writes\tper Service\tmanager RSS\tCPU\tfloor\t")
-	for _, r := range b.results {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.0f\t%.0f\t%s\t%.0f MB\t%s\t%s\t\n", r.Name,
-			seconds(r.Total), seconds(r.P50), seconds(r.P99), r.Reloads, r.Writes,
-			orDash("%.1f", r.PerEach), r.RSS, seconds(r.CPU), seconds(r.Floor))
+// measure a suite on an engine.
+func measure(ctx context.Context, o options, engineName, s string) (report.Suite, error) {
+	b := &bench{options: o, name: engineName, engine: engines[engineName]}
+	versions, err := b.versions(ctx)
+	if err != nil {
+		return report.Suite{}, err
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	out := report.Suite{Name: s, Engine: engineName, Runs: o.runs}
+	if out.Environment, err = report.Here(ctx, versions, o.loaded); err != nil {
+		return out, err
 	}
-	fmt.Printf("%s; floor: %s\n", b.options.engine, b.daemon.floorIs)
-	data, err := json.MarshalIndent(b.results, "", "  ")
+	if err := measures[s](b, ctx); err != nil {
+		return out, err
+	}
+	out.Rows, out.LeftOut = b.samples.Rows(), b.leftOut
+	if slices.ContainsFunc(out.Rows, report.Row.HasFloor) {
+		out.Floor = b.engine.floorIs
+	}
+	return out, nil
+}
+
+// show what was measured, beside what other engines have in the file.
+func show(o options) error {
+	r, err := report.Load(o.jsonFile)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(b.options.json, append(data, '\n'), 0o644)
-}
-
-func seconds(s float64) string { return orDash("%.2f s", s) }
-
-func orDash(format string, v float64) string {
-	if v == 0 {
-		return "-"
+	for _, s := range report.Suites {
+		if of := r.Of(s.Name); len(of) > 0 && (o.suites == nil || slices.Contains(o.suites, s.Name)) {
+			if err := report.Print(os.Stdout, s.Title, of); err != nil {
+				return err
+			}
+		}
 	}
-	return fmt.Sprintf(format, v)
+	fmt.Printf("\nThe figures are in %s.\n", o.jsonFile)
+	return nil
 }
-
-// since is a stopwatch in seconds.
-func since(t time.Time) float64 { return time.Since(t).Seconds() }
