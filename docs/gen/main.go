@@ -1,5 +1,6 @@
 // Command gen writes the pages of docs/reference that come from code: what the
-// engines can do, what the commands say of themselves, and the table of conformance.
+// engines can do, what the commands say of themselves, the table of conformance, and
+// what was measured, with its pictures.
 package main
 
 import (
@@ -17,17 +18,49 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/provider/openstack"
 	"github.com/external-lb/external-lb/provider"
+	"github.com/external-lb/external-lb/test/bench/report"
 	"github.com/external-lb/external-lb/test/conformance"
 )
 
 func main() {
-	dir := filepath.Join("docs", "reference")
-	for name, page := range map[string]string{"capabilities.md": capabilities(), "commands.md": commands(), "conformance.md": conformance.Page()} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(page), 0o644); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	if err := write("docs"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func write(dir string) error {
+	measured, err := report.Load(filepath.Join(dir, "reference", "performance.json"))
+	if err != nil {
+		return err
+	}
+	pages := map[string]string{"capabilities.md": capabilities(), "commands.md": commands(), "conformance.md": conformance.Page(),
+		"performance.md": performance(measured)}
+	for name, page := range pages {
+		if err := os.WriteFile(filepath.Join(dir, "reference", name), []byte(page), 0o644); err != nil {
+			return err
 		}
 	}
+	return draw(filepath.Join(dir, "images"), drawings(measured))
+}
+
+// draw the pictures, and remove those of which there are no figures any more.
+func draw(dir string, pictures []picture) error {
+	old, err := filepath.Glob(filepath.Join(dir, "performance-*.svg"))
+	if err != nil {
+		return err
+	}
+	for _, path := range old {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	for _, p := range pictures {
+		if err := os.WriteFile(filepath.Join(dir, p.file), p.svg(), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // capabilities is the table of what every engine states.
