@@ -35,7 +35,7 @@ demo-check: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Th
 
 .PHONY: bench bench-metallb bench-all metallb
 BENCHFLAGS ?=
-bench: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Measure ENGINE=nginx|haproxy|lvs on a cluster with a real balancer: tables, and bench.json. BENCHFLAGS='-suites life -runs 1' and others: test/README.md. 15 min
+bench: $(if $(filter lvs,$(ENGINE)),deps-machines,deps-proxies) build ## Measure ENGINE=nginx|haproxy|lvs on a cluster with a real balancer: tables, and bench.json; BENCHFLAGS: test/README.md. 25 min
 	go run ./test/bench -engine $(ENGINE) $(BENCHFLAGS)
 
 bench-metallb: deps-proxies build metallb ## Measure MetalLB's controller, and ours beside it on the same cluster. 10 min, and 5 more the first time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,7 @@ type bench struct {
 	engine  engine
 	samples report.Samples
 	leftOut []string
+	cluster string // its version of Kubernetes
 
 	other   *lab.Manager // what is measured in place of the manager
 	changes float64      // of Services that we made, and that are not the controller's writes
@@ -91,6 +93,11 @@ func (b *bench) inLab(ctx context.Context, services int, o lab.Options, measure 
 		return err
 	}
 	defer func() { err = errors.Join(err, b.stopOther(), b.Stop()) }()
+	version, err := b.Client().Discovery().ServerVersion()
+	if err != nil {
+		return err
+	}
+	b.cluster = strings.TrimPrefix(version.GitVersion, "v")
 	if err := b.prepare(ctx, services); err != nil {
 		return err
 	}

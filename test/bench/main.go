@@ -135,6 +135,7 @@ func measure(ctx context.Context, o options, engineName, s string) (report.Suite
 	if err := measures[s](b, ctx); err != nil {
 		return out, err
 	}
+	out.Environment.Versions["Kubernetes"] = b.cluster
 	out.Rows, out.LeftOut = b.samples.Rows(), b.leftOut
 	if slices.ContainsFunc(out.Rows, report.Row.HasFloor) {
 		out.Floor = b.engine.floorIs
