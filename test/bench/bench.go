@@ -55,15 +55,11 @@ func (b *bench) controller() *lab.Manager {
 
 // restart the controller, which has no history then.
 func (b *bench) restart(ctx context.Context) error {
-	if err := b.controller().Stop(); err != nil {
-		return err
-	}
-	return b.startController(ctx)
-}
-
-func (b *bench) startController(ctx context.Context) error {
 	if b.other != nil {
-		return b.startMetalLB(ctx)
+		return errors.Join(b.stopMetalLB(), b.startMetalLB(ctx))
+	}
+	if err := b.Manager.Stop(); err != nil {
+		return err
 	}
 	return b.StartManager(ctx)
 }
@@ -92,7 +88,7 @@ func (b *bench) inLab(ctx context.Context, services int, o lab.Options, measure 
 	if b.Lab, err = lab.Start(ctx, o); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.stopOther(), b.Stop()) }()
+	defer func() { err = errors.Join(err, b.stopMetalLB(), b.Stop()) }()
 	version, err := b.Client().Discovery().ServerVersion()
 	if err != nil {
 		return err

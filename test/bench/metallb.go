@@ -126,11 +126,12 @@ func (b *bench) startMetalLB(ctx context.Context) error {
 	return err
 }
 
-func (b *bench) stopOther() error {
+// stopMetalLB kills the controller, if it runs: it ends with an error however it is stopped, and has nothing to put away.
+func (b *bench) stopMetalLB() error {
 	if b.other == nil {
 		return nil
 	}
-	return b.other.Stop()
+	return b.other.Kill()
 }
 
 func freePort() (int, error) {
