@@ -131,6 +131,10 @@ replaces its figures in the file, and no others.
 
 // where says on which machine everything was measured, and when.
 func where(b *strings.Builder, r report.Report) {
+	if len(r.Suites) == 0 {
+		b.WriteString("Nothing has been measured yet.\n")
+		return
+	}
 	b.WriteString("| suite | engine | runs | measured | commit | machine | versions | |\n|---|---|---|---|---|---|---|---|\n")
 	loaded := false
 	for _, about := range report.Suites {

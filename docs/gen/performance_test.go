@@ -52,6 +52,13 @@ func TestPerformance_IsWhatTheFileSays(t *testing.T) {
 	}
 }
 
+func TestPerformance_SaysThatNothingWasMeasured(t *testing.T) {
+	page := performance(report.Report{})
+	if n := strings.Count(page, "*This was not measured.*"); n != len(report.Suites) || !strings.Contains(page, "Nothing has been measured yet.") {
+		t.Errorf("%d suites were not measured:\n%s", n, page)
+	}
+}
+
 // The pictures are XML, and everything in them is within their edges.
 func TestDrawings_AreWhole(t *testing.T) {
 	pictures := drawings(measured())
