@@ -156,7 +156,7 @@ const agents = `pgrep -u external-lb -f '^/usr/local/bin/external-lb host agent'
 // agent is how much CPU the agent of the first host and what it started has used, in seconds, and the
 // most memory that it had, in megabytes.
 func (b *bench) agent(ctx context.Context) (cpu, peak float64, err error) {
-	return b.twoFigures(ctx, `pid=$(`+agents+`)
+	return b.twoFigures(ctx, `until pid=$(`+agents+`); do sleep 0.1; done # it may be starting again
 awk '{print ($14 + $15 + $16 + $17) / '$(getconf CLK_TCK)'}' /proc/$pid/stat
 awk '/^VmHWM/ {print $2 / 1024}' /proc/$pid/status`)
 }

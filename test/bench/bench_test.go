@@ -134,7 +134,8 @@ requests{group="external-lb.dev",resource="balancers",verb="PATCH"} 5
 
 // What would run in the cluster, and webhooks that nobody answers, are left out.
 func TestKindsAndRights_AreAllThatIsTaken(t *testing.T) {
-	got, err := kindsAndRights([]byte("kind: Namespace\nmetadata: {name: a}\n---\nkind: Deployment\n---\nkind: ClusterRole\n---\nkind: ValidatingWebhookConfiguration\n"))
+	const manifests = "kind: Namespace\nmetadata: {name: a}\n---\nkind: Deployment\n---\nkind: ClusterRole\n---\nkind: ValidatingWebhookConfiguration\n"
+	got, err := kindsAndRights([]byte(manifests))
 	if err != nil {
 		t.Fatal(err)
 	}

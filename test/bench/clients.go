@@ -61,7 +61,7 @@ func (t *times) hasAll(name func(int) string, n int) bool {
 func (t *times) since(asked *times) map[report.Metric]float64 {
 	var waited []float64
 	for name, at := range asked.at {
-		waited = append(waited, t.at[name].Sub(at).Seconds())
+		waited = append(waited, max(0, t.at[name].Sub(at).Seconds())) // it may be seen before the answer is
 	}
 	slices.Sort(waited)
 	return map[report.Metric]float64{report.P50: waited[len(waited)/2], report.P99: waited[len(waited)*99/100]}
