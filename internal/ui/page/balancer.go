@@ -123,11 +123,12 @@ type Node struct {
 	Addresses []string `json:"addresses"`
 	Health    Health   `json:"health"`
 	Message   string   `json:"message,omitempty"`
-	Balancers []string `json:"balancers"` // for which it may carry traffic
+	Balancers []string `json:"balancers"`          // for which it may carry traffic
+	Draining  []string `json:"draining,omitempty"` // those of them from which it gets no new connections
 }
 
 func (p *painter) node(n *corev1.Node) Node {
-	out := Node{Name: n.Name, Addresses: []string{}, Health: Unknown, Balancers: p.eligible[n.Name]}
+	out := Node{Name: n.Name, Addresses: []string{}, Health: Unknown, Balancers: p.eligible[n.Name], Draining: p.draining[n.Name]}
 	for _, a := range n.Status.Addresses {
 		if ip, err := netip.ParseAddr(a.Address); err == nil && len(out.Addresses) < maxListed {
 			out.Addresses = append(out.Addresses, ip.String())
@@ -140,6 +141,9 @@ func (p *painter) node(n *corev1.Node) Node {
 		if out.Health = Good; c.Status != corev1.ConditionTrue {
 			out.Health, out.Message = Bad, words(c.Reason, c.Message, "the node is not ready")
 		}
+	}
+	if out.Health == Good && len(out.Draining) > 0 {
+		out.Health, out.Message = Middle, "drains: it is cordoned, and gets no new connections"
 	}
 	if out.Balancers == nil {
 		out.Balancers = []string{}

@@ -1,9 +1,9 @@
 package page
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +32,7 @@ type Objects struct {
 // Item is one thing that is shown.
 type Item struct {
 	Key  string // kind/name, or kind/namespace/name
-	Data []byte // JSON: a Balancer, Pool, Node, Policy or Service
+	Data []byte // JSON: a Balancer, Pool, Node, Policy, Service, ServiceTraffic or HostTraffic
 }
 
 // What one item has at most, so that no message to a page is large.
@@ -71,15 +71,19 @@ func Of(o Objects) ([]Item, error) {
 	for _, n := range o.Nodes {
 		values["node/"+n.Name] = p.node(n)
 	}
+	return itemsOf(values)
+}
+
+// itemsOf values by key.
+func itemsOf(values map[string]any) ([]Item, error) {
 	out := make([]Item, 0, len(values))
-	for key, value := range values {
-		data, err := json.Marshal(value)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		data, err := json.Marshal(values[key])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		out = append(out, Item{key, data})
 	}
-	slices.SortFunc(out, func(a, b Item) int { return cmp.Compare(a.Key, b.Key) })
 	return out, nil
 }
 
@@ -94,6 +98,7 @@ type painter struct {
 	targeted map[types.NamespacedName][]*v1alpha1.UpstreamPolicy // by Service
 	targets  map[types.UID]targets
 	eligible map[string][]string // Balancers, by node
+	draining map[string][]string // those of them for which it drains
 	used     usedAddresses
 }
 
@@ -102,7 +107,7 @@ func newPainter(o Objects) *painter {
 		Objects: o, pools: plan.ParsePools(o.Pools), labels: map[string]labels.Set{},
 		slices:  map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 		events:  map[types.UID][]*corev1.Event{},
-		targets: map[types.UID]targets{}, eligible: map[string][]string{}, targeted: byTarget(o.Policies),
+		targets: map[types.UID]targets{}, eligible: map[string][]string{}, draining: map[string][]string{}, targeted: byTarget(o.Policies),
 	}
 	for _, n := range o.Namespaces {
 		p.labels[n.Name] = n.Labels
@@ -130,14 +135,18 @@ func (p *painter) plan(b *v1alpha1.Balancer) (*plan.Plan, error) {
 
 // targets are the nodes to which the hosts send what is for a Service.
 type targets struct {
-	all   bool
-	names []string
+	all      bool
+	names    []string
+	draining []string // those of names that keep what they have, and get nothing new
 }
 
 // carry remembers which nodes a Balancer's plan names.
 func (p *painter) carry(b *v1alpha1.Balancer, planned *plan.Plan) {
 	for _, n := range planned.Nodes {
 		p.eligible[n.Name] = append(p.eligible[n.Name], b.Name)
+		if n.Draining {
+			p.draining[n.Name] = append(p.draining[n.Name], b.Name)
+		}
 	}
 	for _, svc := range planned.Services {
 		t := p.targets[svc.Object.UID]
@@ -145,10 +154,15 @@ func (p *painter) carry(b *v1alpha1.Balancer, planned *plan.Plan) {
 			t.all = t.all || family.All
 			for _, n := range family.Nodes {
 				t.names = append(t.names, n.Node)
+				if n.Draining {
+					t.draining = append(t.draining, n.Node)
+				}
 			}
 		}
-		slices.Sort(t.names)
-		t.names = slices.Compact(t.names)
+		for _, list := range []*[]string{&t.names, &t.draining} {
+			slices.Sort(*list)
+			*list = slices.Compact(*list)
+		}
 		p.targets[svc.Object.UID] = t
 	}
 }

@@ -21,6 +21,8 @@ type Service struct {
 	Ports     []Port    `json:"ports"`
 	AllNodes  bool      `json:"allNodes,omitempty"` // every node of the Balancer gets its traffic
 	Nodes     []string  `json:"nodes,omitempty"`    // else these
+	Draining  []string  `json:"draining,omitempty"` // those of them that get no new connections
+	Backends  *Moment   `json:"backends,omitempty"` // what hosts say of nodes, since they have had something to say
 	Endpoints int       `json:"endpoints"`          // that are ready
 	More      string    `json:"more,omitempty"`     // what is left out here
 	Health    Health    `json:"health"`
@@ -45,13 +47,14 @@ func (p *painter) service(svc *corev1.Service, of []string) Service {
 	out := Service{
 		Namespace: svc.Namespace, Name: svc.Name, Balancers: of,
 		Addresses: addresses(svc), Ports: ports(svc),
-		AllNodes: p.targets[svc.UID].all, Nodes: p.targets[svc.UID].names,
+		AllNodes: p.targets[svc.UID].all, Nodes: p.targets[svc.UID].names, Draining: p.targets[svc.UID].draining,
 		Endpoints: p.endpoints(svc),
+		Backends:  backends(svc.Status.Conditions),
 		Problems:  problems(svc.Status.Conditions, svc.DeletionTimestamp),
 		Story:     story(ofConditions(svc.Status.Conditions), ofEvents(p.events[svc.UID]), p.ofPolicies(svc)),
 	}
 	if out.AllNodes {
-		out.Nodes = nil
+		out.Nodes, out.Draining = nil, nil
 	}
 	if len(out.Problems) == 0 && out.Endpoints == 0 && len(svc.Spec.Selector) > 0 {
 		out.Problems = []string{"it has no endpoint that is ready: see its pods"}
@@ -132,6 +135,7 @@ func (s *Service) bound() {
 	s.Addresses = upTo(s.Addresses, "addresses", &s.More)
 	s.Ports = upTo(s.Ports, "ports", &s.More)
 	s.Nodes = upTo(s.Nodes, "nodes", &s.More)
+	s.Draining = s.Draining[:min(len(s.Draining), maxListed)]
 }
 
 func upTo[T any](list []T, what string, more *string) []T {

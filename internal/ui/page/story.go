@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -101,6 +102,15 @@ var (
 		v1alpha1.ConditionBackendsHealthy, v1alpha1.ConditionReady}
 	badTrue = []string{v1alpha1.ConditionDegraded, v1alpha1.ConditionStalled, v1alpha1.ConditionPortsError, v1alpha1.ConditionMoving}
 )
+
+// backends is the condition about nodes that are down; nil: none was so far.
+func backends(conditions []metav1.Condition) *Moment {
+	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionBackendsHealthy)
+	if c == nil {
+		return nil
+	}
+	return new(ofCondition("", *c, wrong(*c) != ""))
+}
 
 // wrong is what a condition says if all is not well, "" if it is.
 func wrong(c metav1.Condition) string {
