@@ -1,17 +1,12 @@
 package cli
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -131,131 +126,4 @@ What the key may make this machine carry is said by --addresses, --ports and
 	})
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
-}
-
-func newHostStatus() *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Show what is live on this machine",
-		Long: `Ask this machine's daemons which configuration they run, and compare it with the
-files. Run it as root or as the user that deliveries log in as.`,
-		Example: `  external-lb host status
-  external-lb host status --output json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output %q: want text or json", output)
-			}
-			settings, err := hostSettings()
-			if err != nil {
-				return err
-			}
-			h, err := host.NewAgent(settings)
-			if err != nil {
-				return err
-			}
-			status, err := h.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if settings.Admit.Open() {
-				status.Message = cmp.Or(status.Message, openMessage)
-			}
-			status.Message = cmp.Or(agentMessage(settings.Socket), status.Message)
-			if output == "json" {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(status)
-			}
-			return printHostStatus(cmd.OutOrStdout(), settings, status)
-		},
-	}
-	outputFlag(cmd, &output, "text", "json")
-	return cmd
-}
-
-// openMessage is for a machine whose owner has not said what it may carry.
-const openMessage = "every address and port may be listened on but those of this host's own daemons: say admit.addresses and admit.ports in " + host.SettingsPath
-
-// agentWait is longer than an agent takes for its first word.
-const agentWait = 3 * time.Second
-
-// agentMessage says what is wrong with the agent; "" if it answers.
-func agentMessage(socket string) string {
-	c, err := net.Dial("unix", socket)
-	if err != nil {
-		return "the agent does not run, so nothing new is taken; what is live goes on: systemctl start external-lb-agent"
-	}
-	defer c.Close()
-	err = c.SetReadDeadline(time.Now().Add(agentWait))
-	if err == nil {
-		_, err = c.Read(make([]byte, 1))
-	}
-	if err != nil {
-		return "the agent does not answer, so nothing new is taken; what is live goes on: systemctl restart external-lb-agent"
-	}
-	return ""
-}
-
-// deliveredBy says who has delivered last.
-func deliveredBy(s host.Status) string {
-	switch {
-	case s.Epoch != (host.Epoch{}):
-		return fmt.Sprintf("cluster %s, in term %d", cmp.Or(s.Cluster, "unknown"), s.Epoch.Term)
-	case s.Cluster != "":
-		return "nobody; cluster " + s.Cluster + " may"
-	default:
-		return "nobody; the first cluster that does so stays"
-	}
-}
-
-func printHostStatus(out io.Writer, set host.Settings, s host.Status) error {
-	services := 0
-	for key := range s.Live.All() {
-		if _, ok := key.ServiceID(); ok {
-			services++
-		}
-	}
-	live := s.Live.Digest().Short()
-	switch {
-	case s.Generation == "":
-		live = "nothing is proved to be live"
-	case !s.Proved:
-		live += " (not as on disk)"
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "engine\t%s\nrunning\t%t\nlive\t%s\nServices\t%d\nold workers\t%d\n",
-		s.EngineVersion, s.Running, live, services, s.OldWorkers)
-	for _, u := range s.Uses.All() {
-		if u.Limit > 0 {
-			limit := strconv.Itoa(u.Limit)
-			if u.Bytes {
-				limit = size(float64(u.Limit))
-			}
-			fmt.Fprintf(w, "%s\t%d %% of %s\n", u.Name, u.Used*100/u.Limit, limit)
-		}
-	}
-	if n := set.ConnectionsPerService; n > 0 {
-		over := ""
-		if set.Datagrams != "" { // the kernel counts by node alone
-			over = " over TCP"
-		}
-		fmt.Fprintf(w, "one Service\tat most %d clients connected%s\n", n, over)
-	}
-	if s.Kept != "" {
-		fmt.Fprintf(w, "kept for root\t%s\n", s.Kept)
-	}
-	fmt.Fprintf(w, "delivered by\t%s\n", deliveredBy(s))
-	for _, r := range s.Refused {
-		what := r.Key.Describe()
-		if !r.OfItem() {
-			what += " " + r.Listener.String()
-		}
-		fmt.Fprintf(w, "refused\t%s: %s\n", what, r.Message)
-	}
-	for _, problem := range []string{s.Message, s.Templates} {
-		if problem != "" {
-			fmt.Fprintf(w, "problem\t%s\n", problem)
-		}
-	}
-	return w.Flush()
 }

@@ -19,7 +19,7 @@ func TestHostStatus_WhatOneServiceMayHave(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		if err := printHostStatus(&out, s, host.Status{}); err != nil || !strings.Contains(out.String(), want) {
+		if err := printHostStatus(&out, s, hostStatus{}); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("%q: %v\n%s", settings, err, &out)
 		}
 	}

@@ -143,6 +143,18 @@ func (m *model) refusals() []lb.Refusal {
 	return m.outcome.refused
 }
 
+// Recorded says which cluster delivers to the machine, and where its owner has API servers
+// carried; "" where that cannot be read.
+func (a *Agent) Recorded() (cluster, kept string) {
+	m, err := a.latest()
+	if err != nil {
+		return "", ""
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return m.record.Cluster, m.wanted.own.describe()
+}
+
 // Status looks at the machine now. What is wrong with it is its Message, not an error.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out := Status{Engine: a.settings.carriers().String()}
