@@ -29,6 +29,7 @@ import (
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/provider/transport"
+	"github.com/external-lb/external-lb/internal/ui"
 )
 
 // Options of a controller.
@@ -42,6 +43,8 @@ type Options struct {
 	TLSSecrets bool
 	// MetricsAddress and HealthAddress to serve on; "0" for none.
 	MetricsAddress, HealthAddress string
+	// UI is the manager's page for browsers.
+	UI ui.Managed
 	// Local connects to the agent of this machine, for hosts that are local: {}.
 	Local func() (host.Host, error)
 	// Dialer connects to all other hosts; nil: over SSH.
@@ -106,7 +109,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	if err := metrics.register(); err != nil {
 		return err
 	}
-	if err := addChecks(mgr, renewed); err != nil {
+	if err := errors.Join(addChecks(mgr, renewed), addPage(mgr, fleet, o)); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)

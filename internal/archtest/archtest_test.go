@@ -42,8 +42,8 @@ var may = with(map[string][]string{
 	"internal/provider/transport": {"internal/deliver", "internal/engine", "internal/host", "internal/lb", "internal/wire", "provider"},
 
 	// an exception: it runs them, and takes their scheme and targets
-	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "provider"}),
-	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/text", "internal/translate", "provider"},
+	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "internal/ui/page", "provider"}),
+	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/text", "internal/translate", "internal/ui", "internal/ui/page", "provider"},
 
 	"internal/cli/documents": nil,
 	"internal/text":          nil,

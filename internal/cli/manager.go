@@ -14,6 +14,7 @@ import (
 
 	"github.com/external-lb/external-lb/controllers"
 	"github.com/external-lb/external-lb/internal/host"
+	"github.com/external-lb/external-lb/internal/ui"
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
@@ -58,6 +59,10 @@ Several replicas can run; one of them works.`,
 	flags.BoolVar(&o.TLSSecrets, "tls-secrets", false, "read the certificates that UpstreamPolicies name, from Secrets of type kubernetes.io/tls in any namespace: it takes the rights of config/components/tls")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address to serve metrics on; 0 for none")
 	flags.StringVar(&o.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
+	flags.StringVar(&o.UI.Address, "ui-address", "0", "address to serve a page for browsers on; 0 for none. "+
+		"127.0.0.1:8082 is for kubectl port-forward; :8082 takes TLS, and a token of who may get "+ui.Path)
+	flags.StringArrayVar(&o.UI.Names, "ui-host", nil, "name under which the page is asked for, beside localhost; may be repeated")
+	flags.StringVar(&o.UI.CertDir, "ui-cert-dir", "", "directory with tls.crt and tls.key of the page (default: it makes a certificate for itself)")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&format, "log-format", "auto", "json, text, or auto: text on a terminal")
 	return cmd

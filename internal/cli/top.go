@@ -61,7 +61,7 @@ takes the right to get pods/proxy and leases in its namespace, or from --metrics
 	server.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&from.url, "metrics", "", "URL of the manager's metrics (default: by the API server's proxy to the pod that leads)")
-	flags.StringVar(&from.namespace, "namespace", "external-lb-system", "namespace of the manager")
+	flags.StringVar(&from.namespace, "namespace", defaultNamespace, "namespace of the manager")
 	server.completeNamespaces(cmd, "namespace")
 	flags.IntVar(&from.port, "port", 8080, "port of the manager's metrics")
 	flags.StringVar(&t.sort, "sort", "open", "what comes first has most of it: "+strings.Join(slices.Sorted(maps.Keys(topColumns)), ", "))

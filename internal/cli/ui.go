@@ -14,6 +14,7 @@ import (
 
 func newUI() *cobra.Command {
 	var server apiServer
+	var from managerMetrics
 	var port int
 	cmd := &cobra.Command{
 		Use:   "ui",
@@ -23,10 +24,15 @@ hosts and nodes carry which Service, what is wrong and in which words, the story
 each Service, and which addresses of a pool are free. It reads with the rights of your
 kubeconfig, and changes nothing.
 
+Traffic comes from the manager's metrics, while somebody looks: by the API server's proxy
+to the pod that leads, which takes the right to get pods/proxy and leases in its
+namespace, or from --metrics. Without them the page shows all but that.
+
 The page is for browsers on this machine, and for whoever knows its address, which is
 another one each time.`,
 		Example: `  external-lb ui
-  external-lb ui --port 8089`,
+  external-lb ui --port 8089
+  external-lb ui --metrics http://127.0.0.1:8080/metrics`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := server.config()
@@ -34,16 +40,25 @@ another one each time.`,
 				return err
 			}
 			config.QPS = -1
+			traffic, err := from.traffic(&server)
+			if err != nil {
+				return err
+			}
 			// What is wrong with the connection is on the page.
 			log.SetLogger(logr.Discard())
 			klog.SetLogger(logr.Discard())
 			return ui.Run(cmd.Context(), ui.Options{
-				Config: config, Scheme: controllers.Scheme(), Port: port,
+				Config: config, Scheme: controllers.Scheme(), Port: port, Traffic: traffic,
 				Ready: func(url string) { fmt.Fprintf(cmd.OutOrStdout(), "Open %s\nCtrl-C ends it.\n", url) },
 			})
 		},
 	}
 	server.flags(cmd)
-	cmd.Flags().IntVar(&port, "port", 0, "port on 127.0.0.1 (default: one that is free)")
+	flags := cmd.Flags()
+	flags.IntVar(&port, "port", 0, "port on 127.0.0.1 (default: one that is free)")
+	flags.StringVar(&from.url, "metrics", "", "URL of the manager's metrics (default: by the API server's proxy to the pod that leads)")
+	flags.StringVar(&from.namespace, "namespace", defaultNamespace, "namespace of the manager")
+	server.completeNamespaces(cmd, "namespace")
+	flags.IntVar(&from.port, "metrics-port", 8080, "port of the manager's metrics")
 	return cmd
 }

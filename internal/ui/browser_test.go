@@ -31,11 +31,12 @@ func serveObjects(t *testing.T, o page.Objects) (h *hub, url string) {
 		t.Fatal(err)
 	}
 	h = newHub()
-	h.publish(items)
+	h.publish(ofObjects, items)
 	h.tell(connection{Server: "https://192.0.2.1:6443", Loaded: true})
-	s := &server{hub: h, port: listener.Addr().(*net.TCPAddr).Port, token: "secret"}
+	s := newServer()
+	s.hub, s.meant = h, onPort(listener.Addr().(*net.TCPAddr).Port)
 	ended := make(chan error, 1)
-	go func() { ended <- serve(t.Context(), listener, s) }()
+	go func() { ended <- serve(t.Context(), listener, s, nil) }()
 	t.Cleanup(func() { // the context has ended
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -81,8 +82,8 @@ func asJSON(text string) string {
 // In a real browser, by keys alone: 2,000 Services are searched, one is opened and closed
 // again; what others wrote is shown as they wrote it, and is never more than text.
 func TestThePageInABrowser(t *testing.T) {
-	objects := many(2000, script)
-	h, url := serveObjects(t, objects)
+	shown := many(2000, script)
+	h, url := serveObjects(t, shown)
 	b := browser.Open(t)
 	b.Go(url)
 	b.Until(`return document.querySelector('#connection')?.innerText.includes('follows https://192.0.2.1:6443') ?? false`)
@@ -134,12 +135,12 @@ func TestThePageInABrowser(t *testing.T) {
 	b.Run(`document.querySelector('[data-service] button').focus()`, nil)
 
 	// What is new appears where it belongs, and takes no focus away.
-	objects.Services = slices.Insert(objects.Services, 0, builder.Service("team-9", "web-1999-b").Class("external-lb.dev/edge").Port(80).Obj())
-	items, err := page.Of(objects)
+	shown.Services = slices.Insert(shown.Services, 0, builder.Service("team-9", "web-1999-b").Class("external-lb.dev/edge").Port(80).Obj())
+	items, err := page.Of(shown)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.publish(items)
+	h.publish(ofObjects, items)
 	b.Until(`return document.querySelectorAll('[data-service]').length === 2 &&
 		document.activeElement.dataset.key === 'service/team-9/web-1999'`)
 	h.tell(connection{Server: "https://192.0.2.1:6443", Loaded: true, Problem: "it does not answer"})

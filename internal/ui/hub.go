@@ -3,8 +3,10 @@ package ui
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/external-lb/external-lb/internal/ui/page"
@@ -29,13 +31,36 @@ type connection struct {
 	Loaded  bool   `json:"loaded"`            // false: nothing was read yet
 }
 
-const clusterKey = "cluster"
+const (
+	clusterKey = "cluster"
+	silenceKey = "silence" // why there is no traffic
+)
 
-// publish shows these items, and what is said of the cluster as before.
-func (h *hub) publish(items []page.Item) {
+// part of what is shown, which one tells.
+type part int
+
+const (
+	ofObjects part = iota
+	ofTraffic
+	ofCluster
+)
+
+// partOf a key.
+func partOf(key string) part {
+	switch kind, _, _ := strings.Cut(key, "/"); kind {
+	case clusterKey:
+		return ofCluster
+	case silenceKey, "traffic", "host":
+		return ofTraffic
+	}
+	return ofObjects
+}
+
+// publish shows these items of a part, and of others what was shown before.
+func (h *hub) publish(of part, items []page.Item) {
 	h.change(func(next map[string]*page.Item) {
 		for key := range next {
-			if key != clusterKey {
+			if partOf(key) == of {
 				delete(next, key)
 			}
 		}
@@ -47,11 +72,20 @@ func (h *hub) publish(items []page.Item) {
 
 // tell says how the connection to the cluster is.
 func (h *hub) tell(c connection) {
-	data, err := json.Marshal(c)
+	h.publish(ofCluster, []page.Item{{Key: clusterKey, Data: encode(c)}})
+}
+
+// silent says why there is no traffic to be shown.
+func (h *hub) silent(why string) {
+	h.publish(ofTraffic, []page.Item{{Key: silenceKey, Data: encode(why)}})
+}
+
+func encode(v any) []byte {
+	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // three plain fields
+		panic(err) // texts and plain fields
 	}
-	h.change(func(next map[string]*page.Item) { next[clusterKey] = &page.Item{Key: clusterKey, Data: data} })
+	return data
 }
 
 func (h *hub) change(do func(next map[string]*page.Item)) {
@@ -94,28 +128,30 @@ type message struct {
 const maxMessage = 128 << 10
 
 // difference is what a browser that has some items needs to have others. Items come in
-// the order of their keys.
-func difference(has, want map[string]*page.Item, reset bool) (out []message) {
-	m, size := message{Reset: reset, Set: map[string]json.RawMessage{}}, 0
-	for _, key := range slices.Sorted(maps.Keys(want)) {
-		if has[key] == want[key] {
-			continue
+// the order of their keys. A message is made when the one before was taken.
+func difference(has, want map[string]*page.Item, reset bool) iter.Seq[message] {
+	return func(yield func(message) bool) {
+		m, size := message{Reset: reset, Set: map[string]json.RawMessage{}}, 0
+		for _, key := range slices.Sorted(maps.Keys(want)) {
+			if has[key] == want[key] {
+				continue
+			}
+			if size > maxMessage {
+				if m.More = true; !yield(m) {
+					return
+				}
+				m, size = message{Set: map[string]json.RawMessage{}}, 0
+			}
+			m.Set[key] = want[key].Data
+			size += len(key) + len(want[key].Data)
 		}
-		if size > maxMessage {
-			m.More = true
-			out = append(out, m)
-			m, size = message{Set: map[string]json.RawMessage{}}, 0
+		for _, key := range slices.Sorted(maps.Keys(has)) {
+			if want[key] == nil {
+				m.Gone = append(m.Gone, key)
+			}
 		}
-		m.Set[key] = want[key].Data
-		size += len(key) + len(want[key].Data)
-	}
-	for _, key := range slices.Sorted(maps.Keys(has)) {
-		if want[key] == nil {
-			m.Gone = append(m.Gone, key)
+		if m.Reset || len(m.Set) > 0 || len(m.Gone) > 0 {
+			yield(m)
 		}
 	}
-	if m.Reset || len(m.Set) > 0 || len(m.Gone) > 0 {
-		out = append(out, m)
-	}
-	return out
 }

@@ -12,13 +12,16 @@ import (
 	"net/http/httptest"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/external-lb/external-lb/internal/ui/page"
 )
 
-func newServer() *server { return &server{hub: newHub(), port: 8089, token: "secret"} }
+func newServer() *server {
+	return &server{hub: newHub(), base: "/secret/", secret: true, meant: onPort(8089), places: newPlaces(maxPages, maxPages), beat: beatEvery}
+}
 
 func get(s *server, target string, change ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
@@ -99,7 +102,7 @@ func TestFilesAreWholeAndSafe(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if types[path.Ext(file)] == "" {
+		if fileTypes[path.Ext(file)] == "" {
 			t.Errorf("%s has a type that is not known", file)
 		}
 		if path.Base(file) == "preact.mjs" {
@@ -140,7 +143,7 @@ type reader struct {
 func open(t *testing.T, s *server) (*reader, int) {
 	t.Helper()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Host = fmt.Sprintf("localhost:%d", s.port)
+		r.Host = "localhost:8089"
 		s.ServeHTTP(w, r)
 	}))
 	t.Cleanup(web.Close)
@@ -208,13 +211,13 @@ func items(pairs ...string) (out []page.Item) {
 
 func TestAPageFollows(t *testing.T) {
 	s := newServer()
-	s.hub.publish(items("node/a", `{"name":"a"}`, "node/b", `{"name":"b"}`))
+	s.hub.publish(ofObjects, items("node/a", `{"name":"a"}`, "node/b", `{"name":"b"}`))
 	b, _ := open(t, s)
 	b.next()
 	if len(b.items) != 2 || string(b.items["node/a"]) != `{"name":"a"}` {
 		t.Errorf("at first it has %s", b.items)
 	}
-	s.hub.publish(items("node/a", `{"name":"A"}`))
+	s.hub.publish(ofObjects, items("node/a", `{"name":"A"}`))
 	b.next()
 	if len(b.items) != 1 || string(b.items["node/a"]) != `{"name":"A"}` {
 		t.Errorf("then it has %s", b.items)
@@ -229,25 +232,25 @@ func TestAPageFollows(t *testing.T) {
 // What did not change is not sent again, and where nothing did, nobody is woken.
 func TestOnlyDifferencesAreSent(t *testing.T) {
 	h := newHub()
-	h.publish(items("a", "1", "b", "1"))
+	h.publish(ofObjects, items("a", "1", "b", "1"))
 	has, changed := h.now()
-	h.publish(items("a", "1", "b", "1"))
+	h.publish(ofObjects, items("a", "1", "b", "1"))
 	select {
 	case <-changed:
 		t.Error("it says that the same is new")
 	default:
 	}
-	h.publish(items("a", "1", "b", "2", "c", "3"))
+	h.publish(ofObjects, items("a", "1", "b", "2", "c", "3"))
 	<-changed
 	want, _ := h.now()
-	got := difference(has, want, false)
+	got := slices.Collect(difference(has, want, false))
 	if len(got) != 1 || len(got[0].Set) != 2 || string(got[0].Set["b"]) != "2" || string(got[0].Set["c"]) != "3" {
 		t.Errorf("%+v", got)
 	}
-	if got := difference(want, want, false); len(got) != 0 {
+	if got := slices.Collect(difference(want, want, false)); len(got) != 0 {
 		t.Errorf("of the same it is %+v", got)
 	}
-	if got := difference(nil, nil, true); len(got) != 1 || !got[0].Reset {
+	if got := slices.Collect(difference(nil, nil, true)); len(got) != 1 || !got[0].Reset {
 		t.Errorf("a page with nothing is told %+v", got)
 	}
 }
@@ -258,7 +261,7 @@ func TestLargePagesComeInParts(t *testing.T) {
 	for i := range 2000 {
 		all = append(all, page.Item{Key: fmt.Sprint("service/", i), Data: fmt.Appendf(nil, "%q", strings.Repeat("x", 1000))})
 	}
-	s.hub.publish(all)
+	s.hub.publish(ofObjects, all)
 	b, _ := open(t, s)
 	if messages := b.next(); messages < 10 || len(b.items) != 2000 {
 		t.Errorf("%d items in %d messages", len(b.items), messages)
@@ -267,7 +270,7 @@ func TestLargePagesComeInParts(t *testing.T) {
 
 func TestPagesAreBounded(t *testing.T) {
 	s := newServer()
-	s.hub.publish(items("a", "1"))
+	s.hub.publish(ofObjects, items("a", "1"))
 	for range maxPages {
 		if _, code := open(t, s); code != http.StatusOK {
 			t.Fatalf("a page is answered with %d", code)
@@ -276,8 +279,8 @@ func TestPagesAreBounded(t *testing.T) {
 	if _, code := open(t, s); code != http.StatusServiceUnavailable {
 		t.Errorf("one more than %d is answered with %d", maxPages, code)
 	}
-	if s.pages.Load() != maxPages {
-		t.Errorf("%d pages are counted", s.pages.Load())
+	if s.places.taken != maxPages {
+		t.Errorf("%d pages are counted", s.places.taken)
 	}
 }
 
@@ -289,7 +292,7 @@ func TestHostileTextsStayInTheirItem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.hub.publish([]page.Item{{Key: "node/" + hostile, Data: data}})
+	s.hub.publish(ofObjects, []page.Item{{Key: "node/" + hostile, Data: data}})
 	b, _ := open(t, s)
 	b.next()
 	var got string

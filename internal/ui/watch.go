@@ -39,12 +39,15 @@ type watch struct {
 }
 
 // kinds that are read: those of `status`, and events.
-func kinds() []kind {
+func kinds() []kind { return append(ofManagers(), kind{&corev1.Event{}, &corev1.EventList{}}) }
+
+// ofManagers are the kinds that a manager reads anyhow.
+func ofManagers() []kind {
 	return []kind{
 		{&v1alpha1.Balancer{}, &v1alpha1.BalancerList{}}, {&v1alpha1.AddressPool{}, &v1alpha1.AddressPoolList{}},
 		{&v1alpha1.UpstreamPolicy{}, &v1alpha1.UpstreamPolicyList{}},
 		{&corev1.Service{}, &corev1.ServiceList{}}, {&corev1.Node{}, &corev1.NodeList{}}, {&corev1.Namespace{}, &corev1.NamespaceList{}},
-		{&discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{}}, {&corev1.Event{}, &corev1.EventList{}},
+		{&discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{}},
 	}
 }
 
@@ -54,10 +57,10 @@ type kind struct {
 }
 
 // ask is why what is shown cannot be read, nil if it can.
-func ask(ctx context.Context, kube client.Reader) error {
+func ask(ctx context.Context, kube client.Reader, of []kind) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	for _, k := range kinds() {
+	for _, k := range of {
 		err := kube.List(ctx, k.list, client.Limit(1))
 		if meta.IsNoMatchError(err) {
 			return errors.New("external-lb is not installed in this cluster: kubectl apply -k config/default")
@@ -95,7 +98,7 @@ func (w *watch) session(ctx context.Context, kube client.Reader) error {
 		return err
 	}
 	answers := make(chan error)
-	go answer(ctx, kube, answers)
+	go answer(ctx, func() error { return ask(ctx, kube, kinds()) }, answers)
 	broken, next := false, (<-chan struct{})(changed)
 	var pause <-chan time.Time
 	for {
@@ -122,7 +125,7 @@ func (w *watch) session(ctx context.Context, kube client.Reader) error {
 }
 
 // answer asks the cluster again and again whether it answers.
-func answer(ctx context.Context, kube client.Reader, answers chan<- error) {
+func answer(ctx context.Context, ask func() error, answers chan<- error) {
 	ticker := time.NewTicker(askEvery)
 	defer ticker.Stop()
 	for {
@@ -131,7 +134,7 @@ func answer(ctx context.Context, kube client.Reader, answers chan<- error) {
 		case <-ctx.Done():
 			return
 		}
-		err := ask(ctx, kube)
+		err := ask()
 		select {
 		case answers <- err:
 		case <-ctx.Done():
@@ -151,16 +154,8 @@ func (w *watch) follow(ctx context.Context, changed func()) (cache.Cache, error)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)
 	}
-	for _, k := range kinds() {
-		informer, err := c.GetInformer(ctx, k.object, cache.BlockUntilSynced(false))
-		if err != nil {
-			return nil, fmt.Errorf("following the cluster: %w", err)
-		}
-		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { changed() }, UpdateFunc: func(any, any) { changed() }, DeleteFunc: func(any) { changed() },
-		}); err != nil {
-			return nil, fmt.Errorf("following the cluster: %w", err)
-		}
+	if err := hear(ctx, c, kinds(), changed); err != nil {
+		return nil, err
 	}
 	go func() {
 		_ = c.Start(ctx) // it ends with the context, without an error
@@ -173,6 +168,22 @@ func (w *watch) follow(ctx context.Context, changed func()) (cache.Cache, error)
 	return c, nil
 }
 
+// hear calls changed after every change of what there is of some kinds.
+func hear(ctx context.Context, c cache.Informers, of []kind, changed func()) error {
+	for _, k := range of {
+		informer, err := c.GetInformer(ctx, k.object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("following the cluster: %w", err)
+		}
+		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc: func(any) { changed() }, UpdateFunc: func(any, any) { changed() }, DeleteFunc: func(any) { changed() },
+		}); err != nil {
+			return fmt.Errorf("following the cluster: %w", err)
+		}
+	}
+	return nil
+}
+
 // show makes a page of what is read. Before all of it is, it shows what was shown before.
 func (w *watch) show(ctx context.Context, c cache.Cache) error {
 	for _, k := range kinds() {
@@ -181,15 +192,11 @@ func (w *watch) show(ctx context.Context, c cache.Cache) error {
 			return nil // it is told when all have
 		}
 	}
-	objects, err := read(ctx, c)
+	items, err := paint(ctx, c, kinds())
 	if err != nil {
 		return err
 	}
-	items, err := page.Of(objects)
-	if err != nil {
-		return fmt.Errorf("making the page: %w", err)
-	}
-	w.hub.publish(items)
+	w.hub.publish(ofObjects, items)
 	w.loaded = true
 	w.tell("")
 	return nil
@@ -199,26 +206,41 @@ func (w *watch) tell(problem string) {
 	w.hub.tell(connection{Server: w.config.Host, Problem: problem, Loaded: w.loaded})
 }
 
-// read lists what a page is made of.
-func read(ctx context.Context, from client.Reader) (o page.Objects, err error) {
-	var balancers v1alpha1.BalancerList
-	var pools v1alpha1.AddressPoolList
-	var services corev1.ServiceList
-	var nodes corev1.NodeList
-	var slices discoveryv1.EndpointSliceList
-	var namespaces corev1.NamespaceList
-	var policies v1alpha1.UpstreamPolicyList
-	var events corev1.EventList
-	for _, list := range []client.ObjectList{&balancers, &pools, &services, &nodes, &slices, &namespaces, &policies, &events} {
-		if err := from.List(ctx, list); err != nil {
-			return o, fmt.Errorf("reading what was followed: %w", err)
+// paint makes a page of what is read of some kinds. Nothing changes that.
+func paint(ctx context.Context, from client.Reader, of []kind) ([]page.Item, error) {
+	lists := make([]client.ObjectList, len(of))
+	for i, k := range of {
+		lists[i] = k.list.DeepCopyObject().(client.ObjectList)
+		if err := from.List(ctx, lists[i], client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("reading what was followed: %w", err)
 		}
 	}
-	return page.Objects{
-		Balancers: pointers(balancers.Items), Pools: pools.Items, Services: pointers(services.Items), Nodes: pointers(nodes.Items),
-		Slices: pointers(slices.Items), Namespaces: pointers(namespaces.Items), Policies: pointers(policies.Items),
-		Events: pointers(events.Items),
-	}, nil
+	var o page.Objects
+	for _, list := range lists {
+		switch l := list.(type) {
+		case *v1alpha1.BalancerList:
+			o.Balancers = pointers(l.Items)
+		case *v1alpha1.AddressPoolList:
+			o.Pools = l.Items
+		case *v1alpha1.UpstreamPolicyList:
+			o.Policies = pointers(l.Items)
+		case *corev1.ServiceList:
+			o.Services = pointers(l.Items)
+		case *corev1.NodeList:
+			o.Nodes = pointers(l.Items)
+		case *corev1.NamespaceList:
+			o.Namespaces = pointers(l.Items)
+		case *discoveryv1.EndpointSliceList:
+			o.Slices = pointers(l.Items)
+		case *corev1.EventList:
+			o.Events = pointers(l.Items)
+		}
+	}
+	items, err := page.Of(o)
+	if err != nil {
+		return nil, fmt.Errorf("making the page: %w", err)
+	}
+	return items, nil
 }
 
 func pointers[T any](items []T) []*T {

@@ -7,7 +7,7 @@ import {health, plural, problems, service} from './parts.mjs';
 
 function connection({cluster}) {
   if (state.connected === null) return ['middle', 'connecting'];
-  if (!state.connected) return ['bad', 'not connected to external-lb ui: what is shown may be old'];
+  if (!state.connected) return ['bad', 'not connected to external-lb: what is shown may be old'];
   if (cluster.problem) return ['bad', `what is shown may be old: ${cluster.problem}`];
   if (!cluster.loaded) return ['middle', 'reading the cluster'];
   return ['good', `follows ${cluster.server}`];

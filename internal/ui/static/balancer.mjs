@@ -1,5 +1,5 @@
 import {h} from './preact.mjs';
-import {health, plural, problems, service, time} from './parts.mjs';
+import {flow, health, number, plural, problems, rate, service, time} from './parts.mjs';
 import {topology} from './topology.mjs';
 
 export function balancer(b, found, shown, chosen) {
@@ -11,21 +11,26 @@ export function balancer(b, found, shown, chosen) {
       [b.engine, b.mode, `class ${b.class}`, b.default ? 'default' : '', plural(own.length, 'Service')].filter(Boolean).join(' · ')),
     problems(b.problems),
     h('details', {open: true}, h('summary', null, 'Who reaches what'), topology(b, found, shown, chosen)),
-    h('details', {open: true}, h('summary', null, 'Hosts'), hosts(b)),
+    h('details', {open: true}, h('summary', null, 'Hosts'), hosts(b, found)),
     h('details', {open: true}, h('summary', null, 'Addresses'),
       found.pools.filter((p) => p.balancer === b.name).map((p) => pool(p, found))));
 }
 
-function hosts(b) {
+function hosts(b, found) {
+  const of = (host) => found.hosts.get(`host/${b.name}/${host.name}`) ?? {};
   return h('table', null,
-    h('thead', null, h('tr', null, ['Host', 'State', 'Program', 'Proved', 'Since', ''].map((t) => h('th', {scope: 'col'}, t)))),
+    h('thead', null, h('tr', null,
+      ['Host', 'State', 'Program', 'Proved', 'Since', 'Connections', 'Traffic', ''].map((t) => h('th', {scope: 'col'}, t)))),
     h('tbody', null, b.hosts.map((host) => h('tr', {key: host.name, 'data-host': host.name},
       h('th', {scope: 'row'}, host.name, h('small', null, ` ${host.where}`)),
       h('td', {class: host.health}, health(host.health, ''), host.state, host.draining ? ', drained' : ''),
       h('td', null, host.version),
       h('td', null, h('code', null, host.digest), host.desired ? h('span', null, ' should be ', h('code', null, host.desired)) : ''),
       h('td', null, time(host.applied)),
+      h('td', null, number(of(host).open), ' open, ', rate(of(host).made), ' new'),
+      h('td', null, flow(of(host).in), ' in, ', flow(of(host).out), ' out'),
       h('td', null, h('span', {class: host.health === 'bad' ? 'bad' : ''}, host.message),
+        of(host).silent ? h('div', {class: 'more'}, of(host).silent) : null,
         (host.notes ?? []).map((n) => h('p', {key: n.reason, class: 'middle'}, n.message)))))));
 }
 

@@ -8,6 +8,7 @@ export const state = {
   query: '',
   wrongOnly: false,
   chosen: location.hash.slice(1), // key of a Service
+  sort: 'name', // of Services: see orders
   opened: new Map(), // namespaces that were opened or closed by hand
   rows: 200, // Services that are listed at most
 };
@@ -57,10 +58,16 @@ let seen, found;
 export function look() {
   if (seen === state.items) return found;
   seen = state.items;
-  found = {cluster: {}, balancers: [], pools: [], policies: [], nodes: [], services: [], having: new Map()};
+  found = {cluster: {}, balancers: [], pools: [], policies: [], nodes: [], services: [], having: new Map(),
+    traffic: new Map(), hosts: new Map(), silence: ''};
   for (const [key, item] of seen) {
     const kind = key.split('/', 1)[0];
-    if (kind === 'cluster') found.cluster = item;
+    if (kind === 'cluster' || kind === 'silence') {
+      found[kind] = item;
+      continue;
+    }
+    if (kind === 'traffic') found.traffic.set(key.replace('traffic', 'service'), item);
+    else if (kind === 'host') found.hosts.set(key, item);
     else (found[kind + 's'] ?? found.policies).push(item);
     item.key = key;
   }
@@ -85,8 +92,27 @@ function text(service) {
   return texts.get(service);
 }
 
-// searched are the Services that the reader wants to see.
+// searched are the Services that the reader wants to see, in the order in which they do.
 export function searched() {
   const words = state.query.toLowerCase().split(/\s+/).filter(Boolean);
-  return look().services.filter((s) => (!state.wrongOnly || s.health === 'bad') && words.every((w) => text(s).includes(w)));
+  const {services, traffic} = look();
+  const shown = services.filter((s) => (!state.wrongOnly || s.health === 'bad') && words.every((w) => text(s).includes(w)));
+  if (state.sort === 'name') return shown;
+  const most = new Map(shown.map((s) => [s, total(traffic.get(s.key), state.sort) ?? -1]));
+  return shown.sort((a, b) => most.get(b) - most.get(a)); // by name where it is the same
+}
+
+// orders of Services beside that by name: what comes first has most of it.
+export const orders = {
+  open: 'connections', made: 'new connections', refused: 'refused', failed: 'failed', in: 'bytes in', out: 'bytes out', down: 'nodes down',
+};
+
+// total of what all hosts tell of a Service; undefined: none of them can tell.
+export function total(traffic, what) {
+  let sum;
+  for (const host of traffic?.hosts ?? []) {
+    if (host[what] === undefined) continue;
+    sum = what === 'down' ? Math.max(sum ?? 0, host.down) : (sum ?? 0) + host[what]; // hosts have the same nodes
+  }
+  return sum;
 }

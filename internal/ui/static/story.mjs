@@ -1,6 +1,7 @@
 import {h} from './preact.mjs';
 import {choose} from './store.mjs';
 import {health, plural, problems, time} from './parts.mjs';
+import {traffic} from './traffic.mjs';
 
 // story of one Service: what it has, and what happened to it, the newest first.
 export function story(s, found) {
@@ -15,6 +16,7 @@ export function story(s, found) {
       fact('Nodes', nodes(s, found)),
       fact('Endpoints', `${s.endpoints} ready`),
       s.more ? fact('Not shown', s.more) : null),
+    traffic(s, found),
     h('h3', null, 'Its story'),
     h('ol', {class: 'timeline'}, (s.story ?? []).map((m, i) => h('li', {key: `${m.at} ${m.source} ${m.reason} ${i}`, class: m.health},
       h('div', null, health(m.health, ''), time(m.at), ' ', h('b', null, m.reason), ' ',
@@ -31,9 +33,12 @@ function shown(title) {
 }
 
 function nodes(s, found) {
-  if (!s.allNodes) return s.nodes?.join(', ') || 'none';
+  const drains = (n) => (s.draining?.includes(n) ? `${n} (drains)` : n);
+  if (!s.allNodes) return s.nodes?.map(drains).join(', ') || 'none';
   const able = found.nodes.filter((n) => n.balancers.some((b) => s.balancers.includes(b)));
-  return `all ${plural(able.length, 'node')} that may carry traffic`;
+  const leaving = able.filter((n) => n.draining?.some((b) => s.balancers.includes(b)));
+  const words = leaving.length ? `; of these drain ${leaving.map((n) => n.name).join(', ')}` : '';
+  return `all ${plural(able.length, 'node')} that may carry traffic${words}`;
 }
 
 const fact = (name, text) => [h('dt', null, name), h('dd', null, text)];

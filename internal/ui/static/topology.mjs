@@ -17,6 +17,14 @@ export function topology(b, found, shown, chosen) {
   const targets = found.nodes.filter((n) => services.some((s) => (s.allNodes ? n.balancers.includes(b.name) : s.nodes?.includes(n.name))));
   const nodes = targets.slice(0, most);
 
+  const leaves = (n) => services.some((s) => s.draining?.includes(n.name));
+  const down = new Set(); // host and node, as that host tells of a Service here
+  for (const s of services) {
+    for (const t of found.traffic.get(s.key)?.hosts ?? []) {
+      if (t.balancer === b.name) for (const n of t.named ?? []) down.add(`${t.host} ${n.node}`);
+    }
+  }
+
   const columns = [
     column('Services', services.map((s) => [s.key, service(s), s.health]), all.length),
     column('Addresses', addresses.map((ip) => [ip, h('code', null, ip), ...(told.get(ip) ? published : unpublished)]), told.size),
@@ -27,7 +35,8 @@ export function topology(b, found, shown, chosen) {
   const lines = [
     services.flatMap((s, i) => s.addresses.map((a) => [i, addresses.indexOf(a.ip), a.told ? 'good' : 'middle'])),
     addresses.flatMap((ip, i) => b.hosts.map((x, j) => [i, j, told.get(ip) ? x.health : 'middle'])),
-    b.hosts.flatMap((x, i) => nodes.map((n, j) => [i, j, worse(x.health, n.health)])),
+    b.hosts.flatMap((x, i) => nodes.map((n, j) => [i, j,
+      down.has(`${x.name} ${n.name}`) ? 'bad' : worse(x.health, leaves(n) ? worse(n.health, 'middle') : n.health)])),
   ];
   return h('div', {class: 'topology'}, columns.flatMap((c, i) => (i ? [gutter(lines[i - 1], rows, i), c] : [c])));
 }
