@@ -207,6 +207,23 @@ status:
 	}
 }
 
+// A host that is out for maintenance is shown as that.
+func TestStatusOfAHostThatIsDrained(t *testing.T) {
+	for drained, want := range map[string]string{"true": "lb1  InSync  drained  toy/1", "false": "lb1  InSync  toy/1"} {
+		kube := inCluster(t, `
+apiVersion: external-lb.dev/v1alpha1
+kind: Balancer
+metadata: {name: edge}
+spec: {engine: LVS, hosts: [{name: lb1, address: 192.0.2.1, drain: `+drained+`}]}
+status:
+  hosts: [{name: lb1, state: InSync, engineVersion: toy/1, draining: `+drained+`}]
+`)
+		if got := statusOf(t, kube, "tree"); !strings.Contains(got, want) {
+			t.Errorf("want %q, got\n%s", want, got)
+		}
+	}
+}
+
 func TestStatusAsJSON(t *testing.T) {
 	var got struct {
 		Balancers []balancerView `json:"balancers"`

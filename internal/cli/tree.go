@@ -48,7 +48,11 @@ func (b balancerView) tree(p paint, wide bool) tree {
 		if wide && h.LastAppliedTime != nil {
 			proved = "proved " + stamp(h.LastAppliedTime.Time)
 		}
-		one := tree{line: words(p.bold(h.Name), p.state(h.State), plain(h.EngineVersion), plain(digest), proved, plain(h.Message))}
+		drained := ""
+		if h.Draining {
+			drained = p.middle("drained")
+		}
+		one := tree{line: words(p.bold(h.Name), p.state(h.State), drained, plain(h.EngineVersion), plain(digest), proved, plain(h.Message))}
 		for _, n := range h.Notes {
 			one.sub = append(one.sub, tree{line: p.warn(plain(n.Message))})
 		}
