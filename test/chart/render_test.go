@@ -154,15 +154,19 @@ func TestChart_AgreesWithKustomize(t *testing.T) {
 		"network-policy": {"networkPolicy.enabled=true"},
 		"alerts":         {"metrics.prometheusRule.enabled=true"},
 		"dashboards":     {"metrics.dashboards.enabled=true"},
+		"ui":             {"ui.enabled=true"},
+		"ui-service":     {"ui.service.enabled=true"},
 	}
 	all := slices.Sorted(maps.Keys(components))
 	dirs, err := filepath.Glob(root + "/config/components/*")
 	if err != nil || len(dirs) != len(all) {
 		t.Errorf("%d components, of which the chart has %v: %v", len(dirs), all, err)
 	}
-	tests := map[string][]string{"default": nil, "all": all}
+	tests := map[string][]string{"default": nil}
 	for _, c := range all {
-		tests[c] = []string{c}
+		if tests[c] = []string{c}; c != "ui" { // ui-service is in its place
+			tests["all"] = append(tests["all"], c)
+		}
 	}
 	for name, with := range tests {
 		t.Run(name, func(t *testing.T) {

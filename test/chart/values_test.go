@@ -72,6 +72,8 @@ func TestValues_ThatCannotBeMeantAreRefused(t *testing.T) {
 		"metrics.serviceMonitor.interval=fast": "interval",
 		"podDisruptionBudget.minAvailable=all": "minAvailable",
 		"tls=true":                             "tls",
+		"ui.address=:80":                       "address",
+		"ui.service.hosts[0]=a b":              "hosts",
 		"goMemLimit=1Gi":                       "goMemLimit",
 		"resources.limits.memory=1e9":          "goMemLimit",
 		"tolerations.key=a":                    "tolerations",
