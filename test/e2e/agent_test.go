@@ -43,6 +43,16 @@ func TestFault_TheAgent(t *testing.T) {
 	requests.answered(t, perSecond)
 	h, err := env.Host("lb2")
 	must(t, err)
+	says := func(words ...string) { // host status, there
+		t.Helper()
+		out, err := h.Shell(t.Context(), "external-lb host status")
+		for _, w := range words {
+			if err != nil || !strings.Contains(out, w) {
+				t.Errorf("host status: %v, want %q:\n%s", err, w, out)
+			}
+		}
+	}
+	says("said by  ", "the agent, external-lb ", "running  ")
 	late := func(name string) *corev1.Service {
 		return s.service(name, func(svc *corev1.Service) { svc.Spec.Selector = first.Spec.Selector })
 	}
@@ -66,6 +76,7 @@ func TestFault_TheAgent(t *testing.T) {
 	if got := addresses(s.get(first)); len(got) == 0 || got[0] != address {
 		t.Errorf("what was published became %v, want %s", got, address)
 	}
+	says("the agent does not answer", "this program, from files", "running  ")
 	s.published(late("hangs")) // by the other host
 	goOn()
 	s.inSync(balancer)
