@@ -310,8 +310,8 @@ func TestAManagersPageIsBounded(t *testing.T) {
 		DialContext:     (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
-	t.Cleanup(beside.CloseIdleConnections)
-	m.web.Transport, beside = beside, m.web.Transport.(*http.Transport)
+	t.Cleanup(m.web.Transport.(*http.Transport).CloseIdleConnections)
+	m.web.Transport = beside
 	m.answers(http.StatusOK, url, greedy)
 
 	must(t, m.cluster.StopAPIServer())
