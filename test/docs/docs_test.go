@@ -167,8 +167,8 @@ func exists(t *testing.T, bin, makefile, line string) error {
 		return hasFlags(t, filepath.Join(bin, filepath.Base(words[0])), line, words[1:])
 	case "go", "head", "provider":
 		return nil // those of the page on providers are run by the example's own test
-	case "kubectl", "apt-get", "install", "ssh-keygen", "ssh-keyscan", "scp", "systemctl", "rm", "sed", "nft", "userdel", "helm", "sha256sum", "openssl", "echo", "tar", "export":
-		return nil // those of the README, of the tutorials, of the removal, of the pages on clouds, Helm and datagrams, and of releases are run by tests of their own
+	case "kubectl", "apt-get", "install", "ssh-keygen", "ssh-keyscan", "scp", "systemctl", "rm", "sed", "nft", "userdel", "helm", "sha256sum", "openssl", "echo", "tar", "export", "curl":
+		return nil // those of the README, of the tutorials, of the removal, of the pages on clouds, Helm, datagrams and the manager's page, and of releases are run by tests of their own
 	default:
 		return fmt.Errorf("nobody tests %s", words[0])
 	}

@@ -16,13 +16,14 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/browser"
+	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
 // startUI runs `external-lb ui` until the test ends, and returns where the page is.
 func startUI(t *testing.T) (url string) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), binary, "ui")
+	cmd := exec.CommandContext(context.Background(), binary, "ui", "--metrics", env.Manager.Metrics)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+env.Kubeconfig())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -46,7 +47,7 @@ func startUI(t *testing.T) (url string) {
 // picture writes a screenshot for the documentation, with -update and on one engine.
 func picture(t *testing.T, b *browser.Browser, name string) {
 	t.Helper()
-	if *update && engine.name == v1alpha1.EngineNginx {
+	if *update && engine.name == v1alpha1.EngineHAProxy { // which tells most of its traffic
 		must(t, os.WriteFile(filepath.Join("..", "..", "docs", "images", name), b.Picture(), 0o644))
 	}
 }
@@ -90,9 +91,14 @@ func TestUI_ShowsWhatIs(t *testing.T) {
 	}
 	b.Until(fmt.Sprintf(`return [...document.querySelectorAll('[data-pool=public] .cell.used')]
 		.some((x) => x.title === '%s: %s/web')`, address, s.namespace))
+	traffic := s.startLoad(address, 80, func(cluster.Answer) error { return nil })
+	if engine.name == v1alpha1.EngineHAProxy { // others cannot tell rates of what was made
+		b.Until(`return [...document.querySelectorAll('[data-host]')].some((x) => /[1-9].*\/s new/.test(x.innerText))`)
+	}
 	picture(t, b, "ui-light.png")
 
 	uiTellsTheStory(t, s, b, svc)
+	traffic.end(t)
 	uiSeesAHostThatIsCutOff(t, b)
 	if err := b.Complaints(); err != nil {
 		t.Error(err)
@@ -107,6 +113,7 @@ func uiTellsTheStory(t *testing.T, s *scene, b *browser.Browser, svc *corev1.Ser
 	b.Until(`return document.activeElement.id === 'story-title'`)
 	b.Until(`const told = document.querySelector('.timeline').innerText;
 		return ['EnsuredLoadBalancer', 'external-lb.dev/Programmed=True'].every((x) => told.includes(x)) || told`)
+	b.Until(`return document.querySelector('[data-traffic=lb1]')?.innerText.includes('open') ?? false`)
 	b.Dark(true)
 	picture(t, b, "ui-dark.png")
 	b.Dark(false)
