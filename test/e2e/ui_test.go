@@ -93,7 +93,7 @@ func TestUI_ShowsWhatIs(t *testing.T) {
 		.some((x) => x.title === '%s: %s/web')`, address, s.namespace))
 	traffic := s.startLoad(address, 80, func(cluster.Answer) error { return nil })
 	if engine.name == v1alpha1.EngineHAProxy { // others cannot tell rates of what was made
-		b.Until(`return [...document.querySelectorAll('[data-host]')].some((x) => /[1-9].*\/s new/.test(x.innerText))`)
+		b.Until(`return [...document.querySelectorAll('[data-host]')].some((x) => /, [1-9]\S*\/s new/.test(x.innerText))`)
 	}
 	picture(t, b, "ui-light.png")
 
