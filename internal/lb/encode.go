@@ -132,7 +132,7 @@ func fromService(s *Service) *lbpb.Service {
 	out := &lbpb.Service{
 		Namespace: s.ID.Namespace, Name: s.ID.Name, Uid: s.ID.UID,
 		Ipv4: fromFamily(s.IPv4), Ipv6: fromFamily(s.IPv6),
-		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct,
+		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct, Pods: s.Pods,
 	}
 	for _, n := range s.Servers {
 		out.Servers = append(out.Servers, fromNode(n))
@@ -140,8 +140,16 @@ func fromService(s *Service) *lbpb.Service {
 	for _, f := range s.Frontends {
 		out.Frontends = append(out.Frontends, &lbpb.Frontend{
 			Address: fromAddr(f.Listener.Address), Port: uint32(f.Listener.Port), Protocol: protocols.number(f.Listener.Protocol),
-			NodePort: uint32(f.NodePort), Settings: fromSettings(&f.Settings),
+			NodePort: uint32(f.NodePort), Settings: fromSettings(&f.Settings), Endpoints: fromEndpoints(f.Endpoints),
 		})
+	}
+	return out
+}
+
+func fromEndpoints(all []Endpoint) []*lbpb.Endpoint {
+	out := make([]*lbpb.Endpoint, len(all))
+	for i, e := range all {
+		out[i] = &lbpb.Endpoint{Address: fromAddr(e.Address.Addr()), Port: uint32(e.Address.Port()), Draining: e.Draining}
 	}
 	return out
 }

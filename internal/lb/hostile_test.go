@@ -52,8 +52,13 @@ func samples(t testing.TB) []sample {
 		Affinity: time.Hour, HealthCheckNodePort: 30090, Direct: true,
 		Servers: []lb.Node{node},
 	}
+	toPods := *service // what would contradict itself in one
+	toPods.ID.Name, toPods.Direct, toPods.Servers, toPods.Pods = "x", false, nil, true
+	toPods.IPv4.Targets, toPods.IPv6.Targets = lb.Targets{}, lb.Targets{}
+	toPods.Frontends = slices.Clone(service.Frontends)
+	toPods.Frontends[0].Endpoints = []lb.Endpoint{{Address: netip.MustParseAddrPort("10.244.0.1:8080"), Draining: true}}
 	cfg := &lb.Config{
-		Nodes: []lb.Node{node}, Services: []*lb.Service{service}, Certificates: lbtest.Certificates()[:1], Addresses: []netip.Addr{a4},
+		Nodes: []lb.Node{node}, Services: []*lb.Service{service, &toPods}, Certificates: lbtest.Certificates()[:1], Addresses: []netip.Addr{a4},
 		VRRP: &lb.VRRP{Interface: "eth0", RouterID: 51, Interval: time.Second, Priority: 250},
 	}
 	var out []sample
@@ -70,7 +75,7 @@ func samples(t testing.TB) []sample {
 		s.part = part
 		out = append(out, s)
 	}
-	if len(out) != len(lbtest.Messages) {
+	if len(out) != len(lbtest.Messages)+1 {
 		t.Fatalf("%d samples of %d kinds", len(out), len(lbtest.Messages))
 	}
 	return out

@@ -18,6 +18,7 @@ const (
 	kindAddress     = "address"
 	kindVRRP        = "vrrp"
 	kindServer      = "apiserver" // no Item: a part of one
+	kindPods        = "pods"      // neither
 )
 
 // VRRPKey is the Key of a VRRP.
@@ -39,6 +40,11 @@ func AddressKey(a netip.Addr) Key { return kindAddress + "/" + Key(a.String()) }
 
 // ServerKey is the Key under which an API server is refused, one of Service.Servers.
 func ServerKey(name string) Key { return kindServer + "/" + Key(name) }
+
+// PodsKey is the Key under which some of a Service's pods are refused.
+func PodsKey(id ID) Key {
+	return Key(kindPods + "/" + id.Namespace + "/" + id.Name + "/" + id.UID)
+}
 
 // ServiceID is the ID of the Service that a Key names.
 func (k Key) ServiceID() (ID, bool) {
@@ -71,6 +77,10 @@ func (k Key) Describe() string {
 		return "Service " + id.String()
 	}
 	kind, name, _ := strings.Cut(string(k), "/")
+	if kind == kindPods {
+		name = name[:max(0, strings.LastIndexByte(name, '/'))]
+		return "pods of Service " + name
+	}
 	return strings.TrimSpace(kind + " " + name)
 }
 

@@ -148,6 +148,17 @@ type Service struct {
 	// Servers are the API servers of the cluster, sorted by name: of the ControlPlane alone.
 	// They answer in the place of Targets, and need be no Nodes of the Config.
 	Servers []Node
+	// Pods: the Endpoints of each Frontend answer, in the place of Targets. nodePorts and
+	// HealthCheckNodePort are those of the Service, and nothing is sent there.
+	Pods bool
+}
+
+// Endpoints is how many there are, of all Frontends together.
+func (s *Service) Endpoints() (n int) {
+	for i := range s.Frontends {
+		n += len(s.Frontends[i].Endpoints)
+	}
+	return n
 }
 
 // Ranges are those of which clients may come, of all Frontends together.
@@ -203,10 +214,24 @@ type Clients struct {
 // Frontend is one port of a Service on one of its addresses.
 type Frontend struct {
 	Listener Listener
-	// NodePort answers on every node. 0: the Service has none, and is Direct.
+	// NodePort answers on every node. 0: the Service has none, and is Direct or has Pods.
 	NodePort uint16
 	Settings Settings
+	// Endpoints of a Service with Pods: sorted by address, no two with one, of the
+	// Listener's family.
+	Endpoints []Endpoint
 }
+
+// Endpoint is a pod, at the port that answers for a Frontend.
+type Endpoint struct {
+	Address netip.AddrPort
+	// Draining: it gets no new connections and keeps those that it has. Only an engine
+	// that does not keep them by itself has such Endpoints.
+	Draining bool
+}
+
+// MaxPods of a Frontend, and MaxEndpoints of all Frontends of a Service.
+const MaxPods, MaxEndpoints = 1 << 11, 1 << 15
 
 // VRRP is how one host agrees with others which of them has the addresses: of
 // those that work, the one with the highest priority.
