@@ -32,6 +32,7 @@ type delivery struct {
 	settled  bool         // nothing was refused since config was worked out
 	config   *lb.Config   // admitted, without what is refused
 	refusals []lb.Refusal // by the owner's rules
+	podless  []lb.Refusal // of these: see admit.Admitted
 }
 
 // refused is an Item, or one of its listeners.
@@ -112,7 +113,7 @@ func (d *delivery) settle() {
 			}
 		}
 	}
-	for d.admit(); d.crowded(); {
+	for d.admit(); d.keepPodless() || d.crowded(); {
 		d.admit()
 	}
 	d.settled = true
@@ -121,7 +122,7 @@ func (d *delivery) settle() {
 // admit what the owner's rules allow, without what is refused already.
 func (d *delivery) admit() {
 	admitted := d.rules.Admit(d.parts, d.machine)
-	d.refusals = admitted.Refused
+	d.refusals, d.podless = admitted.Refused, admitted.Podless
 	cfg := *admitted.Config
 	cfg.Services = nil
 	for _, s := range admitted.Config.Services {
@@ -258,7 +259,7 @@ func staying(was, wanted any, reason lb.RefusalReason) any {
 		if was, ok := was.(*lb.Service); ok && now.Direct == was.Direct && now.HealthCheckNodePort == was.HealthCheckNodePort {
 			part := *was
 			part.Frontends = slices.DeleteFunc(slices.Clone(was.Frontends), func(f lb.Frontend) bool { return !carries(now, f) })
-			if len(part.Frontends) > 0 {
+			if len(part.Frontends) > 0 && withPodsOf(now, &part, reason) {
 				return &part
 			}
 		}
