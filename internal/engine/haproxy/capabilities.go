@@ -9,7 +9,7 @@ const (
 	affinity  = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	uncounted = "connections from before a reload are not counted"
 	forwarded = "adds X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host; at a reload, a few requests on connections that are kept alive may have to be sent again"
-	followed  = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
+	followed  = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort; pods are asked for a connection"
 	onlyIPVS  = "only LVS has it"
 )
 

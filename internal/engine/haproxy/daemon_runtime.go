@@ -60,7 +60,8 @@ func printed(path string, view []byte) (s service, err error) {
 }
 
 // takeServers takes them out of what is printed. What is left takes a reload if it
-// changes, which is also so where a port gets its first node or loses its last.
+// changes, which is also so where a port gets its first node or loses its last; of pods it
+// is not.
 func (s *service) takeServers() (all []proxy) {
 	for i := range s.Checks {
 		c := &s.Checks[i]
@@ -77,7 +78,7 @@ func (s *service) takeServers() (all []proxy) {
 			name: f.Name, servers: f.Backends, drain: time.Duration(f.Drain) * time.Second, parameters: f.ServerParameters, checked: f.CheckTimeout != "",
 		})
 		f.Drain = 0 // no word of it is HAProxy's
-		if len(f.Backends) > 0 {
+		if f.Sends() {
 			f.Backends = []server{}
 		}
 	}

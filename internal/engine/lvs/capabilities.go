@@ -49,7 +49,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.server":                 {Missing: kernels},
 		"timeouts.queue":                  {Missing: noQueue},
 		"timeouts.keepAlive":              {Missing: "LVS forwards packets in the kernel: clients and nodes ask each other"},
-		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; " + perServer},
+		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; pods are asked for a connection over TCP, and with UDP and SCTP not at all; " + perServer},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {UDP: asked, Note: "a connection to the nodePort; " + perServer},
 		"healthCheck.type=HTTP":           {UDP: asked, Note: perServer},

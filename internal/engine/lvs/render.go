@@ -148,9 +148,9 @@ func checkOf(f *engine.Frontend) *check {
 		kind = lb.CheckAuto
 	}
 	switch {
-	case kind == lb.CheckNone:
+	case kind == lb.CheckNone, f.Pods && f.Listener.Protocol != lb.TCP: // their kubelets say who is ready
 		return nil
-	case kind == lb.CheckTCP:
+	case kind == lb.CheckTCP, kind == lb.CheckAuto && f.Pods:
 		c.Kind = "TCP_CHECK"
 	case kind == lb.CheckHTTP:
 		c.Path, c.Host, c.Expect = h.Path, h.Host, h.Status.String()
