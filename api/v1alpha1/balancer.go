@@ -45,6 +45,7 @@ const AnnotationsMetalLB AnnotationProvider = "MetalLB"
 // +kubebuilder:validation:XValidation:rule="has(self.hosts) != has(self.provider)",message="a Balancer has hosts or, with engine provider, a provider"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.virtualAddresses) || !has(self.virtualAddresses.mode) || self.virtualAddresses.mode == 'Static'",message="virtualAddresses are for hosts: with a provider, the cloud has the addresses"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.controlPlane)",message="controlPlane is for hosts: a provider is asked for Services alone"
+// +kubebuilder:validation:XValidation:rule="!has(self.nodes) || !has(self.nodes.backends) || self.nodes.backends != 'Pods' || !has(self.provider) && (!has(self.lvs) || !has(self.lvs.forwarding) || self.lvs.forwarding != 'DR')",message="nodes.backends: Pods is for hosts that send to pods themselves: neither for a provider nor for lvs.forwarding: DR"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host, or provider: the
 	// load balancers of a public cloud, which spec.provider makes.

@@ -92,6 +92,7 @@ const (
 	ReasonOtherCluster     = "OtherCluster"     // another cluster delivers to a host
 	ReasonHealthy          = "Healthy"          // Degraded=False
 	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
+	ReasonPodsUnreadable   = "PodsUnreadable"   // the controller cannot read Pods, of which it sends nothing then
 	ReasonNoAPIServers     = "NoAPIServers"     // no node is an API server for spec.controlPlane
 	ReasonServicesRefused  = "ServicesRefused"  // a host refused Services, or ports of them
 	ReasonItemsRefused     = "ItemsRefused"     // a host refused a node, an address or a certificate
@@ -122,7 +123,8 @@ const (
 	ReasonInvalidAnnotation  = "InvalidAnnotation"  // an annotation cannot be parsed
 	ReasonInvalidSpec        = "InvalidSpec"        // a field of the Service cannot be parsed
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
-	ReasonNoEndpoints        = "NoEndpoints"        // externalTrafficPolicy: Local, and no endpoint counts
+	ReasonNoEndpoints        = "NoEndpoints"        // externalTrafficPolicy: Local, or pods are backends, and no endpoint counts
+	ReasonTooLarge           = "TooLarge"           // it has more pods than hosts are sent of it
 	ReasonRefused            = "Refused"            // a host refused the Service, or ports of it
 	ReasonHeld               = "Held"               // on record
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer

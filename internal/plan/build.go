@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
@@ -79,7 +80,7 @@ func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Serv
 			e.planned.made, e.planned.shape = made, shape(made)
 		}
 		view.Shape, view.Listeners = e.planned.shape, len(made.Frontends)
-		view.Targets = []lb.Targets{made.IPv4.Targets, made.IPv6.Targets}
+		view.Targets, view.Pods = []lb.Targets{made.IPv4.Targets, made.IPv6.Targets}, made.Pods
 	}
 	if brings && !e.waitsForAddress(a.balancer) {
 		for _, address := range view.Addresses {
@@ -97,7 +98,7 @@ func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Serv
 func (a *Assignments) input(s *Snapshot, into []translate.Service) translate.Input {
 	in := translate.Input{
 		Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates,
-		Services: slices.Grow(into[:0], len(a.Carried)), Sorted: true,
+		Services: slices.Grow(into[:0], len(a.Carried)), Sorted: true, PodsUnread: s.PodsUnread,
 	}
 	waits := false
 	for i, e := range a.carried {
@@ -108,6 +109,7 @@ func (a *Assignments) input(s *Snapshot, into []translate.Service) translate.Inp
 		if e.planned.on != nil {
 			in.Services = append(in.Services, translate.Service{
 				Object: e.planned.object, Addresses: e.planned.on, Withheld: e.planned.withheld, Memory: &e.planned.memory,
+				Pods: s.Endpoints[types.NamespacedName{Namespace: e.planned.object.Namespace, Name: e.planned.object.Name}],
 			})
 		}
 	}

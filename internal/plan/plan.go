@@ -45,6 +45,7 @@ type Service struct {
 	Shape      string
 	Listeners  int          // that hosts are to have of it
 	Targets    []lb.Targets // nodes that answer, by family
+	Pods       bool         // pods answer, and no nodes
 	Since      int          // the generation from which on all that it needs is in the Sets as it is now
 	Direct     bool         // nodes get packets with the Service's address on them
 	Problems   []Problem    // the fatal ones first
