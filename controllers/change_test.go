@@ -97,7 +97,7 @@ func newOnePlace(tb testing.TB, services, nodes int) *onePlace {
 	p.cache = p.newCache()
 	seen := newWritten()
 	read := p.reader
-	read.written = seen
+	read.written, read.pods = seen, &pods{}
 	teller := newEvents(nil, Scheme())
 	leads := &leader{}
 	leads.term.Store(1)

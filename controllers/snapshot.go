@@ -60,6 +60,7 @@ type reader struct {
 	stores
 	written *written
 	parsed  *parsedPools
+	pods    *pods
 }
 
 // stores are what the cache keeps of the kinds of which there are many.
@@ -67,7 +68,7 @@ type stores struct{ services, slices, nodes, namespaces, policies toolscache.Ind
 
 // newReader makes the cache index what snapshots ask for.
 func newReader(ctx context.Context, c cache.Informers, from client.Reader, w *written) (r reader, err error) {
-	r = reader{Reader: from, written: w, parsed: &parsedPools{}}
+	r = reader{Reader: from, written: w, parsed: &parsedPools{}, pods: &pods{}}
 	for _, kind := range []struct {
 		of    client.Object
 		store *toolscache.Indexer

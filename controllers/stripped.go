@@ -51,17 +51,24 @@ func stripNode(n *corev1.Node) {
 	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: slices.Clone(ready)}
 }
 
-// stripSlice takes out which pods there are: only where they are, and whether they answer,
-// is read. Thousands of slices name the same nodes, in the same few conditions.
+// stripSlice takes out what is not read: that is where pods are and which, at which ports
+// they answer, and whether they do. Thousands of slices name the same nodes, in the same few
+// conditions.
 func stripSlice(s *discoveryv1.EndpointSlice) {
 	keepAnnotations(s, nothing)
-	s.OwnerReferences, s.Ports = nil, nil
+	s.OwnerReferences = nil
+	for i := range s.Ports {
+		s.Ports[i].AppProtocol = nil
+	}
 	if name, named := s.Labels[discoveryv1.LabelServiceName]; named {
 		s.Labels = map[string]string{discoveryv1.LabelServiceName: name}
 	}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
-		s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: sharedConditions(e.Conditions), NodeName: sharedName(e.NodeName)}
+		if e.TargetRef != nil {
+			e.TargetRef = &corev1.ObjectReference{Kind: e.TargetRef.Kind, Namespace: e.TargetRef.Namespace, Name: e.TargetRef.Name}
+		}
+		s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: sharedConditions(e.Conditions), NodeName: sharedName(e.NodeName), TargetRef: e.TargetRef}
 	}
 	s.Endpoints = slices.Clone(s.Endpoints) // without room for more
 }

@@ -40,8 +40,9 @@ func TestCacheKeepsWhatIsRead(t *testing.T) {
 	}
 
 	slice := builder.EndpointSlice("default", "web", discoveryv1.AddressTypeIPv4).Ready("n").Obj()
+	slice.Endpoints[0].TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "pod"}
 	labels, want := slice.Labels, slice.Endpoints[0].DeepCopy()
-	slice.Endpoints[0].TargetRef = &corev1.ObjectReference{Name: "pod"}
+	slice.Endpoints[0].TargetRef.UID, slice.Endpoints[0].Zone = "uid", new("zone")
 	if _, err := stripped(slice); err != nil {
 		t.Fatal(err)
 	}
