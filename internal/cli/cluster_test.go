@@ -200,7 +200,7 @@ status:
 			if err := printStatus(&out, o, "tree"); err != nil || !strings.Contains(out.String(), want) {
 				t.Errorf("error %v, want %q, got\n%s", err, want, out.String())
 			}
-			if got := strings.Contains(out.String(), "nodes: nobody has said that a node is down"); got != health {
+			if got := strings.Contains(out.String(), "nodes: nobody has said that any is down"); got != health {
 				t.Errorf("--health %t, got\n%s", health, out.String())
 			}
 		}

@@ -101,6 +101,9 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	if err != nil {
 		return nil, err
 	}
+	if o.podsUnread != "" && b.Spec.ToPods() {
+		return nil, fmt.Errorf("Balancer %s sends to pods: %s", b.Name, o.podsUnread)
+	}
 	if err := o.readSecrets(ctx, kube); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,8 @@ func (b Balancer) accepted() metav1.Condition {
 	case oldest != nil && oldest.Name != b.Object.Name:
 		c.Reason = v1alpha1.ReasonDefaultTaken
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; of these, this one serves those whose addresses are of its pools, and those for which the other has no pool", oldest.Name)
+	case b.podsUnreadable():
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, b.Plan.NodesProblem.Reason, b.Plan.NodesProblem.Message
 	case b.Plan.Unread != nil:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, b.Plan.Unread.Reason, b.Plan.Unread.Message
 	case b.Claims.SameRouter(b.Object) != nil:
@@ -81,6 +83,11 @@ func (b Balancer) accepted() metav1.Condition {
 		}
 	}
 	return c
+}
+
+// podsUnreadable reports whether nothing can be said of the pods that are to get the traffic.
+func (b Balancer) podsUnreadable() bool {
+	return b.Plan.NodesProblem != nil && b.Plan.NodesProblem.Reason == v1alpha1.ReasonPodsUnreadable
 }
 
 // sameClass are the other Balancers with the class of one.
@@ -115,6 +122,8 @@ func (b Balancer) programmed() metav1.Condition {
 	switch {
 	case !b.Delivered && translate.Unknown(b.Object):
 		c.Reason, c.Message = v1alpha1.ReasonPending, "nothing is delivered until the provider has said what its cloud can do; "+hostTrouble(b.States)
+	case !b.Delivered && b.podsUnreadable():
+		c.Reason, c.Message = b.Plan.NodesProblem.Reason, b.Plan.NodesProblem.Message
 	case !b.Delivered:
 		c.Reason, c.Message = v1alpha1.ReasonPending, "nothing is delivered until the Balancer is accepted"
 	case proved >= need:

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -90,6 +91,9 @@ func (e *explanation) nodes() {
 		defer e.ok(LinkNodes, "%s", c.Message)
 	}
 	switch {
+	case e.balancer != nil && e.balancer.Spec.ToPods():
+		e.ok(LinkNodes, "none carries traffic: the hosts send to pods themselves")
+		return
 	case e.balancer == nil:
 		e.nodesAsTold(Balancers)
 		return
@@ -150,7 +154,11 @@ func (e *explanation) endpoints() {
 		e.unknown(LinkEndpoints, "%s", e.unread(Slices))
 		return
 	}
+	pods := e.balancer != nil && e.balancer.Spec.ToPods()
 	told := e.problems(LinkEndpoints)
+	if pods && !e.read(Pods) {
+		told = nil // which endpoints are pods is not known
+	}
 	if len(told) == 0 {
 		told = e.tells(LinkEndpoints)
 	}
@@ -159,16 +167,32 @@ func (e *explanation) endpoints() {
 		return
 	}
 	ready, nodes := e.ready()
+	if pods && e.view != nil && e.read(Pods) {
+		ready = e.pods()
+	}
 	local := e.Service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	switch {
 	case ready == 0:
 		e.add(Finding{Link: LinkEndpoints, State: Wrong, See: seeSilent, Message: "no pod of the Service is ready, so nothing answers: " +
 			"see spec.selector and the pods"})
+	case pods:
+		e.ok(LinkEndpoints, "%d ready", ready)
 	case local:
 		e.ok(LinkEndpoints, "%d ready; with externalTrafficPolicy: Local only their nodes get traffic: %s", ready, some(nodes))
 	default:
 		e.ok(LinkEndpoints, "%d ready, on %s", ready, some(nodes))
 	}
+}
+
+// pods counts those that hosts are to send to: of the endpoints not all may be pods.
+func (e *explanation) pods() int {
+	all := map[netip.Addr]bool{}
+	for _, f := range e.frontends() {
+		for _, endpoint := range f.Endpoints {
+			all[endpoint.Address.Addr()] = true
+		}
+	}
+	return len(all)
 }
 
 // ready counts the Service's endpoints that take new connections, and names their nodes.

@@ -84,11 +84,13 @@ func (c *checks) balancer(b *v1alpha1.Balancer) {
 		return
 	case accepted.Status != metav1.ConditionTrue:
 		c.fail(topic, accepted.Reason+": "+accepted.Message, see(seeBalancer))
-	case b.Status.Nodes == 0:
+	case b.Status.Nodes == 0 && !b.Spec.ToPods():
 		c.fail(topic, "no node may be a backend, so nothing answers"+c.old(), see(seeNodes))
 	case meta.IsStatusConditionFalse(b.Status.Conditions, v1alpha1.ConditionProgrammed):
 		p := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionProgrammed)
 		c.fail(topic, p.Reason+": "+p.Message+c.old(), see(seeBalancer))
+	case b.Spec.ToPods():
+		c.ok(topic, "%s hosts carry %d Services to their pods%s", b.Status.HostsInSync, b.Status.Services, c.old())
 	default:
 		c.ok(topic, "%s hosts carry %d Services to %d nodes%s", b.Status.HostsInSync, b.Status.Services, b.Status.Nodes, c.old())
 	}
