@@ -3,12 +3,9 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -24,35 +21,18 @@ var kernelOptions string
 // virtualKernel returns the kernel of virtual machines, a program that needs nothing of this machine's
 // kernel. It builds what is missing in the cache: minutes the first time.
 func virtualKernel(ctx context.Context, log io.Writer) (string, error) {
-	root, err := cacheRoot()
-	if err != nil {
-		return "", err
-	}
-	unlock, err := lockFile(filepath.Join(root, "kernel.lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	hash := sha256.Sum256([]byte(kernelOptions + buildKernel))
-	target := filepath.Join(root, "linux-"+hex.EncodeToString(hash[:8]))
-	if exists(target) {
-		return target, nil
-	}
-	dir, err := os.MkdirTemp(root, "kernel-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	fmt.Fprintf(log, "building a kernel for virtual machines, once, into %s …\n", target)
-	began := time.Now()
-	build := exec.CommandContext(ctx, "/bin/bash", append([]string{"-euo", "pipefail", "-c", buildKernel, "bash", dir}, options()...)...)
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("a kernel for virtual machines: %w: %s", err, lastLines(out, 20))
-	}
-	took, _ := build.ProcessState.SysUsage().(*syscall.Rusage)
-	fmt.Fprintf(log, "built it in %s, %s of this machine's processors\n", time.Since(began).Round(time.Second),
-		time.Duration(took.Utime.Nano()+took.Stime.Nano()).Round(time.Second))
-	return target, os.Rename(filepath.Join(dir, "linux"), target)
+	return Cached("linux", kernelOptions+buildKernel, func(path string) error {
+		fmt.Fprintln(log, "building a kernel for virtual machines, once …")
+		began := time.Now()
+		build := exec.CommandContext(ctx, "/bin/bash", append([]string{"-euo", "pipefail", "-c", buildKernel, "bash", filepath.Dir(path)}, options()...)...)
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("a kernel for virtual machines: %w: %s", err, lastLines(out, 20))
+		}
+		took, _ := build.ProcessState.SysUsage().(*syscall.Rusage)
+		fmt.Fprintf(log, "built it in %s, %s of this machine's processors\n", time.Since(began).Round(time.Second),
+			time.Duration(took.Utime.Nano()+took.Stime.Nano()).Round(time.Second))
+		return nil
+	})
 }
 
 // options of the kernel, without the remarks.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
@@ -31,6 +32,8 @@ type Options struct {
 type Cloud struct {
 	API *gophercloud.ServiceClient // of the load-balancer service
 	Options
+
+	mends mends
 }
 
 // The tags of a load balancer.
@@ -96,6 +99,8 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		}
 		if changed {
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
+		} else if o.Refused = t.refused(want); len(o.Refused) > 0 {
+			o.RetryAfterSeconds = int32(mendInterval / time.Second)
 		}
 	}
 	o.Calls = s.calls
@@ -198,6 +203,10 @@ func said(err error) error {
 	case http.StatusForbidden:
 		if strings.Contains(strings.ToLower(fault.Text), "quota") {
 			e.Code = provider.QuotaExceeded
+		}
+	case http.StatusInternalServerError: // what Octavia's driver was told, by Neutron
+		if strings.Contains(fault.Text, "already allocated") {
+			e.Code = provider.AddressTaken
 		}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		e.Code = provider.Unsupported

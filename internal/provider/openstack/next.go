@@ -53,7 +53,7 @@ func (s *session) create(ctx context.Context, id provider.ID, want provider.Spec
 // all else: nodePorts that are gone may be somebody else's.
 func (s *session) next(ctx context.Context, t *tree, want provider.Spec) (changed bool, err error) {
 	steps := []func(context.Context, *tree, provider.Spec) (bool, error){
-		s.only, s.unwanted, s.broken, s.members, s.missing, s.settings, s.unused,
+		s.only, s.unwanted, s.mend, s.members, s.missing, s.settings, s.unused,
 	}
 	for _, step := range steps {
 		if changed, err = step(ctx, t, want); changed || err != nil {
@@ -83,21 +83,6 @@ func (s *session) unwanted(ctx context.Context, t *tree, want provider.Spec) (bo
 		l := &t.listeners[i]
 		if !slices.ContainsFunc(want.Listeners, func(w provider.Listener) bool { return t.at(w) == l }) {
 			return true, listeners.Delete(ctx, s.API, l.ID).ExtractErr()
-		}
-	}
-	return false, nil
-}
-
-// broken listeners and pools go, to be made anew.
-func (s *session) broken(ctx context.Context, t *tree, _ provider.Spec) (bool, error) {
-	for i := range t.listeners {
-		if l := &t.listeners[i]; l.ProvisioningStatus != active {
-			return true, listeners.Delete(ctx, s.API, l.ID).ExtractErr()
-		}
-	}
-	for i := range t.pools {
-		if !t.pools[i].works() {
-			return true, pools.Delete(ctx, s.API, t.pools[i].ID).ExtractErr()
 		}
 	}
 	return false, nil

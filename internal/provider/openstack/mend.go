@@ -1,0 +1,79 @@
+package openstack
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/listeners"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// mendInterval is between two tries to make anew what is in ERROR: each is some calls, and
+// Octavia may fail each time.
+const mendInterval = 30 * time.Second
+
+// mends are when parts of load balancers were last made anew, by the balancer's ID.
+type mends struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// may reports whether it is time for another one, which is then noted.
+func (m *mends) may(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for other, at := range m.last {
+		if now.Sub(at) >= mendInterval {
+			delete(m.last, other)
+		}
+	}
+	if _, recent := m.last[id]; recent {
+		return false
+	}
+	if m.last == nil {
+		m.last = map[string]time.Time{}
+	}
+	m.last[id] = now
+	return true
+}
+
+// mend removes a listener or pool that is in ERROR, to be made anew.
+func (s *session) mend(ctx context.Context, t *tree, _ provider.Spec) (bool, error) {
+	remove := t.broken()
+	if remove == nil || !s.mends.may(t.lb.ID) {
+		return false, nil
+	}
+	return true, remove(ctx, s)
+}
+
+// broken is how to remove the first part that Octavia has not finished, or nil.
+func (t *tree) broken() func(context.Context, *session) error {
+	for i := range t.listeners {
+		if l := &t.listeners[i]; l.ProvisioningStatus != active {
+			return func(ctx context.Context, s *session) error { return listeners.Delete(ctx, s.API, l.ID).ExtractErr() }
+		}
+	}
+	for i := range t.pools {
+		if p := &t.pools[i]; !p.works() {
+			return func(ctx context.Context, s *session) error { return pools.Delete(ctx, s.API, p.ID).ExtractErr() }
+		}
+	}
+	return nil
+}
+
+// refused are the Listeners that are there and do not work.
+func (t *tree) refused(want provider.Spec) (all []provider.Refusal) {
+	for _, l := range want.Listeners {
+		at, p := t.at(l), t.pool(l)
+		if at != nil && p != nil && at.ProvisioningStatus == active && p.works() {
+			continue
+		}
+		all = append(all, provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: provider.Internal,
+			Message: "it is in ERROR in Octavia, whose logs say why; it is made anew each 30 seconds"})
+	}
+	return all
+}

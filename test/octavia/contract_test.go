@@ -1,0 +1,30 @@
+package octavia
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
+)
+
+// What is asked of every provider holds on a real Octavia, with real traffic.
+func TestProvider_KeepsItsContract(t *testing.T) {
+	p := env.startProvider(t)
+	stranger := env.stranger(t, "203.0.113.3")
+	check, err := env.Command(t.Context(), "cloud", env.binary(), "provider", "check", p.url, "--token-file", p.token, "--ca", p.ca,
+		"--member", env.address().String(), "--address", wanted, "--drift", env.cloud.Look("drift"), "--strangers", env.cloud.Look("strangers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := check.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "not tried") {
+		t.Error("something was not tried")
+	}
+	if _, err := loadbalancers.Get(t.Context(), env.cloud.API(project), stranger).Extract(); err != nil {
+		t.Error(err)
+	}
+}

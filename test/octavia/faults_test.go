@@ -1,0 +1,154 @@
+package octavia
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/listeners"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/quotas"
+
+	"github.com/external-lb/external-lb/provider"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+func same(r http.RoundTripper) http.RoundTripper { return r }
+
+// stranger makes a load balancer that is not ours, with a listener, and returns its ID.
+func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
+	t.Helper()
+	api := s.cloud.API(project)
+	lb, err := loadbalancers.Create(t.Context(), api, loadbalancers.CreateOpts{Name: "theirs", VipSubnetID: Subnet, VipAddress: address}).Extract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithoutCancel(t.Context())
+	t.Cleanup(func() {
+		if err := loadbalancers.Delete(ctx, api, lb.ID, loadbalancers.DeleteOpts{Cascade: true}).ExtractErr(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.finished(t, lb.ID)
+	for _, port := range ports {
+		opts := listeners.CreateOpts{LoadbalancerID: lb.ID, Protocol: listeners.ProtocolTCP, ProtocolPort: port}
+		if err := listeners.Create(t.Context(), api, opts).Err; err != nil {
+			t.Fatal(err)
+		}
+		s.finished(t, lb.ID)
+	}
+	return lb.ID
+}
+
+// finished waits until Octavia is not at work on a load balancer.
+func (s *scene) finished(t *testing.T, id string) {
+	t.Helper()
+	wait.For(t, func(ctx context.Context) error {
+		lb, err := loadbalancers.Get(ctx, s.cloud.API(project), id).Extract()
+		if err == nil && strings.HasPrefix(lb.ProvisioningStatus, "PENDING_") {
+			err = errors.New(lb.ProvisioningStatus)
+		}
+		return err
+	})
+}
+
+// An address that somebody else has is told as that, in the words of Neutron.
+func TestFault_TheAddressIsTaken(t *testing.T) {
+	env.stranger(t, wanted)
+	want := specOf(80)
+	want.Families[0].Address = netip.MustParseAddr(wanted)
+	_, err := env.newCloud(same).Put(t.Context(), provider.ID{Cluster: "faults", Service: "taken"}, *want)
+	if !provider.Is(err, provider.AddressTaken) {
+		t.Errorf("want AddressTaken, got %v", err)
+	}
+}
+
+// Where the project may have no more, the Service is told so, and gets it when it may.
+func TestFault_TheQuotaIsReached(t *testing.T) {
+	api := env.cloud.API(project)
+	limit := func(n int) {
+		t.Helper()
+		if err := quotas.Update(context.WithoutCancel(t.Context()), api, project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(0)
+	t.Cleanup(func() { limit(-1) })
+	c, id := env.newCloud(same), provider.ID{Cluster: "faults", Service: "quota"}
+	wait.For(t, func(context.Context) error {
+		_, err := c.Put(t.Context(), id, *specOf(80))
+		if !provider.Is(err, provider.QuotaExceeded) {
+			return fmt.Errorf("want QuotaExceeded, got %w", err)
+		}
+		return nil
+	})
+	limit(-1)
+	env.lives(t, id, specOf(80))
+	env.ends(t, id)
+}
+
+// A listener that its data plane cannot open is in ERROR. Its port alone is refused, until it is made anew and works.
+func TestFault_AListenerInError(t *testing.T) {
+	const address = "203.0.113.4"
+	file := filepath.Join(t.TempDir(), "other.cfg")
+	other := "defaults\n mode tcp\n timeout connect 1s\n timeout client 1s\n timeout server 1s\nlisten other\n bind " + address + ":80\n"
+	if err := os.WriteFile(file, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd, err := env.Command(ctx, "cloud", "haproxy", "-db", "-f", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait.For(t, func(ctx context.Context) error {
+		c, err := env.DialFrom(ctx, "cloud", "tcp", address+":80")
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	want := specOf(80, 443)
+	want.Families[0].Address = netip.MustParseAddr(address)
+	c, id := env.newCloud(same), provider.ID{Cluster: "faults", Service: "error"}
+	wait.For(t, func(context.Context) error {
+		o, err := c.Put(t.Context(), id, *want)
+		if err == nil && (o.State != provider.Live || len(o.Refused) != 1 || o.Refused[0].Port != 80 || o.Spec.Digest() != want.Without(o.Refused).Digest()) {
+			err = fmt.Errorf("it is %s with %v refused", o.State, o.Refused)
+		}
+		return err
+	})
+	cancel()
+	_ = cmd.Wait()
+	env.lives(t, id, want)
+	env.ends(t, id)
+}
+
+// lives asks until it is as wanted.
+func (s *scene) lives(t *testing.T, id provider.ID, want *provider.Spec) {
+	t.Helper()
+	c := s.newCloud(same)
+	wait.For(t, func(context.Context) error {
+		done, err := s.towards(t, c, id, want)
+		if err == nil && !done {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+}
+
+// ends asks until nothing is left.
+func (s *scene) ends(t *testing.T, id provider.ID) {
+	t.Helper()
+	s.lives(t, id, nil)
+	s.alone(t, id, false)
+}

@@ -1,0 +1,149 @@
+// Package octavia runs Octavia, OpenStack's load balancers, on the test cluster: its real API, worker, drivers and
+// database, and its data plane, which is a HAProxy for each load balancer with the configuration that Octavia
+// writes. What is not there is the rest of an OpenStack: machines for HAProxy, networks, credentials. In place of
+// Neutron, scripts/amphora.py gives addresses and lets clients in.
+package octavia
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+
+	"github.com/external-lb/external-lb/internal/provider/openstack"
+	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// The root file system is made of base; what is run in it is in scripts.
+//
+//go:embed base scripts
+var files embed.FS
+
+// Subnet is the ID of the subnet of load balancers. Without Neutron, each UUID is one.
+const Subnet = "2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11"
+
+// Octavia that runs in a box of a cluster. It ends with the cluster.
+type Octavia struct {
+	c              *cluster.Cluster
+	box, root, dir string
+}
+
+// Start it in the network of a box, where all addresses of a range are then local. The first time, it is built:
+// a minute or two, and 1.2 GB.
+func Start(ctx context.Context, c *cluster.Cluster, box, addresses string, log io.Writer) (*Octavia, error) {
+	root, err := build(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	o := &Octavia{c, box, root, filepath.Join(filepath.Dir(c.Kubeconfig()), "octavia")}
+	if err := os.CopyFS(o.dir, files); err != nil {
+		return nil, err
+	}
+	logFile := filepath.Join(filepath.Dir(c.Kubeconfig()), "logs", "octavia.log")
+	cmd, err := c.Command(ctx, box, "unshare", "-m", "/bin/sh", "-euc", run, "sh", root, o.dir, addresses, logFile)
+	if err != nil {
+		return nil, err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("starting Octavia: %w: %s", err, out)
+	}
+	from := c.HTTPClientFrom(box)
+	defer from.CloseIdleConnections()
+	err = wait.Until(ctx, func(ctx context.Context) error { return answers(ctx, from, endpoint) })
+	if err != nil {
+		said, _ := os.ReadFile(logFile)
+		return nil, fmt.Errorf("Octavia does not answer: %w: %s", err, said[max(0, len(said)-2000):])
+	}
+	return o, nil
+}
+
+// endpoint is where it answers, in its box.
+const endpoint = "http://127.0.0.1:9876/"
+
+// run Octavia on a copy of its root file system, in the background.
+const run = `
+root=$1 dir=$2 addresses=$3 log=$4
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
+mount -t proc proc /mnt/root/proc
+cp "$dir"/scripts/*.py /mnt/root/srv
+setsid chroot /mnt/root /bin/bash -euc '. /srv/start.sh; database; octavia "$1"' bash "$addresses" >"$log" 2>&1 </dev/null &
+`
+
+// build its root file system, or find it in the cache.
+func build(ctx context.Context, log io.Writer) (string, error) {
+	dir, err := os.MkdirTemp("", "external-lb-octavia-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	base, err := fs.Sub(files, "base")
+	if err != nil {
+		return "", err
+	}
+	if err := os.CopyFS(dir, base); err != nil {
+		return "", err
+	}
+	var from strings.Builder
+	names, err := fs.Glob(base, "*")
+	for _, name := range names {
+		text, e := fs.ReadFile(base, name)
+		err = errors.Join(err, e)
+		fmt.Fprintln(&from, name, string(text))
+	}
+	if err != nil {
+		return "", err
+	}
+	return cluster.Cached("octavia", from.String(), func(path string) error {
+		fmt.Fprintln(log, "building Octavia from Debian's packages, once …")
+		began := time.Now()
+		// in mount namespaces of its own: what it mounts is gone when it ends, whatever happens
+		cmd := exec.CommandContext(ctx, "unshare", "-m", "/bin/bash", "-euo", "pipefail", "root.sh", path)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building Octavia: %w: %s", err, out[max(0, len(out)-4000):])
+		}
+		fmt.Fprintf(log, "built it in %s\n", time.Since(began).Round(time.Second))
+		return nil
+	})
+}
+
+// API is that of Octavia for a project, as openstack's commands have it.
+func (o *Octavia) API(project string) *gophercloud.ServiceClient {
+	api := openstack.WithoutCredentials(endpoint, project)
+	api.HTTPClient = *o.c.HTTPClientFrom(o.box)
+	return api
+}
+
+// Look is a shell command for its box that runs scripts/look.py.
+func (o *Octavia) Look(what string) string {
+	return "chroot " + o.root + " python3 - " + what + " <" + filepath.Join(o.dir, "scripts", "look.py")
+}
+
+func answers(ctx context.Context, from *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := from.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("status %s", response.Status)
+	}
+	return nil
+}

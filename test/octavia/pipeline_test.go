@@ -1,0 +1,120 @@
+package octavia
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/test/builder"
+	"github.com/external-lb/external-lb/test/cluster"
+	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// balancer makes a Balancer of the provider, and its pool.
+func (s *scene) balancer(t *testing.T, p *running) {
+	t.Helper()
+	kubectl := func(stdin string, args ...string) {
+		t.Helper()
+		if out, err := s.KubectlInput(t.Context(), stdin, args...); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	kubectl("", "-n", lab.Namespace, "create", "secret", "generic", "cloud", "--from-file=token="+p.token, "--from-file=ca.crt="+p.ca)
+	text, err := os.ReadFile("../../docs/howto/octavia.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, manifest, _ := strings.Cut(string(text), "```yaml\n")
+	manifest, _, _ = strings.Cut(manifest, "```")
+	kubectl(strings.Replace(manifest, "https://192.0.2.5:8480", p.url, 1), "apply", "-f", "-")
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		for _, args := range [][]string{{"delete", "balancer,addresspool", "octavia"}, {"-n", lab.Namespace, "delete", "secret", "cloud"}} {
+			if _, err := s.Kubectl(ctx, args...); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// The page for users of OpenStack, as it is written: a Service gets an address from Octavia, at which its pods answer.
+func TestService_GetsALoadBalancer(t *testing.T) {
+	env.balancer(t, env.startProvider(t))
+	for _, node := range env.Nodes() {
+		pod := cluster.PodSpec{Name: "web-" + node, Node: node, Labels: map[string]string{"app": "web"}}
+		if _, err := env.AddPod(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	svc := builder.Service("default", "web").App("web").Port(80).Class("external-lb.dev/octavia").Manifest()
+	if err := env.Kube.Create(t.Context(), svc); err != nil {
+		t.Fatal(err)
+	}
+	address := env.published(t, svc)
+	env.reaches(t, address, "web-")
+	if err := env.RemoveNode(t.Context(), env.Nodes()[1]); err != nil {
+		t.Fatal(err)
+	}
+	env.reaches(t, address, "web-"+env.Nodes()[0])
+	if err := env.Kube.Delete(t.Context(), svc); err != nil {
+		t.Fatal(err)
+	}
+	wait.For(t, func(ctx context.Context) error {
+		switch err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), svc); {
+		case client.IgnoreNotFound(err) != nil:
+			return err
+		case err == nil:
+			return errors.New("the Service is still there")
+		}
+		return nil
+	})
+	if got, err := env.ask(t.Context(), address); err == nil {
+		t.Errorf("the Service is gone, and %q answers", got)
+	}
+}
+
+func (s *scene) published(t *testing.T, svc *corev1.Service) string {
+	t.Helper()
+	wait.For(t, func(ctx context.Context) error {
+		if err := s.Kube.Get(ctx, client.ObjectKeyFromObject(svc), svc); err != nil {
+			return err
+		}
+		if len(svc.Status.LoadBalancer.Ingress) == 0 {
+			out, _ := s.Kubectl(ctx, "get", "events,balancers,pools,services", "-o", "wide")
+			return fmt.Errorf("it has no address: %s", out)
+		}
+		return nil
+	})
+	return svc.Status.LoadBalancer.Ingress[0].IP
+}
+
+func (s *scene) reaches(t *testing.T, address, pod string) {
+	t.Helper()
+	wait.For(t, func(ctx context.Context) error {
+		got, err := s.ask(ctx, address)
+		if err == nil && !strings.Contains(got, `"pod":"`+pod) {
+			err = fmt.Errorf("%q answers", got)
+		}
+		return err
+	})
+}
+
+func (s *scene) ask(_ context.Context, address string) (string, error) {
+	from := s.HTTPClientFrom("client")
+	defer from.CloseIdleConnections()
+	response, err := from.Get("http://" + address + "/")
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
+}
