@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 
@@ -22,6 +24,12 @@ type mortal struct {
 	writes atomic.Int32
 	left   int32 // writes that are done
 	lost   bool  // the next one is done, too, but nobody hears of it
+}
+
+// over makes it the end of a transport.
+func (m *mortal) over(r http.RoundTripper) http.RoundTripper {
+	m.RoundTripper = r
+	return m
 }
 
 var errDead = errors.New("the provider is dead")
@@ -45,7 +53,7 @@ func (m *mortal) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // life of a load balancer, step by step.
-var life = []struct {
+var life = [...]struct {
 	name string
 	want func() *provider.Spec // nil: that it goes
 }{
@@ -84,60 +92,87 @@ func (s *scene) newCloud(through func(http.RoundTripper) http.RoundTripper) *ope
 
 // A provider that dies before or after any write finds all that it has made when it comes back, and nothing twice.
 func TestCrash_BetweenAnyTwoCalls(t *testing.T) {
-	for step, s := range life {
-		for n := int32(0); ; n++ {
-			writes := int32(0)
+	for step, writes := range env.lifeOf(t) {
+		if writes == 0 {
+			t.Fatalf("%q took no write", life[step].name)
+		}
+		for after := range writes {
 			for _, lost := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%d writes/%t", s.name, n, lost), func(t *testing.T) { writes = env.dies(t, step, n, lost) })
-			}
-			if writes <= n || t.Failed() {
-				break // it did not come to that
+				t.Run(fmt.Sprintf("%s/%d writes/%t", life[step].name, after, lost), func(t *testing.T) {
+					t.Parallel()
+					env.dies(t, step, after, lost)
+				})
 			}
 		}
 	}
 }
 
-// dies in a step of a life, and lives it to its end. It returns how many writes that step took until then.
-func (s *scene) dies(t *testing.T, in int, after int32, lost bool) int32 {
+// lifeOf a load balancer whose provider does not die: how many writes each step takes.
+func (s *scene) lifeOf(t *testing.T) (writes [len(life)]int32) {
+	t.Helper()
+	m := &mortal{left: math.MaxInt32 - 1}
+	c, id := s.newCloud(m.over), provider.ID{Cluster: "crash", Service: "healthy"}
+	for i, step := range life {
+		before := m.writes.Load()
+		s.reach(t, c, id, step.want())
+		writes[i] = m.writes.Load() - before
+	}
+	return writes
+}
+
+// dies in a step of a life, and lives it to its end.
+func (s *scene) dies(t *testing.T, in int, after int32, lost bool) {
 	id := provider.ID{Cluster: "crash", Service: fmt.Sprintf("%d-%d-%t", in, after, lost)}
-	healthy := s.newCloud(func(r http.RoundTripper) http.RoundTripper { return r })
-	var m *mortal
+	healthy := s.newCloud(same)
 	for i, step := range life {
 		if i == in {
-			dying := s.newCloud(func(r http.RoundTripper) http.RoundTripper {
-				m = &mortal{RoundTripper: r, left: after, lost: lost}
-				return m
-			})
-			for {
-				done, err := s.towards(t, dying, id, step.want())
-				if errors.Is(err, errDead) || done || m.writes.Load() > after {
-					break
+			m := &mortal{left: after, lost: lost}
+			dying := s.newCloud(m.over)
+			wait.For(t, func(ctx context.Context) error {
+				switch done, err := s.towards(ctx, dying, id, step.want()); {
+				case errors.Is(err, errDead) || m.writes.Load() > after:
+					return nil
+				case done:
+					return wait.GiveUp(errors.New("it did not die"))
+				default:
+					return errors.Join(err, errors.New("not yet"))
 				}
-			}
+			})
 		}
-		wait.For(t, func(ctx context.Context) error {
-			done, err := s.towards(t, healthy, id, step.want())
-			if err == nil && !done {
-				err = errors.New("not yet")
-			}
-			return err
-		})
+		s.reach(t, healthy, id, step.want())
 		s.alone(t, id, step.want() != nil)
 	}
-	return m.writes.Load()
 }
 
-// towards asks once for what is wanted.
-func (s *scene) towards(t *testing.T, c *openstack.Cloud, id provider.ID, want *provider.Spec) (done bool, err error) {
+// reach asks until it is as wanted.
+func (s *scene) reach(t *testing.T, c *openstack.Cloud, id provider.ID, want *provider.Spec) {
+	t.Helper()
+	wait.For(t, func(ctx context.Context) error {
+		done, err := s.towards(ctx, c, id, want)
+		if err == nil && !done {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+}
+
+// towards asks once for what is wanted, and then waits for as long as it is told to.
+func (s *scene) towards(ctx context.Context, c *openstack.Cloud, id provider.ID, want *provider.Spec) (done bool, err error) {
+	var o provider.Observed
 	if want == nil {
-		_, err := c.Delete(t.Context(), id)
-		if provider.Is(err, provider.NotFound) {
+		if o, err = c.Delete(ctx, id); provider.Is(err, provider.NotFound) {
 			return true, nil
 		}
-		return false, err
+	} else if o, err = c.Put(ctx, id, *want); err == nil && o.State == provider.Live && o.Spec.Digest() == want.Digest() {
+		return true, nil
 	}
-	o, err := c.Put(t.Context(), id, *want)
-	return err == nil && o.State == provider.Live && o.Spec.Digest() == want.Digest(), err
+	again := time.NewTimer(time.Duration(o.RetryAfterSeconds) * time.Second)
+	defer again.Stop()
+	select {
+	case <-ctx.Done():
+	case <-again.C:
+	}
+	return false, err
 }
 
 // alone wants one load balancer with the tags of a Service, or none.

@@ -120,9 +120,10 @@ func build(ctx context.Context, log io.Writer) (string, error) {
 	})
 }
 
-// API is that of Octavia for a project, as openstack's commands have it.
+// API is that of Octavia for a project, and for an administrator of it.
 func (o *Octavia) API(project string) *gophercloud.ServiceClient {
 	api := openstack.WithoutCredentials(endpoint, project)
+	api.MoreHeaders["X-Roles"] = "load-balancer_admin"
 	api.HTTPClient = *o.c.HTTPClientFrom(o.box)
 	return api
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/test/builder"
@@ -54,7 +55,9 @@ func TestService_GetsALoadBalancer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	svc := builder.Service("default", "web").App("web").Port(80).Class("external-lb.dev/octavia").Manifest()
+	svc := builder.Service("default", "web").App("web").Port(80).Class("external-lb.dev/octavia").With(func(s *corev1.Service) {
+		s.Spec.Ports[0].TargetPort = intstr.FromInt32(8080)
+	}).Manifest()
 	if err := env.Kube.Create(t.Context(), svc); err != nil {
 		t.Fatal(err)
 	}

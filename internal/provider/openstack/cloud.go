@@ -224,6 +224,6 @@ func WithoutCredentials(endpoint, project string) *gophercloud.ServiceClient {
 	endpoint = strings.TrimSuffix(endpoint, "/") + "/"
 	return &gophercloud.ServiceClient{
 		ProviderClient: &gophercloud.ProviderClient{}, Endpoint: endpoint, ResourceBase: endpoint + "v2.0/",
-		MoreHeaders: map[string]string{"X-Project-Id": project, "X-Roles": "admin"},
+		MoreHeaders: map[string]string{"X-Project-Id": project, "X-Roles": "load-balancer_member"},
 	}
 }

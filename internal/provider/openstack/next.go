@@ -92,7 +92,7 @@ func (s *session) unwanted(ctx context.Context, t *tree, want provider.Spec) (bo
 func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
 	for _, l := range want.Listeners {
 		p := t.pool(l)
-		if p == nil {
+		if p == nil || !p.works() { // what is in ERROR takes no change: see mend
 			continue
 		}
 		wanted := members(want, l)
@@ -115,6 +115,9 @@ func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (boo
 			opts.LoadbalancerID = t.lb.ID
 			return true, pools.Create(ctx, s.API, opts).Err
 		}
+		if !p.works() {
+			continue
+		}
 		if m := monitorOpts(l); m != nil && p.monitor == nil {
 			m.PoolID = p.ID
 			return true, monitors.Create(ctx, s.API, m).Err
@@ -132,6 +135,9 @@ func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (boo
 func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
 	for _, l := range want.Listeners {
 		p, at := t.pool(l), t.at(l)
+		if !p.works() || at == nil || at.ProvisioningStatus != active {
+			continue
+		}
 		if method := algorithms[l.Settings.Algorithm]; p.LBMethod != method || !p.AdminStateUp {
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
 		}

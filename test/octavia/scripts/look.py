@@ -11,7 +11,7 @@ PROJECT = os.environ.get('PROJECT', 'shop')
 
 def ask(method, path, body=None):
     request = urllib.request.Request('http://127.0.0.1:9876/v2.0/lbaas/' + path, method=method, data=body and json.dumps(body).encode(), headers={
-        'Content-Type': 'application/json', 'X-Project-Id': PROJECT, 'X-Roles': 'admin'})
+        'Content-Type': 'application/json', 'X-Project-Id': PROJECT, 'X-Roles': 'load-balancer_admin'})
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
 
@@ -24,6 +24,12 @@ def strangers():
                 print(' ', listener['id'], listener['protocol_port'], listener['connection_limit'])
 
 
+def show():
+    for kind in 'loadbalancers', 'listeners', 'pools', 'healthmonitors':
+        for one in ask('GET', kind)[kind]:
+            print(kind, one['id'], one['name'], one['provisioning_status'], one['operating_status'])
+
+
 def drift():
     mine = [lb for lb in ask('GET', 'loadbalancers')['loadbalancers'] if 'external-lb:service=' + os.environ['SERVICE'] in lb['tags']]
     listener = ask('GET', 'listeners?loadbalancer_id=' + mine[0]['id'])['listeners'][0]
@@ -32,4 +38,4 @@ def drift():
         time.sleep(0.1)
 
 
-{'strangers': strangers, 'drift': drift}[sys.argv[1]]()
+{'strangers': strangers, 'drift': drift, 'show': show}[sys.argv[1]]()
