@@ -89,9 +89,9 @@ release-check: deps ## Build it twice, in two places, and look into all that is 
 	go test -count=1 -timeout 30m $(TESTFLAGS) ./test/release
 
 ##@ Test it (test/README.md says more)
-# Each package is in one of these lists, or is the suite of test/e2e, or of the module test/crd.
+# Each package is in one of these lists, or is the suite of test/e2e or test/octavia, or of the module test/crd.
 QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
-CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance)
+CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance -e /test/octavia)
 
 .PHONY: test test-quick test-cluster test-e2e
 test: test-quick test-cluster test-e2e ## Every test. Needs root, for network namespaces. 27 min, or 46
@@ -107,6 +107,10 @@ test-cluster: deps ## The test cluster itself, a toy engine, the chart, a releas
 
 test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 20 min
 	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
+
+.PHONY: test-octavia
+test-octavia: deps-octavia ## The provider for OpenStack, with a real Octavia that carries traffic. 8 min, and 3 to build Octavia the first time
+	go test -count=1 -parallel 8 -timeout 40m -v $(TESTFLAGS) ./test/octavia
 
 .PHONY: conformance
 conformance: deps-machines ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs, or haproxy+lvs with datagrams in the kernel: a table. 10 min
@@ -196,12 +200,15 @@ install-missing = @missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || e
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
 
-.PHONY: deps deps-quick deps-machines deps-proxies
+.PHONY: deps deps-quick deps-machines deps-octavia deps-proxies
 deps: ## Install the Debian packages that the tests and the demo need, if any is missing
 	$(call install-missing,$(PACKAGES) $(MONITORING) $(BROWSER) $(MACHINES) $(INSPECT))
 
 deps-quick: # what tests without a cluster need
 	$(call install-missing,$(PACKAGES) $(MONITORING) $(BROWSER))
+
+deps-octavia: # what builds a root file system with Octavia
+	$(call install-missing,$(PACKAGES) debootstrap)
 
 deps-machines: # what hosts with LVS need
 	$(call install-missing,$(PACKAGES) $(MACHINES))
