@@ -12,7 +12,8 @@ import (
 // is known, else to the last. The others get what the canary has proved last, and
 // are left alone while a change fails there. What a host makes of the model anew, since it
 // has other templates, settings or another version, is such a change, too, and not the
-// same on any two hosts: they do it one after the other.
+// same on any two hosts: they do it one after the other. A host that did not answer a delivery is
+// the canary only where all are so.
 
 // advance gives the workers what they may have by now. The Fleet's mu is held.
 func (b *balancer) advance() {
@@ -69,11 +70,23 @@ func (w *worker) begun(goal desire) bool {
 // first of some workers; nil if none of their hosts can tell anything.
 func (b *balancer) first(of func(*worker) bool) (first *worker) {
 	for _, w := range b.workers {
-		if of(w) && w.judges() && (first == nil || !w.state.Active || first.state.Active) {
+		if of(w) && w.judges() && (first == nil || w.costs() <= first.costs()) {
 			first = w
 		}
 	}
 	return first
+}
+
+// costs orders hosts by what a change costs that goes there first: all others may wait for one
+// that did not answer, and clients bear what goes wrong on one that is active.
+func (w *worker) costs() (rank int) {
+	if w.state.lost {
+		rank += 2
+	}
+	if w.state.Active {
+		rank++
+	}
+	return rank
 }
 
 // allow says whether the host may make anew what it runs. The Fleet's mu is held.

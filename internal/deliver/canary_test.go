@@ -194,6 +194,75 @@ func TestAHostThatFailsSlowlyHoldsNobodyBack(t *testing.T) {
 	})
 }
 
+// One that takes deliveries and answers none has the others wait for the first alone, though it says all the while
+// that it is there.
+func TestAHostThatDoesNotAnswerDeliveriesHoldsNobodyBack(t *testing.T) {
+	for name, takes := range map[string]bool{"it may still come": false, "it does not come any more": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fx := newFixture(t, 2)
+				fx.Set("edge", fx.targets)
+				fx.Deliver("edge", set("a=0"), "service")
+				fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+				mend := fx.machines[1].hangs(t, takes)
+				fx.Deliver("edge", set("a=1"), "service")
+				fx.wait(t, applyTimeout+time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == set("a=1").Digest() })
+				for n := range 10 {
+					time.Sleep(97 * time.Second)
+					next := set(fmt.Sprintf("a=%d", n+2))
+					fx.Deliver("edge", next, "service")
+					fx.wait(t, 3*time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == next.Digest() })
+				}
+				mend()
+				fx.all(t, 15*time.Minute, v1alpha1.HostInSync)
+				// It is the first again.
+				fx.machines[1].do(func() { fx.machines[1].fail = &host.Error{Code: host.CodeRolledBack, Message: "no"} })
+				fx.Deliver("edge", set("a=bad"), "service")
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if s := fx.state(); s.Reason != ReasonHeldBack {
+					t.Errorf("the other one: %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// Where none has answered its last delivery, a change still goes to one after the other.
+func TestWhereNoHostHasAnsweredOneIsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		mends := []func(){fx.machines[0].hangs(t, true), fx.machines[1].hangs(t, true)}
+		fx.Deliver("edge", set("a=2"), "service")
+		time.Sleep(applyTimeout + applyTimeout/2) // the first has not answered, and the other is asked
+		for i := range fx.machines {
+			fx.net.cut(fx.targets[i].Host.Name, errDown)
+		}
+		for i, m := range fx.machines {
+			mends[i]()
+			m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "the daemon refuses it"} })
+		}
+		fx.all(t, 10*time.Second, v1alpha1.HostUnreachable)
+		last := set("a=3")
+		fx.Deliver("edge", last, "service")
+		fx.net.cut("lb1", nil)
+		fx.wait(t, 2*time.Minute, "it goes to the one that is back", func() bool { return fx.machines[0].given(last) > 0 })
+		fx.net.cut("lb2", nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := fx.machines[1].given(last); n > 0 {
+			t.Errorf("the other one got it %d times", n)
+		}
+		for _, m := range fx.machines {
+			m.do(func() { m.fail = nil })
+		}
+		fx.all(t, time.Minute, v1alpha1.HostInSync)
+	})
+}
+
 // What nobody has proved goes to one of the hosts that come back together.
 func TestHostsThatComeBackTogetherGetAChangeOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

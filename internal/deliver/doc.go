@@ -15,7 +15,8 @@
 //	                                   |   else what it was given
 //
 // Who is the canary is decided anew whenever something changes: see canary. A host that is of no
-// use (it cannot be reached, its disk is full) is none until a delivery to it ends well. No host is given
+// use (it cannot be reached, its disk is full) is none until a delivery to it ends well. One that did not
+// answer a delivery is none until it answers one, whatever else it answers, unless all are so. No host is given
 // an older round than it was. What it does with what it was given is its worker's affair alone: see plan.
 // It tries again where that failed, was lost or is no longer there.
 package deliver

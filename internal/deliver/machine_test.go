@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/host"
@@ -71,6 +72,41 @@ func (m *machine) asked() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.applies)
+}
+
+// given returns how often a set was delivered so far.
+func (m *machine) given(want *lb.Set) (times int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.applies {
+		if d.Want == want.Digest() {
+			times++
+		}
+	}
+	return times
+}
+
+// hangs from now on in each delivery, until it is mended. takes: once it has taken the epoch.
+func (m *machine) hangs(t *testing.T, takes bool) (mend func()) {
+	mended := make(chan struct{})
+	m.do(func() {
+		m.before = func(context.Context) error {
+			if takes {
+				m.do(func() { m.epoch = m.applies[len(m.applies)-1].Epoch })
+			}
+			<-mended
+			if takes {
+				return &host.Error{Code: host.CodeMachine, Message: "it was killed"}
+			}
+			return nil
+		}
+	})
+	mend = sync.OnceFunc(func() {
+		m.do(func() { m.before = nil })
+		close(mended)
+	})
+	t.Cleanup(mend)
+	return mend
 }
 
 func (m *machine) Status(context.Context) (host.Status, error) {

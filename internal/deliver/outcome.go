@@ -222,7 +222,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 	w.update(func(s *State) {
 		s.take(out.Report)
 		s.Given = given(conn)
-		s.settled, s.pending, s.Active, s.renews = w.settled, nil, out.Active, false
+		s.settled, s.lost, s.pending, s.Active, s.renews = w.settled, false, nil, out.Active, false
 		s.Uses.Old = out.Old
 		if out.Reloaded {
 			s.Reloads++
@@ -267,6 +267,9 @@ func (w *worker) failed(want desire, start, since time.Time, err error) error {
 	he, told := errors.AsType[*host.Error](err)
 	if !told {
 		w.lost, w.fence = true, host.Epoch{} // it may still come: only what is newer than all so far is a fence
+	}
+	if !told || he.Code == host.CodeRolledBack {
+		w.update(func(s *State) { s.lost = !told })
 	}
 	if !told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine {
 		w.reloadAt = start // the daemon may have reloaded

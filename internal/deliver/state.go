@@ -56,6 +56,9 @@ type State struct {
 	pending []*lb.Set
 	// judged is the set that failed last.
 	judged lb.Digest
+	// lost is true once the host did not answer a delivery, until it answers one. What it runs may be known
+	// long before: see settled.
+	lost bool
 	// settled is true once no delivery of a former leader can change the host.
 	settled bool
 	// renews is true while what the host runs is to be made anew.
