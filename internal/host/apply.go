@@ -166,7 +166,7 @@ func (u *unit) attempt(ctx context.Context, j *job) (reloaded bool, culprits map
 	if err != nil {
 		culprits := u.blamed(g, err)
 		err = u.withAdvice(j.listeners(), err)
-		if g != nil && len(culprits) == 0 && ctx.Err() == nil {
+		if g != nil && len(culprits) == 0 && refusal(err) != nil && ctx.Err() == nil {
 			err = u.ownersFault(err, u.checkWhole(ctx, asItIs))
 		}
 		return false, culprits, errors.Join(err, j.store.clean(j.state))

@@ -42,12 +42,11 @@ func (u *unit) withAdvice(listeners int, cause error) error {
 }
 
 // ownersFault tells trouble with what the host's owner has written from trouble with a change: without
-// the change the daemon refuses all that it reads in the same words. What it did not say in time
-// is no words: a change may have done that, too.
+// the change the daemon refuses all that it reads in the same words.
 func (u *unit) ownersFault(cause, without error) error {
-	with, ok := cause.(*engine.Refusal)
+	with := refusal(cause)
 	pristine, refuses := errors.AsType[*engine.Refusal](without)
-	if !ok || !refuses || with.Late || pristine.Late {
+	if with == nil || !refuses || pristine.Late {
 		return cause
 	}
 	said := lines(pristine.Message)
@@ -58,6 +57,15 @@ func (u *unit) ownersFault(cause, without error) error {
 	}
 	return engine.Failed("%s takes no change on this host, since it refuses what its owner has written: %s. Correct that; what was live goes on",
 		u.daemon.Name(), engine.OneLine(with.Message))
+}
+
+// refusal has the daemon's words against a change; nil if it said none. What it did not say in time
+// is no words: a change may have done that, too.
+func refusal(cause error) *engine.Refusal {
+	if r, ok := cause.(*engine.Refusal); ok && !r.Late {
+		return r
+	}
+	return nil
 }
 
 func lines(words string) (all []string) {
