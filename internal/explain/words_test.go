@@ -13,7 +13,7 @@ import (
 const troubleshooting = "../../docs/troubleshooting.md"
 
 // The page quotes others, too: browsers, OpenSSL, and what is not there.
-var othersWords = []string{"(no condition, no event)", "unable to get local issuer certificate", "(it does not load)", "certificate signed by unknown authority", "not connected to external-lb ui"}
+var othersWords = []string{"(no condition, no event)", "unable to get local issuer certificate", "(it does not load)", "certificate signed by unknown authority", "not connected to external-lb"}
 
 // Reasons of conditions that say of nothing that it is wrong.
 var noTrouble = []string{"Accepted", "AllNodesUp", "Programmed", "NotStalled", "Pending", "Healthy", "Held", "Supported", "NoConflict", "Valid"}

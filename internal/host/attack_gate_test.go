@@ -29,6 +29,7 @@ import (
 var (
 	mayListen = prefixes("192.0.2.0/24", "2001:db8::/64")
 	mayBeSent = prefixes("10.0.0.0/8", "fd00::/16", "198.51.100.0/24", "192.0.2.0/24")
+	mayBeFrom = []string{"192.0.2.10", "2001:db8::10", "[2001:db8::10]", "off"}
 )
 
 func prefixes(texts ...string) (all []netip.Prefix) {
@@ -152,7 +153,8 @@ func (t *traffic) read(software string, data []byte) error {
 			n, err := strconv.ParseUint(w[1], 10, 16)
 			errs = append(errs, err)
 			t.sends[netip.AddrPortFrom(at.Addr(), uint16(n))] = true
-		case word == "keepalived virtual_router_id" && w[1] != "51":
+		case word == "keepalived virtual_router_id" && w[1] != "51",
+			(word == "nginx proxy_bind" || word == "nginx grpc_bind" || word == "haproxy source") && !slices.Contains(mayBeFrom, w[1]):
 			errs = append(errs, fmt.Errorf("%q is not admitted", line))
 		}
 	}
