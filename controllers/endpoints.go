@@ -31,7 +31,7 @@ func (r reader) endpointsOf(services []*corev1.Service, was map[types.Namespaced
 		if err != nil {
 			return nil, err
 		}
-		now := translate.ReadEndpoints(slices, r.pods.in(svc.Namespace))
+		now := translate.ReadEndpoints(svc.Spec.Ports, slices, r.pods.in(svc.Namespace))
 		if before := was[name]; before.Same(now) {
 			now = before
 		}

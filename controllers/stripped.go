@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -57,6 +58,9 @@ func stripNode(n *corev1.Node) {
 func stripSlice(s *discoveryv1.EndpointSlice) {
 	keepAnnotations(s, nothing)
 	s.OwnerReferences = nil
+	if len(s.Ports) > lb.MaxFrontends {
+		s.Ports = slices.Clone(s.Ports[:lb.MaxFrontends]) // a Service with more is not carried, and a slice may have 20,000
+	}
 	for i := range s.Ports {
 		s.Ports[i].AppProtocol = nil
 	}

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/translate"
 	"github.com/external-lb/external-lb/test/builder"
 )
@@ -48,6 +49,12 @@ func TestCacheKeepsWhatIsRead(t *testing.T) {
 	}
 	if slice.Labels[discoveryv1.LabelServiceName] != labels[discoveryv1.LabelServiceName] || !equality.Semantic.DeepEqual(slice.Endpoints[0], *want) {
 		t.Errorf("of the EndpointSlice, there is %+v", slice)
+	}
+	for range 20_000 {
+		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{})
+	}
+	if _, err := stripped(slice); err != nil || len(slice.Ports) != lb.MaxFrontends || cap(slice.Ports) > 2*lb.MaxFrontends {
+		t.Errorf("of its ports, there are %d (%d), %v", len(slice.Ports), cap(slice.Ports), err)
 	}
 	if _, err := stripped(toolscache.DeletedFinalStateUnknown{Obj: slice}); err != nil {
 		t.Fatal(err)

@@ -132,8 +132,9 @@ func (o *objects) endpoints() map[types.NamespacedName]*translate.Endpoints {
 		return nil
 	}
 	out := map[types.NamespacedName]*translate.Endpoints{}
-	for key, all := range o.slices {
-		out[key] = translate.ReadEndpoints(all, func(name string) *translate.Pod {
+	for _, svc := range o.services {
+		key := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+		out[key] = translate.ReadEndpoints(svc.Spec.Ports, o.slices[key], func(name string) *translate.Pod {
 			return o.pods[types.NamespacedName{Namespace: key.Namespace, Name: name}]
 		})
 	}

@@ -230,6 +230,9 @@ type Endpoint struct {
 	Draining bool
 }
 
+// MaxFrontends of a Service: 100 ports on two addresses, and then some.
+const MaxFrontends = 512
+
 // MaxPods of a Frontend, and MaxEndpoints of all Frontends of a Service.
 const MaxPods, MaxEndpoints = 1 << 11, 1 << 15
 

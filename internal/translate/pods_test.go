@@ -37,12 +37,23 @@ func leaving(e *discoveryv1.Endpoint) {
 // cluster has pods of the namespace default by name.
 type cluster map[string]*Pod
 
+// read for a Service that has all ports of the slices.
 func (c cluster) read(slices ...*builder.EndpointSliceBuilder) *Endpoints {
+	var ports []corev1.ServicePort
+	for _, s := range slices {
+		for _, p := range s.Obj().Ports {
+			ports = append(ports, corev1.ServicePort{Name: *p.Name, Protocol: *p.Protocol})
+		}
+	}
+	return c.readFor(ports, slices...)
+}
+
+func (c cluster) readFor(ports []corev1.ServicePort, slices ...*builder.EndpointSliceBuilder) *Endpoints {
 	var all []*discoveryv1.EndpointSlice
 	for _, s := range slices {
 		all = append(all, s.Obj())
 	}
-	return ReadEndpoints(all, func(name string) *Pod { return c[name] })
+	return ReadEndpoints(ports, all, func(name string) *Pod { return c[name] })
 }
 
 func has(addresses ...string) *Pod {
@@ -100,6 +111,54 @@ func TestReadEndpoints(t *testing.T) {
 			}
 		})
 	}
+}
+
+// many is a slice with so many pods at so many ports, p1 and so on; and these of a Service.
+func many(name string, pods, ports int, changes ...func(*discoveryv1.Endpoint)) (cluster, *builder.EndpointSliceBuilder, []corev1.ServicePort) {
+	there, s, all := cluster{}, slice(name, discoveryv1.AddressTypeIPv4), []corev1.ServicePort(nil)
+	for i := range ports {
+		s.Port(fmt.Sprint("p", i+1), int32(i+1))
+		all = append(all, corev1.ServicePort{Name: fmt.Sprint("p", i+1), Protocol: tcp, Port: int32(i + 1)})
+	}
+	for i := range pods {
+		a := fmt.Sprintf("10.244.%d.%d", i/250, i%250+1)
+		there[fmt.Sprint("pod", i)] = has(a)
+		s.Pod(fmt.Sprint("pod", i), a, changes...)
+	}
+	return there, s, all
+}
+
+// What may write EndpointSlices of one Service may not take the manager's memory.
+func TestReadEndpoints_IsBounded(t *testing.T) {
+	pods, s, ports := many("a", 1000, 20_000)
+	if got := pods.readFor(ports[:2], s); len(got.all) != 2000 || got.cut {
+		t.Errorf("of two ports there are %d, cut: %t", len(got.all), got.cut)
+	}
+	if got := pods.readFor(ports[:512], s, s); len(got.all) != lb.MaxEndpoints || !got.cut {
+		t.Errorf("of 512 ports there are %d, cut: %t", len(got.all), got.cut)
+	}
+	// Those that leave take no place of others.
+	_, leaves, _ := many("a", 1000, 512, leaving)
+	pods, s, ports = many("b", 64, 512)
+	got := pods.readFor(ports, leaves, s)
+	for i := range ports {
+		if answer, _ := got.of(&ports[i], true, false); len(answer) != 64 {
+			t.Fatalf("%d pods answer for port %s", len(answer), ports[i].Name)
+		}
+	}
+}
+
+func TestPods_ThatAreTooManyToBeReadAreTold(t *testing.T) {
+	pods, s, ports := many("a", 1000, 100)
+	svc := on(service("web").With(func(svc *corev1.Service) { svc.Spec.Ports = ports }), "192.0.2.1")
+	svc.Pods = pods.readFor(ports, s)
+	in := MakeInput(svc).Spec(sendsToPods)
+	got := in.Only(t)
+	got.wantProblems(t, v1alpha1.ReasonTooLarge)
+	if most := lb.MaxEndpoints / 100; got.Endpoints() != 100*most {
+		t.Errorf("%d pods", got.Endpoints())
+	}
+	in.Spec(func(b *v1alpha1.BalancerSpec) { b.Nodes.MaxPerService = 3 }).Only(t).wantProblems(t)
 }
 
 // sendsToPods is a Balancer that sends to pods.

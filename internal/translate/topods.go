@@ -33,12 +33,12 @@ const maxEndpoints = 1 << 20
 // toPods gives Frontends their pods, no more than hosts are sent.
 func (t *translation) toPods(ports []corev1.ServicePort, frontends []lb.Frontend) {
 	t.backed.ports = len(frontends)
-	most := min(lb.MaxPods, lb.MaxEndpoints/max(1, len(frontends)))
+	most := min(lb.MaxPods, maxPods(max(len(frontends), len(ports))))
 	limit, why := most, "a Service"
 	if t.cap > 0 && t.cap < limit {
 		limit, why = t.cap, "all Services of its namespace, which has the most"
 	}
-	cut := false
+	cut := t.in.Pods != nil && t.in.Pods.cut && (t.limit == 0 || t.limit > limit)
 	for i := range frontends {
 		f := &frontends[i]
 		at := slices.IndexFunc(ports, func(p corev1.ServicePort) bool {
