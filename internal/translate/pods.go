@@ -84,6 +84,17 @@ func (e endpoint) compare(o endpoint) int {
 	return cmp.Or(cmp.Compare(e.port, o.port), cmp.Compare(e.protocol, o.protocol), e.at.Addr().Compare(o.at.Addr()))
 }
 
+// order of families: IPv4 is first, as netip has it.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
 // portName is what a port of a Service and of its slices have in common.
 type portName struct {
 	name     string
@@ -177,12 +188,16 @@ func (es *Endpoints) of(port *corev1.ServicePort, ipv4, drains bool) (answer, dr
 	if es == nil {
 		return nil, nil
 	}
-	for _, e := range es.all {
-		switch {
-		case !e.of(port, ipv4):
-		case e.leaving:
+	first, _ := slices.BinarySearchFunc(es.all, port, func(e endpoint, port *corev1.ServicePort) int {
+		return cmp.Or(cmp.Compare(e.port, port.Name), cmp.Compare(e.protocol, port.Protocol), order(e.at.Addr().Is4(), ipv4))
+	})
+	for _, e := range es.all[first:] {
+		if !e.of(port, ipv4) {
+			break
+		}
+		if e.leaving {
 			drain = append(drain, lb.Endpoint{Address: e.at, Draining: true})
-		default:
+		} else {
 			answer = append(answer, lb.Endpoint{Address: e.at})
 		}
 	}

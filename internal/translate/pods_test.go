@@ -149,16 +149,42 @@ func TestReadEndpoints_IsBounded(t *testing.T) {
 }
 
 func TestPods_ThatAreTooManyToBeReadAreTold(t *testing.T) {
-	pods, s, ports := many("a", 1000, 100)
-	svc := on(service("web").With(func(svc *corev1.Service) { svc.Spec.Ports = ports }), "192.0.2.1")
-	svc.Pods = pods.readFor(ports, s)
-	in := MakeInput(svc).Spec(sendsToPods)
+	in := MakeInput(manyPorts("a", 1000, 100, "192.0.2.1")).Spec(sendsToPods)
 	got := in.Only(t)
 	got.wantProblems(t, v1alpha1.ReasonTooLarge)
 	if most := lb.MaxEndpoints / 100; got.Endpoints() != 100*most {
 		t.Errorf("%d pods", got.Endpoints())
 	}
 	in.Spec(func(b *v1alpha1.BalancerSpec) { b.Nodes.MaxPerService = 3 }).Only(t).wantProblems(t)
+}
+
+// manyPorts is a Service of a namespace at one address or several.
+func manyPorts(namespace string, pods, ports int, addresses ...string) Service {
+	there, s, all := many("a", pods, ports)
+	svc := on(service("web").With(func(svc *corev1.Service) { svc.Spec.Ports = all }), addresses...)
+	svc.Object.Namespace, svc.Object.UID, svc.Object.ResourceVersion = namespace, types.UID(namespace+"-web"), "1"
+	svc.Pods = there.readFor(all, s)
+	return svc
+}
+
+// What no host takes is refused before anything is made of it: it counts for nobody's share.
+func TestPods_OfTooManyPortsCountForNothing(t *testing.T) {
+	for name, svc := range map[string]Service{
+		"ports":     manyPorts("a", 60, 2*lb.MaxFrontends, "192.0.2.1"),
+		"addresses": manyPorts("a", 60, 300, "192.0.2.1", "192.0.2.2"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			small := New()
+			small.mostEndpoints = 700
+			out := small.Translate(MakeInput(svc, crowd("b", "one", 200)).Spec(sendsToPods).Input)
+			if got := fmt.Sprint(carried(out)); got != "map[b/one:200]" {
+				t.Error(got)
+			}
+			if p := out.Services["a-web"].Problems; len(p) != 1 || !p[0].Fatal || !strings.Contains(p[0].Message, "hosts take 512 of a Service") {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
 }
 
 // sendsToPods is a Balancer that sends to pods.

@@ -62,6 +62,10 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if len(out.Frontends) == 0 {
 		return nil, t.result
 	}
+	if n := len(out.Frontends); n > lb.MaxFrontends { // before more is made of each
+		return t.fatal(v1alpha1.ReasonInvalidSpec, fmt.Sprintf("it listens at %d ports, on all of its addresses together: hosts take %d of a Service. Spread them over several Services",
+			n, lb.MaxFrontends))
+	}
 	if t.pods {
 		t.toPods(svc.Spec.Ports, out.Frontends)
 	}
