@@ -323,6 +323,16 @@ func TestPods_TheNamespaceWithMostGivesWay(t *testing.T) {
 	}
 }
 
+// Of what is never sent, nothing is taken from anybody.
+func TestPods_OnlyThoseThatAreSentCount(t *testing.T) {
+	in := MakeInput(manyPorts("a", 300, 100, "192.0.2.1", "192.0.2.2"), crowd("b", "one", 2000)).Spec(sendsToPods)
+	small := New()
+	small.mostEndpoints = 40_000
+	if got := fmt.Sprint(carried(small.Translate(in.Input))); got != "map[a/web:32600 b/one:2000]" {
+		t.Error(got)
+	}
+}
+
 func TestPods_AreBoundedForEachPort(t *testing.T) {
 	in := MakeInput(crowd("a", "one", lb.MaxPods+1)).Spec(sendsToPods)
 	got := in.Only(t)

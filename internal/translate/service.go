@@ -115,6 +115,7 @@ func fits(s *lb.Service) error {
 
 func (t *translation) fatal(reason, message string) (*lb.Service, *ServiceResult) {
 	t.result.Problems = []Problem{{Reason: reason, Message: message, Fatal: true}}
+	t.backed = backed{}
 	return nil, t.result
 }
 

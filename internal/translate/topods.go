@@ -23,7 +23,8 @@ func (ns *nodes) forPods() *nodes {
 	return &out
 }
 
-// backed is what pods there are for a Service, whatever hosts are sent of it.
+// backed is what pods hosts would be sent of a Service, if there were no other: what is never sent
+// takes nothing from others.
 type backed struct{ ports, pods int } // pods of the port that has most
 
 // maxEndpoints of all Services of a Balancer: ports, each times its pods. What is sent of
@@ -48,7 +49,7 @@ func (t *translation) toPods(ports []corev1.ServicePort, frontends []lb.Frontend
 		if t.limit > 0 {
 			answer, drain = t.choosePods(answer, t.limit), t.choosePods(drain, t.limit)
 		}
-		t.backed.pods = max(t.backed.pods, len(answer)+len(drain))
+		t.backed.pods = max(t.backed.pods, min(most, len(answer)+len(drain)))
 		cut = cut || len(answer)+len(drain) > limit
 		answer = t.choosePods(answer, limit)
 		drain = drain[:min(len(drain), limit-len(answer))]
