@@ -111,6 +111,9 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if err := r.reader.wantPods(slices.ContainsFunc(seen.Balancers, toPods)); err != nil {
+		return ctrl.Result{}, err
+	}
 	if err := r.tellUnclaimed(ctx, req.Name, seen.Claims()); err != nil {
 		return ctrl.Result{}, err
 	}

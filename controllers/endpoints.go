@@ -19,8 +19,9 @@ import (
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
-// endpointsOf some Services, where pods get the traffic. What says the same as before stays the same.
-func (r reader) endpointsOf(services []*corev1.Service, was map[types.NamespacedName]*translate.Endpoints) (map[types.NamespacedName]*translate.Endpoints, error) {
+// endpointsOf some Services, where pods get the traffic: all of them from one copy of the Pods.
+// What says the same as before stays the same.
+func (r reader) endpointsOf(services []*corev1.Service, pods *podCopy, was map[types.NamespacedName]*translate.Endpoints) (map[types.NamespacedName]*translate.Endpoints, error) {
 	out := map[types.NamespacedName]*translate.Endpoints{}
 	for _, svc := range services {
 		name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
@@ -31,7 +32,7 @@ func (r reader) endpointsOf(services []*corev1.Service, was map[types.Namespaced
 		if err != nil {
 			return nil, err
 		}
-		now := translate.ReadEndpoints(svc.Spec.Ports, slices, r.pods.in(svc.Namespace))
+		now := translate.ReadEndpoints(svc.Spec.Ports, slices, pods.in(svc.Namespace))
 		if before := was[name]; before.Same(now) {
 			now = before
 		}
@@ -72,7 +73,8 @@ func (c concerns) behind(ctx context.Context, svc *corev1.Service) (names []stri
 			names = append(names, name)
 		}
 	}
-	return names
+	slices.Sort(names) // who carries one may be there as who holds it, too
+	return slices.Compact(names)
 }
 
 func toPods(b *v1alpha1.Balancer) bool { return b.Spec.ToPods() }
@@ -123,17 +125,46 @@ type podChanges struct {
 // changed starts one of those who carry a Service with an endpoint that is this Pod.
 func (p *podChanges) changed(namespace, name string) {
 	q := p.hosts.waiting()
-	found, err := p.concerns.reader.stores.slices.ByIndex(toolscache.NamespaceIndex, namespace)
+	found, err := p.concerns.reader.stores.slices.ByIndex(indexPods, namespace+"/"+name)
 	if q == nil || err != nil {
 		return
 	}
+	services := map[string]bool{}
 	for _, s := range of[*discoveryv1.EndpointSlice](found) {
-		if slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return e.TargetRef != nil && e.TargetRef.Name == name }) {
-			if svc := p.concerns.serviceOf(context.Background(), s); svc != nil { // of a cache
-				p.pace.touch(context.Background(), p.concerns, q, svc)
-			}
+		service := s.Labels[discoveryv1.LabelServiceName]
+		if services[service] {
+			continue
+		}
+		services[service] = true
+		if svc := p.concerns.serviceOf(context.Background(), s); svc != nil { // of a cache
+			p.pace.touch(context.Background(), p.concerns, q, svc)
 		}
 	}
+}
+
+// wantPods begins to read Pods, or ends it. Which EndpointSlices name a Pod is kept from when
+// somebody sends to pods on: others have no use for it.
+func (r reader) wantPods(wanted bool) error {
+	if _, kept := r.stores.slices.GetIndexers()[indexPods]; wanted && !kept {
+		if err := r.stores.slices.AddIndexers(toolscache.Indexers{indexPods: indexBy(podsOf)}); err != nil {
+			return fmt.Errorf("indexing EndpointSlices: %w", err)
+		}
+	}
+	r.pods.want(wanted)
+	return nil
+}
+
+// indexPods of EndpointSlices: namespace/name of each Pod that one names.
+const indexPods = "external-lb/pods"
+
+// podsOf names the Pods of an EndpointSlice.
+func podsOf(s *discoveryv1.EndpointSlice) (names []string) {
+	for i := range s.Endpoints {
+		if ref := s.Endpoints[i].TargetRef; ref != nil && ref.Kind == "Pod" {
+			names = append(names, s.Namespace+"/"+ref.Name)
+		}
+	}
+	return names
 }
 
 // readable starts one of all who send to pods: these can be read now, or not.
@@ -155,13 +186,12 @@ var errSoon = errors.New("the Pods of the cluster are being read")
 // readEndpoints is what a reconcile reads of pods: of the Services only those that were read.
 func (r *balancerReconciler) readEndpoints(s *scope) error {
 	o, m := &s.objects, s.memory
-	r.reader.pods.want(slices.ContainsFunc(o.Balancers, toPods))
 	if !toPods(s.balancer) {
 		m.endpoints = nil
 		return nil
 	}
-	var soon bool
-	if o.PodsUnread, soon = r.reader.pods.unread(); o.PodsUnread == "" && o.Partial && m.endpoints == nil {
+	pods, unread, soon := r.reader.pods.read()
+	if o.PodsUnread = unread; unread == "" && o.Partial && m.endpoints == nil {
 		o.PodsUnread, soon = "they have just been read", true
 	}
 	switch {
@@ -171,9 +201,12 @@ func (r *balancerReconciler) readEndpoints(s *scope) error {
 		o.Endpoints = m.endpoints
 		return nil
 	}
-	fresh, err := r.reader.endpointsOf(o.Services, m.endpoints)
+	fresh, err := r.reader.endpointsOf(o.Services, pods, m.endpoints)
 	if err != nil {
 		return fmt.Errorf("endpoints: %w", err)
+	}
+	if !r.reader.pods.holds(pods) { // what was found may be old
+		return errSoon
 	}
 	if o.Partial {
 		all := maps.Clone(m.endpoints) // never nil: all was read once

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/external-lb/external-lb/internal/translate"
 )
@@ -32,16 +33,21 @@ type pods struct {
 	mu      sync.Mutex
 	running context.Context // nil: not yet
 	wanted  bool
-	copy    *podCopy  // nil: none
-	since   time.Time // from when on they are not known
+	copy    *podCopy      // nil: none
+	since   time.Time     // from when on they are not known
+	pause   time.Duration // before another copy is begun: see lost
 }
 
 // podCopy is what is read of all Pods.
 type podCopy struct {
 	informer toolscache.SharedIndexInformer
 	stop     context.CancelFunc
-	why      error // it cannot be read, as far as that is known
+	why      error     // it cannot be read, as far as that is known
+	watched  time.Time // from when on it is told of changes; zero: it is not
 }
+
+// whole reports whether a copy has all Pods, and is told of changes: only then is it read.
+func (c *podCopy) whole() bool { return c.informer.HasSynced() && !c.watched.IsZero() }
 
 // storedPod is what the copy has of one.
 type storedPod struct {
@@ -71,12 +77,12 @@ func (p *pods) want(wanted bool) {
 		p.copy = nil
 	case wanted && p.copy == nil:
 		p.since = time.Now()
-		p.begin(nil)
+		p.begin(nil, 0)
 	}
 }
 
-// begin a copy.
-func (p *pods) begin(why error) {
+// begin a copy, after a while.
+func (p *pods) begin(why error, after time.Duration) {
 	ctx, stop := context.WithCancel(p.running)
 	c := &podCopy{stop: stop, why: why}
 	c.informer = toolscache.NewSharedIndexInformer(p.listWatch(c), &corev1.Pod{}, 0, toolscache.Indexers{})
@@ -107,12 +113,29 @@ func (p *pods) begin(why error) {
 		c.why = err
 		return
 	}
-	go c.informer.RunWithContext(ctx)
+	if err := c.informer.SetWatchErrorHandlerWithContext(logUnread); err != nil {
+		c.why = err
+		return
+	}
 	go func() {
-		if toolscache.WaitForCacheSync(ctx.Done(), c.informer.HasSynced) {
+		select {
+		case <-time.After(after):
+			c.informer.RunWithContext(ctx)
+		case <-ctx.Done():
+		}
+	}()
+	go func() {
+		if toolscache.WaitForCacheSync(ctx.Done(), func() bool { return p.holds(c) }) {
 			p.readable()
 		}
 	}()
+}
+
+// logUnread is for who looks into it: Balancers say in their conditions that Pods cannot be read.
+func logUnread(ctx context.Context, _ *toolscache.Reflector, err error) {
+	if !errors.Is(err, errAnew) {
+		log.FromContext(ctx).Info("Pods not read", "reason", err.Error())
+	}
 }
 
 func (p *pods) tell(obj any) {
@@ -147,6 +170,7 @@ func (p *pods) listWatch(c *podCopy) *toolscache.ListWatch {
 			if c.informer.HasSynced() {
 				return nil, p.failed(c, errAnew)
 			}
+			p.follows(c, false)
 			o.FieldSelector = unfinished
 			list, err := p.client.Pods(metav1.NamespaceAll).List(ctx, o)
 			return list, p.failed(c, err)
@@ -160,12 +184,25 @@ func (p *pods) listWatch(c *podCopy) *toolscache.ListWatch {
 			if p.failed(c, err) != nil {
 				return nil, err
 			}
+			p.follows(c, true)
 			return w, nil
 		},
 	}
 }
 
-// failed notes why a copy cannot be kept, and begins another if it was complete.
+// follows notes whether a copy is told of changes.
+func (p *pods) follows(c *podCopy, is bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !is:
+		c.watched = time.Time{}
+	case c.watched.IsZero():
+		c.watched, c.why = time.Now(), nil
+	}
+}
+
+// failed notes why a copy cannot be kept, and begins another if it was filled.
 func (p *pods) failed(c *podCopy, err error) error {
 	if err == nil || p.running.Err() != nil {
 		return err
@@ -175,49 +212,71 @@ func (p *pods) failed(c *podCopy, err error) error {
 	if p.copy != c {
 		return err // somebody has thrown it away
 	}
-	news := c.why == nil || c.why.Error() != err.Error()
-	if c.why = err; c.informer.HasSynced() {
-		p.since = time.Now()
-		c.stop()
-		p.begin(err)
+	was := c.why
+	if was == nil || !errors.Is(err, errAnew) {
+		c.why = err
 	}
-	if news {
+	if c.informer.HasSynced() {
+		c.stop()
+		p.lost(c)
+		p.begin(c.why, p.pause)
+	}
+	if was == nil || was.Error() != c.why.Error() {
 		go p.readable()
 	}
 	return err
+}
+
+// A copy that did not live for long may be one of many: each costs the API server a list of all Pods.
+const (
+	longLife     = time.Minute
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+)
+
+// lost notes how long a copy lived.
+func (p *pods) lost(c *podCopy) {
+	if now := time.Now(); c.whole() && now.Sub(c.watched) >= longLife {
+		p.since, p.pause = now, 0
+		return
+	}
+	p.pause = min(max(2*p.pause, firstPause), longestPause)
 }
 
 // patience is how long nobody is told that Pods cannot be read: they are read anew whenever
 // an API server was away.
 const patience = 10 * time.Second
 
-// unread is why the Pods are not known, "" if they are. soon: they may be in a moment.
-func (p *pods) unread() (why string, soon bool) {
+// read returns a copy to look all Pods up in, which another may replace at any time: see holds.
+// unread is why there is none, "" if there is. soon: there may be one in a moment.
+func (p *pods) read() (c *podCopy, unread string, soon bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	soon = p.running == nil || time.Since(p.since) < patience
-	switch c := p.copy; {
+	switch c = p.copy; {
 	case c == nil:
-		return "nobody has asked for them yet", soon
-	case c.informer.HasSynced():
-		return "", false
+		return nil, "nobody has asked for them yet", soon
+	case c.whole():
+		return c, "", false
 	case apierrors.IsForbidden(c.why):
-		return "the controller lacks the right to list and watch Pods, which config/components/pods gives, and pods.enabled of the chart", false
+		return nil, "the controller lacks the right to list and watch Pods, which config/components/pods gives, and pods.enabled of the chart", false
 	case c.why != nil:
-		return fmt.Sprintf("%.300v", c.why), soon
+		return nil, fmt.Sprintf("%.300v", c.why), soon
 	default:
-		return "they have not been read yet", soon
+		return nil, "they have not been read yet", soon
 	}
 }
 
-// in finds the Pods of a namespace by name.
-func (p *pods) in(namespace string) func(name string) *translate.Pod {
+// holds reports whether a copy is still the one to read.
+func (p *pods) holds(c *podCopy) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.copy == nil {
-		return func(string) *translate.Pod { return nil }
-	}
-	store := p.copy.informer.GetStore()
+	return p.copy == c && c.whole()
+}
+
+// in finds the Pods of a namespace by name.
+func (c *podCopy) in(namespace string) func(name string) *translate.Pod {
+	store := c.informer.GetStore()
 	return func(name string) *translate.Pod {
 		obj, there, err := store.GetByKey(namespace + "/" + name)
 		if pod, ok := obj.(*storedPod); ok && there && err == nil {
