@@ -17,23 +17,25 @@ func (j *judge) pods(key lb.Key, s *lb.Service) (part *lb.Service, why string) {
 	if len(j.rules.Pods) == 0 {
 		return nil, fmt.Sprintf("no network of pods may be sent to: name them in admit.pods %s", inSettings)
 	}
-	some, all, first := *s, 0, ""
+	some, first := *s, ""
 	some.Frontends = slices.Clone(s.Frontends)
+	refused := func(e lb.Endpoint) bool {
+		no := j.unsendable(e.Address.Addr())
+		if first == "" {
+			first = no
+		}
+		return no != ""
+	}
 	for i := range some.Frontends {
 		f := &some.Frontends[i]
-		all += len(f.Endpoints)
-		f.Endpoints = slices.DeleteFunc(slices.Clone(f.Endpoints), func(e lb.Endpoint) bool {
-			no := j.unsendable(e.Address.Addr())
-			if first == "" {
-				first = no
-			}
-			return no != ""
-		})
+		if at := slices.IndexFunc(f.Endpoints, refused); at >= 0 { // else there is no need for a copy
+			f.Endpoints = append(slices.Clone(f.Endpoints[:at]), slices.DeleteFunc(slices.Clone(f.Endpoints[at+1:]), refused)...)
+		}
 	}
-	switch left := some.Endpoints(); {
-	case left == all:
+	switch {
+	case first == "":
 		return s, ""
-	case left == 0:
+	case some.Endpoints() == 0:
 		return nil, "nothing may be sent to any of its pods: " + first
 	}
 	j.whole(lb.PodsKey(s.ID), lb.RefusedNotAdmitted, "some of them are sent nothing: "+first)

@@ -88,6 +88,24 @@ func sixes(m *model) *model {
 	return m
 }
 
+// What is not refused is not there twice.
+func TestPods_AreCopiedOnlyWhereSomeAreRefused(t *testing.T) {
+	m := makeModel().pods("10.244.0.1", "10.244.0.2")
+	s := m.parts["service/default/web/uid"].(*lb.Service)
+	other := s.Frontends[0]
+	other.Listener.Port = 81
+	other.Endpoints = append([]lb.Endpoint{{Address: netip.MustParseAddrPort("10.243.0.1:8080")}}, other.Endpoints...)
+	s.Frontends = append(s.Frontends, other)
+	r := Rules{Pods: prefixes("10.244.0.0/16")}
+	got := r.Admit(m.parts, Machine{}).Config.Services[0].Frontends
+	if &got[0].Endpoints[0] != &s.Frontends[0].Endpoints[0] {
+		t.Error("all of these may be sent to, and are copied")
+	}
+	if len(got[1].Endpoints) != 2 || len(other.Endpoints) != 3 || other.Endpoints[0].Address.Addr().String() != "10.243.0.1" {
+		t.Errorf("%v of %v", got[1].Endpoints, other.Endpoints)
+	}
+}
+
 // A pod that says it has an address of a Service takes nothing from that.
 func TestPods_TakeNothingFromOthers(t *testing.T) {
 	m := withOther(makeModel().pods("192.0.2.9", "10.244.0.1"))

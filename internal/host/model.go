@@ -27,9 +27,16 @@ const (
 	maxWantedFile = lb.MaxItems * 400 // bytes
 )
 
-// maxListeners of a model, also of what is refused: there must be memory for all of them,
-// and one takes eight times its bytes.
-var maxListeners = 2 * admit.MaxListeners
+// maxExtent of a model, also of what is refused: there must be memory for all of it, and a
+// listener takes eight times its bytes.
+var maxExtent = extent{2 * admit.MaxListeners, lb.MaxAllEndpoints}
+
+// extent of Services.
+type extent struct{ listeners, endpoints int }
+
+func (e extent) plus(o extent) extent {
+	return extent{e.listeners + o.listeners, e.endpoints + o.endpoints}
+}
 
 // modelRecord is what must outlive a process.
 type modelRecord struct {
@@ -242,17 +249,24 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	for _, key := range d.Change.Delete {
 		delete(next.parts, key)
 	}
-	listeners := 0
+	for _, it := range d.Change.Put { // they make room
+		delete(next.parts, it.Key)
+	}
+	var sum extent
 	for _, part := range next.parts {
-		listeners += listenersOf(part)
+		sum = sum.plus(extentOf(part))
 	}
 	for _, it := range d.Change.Put {
 		if err := lb.CheckKey(it.Key); err != nil {
 			return nil, failed("%v", err)
 		}
 		part := decoded(it)
-		if listeners += listenersOf(part) - listenersOf(next.parts[it.Key]); listeners > maxListeners {
-			return nil, failed("the model has more than %d listeners: spread the Services over more Balancers", maxListeners)
+		sum = sum.plus(extentOf(part))
+		switch {
+		case sum.listeners > maxExtent.listeners:
+			return nil, failed("the model has more than %d listeners: spread the Services over more Balancers", maxExtent.listeners)
+		case sum.endpoints > maxExtent.endpoints:
+			return nil, failed("the ports of the model have more than %d pods: spread the Services over more Balancers", maxExtent.endpoints)
 		}
 		next.parts[it.Key] = part
 	}
@@ -271,17 +285,17 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	return next, nil
 }
 
-// listenersOf a part, also of one of which only a part is known.
-func listenersOf(part any) int {
+// extentOf a part, also of one of which only a part is known.
+func extentOf(part any) (e extent) {
 	if err, ok := part.(error); ok {
 		if unknown, ok := errors.AsType[*lb.UnknownError](err); ok {
 			part = unknown.Known
 		}
 	}
 	if s, ok := part.(*lb.Service); ok {
-		return len(s.Frontends)
+		e = extent{len(s.Frontends), s.Endpoints()}
 	}
-	return 0
+	return e
 }
 
 // size of a model in bytes, some of whose Items come with a delivery.

@@ -233,8 +233,9 @@ type Endpoint struct {
 // MaxFrontends of a Service: 100 ports on two addresses, and then some.
 const MaxFrontends = 512
 
-// MaxPods of a Frontend, and MaxEndpoints of all Frontends of a Service.
-const MaxPods, MaxEndpoints = 1 << 11, 1 << 15
+// MaxPods of a Frontend, MaxEndpoints of all Frontends of a Service, and MaxAllEndpoints of
+// all Services that one host is sent.
+const MaxPods, MaxEndpoints, MaxAllEndpoints = 1 << 11, 1 << 15, 1 << 20
 
 // VRRP is how one host agrees with others which of them has the addresses: of
 // those that work, the one with the highest priority.

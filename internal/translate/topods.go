@@ -27,10 +27,6 @@ func (ns *nodes) forPods() *nodes {
 // takes nothing from others.
 type backed struct{ ports, pods int } // pods of the port that has most
 
-// maxEndpoints of all Services of a Balancer: ports, each times its pods. What is sent of
-// them is less than half of what a host takes.
-const maxEndpoints = 1 << 20
-
 // toPods gives Frontends their pods, no more than hosts are sent.
 func (t *translation) toPods(ports []corev1.ServicePort, frontends []lb.Frontend) {
 	t.backed.ports = len(frontends)

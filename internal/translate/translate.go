@@ -66,7 +66,7 @@ type known struct {
 }
 
 // New makes a Translator that has seen nothing.
-func New() *Translator { return &Translator{nodes: &nodes{}, mostEndpoints: maxEndpoints} }
+func New() *Translator { return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints} }
 
 // Translate makes a Balancer's Config.
 func (t *Translator) Translate(in Input) Output {
