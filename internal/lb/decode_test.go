@@ -56,7 +56,7 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 	}
 	ofPods := func(last ...byte) (string, func(proto.Message)) {
 		return service(func(s *lbpb.Service) {
-			s.Pods, s.Direct, s.Ipv4.Targets, s.Ipv6 = true, false, nil, nil
+			s.Pods, s.Direct, s.Ipv4.Targets, s.Ipv6, s.Servers = true, false, nil, nil, nil
 			s.Frontends[0].Endpoints = pods(last...)
 		})
 	}
@@ -340,6 +340,21 @@ func BenchmarkDecodeService(b *testing.B) {
 		if _, err := lb.Decode(s.item); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestPodsAnswerForNoAPIServer(t *testing.T) {
+	s := &lb.Service{ID: lb.ControlPlane, Pods: true, Servers: []lb.Node{{Name: "cp1", IPv4: netip.MustParseAddr("10.0.0.1")}}}
+	s.Frontends = []lb.Frontend{{Listener: lb.Listener{Address: netip.MustParseAddr("192.0.2.1"), Port: 6443, Protocol: lb.TCP}, Settings: lb.Settings{
+		Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Second, HealthCheck: lb.HealthCheck{Type: lb.CheckNone},
+	}}}
+	set, err := new(lb.Encoder).Encode(&lb.Config{Services: []*lb.Service{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, _ := set.Get(lb.ServiceKey(s.ID))
+	if _, err := lb.Decode(it); err == nil || !strings.Contains(err.Error(), "pods and nodes at once") {
+		t.Error(err)
 	}
 }
 

@@ -20,7 +20,7 @@ func (r *reader) endpoints(all []*lbpb.Endpoint) []Endpoint {
 
 // pods checks the Endpoints of a Service.
 func (r *reader) pods(s *Service) {
-	if nodes := s.IPv4.Targets.All || s.IPv6.Targets.All || len(s.IPv4.Targets.Nodes)+len(s.IPv6.Targets.Nodes) > 0; s.Pods && (s.Direct || nodes) {
+	if nodes := s.IPv4.Targets.All || s.IPv6.Targets.All || len(s.IPv4.Targets.Nodes)+len(s.IPv6.Targets.Nodes)+len(s.Servers) > 0; s.Pods && (s.Direct || nodes) {
 		r.fail("pods and nodes at once")
 	}
 	if n := s.Endpoints(); n > MaxEndpoints {
