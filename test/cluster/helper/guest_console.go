@@ -150,7 +150,7 @@ func inGuest(args []string) error {
 	if len(args) < 2 {
 		return errors.New("want a link and a command")
 	}
-	dialer := net.Dialer{Timeout: 5 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 6}}
+	dialer := net.Dialer{Timeout: 30 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 6}}
 	conn, err := dialer.Dial("tcp", "[fe80::2%"+args[0]+"]:1")
 	if err != nil {
 		return err
