@@ -79,7 +79,7 @@ func TestService_GetsALoadBalancer(t *testing.T) {
 		}
 		return nil
 	})
-	if got, err := env.ask(t.Context(), address); err == nil {
+	if got, err := env.ask(address); err == nil {
 		t.Errorf("the Service is gone, and %q answers", got)
 	}
 }
@@ -101,8 +101,8 @@ func (s *scene) published(t *testing.T, svc *corev1.Service) string {
 
 func (s *scene) reaches(t *testing.T, address, pod string) {
 	t.Helper()
-	wait.For(t, func(ctx context.Context) error {
-		got, err := s.ask(ctx, address)
+	wait.For(t, func(context.Context) error {
+		got, err := s.ask(address)
 		if err == nil && !strings.Contains(got, `"pod":"`+pod) {
 			err = fmt.Errorf("%q answers", got)
 		}
@@ -110,7 +110,7 @@ func (s *scene) reaches(t *testing.T, address, pod string) {
 	})
 }
 
-func (s *scene) ask(_ context.Context, address string) (string, error) {
+func (s *scene) ask(address string) (string, error) {
 	from := s.HTTPClientFrom("client")
 	defer from.CloseIdleConnections()
 	response, err := from.Get("http://" + address + "/")

@@ -83,7 +83,7 @@ func withScene(m *testing.M) (code int, err error) {
 // address of the box.
 func (s *scene) address() netip.Addr { return s.Addrs("cloud")[0] }
 
-// provider is a running `external-lb provider openstack`.
+// running is an `external-lb provider openstack`.
 type running struct {
 	url, token, ca string // the last two are files
 	stop           func()

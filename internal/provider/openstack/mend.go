@@ -65,11 +65,16 @@ func (t *tree) broken() func(context.Context, *session) error {
 	return nil
 }
 
+// works reports whether Octavia has finished a Listener, and all that is below it.
+func (t *tree) works(l provider.Listener) bool {
+	at, p := t.at(l), t.pool(l)
+	return at != nil && at.ProvisioningStatus == active && p != nil && p.works()
+}
+
 // refused are the Listeners that are there and do not work.
 func (t *tree) refused(want provider.Spec) (all []provider.Refusal) {
 	for _, l := range want.Listeners {
-		at, p := t.at(l), t.pool(l)
-		if at != nil && p != nil && at.ProvisioningStatus == active && p.works() {
+		if t.works(l) {
 			continue
 		}
 		all = append(all, provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: provider.Internal,

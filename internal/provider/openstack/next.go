@@ -134,10 +134,10 @@ func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (boo
 // settings of what is there become those that are wanted.
 func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
 	for _, l := range want.Listeners {
-		p, at := t.pool(l), t.at(l)
-		if !p.works() || at == nil || at.ProvisioningStatus != active {
+		if !t.works(l) {
 			continue
 		}
+		p, at := t.pool(l), t.at(l)
 		if method := algorithms[l.Settings.Algorithm]; p.LBMethod != method || !p.AdminStateUp {
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
 		}
