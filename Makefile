@@ -156,10 +156,11 @@ manifests: ## Generate the CRDs, the rights and the dashboards, for the chart to
 	$(GENERATE) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(GENERATE) rbac:roleName=external-lb paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	cd tools/monitoring && go run . ../../config/components/dashboards
-	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/crds $(CHART)/files/rbac $(CHART)/files/tls $(CHART)/files/ui $(CHART)/files/alerts $(CHART)/files/dashboards
+	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/crds $(CHART)/files/rbac $(CHART)/files/tls $(CHART)/files/pods $(CHART)/files/ui $(CHART)/files/alerts $(CHART)/files/dashboards
 	cp config/crd/bases/*.yaml $(CHART)/files/crds
 	cp config/rbac/*role*.yaml $(CHART)/files/rbac
 	cp config/components/tls/role*.yaml $(CHART)/files/tls
+	cp config/components/pods/role*.yaml $(CHART)/files/pods
 	cp config/components/ui-service/*role*.yaml $(CHART)/files/ui
 	cp config/components/alerts/prometheus_rule.yaml $(CHART)/files/alerts
 	cp config/components/dashboards/*.json $(CHART)/files/dashboards

@@ -39,7 +39,7 @@ func (p *backendsPace) add(views []conditions.Service, say *conditions.Backends,
 	var some []func()
 	for i := range views {
 		v := &views[i]
-		c, known := say.Of(v.Key, v.Object.Status.Conditions)
+		c, known := say.Of(v.Key, v.Pods, v.Object.Status.Conditions)
 		if v.From != "" || !known {
 			continue
 		}

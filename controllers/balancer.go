@@ -60,7 +60,8 @@ type memory struct {
 	hosts    []v1alpha1.Host               // as they were, to tell of removals
 	restarts map[string]toldRestarts       // of daemons, by host
 
-	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
+	slices    map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
+	endpoints map[types.NamespacedName]*translate.Endpoints         // nil: it sends to no pods, or they were never read
 
 	backends *backendsPace
 	settled  settled
@@ -110,7 +111,10 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.tellUnclaimed(ctx, req.Name, seen.claims()); err != nil {
+	if err := r.reader.wantPods(slices.ContainsFunc(seen.Balancers, toPods)); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.tellUnclaimed(ctx, req.Name, seen.Claims()); err != nil {
 		return ctrl.Result{}, err
 	}
 	i := slices.IndexFunc(seen.Balancers, func(b *v1alpha1.Balancer) bool { return b.Name == req.Name })
@@ -132,6 +136,9 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 // reconcile is the operator's one line: snapshot, assign, plan, deliver, report.
 func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Result, error) {
 	err := r.read(s)
+	if errors.Is(err, errSoon) {
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -187,6 +194,9 @@ func (r *balancerReconciler) read(s *scope) error {
 		m.slices = fresh
 	}
 	o.Slices = m.slices
+	if err := r.readEndpoints(s); err != nil {
+		return err
+	}
 	return r.reader.rest(s.balancer, o)
 }
 

@@ -93,11 +93,11 @@ func (p *onePlace) reconcile() {
 
 // newOnePlace has Services with their addresses, on a Balancer with one host.
 func newOnePlace(tb testing.TB, services, nodes int) *onePlace {
-	p := &onePlace{tb: tb, causes: newCauses(), host: &provingHost{balancer: "edge", proven: lb.Manifest{}}}
+	p := &onePlace{tb: tb, causes: newCauses(), host: &provingHost{balancer: "edge"}}
 	p.cache = p.newCache()
 	seen := newWritten()
 	read := p.reader
-	read.written = seen
+	read.written, read.pods = seen, &pods{}
 	teller := newEvents(nil, Scheme())
 	leads := &leader{}
 	leads.term.Store(1)

@@ -164,7 +164,11 @@ func oneIf(yes bool) float64 {
 func (m *metrics) report(b *v1alpha1.Balancer, states []deliver.State, p *plan.Plan) {
 	balancer := b.Name
 	m.services.WithLabelValues(balancer).Set(float64(len(p.Services)))
-	m.nodes.WithLabelValues(balancer).Set(float64(len(p.Nodes)))
+	if toPods(b) { // that there are no nodes is nobody's trouble
+		m.nodes.DeleteLabelValues(balancer)
+	} else {
+		m.nodes.WithLabelValues(balancer).Set(float64(len(p.Nodes)))
+	}
 	for _, c := range b.Status.Conditions {
 		m.conditions.WithLabelValues(balancer, c.Type).Set(oneIf(c.Status == metav1.ConditionTrue))
 	}

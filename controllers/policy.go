@@ -42,7 +42,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	claims := seen.claims()
+	claims := seen.Claims()
 	carrier := func(svc *corev1.Service) (translate.Carrier, bool) {
 		b := claims.Of(svc)
 		if b == nil {

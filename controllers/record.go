@@ -83,6 +83,7 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, m
 		return errLater
 	}
 	p.setbacks.wrote(of, data)
+	strip(answer) // as the cache has it: the two are compared
 	p.written.add(answer)
 	if final && foreseen(svc, answer, metadata, status) {
 		p.written.final(answer)
@@ -139,5 +140,6 @@ func patchStatus(ctx context.Context, c client.Client, was, now client.Object) (
 	if err != nil {
 		return false, fmt.Errorf("status of %s: %w", was.GetName(), err)
 	}
+	strip(now)
 	return true, nil
 }

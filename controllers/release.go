@@ -155,7 +155,7 @@ func (r *balancerReconciler) releaseOrphans(ctx context.Context, seen objects) (
 	for _, b := range seen.Balancers {
 		exists[b.Name] = true
 	}
-	claims := seen.claims()
+	claims := seen.Claims()
 	held, err := r.reader.servicesOf(keyHeld)
 	if err != nil {
 		return again, err

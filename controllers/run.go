@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/ptr"
@@ -167,8 +168,23 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err
 	}
+	if err := readPods(mgr, read, &podChanges{balancers.pace, concerns{read}, hosts}); err != nil {
+		return nil, err
+	}
 	policies := &policyReconciler{client: mgr.GetClient(), reader: read, events: teller, certs: certs}
 	return fleet, policies.setup(mgr)
+}
+
+// readPods is for when a Balancer sends to pods.
+func readPods(mgr ctrl.Manager, r reader, changes *podChanges) error {
+	config := rest.CopyConfig(mgr.GetConfig())
+	config.ContentType = runtime.ContentTypeProtobuf
+	client, err := corev1client.NewForConfigAndClient(config, mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("connecting to the API server: %w", err)
+	}
+	r.pods.client, r.pods.changed, r.pods.readable = client, changes.changed, changes.readable
+	return mgr.Add(r.pods)
 }
 
 // leadership prepares the leader election and what hosts are told of it.

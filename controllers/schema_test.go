@@ -57,6 +57,11 @@ func TestSchemaRefuses(t *testing.T) {
 			"larger than the number of hosts"},
 		"one machine twice":  {balancer(v1alpha1.BalancerSpec{Hosts: append(one, local("lb2"))}), "two hosts are one machine"},
 		"engine of nobody's": {balancer(v1alpha1.BalancerSpec{Engine: "apache", Hosts: one}), "supported values"},
+		"pods with a reserve of nodes": {balancer(v1alpha1.BalancerSpec{Hosts: one, Nodes: v1alpha1.NodeSelection{Backends: v1alpha1.BackendsPods, Backup: label("pool", "reserve")}}),
+			"backup is for backends: Nodes"},
+		"pods that packets reach as they came": {balancer(v1alpha1.BalancerSpec{Engine: v1alpha1.EngineLVS, Hosts: one, LVS: &v1alpha1.LVSSettings{Forwarding: v1alpha1.ForwardDR},
+			Nodes: v1alpha1.NodeSelection{Backends: v1alpha1.BackendsPods}}), "nodes.backends: Pods is for hosts that send to pods themselves"},
+		"backends of nobody's": {balancer(v1alpha1.BalancerSpec{Hosts: one, Nodes: v1alpha1.NodeSelection{Backends: "Endpoints"}}), "supported values"},
 		"datagrams beside LVS": {balancer(v1alpha1.BalancerSpec{Engine: v1alpha1.EngineLVS, Datagrams: v1alpha1.DatagramsLVS, Hosts: one}),
 			"engine lvs carries datagrams itself"},
 		"datagrams of a cloud": {balancer(v1alpha1.BalancerSpec{
@@ -65,6 +70,9 @@ func TestSchemaRefuses(t *testing.T) {
 			"datagrams are for hosts"},
 		"datagrams of nobody's": {balancer(v1alpha1.BalancerSpec{Datagrams: "nginx", Hosts: one}), "supported values"},
 		"bad duration":          {policy(v1alpha1.UpstreamSettings{Timeouts: &v1alpha1.Timeouts{Connect: "soon"}}), "connect"},
+		"a drain too long":      {policy(v1alpha1.UpstreamSettings{Drain: "1h1s"}), "a drain is between 1s and 1h, in whole seconds"},
+		"a drain of a moment":   {policy(v1alpha1.UpstreamSettings{Drain: "1500ms"}), "a drain is between 1s and 1h, in whole seconds"},
+		"a drain of no time":    {policy(v1alpha1.UpstreamSettings{Drain: "0s"}), "a drain is between 1s and 1h, in whole seconds"},
 		"hasty checks":          {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{Interval: "99ms"}}), "checks are 100ms apart at least"},
 		"line break in a path": {policy(v1alpha1.UpstreamSettings{HealthCheck: &v1alpha1.HealthCheck{
 			HTTP: &v1alpha1.HTTPHealthCheck{Path: "/\nserver {"}}}), "path"},

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 
@@ -93,7 +92,7 @@ func TestSelectorThatCannotBeRead(t *testing.T) {
 		t.Errorf("%+v", b.Status)
 	}
 	w.host.set(func(h *fakeHost) {
-		if _, ok := h.wanted.Manifest()[lb.NodeKey(w.balancer+"-node")]; !ok {
+		if _, ok := h.wanted.Manifest().Sums()[lb.NodeKey(w.balancer+"-node")]; !ok {
 			t.Error("the host has lost its node")
 		}
 	})
@@ -132,8 +131,8 @@ func TestSelectorThatCouldNeverBeRead(t *testing.T) {
 		return nil
 	})
 	w.host.set(func(h *fakeHost) {
-		if has := h.wanted.Manifest(); !maps.Equal(has, had) {
-			t.Errorf("the host was told %v", has)
+		if has := h.wanted.Manifest(); !has.Equal(had) {
+			t.Errorf("the host was told %v", has.Sums())
 		}
 	})
 }

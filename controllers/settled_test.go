@@ -35,10 +35,10 @@ func TestWhoIsSettledHasNothingToBeTold(t *testing.T) {
 				it := items[rapid.IntRange(0, len(items)-1).Draw(rt, "item")]
 				p.host.refused = []lb.Refusal{{Key: it.Key, Reason: lb.RefusedByEngine, Message: "no"}}
 				p.host.prove()
-				delete(p.host.proven, it.Key)
+				p.host.proven = p.host.proven.Without(it.Key)
 				p.host.live = p.host.proven.Digest()
 			case "restart":
-				p.host.live, p.host.proven = "", nil
+				p.host.live, p.host.proven = "", lb.Manifest{}
 			}
 			p.reconcile()
 			skipped += p.checkSettled(rt)

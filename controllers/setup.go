@@ -152,20 +152,7 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	return append(names, holders...)
 }
 
-// slice concerns those of its Service, if it matters where the endpoints are, and that of
-// the API servers who carries these.
-func (c concerns) slice(ctx context.Context, obj client.Object) []string {
-	if translate.IsControlPlane(obj.(*discoveryv1.EndpointSlice)) {
-		return c.controlPlane(ctx)
-	}
-	var svc corev1.Service
-	key := client.ObjectKey{Namespace: obj.GetNamespace(), Name: obj.GetLabels()[discoveryv1.LabelServiceName]}
-	if c.reader.Get(ctx, key, &svc, client.UnsafeDisableDeepCopy) != nil || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
-		return nil
-	}
-	return c.service(ctx, &svc)
-}
-
+// controlPlane concerns those who carry the API servers.
 func (c concerns) controlPlane(ctx context.Context) (names []string) {
 	balancers, err := c.reader.balancers(ctx)
 	if err != nil {
@@ -293,13 +280,21 @@ func (h *hostChanges) start(_ context.Context, q queue) error {
 }
 
 // changed starts a reconcile of a Balancer, one of whose hosts has news.
-func (h *hostChanges) changed(balancer string) {
+func (h *hostChanges) changed(balancer string) { h.look(balancer, false) }
+
+// look at a Balancer: at all of it, where whole says so.
+func (h *hostChanges) look(balancer string, whole bool) {
+	if q := h.waiting(); q != nil {
+		h.causes.must(balancer, whole)
+		q.Add(request(balancer))
+	}
+}
+
+// waiting is the queue of what is to be looked at; nil until the controller runs.
+func (h *hostChanges) waiting() queue {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.queue != nil {
-		h.causes.must(balancer, false)
-		h.queue.Add(request(balancer))
-	}
+	return h.queue
 }
 
 // setup registers the Balancers' controller.
@@ -315,7 +310,7 @@ func (r *balancerReconciler) setup(mgr ctrl.Manager, hosts *hostChanges) error {
 		Watches(&v1alpha1.UpstreamPolicy{}, watch(c.policy), builder.WithPredicates(specChanged)).
 		Watches(&corev1.Service{}, watch(c.service)).
 		Watches(&corev1.Node{}, r.pace.watchNodes(c)).
-		Watches(&discoveryv1.EndpointSlice{}, watch(c.slice)).
+		Watches(&discoveryv1.EndpointSlice{}, r.pace.watchSlices(c)).
 		Watches(&corev1.Namespace{}, watch(c.namespace), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.Secret{}, watch(c.secret(r.namespace))).
 		WatchesRawSource(source.Func(hosts.start)).

@@ -60,6 +60,7 @@ type reader struct {
 	stores
 	written *written
 	parsed  *parsedPools
+	pods    *pods
 }
 
 // stores are what the cache keeps of the kinds of which there are many.
@@ -67,7 +68,7 @@ type stores struct{ services, slices, nodes, namespaces, policies toolscache.Ind
 
 // newReader makes the cache index what snapshots ask for.
 func newReader(ctx context.Context, c cache.Informers, from client.Reader, w *written) (r reader, err error) {
-	r = reader{Reader: from, written: w, parsed: &parsedPools{}}
+	r = reader{Reader: from, written: w, parsed: &parsedPools{}, pods: &pods{}}
 	for _, kind := range []struct {
 		of    client.Object
 		store *toolscache.Indexer
@@ -148,11 +149,6 @@ func (r reader) servicesOf(key string) ([]*corev1.Service, error) {
 type objects struct {
 	plan.Objects
 	pools []v1alpha1.AddressPool
-}
-
-// claims settle who serves what.
-func (o objects) claims() plan.Claims {
-	return plan.NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces)
 }
 
 // claimants reads what says who serves what: Balancers, pools and, where these select some,

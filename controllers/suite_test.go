@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,7 +68,7 @@ func run(m *testing.M) int {
 type fakeHost struct {
 	mu     sync.Mutex
 	wanted *lb.Set
-	live   lb.Manifest
+	live   lb.Sums
 	epoch  host.Epoch
 	refuse map[string]string // reason by Service name
 	closed map[string]string // reason by Service name, for its listeners on closedPort
@@ -87,10 +86,10 @@ func (h *fakeHost) errDown() error {
 // closedPort is the one that a fakeHost refuses of Services that are closed.
 const closedPort = 443
 
-func newFakeHost() *fakeHost { return &fakeHost{wanted: lb.NewSet(), live: lb.Manifest{}} }
+func newFakeHost() *fakeHost { return &fakeHost{wanted: lb.NewSet(), live: lb.Sums{}} }
 
 func (h *fakeHost) report() host.Report {
-	return host.Report{Wanted: h.wanted.Manifest(), Live: maps.Clone(h.live), Proved: true, Generation: "g", Renderer: "fake"}
+	return host.Report{Wanted: h.wanted.Manifest(), Live: h.live.Manifest(), Proved: true, Generation: "g", Renderer: "fake"}
 }
 
 func (h *fakeHost) Status(context.Context) (host.Status, error) {
@@ -122,7 +121,7 @@ func (h *fakeHost) Apply(_ context.Context, d host.Delivery) (host.Outcome, erro
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
 	}
 	h.epoch, h.wanted = d.Epoch, h.wanted.Apply(d.Change)
-	h.live = lb.Manifest{}
+	h.live = lb.Sums{}
 	out := host.Outcome{Reloaded: !d.Change.Empty()}
 	var refused []lb.Refusal
 	for item := range h.wanted.All() {

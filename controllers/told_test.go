@@ -99,8 +99,9 @@ func TestSignsOfAHost(t *testing.T) {
 		if err := kube.Get(ctx, client.ObjectKey{Name: w.balancer}, b); err != nil {
 			return err
 		}
-		const clock = "its clock is 1m0s behind the manager's: let both keep time by NTP; "
-		if h := b.Status.Hosts[0]; h.State != v1alpha1.HostInSync || h.Message != clock+words {
+		const clock = "its clock is 1m0s behind the manager's: let both keep time by NTP"
+		if h := b.Status.Hosts[0]; h.State != v1alpha1.HostInSync || h.Message != "" || h.Note(v1alpha1.NoteClock) != clock ||
+			h.Note(v1alpha1.NoteRestarted) != words {
 			return fmt.Errorf("%+v", h)
 		}
 		return nil

@@ -115,6 +115,6 @@ func (w *world) inSync() {
 
 // digest of what the world's host has live.
 func (w *world) digest() (digest string) {
-	w.host.set(func(h *fakeHost) { digest = string(h.live.Digest()) })
+	w.host.set(func(h *fakeHost) { digest = string(h.live.Manifest().Digest()) })
 	return digest
 }

@@ -55,12 +55,13 @@ var PolicySettings = []Setting{
 	"retries",
 	"slowStart",
 	"sourceAddresses",
+	"drain",
 	"tls.secretRef",
 }
 
 // Unsaid are the settings that v1 has no words for, so that nobody is able to do them.
 var Unsaid = []Setting{"http.redirectToHTTPS", "http.maxBodyBytes", "http.maxHeaderBytes", "timeouts.client", "timeouts.server", "timeouts.queue", "timeouts.keepAlive",
-	"accessLog", "healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "sourceAddresses", "tls.secretRef"}
+	"accessLog", "healthCheck.http.host", "healthCheck.http.status", "healthCheck.tcp", "maxQueue", "abortOnClose", "maxRatePerClient", "slowStart", "sourceAddresses", "drain", "tls.secretRef"}
 
 // What clouds differ in beside the policies.
 const (

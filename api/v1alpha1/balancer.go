@@ -45,6 +45,7 @@ const AnnotationsMetalLB AnnotationProvider = "MetalLB"
 // +kubebuilder:validation:XValidation:rule="has(self.hosts) != has(self.provider)",message="a Balancer has hosts or, with engine provider, a provider"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.virtualAddresses) || !has(self.virtualAddresses.mode) || self.virtualAddresses.mode == 'Static'",message="virtualAddresses are for hosts: with a provider, the cloud has the addresses"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.controlPlane)",message="controlPlane is for hosts: a provider is asked for Services alone"
+// +kubebuilder:validation:XValidation:rule="!has(self.nodes) || !has(self.nodes.backends) || self.nodes.backends != 'Pods' || !has(self.provider) && (!has(self.lvs) || !has(self.lvs.forwarding) || self.lvs.forwarding != 'DR')",message="nodes.backends: Pods is for hosts that send to pods themselves: neither for a provider nor for lvs.forwarding: DR"
 type BalancerSpec struct {
 	// engine is the software that carries the traffic on every host, or provider: the
 	// load balancers of a public cloud, which spec.provider makes.
@@ -324,9 +325,36 @@ type HostStatus struct {
 	// lastAppliedTime is when the host last proved a new configuration.
 	// +optional
 	LastAppliedTime *metav1.Time `json:"lastAppliedTime,omitempty"`
-	// message says what is wrong and what to do.
+	// message says why the host is not InSync, and what to do.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// notes are what else is to be told of the host, whatever its state.
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	// +listType=map
+	// +listMapKey=reason
+	Notes []HostNote `json:"notes,omitempty"`
+}
+
+// HostNote is something to be told of a host beside its state.
+type HostNote struct {
+	// reason in one word: Warns, ClockDiffers, DaemonRestarted, ConnectionsCrowded, FilesCrowded, MemoryCrowded,
+	// OldWorkersCrowded or TrackedConnectionsCrowded.
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason"`
+	// message says what it is and what to do.
+	// +kubebuilder:validation:MaxLength=2048
+	Message string `json:"message"`
+}
+
+// Note is the message of a note; "" if there is none of that reason.
+func (h HostStatus) Note(reason string) string {
+	for _, n := range h.Notes {
+		if n.Reason == reason {
+			return n.Message
+		}
+	}
+	return ""
 }
 
 // BalancerStatus is what was last observed.

@@ -92,12 +92,23 @@ const (
 	ReasonOtherCluster     = "OtherCluster"     // another cluster delivers to a host
 	ReasonHealthy          = "Healthy"          // Degraded=False
 	ReasonNoEligibleNodes  = "NoEligibleNodes"  // no node may be a backend
+	ReasonPodsUnreadable   = "PodsUnreadable"   // the controller cannot read Pods, of which it sends nothing then
 	ReasonNoAPIServers     = "NoAPIServers"     // no node is an API server for spec.controlPlane
 	ReasonServicesRefused  = "ServicesRefused"  // a host refused Services, or ports of them
 	ReasonItemsRefused     = "ItemsRefused"     // a host refused a node, an address or a certificate
 	ReasonTemplatesInvalid = "TemplatesInvalid" // templates of a host's owner cannot be used: the last good ones are in force there
 	ReasonHostsCrowded     = "HostsCrowded"     // hosts have nearly used up their connections, open files or memory
 	ReasonHostsDiffer      = "HostsDiffer"      // hosts render with different versions, templates or settings
+
+	// Notes of a host
+	NoteWarns              = "Warns"                     // its agent says what may keep its daemons from answering
+	NoteClock              = "ClockDiffers"              // from the manager's
+	NoteRestarted          = "DaemonRestarted"           // by somebody else, lately
+	NoteConnections        = "ConnectionsCrowded"        // nearly used up, here and below
+	NoteFiles              = "FilesCrowded"              // that may be open
+	NoteMemory             = "MemoryCrowded"             // of the machine
+	NoteOldWorkers         = "OldWorkersCrowded"         // the memory that they may hold
+	NoteTrackedConnections = "TrackedConnectionsCrowded" // by the kernel
 
 	// AddressPool
 	ReasonOverlap         = "Overlap"         // an older pool has some of these addresses
@@ -112,7 +123,8 @@ const (
 	ReasonInvalidAnnotation  = "InvalidAnnotation"  // an annotation cannot be parsed
 	ReasonInvalidSpec        = "InvalidSpec"        // a field of the Service cannot be parsed
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
-	ReasonNoEndpoints        = "NoEndpoints"        // externalTrafficPolicy: Local, and no endpoint counts
+	ReasonNoEndpoints        = "NoEndpoints"        // externalTrafficPolicy: Local, or pods are backends, and no endpoint counts
+	ReasonTooLarge           = "TooLarge"           // it has more pods than hosts are sent of it
 	ReasonRefused            = "Refused"            // a host refused the Service, or ports of it
 	ReasonHeld               = "Held"               // on record
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer

@@ -1,7 +1,17 @@
 package v1alpha1
 
-// NodeSelection says which nodes may be backends.
+// NodeSelection says which nodes may be backends, or that pods are.
+// +kubebuilder:validation:XValidation:rule="!has(self.backends) || self.backends != 'Pods' || !has(self.backup) || !has(self.backup.matchLabels) && !has(self.backup.matchExpressions)",message="backup is for backends: Nodes: take it out, since no pod waits for others"
 type NodeSelection struct {
+	// backends says who gets the traffic. Nodes: the nodes, each at the nodePorts of Services, and
+	// kube-proxy sends it on. Pods: the pods that are ready, each at its own port, without
+	// nodePorts and kube-proxy. For that the hosts must have routes to pods, their owners must
+	// admit the networks of these (admit.pods in host.yaml), and the controller must have the
+	// right to read Pods (config/components/pods). Which nodes the pods are on does not matter then.
+	// +optional
+	// +kubebuilder:default=Nodes
+	Backends Backends `json:"backends,omitempty"`
+
 	// selector chooses nodes by label. Empty: all.
 	// +optional
 	Selector LabelSelector `json:"selector,omitempty"`
@@ -25,14 +35,24 @@ type NodeSelection struct {
 	// +optional
 	Backup LabelSelector `json:"backup,omitempty"`
 
-	// maxPerService bounds the number of nodes that carry one Service; which
-	// ones is deterministic and moves little when nodes come and go. Of nodes that wait
+	// maxPerService bounds the number of nodes, or pods, that carry one Service; which
+	// ones is deterministic and moves little when they come and go. Of nodes that wait
 	// (backup) there may be as many beside them. 0: all.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=5000
 	MaxPerService int32 `json:"maxPerService,omitempty"`
 }
+
+// Backends are who gets the traffic.
+// +kubebuilder:validation:Enum=Nodes;Pods
+type Backends string
+
+// Who gets the traffic.
+const (
+	BackendsNodes Backends = "Nodes"
+	BackendsPods  Backends = "Pods"
+)
 
 // Cordoned is what becomes of cordoned nodes.
 // +kubebuilder:validation:Enum=Keep;Drain
@@ -43,3 +63,8 @@ const (
 	CordonedKeep  Cordoned = "Keep"
 	CordonedDrain Cordoned = "Drain"
 )
+
+// ToPods reports whether pods get the traffic, and not nodes.
+func (s *BalancerSpec) ToPods() bool {
+	return s.Nodes.Backends == BackendsPods && s.Provider == nil && !s.Direct()
+}

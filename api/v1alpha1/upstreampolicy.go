@@ -63,6 +63,11 @@ type Duration string
 // +kubebuilder:validation:XValidation:rule="self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$')",message="an entry is an address, or a range such as 10.0.0.0/24"
 type SourceAddress string
 
+// DrainTime is a time span such as 30s or 5m, in whole seconds, between 1s and 1h.
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="a drain is between 1s and 1h, in whole seconds, such as 30s or 5m"
+type DrainTime string
+
 // UpstreamSettings tune how a balancer carries a Service. A field that is not
 // set is decided by the next level: the policy for the port, the policy for the
 // Service, the defaults of the Balancer, what is built in.
@@ -140,6 +145,11 @@ type UpstreamSettings struct {
 	// +kubebuilder:validation:XValidation:rule="size(self) < 2 || self[0].contains(':') != self[1].contains(':')",message="sourceAddresses has one entry for each address family"
 	// +listType=atomic
 	SourceAddresses []SourceAddress `json:"sourceAddresses,omitempty"`
+	// drain is for how long TCP connections are served to a node that gets no new ones any
+	// more, because it leaves or has no endpoint of the Service left, and those of a port or
+	// Service that is deleted. What is left then is ended. Built in: none is ended for that.
+	// +optional
+	Drain DrainTime `json:"drain,omitempty"`
 }
 
 // HTTPSettings are for mode HTTP.

@@ -24,6 +24,9 @@ func (m *Machine) has(a netip.Addr) bool { return m.Addresses[a] || inside(m.Net
 type Admitted struct {
 	Config  *lb.Config
 	Refused []lb.Refusal // sorted by Key and Listener
+	// Podless are those of Refused that are Services to none of whose pods anything may be
+	// sent: an older version, which names other backends, may do.
+	Podless []lb.Refusal
 }
 
 // MaxBackends of one Service: its ports, each times the nodes that carry it. Each is a
@@ -35,7 +38,7 @@ const MaxBackends = 1 << 18
 func (r *Rules) Admit(parts map[lb.Key]any, m Machine) Admitted {
 	j := &judge{
 		rules: r, machine: m, named: map[string]bool{}, brought: map[netip.Addr]bool{}, certificates: map[string]bool{},
-		nodes: nodes{at: map[netip.Addr]int{}}, listeners: make(map[lb.Listener]lb.Key, len(parts)),
+		nodes: nodes{at: map[netip.Addr]int{}}, listeners: make(map[lb.Listener]lb.Key, len(parts)), parts: parts,
 	}
 	keys := slices.Sorted(maps.Keys(parts))
 	for _, key := range keys {
@@ -52,7 +55,7 @@ func (r *Rules) Admit(parts map[lb.Key]any, m Machine) Admitted {
 	slices.SortStableFunc(j.refused, func(a, b lb.Refusal) int {
 		return cmp.Or(cmp.Compare(a.Key, b.Key), a.Listener.Compare(b.Listener))
 	})
-	return Admitted{&j.out, j.refused}
+	return Admitted{&j.out, j.refused, j.podless}
 }
 
 // services are judged, that of the API servers first: no other takes their listener.
@@ -88,6 +91,9 @@ type judge struct {
 	certificates map[string]bool     // that are carried
 	nodes        nodes               // that are carried
 	listeners    map[lb.Listener]lb.Key
+	parts        map[lb.Key]any
+	listening    map[netip.Addr]bool // addresses that any Service asks for; nil: not looked at yet
+	podless      []lb.Refusal
 }
 
 func (j *judge) refuse(key lb.Key, l lb.Listener, reason lb.RefusalReason, message string) {

@@ -17,7 +17,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
-var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmp.Comparer((*lb.Certificate).Equal)}
+var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmp.Comparer((*lb.Certificate).Equal)}
 
 var (
 	someRanges = rapid.SampledFrom([]PortRange{{1, 65535}, {80, 80}, {22, 443}, {30000, 31000}, {31001, 32767}, {30080, 30080}})
@@ -30,6 +30,7 @@ var (
 func drawRules(t *rapid.T) *Rules {
 	r := &Rules{
 		Addresses: networksOf("192.0.2.0/29", "192.0.2.0/24", "2001:db8::/125", "0.0.0.0/0", "::/0").Draw(t, "addresses"),
+		Pods:      networksOf("10.244.0.0/29", "10.244.0.0/16", "10.0.0.0/8", "fd44::/125", "fd44::/16").Draw(t, "pods"),
 		Ports:     somePorts.Draw(t, "ports"), OwnPorts: somePorts.Draw(t, "own ports"),
 		RouterIDs:  rapid.SampledFrom([][]int{nil, {1, 2, 3}}).Draw(t, "routers"),
 		Interfaces: rapid.SampledFrom([][]string{nil, {"eth0"}}).Draw(t, "interfaces"),
@@ -57,7 +58,7 @@ func drawRules(t *rapid.T) *Rules {
 // drawMachine has some of the addresses that nodes or listeners have, too.
 func drawMachine(t *rapid.T) Machine {
 	m := Machine{Addresses: map[netip.Addr]bool{}}
-	for _, a := range []string{"10.0.0.1", "10.0.0.2", "fd00::1", "192.0.2.1", "2001:db8::1"} {
+	for _, a := range []string{"10.0.0.1", "10.0.0.2", "10.244.0.1", "fd00::1", "192.0.2.1", "2001:db8::1"} {
 		if rapid.IntRange(0, 3).Draw(t, "own") == 0 {
 			m.Addresses[netip.MustParseAddr(a)] = true
 		}
@@ -161,6 +162,12 @@ func wantBackends(t *rapid.T, r *Rules, m Machine, cfg *lb.Config) {
 		for _, f := range engine.Resolve(s, nodes).Frontends {
 			for _, b := range f.Backends {
 				at := b.Address.Addr()
+				if f.Pods {
+					if never(at) != "" || !inside(r.Pods, at) || m.Addresses[at] || listened[b.Address] || slices.Contains(cfg.Addresses, at) || f.Settings.HealthCheck.Port != 0 {
+						t.Fatalf("%s sends to the pod %s", f.Listener, b.Address)
+					}
+					continue
+				}
 				wantSendable(t, r, m, at, b.Address.Port(), f.Direct)
 				for _, check := range []uint16{f.NodePort, f.HealthCheckNodePort, f.Settings.HealthCheck.Port} {
 					if check != 0 && check != HealthPort {
@@ -275,8 +282,10 @@ func wantIndependence(t *rapid.T, r *Rules, m Machine, parts map[lb.Key]any, got
 	if diff := cmp.Diff(got.Config, again.Config, compare); diff != "" {
 		t.Fatalf("without what is refused (-with +without):\n%s", diff)
 	}
-	want := slices.DeleteFunc(slices.Clone(got.Refused), func(f lb.Refusal) bool { _, there := left[f.Key]; return !there })
-	if diff := cmp.Diff(want, again.Refused, compare); diff != "" {
+	ofThose := func(all []lb.Refusal) []lb.Refusal {
+		return slices.DeleteFunc(slices.Clone(all), func(f lb.Refusal) bool { _, there := left[f.Key]; return !there })
+	}
+	if diff := cmp.Diff(ofThose(got.Refused), ofThose(again.Refused), compare); diff != "" {
 		t.Fatalf("without what is refused (-with +without):\n%s", diff)
 	}
 }

@@ -171,7 +171,10 @@ func (h heads) limited(limit int) int {
 
 // need of a Service.
 func (c *crowd) need(s *lb.Service) size {
-	n := size{listeners: len(s.Frontends)}
+	n := size{listeners: len(s.Frontends), backends: s.Endpoints() + s.Ranges()/rangesPerBackend}
+	if s.Pods {
+		return n
+	}
 	var v4, v6 int
 	for i := range s.Frontends {
 		if s.Frontends[i].Listener.Address.Is4() {
@@ -180,7 +183,7 @@ func (c *crowd) need(s *lb.Service) size {
 			v6++
 		}
 	}
-	n.backends = v4*c.carrying(&s.IPv4.Targets, true) + v6*c.carrying(&s.IPv6.Targets, false) + n.listeners*len(s.Servers) + s.Ranges()/rangesPerBackend
+	n.backends += v4*c.carrying(&s.IPv4.Targets, true) + v6*c.carrying(&s.IPv6.Targets, false) + n.listeners*len(s.Servers)
 	return n
 }
 
@@ -275,7 +278,7 @@ func (r Room) advice(used, need size) string {
 	if used.listeners > r.Listeners {
 		return fmt.Sprintf("there is no room for %d listeners more, a host has %d at most: spread the Services over more Balancers", need.listeners, r.Listeners)
 	}
-	return fmt.Sprintf("there is no room for %d backends more, this host has %d at most (ports of Services, each times its nodes): "+
-		"have fewer nodes carry each Service (nodes.maxPerService of the Balancer), spread the Services over more Balancers, "+
+	return fmt.Sprintf("there is no room for %d backends more, this host has %d at most (ports of Services, each times its nodes or pods): "+
+		"have fewer carry each Service (nodes.maxPerService of the Balancer), spread the Services over more Balancers, "+
 		"or give the host more memory or another admit.maxBackends %s", need.backends, r.Backends, inSettings)
 }

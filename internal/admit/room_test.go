@@ -97,7 +97,7 @@ func TestS18_WhatIsCarriedIsNotPushedOut(t *testing.T) {
 		"the API servers":         {crowding{nodes: two, services: []*lb.Service{tenant("a", 10), apiServers()}, was: is(tenant("a", 10))}, room, "[]", ""},
 		"before new Services":     {crowding{nodes: two, services: []*lb.Service{tenant("a", 10), apiServers()}}, room, "[Service default/a]", ""},
 		"nodes": {crowding{nodes: append(two, "n3", "n4"), services: []*lb.Service{tenant("a", 6)}, was: is(tenant("a", 6))}, room,
-			"[node n4]", "room for 6 backends more, this host has 20 at most (ports of Services, each times its nodes): have fewer nodes carry each Service"},
+			"[node n4]", "room for 6 backends more, this host has 20 at most (ports of Services, each times its nodes or pods): have fewer carry each Service"},
 		"nodes that come with Services": {crowding{nodes: append(two, "n3"), services: []*lb.Service{tenant("a", 4), tenant("b", 4)}, was: is(tenant("a", 4))}, room, "[Service default/b]", ""},
 		"addresses":                     {crowding{addresses: 5, brought: 2}, room, "[address 192.0.2.1 address 192.0.2.2]", "bring 3 addresses at most"},
 		"addresses of which all stay":   {crowding{addresses: 5, brought: 5}, room, "[]", ""},

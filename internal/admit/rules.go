@@ -22,6 +22,8 @@ type Rules struct {
 	// Backends are the networks and ports that may be sent to. None: every network
 	// on 30000-32767. kube-proxy's health port, 10256, is always among the ports.
 	Backends []Backends `json:"backends,omitempty"`
+	// Pods are the networks of pods that may be sent to, on every port. None: pods are not.
+	Pods []netip.Prefix `json:"pods,omitempty"`
 	// OwnPorts are those on which this host's own addresses may be backends, as on a
 	// node of the cluster. None: they may not.
 	OwnPorts []PortRange `json:"ownPorts,omitempty"`
@@ -114,10 +116,15 @@ func (h Held) validate() error {
 func (r *Rules) Validate() error {
 	errs := []error{
 		networks("addresses", r.Addresses), filled("ports", r.Ports), filled("backends", r.Backends),
-		sources(r.Sources), filled("routerIDs", r.RouterIDs), filled("interfaces", r.Interfaces),
+		networks("pods", r.Pods), sources(r.Sources), filled("routerIDs", r.RouterIDs), filled("interfaces", r.Interfaces),
 	}
 	for _, b := range r.Backends {
 		errs = append(errs, networks("backends.networks", b.Networks), filled("backends.ports", b.Ports))
+	}
+	for _, p := range r.Pods {
+		if p.Bits() == 0 {
+			errs = append(errs, fmt.Errorf("admit.pods: %s is every machine on every port: name the networks of the pods", p))
+		}
 	}
 	for _, id := range r.RouterIDs {
 		if id < 1 || id > 255 {

@@ -37,6 +37,7 @@ admit:
   - networks: [10.0.0.0/8]
   - ports: [30000-32767, 4789]
   - {}
+  pods: [10.244.0.0/16, "fd00:10:244::/56"]
   ownPorts: [30000-32767]
   sources: [10.0.0.5, "fd00::5"]
   routerIDs: [51, 255]
@@ -49,7 +50,9 @@ admit:
 `, Rules{
 			Addresses: prefixes("192.0.2.0/24", "2001:db8::/64", "198.51.100.7/32"), Ports: []PortRange{{80, 80}, {443, 443}, {8000, 8999}},
 			Backends: []Backends{{Networks: prefixes("10.0.0.0/8")}, {Ports: []PortRange{{30000, 32767}, {4789, 4789}}}, {}},
-			Sources:  []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::5")}, OwnPorts: ports(30000, 32767), RouterIDs: []int{51, 255}, Interfaces: []string{"eth0"},
+			Pods:     prefixes("10.244.0.0/16", "fd00:10:244::/56"),
+			Sources:  []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::5")},
+			OwnPorts: ports(30000, 32767), RouterIDs: []int{51, 255}, Interfaces: []string{"eth0"},
 			Held: []Held{{netip.IPv4Unspecified(), 22, lb.TCP, "sshd"}, {netip.IPv6Unspecified(), 53, lb.UDP, ""}},
 		}},
 	} {

@@ -15,8 +15,8 @@ const MaxServers, maxDoors = 64, 4
 // controlPlane is a Service with the API servers that may be sent to, or why nothing is
 // carried of it.
 func (j *judge) controlPlane(s *lb.Service) (*lb.Service, string) {
-	if s.Direct || s.IPv4.Targets.All || s.IPv6.Targets.All || len(s.IPv4.Targets.Nodes)+len(s.IPv6.Targets.Nodes) > 0 {
-		return nil, "nodes answer for it, in the place of API servers"
+	if s.Direct || s.Pods || s.IPv4.Targets.All || s.IPv6.Targets.All || len(s.IPv4.Targets.Nodes)+len(s.IPv6.Targets.Nodes) > 0 {
+		return nil, "nodes or pods answer for it, in the place of API servers"
 	}
 	if len(s.Frontends) > maxDoors {
 		return nil, fmt.Sprintf("it has %d listeners: a control plane has %d at most", len(s.Frontends), maxDoors)

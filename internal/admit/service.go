@@ -17,6 +17,15 @@ func (j *judge) service(key lb.Key, s *lb.Service) {
 			}
 		}
 	}
+	if s.Pods {
+		part, why := j.pods(key, s)
+		if part == nil {
+			j.whole(key, lb.RefusedNotAdmitted, why)
+			j.podless = append(j.podless, j.refused[len(j.refused)-1])
+			return
+		}
+		s = part
+	}
 	if why := j.nodes.tooMany(s); why != "" {
 		j.whole(key, lb.RefusedInvalid, why)
 		return
@@ -59,7 +68,7 @@ func (ns *nodes) tooMany(s *lb.Service) string {
 			backends += v6
 		}
 	}
-	if backends <= MaxBackends {
+	if s.Pods || backends <= MaxBackends { // pods are bounded by the model
 		return ""
 	}
 	return fmt.Sprintf("%d ports on %d nodes are %d backends, more than %d: have fewer nodes carry it, see nodes.maxPerService of the Balancer",

@@ -217,5 +217,8 @@ func TestOnlyTheControlPlaneHasAPIServers(t *testing.T) {
 	m.service("web", "192.0.2.1:80").Servers = []lb.Node{{Name: "cp1", IPv4: netip.MustParseAddr("10.0.0.1")}}
 	m.controlPlane().IPv4.Targets.All = true
 	wantOutcome(t, Rules{}, m, []string{"node/n1", "node/n2"},
-		"the control plane: NotAdmitted: nodes answer for it", "Service default/web: Invalid: it has API servers")
+		"the control plane: NotAdmitted: nodes or pods answer for it", "Service default/web: Invalid: it has API servers")
+	m = makeModel()
+	m.controlPlane("10.0.0.1").Pods = true
+	wantOutcome(t, anyNodePort("10.0.0.1/32"), m, []string{"node/n1", "node/n2"}, "the control plane: NotAdmitted: nodes or pods answer for it")
 }

@@ -70,6 +70,23 @@ func newHostEndOldWorkers() *cobra.Command {
 	}
 }
 
+// newHostEndLeftConnections is what the agent runs as root; nobody else needs it.
+func newHostEndLeftConnections() *cobra.Command {
+	return &cobra.Command{
+		Use:    "end-drained",
+		Short:  "End the connections of nodes and Services that have gone, and whose time is over",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := thisHost()
+			if err == nil {
+				err = a.EndLeftConnections(cmd.Context())
+			}
+			return err
+		},
+	}
+}
+
 // newHostRestore is what a service of systemd runs before the daemons start.
 func newHostRestore() *cobra.Command {
 	return &cobra.Command{

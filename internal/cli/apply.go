@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -128,20 +127,13 @@ func deliverHere(ctx context.Context, h host.Host, set *lb.Set, keep []lb.Key, s
 	if err != nil {
 		return host.Outcome{}, err
 	}
-	change, want := lb.Diff(status.Wanted, set), maps.Clone(status.Wanted)
-	if want == nil {
-		want = lb.Manifest{}
-	}
+	change := lb.Diff(status.Wanted, set)
 	if !services {
 		change.Delete = slices.DeleteFunc(change.Delete, func(k lb.Key) bool { return k != lb.ServiceKey(lb.ControlPlane) })
 	}
-	for _, it := range change.Put {
-		want[it.Key] = it.Sum
-	}
-	for _, k := range change.Delete {
-		delete(want, k)
-	}
-	return h.Apply(ctx, host.Delivery{Owner: true, Keep: keep, Base: status.Wanted.Digest(), Change: change, Want: want.Digest()})
+	return h.Apply(ctx, host.Delivery{
+		Owner: true, Keep: keep, Base: status.Wanted.Digest(), Change: change, Want: status.Wanted.Apply(change).Digest(),
+	})
 }
 
 // printDelivered says what is live now.
@@ -153,7 +145,7 @@ func (p *planned) printDelivered(w io.Writer, out host.Outcome) error {
 		return err
 	}
 	for _, svc := range p.Services {
-		if _, live := out.Live[svc.Key]; !live {
+		if !out.Live.Has(svc.Key) {
 			continue
 		}
 		for _, port := range svc.Object.Spec.Ports {
@@ -171,7 +163,7 @@ func (p *planned) printDelivered(w io.Writer, out host.Outcome) error {
 // printControlPlane says where the API servers are reached.
 func (p *planned) printControlPlane(w io.Writer, out host.Outcome) error {
 	it, wanted := p.Set.Get(lb.ServiceKey(lb.ControlPlane))
-	if _, live := out.Live[it.Key]; !wanted || !live {
+	if !wanted || !out.Live.Has(it.Key) {
 		return nil
 	}
 	part, err := lb.Decode(it)

@@ -127,6 +127,9 @@ func (a *asker) objects(ctx context.Context, f *preflight.Facts) error {
 			return err
 		}
 	}
+	if err := o.readPods(ctx, a.kube); err != nil {
+		return fmt.Errorf("asking the API server: %w", err)
+	}
 	f.Objects, f.Pools = o.planning(), o.pools
 	return nil
 }
@@ -197,7 +200,11 @@ func (a *asker) rights(ctx context.Context, f *preflight.Facts) (err error) {
 	if len(f.Managers) > 0 {
 		account = f.Managers[0].ServiceAccount
 	}
-	f.ManagerLack, err = lacking(preflight.ManagerRights(a.namespace), func(r preflight.Right) (authorizationv1.SubjectAccessReviewStatus, error) {
+	needed := preflight.ManagerRights(a.namespace)
+	if slices.ContainsFunc(f.Objects.Balancers, func(b *v1alpha1.Balancer) bool { return b.Spec.ToPods() }) {
+		needed = append(needed, preflight.PodRights()...)
+	}
+	f.ManagerLack, err = lacking(needed, func(r preflight.Right) (authorizationv1.SubjectAccessReviewStatus, error) {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			ResourceAttributes: attributes(r), User: "system:serviceaccount:" + a.namespace + ":" + account,
 			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + a.namespace, "system:authenticated"},

@@ -74,7 +74,21 @@ func readCluster(ctx context.Context, kube client.Reader) (*objects, error) {
 			return nil, err
 		}
 	}
-	return o, nil
+	return o, o.readPods(ctx, kube)
+}
+
+// readPods reads Pods, if a Balancer sends to any. What plans say of its nodes tells where
+// they may not be read.
+func (o *objects) readPods(ctx context.Context, kube client.Reader, options ...client.ListOption) error {
+	if !o.toPods() {
+		return nil
+	}
+	err := o.list(ctx, kube, &corev1.PodList{}, options...)
+	if apierrors.IsForbidden(err) {
+		o.podsUnread = "you may not list " + explain.Pods
+		return nil
+	}
+	return err
 }
 
 // clusterPart is what plans depend on, by kind.

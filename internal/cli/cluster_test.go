@@ -68,7 +68,8 @@ spec:
   - {name: lb2, address: 192.0.2.6, secretRef: {name: edge-ssh}}
 status:
   hosts:
-  - {name: lb1, state: InSync, engineVersion: nginx/1.22.1, digest: 0123456789abcdef, desiredDigest: 0123456789abcdef}
+  - {name: lb1, state: InSync, engineVersion: nginx/1.22.1, digest: 0123456789abcdef, desiredDigest: 0123456789abcdef,
+     notes: [{reason: ClockDiffers, message: its clock is behind}]}
   conditions:
   - {type: Accepted, status: "True", reason: Accepted, message: ok, lastTransitionTime: null}
   - {type: Programmed, status: "False", reason: HostsUnreachable, message: "1 of 2 hosts", lastTransitionTime: null}
@@ -135,6 +136,7 @@ Balancer bare  nginx  class external-lb.dev/bare  ! the controller has not seen 
 Balancer edge  nginx  class external-lb.dev/edge, default  ! HostsUnreachable: 1 of 2 hosts
 ├─ hosts
 │  ├─ lb1  InSync  nginx/1.22.1  0123456789ab
+│  │  └─ ! its clock is behind
 │  └─ lb2  Connecting  the controller has not reported on it yet
 ├─ nodes: node1
 ├─ pools
@@ -198,7 +200,7 @@ status:
 			if err := printStatus(&out, o, "tree"); err != nil || !strings.Contains(out.String(), want) {
 				t.Errorf("error %v, want %q, got\n%s", err, want, out.String())
 			}
-			if got := strings.Contains(out.String(), "nodes: nobody has said that a node is down"); got != health {
+			if got := strings.Contains(out.String(), "nodes: nobody has said that any is down"); got != health {
 				t.Errorf("--health %t, got\n%s", health, out.String())
 			}
 		}
@@ -306,13 +308,13 @@ func TestDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := p.Set.Digest()
-	other := lb.Manifest{"node/node1": {1}, "service/default/old/1": {2}}
+	other := lb.Sums{"node/node1": {1}, "service/default/old/1": {2}}.Manifest()
 	same := carrying(p.Set.Manifest(), true)
 	refusing := carrying(p.Set.Manifest(), true)
 	refusing.status.Refused = []lb.Refusal{{Key: "service/default/web/1", Listener: lb.Listener{Address: netip.MustParseAddr("203.0.113.4"), Port: 22, Protocol: lb.TCP}, Message: "sshd has it"}}
 	web := p.Services[slices.IndexFunc(p.Services, func(s *plan.Service) bool { return s.Object.Name == "web" })].Key
 	older := carrying(p.Set.Manifest(), true)
-	older.status.Live[web] = lb.Sum{1}
+	older.status.Live = older.status.Live.With(lb.Sums{web: {1}})
 	isNew := lb.Refusal{Key: web, Listener: refusing.status.Refused[0].Listener, Message: "it is new", OlderStays: true}
 	older.status.Refused = []lb.Refusal{{Key: web, Message: "no", OlderStays: true}, isNew}
 	tampered := carrying(p.Set.Manifest(), false)

@@ -29,6 +29,8 @@ func setDefaults(obj runtime.Object, namespace string) bool {
 		setServiceDefaults(o)
 	case *discoveryv1.EndpointSlice:
 		setDefault(&o.Namespace, namespace)
+	case *corev1.Pod:
+		setDefault(&o.Namespace, namespace)
 	case *corev1.Secret:
 		setDefault(&o.Namespace, namespace)
 		setSecretDefaults(o)

@@ -101,6 +101,9 @@ func compare(ctx context.Context, kube client.Reader, namespace, balancer string
 	if err != nil {
 		return nil, err
 	}
+	if o.podsUnread != "" && b.Spec.ToPods() {
+		return nil, fmt.Errorf("Balancer %s sends to pods: %s", b.Name, o.podsUnread)
+	}
 	if err := o.readSecrets(ctx, kube); err != nil {
 		return nil, err
 	}
@@ -152,7 +155,7 @@ func (d *hostDifference) changes() []string {
 	change := lb.Diff(d.status.Live, d.want)
 	for _, it := range change.Put {
 		sign := "+"
-		if _, there := d.status.Live[it.Key]; there {
+		if d.status.Live.Has(it.Key) {
 			sign = "~"
 		}
 		line := "  " + sign + " " + it.Key.Describe()

@@ -153,6 +153,12 @@ func readAllowed(ctx context.Context, kube client.Reader, svc *corev1.Service) (
 			return nil, nil, err
 		}
 	}
+	if err := o.readPods(ctx, kube, here); err != nil {
+		return nil, nil, err
+	}
+	if o.podsUnread != "" {
+		unread[explain.Pods], o.podsUnread = o.podsUnread, ""
+	}
 	return o, unread, nil
 }
 

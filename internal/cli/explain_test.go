@@ -42,7 +42,7 @@ ok       class      it names no class, which is for Balancers with default: true
 ok       balancer   edge, with nginx: ok
 ok       address    203.0.113.0, of AddressPool public
 wrong    listener   LoadBalancerMixedProtocolNotSupported: nginx cannot carry 53/SCTP
-ok       host       lb1 is InSync
+ok       host       lb1 is InSync: its clock is behind
 unknown  host       lb2: the controller has not reported on it yet
 ok       nodes      1 of 1 may carry traffic: node1
 wrong    endpoints  no pod of the Service is ready, so nothing answers: see spec.selector and the pods

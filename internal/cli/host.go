@@ -81,8 +81,8 @@ What is there already is left as it is, so it can be run again at any time. Run 
 root. A host whose own limits do not carry a balancer is not called ready: the last step
 says which line to change.
 
-What the key may make this machine carry is said by --addresses, --ports and
---backends, or later under admit in the settings.`,
+What the key may make this machine carry is said by --addresses, --ports, --backends
+and --pods, or later under admit in the settings.`,
 		Example: `  external-lb host install --authorized-key external-lb.pub --dry-run
   external-lb host install --authorized-key external-lb.pub
   external-lb host install --authorized-key external-lb.pub --addresses 203.0.113.0/24 --backends 10.0.0.0/8
@@ -122,6 +122,11 @@ What the key may make this machine carry is said by --addresses, --ports and
 	flags.Func("backends", "`networks` that traffic may be sent to, with a colon before their ports, as 10.0.0.0/8:30000-32767; may be repeated (default: 30000-32767 of every network)", func(text string) error {
 		b, err := host.ParseBackends(text)
 		o.Admit.Backends = append(o.Admit.Backends, b)
+		return err
+	})
+	flags.Func("pods", "`network` of pods that traffic may be sent to, as 10.244.0.0/16, for a Balancer with nodes.backends: Pods; may be repeated (default: none)", func(text string) error {
+		p, err := host.ParseNetwork(text)
+		o.Admit.Pods = append(o.Admit.Pods, p)
 		return err
 	})
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would be done, and do nothing")

@@ -131,7 +131,7 @@ func deliveredBy(s host.Status) string {
 
 func printHostStatus(out io.Writer, set host.Settings, s hostStatus) error {
 	services := 0
-	for key := range s.Live {
+	for key := range s.Live.All() {
 		if _, ok := key.ServiceID(); ok {
 			services++
 		}

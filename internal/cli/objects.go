@@ -27,6 +27,8 @@ type objects struct {
 	services   []*corev1.Service
 	nodes      []*corev1.Node
 	slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	pods       map[types.NamespacedName]*translate.Pod // where a Balancer sends to them
+	podsUnread string                                  // why they could not be read
 	namespaces map[string]labels.Set
 	cluster    string // whose they are: the UID of its namespace kube-system
 	// certificates of Secrets.
@@ -39,6 +41,7 @@ type objects struct {
 func newObjects() *objects {
 	return &objects{
 		slices:       map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
+		pods:         map[types.NamespacedName]*translate.Pod{},
 		namespaces:   map[string]labels.Set{},
 		certificates: translate.Certificates{},
 	}
@@ -60,6 +63,8 @@ func (o *objects) add(obj runtime.Object) {
 	case *discoveryv1.EndpointSlice:
 		key := types.NamespacedName{Namespace: x.Namespace, Name: x.Labels[discoveryv1.LabelServiceName]}
 		o.slices[key] = append(o.slices[key], x)
+	case *corev1.Pod:
+		o.pods[types.NamespacedName{Namespace: x.Namespace, Name: x.Name}] = translate.ReadPod(x)
 	case *corev1.Namespace:
 		o.namespaces[x.Name] = x.Labels
 		if x.Name == metav1.NamespaceSystem {
@@ -111,8 +116,29 @@ func (o *objects) plan(b *v1alpha1.Balancer) (*planned, error) {
 func (o *objects) planning() plan.Objects {
 	return plan.Objects{
 		Balancers: o.balancers, Pools: plan.ParsePools(o.pools), Services: o.services, Nodes: o.nodes, Slices: o.slices,
+		Endpoints: o.endpoints(), PodsUnread: o.podsUnread,
 		Namespaces: o.namespaces, Policies: o.policies, Certificates: o.certificates,
 	}
+}
+
+// toPods reports whether a Balancer sends to pods.
+func (o *objects) toPods() bool {
+	return slices.ContainsFunc(o.balancers, func(b *v1alpha1.Balancer) bool { return b.Spec.ToPods() })
+}
+
+// endpoints of all Services that are pods.
+func (o *objects) endpoints() map[types.NamespacedName]*translate.Endpoints {
+	if !o.toPods() {
+		return nil
+	}
+	out := map[types.NamespacedName]*translate.Endpoints{}
+	for _, svc := range o.services {
+		key := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+		out[key] = translate.ReadEndpoints(svc.Spec.Ports, o.slices[key], func(name string) *translate.Pod {
+			return o.pods[types.NamespacedName{Namespace: key.Namespace, Name: name}]
+		})
+	}
+	return out
 }
 
 // claims settle who serves what.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,8 +40,8 @@ func newRender() *cobra.Command {
 		Use:   "render -f FILE…",
 		Short: "Print the exact files of a host, from manifests: no cluster needed",
 		Long: `Render what a host of a Balancer would run, from manifests: Balancers, AddressPools,
-UpstreamPolicies, Services, Nodes, and where it matters EndpointSlices, Namespaces and
-Secrets with certificates. Other kinds are passed over. It runs the code of the
+UpstreamPolicies, Services, Nodes, and where it matters EndpointSlices, Pods, Namespaces
+and Secrets with certificates. Other kinds are passed over. It runs the code of the
 controller and of the host's end, so it prints what a host makes of a delivery. Where a
 manifest leaves nodePorts to the cluster, it assumes some, and says so on stderr.
 Of a certificate with its key it prints only the fingerprint. A host whose owner admits
@@ -147,8 +148,11 @@ func (r *rendering) filesOf(wanted *lb.Set, carriers engine.Carriers, found *fin
 		}
 		parts[it.Key] = part
 	}
-	everything := admit.Rules{Backends: []admit.Backends{{Ports: []admit.PortRange{{First: 1, Last: 65535}}}}, Sources: found.sources(parts)}
-	admitted := everything.Admit(parts, admit.Machine{})
+	admitted := (&admit.Rules{
+		Backends: []admit.Backends{{Ports: []admit.PortRange{{First: 1, Last: 65535}}}},
+		Pods:     []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)},
+		Sources:  found.sources(parts),
+	}).Admit(parts, admit.Machine{})
 	found.refused(admitted.Refused)
 	var files []fileset.File
 	add := func(f fileset.File, e *engine.Engine) {

@@ -82,6 +82,7 @@ type balancerView struct {
 	Problem  string                `json:"problem,omitempty"`
 	Hosts    []v1alpha1.HostStatus `json:"hosts"`
 	Nodes    []string              `json:"nodes"`
+	Pods     bool                  `json:"pods,omitempty"` // get the traffic, and no nodes
 	Pools    []poolView            `json:"pools"`
 	Services []serviceView         `json:"services"`
 }
@@ -117,8 +118,8 @@ func (o *objects) views() ([]balancerView, error) {
 			Name: b.Name, Engine: translate.Carriers(b).String(), Class: plan.Class(b), Default: b.Spec.Default,
 			Problem: balancerProblem(b),
 			Hosts:   hostViews(b),
-			Nodes:   explain.NodeNames(p.Nodes),
-			Pools:   []poolView{}, Services: []serviceView{},
+			Nodes:   explain.NodeNames(p.Nodes), Pods: b.Spec.ToPods(),
+			Pools: []poolView{}, Services: []serviceView{},
 		}
 		for _, pool := range o.pools {
 			if pool.Spec.Balancer == b.Name {
@@ -191,7 +192,7 @@ func viewService(svc *corev1.Service) serviceView {
 func backends(svc *corev1.Service) string {
 	c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionBackendsHealthy)
 	if c == nil {
-		return "nobody has said that a node is down; not every engine can tell"
+		return "nobody has said that any is down; not every engine can tell"
 	}
 	return c.Reason + ": " + c.Message
 }

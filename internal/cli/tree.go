@@ -52,14 +52,21 @@ func (b balancerView) tree(p paint, wide bool) tree {
 		if h.Draining {
 			drained = p.middle("drained")
 		}
-		hosts.sub = append(hosts.sub, tree{line: words(p.bold(h.Name), p.state(h.State), drained, plain(h.EngineVersion), plain(digest), proved, plain(h.Message))})
+		one := tree{line: words(p.bold(h.Name), p.state(h.State), drained, plain(h.EngineVersion), plain(digest), proved, plain(h.Message))}
+		for _, n := range h.Notes {
+			one.sub = append(one.sub, tree{line: p.warn(plain(n.Message))})
+		}
+		hosts.sub = append(hosts.sub, one)
 	}
 	most := 10
 	if wide {
 		most = len(b.Nodes)
 	}
 	nodes := tree{line: "nodes: " + some(b.Nodes, most)}
-	if len(b.Nodes) == 0 {
+	switch {
+	case b.Pods:
+		nodes.line = "nodes: none, the hosts send to pods themselves"
+	case len(b.Nodes) == 0:
 		nodes.line = p.bad("nodes: none that may carry traffic")
 	}
 	pools := tree{line: "pools"}
@@ -69,7 +76,10 @@ func (b balancerView) tree(p paint, wide bool) tree {
 	for _, pool := range b.Pools {
 		pools.sub = append(pools.sub, tree{line: words(p.bold(pool.Name), usage("IPv4", pool.IPv4), usage("IPv6", pool.IPv6), p.warn(pool.Problem))})
 	}
-	services := tree{line: "services"}
+	services, behind := tree{line: "services"}, "nodes: "
+	if b.Pods {
+		behind = "pods: "
+	}
 	if len(b.Services) == 0 {
 		services.line = "services: none"
 	}
@@ -81,7 +91,7 @@ func (b balancerView) tree(p paint, wide bool) tree {
 		services.sub = append(services.sub, tree{line: words(p.bold(svc.Namespace+"/"+svc.Name), svc.addresses(p), strings.Join(ports, " "), p.warn(svc.Problem))})
 		if svc.Backends != "" {
 			last := &services.sub[len(services.sub)-1]
-			last.sub = append(last.sub, tree{line: "nodes: " + plain(svc.Backends)})
+			last.sub = append(last.sub, tree{line: behind + plain(svc.Backends)})
 		}
 	}
 	t.sub = []tree{hosts, nodes, pools, services}

@@ -50,7 +50,10 @@ func NewBackends(b *v1alpha1.Balancer, states []deliver.State) *Backends {
 
 // Of is the condition of a Service that has some already; one with Status "" should not
 // be there. It is not known where no host says anything of the Service now that could.
-func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, known bool) {
+//
+// Of pods it is told that some are down, or that none is up: which, and how many, is another
+// with every roll-out.
+func (b *Backends) Of(key lb.Key, pods bool, have []metav1.Condition) (c metav1.Condition, known bool) {
 	c.Type = v1alpha1.ConditionBackendsHealthy
 	var words []string
 	dead, told := b.dead(key), false
@@ -59,6 +62,9 @@ func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, 
 			told = true
 		}
 		if text := h.down(h.of[key], len(dead) > 0); text != "" {
+			if pods {
+				text = "down: some of its pods"
+			}
 			words = append(words, h.name+": "+text)
 		}
 	}
@@ -66,6 +72,8 @@ func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, 
 	switch {
 	case !told:
 		return c, len(b.silent) == 0 // else no host judges nodes: it is not there
+	case len(dead) > 0 && pods:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNoNodeUp, "no pod is up for "+strings.Join(dead, ", ")
 	case len(dead) > 0:
 		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoNodeUp
 		c.Message = "no node is up for " + strings.Join(dead, ", ") + "; " + strings.Join(words, "; ")
@@ -74,6 +82,8 @@ func (b *Backends) Of(key lb.Key, have []metav1.Condition) (c metav1.Condition, 
 		c.Message = strings.Join(words, "; ")
 	case is != nil && slices.ContainsFunc(b.silent, func(host string) bool { return strings.Contains(is.Message, host+": down") }):
 		return c, false // who said so may see it as before
+	case is != nil && pods:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllNodesUp, "every host that tells says that all pods are up"
 	case is != nil:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllNodesUp, "every host that tells says that all nodes are up"
 	}

@@ -83,8 +83,33 @@ func TestBackendsHealthy(t *testing.T) {
 		},
 	} {
 		b := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2"}, v1alpha1.Host{Name: "drained", Drain: true}).Obj()
-		c, known := conditions.NewBackends(b, tc.states).Of(lb.ServiceKey(seenWeb), tc.have)
+		c, known := conditions.NewBackends(b, tc.states).Of(lb.ServiceKey(seenWeb), false, tc.have)
 		if known == tc.unknown || known && (c.Status != tc.status || c.Reason != tc.reason || !strings.HasPrefix(c.Message, tc.words)) {
+			t.Errorf("%s: known %t, %+v", name, known, c)
+		}
+	}
+}
+
+// Which pods are down, and how many, is another with every roll-out: it is not told.
+func TestBackendsHealthy_OfPods(t *testing.T) {
+	had := []metav1.Condition{{Type: v1alpha1.ConditionBackendsHealthy, Status: metav1.ConditionFalse, Message: "lb1: down: some of its pods"}}
+	for name, tc := range map[string]struct {
+		states  []deliver.State
+		have    []metav1.Condition
+		unknown bool
+		status  metav1.ConditionStatus
+		message string
+	}{
+		"all are up, as always": {states: []deliver.State{sees("lb1", listener(80, 2))}},
+		"some are down":         {states: []deliver.State{sees("lb1", listener(80, 1, "10.244.0.1"))}, status: metav1.ConditionFalse, message: "lb1: down: some of its pods"},
+		"more are":              {states: []deliver.State{sees("lb1", listener(80, 1, "10.244.0.2", "10.244.0.3"))}, have: had, status: metav1.ConditionFalse, message: "lb1: down: some of its pods"},
+		"none is up":            {states: []deliver.State{sees("lb1", listener(80, 0, "10.244.0.1"))}, status: metav1.ConditionFalse, message: "no pod is up for 192.0.2.1:80/TCP"},
+		"all are up again":      {states: []deliver.State{sees("lb1", listener(80, 2))}, have: had, status: metav1.ConditionTrue, message: "every host that tells says that all pods are up"},
+		"who said so is silent": {states: []deliver.State{{Host: "lb1"}, sees("lb2", listener(80, 2))}, have: had, unknown: true},
+	} {
+		b := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2"}).Obj()
+		c, known := conditions.NewBackends(b, tc.states).Of(lb.ServiceKey(seenWeb), true, tc.have)
+		if known == tc.unknown || known && (c.Status != tc.status || c.Message != tc.message) {
 			t.Errorf("%s: known %t, %+v", name, known, c)
 		}
 	}

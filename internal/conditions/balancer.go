@@ -57,6 +57,8 @@ func (b Balancer) accepted() metav1.Condition {
 	case oldest != nil && oldest.Name != b.Object.Name:
 		c.Reason = v1alpha1.ReasonDefaultTaken
 		c.Message = fmt.Sprintf("Balancer %s is older and serves Services without a class; of these, this one serves those whose addresses are of its pools, and those for which the other has no pool", oldest.Name)
+	case b.podsUnreadable():
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, b.Plan.NodesProblem.Reason, b.Plan.NodesProblem.Message
 	case b.Plan.Unread != nil:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, b.Plan.Unread.Reason, b.Plan.Unread.Message
 	case b.Claims.SameRouter(b.Object) != nil:
@@ -81,6 +83,11 @@ func (b Balancer) accepted() metav1.Condition {
 		}
 	}
 	return c
+}
+
+// podsUnreadable reports whether nothing can be said of the pods that are to get the traffic.
+func (b Balancer) podsUnreadable() bool {
+	return b.Plan.NodesProblem != nil && b.Plan.NodesProblem.Reason == v1alpha1.ReasonPodsUnreadable
 }
 
 // sameClass are the other Balancers with the class of one.
@@ -115,6 +122,8 @@ func (b Balancer) programmed() metav1.Condition {
 	switch {
 	case !b.Delivered && translate.Unknown(b.Object):
 		c.Reason, c.Message = v1alpha1.ReasonPending, "nothing is delivered until the provider has said what its cloud can do; "+hostTrouble(b.States)
+	case !b.Delivered && b.podsUnreadable():
+		c.Reason, c.Message = b.Plan.NodesProblem.Reason, b.Plan.NodesProblem.Message
 	case !b.Delivered:
 		c.Reason, c.Message = v1alpha1.ReasonPending, "nothing is delivered until the Balancer is accepted"
 	case proved >= need:
@@ -249,66 +258,41 @@ func (b Balancer) hostsDiffer() (reason, message string) {
 	return v1alpha1.ReasonHostsDiffer, "hosts differ: " + list(versions) + ". Give all of them the same version, templates and settings"
 }
 
-// How many hundredths in use are told: what is left is for a reload, for what another host
-// carried, or for a busy hour. It is told until there are clearly fewer.
-const (
-	crowdedAt      = 80
-	stillCrowdedAt = 70
-)
-
 // hostsCrowded tells of hosts that have nearly used up what all Services share: without
 // numbers, which change all the time.
 func (b Balancer) hostsCrowded() (reason, message string) {
-	said := ""
-	if was := b.was(v1alpha1.ConditionDegraded); was != nil {
-		said = was.Message
-	}
-	var crowded []string
+	var all []string
 	for _, s := range b.States {
-		for _, use := range s.Uses.All() {
-			text := fmt.Sprintf("%s of %s", use.Name, s.Host)
-			if use.Crowded(crowdedAt) || use.Crowded(stillCrowdedAt) && (strings.Contains(said, ": "+text) || strings.Contains(said, "; "+text)) {
-				crowded = append(crowded, text)
-			}
+		for _, use := range crowded(s, status(b.Object, s.Host)) {
+			all = append(all, fmt.Sprintf("%s of %s", use.Name, s.Host))
 		}
 	}
-	if crowded == nil {
+	if all == nil {
 		return "", ""
 	}
-	return v1alpha1.ReasonHostsCrowded, "nearly used up, and all Services of a host share it: " + list(crowded) +
+	return v1alpha1.ReasonHostsCrowded, "nearly used up, and all Services of a host share it: " + list(all) +
 		". `external-lb host status` there says how much is in use"
-}
-
-// noted is the message of a host with what else is to be told of it.
-func noted(s deliver.State) string {
-	all := s.Notes()
-	if s.Message != "" {
-		all = slices.Insert(all, 0, s.Message)
-	}
-	return strings.Join(all, "; ")
 }
 
 // Hosts are the statuses of a Balancer's hosts. What was said stays of a host of which
 // nothing else is known yet: a restart of the controller is no change of the host.
 func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
-	said := b.Status.Hosts
 	out := make([]v1alpha1.HostStatus, 0, len(states))
 	for _, s := range states {
+		was := status(b, s.Host)
 		h := v1alpha1.HostStatus{
-			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(noted(s), maxMessage),
-			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(),
+			Name: s.Host, State: s.State, EngineVersion: s.EngineVersion, Message: text.Cut(s.Message, maxMessage),
+			Digest: s.Live.Short(), DesiredDigest: s.Desired.Short(), Notes: notes(s, was),
 		}
 		if !s.LastApplied.IsZero() {
 			h.LastAppliedTime = &metav1.Time{Time: s.LastApplied.Truncate(time.Second)}
 		}
-		if i := slices.IndexFunc(said, func(was v1alpha1.HostStatus) bool { return was.Name == s.Host }); i >= 0 {
-			was := said[i]
-			if pending(s) && s.Message == "" && was.DesiredDigest == h.DesiredDigest {
-				h = was
-			}
-			if h.LastAppliedTime == nil {
-				h.LastAppliedTime = was.LastAppliedTime
-			}
+		if pending(s) && s.Message == "" && was.DesiredDigest == h.DesiredDigest && was.Name != "" {
+			h = was
+			h.Notes = notes(s, was)
+		}
+		if h.LastAppliedTime == nil {
+			h.LastAppliedTime = was.LastAppliedTime
 		}
 		h.Draining = drained(b, s.Host)
 		out = append(out, h)

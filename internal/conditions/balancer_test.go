@@ -58,8 +58,7 @@ func TestBalancerConditions(t *testing.T) {
 		return s
 	}
 	told := func(b Balancer) Balancer {
-		meta.SetStatusCondition(&b.Object.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue,
-			Reason: v1alpha1.ReasonHostsCrowded, Message: "nearly used up: connections of lb1"})
+		b.Object.Status.Hosts = []v1alpha1.HostStatus{{Name: "lb1", Notes: []v1alpha1.HostNote{{Reason: v1alpha1.NoteConnections, Message: "before"}}}}
 		return b
 	}
 	broken := well

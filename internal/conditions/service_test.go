@@ -126,7 +126,7 @@ func inSync(name string, p *plan.Plan, refused ...lb.Refusal) deliver.State {
 	}
 	for _, r := range refused {
 		if r.OfItem() {
-			delete(s.Proven, r.Key)
+			s.Proven = s.Proven.Without(r.Key)
 		}
 	}
 	return s

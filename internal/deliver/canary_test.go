@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -36,7 +37,7 @@ func TestAChangeGoesToTheLastHostFirst(t *testing.T) {
 				m.takes = 100 * time.Millisecond
 				m.before = func(context.Context) error {
 					if i < 2 {
-						if live := fx.machines[2].runs().Digest(); live != set("a=2").Digest() {
+						if live := fx.machines[2].runs().Manifest().Digest(); live != set("a=2").Digest() {
 							t.Errorf("host %d gets the change while the last one runs %s", i, live.Short())
 						}
 					}
@@ -110,7 +111,7 @@ func TestTheOthersAreLeftAloneWhenAChangeFails(t *testing.T) {
 		fx.Deliver("edge", set("a=3"), "service")
 		fx.all(t, time.Minute, v1alpha1.HostInSync)
 		for i, m := range fx.machines {
-			if m.runs().Digest() != set("a=3").Digest() {
+			if m.runs().Manifest().Digest() != set("a=3").Digest() {
 				t.Errorf("host %d runs something else", i)
 			}
 		}
@@ -135,7 +136,7 @@ func TestTroubleWithAMachineHoldsNobodyBack(t *testing.T) {
 				trouble(fx)
 				fx.Deliver("edge", set("a=2"), "service")
 				fx.wait(t, 10*time.Second, "the first host has it", func() bool {
-					return fx.machines[0].runs().Digest() == set("a=2").Digest()
+					return fx.machines[0].runs().Manifest().Digest() == set("a=2").Digest()
 				})
 			})
 		})
@@ -160,5 +161,129 @@ func TestTheActiveHostIsNotTheFirst(t *testing.T) {
 			t.Errorf("the first host got %d deliveries, the active one %d", first.asked(), last.asked())
 		}
 		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+	})
+}
+
+// While the machine of one is of no use, it keeps no change from the others by trying.
+func TestAHostThatFailsSlowlyHoldsNobodyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=0"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		last := fx.machines[1]
+		last.do(func() {
+			last.before = func(context.Context) error {
+				time.Sleep(time.Minute)
+				return &host.Error{Code: host.CodeMachine, Message: "the disk is full"}
+			}
+		})
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.wait(t, 2*time.Minute, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == set("a=1").Digest() })
+		for n := range 10 {
+			next := set(fmt.Sprintf("a=%d", n+2))
+			fx.Deliver("edge", next, "service")
+			fx.wait(t, 3*time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == next.Digest() })
+			if s := fx.States("edge")[1]; s.State != v1alpha1.HostFailed || s.Reason != ReasonMachine {
+				t.Errorf("meanwhile: %+v", s)
+			}
+			time.Sleep(7 * time.Second)
+		}
+		last.do(func() { last.before = nil })
+		fx.all(t, 3*time.Minute, v1alpha1.HostInSync)
+	})
+}
+
+// One that takes deliveries and answers none has the others wait for the first alone, though it says all the while
+// that it is there.
+func TestAHostThatDoesNotAnswerDeliveriesHoldsNobodyBack(t *testing.T) {
+	for name, takes := range map[string]bool{"it may still come": false, "it does not come any more": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fx := newFixture(t, 2)
+				fx.Set("edge", fx.targets)
+				fx.Deliver("edge", set("a=0"), "service")
+				fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+				mend := fx.machines[1].hangs(t, takes)
+				fx.Deliver("edge", set("a=1"), "service")
+				fx.wait(t, applyTimeout+time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == set("a=1").Digest() })
+				for n := range 10 {
+					time.Sleep(97 * time.Second)
+					next := set(fmt.Sprintf("a=%d", n+2))
+					fx.Deliver("edge", next, "service")
+					fx.wait(t, 3*time.Second, "the other one has it", func() bool { return fx.machines[0].runs().Manifest().Digest() == next.Digest() })
+				}
+				mend()
+				fx.all(t, 15*time.Minute, v1alpha1.HostInSync)
+				// It is the first again.
+				fx.machines[1].do(func() { fx.machines[1].fail = &host.Error{Code: host.CodeRolledBack, Message: "no"} })
+				fx.Deliver("edge", set("a=bad"), "service")
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if s := fx.state(); s.Reason != ReasonHeldBack {
+					t.Errorf("the other one: %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// Where none has answered its last delivery, a change still goes to one after the other.
+func TestWhereNoHostHasAnsweredOneIsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		mends := []func(){fx.machines[0].hangs(t, true), fx.machines[1].hangs(t, true)}
+		fx.Deliver("edge", set("a=2"), "service")
+		time.Sleep(applyTimeout + applyTimeout/2) // the first has not answered, and the other is asked
+		for i := range fx.machines {
+			fx.net.cut(fx.targets[i].Host.Name, errDown)
+		}
+		for i, m := range fx.machines {
+			mends[i]()
+			m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "the daemon refuses it"} })
+		}
+		fx.all(t, 10*time.Second, v1alpha1.HostUnreachable)
+		last := set("a=3")
+		fx.Deliver("edge", last, "service")
+		fx.net.cut("lb1", nil)
+		fx.wait(t, 2*time.Minute, "it goes to the one that is back", func() bool { return fx.machines[0].given(last) > 0 })
+		fx.net.cut("lb2", nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := fx.machines[1].given(last); n > 0 {
+			t.Errorf("the other one got it %d times", n)
+		}
+		for _, m := range fx.machines {
+			m.do(func() { m.fail = nil })
+		}
+		fx.all(t, time.Minute, v1alpha1.HostInSync)
+	})
+}
+
+// What nobody has proved goes to one of the hosts that come back together.
+func TestHostsThatComeBackTogetherGetAChangeOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 2)
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.all(t, 5*time.Second, v1alpha1.HostInSync)
+		for i, m := range fx.machines {
+			fx.net.cut(fx.targets[i].Host.Name, errDown)
+			m.do(func() { m.fail = &host.Error{Code: host.CodeRolledBack, Message: "the daemon refuses it"} })
+		}
+		fx.all(t, 10*time.Second, v1alpha1.HostUnreachable)
+		fx.Deliver("edge", set("a=2"), "service")
+		time.Sleep(10 * time.Second)
+		for _, target := range fx.targets {
+			fx.net.cut(target.Host.Name, nil)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if a, b := fx.machines[0].asked(), fx.machines[1].asked(); a > 1 && b > 1 {
+			t.Errorf("they were asked %d and %d times", a, b)
+		}
 	})
 }

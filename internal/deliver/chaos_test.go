@@ -64,7 +64,7 @@ func TestS08_ClaimsAreTrueUnderFaults(t *testing.T) {
 				fx.Deliver("edge", last, "service")
 				fx.wait(t, 10*time.Minute, "all run the last set", func() bool {
 					for i, s := range fx.States("edge") {
-						if s.State != v1alpha1.HostInSync || fx.machines[i].runs().Digest() != last.Digest() {
+						if s.State != v1alpha1.HostInSync || fx.machines[i].runs().Manifest().Digest() != last.Digest() {
 							return false
 						}
 					}
@@ -131,7 +131,7 @@ func checkClaims(t *testing.T, fx *fixture) {
 				}
 			}
 		}
-		if s.State == v1alpha1.HostInSync && live.Digest() != s.Desired {
+		if s.State == v1alpha1.HostInSync && live.Manifest().Digest() != s.Desired {
 			t.Fatalf("%s is said to be in sync: %+v", s.Host, s)
 		}
 	}

@@ -59,8 +59,8 @@ func TestAClockThatIsWrongIsTold(t *testing.T) {
 		fx.Set("edge", fx.targets)
 		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
-		if s := fx.state(); s.Message != "" || s.Warning != "" ||
-			!slices.Equal(s.Notes(), []string{"its clock is 1m0s behind the manager's: let both keep time by NTP"}) {
+		told := []v1alpha1.HostNote{{Reason: v1alpha1.NoteClock, Message: "its clock is 1m0s behind the manager's: let both keep time by NTP"}}
+		if s := fx.state(); s.Message != "" || s.Warning != "" || !slices.Equal(s.Notes(), told) {
 			t.Errorf("%+v: %q", s, s.Notes())
 		}
 		m.do(func() { m.ahead = 0 })

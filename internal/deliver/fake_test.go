@@ -224,14 +224,15 @@ type fixture struct {
 
 	mu      sync.Mutex
 	changes int
-	changed func() // besides
+	changed func()             // besides
+	proved  map[lb.Digest]bool // on the first host
 }
 
 // newFixture makes a Fleet with n hosts, lb1 and so on, of the Balancer edge. It
 // is for a synctest bubble.
 func newFixture(t *testing.T, n int) *fixture {
 	t.Helper()
-	fx := &fixture{counts: &counts{delivered: map[string]int{}, reloaded: map[string]int{}}}
+	fx := &fixture{counts: &counts{delivered: map[string]int{}, reloaded: map[string]int{}}, proved: map[lb.Digest]bool{}}
 	byName := map[string]*machine{}
 	for i := range n {
 		m := newMachine()

@@ -82,14 +82,17 @@ type Fleet struct {
 
 // balancer is what a Balancer's hosts have in common.
 type balancer struct {
-	want    map[string]desire // by host
-	workers []*worker         // in the order of Set
+	newest  *round    // what is wanted
+	proved  *round    // the last one that a canary has proved
+	trying  *worker   // the canary as it was last; nil: there was none
+	workers []*worker // in the order of Set
 }
 
-// desire is what hosts should carry, and why.
+// desire is what a host should carry, and why.
 type desire struct {
 	set   *lb.Set // nil before the first Deliver
 	cause string
+	of    *round // nil of one that is none
 }
 
 func (d desire) digest() lb.Digest {
@@ -151,28 +154,20 @@ func (f *Fleet) Set(name string, targets []Target) {
 func (f *Fleet) balancer(name string) *balancer {
 	b := f.balancers[name]
 	if b == nil {
-		b = &balancer{}
+		b = &balancer{newest: &round{}, proved: &round{}}
 		f.balancers[name] = b
 	}
 	return b
 }
 
 // Deliver says what each host of a Balancer should carry, by its name, and why.
-// One host gets it first, the others once that one has proved it. The newest wins;
+// One host gets it first, the others what that one has proved last. The newest wins;
 // one under way is not interrupted. It does not block.
 func (f *Fleet) Deliver(name string, want map[string]*lb.Set, cause string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.balancer(name)
-	former := b.want
-	b.want = make(map[string]desire, len(want))
-	for host, set := range want {
-		goal := desire{set, cause}
-		if was := former[host]; was.set != nil && was.digest() == set.Digest() {
-			goal = was
-		}
-		b.want[host] = goal
-	}
+	b.newest = b.newest.next(want, cause)
 	b.advance()
 }
 

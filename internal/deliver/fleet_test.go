@@ -88,14 +88,14 @@ func TestS03_AFormerLeadersDeliveryMayStillCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
-		m.do(func() { m.wanted = set("a=1").Manifest(); m.live = m.wanted })
+		m.do(func() { m.wanted = set("a=1").Manifest().Sums(); m.live = m.wanted })
 		// The former leader's delivery of b has reached the host and waits there.
 		former := set("a=1", "b=1")
 		late := make(chan struct{})
 		m.before = func(context.Context) error { <-late; return nil }
 		go m.Apply(context.Background(), host.Delivery{
-			Epoch: host.Epoch{Term: 0, Seq: 9}, Base: m.wanted.Digest(),
-			Want: former.Digest(), Change: lb.Diff(m.wanted, former),
+			Epoch: host.Epoch{Term: 0, Seq: 9}, Base: m.wanted.Manifest().Digest(),
+			Want: former.Digest(), Change: lb.Diff(m.wanted.Manifest(), former),
 		})
 		synctest.Wait()
 		fx.Set("edge", fx.targets)
@@ -343,7 +343,7 @@ func TestAnotherMachineUnderTheSameNameProvesAnew(t *testing.T) {
 		moved := append([]Target(nil), fx.targets...)
 		moved[0].Host.Address = "192.0.2.99"
 		fx.Set("edge", moved)
-		if s := fx.state(); s.Proven != nil || !s.MayServe("z") {
+		if s := fx.state(); s.Live != "" || !s.MayServe("z") {
 			t.Errorf("%+v", s)
 		}
 		fx.net.cut("lb1", nil)

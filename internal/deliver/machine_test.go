@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/host"
@@ -19,8 +20,8 @@ type machine struct {
 	mu       sync.Mutex
 	cluster  string
 	epoch    host.Epoch
-	wanted   lb.Manifest
-	live     lb.Manifest           // nil: no daemon proves anything
+	wanted   lb.Sums
+	live     lb.Sums               // nil: no daemon proves anything
 	renderer string                // what would make files now
 	madeBy   string                // the one that made what is live
 	outdated bool                  // whatever is delivered
@@ -34,7 +35,7 @@ type machine struct {
 	before   func(context.Context) error // of each delivery, before it does anything
 	after    func() error                // of each delivery, after it did everything
 	fail     error                       // of each delivery, once the epoch is taken
-	makeLive func(lb.Manifest)           // of what is about to be live
+	makeLive func(lb.Sums)               // of what is about to be live
 	status   error
 	takes    time.Duration // a reload
 	active   bool
@@ -45,7 +46,7 @@ type machine struct {
 }
 
 func newMachine() *machine {
-	return &machine{turn: make(chan struct{}, 1), wanted: lb.Manifest{}, refuse: map[lb.Key]lb.Refusal{}, renderer: "one", madeBy: "one"}
+	return &machine{turn: make(chan struct{}, 1), wanted: lb.Sums{}, refuse: map[lb.Key]lb.Refusal{}, renderer: "one", madeBy: "one"}
 }
 
 // refuses an item from now on.
@@ -60,7 +61,7 @@ func (m *machine) do(f func()) {
 }
 
 // runs returns what is live.
-func (m *machine) runs() lb.Manifest {
+func (m *machine) runs() lb.Sums {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.live)
@@ -71,6 +72,41 @@ func (m *machine) asked() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.applies)
+}
+
+// given returns how often a set was delivered so far.
+func (m *machine) given(want *lb.Set) (times int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.applies {
+		if d.Want == want.Digest() {
+			times++
+		}
+	}
+	return times
+}
+
+// hangs from now on in each delivery, until it is mended. takes: once it has taken the epoch.
+func (m *machine) hangs(t *testing.T, takes bool) (mend func()) {
+	mended := make(chan struct{})
+	m.do(func() {
+		m.before = func(context.Context) error {
+			if takes {
+				m.do(func() { m.epoch = m.applies[len(m.applies)-1].Epoch })
+			}
+			<-mended
+			if takes {
+				return &host.Error{Code: host.CodeMachine, Message: "it was killed"}
+			}
+			return nil
+		}
+	})
+	mend = sync.OnceFunc(func() {
+		m.do(func() { m.before = nil })
+		close(mended)
+	})
+	t.Cleanup(mend)
+	return mend
 }
 
 func (m *machine) Status(context.Context) (host.Status, error) {
@@ -89,12 +125,12 @@ func (m *machine) generation() string {
 	if m.live == nil {
 		return ""
 	}
-	return m.live.Digest().Short() + " by " + m.madeBy
+	return m.live.Manifest().Digest().Short() + " by " + m.madeBy
 }
 
 func (m *machine) report() host.Report {
 	return host.Report{
-		Wanted: maps.Clone(m.wanted), Live: maps.Clone(m.live), Generation: m.generation(), Proved: m.live != nil && !m.tampered,
+		Wanted: m.wanted.Manifest(), Live: m.live.Manifest(), Generation: m.generation(), Proved: m.live != nil && !m.tampered,
 		Refused: slices.Clone(m.refused), Renderer: m.renderer, Outdated: m.live != nil && m.madeBy != m.renderer || m.outdated,
 	}
 }
@@ -131,7 +167,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	if d.Epoch.Term-m.epoch.Term > host.MaxTermJump {
 		return host.Outcome{}, &host.Error{Code: host.CodeTermJump, Message: "too far ahead of " + m.epoch.String()}
 	}
-	if d.Base != m.wanted.Digest() {
+	if d.Base != m.wanted.Manifest().Digest() {
 		return host.Outcome{}, &host.Error{Code: host.CodeBaseMismatch, Message: "not the base"}
 	}
 	m.cluster, m.epoch = d.Cluster, d.Epoch
@@ -145,7 +181,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	for _, it := range d.Change.Put {
 		next[it.Key] = it.Sum
 	}
-	if next.Digest() != d.Want {
+	if next.Manifest().Digest() != d.Want {
 		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
 	}
 	reloaded := m.swap(next)
@@ -153,7 +189,7 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 }
 
 // swap makes live what is wanted and not refused.
-func (m *machine) swap(wanted lb.Manifest) (reloaded bool) {
+func (m *machine) swap(wanted lb.Sums) (reloaded bool) {
 	next := maps.Clone(wanted)
 	refused := slices.Clone(m.going)
 	for _, key := range slices.Sorted(maps.Keys(m.refuse)) {
@@ -172,7 +208,7 @@ func (m *machine) swap(wanted lb.Manifest) (reloaded bool) {
 	if m.makeLive != nil {
 		m.makeLive(next)
 	}
-	reloaded = m.live == nil || next.Digest() != m.live.Digest() || m.madeBy != m.renderer || m.tampered
+	reloaded = m.live == nil || !maps.Equal(next, m.live) || m.madeBy != m.renderer || m.tampered
 	if reloaded {
 		m.reloads++
 		if m.takes > 0 {

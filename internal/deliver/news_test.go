@@ -76,7 +76,7 @@ func TestWhatIsPendingIsUnderWay(t *testing.T) {
 		m.do(func() {
 			clear(m.refuse)
 			m.going = []lb.Refusal{{Key: "b", Reason: lb.RefusedPending, Message: "it goes"}}
-			m.makeLive = func(next lb.Manifest) { next["b"] = lb.Sum{} }
+			m.makeLive = func(next lb.Sums) { next["b"] = lb.Sum{} }
 		})
 		fx.Deliver("edge", set("a=1"), "service")
 		time.Sleep(2 * time.Second)
@@ -103,7 +103,7 @@ func TestAProviderThatIsContested(t *testing.T) {
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
 		words := "somebody else changes its load balancers"
 		why.Store(&words)
-		m.do(func() { m.live = lb.Manifest{} })
+		m.do(func() { m.live = lb.Sums{} })
 		fx.waitState(t, time.Minute, v1alpha1.HostFailed)
 		asked := m.asked()
 		fx.Deliver("edge", set("a=2"), "service")

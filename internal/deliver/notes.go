@@ -3,6 +3,7 @@ package deliver
 import (
 	"fmt"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
 )
 
@@ -24,17 +25,21 @@ func (w *worker) heedRestarts(st host.Status) {
 	w.update(func(s *State) { s.Restarts, s.Restarted = s.Restarts+fresh, st.Restarted })
 }
 
-// Notes are what is to be told of a host beside its State: neither keeps it from its work.
-func (s State) Notes() (all []string) {
+// Notes are what is to be told of a host beside its State.
+func (s State) Notes() (all []v1alpha1.HostNote) {
+	note := func(reason, message string) {
+		if message != "" {
+			all = append(all, v1alpha1.HostNote{Reason: reason, Message: message})
+		}
+	}
+	note(v1alpha1.NoteWarns, s.Warning)
 	if s.Clock != 0 {
 		where := "ahead of"
 		if s.Clock < 0 {
 			where = "behind"
 		}
-		all = append(all, fmt.Sprintf("its clock is %s %s the manager's: let both keep time by NTP", s.Clock.Abs(), where))
+		note(v1alpha1.NoteClock, fmt.Sprintf("its clock is %s %s the manager's: let both keep time by NTP", s.Clock.Abs(), where))
 	}
-	if s.Restarted != "" {
-		all = append(all, s.Restarted)
-	}
+	note(v1alpha1.NoteRestarted, s.Restarted)
 	return all
 }

@@ -68,7 +68,7 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	back := w.mute
 	w.mute = false
 	w.update(func(s *State) {
-		s.take(st.Report, w.base)
+		s.take(st.Report)
 		s.Given = given(conn)
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
 		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
@@ -87,10 +87,10 @@ func (w *worker) observe(conn Conn, st host.Status) {
 		}
 		switch s.State {
 		case v1alpha1.HostInSync, v1alpha1.HostPartial, v1alpha1.HostUnreachable, v1alpha1.HostConnecting:
-			w.restore(s, want, st.Message)
+			w.restore(s, want)
 		default:
 			if back {
-				w.restore(s, want, st.Message)
+				w.restore(s, want)
 			}
 		}
 	})
@@ -126,14 +126,14 @@ func (w *worker) rest(want desire) {
 		}
 		w.since = time.Time{}
 		if s.State == v1alpha1.HostDelivering || s.State == v1alpha1.HostFailed {
-			w.restore(s, want, "")
+			w.restore(s, want)
 		}
 	})
 }
 
 // restore is the state of a host that answers again.
-func (w *worker) restore(s *State, want desire, message string) {
-	s.Reason, s.Message = "", message
+func (w *worker) restore(s *State, want desire) {
+	s.Reason, s.Message = "", ""
 	switch {
 	case want.set == nil:
 		s.State = v1alpha1.HostConnecting
@@ -189,26 +189,22 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 // begin notes that a set is under way, unless something newer is wanted: from
 // here on it may be live. It returns since when it is due.
 func (w *worker) begin(want desire) (since time.Time, ok bool) {
-	w.fleet.mu.Lock()
-	ok = w.want.digest() == want.digest()
-	if ok {
-		since, w.since = w.since, time.Time{}
-	}
-	w.fleet.mu.Unlock()
-	if !ok {
-		return since, false
-	}
 	w.update(func(s *State) {
+		if ok = w.want.digest() == want.digest(); !ok {
+			return
+		}
+		since, w.since = w.since, time.Time{}
 		s.Deliveries++
 		if !slices.ContainsFunc(s.pending, func(p *lb.Set) bool { return p.Digest() == want.digest() }) {
 			s.pending = append(slices.Clip(s.pending), want.set)
 		}
-		again := w.failedWant == want.digest() && s.State == v1alpha1.HostFailed
+		// Trouble with the machine lasts until a delivery ends well: meanwhile it judges no change.
+		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || !w.judges())
 		if !again && w.done != want.digest() {
 			s.State, s.Reason, s.Message = v1alpha1.HostDelivering, "", ""
 		}
 	})
-	return since, true
+	return since, ok
 }
 
 // applied takes an outcome, or says why it is no good one.
@@ -224,9 +220,9 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 	}
 	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
-		s.take(out.Report, w.base)
+		s.take(out.Report)
 		s.Given = given(conn)
-		s.settled, s.pending, s.Active, s.renews = w.settled, nil, out.Active, false
+		s.settled, s.lost, s.pending, s.Active, s.renews = w.settled, false, nil, out.Active, false
 		s.Uses.Old = out.Old
 		if out.Reloaded {
 			s.Reloads++
@@ -250,6 +246,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 // complete notes that a delivery has ended well. The Fleet's mu is held.
 func (w *worker) complete(s *State, want desire, out host.Outcome) {
 	w.done, w.generation, w.failedWant = want.digest(), out.Generation, ""
+	w.proof = want.of
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
 	if len(out.Refused) > 0 {
@@ -270,6 +267,9 @@ func (w *worker) failed(want desire, start, since time.Time, err error) error {
 	he, told := errors.AsType[*host.Error](err)
 	if !told {
 		w.lost, w.fence = true, host.Epoch{} // it may still come: only what is newer than all so far is a fence
+	}
+	if !told || he.Code == host.CodeRolledBack {
+		w.update(func(s *State) { s.lost = !told })
 	}
 	if !told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine {
 		w.reloadAt = start // the daemon may have reloaded

@@ -47,7 +47,7 @@ const (
 
 // patience is how long after a reload there may be no other.
 func (w *worker) patience(want desire) time.Duration {
-	if w.old.Crowded(nearBound) && onlyAdds(lb.Diff(w.have.Wanted, want.set), w.have.Wanted) {
+	if w.old.Crowded(nearBound) && onlyAdds(w.have.Wanted, want.set.Manifest()) {
 		return additionsWait
 	}
 	return 0
@@ -55,13 +55,13 @@ func (w *worker) patience(want desire) time.Duration {
 
 // onlyAdds reports whether a change takes nothing away and changes nothing that is there: a
 // nodePort that somebody else has by now, say, is never waited for.
-func onlyAdds(c lb.Change, have lb.Manifest) bool {
-	for _, it := range c.Put {
-		if _, changed := have[it.Key]; changed {
+func onlyAdds(have, want lb.Manifest) bool {
+	for d := range have.Differences(want) {
+		if d.Was != nil {
 			return false
 		}
 	}
-	return len(c.Put) > 0 && len(c.Delete) == 0
+	return !have.Equal(want)
 }
 
 // due says when a delivery should be made and why; zero: none is needed.

@@ -114,7 +114,7 @@ func TestAnOlderVersionMayKeepItsCertificate(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
 		m.refuse["b"] = lb.Refusal{Key: "b", Reason: lb.RefusedByEngine, Message: "no", OlderStays: true}
-		m.makeLive = func(live lb.Manifest) { live["b"], live["certificate/old"] = sum("1"), sum("old") }
+		m.makeLive = func(live lb.Sums) { live["b"], live["certificate/old"] = sum("1"), sum("old") }
 		fx.Set("edge", fx.targets)
 		fx.Deliver("edge", set("a=1", "b=2", "certificate/new=new"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostPartial)
@@ -160,12 +160,12 @@ func TestAHostThatIsTooOldIsNamed(t *testing.T) {
 // What ends well is what was sent, all of it or with words, and nothing else.
 func TestAnOutcomeThatIsNotWhatWasSent(t *testing.T) {
 	outcomes := map[string]struct {
-		spoil func(live lb.Manifest)
+		spoil func(live lb.Sums)
 		says  string
 	}{
-		"one is missing":    {func(live lb.Manifest) { delete(live, "b") }, "neither carries nor refuses b"},
-		"one is another":    {func(live lb.Manifest) { live["a"] = sum("7") }, "neither carries nor refuses a"},
-		"one that was gone": {func(live lb.Manifest) { live["z"] = sum("1") }, "still carries 1 items that are not in it"},
+		"one is missing":    {func(live lb.Sums) { delete(live, "b") }, "neither carries nor refuses b"},
+		"one is another":    {func(live lb.Sums) { live["a"] = sum("7") }, "neither carries nor refuses a"},
+		"one that was gone": {func(live lb.Sums) { live["z"] = sum("1") }, "still carries 1 items that are not in it"},
 	}
 	for name, tc := range outcomes {
 		t.Run(name, func(t *testing.T) {

@@ -21,7 +21,7 @@ type State struct {
 	Reason  Reason
 	Message string
 
-	// Proven are the items that the host was last proved to carry; nil: unknown.
+	// Proven are the items that the host was last proved to carry, where Live says that they are known.
 	// While a delivery is under way something else may be live already: ask
 	// Serves and MayServe.
 	Proven  lb.Manifest
@@ -56,6 +56,9 @@ type State struct {
 	pending []*lb.Set
 	// judged is the set that failed last.
 	judged lb.Digest
+	// lost is true once the host did not answer a delivery, until it answers one. What it runs may be known
+	// long before: see settled.
+	lost bool
 	// settled is true once no delivery of a former leader can change the host.
 	settled bool
 	// renews is true while what the host runs is to be made anew.
@@ -75,7 +78,7 @@ func (s State) Contested() bool {
 // Serves reports whether the item with these bytes is proved to be live on the host,
 // and no delivery under way changes it.
 func (s State) Serves(key lb.Key, sum lb.Sum) bool {
-	if proven, ok := s.Proven[key]; !ok || proven != sum {
+	if proven, ok := s.Proven.Sum(key); !ok || proven != sum {
 		return false
 	}
 	return !slices.ContainsFunc(s.pending, func(set *lb.Set) bool {
@@ -97,10 +100,7 @@ func (s State) Carries() []lb.Digest {
 // MayServe is false only if an item with this key is certainly not live on the
 // host, nor will be by a delivery that began before now.
 func (s State) MayServe(key lb.Key) bool {
-	if !s.settled || s.Proven == nil {
-		return true
-	}
-	if _, proven := s.Proven[key]; proven {
+	if !s.settled || s.Live == "" || s.Proven.Has(key) {
 		return true
 	}
 	return slices.ContainsFunc(s.pending, func(set *lb.Set) bool {
@@ -112,17 +112,11 @@ func (s State) MayServe(key lb.Key) bool {
 // proves reports whether a report's Live is what the daemon carries.
 func proves(r host.Report) bool { return r.Proved && r.Generation != "" }
 
-// take notes what a host reports; wanted is the Digest of what it wants.
-func (s *State) take(r host.Report, wanted lb.Digest) {
-	s.Proven, s.Live = nil, ""
+// take notes what a host reports.
+func (s *State) take(r host.Report) {
+	s.Proven, s.Live = lb.Manifest{}, ""
 	if proves(r) {
-		s.Proven, s.Live = r.Live, wanted
-		if !maps.Equal(r.Live, r.Wanted) {
-			s.Live = r.Live.Digest()
-		}
-		if s.Proven == nil {
-			s.Proven = lb.Manifest{}
-		}
+		s.Proven, s.Live = r.Live, r.Live.Digest()
 	}
 	s.Refused, s.Renderer = r.Refused, r.Renderer
 }
@@ -145,9 +139,6 @@ func (s *State) partial() {
 	default:
 		s.Message = fmt.Sprintf("%d items or ports are left out; the first is %s", len(left), describe(left[0]))
 	}
-	if s.Warning != "" {
-		s.Message += "; " + s.Warning
-	}
 }
 
 func describe(r lb.Refusal) string {
@@ -168,38 +159,39 @@ func shortfall(want *lb.Set, r host.Report, wanted lb.Digest) string {
 	case wanted != want.Digest():
 		return fmt.Sprintf("%s and keeps %s: does somebody else deliver to it?", took, wanted.Short())
 	}
-	refused, older := make(map[lb.Key]bool, len(r.Refused)), false
-	for _, f := range r.Refused {
-		refused[f.Key], older = true, older || f.OlderStays
-	}
-	live := 0
-	for it := range want.All() {
-		sum, ok := r.Live[it.Key]
-		if ok {
-			live++
-		}
-		if (!ok || sum != it.Sum) && !refused[it.Key] {
-			return fmt.Sprintf("%s and neither carries nor refuses %s: look at the daemon's log there", took, it.Key.Describe())
-		}
-	}
-	if live == len(r.Live) {
-		return ""
-	}
-	if n := beside(want, r.Live, refused, older); n > 0 {
-		return fmt.Sprintf("%s and still carries %d items that are not in it: look at the daemon's log there", took, n)
+	missing, beside := outside(want.Manifest(), r)
+	switch {
+	case missing != "":
+		return fmt.Sprintf("%s and neither carries nor refuses %s: look at the daemon's log there", took, missing.Describe())
+	case beside > 0:
+		return fmt.Sprintf("%s and still carries %d items that are not in it: look at the daemon's log there", took, beside)
 	}
 	return ""
 }
 
-// beside counts what is live and not wanted, and of which nobody says that it is about to
+// outside finds, by name, the first item that a host should carry and neither does nor refuses,
+// and counts those that are live and not wanted, and of which nobody says that they are about to
 // go. An older version of a Service that stays goes on with the certificate that it shows.
-func beside(want *lb.Set, live lb.Manifest, refused map[lb.Key]bool, older bool) (n int) {
-	for key := range live {
-		if _, wanted := want.Sum(key); !wanted && !refused[key] && !(older && key.IsCertificate()) {
-			n++
+func outside(want lb.Manifest, r host.Report) (missing lb.Key, beside int) {
+	if want.Equal(r.Live) {
+		return "", 0
+	}
+	refused, older := make(map[lb.Key]bool, len(r.Refused)), false
+	for _, f := range r.Refused {
+		refused[f.Key], older = true, older || f.OlderStays
+	}
+	for d := range want.Differences(r.Live) {
+		switch {
+		case refused[d.Key]:
+		case d.Was != nil:
+			if missing == "" || d.Key < missing {
+				missing = d.Key
+			}
+		case !(older && d.Key.IsCertificate()):
+			beside++
 		}
 	}
-	return n
+	return missing, beside
 }
 
 // same reports whether two states tell a reader the same.

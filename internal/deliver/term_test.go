@@ -209,14 +209,14 @@ func TestAHostOfAnotherCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 2)
 		m := fx.machines[0]
-		m.cluster, m.epoch, m.wanted, m.live = "their-uid", host.Epoch{Term: 3, Seq: 1}, set("secret=1").Manifest(), set("secret=1").Manifest()
+		m.cluster, m.epoch, m.wanted, m.live = "their-uid", host.Epoch{Term: 3, Seq: 1}, set("secret=1").Manifest().Sums(), set("secret=1").Manifest().Sums()
 		fx.leads.cluster = "our-uid"
 		fx.Set("edge", fx.targets)
 		fx.Deliver("edge", set("a=1"), "start")
 		fx.wait(t, time.Minute, "the other one is in sync", func() bool { return fx.States("edge")[1].State == v1alpha1.HostInSync })
 		time.Sleep(time.Hour)
 		s := fx.state()
-		if s.State != v1alpha1.HostFailed || s.Reason != ReasonOtherCluster || m.asked() != 0 || !s.MayServe("a") || s.Proven != nil {
+		if s.State != v1alpha1.HostFailed || s.Reason != ReasonOtherCluster || m.asked() != 0 || !s.MayServe("a") || s.Live != "" {
 			t.Errorf("%+v, %d deliveries", s, m.asked())
 		}
 		if strings.Contains(fmt.Sprintf("%+v", s), "their-uid") || !strings.HasPrefix(s.Message, "this machine is another cluster's") {

@@ -17,11 +17,11 @@ import (
 func TestDriftIsRepaired(t *testing.T) {
 	drifts := map[string]func(m *machine){
 		"tampered on disk": func(m *machine) { m.tampered = true },
-		"another is live":  func(m *machine) { m.live = set("x=1").Manifest() },
+		"another is live":  func(m *machine) { m.live = set("x=1").Manifest().Sums() },
 		"made by another":  func(m *machine) { m.madeBy = "two" },
-		"wants another":    func(m *machine) { m.wanted = set("x=1").Manifest() },
+		"wants another":    func(m *machine) { m.wanted = set("x=1").Manifest().Sums() },
 		"does not run":     func(m *machine) { m.live = nil },
-		"installed anew":   func(m *machine) { m.wanted, m.live, m.epoch = lb.Manifest{}, nil, host.Epoch{} },
+		"installed anew":   func(m *machine) { m.wanted, m.live, m.epoch = lb.Sums{}, nil, host.Epoch{} },
 	}
 	for name, drift := range drifts {
 		t.Run(name, func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestDriftIsRepaired(t *testing.T) {
 				fx.wait(t, 40*time.Second, "repaired", func() bool {
 					m.mu.Lock()
 					defer m.mu.Unlock()
-					return m.wanted.Digest() == want && m.live.Digest() == want && m.report().Proved && !m.report().Outdated
+					return m.wanted.Manifest().Digest() == want && m.live.Manifest().Digest() == want && m.report().Proved && !m.report().Outdated
 				})
 				fx.waitState(t, time.Second, v1alpha1.HostInSync)
 				if n := m.asked(); n != 2 {
@@ -70,9 +70,9 @@ func TestWhatAHostDoesNotProveIsNotClaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)
 		m := fx.machines[0]
-		m.wanted, m.live, m.tampered = set("a=1").Manifest(), set("a=1").Manifest(), true
+		m.wanted, m.live, m.tampered = set("a=1").Manifest().Sums(), set("a=1").Manifest().Sums(), true
 		fx.Set("edge", fx.targets)
-		if s := fx.state(); s.Proven != nil || s.Live != "" || !s.MayServe("c") || s.Serves("a", sum("1")) {
+		if s := fx.state(); s.Live != "" || !s.MayServe("c") || s.Serves("a", sum("1")) {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -33,6 +33,7 @@ type worker struct {
 	agent  string    // that answers, where no other worker has it
 	since  time.Time // when something was desired that is not proved yet; zero: nothing
 	state  State
+	proof  *round // the last one that a delivery has proved here; nil: none
 	// renewal: the host may make anew what it runs.
 	renewal bool
 
@@ -149,7 +150,8 @@ func (w *worker) run(ctx context.Context) {
 		}
 		e := explain(err, target)
 		w.update(func(s *State) {
-			s.State, s.Reason, s.Message, s.Seen, s.Clock, s.Restarted = e.hostState(), e.Reason, e.Message, nil, 0, ""
+			s.State, s.Reason, s.Message, s.Seen = e.hostState(), e.Reason, e.Message, nil
+			s.Warning, s.Clock, s.Restarted = "", 0, ""
 		})
 		limit := retryMax
 		if e.passing() {

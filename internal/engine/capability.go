@@ -58,6 +58,7 @@ var Fields = []Field{
 	"retries",
 	"slowStart",
 	"sourceAddresses",
+	"drain",
 	"tls.secretRef",
 }
 

@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/external-lb/external-lb/internal/lb"
+import (
+	"slices"
+
+	"github.com/external-lb/external-lb/internal/lb"
+)
 
 // Carriers are what carries the traffic of a Balancer, or of a host.
 type Carriers struct {
@@ -76,6 +80,10 @@ func (c Carriers) partOf(e *Engine, s *lb.Service) *lb.Service {
 		return nil
 	}
 	if e.KeepsConnections {
+		for i := range part.Frontends {
+			f := &part.Frontends[i]
+			f.Endpoints = slices.DeleteFunc(slices.Clone(f.Endpoints), func(e lb.Endpoint) bool { return e.Draining })
+		}
 		part.IPv4.Targets.Nodes = staying(s.IPv4.Targets.Nodes)
 		part.IPv6.Targets.Nodes = staying(s.IPv6.Targets.Nodes)
 	}

@@ -104,6 +104,8 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 		return fmt.Errorf("headers of %d bytes", s.MaxHeaderBytes)
 	case s.KeepAlive != 0 && (s.KeepAlive < lb.MinKeepAlive || s.KeepAlive > lb.MaxKeepAlive):
 		return fmt.Errorf("keep-alive after %s", s.KeepAlive)
+	case !lb.ValidDrain(s.Drain):
+		return fmt.Errorf("a drain of %s", s.Drain)
 	case s.MaxBodyBytes < 0 || s.MaxBodyBytes > lb.MostBodyBytes:
 		return fmt.Errorf("a body of %d bytes", s.MaxBodyBytes)
 	case p == lb.UDP && (s.SendProxy != lb.ProxyNone || s.AcceptProxy):

@@ -17,7 +17,11 @@ type Answer struct {
 }
 
 // Refusal is what a daemon says instead of taking a configuration.
-type Refusal struct{ Daemon, Message string }
+type Refusal struct {
+	Daemon, Message string
+	// Late: it did not show in time that it took it. The Message may be all that is known of that.
+	Late bool
+}
 
 func (r *Refusal) Error() string { return r.Daemon + " refuses the configuration: " + r.Message }
 
@@ -79,10 +83,11 @@ func (p Proof) Wait(ctx context.Context) error {
 		case <-again.C:
 		case <-readLog.C:
 			if words := p.Refused(false); words != "" {
-				return &Refusal{p.Daemon, words}
+				return &Refusal{Daemon: p.Daemon, Message: words}
 			}
 		case <-ctx.Done():
-			return &Refusal{p.Daemon, cmp.Or(p.Refused(true), fmt.Sprintf("it has not proved to run it within %s", p.Within))}
+			words := cmp.Or(p.Refused(true), fmt.Sprintf("it has not proved to run it within %s", p.Within))
+			return &Refusal{Daemon: p.Daemon, Message: words, Late: true}
 		}
 	}
 }

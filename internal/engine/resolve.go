@@ -36,14 +36,16 @@ type Frontend struct {
 	// Direct: packets reach the nodes with the Listener's address still on them, and
 	// answers go to the client without passing the balancer.
 	Direct bool
-	// NodePort answers on every node. 0: the Service has none, and is Direct.
+	// NodePort answers on every node. 0: the Service has none, and is Direct or has Pods.
 	NodePort uint16
+	// Pods: Backends are pods. HealthCheckNodePort is 0 then.
+	Pods     bool
 	Settings lb.Settings
 }
 
-// Backend is a node that carries a Frontend.
+// Backend is a node that carries a Frontend, or a pod.
 type Backend struct {
-	Node    string // name, in the alphabet [a-z0-9.-]
+	Node    string // name, in the alphabet [a-z0-9.-]: of a pod, see PodName
 	Address netip.AddrPort
 	// Weight is its share of new connections, measured by those of the others. 0 is 1.
 	Weight uint16
@@ -197,8 +199,11 @@ func having(all []lb.Node, ipv4 bool) []node {
 	return byAddress(out)
 }
 
-// Sum changes with the nodes that carry a Service, and with nothing else of them.
+// Sum changes with the nodes, or pods, that carry a Service, and with nothing else of them.
 func (ns *Nodes) Sum(s *lb.Service) lb.Sum {
+	if s.Pods {
+		return sumOfPods(s)
+	}
 	var both [2]lb.Sum // of the families that are listened on
 	for i, ipv4 := range []bool{true, false} {
 		listens, weighed := false, false
@@ -227,6 +232,10 @@ func Resolve(s *lb.Service, ns *Nodes) *Service {
 	for i := range s.Frontends {
 		f := &s.Frontends[i]
 		ipv4 := f.Listener.Address.Is4()
+		if s.Pods {
+			out.Frontends[i] = ofPods(s, f)
+			continue
+		}
 		nodes, known := carry[ipv4]
 		if !known {
 			nodes = ns.of(s, ipv4)

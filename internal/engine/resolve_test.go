@@ -201,6 +201,10 @@ func TestBackendsOfAnyService(t *testing.T) {
 		}
 		for i, f := range Resolve(s, NewNodes(all)).Frontends {
 			ipv4 := f.Listener.Address.Is4()
+			if s.Pods {
+				wantPods(t, f, s.Frontends[i].Endpoints)
+				continue
+			}
 			targets := s.Family(ipv4).Targets
 			stay := 0
 			for _, b := range f.Backends {
@@ -233,6 +237,18 @@ func TestBackendsOfAnyService(t *testing.T) {
 			}
 		}
 	})
+}
+
+// wantPods are those of the model, asked where traffic goes.
+func wantPods(t *rapid.T, f Frontend, want []lb.Endpoint) {
+	if len(f.Backends) != len(want) || !f.Pods || f.HealthCheckNodePort != 0 || f.Settings.HealthCheck.Port != 0 {
+		t.Fatalf("%+v has other pods than %v", f, want)
+	}
+	for i, b := range f.Backends {
+		if b.Address != want[i].Address || b.Draining != want[i].Draining || b.Backup || b.Share() != 1 || !lb.SafeNode(b.Node) {
+			t.Fatalf("%s: %+v is not %+v", f.Listener, b, want[i])
+		}
+	}
 }
 
 // A node that drains keeps its Services, and another takes its place in those that may

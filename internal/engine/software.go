@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Software is how a host uses an engine, or what moves addresses.
@@ -41,6 +42,9 @@ type Place struct {
 	Carrier string
 	// Set is the one that LiveLink or BackLink leads to; the zero Set: none.
 	Set func(link string) (Set, error)
+	// AsRoot does what takes root, which this process may not be: then one that is does what
+	// the daemon's EndLeft does. nil: this process may.
+	AsRoot func(ctx context.Context) error
 }
 
 // Set is a set of files in the store of a place, as far as its daemon must know it.
@@ -48,6 +52,7 @@ type Set struct {
 	Digest fileset.Digest                    // that the daemon shows while it runs it
 	Paths  []string                          // of the files of which it is known what they print, sorted
 	Read   func(path string) ([]byte, error) // what one of them prints, as JSON
+	Sum    func(path string) lb.Sum          // of what one of them prints; the zero Sum: the set has none
 }
 
 // View reads what a file prints. It reports false if the set has no such file.
@@ -67,7 +72,7 @@ func (s Set) View(path string, into any) (bool, error) {
 
 // Daemon is the software of one place: how the files of a set become its
 // configuration, how that is checked and loaded, and how it says what it runs. It may
-// be a WholeChecker, HotReloader, Opener, Repairer, Diagnoser, Measurer, Observer, Succeeded or Mover, too.
+// be a WholeChecker, HotReloader, Opener, Repairer, Drainer, Diagnoser, Measurer, Observer, Succeeded or Mover, too.
 type Daemon interface {
 	Name() string                                  // as people write it
 	Version(ctx context.Context) (string, error)   // of the binary, without asking the daemon
@@ -187,6 +192,18 @@ type Diagnoser interface {
 // beside the daemon, or what has had its time.
 type Repairer interface {
 	Repair(ctx context.Context) error
+}
+
+// Drainer is a Repairer that lets connections go on for some time, through what gets no new ones.
+type Drainer interface {
+	// Late reports whether such a time is over: Repair is to be called soon.
+	Late() bool
+}
+
+// RootDrainer is one that takes root to end connections.
+type RootDrainer interface {
+	// EndLeft ends those whose time is over. It writes nothing: where it runs belongs to others.
+	EndLeft(ctx context.Context) error
 }
 
 // Succeeded is a daemon whose processes of earlier configurations stay while they carry

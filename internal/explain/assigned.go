@@ -175,6 +175,10 @@ func (e *explanation) listeners() {
 		}
 	}
 	for _, f := range e.frontends() {
+		if e.view.Pods {
+			e.ok(LinkListener, "%s to pods, each at its own port", f.Listener)
+			continue
+		}
 		if f.NodePort == 0 {
 			e.ok(LinkListener, "%s to the same port of nodes", f.Listener)
 			continue

@@ -71,6 +71,7 @@ const (
 	Services   = "services"
 	Nodes      = "nodes"
 	Slices     = "endpointslices"
+	Pods       = "pods" // where a Balancer sends to them
 	Namespaces = "namespaces"
 )
 

@@ -51,6 +51,10 @@ func well() *facts {
 	return f
 }
 
+func warns(words string) []v1alpha1.HostNote {
+	return []v1alpha1.HostNote{{Reason: v1alpha1.NoteWarns, Message: words}}
+}
+
 func condition(kind string, is bool, reason, message string) metav1.Condition {
 	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: 1}
 	if is {
@@ -201,14 +205,14 @@ func TestWhatIsWrongFirst(t *testing.T) {
 			meta.SetStatusCondition(&f.edge().Status.Conditions, condition(v1alpha1.ConditionDegraded, true, v1alpha1.ReasonContested, ""))
 		}, LinkHost, "lb1 is Failed", seeOthers},
 		"a host that warns": {func(f *facts) {
-			f.edge().Status.Hosts[0].Message = "the kernel tracks nearly as many connections as it may, 4096"
+			f.edge().Status.Hosts[0].Notes = warns("the kernel tracks nearly as many connections as it may, 4096")
 		}, LinkHost, "the kernel tracks nearly as many connections", seeWarns},
 		"a host on which no node is well": {func(f *facts) {
-			f.edge().Status.Hosts[0].Message = "every node fails its health check on port 10256, so nothing answers"
+			f.edge().Status.Hosts[0].Notes = warns("every node fails its health check on port 10256, so nothing answers")
 		}, LinkHost, "every node fails its health check", seeHealth},
 		"the same, and it refuses somebody": {func(f *facts) {
 			f.edge().Status.Hosts[0] = v1alpha1.HostStatus{Name: "lb1", State: v1alpha1.HostPartial,
-				Message: "left out: other; every node fails its health check on port 10256, so nothing answers"}
+				Message: "left out: other", Notes: warns("every node fails its health check on port 10256, so nothing answers")}
 		}, LinkHost, "every node fails its health check", seeHealth},
 		"no endpoint counts": {func(f *facts) {
 			f.tell(condition(v1alpha1.ConditionServiceProgrammed, true, v1alpha1.ReasonNoEndpoints, "nothing answers at 203.0.113.0"))
@@ -250,6 +254,16 @@ func TestWhatIsWrongFirst(t *testing.T) {
 				t.Errorf("wrong first is %+v\nwant %s: %s, see %q\n%s", first, c.link, c.says, c.see, lines(chain))
 			}
 		})
+	}
+}
+
+// What is noted of a host beside its state, such as its clock, keeps no Service from being carried.
+func TestNotesOfAHostAreNotWrong(t *testing.T) {
+	f := well()
+	f.edge().Status.Hosts[0].Notes = []v1alpha1.HostNote{{Reason: v1alpha1.NoteClock, Message: "its clock is behind"}}
+	chain := f.explain(t)
+	if first := chain.First(); first != nil || !strings.Contains(lines(chain), "ok host: lb1 is InSync: its clock is behind\n") {
+		t.Errorf("wrong first is %+v\n%s", first, lines(chain))
 	}
 }
 

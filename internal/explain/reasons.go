@@ -20,6 +20,7 @@ const (
 	seeSilent   = "An address does not answer"
 
 	seeEndpoints = "A Local Service does not answer"
+	seeTooLarge  = "Pods get no traffic"
 )
 
 // place is where a reason of a Service's conditions belongs in the chain, and where it is
@@ -46,10 +47,12 @@ var places = map[string]place{
 	v1alpha1.ReasonHostsUnreachable: {LinkHost, seeBalancer},
 
 	v1alpha1.ReasonChecksSpread: {LinkPolicy, seePolicy},
+	v1alpha1.ReasonUnsupported:  {LinkPolicy, seePolicy},
 
 	v1alpha1.ReasonNoEligibleNodes: {LinkNodes, seeNodes},
 	v1alpha1.ReasonNoNodeUp:        {LinkNodes, seeHealth},
 	v1alpha1.ReasonNoEndpoints:     {LinkEndpoints, seeEndpoints},
+	v1alpha1.ReasonTooLarge:        {LinkEndpoints, seeTooLarge},
 }
 
 // reasonOf is the reason of a Service's condition for an error of one of its ports.

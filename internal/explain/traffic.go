@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -38,16 +39,22 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 	if h.Draining {
 		text += ", and taken out for maintenance"
 	}
+	sep := ": "
 	if h.Message != "" {
-		text += ": " + h.Message
+		text += sep + h.Message
+		sep = "; "
+	}
+	for _, n := range h.Notes {
+		text += sep + n.Message
+		sep = "; "
 	}
 	f := Finding{Link: LinkHost, State: OK, Message: text}
-	unwell := strings.Contains(h.Message, "fails its health check")
+	warns := h.Note(v1alpha1.NoteWarns) // all else that is noted keeps no Service from being carried
 	switch h.State {
 	case v1alpha1.HostInSync, v1alpha1.HostPartial: // what it refuses of this Service is told by that
-		if unwell {
+		if strings.Contains(warns, "fails its health check") {
 			f.State, f.See = Wrong, seeHealth
-		} else if h.Message != "" && h.State == v1alpha1.HostInSync {
+		} else if warns != "" {
 			f.State, f.See = Wrong, seeWarns
 		}
 	case v1alpha1.HostConnecting, v1alpha1.HostDelivering:
@@ -84,6 +91,9 @@ func (e *explanation) nodes() {
 		defer e.ok(LinkNodes, "%s", c.Message)
 	}
 	switch {
+	case e.balancer != nil && e.balancer.Spec.ToPods():
+		e.ok(LinkNodes, "none carries traffic: the hosts send to pods themselves")
+		return
 	case e.balancer == nil:
 		e.nodesAsTold(Balancers)
 		return
@@ -144,7 +154,11 @@ func (e *explanation) endpoints() {
 		e.unknown(LinkEndpoints, "%s", e.unread(Slices))
 		return
 	}
+	pods := e.balancer != nil && e.balancer.Spec.ToPods()
 	told := e.problems(LinkEndpoints)
+	if pods && !e.read(Pods) {
+		told = nil // which endpoints are pods is not known
+	}
 	if len(told) == 0 {
 		told = e.tells(LinkEndpoints)
 	}
@@ -153,16 +167,32 @@ func (e *explanation) endpoints() {
 		return
 	}
 	ready, nodes := e.ready()
+	if pods && e.view != nil && e.read(Pods) {
+		ready = e.pods()
+	}
 	local := e.Service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	switch {
 	case ready == 0:
 		e.add(Finding{Link: LinkEndpoints, State: Wrong, See: seeSilent, Message: "no pod of the Service is ready, so nothing answers: " +
 			"see spec.selector and the pods"})
+	case pods:
+		e.ok(LinkEndpoints, "%d ready", ready)
 	case local:
 		e.ok(LinkEndpoints, "%d ready; with externalTrafficPolicy: Local only their nodes get traffic: %s", ready, some(nodes))
 	default:
 		e.ok(LinkEndpoints, "%d ready, on %s", ready, some(nodes))
 	}
+}
+
+// pods counts those that hosts are to send to: of the endpoints not all may be pods.
+func (e *explanation) pods() int {
+	all := map[netip.Addr]bool{}
+	for _, f := range e.frontends() {
+		for _, endpoint := range f.Endpoints {
+			all[endpoint.Address.Addr()] = true
+		}
+	}
+	return len(all)
 }
 
 // ready counts the Service's endpoints that take new connections, and names their nodes.

@@ -156,23 +156,32 @@ const watchEvery = 30 * time.Second
 
 // Watch finishes what a crash has left, and looks after the daemons until ctx is done.
 func (a *Agent) Watch(ctx context.Context) {
-	for again := time.NewTicker(watchEvery); ; {
-		for _, u := range a.units {
-			if s, err := openStore(u.dir); err == nil {
-				if u.recoverIfIdle(ctx, s) == nil { // the status says what is wrong
-					u.startIfDown(ctx, time.Now())
-				}
-				_ = s.close() // nothing is written to a directory
-			}
-			u.relieve(ctx)
-			u.watchRestarts()
-		}
+	again, soon := time.NewTicker(watchEvery), time.NewTicker(drainEvery)
+	defer again.Stop()
+	defer soon.Stop()
+	a.watch(ctx)
+	for {
 		select {
 		case <-ctx.Done():
-			again.Stop()
 			return
 		case <-again.C:
+			a.watch(ctx)
+		case <-soon.C:
+			a.drain(ctx)
 		}
+	}
+}
+
+func (a *Agent) watch(ctx context.Context) {
+	for _, u := range a.units {
+		if s, err := openStore(u.dir); err == nil {
+			if u.recoverIfIdle(ctx, s) == nil { // the status says what is wrong
+				u.startIfDown(ctx, time.Now())
+			}
+			_ = s.close() // nothing is written to a directory
+		}
+		u.relieve(ctx)
+		u.watchRestarts()
 	}
 }
 

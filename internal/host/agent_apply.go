@@ -74,7 +74,7 @@ func (a *Agent) clean() error {
 	if err != nil {
 		return err
 	}
-	return a.model.clean(live)
+	return a.model.clean(live.Manifest())
 }
 
 // remember what was refused, and what became of templates.

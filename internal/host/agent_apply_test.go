@@ -58,7 +58,7 @@ func TestOnlyWhatChangesIsMade(t *testing.T) {
 	// A node that nobody uses is live with what is there.
 	b.send(wants(b.node(), local))
 	out := b.send(&lb.Config{Nodes: []lb.Node{b.node(), n2}, Services: []*lb.Service{local}})
-	if out.Reloaded || out.Live[lb.NodeKey("n2")] == (lb.Sum{}) {
+	if out.Reloaded || out.Live.Sums()[lb.NodeKey("n2")] == (lb.Sum{}) {
 		t.Errorf("%+v", out)
 	}
 }

@@ -31,7 +31,7 @@ func TestTheModelOutlivesTheAgent(t *testing.T) {
 	if out := b.send(wants(b.node(), web)); out.Reloaded || out.Generation != before.Generation {
 		t.Errorf("an empty change: %+v", out)
 	}
-	if out := b.send(wants(b.node())); len(out.Live) != 1 {
+	if out := b.send(wants(b.node())); out.Live.Len() != 1 {
 		t.Errorf("live: %v", out.Live)
 	}
 	b.says(at, "")
@@ -309,7 +309,7 @@ func TestAModelForADeadDaemon(t *testing.T) {
 		t.Errorf("%d items are on the disk, %v", len(items), err)
 	}
 	st := b.look()
-	if st.Running || st.Proved || st.Generation != "" || len(st.Wanted) != 1 || len(st.Live) != 1 || !strings.Contains(st.Message, "nginx does not run") {
+	if st.Running || st.Proved || st.Generation != "" || st.Wanted.Len() != 1 || st.Live.Len() != 1 || !strings.Contains(st.Message, "nginx does not run") {
 		t.Errorf("%+v", st)
 	}
 	b.start()
@@ -359,7 +359,7 @@ func TestLostAndTamperedItems(t *testing.T) {
 			}
 			b.take(b.newAgent(""))
 			st := b.look()
-			if lost := len(st.Wanted) == 0; lost != c.lost || !st.Proved || st.Live.Digest() != before.Live.Digest() || st.Message != "" {
+			if lost := st.Wanted.Len() == 0; lost != c.lost || !st.Proved || st.Live.Digest() != before.Live.Digest() || st.Message != "" {
 				t.Errorf("%+v", st)
 			}
 			b.says(at, "one")

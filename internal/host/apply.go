@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"maps"
 	"path"
@@ -20,7 +21,7 @@ const reloads = 5
 type order interface {
 	// files that are wanted and not refused, and the items that are carried without
 	// a file of their own.
-	files() (files map[string]planned, items lb.Manifest, err error)
+	files() (files map[string]planned, items lb.Sums, err error)
 	// refuse some of them. changed: what is wanted now differs by more than that these
 	// are missing, since an older version or fewer sockets stay.
 	refuse(culprits map[string]engine.Culprit) (changed bool)
@@ -38,7 +39,7 @@ type job struct {
 	base   *base
 	runs   fileset.Digest // what the daemon said before
 	wanted map[string]planned
-	items  lb.Manifest
+	items  lb.Sums
 }
 
 // listeners is how many sockets all that is wanted opens.
@@ -163,7 +164,12 @@ func (u *unit) attempt(ctx context.Context, j *job) (reloaded bool, culprits map
 	}
 	g, err := u.ready(ctx, j)
 	if err != nil {
-		return false, u.blamed(g, err), errors.Join(u.withAdvice(j.listeners(), err), j.store.clean(j.state))
+		culprits := u.blamed(g, err)
+		err = u.withAdvice(j.listeners(), err)
+		if g != nil && len(culprits) == 0 && refusal(err) != nil && ctx.Err() == nil {
+			err = u.ownersFault(err, u.checkWhole(ctx, asItIs))
+		}
+		return false, culprits, errors.Join(err, j.store.clean(j.state))
 	}
 	if g == nil {
 		return false, nil, j.store.clean(j.state)
@@ -216,7 +222,7 @@ func (u *unit) relabel(j *job, g *staged) error {
 // is left is live already.
 func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	u.at("stage")
-	g, err := j.store.stage(j.base, j.wanted, j.renderer())
+	g, err := j.store.stage(j.base, j.wanted, j.renderer(), &u.sums)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +238,7 @@ func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	if len(c.culprits) > 0 && j.refuse(c.culprits) {
 		return nil, errChanged
 	}
-	if g.Digest() == j.base.Files.manifest().Digest() && u.proves(ctx, j.store, j.base) {
+	if g.Digest() == j.base.digest() && u.proves(ctx, j.store, j.base) {
 		return nil, u.relabel(j, g)
 	}
 	u.at("seal")
@@ -275,7 +281,7 @@ func (u *unit) goLive(ctx context.Context, j *job, g *staged) (reloaded bool, cu
 	}
 	j.state.Previous, j.state.Good = j.state.Good, g.name
 	u.at("clean")
-	_ = j.store.clean(j.state) // it is live and proved; the next delivery removes what is left
+	_ = u.dropOld(j.store, j.state) // it is live and proved; the next delivery removes what is left
 	return reloaded, nil, nil
 }
 
@@ -299,7 +305,10 @@ func (u *unit) seal(g *staged) error {
 	if err != nil {
 		return err
 	}
-	return g.seal(u.daemon.OwnFile(), own)
+	if err := g.seal(u.daemon.OwnFile(), own); err != nil {
+		return err
+	}
+	return u.indexes.keep(g.store, g.name, newKnown(g.contents).with(entry{Sum: sha256.Sum256(own)}))
 }
 
 // rollBack returns the cause, and what else goes wrong.
@@ -309,9 +318,10 @@ func (u *unit) rollBack(ctx context.Context, j *job, cause error) error {
 		return errors.Join(cause, err)
 	}
 	u.at("reload back")
-	if err := u.reloadGood(ctx, j.store, j.state.Good); err != nil {
+	refused, err := u.reloadGood(ctx, j.store, j.state.Good)
+	if err != nil {
 		return errors.Join(cause, err)
 	}
 	u.at("clean back")
-	return errors.Join(u.withAdvice(j.listeners(), cause), j.store.clean(j.state))
+	return errors.Join(u.ownersFault(u.withAdvice(j.listeners(), cause), refused), j.store.clean(j.state))
 }

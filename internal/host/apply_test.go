@@ -1,9 +1,11 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,6 +228,30 @@ func TestOnlyWhatChangesIsWritten(t *testing.T) {
 	if os.SameFile(before[1], stat(t, path("other"))) {
 		t.Error("what has changed was written in place")
 	}
+}
+
+// A check that hangs does so for minutes, with the store locked: it is not asked what it says without the change.
+func TestACheckThatHangsIsNotAskedTwice(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	before := b.apply(set(t, service(t, "web", "one", at)))
+	whole := b.nginx().Whole()
+	asked := 0
+	b.nginx().Runner = scripted{engine.Machine{}, func(argv []string) (string, error, bool) {
+		if len(argv) < len(whole) || !slices.Equal(argv[len(argv)-len(whole):], whole) {
+			return "", nil, false
+		}
+		asked++
+		return "", context.DeadlineExceeded, true // of the command alone
+	}}
+	if e := b.fails(CodeMachine, b.order(set(t, service(t, "web", "two", at)))); !strings.Contains(e.Message, "deadline exceeded") {
+		t.Errorf("message: %s", e.Message)
+	}
+	if asked != 1 {
+		t.Errorf("all is checked %d times", asked)
+	}
+	b.consistent(before.Live)
+	b.says(at, "one")
 }
 
 func stat(t *testing.T, path string) os.FileInfo {

@@ -145,7 +145,7 @@ func nodesOfAll() (all []lb.Node) {
 // base is what is in every hostile model. A Service of it would send to itself, and one
 // shows a certificate.
 func (a *attacker) base() []lb.Item {
-	loop := a.service(0, a.pool()[0])
+	loop := a.service(0, toNodes(a.pool()[0]))
 	loop.ID.Name, loop.Direct, loop.IPv4.Targets = "loop", false, lb.Targets{All: true}
 	loop.Frontends = loop.Frontends[:1]
 	loop.Frontends[0].Listener.Address, loop.Frontends[0].Listener.Port = netip.AddrFrom4([4]byte{192, 0, 2, 99}), 31000
@@ -155,13 +155,23 @@ func (a *attacker) base() []lb.Item {
 	return append(a.encode(cfg), a.shows(cfg.Certificates[0].Name(), 0))
 }
 
+// toNodes is a Service that sends to nodes.
+func toNodes(s *lb.Service) *lb.Service {
+	out := *s
+	out.Pods, out.Frontends = false, slices.Clone(s.Frontends)
+	for i := range out.Frontends {
+		out.Frontends[i].Endpoints = nil
+	}
+	return &out
+}
+
 // pool of Services of which the hostile ones are made.
 func (a *attacker) pool() []*lb.Service {
 	if a.services == nil {
 		for seed := range 80 {
 			s := lbtest.Service(nodesOfAll()).Example(seed)
 			for _, t := range []*lb.Targets{&s.IPv4.Targets, &s.IPv6.Targets} {
-				t.All = t.All || len(t.Nodes) == 0
+				t.All = (t.All || len(t.Nodes) == 0) && !s.Pods
 			}
 			for i := range s.Frontends { // most ask for something by HTTP, if the engine can
 				if h := &s.Frontends[i].Settings.HealthCheck; h.Type != lb.CheckNone && seed%4 > 0 {
@@ -206,7 +216,7 @@ func (a *attacker) subject(c change, n int) lb.Item {
 		return a.encode(&lb.Config{VRRP: router()})[0]
 	}
 	if c.ofServers() {
-		cp := a.service(n, a.pool()[0])
+		cp := a.service(n, toNodes(a.pool()[0]))
 		cp.IPv4.Targets, cp.IPv6.Targets, cp.Direct = lb.Targets{}, lb.Targets{}, false
 		cp.Frontends = cp.Frontends[:min(len(cp.Frontends), 4)] // more are refused for their number
 		for i := range cp.Frontends {                           // without Direct each needs one

@@ -152,7 +152,7 @@ func (a *attacker) render(items []lb.Item) (refused []lb.Refusal, services int, 
 	carried := lb.NewSet(items...).Manifest()
 	for _, r := range out.Refused {
 		if r.OfItem() {
-			delete(carried, r.Key)
+			carried = carried.Without(r.Key)
 		}
 	}
 	a.carried(carried)

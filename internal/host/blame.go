@@ -2,6 +2,8 @@ package host
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -37,4 +39,38 @@ func (u *unit) withAdvice(listeners int, cause error) error {
 		}
 	}
 	return cause
+}
+
+// ownersFault tells trouble with what the host's owner has written from trouble with a change: without
+// the change the daemon refuses all that it reads in the same words.
+func (u *unit) ownersFault(cause, without error) error {
+	with := refusal(cause)
+	pristine, refuses := errors.AsType[*engine.Refusal](without)
+	if with == nil || !refuses || pristine.Late {
+		return cause
+	}
+	said := lines(pristine.Message)
+	for _, line := range lines(with.Message) {
+		if !slices.Contains(said, line) {
+			return cause
+		}
+	}
+	return engine.Failed("%s takes no change on this host, since it refuses what its owner has written: %s. Correct that; what was live goes on",
+		u.daemon.Name(), engine.OneLine(with.Message))
+}
+
+// refusal has the daemon's words against a change; nil if it said none. What it did not say in time
+// is no words: a change may have done that, too.
+func refusal(cause error) *engine.Refusal {
+	if r, ok := cause.(*engine.Refusal); ok && !r.Late {
+		return r
+	}
+	return nil
+}
+
+func lines(words string) (all []string) {
+	for line := range strings.Lines(words) {
+		all = append(all, strings.TrimSpace(line))
+	}
+	return all
 }

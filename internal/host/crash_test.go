@@ -3,11 +3,14 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -135,13 +138,75 @@ func TestABrokenConfigurationOfTheOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.write("nginx.conf", append(owners, "mistake;\n"...))
-	e := b.fails(CodeRolledBack, b.order(set(t, service(t, "web", "two", at))))
-	if !strings.Contains(e.Message, `unknown directive "mistake" in `+b.dir+"/nginx.conf:") {
+	e := b.fails(CodeMachine, b.order(set(t, service(t, "web", "two", at))))
+	if !strings.HasPrefix(e.Message, "nginx takes no change on this host, since it refuses what its owner has written: ") ||
+		!strings.Contains(e.Message, `unknown directive "mistake" in `+b.dir+"/nginx.conf:") {
+		t.Errorf("message: %s", e.Message)
+	}
+	// What is wrong with the change is not the owner's fault, whatever else is.
+	main, err := fileset.NewFile("main.conf", []byte("nonsense;\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := fileset.New(main, service(t, "web", "two", at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.fails(CodeRolledBack, b.order(bad))
+	b.consistent(before.Live)
+	b.says(at, "one")
+	b.write("nginx.conf", owners)
+	b.apply(set(t, service(t, "web", "two", at)))
+	b.says(at, "two")
+}
+
+// What passes the check can fail at a reload: a port of the owner's that another program has.
+func TestAPortOfTheOwnersThatIsTaken(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	before := b.apply(set(t, service(t, "web", "one", at)))
+	owners, err := os.ReadFile(filepath.Join(b.dir, "nginx.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	text, found := strings.CutSuffix(strings.TrimSpace(string(owners)), "}") // of the http block
+	if !found {
+		t.Fatal(text)
+	}
+	b.write("nginx.conf", fmt.Appendf(nil, "%s server { listen %s; } }\n", text, taken.Addr()))
+	e := b.fails(CodeMachine, b.order(set(t, service(t, "web", "two", at))))
+	if !strings.Contains(e.Message, "it refuses what its owner has written: ") || !strings.Contains(e.Message, taken.Addr().String()) {
 		t.Errorf("message: %s", e.Message)
 	}
 	b.consistent(before.Live)
 	b.says(at, "one")
-	b.write("nginx.conf", owners)
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.apply(set(t, service(t, "web", "two", at)))
+	b.says(at, "two")
+}
+
+// A daemon that does not answer in time says nothing of its owner: a change may do that, too.
+func TestADaemonThatIsFrozen(t *testing.T) {
+	b := newBox(t)
+	at := local(t)
+	before := b.apply(set(t, service(t, "web", "one", at)))
+	master, _ := engine.Children(b.in("pid"), "nginx: master", "nginx: worker process")
+	b.nginx().ProofTimeout = engine.Duration(time.Second)
+	if err := syscall.Kill(master, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	b.fails(CodeRolledBack, b.order(set(t, service(t, "web", "two", at))))
+	if err := syscall.Kill(master, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	b.consistent(before.Live)
 	b.apply(set(t, service(t, "web", "two", at)))
 	b.says(at, "two")
 }

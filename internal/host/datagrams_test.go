@@ -172,24 +172,24 @@ func TestDatagrams_LiveIsWhatAllCarry(t *testing.T) {
 	key := lb.ServiceKey(quic.ID)
 	want := encoded(t, wants(b.node(), quic, web))
 	k.broken = true
-	b.failsWith(CodeRolledBack, wants(b.node(), quic, web))
-	if sum, there := b.look().Live[key]; !there || sum == want.Manifest()[key] {
+	b.failsWith(CodeMachine, wants(b.node(), quic, web))
+	if sum, there := b.look().Live.Sums()[key]; !there || sum == want.Manifest().Sums()[key] {
 		t.Errorf("its second daemon has failed: live as %x, %t", sum, there)
 	}
 	k.broken = false
 	b.proved(b.sendItems(want))
 
 	next := wants(b.node(), changed(quic, idle(time.Minute)), web)
-	nextSum := encoded(t, next).Manifest()[key]
+	nextSum := encoded(t, next).Manifest().Sums()[key]
 	k.refuses = "" // a setting that the kernel does not know makes the same file: it is a relabelling
 	b.proved(b.send(next))
-	if got := b.look().Live[key]; got != nextSum {
+	if got := b.look().Live.Sums()[key]; got != nextSum {
 		t.Errorf("live as %x, want %x", got, nextSum)
 	}
 
 	k.broken = true
-	b.failsWith(CodeRolledBack, wants(b.node(), web))
-	if _, there := b.look().Live[key]; !there {
+	b.failsWith(CodeMachine, wants(b.node(), web))
+	if _, there := b.look().Live.Sums()[key]; !there {
 		t.Error("it is taken for gone, and the kernel carries it")
 	}
 	k.broken = false
@@ -205,7 +205,7 @@ func TestDatagrams_AnOlderVersionStaysWhileOneIsDown(t *testing.T) {
 	quic := b.quic("quic", at)
 	key := lb.ServiceKey(quic.ID)
 	out := b.send(wants(b.node(), quic))
-	first, carried := out.Live[key], b.of(0, quic)
+	first, carried := out.Live.Sums()[key], b.of(0, quic)
 	b.proved(out)
 	k.down = true
 	b.failsWith(CodeMachine, wants(b.node(), changed(quic, idle(time.Minute))))
@@ -220,7 +220,7 @@ func TestDatagrams_AnOlderVersionStaysWhileOneIsDown(t *testing.T) {
 	b.says(at, "quic")
 	k.down = false
 	out = b.send(wants(b.node(), bad))
-	if r := b.one(out.Refused, lb.RefusedByEngine, "lissen"); !r.OlderStays || out.Live[key] != first {
-		t.Errorf("%+v, live as %x, want %x", r, out.Live[key], first)
+	if r := b.one(out.Refused, lb.RefusedByEngine, "lissen"); !r.OlderStays || out.Live.Sums()[key] != first {
+		t.Errorf("%+v, live as %x, want %x", r, out.Live.Sums()[key], first)
 	}
 }

@@ -20,17 +20,19 @@ type delivery struct {
 	machine admit.Machine
 	room    admit.Room
 	parts   map[lb.Key]any           // decoded, by Key; or the error why not
-	sums    lb.Manifest              // of the bytes of which parts were made
+	sums    lb.Sums                  // of the bytes of which parts were made
 	own     items                    // the owner's, which is among the parts
-	live    lb.Manifest              // what was carried before
+	live    lb.Sums                  // what was carried before
 	older   func(lb.Key, lb.Sum) any // what was sent once; nil if it cannot be read
 	closed  map[refused]bool         // listeners that the last delivery did not open
 
 	refused map[refused]lb.Refusal // by the daemons and the machine
 	stays   map[lb.Key]bool        // an older version is in the place of what is wanted, or was
 
+	settled  bool         // nothing was refused since config was worked out
 	config   *lb.Config   // admitted, without what is refused
 	refusals []lb.Refusal // by the owner's rules
+	podless  []lb.Refusal // of these: see admit.Admitted
 }
 
 // refused is an Item, or one of its listeners.
@@ -52,7 +54,7 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 	}
 	on := &delivery{
 		rules: &a.settings.Admit, machine: machine, room: a.settings.room(),
-		parts: maps.Clone(of.parts), sums: maps.Clone(of.sums), live: live, older: a.model.older,
+		parts: maps.Clone(of.parts), sums: of.sums.Sums(), live: live, older: a.model.older,
 		closed: map[refused]bool{}, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{},
 	}
 	on.addOwn(of.own)
@@ -66,7 +68,7 @@ func (a *Agent) delivery(of *wanted) (*delivery, error) {
 }
 
 // ownAddresses are those of this machine, but for those that are brought to it.
-func ownAddresses(live lb.Manifest) (admit.Machine, error) {
+func ownAddresses(live lb.Sums) (admit.Machine, error) {
 	m := admit.Machine{Addresses: map[netip.Addr]bool{}}
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -96,6 +98,9 @@ func ownAddresses(live lb.Manifest) (admit.Machine, error) {
 
 // settle works out what is carried.
 func (d *delivery) settle() {
+	if d.settled {
+		return
+	}
 	for key, part := range d.parts {
 		switch part := part.(type) {
 		case error: // what is newer than this program leaves what it knew in its place
@@ -108,15 +113,16 @@ func (d *delivery) settle() {
 			}
 		}
 	}
-	for d.admit(); d.crowded(); {
+	for d.admit(); d.keepPodless() || d.crowded(); {
 		d.admit()
 	}
+	d.settled = true
 }
 
 // admit what the owner's rules allow, without what is refused already.
 func (d *delivery) admit() {
 	admitted := d.rules.Admit(d.parts, d.machine)
-	d.refusals = admitted.Refused
+	d.refusals, d.podless = admitted.Refused, admitted.Podless
 	cfg := *admitted.Config
 	cfg.Services = nil
 	for _, s := range admitted.Config.Services {
@@ -207,6 +213,7 @@ func (d *delivery) gone(key lb.Key) bool {
 
 // refuse a part for good, or let its older version stay: then it reports true.
 func (d *delivery) refuse(key lb.Key, reason lb.RefusalReason, message string) (stays bool) {
+	d.settled = false
 	if d.keepOlder(key, d.parts[key], reason, message) {
 		return true
 	}
@@ -252,7 +259,7 @@ func staying(was, wanted any, reason lb.RefusalReason) any {
 		if was, ok := was.(*lb.Service); ok && now.Direct == was.Direct && now.HealthCheckNodePort == was.HealthCheckNodePort {
 			part := *was
 			part.Frontends = slices.DeleteFunc(slices.Clone(was.Frontends), func(f lb.Frontend) bool { return !carries(now, f) })
-			if len(part.Frontends) > 0 {
+			if len(part.Frontends) > 0 && withPodsOf(now, &part, reason) {
 				return &part
 			}
 		}

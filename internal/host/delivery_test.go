@@ -76,7 +76,7 @@ func TestS18_WhatOfAnOlderVersionStays(t *testing.T) {
 		"directly, without any nodePort": {directly, directly, []uint16{80, 81}, nil},
 	} {
 		was, wanted := service(c.was), service(c.wanted)
-		d := &delivery{parts: map[lb.Key]any{key: wanted}, sums: lb.Manifest{key: {2}}, live: lb.Manifest{key: {1}},
+		d := &delivery{parts: map[lb.Key]any{key: wanted}, sums: lb.Sums{key: {2}}, live: lb.Sums{key: {1}},
 			older: func(lb.Key, lb.Sum) any { return was }, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{}}
 		var stays, lacks []uint16
 		if d.refuse(key, lb.RefusedByEngine, "no") != (c.stays != nil) {

@@ -87,6 +87,7 @@ ports: [53, 80, 443, 1000-1999, 31000]
 held: [{address: 0.0.0.0, port: 53, protocol: TCP, by: named}, {address: "::", port: 443, protocol: TCP, by: apache2}]
 backends:
 - networks: [10.0.0.0/8, "fd00::/16", 198.51.100.0/24, 192.0.2.0/24, 127.0.0.0/8, 0.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, "::/96", "fe80::/10", "ff00::/8", "64:ff9b::/96", "2002::/16"]
+pods: [10.244.0.0/16, "fd44::/16"]
 sources: [192.0.2.10, "2001:db8::10"]
 routerIDs: [51]
 `
@@ -100,19 +101,24 @@ func victim(b *box) *Victim {
 	if err := b.agent.settings.Admit.Validate(); err != nil {
 		b.Fatal(err)
 	}
+	bindAnything(b)
+	return &Victim{b, b.agent, []string{b.dir, b.agent.settings.Root}}
+}
+
+// bindAnything lets this machine bind addresses that it does not have, until the test ends.
+func bindAnything(tb testing.TB) {
 	for _, family := range []string{"ipv4", "ipv6"} {
 		path := "/proc/sys/net/" + family + "/ip_nonlocal_bind"
 		was, err := os.ReadFile(path)
 		if err := errors.Join(err, os.WriteFile(path, []byte("1"), 0o644)); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
-		b.Cleanup(func() {
+		tb.Cleanup(func() {
 			if err := os.WriteFile(path, was, 0o644); err != nil {
-				b.Error(err)
+				tb.Error(err)
 			}
 		})
 	}
-	return &Victim{b, b.agent, []string{b.dir, b.agent.settings.Root}}
 }
 
 // initialise prepares the machine's folders.

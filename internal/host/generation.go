@@ -50,10 +50,13 @@ type made struct {
 // base is the generation that is live, held against what is on the disk: what a new
 // one can take files of.
 type base struct {
-	contents
+	*known
 	name    string
 	changed map[string]bool // paths whose files are not as they were made, or are nobody's
 }
+
+// noBase is that of a machine on which nothing is live.
+func noBase() *base { return &base{known: newKnown(contents{})} }
 
 // intact reports whether every file is as it was made.
 func (b *base) intact() bool { return len(b.changed) == 0 }
@@ -73,6 +76,7 @@ type staged struct {
 	views    map[string]bool // files of which it is new what they print
 	out      map[string]bool // files that are aside
 	dirs     map[string]bool // directories that were made
+	digest   fileset.Digest  // of Files; "": to be made
 }
 
 func (g *staged) path(parts ...string) string {
@@ -84,11 +88,16 @@ func (g *staged) path(parts ...string) string {
 func (g *staged) Root() string { return filepath.Join(g.store.dir, g.path(engine.FilesDir)) }
 
 // Digest of the files that are not set aside for good.
-func (g *staged) Digest() fileset.Digest { return g.Files.manifest().Digest() }
+func (g *staged) Digest() fileset.Digest {
+	if g.digest == "" {
+		g.digest = g.Files.manifest().Digest()
+	}
+	return g.digest
+}
 
 // stage makes a generation: files that are not there yet are made, one at a time;
 // those of the base are linked. On an error it leaves what it has made to clean.
-func (s *store) stage(b *base, files map[string]planned, renderer string) (*staged, error) {
+func (s *store) stage(b *base, files map[string]planned, renderer string, known *sums) (*staged, error) {
 	name, err := s.nextGeneration()
 	if err != nil {
 		return nil, err
@@ -98,11 +107,13 @@ func (s *store) stage(b *base, files map[string]planned, renderer string) (*stag
 	if err := g.mkdir(g.path(engine.FilesDir)); err != nil {
 		return nil, err
 	}
+	open := newLinks(s, known)
+	defer open.close()
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		if err := g.mkdir(path.Dir(g.path(engine.FilesDir, p))); err != nil {
 			return nil, err
 		}
-		if err := g.add(b, p, files[p]); err != nil {
+		if err := g.add(b, p, files[p], open); err != nil {
 			return nil, err
 		}
 	}
@@ -110,13 +121,13 @@ func (s *store) stage(b *base, files map[string]planned, renderer string) (*stag
 }
 
 // add a file, made or taken from the base.
-func (g *staged) add(b *base, p string, f planned) error {
+func (g *staged) add(b *base, p string, f planned, open *links) error {
 	was, there := b.Files[p]
 	there = there && !b.changed[p]
 	if b.has(p, f, g.Renderer) {
 		f.Sum, f.View, f.Problem = was.Sum, was.View, was.Problem
 		g.Files[p] = f.entry
-		return errors.Join(g.addView(p, was.View, nil, b), g.take(b, filePath(p), f.mode()))
+		return errors.Join(g.addView(p, was.View, nil, b, open), g.take(b, filePath(p), f.mode(), open))
 	}
 	m, err := f.make()
 	if err != nil {
@@ -127,11 +138,11 @@ func (g *staged) add(b *base, p string, f planned) error {
 		f.View = sha256.Sum256(m.view)
 	}
 	g.Files[p] = f.entry
-	if err := g.addView(p, was.View, m.view, b); err != nil {
+	if err := g.addView(p, was.View, m.view, b, open); err != nil {
 		return err
 	}
 	if there && was.Sum == f.Sum && was.Private == f.Private {
-		return g.take(b, filePath(p), f.mode()) // made anew, and the same
+		return g.take(b, filePath(p), f.mode(), open) // made anew, and the same
 	}
 	g.fresh[p] = true
 	if f.Private { // one that others could read, in the generation that was, too
@@ -141,7 +152,7 @@ func (g *staged) add(b *base, p string, f planned) error {
 }
 
 // addView adds what a file prints, or takes it from the base if that is the same.
-func (g *staged) addView(p string, was lb.Sum, view []byte, b *base) error {
+func (g *staged) addView(p string, was lb.Sum, view []byte, b *base, open *links) error {
 	e := g.Files[p]
 	if e.View == (lb.Sum{}) {
 		return nil
@@ -150,7 +161,7 @@ func (g *staged) addView(p string, was lb.Sum, view []byte, b *base) error {
 		return err
 	}
 	if was == e.View && !b.changed[p] {
-		return g.take(b, viewPath(p), e.mode())
+		return g.take(b, viewPath(p), e.mode(), open)
 	}
 	g.views[p] = true
 	return g.store.write(g.path(viewPath(p)), view, e.mode(), false)
@@ -158,17 +169,16 @@ func (g *staged) addView(p string, was lb.Sum, view []byte, b *base) error {
 
 // take links what lies in the base, or copies it where the kernel forbids links to
 // files of another owner.
-func (g *staged) take(b *base, name string, mode fs.FileMode) error {
-	from, to := path.Join(engine.GenerationsDir, b.name, name), g.path(name)
-	err := g.store.root.Link(from, to)
+func (g *staged) take(b *base, name string, mode fs.FileMode, open *links) error {
+	err := open.link(b.name, g.name, name)
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EMLINK) {
 		return err
 	}
-	data, err := g.store.root.ReadFile(from)
+	data, err := g.store.root.ReadFile(path.Join(engine.GenerationsDir, b.name, name))
 	if err != nil {
 		return err
 	}
-	return g.store.write(to, data, mode, false)
+	return g.store.write(g.path(name), data, mode, false)
 }
 
 func (g *staged) mkdir(name string) error {
@@ -222,6 +232,7 @@ func (g *staged) drop(p string) error {
 func (g *staged) dropOne(p string) error {
 	kept := g.Files[p].View != lb.Sum{}
 	delete(g.Files, p)
+	g.digest = ""
 	if err := g.hide(p); err != nil || !kept {
 		return err
 	}

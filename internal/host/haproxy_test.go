@@ -35,7 +35,7 @@ func newHAProxyBox(t *testing.T) *box {
 	b := &box{T: t, dir: t.TempDir(), settings: haproxySettings}
 	b.take(b.newAgent(t.TempDir()))
 	b.write("haproxy.cfg", []byte(haproxyConf))
-	b.command = []string{"haproxy", "-W", "-f", b.in("haproxy.cfg"), "-f", b.haproxy().Live(), "-p", b.in("pid")}
+	b.command = []string{"haproxy", "-W", "-f", b.in("haproxy.cfg"), "-f", b.haproxy().Live(), "-p", b.in("pid"), "-S", b.in("m")}
 	b.boot()
 	return b
 }
@@ -177,8 +177,8 @@ func TestHAProxy_ABrokenConfigurationOfTheOwnersIsNotLoaded(t *testing.T) {
 	at := local(t)
 	before := b.apply(haproxySet(t, carried(t, "web", "one", at)))
 	b.write("haproxy.cfg", []byte(haproxyConf+"nonsense\n"))
-	e := b.fails(CodeRolledBack, b.order(haproxySet(t, carried(t, "web", "two", at))))
-	if !strings.Contains(e.Message, "nonsense") || !strings.Contains(e.Message, b.in("haproxy.cfg")) {
+	e := b.fails(CodeMachine, b.order(haproxySet(t, carried(t, "web", "two", at))))
+	if !strings.Contains(e.Message, "it refuses what its owner has written: ") || !strings.Contains(e.Message, "nonsense") || !strings.Contains(e.Message, b.in("haproxy.cfg")) {
 		t.Errorf("message: %s", e.Message)
 	}
 	b.consistent(before.Live)

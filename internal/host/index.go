@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -81,7 +82,7 @@ func (x index) sockets() (tcp, udp int) {
 type contents struct {
 	Files index
 	// Items that are carried without a file of their own.
-	Items lb.Manifest
+	Items lb.Sums
 	// Renderer made the files.
 	Renderer string
 }
@@ -97,10 +98,10 @@ func (c *contents) problem() string {
 }
 
 // carries are all Items that a generation carries.
-func (c *contents) carries() lb.Manifest {
+func (c *contents) carries() lb.Sums {
 	m := maps.Clone(c.Items)
 	if m == nil {
-		m = lb.Manifest{}
+		m = lb.Sums{}
 	}
 	for _, e := range c.Files {
 		if e.Key != "" {
@@ -152,7 +153,7 @@ func (c *contents) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*c = contents{Files: index{}, Items: lb.Manifest{}, Renderer: j.Renderer}
+	*c = contents{Files: index{}, Items: lb.Sums{}, Renderer: j.Renderer}
 	var errs []error
 	sum := func(text string) lb.Sum {
 		s, err := parseSum(text)
@@ -194,6 +195,85 @@ func parseSum(text string) (sum lb.Sum, err error) {
 		return lb.Sum{}, fmt.Errorf("%.70q is not a SHA-256", text)
 	}
 	return sum, nil
+}
+
+// known is what was read of a generation. It is not changed: many share it.
+type known struct {
+	contents        // but for the host's own file, which is no part of what is carried
+	own      *entry // that one; nil: there is none
+	digest   func() fileset.Digest
+	carries  func() lb.Sums
+}
+
+func newKnown(c contents) *known {
+	return &known{
+		contents: c,
+		digest:   sync.OnceValue(func() fileset.Digest { return c.Files.manifest().Digest() }),
+		carries:  sync.OnceValue(c.carries),
+	}
+}
+
+// with the host's own file.
+func (k *known) with(own entry) *known {
+	k.own = &own
+	return k
+}
+
+// indexes remembers what was read of the last generations.
+type indexes struct {
+	mu   sync.Mutex
+	last map[string]knownIndex // by generation
+}
+
+type knownIndex struct {
+	identity // of the file
+	*known
+}
+
+// of a generation.
+func (x *indexes) of(s *store, gen, ownFile string) (*known, error) {
+	info, err := s.root.Stat(path.Join(engine.GenerationsDir, gen, indexFile))
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	// Not by its name alone: a generation that was rolled back leaves that to the next.
+	if was, ok := x.last[gen]; ok && was.identity == identify(info) {
+		return was.known, nil
+	}
+	c, err := s.readContents(gen)
+	if err != nil {
+		return nil, err
+	}
+	own, there := c.Files[ownFile]
+	delete(c.Files, ownFile)
+	k := newKnown(c)
+	if there {
+		k = k.with(own)
+	}
+	x.remember(gen, knownIndex{identify(info), k})
+	return k, nil
+}
+
+// keep what was just written.
+func (x *indexes) keep(s *store, gen string, k *known) error {
+	info, err := s.root.Stat(path.Join(engine.GenerationsDir, gen, indexFile))
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.remember(gen, knownIndex{identify(info), k})
+	return nil
+}
+
+// remember an index. The mu is held.
+func (x *indexes) remember(gen string, i knownIndex) {
+	if len(x.last) > 2 || x.last == nil { // what is live, what was and what comes
+		x.last = map[string]knownIndex{}
+	}
+	x.last[gen] = i
 }
 
 func (s *store) readContents(gen string) (contents, error) {

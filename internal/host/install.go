@@ -245,7 +245,8 @@ func (p *part) Reload(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		return p.unit.reloadGood(ctx, s, st.Good)
+		_, err = p.unit.reloadGood(ctx, s, st.Good)
+		return err
 	})
 }
 

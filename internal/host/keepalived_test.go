@@ -113,7 +113,7 @@ func TestVRRP_Install(t *testing.T) {
 		t.Run("what is the owner's", func(t *testing.T) {
 			b.owns(good, lb.VRRPKey, lb.AddressKey(vip.Addr()), lb.ServiceKey(web.ID))
 			out := b.send(wants(b.node()))
-			if have := addressesOf(t, "eth0"); !have[vip.Addr()] || have[vip6] || len(out.Refused) > 0 || len(out.Live) != 1 {
+			if have := addressesOf(t, "eth0"); !have[vip.Addr()] || have[vip6] || len(out.Refused) > 0 || out.Live.Len() != 1 {
 				t.Errorf("%v, %+v", have, out)
 			}
 			b.says(vip, "one")

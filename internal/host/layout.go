@@ -34,7 +34,7 @@ func (u *unit) initialise(ctx context.Context) error {
 	if err := s.own(engine.GenerationsDir); err != nil {
 		return err
 	}
-	g, err := s.stage(&base{}, nil, "")
+	g, err := s.stage(noBase(), nil, "", &u.sums)
 	if err != nil {
 		return err
 	}

@@ -27,9 +27,16 @@ const (
 	maxWantedFile = lb.MaxItems * 400 // bytes
 )
 
-// maxListeners of a model, also of what is refused: there must be memory for all of them,
-// and one takes eight times its bytes.
-var maxListeners = 2 * admit.MaxListeners
+// maxExtent of a model, also of what is refused: there must be memory for all of it, and a
+// listener takes eight times its bytes.
+var maxExtent = extent{2 * admit.MaxListeners, lb.MaxAllEndpoints}
+
+// extent of Services.
+type extent struct{ listeners, endpoints int }
+
+func (e extent) plus(o extent) extent {
+	return extent{e.listeners + o.listeners, e.endpoints + o.endpoints}
+}
 
 // modelRecord is what must outlive a process.
 type modelRecord struct {
@@ -49,7 +56,7 @@ type items struct {
 	parts map[lb.Key]any // decoded: or the error why not
 }
 
-func noItems() items { return items{lb.Manifest{}, map[lb.Key]any{}} }
+func noItems() items { return items{parts: map[lb.Key]any{}} }
 
 // model is what a host keeps of what it was sent: every Item by its sum, as it
 // came, and which of them are wanted. Only the account can read it: Items hold keys.
@@ -130,15 +137,18 @@ func (m *model) readList(name string, file identity) (items, error) {
 	if err != nil {
 		return p, err
 	}
+	sums := lb.Sums{}
 	for line := range strings.Lines(string(text)) {
 		text, key, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		sum, err := parseSum(text)
 		if err != nil {
+			p.sums = sums.Manifest()
 			return p, err
 		}
-		p.sums[lb.Key(key)] = sum
+		sums[lb.Key(key)] = sum
 	}
-	for key, sum := range p.sums {
+	p.sums = sums.Manifest()
+	for key, sum := range sums {
 		it, err := m.item(key, sum)
 		if err != nil {
 			return p, err
@@ -211,12 +221,12 @@ func (m *model) note(r modelRecord, mu sync.Locker) error {
 
 // commit makes something wanted for good.
 func (m *model) commit(next *wanted, mu sync.Locker) error {
-	if !maps.Equal(next.own.sums, m.wanted.own.sums) || m.ownErr != nil {
+	if !next.own.sums.Equal(m.wanted.own.sums) || m.ownErr != nil {
 		if err := m.writeList(ownFile, next.own.sums); err != nil {
 			return err
 		}
 	}
-	if !maps.Equal(next.sums, m.wanted.sums) {
+	if !next.sums.Equal(m.wanted.sums) {
 		if err := m.writeList(wantedFile, next.sums); err != nil {
 			return err
 		}
@@ -235,27 +245,33 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	if m.ownErr != nil && !d.Owner {
 		return nil, failed("what this machine's owner has set up cannot be read (%v): run `external-lb host apply` with it again as root", m.ownErr)
 	}
-	next := &wanted{items{maps.Clone(m.wanted.sums), maps.Clone(m.wanted.parts)}, m.wanted.own}
+	next := &wanted{items{m.wanted.sums.Apply(d.Change), maps.Clone(m.wanted.parts)}, m.wanted.own}
 	for _, key := range d.Change.Delete {
-		delete(next.sums, key)
 		delete(next.parts, key)
 	}
-	listeners := 0
+	for _, it := range d.Change.Put { // they make room
+		delete(next.parts, it.Key)
+	}
+	var sum extent
 	for _, part := range next.parts {
-		listeners += listenersOf(part)
+		sum = sum.plus(extentOf(part))
 	}
 	for _, it := range d.Change.Put {
 		if err := lb.CheckKey(it.Key); err != nil {
 			return nil, failed("%v", err)
 		}
 		part := decoded(it)
-		if listeners += listenersOf(part) - listenersOf(next.parts[it.Key]); listeners > maxListeners {
-			return nil, failed("the model has more than %d listeners: spread the Services over more Balancers", maxListeners)
+		sum = sum.plus(extentOf(part))
+		switch {
+		case sum.listeners > maxExtent.listeners:
+			return nil, failed("the model has more than %d listeners: spread the Services over more Balancers", maxExtent.listeners)
+		case sum.endpoints > maxExtent.endpoints:
+			return nil, failed("the ports of the model have more than %d pods: spread the Services over more Balancers", maxExtent.endpoints)
 		}
-		next.sums[it.Key], next.parts[it.Key] = it.Sum, part
+		next.parts[it.Key] = part
 	}
-	if len(next.sums) > lb.MaxItems {
-		return nil, failed("the model has %d items, more than %d", len(next.sums), lb.MaxItems)
+	if n := next.sums.Len(); n > lb.MaxItems {
+		return nil, failed("the model has %d items, more than %d", n, lb.MaxItems)
 	}
 	if size := m.size(next.sums, d.Change.Put); size > lb.MaxSetBytes {
 		return nil, failed("the model has %d bytes, more than %d", size, lb.MaxSetBytes)
@@ -269,17 +285,17 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 	return next, nil
 }
 
-// listenersOf a part, also of one of which only a part is known.
-func listenersOf(part any) int {
+// extentOf a part, also of one of which only a part is known.
+func extentOf(part any) (e extent) {
 	if err, ok := part.(error); ok {
 		if unknown, ok := errors.AsType[*lb.UnknownError](err); ok {
 			part = unknown.Known
 		}
 	}
 	if s, ok := part.(*lb.Service); ok {
-		return len(s.Frontends)
+		e = extent{len(s.Frontends), s.Endpoints()}
 	}
-	return 0
+	return e
 }
 
 // size of a model in bytes, some of whose Items come with a delivery.
@@ -288,7 +304,7 @@ func (m *model) size(wanted lb.Manifest, fresh []lb.Item) (total int) {
 	for _, it := range fresh {
 		incoming[it.Sum] = len(it.Data)
 	}
-	for _, sum := range wanted {
+	for _, sum := range wanted.All() {
 		total += max(m.sizes[sum], incoming[sum])
 	}
 	return total
@@ -319,25 +335,31 @@ func (m *model) writeItems(items []lb.Item) (err error) {
 
 func (m *model) writeList(name string, wanted lb.Manifest) error {
 	var out bytes.Buffer
-	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		sum := wanted[key]
+	sums := wanted.Sums()
+	for _, key := range slices.Sorted(maps.Keys(sums)) {
+		sum := sums[key]
 		fmt.Fprintf(&out, "%x %s\n", sum[:], key)
 	}
 	return m.replace(name, out.Bytes(), privateMode)
 }
 
 // clean removes the Items that are neither wanted, nor the owner's, nor live.
-func (m *model) clean(live ...lb.Manifest) error {
-	needed := map[string]bool{}
-	for _, manifest := range append(live, m.wanted.sums, m.wanted.own.sums) {
-		for _, sum := range manifest {
-			needed[hex.EncodeToString(sum[:])] = true
+func (m *model) clean(live lb.Manifest) error {
+	needed := make(map[lb.Sum]bool, m.wanted.sums.Len())
+	for _, manifest := range []lb.Manifest{live, m.wanted.sums, m.wanted.own.sums} {
+		for _, sum := range manifest.All() {
+			needed[sum] = true
 		}
 	}
-	known := len(m.sizes)
-	maps.DeleteFunc(m.sizes, func(sum lb.Sum, _ int) bool { return !needed[hex.EncodeToString(sum[:])] })
-	if m.cleaned && len(m.sizes) == known {
-		return nil
+	var gone []lb.Sum
+	for sum := range m.sizes {
+		if !needed[sum] {
+			gone = append(gone, sum)
+			delete(m.sizes, sum)
+		}
+	}
+	if m.cleaned {
+		return m.removeItems(gone)
 	}
 	entries, err := fs.ReadDir(m.root.FS(), itemsDir)
 	if err != nil {
@@ -345,11 +367,25 @@ func (m *model) clean(live ...lb.Manifest) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if needed[e.Name()] {
+		if sum, err := parseSum(e.Name()); err == nil && needed[sum] && itemPath(sum) == itemsDir+"/"+e.Name() {
 			continue
 		}
 		errs = append(errs, m.root.Remove(itemsDir+"/"+e.Name()))
 	}
-	m.cleaned = len(errs) == 0
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	m.cleaned = err == nil
+	return err
+}
+
+// removeItems that are on the disk. What is left of them after an error, the next look finds.
+func (m *model) removeItems(gone []lb.Sum) error {
+	var errs []error
+	for _, sum := range gone {
+		if err := m.root.Remove(itemPath(sum)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	err := errors.Join(errs...)
+	m.cleaned = err == nil
+	return err
 }

@@ -155,7 +155,7 @@ func (b *box) failsToTake(code Code, d Delivery) *Error {
 func (b *box) carriesNow(out Outcome, names ...string) {
 	b.Helper()
 	var got []string
-	for key := range out.Live {
+	for key := range out.Live.All() {
 		if id, ok := key.ServiceID(); ok {
 			got = append(got, id.Name)
 		}
@@ -248,7 +248,7 @@ func TestAFullDiskHasRoomAgain(t *testing.T) {
 
 // A model that would take more memory than there is for it is refused while it is read,
 // in one delivery or in several, also if nothing of it is carried.
-func TestTooManyListeners(t *testing.T) {
+func TestTooManyListenersAndPods(t *testing.T) {
 	b := &box{T: t, dir: t.TempDir()}
 	b.take(newAgentOf(t, "root: "+t.TempDir()+"\n"))
 	b.initialise()
@@ -256,9 +256,9 @@ func TestTooManyListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	most := maxListeners
-	maxListeners = 1024
-	t.Cleanup(func() { maxListeners = most })
+	before := maxExtent
+	maxExtent = extent{listeners: 1024, endpoints: 1024}
+	t.Cleanup(func() { maxExtent = before })
 	web := &lb.Service{ID: lb.ID{Namespace: "default", Name: "web", UID: "uid"}}
 	for port := range 512 {
 		web.Frontends = append(web.Frontends, lb.Frontend{
@@ -266,8 +266,20 @@ func TestTooManyListeners(t *testing.T) {
 			Settings: lb.Settings{Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Second, HealthCheck: lb.HealthCheck{Type: lb.CheckNone}},
 		})
 	}
+	crowd := *web
+	crowd.Pods, crowd.Frontends = true, slices.Clone(web.Frontends[:4])
+	for i := range crowd.Frontends {
+		for k := range 256 {
+			at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(k)}), 8080)
+			crowd.Frontends[i].Endpoints = append(crowd.Frontends[i].Endpoints, lb.Endpoint{Address: at})
+		}
+	}
 	item := func(uid string, more ...byte) lb.Item {
 		next := *web
+		if strings.HasPrefix(uid, "pods") {
+			next = crowd
+			next.Frontends = next.Frontends[:len(uid)-len("pods")]
+		}
 		next.ID.UID = uid
 		it := itemOf(t, &next)
 		return lb.NewItem(it.Key, append(it.Data, more...))
@@ -286,6 +298,10 @@ func TestTooManyListeners(t *testing.T) {
 		{"another", lb.NewSet(item("a"), item("c")), true},
 		{"a newer version", lb.NewSet(item("a"), item("c", unknown...)), true},
 		{"one more than what is newer", lb.NewSet(item("a"), item("b"), item("c", unknown...)), false},
+		{"as many pods as may be", lb.NewSet(item("pods12"), item("pods34")), true},
+		{"others before they go", lb.NewSet(item("pods12"), item("pods56")), true},
+		{"more pods", lb.NewSet(item("pods12"), item("pods56"), item("pods7")), false},
+		{"more pods, from somebody newer", lb.NewSet(item("pods12"), item("pods56"), item("pods7", unknown...)), false},
 	} {
 		next, err := m.changed(Delivery{Base: have.Digest(), Change: lb.Diff(have.Manifest(), c.want), Want: c.want.Digest()})
 		if (err == nil) != c.taken {

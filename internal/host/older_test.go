@@ -63,8 +63,8 @@ func TestAnOlderVersionStays(t *testing.T) {
 					b.carriesNow(out, "second")
 					b.says(at, "")
 				}
-				if c.stays && out.Live[key] != before.Live[key] {
-					t.Errorf("live is %x", out.Live[key])
+				if c.stays && out.Live.Sums()[key] != before.Live.Sums()[key] {
+					t.Errorf("live is %x", out.Live.Sums()[key])
 				}
 				b.says(other, "two")
 				b.take(b.newAgent(""))
@@ -112,7 +112,7 @@ func TestS18_AnOlderVersionStaysPortByPort(t *testing.T) {
 						t.Errorf("%+v", r)
 					}
 				}
-				if len(out.Refused) != 3 || out.Live[key] != before.Live[key] {
+				if len(out.Refused) != 3 || out.Live.Sums()[key] != before.Live.Sums()[key] {
 					t.Errorf("%+v", out)
 				}
 				b.carriesNow(out, "given", "web")
@@ -183,7 +183,7 @@ func TestAnOlderVersionKeepsWhatItRefersTo(t *testing.T) {
 		if name, text := b.served(at); name != "old.example" || text != "one" {
 			t.Errorf("served %q with the certificate of %q", text, name)
 		}
-		if _, live := out.Live[lb.CertificateKey(old.Name())]; !live {
+		if _, live := out.Live.Sums()[lb.CertificateKey(old.Name())]; !live {
 			t.Errorf("live: %v", out.Live)
 		}
 		b.take(b.newAgent(""))

@@ -43,14 +43,14 @@ func (a *Agent) order(on *delivery, u *unit, c chosen, only func(netip.Addr) boo
 func (o *unitOrder) renderer() string { return o.made }
 func (o *unitOrder) custom() bool     { return o.render != nil && o.render.Custom() }
 
-func (o *unitOrder) files() (map[string]planned, lb.Manifest, error) {
+func (o *unitOrder) files() (map[string]planned, lb.Sums, error) {
 	if err := o.trial.failed(); err != nil {
 		return nil, nil, err
 	}
 	o.settle()
-	files, items := map[string]planned{}, lb.Manifest{}
+	files, items := map[string]planned{}, lb.Sums{}
 	if o.render != nil {
-		all, cannot := o.render.Files(o.shared.Part(o.unit.carries, o.config), o.madeOf)
+		all, cannot := o.render.FilesAfter(&o.unit.rendered, o.shared.Part(o.unit.carries, o.config), o.madeOf)
 		older := false
 		for _, r := range cannot {
 			older = o.delivery.refuse(r.Key, r.Reason, r.Message) || older
@@ -103,7 +103,7 @@ func (o *unitOrder) planned(f render.File) planned {
 }
 
 // addAddresses adds the files of what agrees on addresses with other hosts.
-func (o *unitOrder) addAddresses(files map[string]planned, items lb.Manifest) error {
+func (o *unitOrder) addAddresses(files map[string]planned, items lb.Sums) error {
 	addresses := slices.DeleteFunc(slices.Clone(o.config.Addresses), func(a netip.Addr) bool { return !o.only(a) })
 	router, each, err := o.unit.settings.table.VRRP.Files(o.config.VRRP, addresses)
 	if err != nil {
@@ -139,7 +139,7 @@ func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 		for s, why := range c.Sockets {
 			l := lb.Listener{Address: s.Address.Addr(), Port: s.Address.Port(), Protocol: lb.Protocol(strings.ToUpper(s.Network))}
 			o.refused[refused{key, l}] = lb.Refusal{Key: key, Listener: l, Reason: lb.RefusedUnavailable, Message: why}
-			changed = true
+			o.settled, changed = false, true
 		}
 		switch {
 		case len(c.Sockets) > 0:

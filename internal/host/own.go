@@ -19,12 +19,13 @@ import (
 
 // only some Items.
 func (p items) only(keys []lb.Key) items {
-	out := noItems()
+	sums, out := lb.Sums{}, noItems()
 	for _, key := range keys {
-		if sum, there := p.sums[key]; there {
-			out.sums[key], out.parts[key] = sum, p.parts[key]
+		if sum, there := p.sums.Sum(key); there {
+			sums[key], out.parts[key] = sum, p.parts[key]
 		}
 	}
+	out.sums = sums.Manifest()
 	return out
 }
 
@@ -65,7 +66,8 @@ func (d *delivery) addOwn(own items) {
 				continue
 			}
 		}
-		d.parts[key], d.sums[key] = owned, own.sums[key]
+		d.parts[key] = owned
+		d.sums[key], _ = own.sums.Sum(key)
 		if there {
 			d.stays[key], d.refused[refused{key: key}] = true, overruled(key, delivered)
 		}
@@ -104,7 +106,7 @@ func joined(own, delivered *lb.Service) *lb.Service {
 // madeOf is the sum of the bytes that an Item's files are made of: the owner's, too.
 func (d *delivery) madeOf(key lb.Key) lb.Sum {
 	sum := d.sums[key]
-	if own, is := d.own.sums[key]; is && own != sum {
+	if own, is := d.own.sums.Sum(key); is && own != sum {
 		sum = sha256.Sum256(slices.Concat(own[:], sum[:]))
 	}
 	return sum
@@ -112,11 +114,9 @@ func (d *delivery) madeOf(key lb.Key) lb.Sum {
 
 // delivered is what a controller is to hear of what is live: what is only the owner's is
 // nothing that it must withdraw.
-func (w *wanted) delivered(live lb.Manifest) lb.Manifest {
+func (w *wanted) delivered(live lb.Sums) lb.Sums {
 	maps.DeleteFunc(live, func(key lb.Key, _ lb.Sum) bool {
-		_, own := w.own.sums[key]
-		_, wanted := w.sums[key]
-		return own && !wanted
+		return w.own.sums.Has(key) && !w.sums.Has(key)
 	})
 	return live
 }

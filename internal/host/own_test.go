@@ -47,7 +47,7 @@ func TestADeliveryDoesNotTakeWhatIsTheOwners(t *testing.T) {
 	b.says(api, "cp1")
 	// The first delivery knows nothing of it, and hears nothing of it.
 	out := b.send(wants(b.node(), b.web("web", "web", web)))
-	if len(out.Live) != 2 || len(out.Refused) != 0 {
+	if out.Live.Len() != 2 || len(out.Refused) != 0 {
 		t.Errorf("%+v", out)
 	}
 	b.says(api, "cp1")
@@ -83,7 +83,7 @@ func TestWhatIsDeliveredIsJoinedWithTheOwners(t *testing.T) {
 		s.Servers[0].IPv4 = netip.MustParseAddr("198.51.100.250")
 	})
 	out := b.send(&lb.Config{Services: []*lb.Service{delivered}})
-	if len(out.Refused) != 0 || len(out.Live) != 1 || out.Live[apiKey] != out.Wanted[apiKey] {
+	if len(out.Refused) != 0 || out.Live.Len() != 1 || out.Live.Sums()[apiKey] != out.Wanted.Sums()[apiKey] {
 		t.Errorf("%+v", out)
 	}
 	if got := b.answers(api); got != "cp1 cp2" || hear(other) != "" {
@@ -146,7 +146,7 @@ func TestTheOwnersRouterStays(t *testing.T) {
 	address := netip.MustParseAddr("192.0.2.9")
 	own := noItems()
 	for key, one := range map[lb.Key]any{lb.VRRPKey: router(func(*lb.VRRP) {}), lb.AddressKey(address): address} {
-		own.parts[key], own.sums[key] = one, lb.Sum{1}
+		own.parts[key], own.sums = one, own.sums.With(lb.Sums{key: {1}})
 	}
 	for name, tc := range map[string]struct {
 		delivered any
@@ -158,7 +158,7 @@ func TestTheOwnersRouterStays(t *testing.T) {
 		"this host drained": {router(func(v *lb.VRRP) { v.Priority = 80 }), router(func(v *lb.VRRP) { v.Priority = 80 }), 0},
 		"one that is wrong": {fmt.Errorf("no interface"), router(func(*lb.VRRP) {}), 1},
 	} {
-		d := &delivery{parts: map[lb.Key]any{}, sums: lb.Manifest{}, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{}}
+		d := &delivery{parts: map[lb.Key]any{}, sums: lb.Sums{}, refused: map[refused]lb.Refusal{}, stays: map[lb.Key]bool{}}
 		if tc.delivered != nil {
 			d.parts[lb.VRRPKey], d.sums[lb.VRRPKey] = tc.delivered, lb.Sum{2}
 		}

@@ -67,7 +67,7 @@ func (u *unit) commands() [][]string {
 	if d, can := u.daemon.(engine.WholeChecker); can {
 		all = append(slices.Clip(all), u.preview(d.Whole()))
 	}
-	for _, argv := range [][]string{u.startCommand(), u.relieveCommand()} {
+	for _, argv := range [][]string{u.startCommand(), u.relieveCommand(), u.endLeftCommand()} {
 		if argv != nil {
 			all = append(slices.Clip(all), argv)
 		}

@@ -20,7 +20,7 @@ type raw struct {
 func (r *raw) renderer() string { return "raw" }
 func (r *raw) custom() bool     { return false }
 
-func (r *raw) files() (map[string]planned, lb.Manifest, error) {
+func (r *raw) files() (map[string]planned, lb.Sums, error) {
 	all := map[string]planned{}
 	for f := range r.set.All() {
 		if r.gone[f.Path] != "" {

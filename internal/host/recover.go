@@ -39,7 +39,7 @@ func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	// A reload of what was abandoned may be under way: another one follows it.
 	if live != st.Good || interrupted {
 		if _, err := u.daemon.Ask(ctx); err == nil {
-			if err := u.reloadGood(ctx, s, st.Good); err != nil {
+			if _, err := u.reloadGood(ctx, s, st.Good); err != nil {
 				return st, err
 			}
 		}
@@ -54,20 +54,20 @@ func (u *unit) runs(ctx context.Context, s *store, gen string) bool {
 }
 
 // reloadGood loads what was proved last. A daemon that refuses that, because of
-// what its owner has changed meanwhile, runs it still.
-func (u *unit) reloadGood(ctx context.Context, s *store, gen string) error {
+// what its owner has changed meanwhile, runs it still: then refused is what it says.
+func (u *unit) reloadGood(ctx context.Context, s *store, gen string) (refused, err error) {
 	digest, ok := u.digest(s, gen)
 	if !ok {
-		return u.lost()
+		return nil, u.lost()
 	}
-	err := u.checkWhole(ctx, asItIs)
+	err = u.checkWhole(ctx, asItIs)
 	if err == nil {
 		err = u.daemon.Reload(ctx, digest)
 	}
 	if err != nil && engine.Proves(ctx, u.daemon, digest) {
-		return nil
+		return err, nil
 	}
-	return err
+	return nil, err
 }
 
 // lost is that there is nothing to go back to.

@@ -62,7 +62,7 @@ func TestItemsThatSayNothingAreRefused(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 		b.carriesNow(out, "web")
-		if _, live := out.Live[c.item.Key]; live {
+		if _, live := out.Live.Sums()[c.item.Key]; live {
 			t.Errorf("%s: it is live", name)
 		}
 		if st := b.look(); len(st.Refused) != 1 || st.Refused[0] != out.Refused[0] {

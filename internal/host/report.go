@@ -14,18 +14,14 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// each looks at what each unit has live.
-func (a *Agent) each(look func(*unit, *store, *base)) error {
+// each opens the store of each unit.
+func (a *Agent) each(look func(*unit, *store) error) error {
 	for _, u := range a.units {
 		s, err := openStore(u.dir)
-		if err != nil {
-			return u.explain(err)
-		}
-		b, err := u.liveFiles(s)
 		if err == nil {
-			look(u, s, b)
+			err = look(u, s)
+			s.close() // nothing is written to a directory
 		}
-		s.close() // nothing is written to a directory
 		if err != nil {
 			return u.explain(err)
 		}
@@ -33,27 +29,29 @@ func (a *Agent) each(look func(*unit, *store, *base)) error {
 	return nil
 }
 
-// carried is what each unit carries.
+// carried is what each unit carries, whether its files are as they were made or not.
 func (a *Agent) carried() (shown []condition, err error) {
-	err = a.each(func(u *unit, _ *store, b *base) {
-		shown = append(shown, condition{traffic: u.carries != nil, carries: b.carries()})
+	err = a.each(func(u *unit, s *store) error {
+		carries, err := u.liveItems(s)
+		shown = append(shown, condition{traffic: u.carries != nil, carries: carries})
+		return err
 	})
 	return shown, err
 }
 
 // live are the Items that the daemons carry.
-func (a *Agent) live() (lb.Manifest, error) {
+func (a *Agent) live() (lb.Sums, error) {
 	shown, err := a.carried()
 	return together(shown), err
 }
 
 // mayStay are the Items that are live, by the version that may stay of each: of one that is carried
 // in part, since a daemon fails, that is the wanted one, where some daemon has it still.
-func mayStay(shown []condition, wanted lb.Manifest) lb.Manifest {
+func mayStay(shown []condition, wanted lb.Manifest) lb.Sums {
 	all := together(shown)
 	for _, c := range shown {
 		for key, sum := range c.carries {
-			if was, is := wanted[key]; is && was == sum {
+			if was, is := wanted.Sum(key); is && was == sum {
 				all[key] = sum
 			}
 		}
@@ -64,8 +62,8 @@ func mayStay(shown []condition, wanted lb.Manifest) lb.Manifest {
 // together are the Items that units carry. Those that carry traffic have a part of each
 // Service each, and what it refers to: where one lacks an Item or has another version, it is
 // carried in part, and has a sum that is no version's.
-func together(shown []condition) lb.Manifest {
-	all, traffic := lb.Manifest{}, []lb.Manifest{}
+func together(shown []condition) lb.Sums {
+	all, traffic := lb.Sums{}, []lb.Sums{}
 	for _, c := range shown {
 		maps.Copy(all, c.carries)
 		if c.traffic {
@@ -88,12 +86,17 @@ func together(shown []condition) lb.Manifest {
 // report says what is wanted, and what the daemons prove now.
 func (a *Agent) report(ctx context.Context) (Report, error) {
 	var shown []condition
-	err := a.each(func(u *unit, s *store, b *base) {
+	err := a.each(func(u *unit, s *store) error {
+		b, err := u.liveFiles(s)
+		if err != nil {
+			return err
+		}
 		c := condition{traffic: u.carries != nil, carries: b.carries(), renderer: b.Renderer}
 		if u.proves(ctx, s, b) {
-			c.proved, c.generation = true, b.Files.manifest().Digest()
+			c.proved, c.generation = true, b.digest()
 		}
 		shown = append(shown, c)
+		return nil
 	})
 	if err != nil {
 		return Report{}, err
@@ -106,7 +109,7 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 	a.mu.Lock()
 	w := m.wanted
 	a.mu.Unlock()
-	out := Report{Wanted: w.sums, Live: together(shown), Proved: true, Renderer: a.made(c.Renderer)}
+	out := Report{Wanted: w.sums, Live: w.sums.To(w.delivered(together(shown))), Proved: true, Renderer: a.made(c.Renderer)}
 	out.Refused = m.refusals()
 	var digests []byte
 	for _, c := range shown {
@@ -114,7 +117,6 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 		out.Outdated = out.Outdated || c.renderer != out.Renderer
 		digests = append(digests, c.generation...)
 	}
-	out.Live = w.delivered(out.Live)
 	if !slices.ContainsFunc(shown, func(c condition) bool { return c.generation == "" }) {
 		sum := sha256.Sum256(digests)
 		out.Generation = hex.EncodeToString(sum[:])

@@ -78,5 +78,6 @@ func setOf(dir string, files index) engine.Set {
 			}
 			return data, err
 		},
+		Sum: func(p string) lb.Sum { return views[p] },
 	}
 }

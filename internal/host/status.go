@@ -19,8 +19,8 @@ import (
 
 // condition is what a unit runs.
 type condition struct {
-	traffic    bool        // it carries some
-	carries    lb.Manifest // by the generation that is live
+	traffic    bool    // it carries some
+	carries    lb.Sums // by the generation that is live
 	proved     bool
 	renderer   string         // that made what is live
 	generation fileset.Digest // that the daemon shows
@@ -57,7 +57,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 	c.carries, c.renderer, c.templates = live.carries(), live.Renderer, live.problem()
 	u.ask(ctx, live, &c)
 	unopened := u.unopened(live.Files)
-	c.proved = c.generation != "" && live.intact() && c.generation == live.Files.manifest().Digest() && len(unopened) == 0
+	c.proved = c.generation != "" && live.intact() && c.generation == live.digest() && len(unopened) == 0
 	if c.message == "" && wrong != nil {
 		c.message = wrong.Error()
 	}

@@ -89,7 +89,7 @@ func TestTheOwnerDeliversInNoTerm(t *testing.T) {
 	d := b.delivery(encoded(t, wants(b.node())))
 	d.Owner, d.Cluster, d.Epoch = true, "", Epoch{}
 	b.takes(d)
-	if now := b.record(); now != before || len(b.look().Wanted) != 1 {
+	if now := b.record(); now != before || b.look().Wanted.Len() != 1 {
 		t.Errorf("%+v, after %+v", now, before)
 	}
 	b.takes(b.from("our-uid", Epoch{5, 2}))

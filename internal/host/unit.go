@@ -8,6 +8,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/render"
 )
 
 // unit is one daemon of this machine, with the store of the files that it reads. What
@@ -18,6 +19,8 @@ type unit struct {
 	run      engine.Runner
 	daemon   engine.Daemon
 	sums     sums
+	indexes  indexes
+	rendered render.Memory     // of the last order
 	at       func(step string) // hears of each step before it is done
 	allowed  atomic.Bool       // sudo lets this user run every command
 	starts   starts
@@ -31,12 +34,13 @@ func newUnits(s Settings, r engine.Runner) []*unit {
 	carrier := ""
 	for _, u := range s.uses {
 		sets := &sets{dir: u.dir}
-		d := u.Open(engine.Place{Dir: u.dir, Settings: u.own, Runner: r, Carrier: carrier, Set: sets.at})
-		sets.ownFile = d.OwnFile()
+		one := &unit{settings: s, use: u, run: r, at: func(string) {}}
+		one.daemon = u.Open(engine.Place{Dir: u.dir, Settings: u.own, Runner: r, Carrier: carrier, Set: sets.at, AsRoot: one.endLeft})
+		sets.ownFile = one.daemon.OwnFile()
 		if carrier == "" {
-			carrier = d.PIDFile()
+			carrier = one.daemon.PIDFile()
 		}
-		all = append(all, &unit{settings: s, use: u, run: r, daemon: d, at: func(string) {}})
+		all = append(all, one)
 	}
 	return all
 }
@@ -56,8 +60,8 @@ func (u *unit) look(s *store, gen string) (*base, error) {
 		return nil, err
 	}
 	b := &base{name: gen, changed: map[string]bool{}}
-	if b.contents, err = s.readContents(gen); err != nil {
-		b.contents = contents{Items: u.brought(m)} // tampered with: all is made anew
+	if b.known, err = u.indexes.of(s, gen, u.daemon.OwnFile()); err != nil {
+		b.known = newKnown(contents{Items: u.brought(m)}) // tampered with: all is made anew
 	}
 	expected := map[string]bool{}
 	for p, e := range b.Files {
@@ -70,20 +74,24 @@ func (u *unit) look(s *store, gen string) (*base, error) {
 			b.changed[p] = true
 		}
 	}
+	if own := u.daemon.OwnFile(); b.own != nil {
+		expected[filePath(own)] = true
+		if file, there := m[filePath(own)]; !there || file != b.own.Sum {
+			b.changed[own] = true
+		}
+	}
 	for name := range m {
 		if !expected[name] {
 			b.changed[strings.TrimPrefix(name, filePath(""))] = true
 		}
 	}
-	// The host's own file is no part of what is carried.
-	delete(b.Files, u.daemon.OwnFile())
 	return b, nil
 }
 
 // brought are the addresses that files of a generation bring of which nothing else is
 // known. They must not be taken for the machine's own.
-func (u *unit) brought(files fileset.Manifest) lb.Manifest {
-	items := lb.Manifest{}
+func (u *unit) brought(files fileset.Manifest) lb.Sums {
+	items := lb.Sums{}
 	for name := range files {
 		if a, ok := u.settings.table.VRRP.Brings(strings.TrimPrefix(name, filePath(""))); ok && u.moves {
 			items[lb.AddressKey(a)] = lb.Sum{}
@@ -98,7 +106,7 @@ func (u *unit) liveFiles(s *store) (*base, error) {
 	for i := 0; ; i++ {
 		gen := s.linked(engine.LiveLink)
 		if gen == "" {
-			return &base{}, nil
+			return noBase(), nil
 		}
 		b, err := u.look(s, gen)
 		if s.linked(engine.LiveLink) == gen || i == swaps {
@@ -107,12 +115,36 @@ func (u *unit) liveFiles(s *store) (*base, error) {
 	}
 }
 
+// liveItems are those that the daemon carries by the index of its generation: files are looked at
+// only where that cannot be read.
+func (u *unit) liveItems(s *store) (lb.Sums, error) {
+	const swaps = 5
+	for range swaps {
+		gen := s.linked(engine.LiveLink)
+		if gen == "" {
+			return lb.Sums{}, nil
+		}
+		k, err := u.indexes.of(s, gen, u.daemon.OwnFile())
+		if err != nil {
+			break
+		}
+		if s.linked(engine.LiveLink) == gen {
+			return k.carries(), nil
+		}
+	}
+	b, err := u.liveFiles(s)
+	if err != nil {
+		return nil, err
+	}
+	return b.carries(), nil
+}
+
 // proves reports whether the daemon runs what was proved last, as it was made.
 func (u *unit) proves(ctx context.Context, s *store, b *base) bool {
 	if !b.intact() || s.linked(engine.LiveLink) != b.name {
 		return false
 	}
-	digest := b.Files.manifest().Digest()
+	digest := b.digest()
 	own, ok := u.digest(s, b.name)
 	return ok && own == digest && engine.Proves(ctx, u.daemon, digest) && len(u.unopened(b.Files)) == 0
 }

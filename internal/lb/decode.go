@@ -270,7 +270,7 @@ func readService(m *lbpb.Service, r reader) (any, Key, error) {
 		return nil, "", err
 	}
 	s := &Service{ID: id, Affinity: r.duration("session affinity", m.GetAffinity(), true),
-		HealthCheckNodePort: r.port("healthCheckNodePort", m.GetHealthCheckNodePort()), Direct: m.GetDirect()}
+		HealthCheckNodePort: r.port("healthCheckNodePort", m.GetHealthCheckNodePort()), Direct: m.GetDirect(), Pods: m.GetPods()}
 	s.IPv4, s.IPv6 = r.family(m.GetIpv4(), true), r.family(m.GetIpv6(), false)
 	if len(m.GetFrontends()) == 0 {
 		r.fail("no frontends")
@@ -282,8 +282,9 @@ func readService(m *lbpb.Service, r reader) (any, Key, error) {
 		}
 	}
 	for _, f := range m.GetFrontends() {
-		s.Frontends = append(s.Frontends, r.frontend(f, s.Direct))
+		s.Frontends = append(s.Frontends, r.frontend(f, s.Direct || s.Pods))
 	}
+	r.pods(s)
 	slices.SortFunc(s.Frontends, func(a, b Frontend) int { return a.Listener.Compare(b.Listener) })
 	if ranges := s.Ranges(); ranges > maxRanges {
 		r.fail("its ports have %d source ranges together, each port all of them, more than %d: have fewer ranges, or several Services", ranges, maxRanges)
@@ -296,15 +297,15 @@ func readService(m *lbpb.Service, r reader) (any, Key, error) {
 	return s, ServiceKey(id), r.err
 }
 
-func (r *reader) frontend(m *lbpb.Frontend, direct bool) Frontend {
+func (r *reader) frontend(m *lbpb.Frontend, portless bool) Frontend {
 	f := Frontend{
 		Listener: Listener{r.listener(m.GetAddress()), r.port("listener", m.GetPort()), word(r, protocols, "protocol", m.GetProtocol())},
-		NodePort: r.port("nodePort", m.GetNodePort()), Settings: r.settings(m.GetSettings()),
+		NodePort: r.port("nodePort", m.GetNodePort()), Settings: r.settings(m.GetSettings()), Endpoints: r.endpoints(m.GetEndpoints()),
 	}
 	switch {
 	case !f.Listener.Address.IsValid() || f.Listener.Port == 0:
 		r.fail("a listener without an address or a port")
-	case f.NodePort == 0 && !direct:
+	case f.NodePort == 0 && !portless:
 		r.fail("frontend %s has no nodePort", f.Listener)
 	}
 	return f

@@ -5,10 +5,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -38,6 +40,25 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 	}
 	node := func(change func(n *lbpb.Node)) (string, func(proto.Message)) {
 		return "node", func(m proto.Message) { change(m.(*lbpb.Node)) }
+	}
+	pods := func(last ...byte) (all []*lbpb.Endpoint) {
+		for _, b := range last {
+			a := []byte{10, 244, 0, b}
+			switch b {
+			case 0:
+				a = netip.MustParseAddr("2001:db8::1").AsSlice()
+			case 255:
+				a = []byte{255, 255, 255, 255}
+			}
+			all = append(all, &lbpb.Endpoint{Address: a, Port: 8080})
+		}
+		return all
+	}
+	ofPods := func(last ...byte) (string, func(proto.Message)) {
+		return service(func(s *lbpb.Service) {
+			s.Pods, s.Direct, s.Ipv4.Targets, s.Ipv6, s.Servers = true, false, nil, nil, nil
+			s.Frontends[0].Endpoints = pods(last...)
+		})
 	}
 	type wrong struct {
 		kind   string
@@ -77,6 +98,8 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		`what the health check sends, "0"`:                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Send = "0" })),
 		`or expects, "a;"`:                                                of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.HealthCheck.Expect = "a;" })),
 		"keep-alive after 999.999999ms":                                   of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.KeepAlive = 1e9 - 1 })),
+		"a drain of 1h0m1s: want between 1s and 1h0m0s, in whole seconds": of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Drain = 3601e9 })),
+		"a drain of 1.5s":                                                 of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.Drain = 15e8 })),
 		"a body of 1099511627777 bytes: want at most 1099511627776":       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxBodyBytes = 1<<40 + 1 })),
 		"headers of 1023 bytes: want at least 1024":                       of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 1023 })),
 		"maxHeaderBytes of 65537: want between 0 and 65536":               of(service(func(s *lbpb.Service) { s.Frontends[0].Settings.MaxHeaderBytes = 65537 })),
@@ -86,6 +109,12 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"all and a list at once":                                          of(service(func(s *lbpb.Service) { s.Ipv4.Targets.All = true })),
 		"its servers are not sorted":                                      of(service(func(s *lbpb.Service) { s.Servers = append(s.Servers, s.Servers[0]) })),
 		"it has no address":                                               of(service(func(s *lbpb.Service) { s.Servers[0].Ipv4, s.Servers[0].Ipv6 = nil, nil })),
+		"pods and nodes at once":                                          of(service(func(s *lbpb.Service) { s.Pods = true })),
+		"frontend 192.0.2.1:80/TCP has pods, and nodes answer":            of(service(func(s *lbpb.Service) { s.Frontends[0].Endpoints = pods(1) })),
+		"the pods of frontend 192.0.2.1:80/TCP are not sorted":            of(ofPods(2, 1)),
+		"or one is there twice":                                           of(ofPods(1, 1)),
+		"has the pod [2001:db8::1]:8080, of the other family":             of(ofPods(0)),
+		"pod ffffffff is not the address of one machine":                  of(ofPods(255)),
 		"node n1 twice":                                                   of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes = append(s.Ipv4.Targets.Nodes, s.Ipv4.Targets.Nodes[0]) })),
 		"its nodes are not sorted":                                        of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes = append(s.Ipv4.Targets.Nodes, &lbpb.Target{Node: "a"}) })),
 		`node "n1" with a weight of 257`:                                  of(service(func(s *lbpb.Service) { s.Ipv4.Targets.Nodes[0].Weight = 257 })),
@@ -266,6 +295,9 @@ func large(t *testing.T, less map[protoreflect.Name]int) lb.Item {
 			if n, ok := less[name.Name()]; ok {
 				most = n
 			}
+			if name.Name() == "endpoints" { // which are in the place of nodes
+				continue
+			}
 			list := map[protoreflect.Name]protoreflect.Message{
 				"frontends": service.ProtoReflect(), "servers": service.ProtoReflect(), "nodes": service.Ipv4.Targets.ProtoReflect(), "sources": service.Ipv4.Clients.ProtoReflect(),
 			}[name.Name()]
@@ -307,6 +339,55 @@ func BenchmarkDecodeService(b *testing.B) {
 	for b.Loop() {
 		if _, err := lb.Decode(s.item); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestPodsAnswerForNoAPIServer(t *testing.T) {
+	s := &lb.Service{ID: lb.ControlPlane, Pods: true, Servers: []lb.Node{{Name: "cp1", IPv4: netip.MustParseAddr("10.0.0.1")}}}
+	s.Frontends = []lb.Frontend{{Listener: lb.Listener{Address: netip.MustParseAddr("192.0.2.1"), Port: 6443, Protocol: lb.TCP}, Settings: lb.Settings{
+		Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Second, HealthCheck: lb.HealthCheck{Type: lb.CheckNone},
+	}}}
+	set, err := new(lb.Encoder).Encode(&lb.Config{Services: []*lb.Service{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, _ := set.Get(lb.ServiceKey(s.ID))
+	if _, err := lb.Decode(it); err == nil || !strings.Contains(err.Error(), "pods and nodes at once") {
+		t.Error(err)
+	}
+}
+
+// A Service has so many pods at most, for each port and for all of them.
+func TestPodsAreBounded(t *testing.T) {
+	service := func(ports, pods int) lb.Item {
+		s := &lb.Service{ID: lb.ID{Namespace: "default", Name: "web", UID: "uid"}, Pods: true}
+		for i := range ports {
+			f := lb.Frontend{Listener: lb.Listener{Address: netip.MustParseAddr("192.0.2.1"), Port: uint16(i + 1), Protocol: lb.TCP}, Settings: lb.Settings{
+				Algorithm: lb.RoundRobin, Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Second, HealthCheck: lb.HealthCheck{Type: lb.CheckNone},
+			}}
+			for k := range pods {
+				f.Endpoints = append(f.Endpoints, lb.Endpoint{Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(k >> 8), byte(k)}), 65535)})
+			}
+			s.Frontends = append(s.Frontends, f)
+		}
+		set, err := new(lb.Encoder).Encode(&lb.Config{Services: []*lb.Service{s}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		it, _ := set.Get(lb.ServiceKey(s.ID))
+		return it
+	}
+	for _, c := range []struct {
+		ports, pods int
+		want        string
+	}{
+		{1, lb.MaxPods, ""}, {lb.MaxEndpoints / lb.MaxPods, lb.MaxPods, ""},
+		{1, lb.MaxPods + 1, "more than 2048 endpoints of Frontend"},
+		{lb.MaxEndpoints/1024 + 1, 1024, "its ports have 33792 pods together, more than 32768"},
+	} {
+		if _, err := lb.Decode(service(c.ports, c.pods)); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%d ports with %d pods: %v", c.ports, c.pods, err)
 		}
 	}
 }

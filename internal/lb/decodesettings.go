@@ -30,6 +30,10 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		AbortOnClose:            m.GetAbortOnClose(),
 		KeepAlive:               time.Duration(m.GetKeepAlive()),
 		NoAccessLog:             m.GetNoAccessLog(),
+		Drain:                   time.Duration(m.GetDrain()),
+	}
+	if !ValidDrain(s.Drain) {
+		r.fail("a drain of %s: want between %s and %s, in whole seconds", s.Drain, MinDrain, MaxDrain)
 	}
 	if from := m.GetSourceIpv4(); from != nil {
 		s.Source.IPv4 = r.prefix("source address", from, true)

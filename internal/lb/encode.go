@@ -1,6 +1,8 @@
 package lb
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -10,65 +12,98 @@ import (
 	"github.com/external-lb/external-lb/internal/lb/lbpb"
 )
 
-// Encoder turns Configs into Sets, one after the other. What it made of Services
-// that are the same pointer as last time, it keeps. Not for concurrent use.
+// Encoder turns Configs into Sets, one after the other. It makes Items of what is another than
+// last time alone: the rest it looks at, and no more. Not for concurrent use.
 type Encoder struct {
-	services []*Service // of the last Config, which nobody changes
-	items    []Item     // of these
+	last *Config // which nobody changes
+	set  *Set    // of it
 }
 
-// Encode makes the Set of a Config.
+// Encode makes the Set of a Config, in which each part is there once: the same Set if it says
+// what the last one said.
 func (e *Encoder) Encode(cfg *Config) (*Set, error) {
-	items := make([]Item, 0, len(cfg.Nodes)+len(cfg.Services)+len(cfg.Certificates)+len(cfg.Addresses)+1)
-	add := func(key Key, m proto.Message) error {
-		it, err := encode(key, m)
-		if err == nil {
-			items = append(items, it)
-		}
-		return err
+	was := e.last
+	if was == nil {
+		was, e.set = &Config{}, NewSet()
 	}
-	at := 0 // in both, Services are sorted
-	for _, s := range cfg.Services {
-		for at < len(e.services) && e.services[at] != s && e.services[at].ID.Compare(s.ID) < 0 {
-			at++
-		}
-		if at < len(e.services) && e.services[at] == s {
-			items = append(items, e.items[at])
+	var c Change
+	if err := errors.Join(
+		encodeList(&c, was.Services, cfg.Services, (*Service).compare, serviceKey, fromService),
+		encodeList(&c, was.Nodes, cfg.Nodes, Node.compare, nodeKey, fromNode),
+		encodeList(&c, was.Certificates, cfg.Certificates, compareCertificates, certificateKey, fromCertificate),
+		encodeList(&c, was.Addresses, cfg.Addresses, netip.Addr.Compare, AddressKey, fromAddress),
+		encodeList(&c, was.VRRP.list(), cfg.VRRP.list(), VRRP.compare, vrrpKey, fromVRRP),
+	); err != nil {
+		return nil, err
+	}
+	e.last, e.set = cfg, e.set.Apply(c)
+	return e.set, nil
+}
+
+// encodeList adds to a Change what differs between two lists, both sorted. What is the same
+// value, or pointer, says the same.
+func encodeList[T comparable, M proto.Message](c *Change, was, now []T, compare func(a, b T) int, key func(T) Key, from func(T) M) error {
+	for _, part := range now {
+		if len(was) > 0 && was[0] == part { // as mostly
+			was = was[1:]
 			continue
 		}
-		if err := add(ServiceKey(s.ID), fromService(s)); err != nil {
-			return nil, err
+		order := 1
+		for len(was) > 0 && order > 0 {
+			if order = compare(part, was[0]); order > 0 {
+				c.Delete, was = append(c.Delete, key(was[0])), was[1:]
+			}
 		}
-	}
-	e.services, e.items = cfg.Services, items[:len(items):len(items)]
-	for _, n := range cfg.Nodes {
-		if err := add(NodeKey(n.Name), fromNode(n)); err != nil {
-			return nil, err
+		if len(was) > 0 && order == 0 {
+			same := was[0] == part
+			if was = was[1:]; same {
+				continue
+			}
 		}
-	}
-	for _, c := range cfg.Certificates {
-		if err := add(CertificateKey(c.Name()), &lbpb.Certificate{Pem: c.PEM()}); err != nil {
-			return nil, err
-		}
-	}
-	for _, a := range cfg.Addresses {
-		if err := add(AddressKey(a), &lbpb.Address{Address: fromAddr(a)}); err != nil {
-			return nil, err
-		}
-	}
-	if cfg.VRRP != nil {
-		it, err := EncodeVRRP(cfg.VRRP)
+		it, err := encode(key(part), from(part))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		items = append(items, it)
+		c.Put = append(c.Put, it)
 	}
-	return NewSet(items...), nil
+	for _, part := range was {
+		c.Delete = append(c.Delete, key(part))
+	}
+	return nil
+}
+
+func (s *Service) compare(o *Service) int {
+	if s == o {
+		return 0
+	}
+	return s.ID.Compare(o.ID)
+}
+
+func (n Node) compare(o Node) int                      { return cmp.Compare(n.Name, o.Name) }
+func compareCertificates(a, b *Certificate) int        { return cmp.Compare(a.Name(), b.Name()) }
+func (v VRRP) compare(VRRP) int                        { return 0 }
+func serviceKey(s *Service) Key                        { return ServiceKey(s.ID) }
+func nodeKey(n Node) Key                               { return NodeKey(n.Name) }
+func certificateKey(c *Certificate) Key                { return CertificateKey(c.Name()) }
+func vrrpKey(VRRP) Key                                 { return VRRPKey }
+func fromCertificate(c *Certificate) *lbpb.Certificate { return &lbpb.Certificate{Pem: c.PEM()} }
+func fromAddress(a netip.Addr) *lbpb.Address           { return &lbpb.Address{Address: fromAddr(a)} }
+
+// list of one, or of none.
+func (v *VRRP) list() []VRRP {
+	if v == nil {
+		return nil
+	}
+	return []VRRP{*v}
 }
 
 // EncodeVRRP makes the Item of a VRRP, which differs from host to host.
 func EncodeVRRP(v *VRRP) (Item, error) {
-	return encode(VRRPKey, &lbpb.VRRP{Interface: v.Interface, RouterId: uint32(v.RouterID), Interval: int64(v.Interval), Priority: uint32(v.Priority)})
+	return encode(VRRPKey, fromVRRP(*v))
+}
+
+func fromVRRP(v VRRP) *lbpb.VRRP {
+	return &lbpb.VRRP{Interface: v.Interface, RouterId: uint32(v.RouterID), Interval: int64(v.Interval), Priority: uint32(v.Priority)}
 }
 
 func encode(key Key, m proto.Message) (Item, error) {
@@ -97,7 +132,7 @@ func fromService(s *Service) *lbpb.Service {
 	out := &lbpb.Service{
 		Namespace: s.ID.Namespace, Name: s.ID.Name, Uid: s.ID.UID,
 		Ipv4: fromFamily(s.IPv4), Ipv6: fromFamily(s.IPv6),
-		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct,
+		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct, Pods: s.Pods,
 	}
 	for _, n := range s.Servers {
 		out.Servers = append(out.Servers, fromNode(n))
@@ -105,8 +140,16 @@ func fromService(s *Service) *lbpb.Service {
 	for _, f := range s.Frontends {
 		out.Frontends = append(out.Frontends, &lbpb.Frontend{
 			Address: fromAddr(f.Listener.Address), Port: uint32(f.Listener.Port), Protocol: protocols.number(f.Listener.Protocol),
-			NodePort: uint32(f.NodePort), Settings: fromSettings(&f.Settings),
+			NodePort: uint32(f.NodePort), Settings: fromSettings(&f.Settings), Endpoints: fromEndpoints(f.Endpoints),
 		})
+	}
+	return out
+}
+
+func fromEndpoints(all []Endpoint) []*lbpb.Endpoint {
+	out := make([]*lbpb.Endpoint, len(all))
+	for i, e := range all {
+		out[i] = &lbpb.Endpoint{Address: fromAddr(e.Address.Addr()), Port: uint32(e.Address.Port()), Draining: e.Draining}
 	}
 	return out
 }
@@ -138,6 +181,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		ConnectTimeout: int64(s.ConnectTimeout), IdleTimeout: int64(s.IdleTimeout),
 		ClientTimeout: int64(s.ClientTimeout), ServerTimeout: int64(s.ServerTimeout),
 		QueueTimeout: int64(s.QueueTimeout), MaxQueue: uint32(s.MaxQueue), AbortOnClose: s.AbortOnClose, KeepAlive: int64(s.KeepAlive), NoAccessLog: s.NoAccessLog, SlowStart: int64(s.SlowStart),
+		Drain:          int64(s.Drain),
 		HealthCheck:    fromHealthCheck(s.HealthCheck),
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),

@@ -36,7 +36,7 @@ func samples(t testing.TB) []sample {
 	set := lb.Settings{
 		Algorithm: lb.Random, Mode: lb.ModeHTTP, SendProxy: lb.ProxyV2, AcceptProxy: true, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
 		ClientTimeout: time.Hour, ServerTimeout: time.Second, MaxRatePerClient: 7,
-		QueueTimeout: time.Minute, MaxQueue: 70, AbortOnClose: true, KeepAlive: time.Hour, NoAccessLog: true, SlowStart: time.Minute,
+		QueueTimeout: time.Minute, MaxQueue: 70, AbortOnClose: true, KeepAlive: time.Hour, NoAccessLog: true, SlowStart: time.Minute, Drain: time.Minute,
 		HealthCheck:    lb.HealthCheck{Type: lb.CheckHTTP, Path: "/healthz", Port: 30081, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3, TLS: true, Host: "web.example", Status: lb.Status{From: 200, To: 204}, Send: "50494e47", Expect: "2b"},
 		MaxConnections: 1000, MaxConnectionsPerNode: 100, MaxConnectionsPerClient: 10, Retries: 2, Certificate: lbtest.Certificates()[0].Name(), H2C: true, RedirectToHTTPS: true, MaxBodyBytes: 1 << 20, MaxHeaderBytes: 1 << 12,
 		Source: lb.Source{IPv4: netip.MustParsePrefix("192.0.2.8/29"), IPv6: netip.MustParsePrefix("2001:db8::10/128")},
@@ -52,8 +52,13 @@ func samples(t testing.TB) []sample {
 		Affinity: time.Hour, HealthCheckNodePort: 30090, Direct: true,
 		Servers: []lb.Node{node},
 	}
+	toPods := *service // what would contradict itself in one
+	toPods.ID.Name, toPods.Direct, toPods.Servers, toPods.Pods = "x", false, nil, true
+	toPods.IPv4.Targets, toPods.IPv6.Targets = lb.Targets{}, lb.Targets{}
+	toPods.Frontends = slices.Clone(service.Frontends)
+	toPods.Frontends[0].Endpoints = []lb.Endpoint{{Address: netip.MustParseAddrPort("10.244.0.1:8080"), Draining: true}}
 	cfg := &lb.Config{
-		Nodes: []lb.Node{node}, Services: []*lb.Service{service}, Certificates: lbtest.Certificates()[:1], Addresses: []netip.Addr{a4},
+		Nodes: []lb.Node{node}, Services: []*lb.Service{service, &toPods}, Certificates: lbtest.Certificates()[:1], Addresses: []netip.Addr{a4},
 		VRRP: &lb.VRRP{Interface: "eth0", RouterID: 51, Interval: time.Second, Priority: 250},
 	}
 	var out []sample
@@ -70,7 +75,7 @@ func samples(t testing.TB) []sample {
 		s.part = part
 		out = append(out, s)
 	}
-	if len(out) != len(lbtest.Messages) {
+	if len(out) != len(lbtest.Messages)+1 {
 		t.Fatalf("%d samples of %d kinds", len(out), len(lbtest.Messages))
 	}
 	return out

@@ -1,12 +1,8 @@
 package lb
 
 import (
-	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
-	"iter"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -22,6 +18,7 @@ const (
 	kindAddress     = "address"
 	kindVRRP        = "vrrp"
 	kindServer      = "apiserver" // no Item: a part of one
+	kindPods        = "pods"      // neither
 )
 
 // VRRPKey is the Key of a VRRP.
@@ -43,6 +40,11 @@ func AddressKey(a netip.Addr) Key { return kindAddress + "/" + Key(a.String()) }
 
 // ServerKey is the Key under which an API server is refused, one of Service.Servers.
 func ServerKey(name string) Key { return kindServer + "/" + Key(name) }
+
+// PodsKey is the Key under which some of a Service's pods are refused.
+func PodsKey(id ID) Key {
+	return Key(kindPods + "/" + id.Namespace + "/" + id.Name + "/" + id.UID)
+}
 
 // ServiceID is the ID of the Service that a Key names.
 func (k Key) ServiceID() (ID, bool) {
@@ -75,6 +77,10 @@ func (k Key) Describe() string {
 		return "Service " + id.String()
 	}
 	kind, name, _ := strings.Cut(string(k), "/")
+	if kind == kindPods {
+		name = name[:max(0, strings.LastIndexByte(name, '/'))]
+		return "pods of Service " + name
+	}
 	return strings.TrimSpace(kind + " " + name)
 }
 
@@ -96,135 +102,6 @@ type Digest string
 
 // Short is the first 12 digits, for people.
 func (d Digest) Short() string { return string(d[:min(12, len(d))]) }
-
-// Manifest is what a Set contains, without the bytes.
-type Manifest map[Key]Sum
-
-// Digest of the Set that a Manifest describes.
-func (m Manifest) Digest() Digest {
-	keys := make([]Key, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return digest(keys, func(i int) Sum { return m[keys[i]] })
-}
-
-func digest(keys []Key, sum func(i int) Sum) Digest {
-	h := sha256.New()
-	var buf []byte
-	for i, k := range keys {
-		s := sum(i)
-		buf = append(append(append(buf[:0], k...), 0), s[:]...)
-		h.Write(buf) // never fails
-	}
-	return Digest(hex.EncodeToString(h.Sum(nil)))
-}
-
-// Set is an immutable set of Items with distinct Keys.
-type Set struct {
-	items  []Item // sorted by Key
-	digest Digest
-}
-
-// NewSet makes a Set. Of two Items with one Key the last counts.
-func NewSet(items ...Item) *Set {
-	s := &Set{items: slices.Clone(items)}
-	slices.SortStableFunc(s.items, func(a, b Item) int { return cmp.Compare(a.Key, b.Key) })
-	kept := s.items[:0]
-	for i, it := range s.items {
-		if i+1 == len(s.items) || s.items[i+1].Key != it.Key {
-			kept = append(kept, it)
-		}
-	}
-	s.items = kept
-	keys := make([]Key, len(kept))
-	for i := range kept {
-		keys[i] = kept[i].Key
-	}
-	s.digest = digest(keys, func(i int) Sum { return kept[i].Sum })
-	return s
-}
-
-// Digest of the Set.
-func (s *Set) Digest() Digest { return s.digest }
-
-// Len is the number of Items.
-func (s *Set) Len() int { return len(s.items) }
-
-// All Items, sorted by Key.
-func (s *Set) All() iter.Seq[Item] { return slices.Values(s.items) }
-
-// Get finds an Item by its Key.
-func (s *Set) Get(key Key) (Item, bool) {
-	i, ok := slices.BinarySearchFunc(s.items, key, func(it Item, k Key) int { return cmp.Compare(it.Key, k) })
-	if !ok {
-		return Item{}, false
-	}
-	return s.items[i], true
-}
-
-// Sum of an Item; ok: the Set has it.
-func (s *Set) Sum(key Key) (sum Sum, ok bool) {
-	it, ok := s.Get(key)
-	return it.Sum, ok
-}
-
-// Manifest of the Set, made anew.
-func (s *Set) Manifest() Manifest {
-	m := make(Manifest, len(s.items))
-	for i := range s.items {
-		m[s.items[i].Key] = s.items[i].Sum
-	}
-	return m
-}
-
-// With returns a Set that has some Items more, or in the place of others.
-func (s *Set) With(items ...Item) *Set { return NewSet(slices.Concat(s.items, items)...) }
-
-// Change is what turns one Set into another.
-type Change struct {
-	Put    []Item // new or different, sorted by Key
-	Delete []Key  // sorted
-}
-
-// Empty reports whether there is nothing to do.
-func (c Change) Empty() bool { return len(c.Put) == 0 && len(c.Delete) == 0 }
-
-// Diff is the Change that turns what a host has into a Set.
-func Diff(have Manifest, want *Set) Change {
-	var c Change
-	common := 0
-	for _, it := range want.items {
-		sum, ok := have[it.Key]
-		if ok {
-			common++
-		}
-		if !ok || sum != it.Sum {
-			c.Put = append(c.Put, it)
-		}
-	}
-	if common == len(have) {
-		return c
-	}
-	for key := range have {
-		if _, ok := want.Get(key); !ok {
-			c.Delete = append(c.Delete, key)
-		}
-	}
-	slices.Sort(c.Delete)
-	return c
-}
-
-// Apply makes the Set that a Change turns this one into.
-func (s *Set) Apply(c Change) *Set {
-	gone := make(map[Key]bool, len(c.Delete))
-	for _, k := range c.Delete {
-		gone[k] = true
-	}
-	left := slices.DeleteFunc(slices.Clone(s.items), func(it Item) bool { return gone[it.Key] })
-	return NewSet(append(left, c.Put...)...)
-}
 
 // RefusalReason says why a host refuses something.
 type RefusalReason string

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
-	"slices"
 	"time"
 )
 
@@ -108,12 +107,6 @@ type Config struct {
 	VRRP         *VRRP          // of one host; nil: hosts do not agree on addresses
 }
 
-// Same reports whether two Configs are made of the same parts: Services by pointer.
-func (c *Config) Same(o *Config) bool {
-	return slices.Equal(c.Nodes, o.Nodes) && slices.Equal(c.Services, o.Services) && slices.Equal(c.Certificates, o.Certificates) &&
-		slices.Equal(c.Addresses, o.Addresses) && (c.VRRP == nil) == (o.VRRP == nil) && (c.VRRP == nil || *c.VRRP == *o.VRRP)
-}
-
 // Node is a node of the cluster.
 type Node struct {
 	Name       string     // in the alphabet [a-z0-9.-]
@@ -155,6 +148,17 @@ type Service struct {
 	// Servers are the API servers of the cluster, sorted by name: of the ControlPlane alone.
 	// They answer in the place of Targets, and need be no Nodes of the Config.
 	Servers []Node
+	// Pods: the Endpoints of each Frontend answer, in the place of Targets. nodePorts and
+	// HealthCheckNodePort are those of the Service, and nothing is sent there.
+	Pods bool
+}
+
+// Endpoints is how many there are, of all Frontends together.
+func (s *Service) Endpoints() (n int) {
+	for i := range s.Frontends {
+		n += len(s.Frontends[i].Endpoints)
+	}
+	return n
 }
 
 // Ranges are those of which clients may come, of all Frontends together.
@@ -210,10 +214,28 @@ type Clients struct {
 // Frontend is one port of a Service on one of its addresses.
 type Frontend struct {
 	Listener Listener
-	// NodePort answers on every node. 0: the Service has none, and is Direct.
+	// NodePort answers on every node. 0: the Service has none, and is Direct or has Pods.
 	NodePort uint16
 	Settings Settings
+	// Endpoints of a Service with Pods: sorted by address, no two with one, of the
+	// Listener's family.
+	Endpoints []Endpoint
 }
+
+// Endpoint is a pod, at the port that answers for a Frontend.
+type Endpoint struct {
+	Address netip.AddrPort
+	// Draining: it gets no new connections and keeps those that it has. Only an engine
+	// that does not keep them by itself has such Endpoints.
+	Draining bool
+}
+
+// MaxFrontends of a Service: 100 ports on two addresses, and then some.
+const MaxFrontends = 512
+
+// MaxPods of a Frontend, MaxEndpoints of all Frontends of a Service, and MaxAllEndpoints of
+// all Services that one host is sent.
+const MaxPods, MaxEndpoints, MaxAllEndpoints = 1 << 11, 1 << 15, 1 << 20
 
 // VRRP is how one host agrees with others which of them has the addresses: of
 // those that work, the one with the highest priority.

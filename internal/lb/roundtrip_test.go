@@ -17,7 +17,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
-var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmp.Comparer((*lb.Certificate).Equal)}
+var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmp.Comparer((*lb.Certificate).Equal)}
 
 func encode(t rapid.TB, cfg *lb.Config) *lb.Set {
 	t.Helper()

@@ -15,10 +15,11 @@ var errUnreadable = errors.New("its bytes cannot be read")
 
 // maxRepeated bounds every list of the protocol, in each message that has one.
 var maxRepeated = map[protoreflect.FullName]int{
-	fullName(&lbpb.Service{}, "frontends"): 512,  // 100 ports on two addresses, and then some
-	fullName(&lbpb.Clients{}, "sources"):   4096, // a daemon looks at each for every connection
-	fullName(&lbpb.Targets{}, "nodes"):     8192,
-	fullName(&lbpb.Service{}, "servers"):   64,
+	fullName(&lbpb.Service{}, "frontends"):  MaxFrontends,
+	fullName(&lbpb.Clients{}, "sources"):    4096, // a daemon looks at each for every connection
+	fullName(&lbpb.Targets{}, "nodes"):      8192,
+	fullName(&lbpb.Service{}, "servers"):    64,
+	fullName(&lbpb.Frontend{}, "endpoints"): MaxPods,
 }
 
 func fullName(m protoreflect.ProtoMessage, field protoreflect.Name) protoreflect.FullName {

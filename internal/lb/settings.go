@@ -31,6 +31,7 @@ type Settings struct {
 	MaxQueue                int32         // connections that wait for a node with room; 0: no limit
 	AbortOnClose            bool          // what a client waits for is given up when it closes its connection
 	SlowStart               time.Duration // in which a node that was down comes to its share; 0: at once
+	Drain                   time.Duration // for which connections are served whose Backend or Frontend has gone; 0: as long as they last
 	// Certificate is the name of the one with which TLS is terminated. "": it is not.
 	Certificate string
 	// H2C: with ModeHTTP, Backends are spoken to in HTTP/2, in plain text.
@@ -68,6 +69,14 @@ func (s *Settings) QueueWait() time.Duration { return cmp.Or(s.QueueTimeout, s.C
 
 // MinKeepAlive and MaxKeepAlive bound KeepAlive. The kernel has no longer one.
 const MinKeepAlive, MaxKeepAlive = time.Second, 9 * time.Hour
+
+// MinDrain and MaxDrain bound Drain, which is in whole seconds.
+const MinDrain, MaxDrain = time.Second, time.Hour
+
+// ValidDrain reports whether a time is one for Drain.
+func ValidDrain(d time.Duration) bool {
+	return d == 0 || d >= MinDrain && d <= MaxDrain && d%time.Second == 0
+}
 
 // MostBodyBytes bounds MaxBodyBytes.
 const MostBodyBytes = 1 << 40

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/ipam"
@@ -79,7 +80,7 @@ func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Serv
 			e.planned.made, e.planned.shape = made, shape(made)
 		}
 		view.Shape, view.Listeners = e.planned.shape, len(made.Frontends)
-		view.Targets = []lb.Targets{made.IPv4.Targets, made.IPv6.Targets}
+		view.Targets, view.Pods = []lb.Targets{made.IPv4.Targets, made.IPv6.Targets}, made.Pods
 	}
 	if brings && !e.waitsForAddress(a.balancer) {
 		for _, address := range view.Addresses {
@@ -97,7 +98,7 @@ func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Serv
 func (a *Assignments) input(s *Snapshot, into []translate.Service) translate.Input {
 	in := translate.Input{
 		Balancer: s.Balancer, Nodes: s.Nodes, Slices: s.Slices, Policies: s.Policies, Certificates: s.Certificates,
-		Services: slices.Grow(into[:0], len(a.Carried)), Sorted: true,
+		Services: slices.Grow(into[:0], len(a.Carried)), Sorted: true, PodsUnread: s.PodsUnread,
 	}
 	waits := false
 	for i, e := range a.carried {
@@ -108,6 +109,7 @@ func (a *Assignments) input(s *Snapshot, into []translate.Service) translate.Inp
 		if e.planned.on != nil {
 			in.Services = append(in.Services, translate.Service{
 				Object: e.planned.object, Addresses: e.planned.on, Withheld: e.planned.withheld, Memory: &e.planned.memory,
+				Pods: s.Endpoints[types.NamespacedName{Namespace: e.planned.object.Namespace, Name: e.planned.object.Name}],
 			})
 		}
 	}
@@ -126,16 +128,11 @@ func (a *Assignments) program(e *entry, svc *corev1.Service) {
 
 // encode makes the Sets of the hosts. One that says the same stays the same.
 func (p *Planner) encode(b *v1alpha1.Balancer, translated translate.Output) error {
-	if p.set == nil || !p.config.Same(translated.Config) {
-		set, err := p.encoder.Encode(translated.Config)
-		if err != nil {
-			return fmt.Errorf("Balancer %s: %w", b.Name, err)
-		}
-		p.config = translated.Config
-		if p.set == nil || p.set.Digest() != set.Digest() {
-			p.set = set
-		}
+	set, err := p.encoder.Encode(translated.Config)
+	if err != nil {
+		return fmt.Errorf("Balancer %s: %w", b.Name, err)
 	}
+	p.set = set
 	sets := make(map[string]hostSet, len(b.Spec.AllHosts()))
 	for _, h := range b.Spec.AllHosts() {
 		var own lb.Item
@@ -167,8 +164,8 @@ func (p *Planner) number() {
 	}
 }
 
-// knownGenerations are more than a host is behind: it gets the newest.
-const knownGenerations = 20
+// knownGenerations are more than a host is behind: one gets the newest, the others what that one has proved.
+const knownGenerations = 100
 
 // hostSet is the Set of one host: what all have, and an item of its own, if it has one.
 type hostSet struct {
@@ -183,9 +180,6 @@ func (h hostSet) with(common *lb.Set, own lb.Item) hostSet {
 	now := hostSet{common: common, all: common, own: own.Sum}
 	if own.Key != "" {
 		now.all = common.With(own)
-	}
-	if h.all != nil && h.all.Digest() == now.all.Digest() {
-		now.all = h.all
 	}
 	return now
 }

@@ -45,6 +45,7 @@ type Service struct {
 	Shape      string
 	Listeners  int          // that hosts are to have of it
 	Targets    []lb.Targets // nodes that answer, by family
+	Pods       bool         // pods answer, and no nodes
 	Since      int          // the generation from which on all that it needs is in the Sets as it is now
 	Direct     bool         // nodes get packets with the Service's address on them
 	Problems   []Problem    // the fatal ones first
@@ -80,8 +81,7 @@ type Planner struct {
 	translator *translate.Translator
 	inputs     []translate.Service // of the last plan
 	encoder    lb.Encoder
-	config     *lb.Config         // of the last plan
-	set        *lb.Set            // of it
+	set        *lb.Set            // of the last plan
 	sets       map[string]hostSet // of the last plan
 
 	generation  int // counts the changes of sets
@@ -91,7 +91,7 @@ type Planner struct {
 // NewPlanner makes a Planner for an engine.
 func NewPlanner(engine v1alpha1.Engine) *Planner {
 	return &Planner{
-		Engine: engine, translator: translate.New(), config: &lb.Config{},
+		Engine: engine, translator: translate.New(),
 		entries: map[types.UID]*entry{}, straying: map[*entry]bool{},
 	}
 }

@@ -39,11 +39,26 @@ type Objects struct {
 	Gone    []types.UID
 	Nodes   []*corev1.Node
 	// Slices by Service, of those with externalTrafficPolicy: Local, and of the API servers.
-	Slices     map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	Slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	// Endpoints by Service, where a Balancer sends to pods; PodsUnread is why that cannot
+	// be told, "" if it can.
+	Endpoints  map[types.NamespacedName]*translate.Endpoints
+	PodsUnread string
 	Namespaces map[string]labels.Set
 	Policies   []*v1alpha1.UpstreamPolicy
 	// Certificates that Policies name.
 	Certificates translate.Certificates
+
+	claims *Claims // nil: not settled yet
+}
+
+// Claims say who serves what. They are settled once: what they are made of does not change
+// from then on.
+func (o *Objects) Claims() Claims {
+	if o.claims == nil {
+		o.claims = new(NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces))
+	}
+	return *o.claims
 }
 
 // Snapshot is everything that a Balancer's plan depends on.
@@ -57,6 +72,8 @@ type Snapshot struct {
 	Gone         []types.UID
 	Nodes        []*corev1.Node
 	Slices       map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	Endpoints    map[types.NamespacedName]*translate.Endpoints
+	PodsUnread   string
 	Namespaces   map[string]labels.Set
 	Policies     []*v1alpha1.UpstreamPolicy
 	Certificates translate.Certificates
@@ -67,9 +84,9 @@ type Snapshot struct {
 // NewSnapshot finds what the plan of one Balancer depends on.
 func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
 	s := &Snapshot{
-		Balancer: b, Claims: NewClaims(o.Balancers, o.Pools.Accepted, o.Namespaces), Rejected: o.Pools.Rejected,
+		Balancer: b, Claims: o.Claims(), Rejected: o.Pools.Rejected,
 		Services: o.Services, Partial: o.Partial, Gone: o.Gone,
-		Nodes: o.Nodes, Slices: o.Slices, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
+		Nodes: o.Nodes, Slices: o.Slices, Endpoints: o.Endpoints, PodsUnread: o.PodsUnread, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
 	}
 	for _, p := range s.Claims.pools {
 		if p.Balancer == b.Name {

@@ -153,8 +153,8 @@ func TestWhatIsNotWell(t *testing.T) {
 			edge(f).Status.Conditions[1] = condition(v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonHostsUnreachable, "0 of 1")
 		}, "fail balancer edge: HostsUnreachable: 0 of 1"},
 		"crowded": {func(f *Facts) {
-			edge(f).Status.Conditions[2] = condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonHostsCrowded, "connections of lb1")
-		}, "warn balancer edge: HostsCrowded: connections of lb1"},
+			edge(f).Status.Hosts[0].Notes = []v1alpha1.HostNote{{Reason: v1alpha1.NoteConnections, Message: "connections are nearly used up"}}
+		}, "warn host edge/lb1: InSync: nginx/1.22.1: connections are nearly used up"},
 		"no API servers": {func(f *Facts) {
 			edge(f).Status.Conditions[2] = condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonNoAPIServers, "no node")
 		}, "warn balancer edge: NoAPIServers: no node"},
@@ -162,8 +162,10 @@ func TestWhatIsNotWell(t *testing.T) {
 			edge(f).Spec.Hosts, edge(f).Spec.Provider = nil, &v1alpha1.Provider{}
 			edge(f).Status.Hosts = []v1alpha1.HostStatus{{Name: v1alpha1.ProviderHost, State: v1alpha1.HostUnreachable}}
 		}, "fail host edge/" + v1alpha1.ProviderHost + ": Unreachable"},
-		"a host down":       {func(f *Facts) { edge(f).Status.Hosts[0].State = v1alpha1.HostUnreachable }, "fail host edge/lb1: Unreachable"},
-		"a host that warns": {func(f *Facts) { edge(f).Status.Hosts[0].Message = "every node fails" }, "warn host edge/lb1: InSync: nginx/1.22.1: every node fails"},
+		"a host down": {func(f *Facts) { edge(f).Status.Hosts[0].State = v1alpha1.HostUnreachable }, "fail host edge/lb1: Unreachable"},
+		"a host that warns": {func(f *Facts) {
+			edge(f).Status.Hosts[0].Notes = []v1alpha1.HostNote{{Reason: v1alpha1.NoteWarns, Message: "every node fails"}}
+		}, "warn host edge/lb1: InSync: nginx/1.22.1: every node fails"},
 		"a host at work":    {func(f *Facts) { edge(f).Status.Hosts[0].State = v1alpha1.HostDelivering }, "warn host edge/lb1: Delivering"},
 		"a host taken out":  {func(f *Facts) { edge(f).Status.Hosts[0].Draining = true }, "warn host edge/lb1: it is taken out for maintenance"},
 		"a new host":        {func(f *Facts) { edge(f).Status.Hosts = nil }, "warn host edge/lb1: the manager has not reported on it yet"},

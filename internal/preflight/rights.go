@@ -50,6 +50,10 @@ func ManagerRights(namespace string) []Right {
 	)
 }
 
+// PodRights are those that a manager needs beside these for a Balancer that sends to pods:
+// config/components/pods gives them.
+func PodRights() []Right { return rights("", "pods", "get list watch", "") }
+
 // OwnRights are those with which the commands that look at a cluster tell all.
 func OwnRights(namespace string) []Right {
 	return slices.Concat(
@@ -73,7 +77,7 @@ func (c *checks) rights() {
 	case c.unread(Reviews):
 		c.skip("rights", "those of the manager: "+c.Unread[Reviews], more)
 	case len(c.ManagerLack) > 0:
-		c.fail("rights", fmt.Sprintf("the manager may not %s", join(c.ManagerLack)), "kubectl apply -k config/default gives it what it needs, as the chart does")
+		c.fail("rights", fmt.Sprintf("the manager may not %s", join(c.ManagerLack)), "kubectl apply -k config/default gives it what it needs, as the chart does; for Pods it is config/components/pods, or pods.enabled of the chart")
 	default:
 		c.ok("rights", "those of the manager are enough")
 	}

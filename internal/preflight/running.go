@@ -84,11 +84,13 @@ func (c *checks) balancer(b *v1alpha1.Balancer) {
 		return
 	case accepted.Status != metav1.ConditionTrue:
 		c.fail(topic, accepted.Reason+": "+accepted.Message, see(seeBalancer))
-	case b.Status.Nodes == 0:
+	case b.Status.Nodes == 0 && !b.Spec.ToPods():
 		c.fail(topic, "no node may be a backend, so nothing answers"+c.old(), see(seeNodes))
 	case meta.IsStatusConditionFalse(b.Status.Conditions, v1alpha1.ConditionProgrammed):
 		p := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionProgrammed)
 		c.fail(topic, p.Reason+": "+p.Message+c.old(), see(seeBalancer))
+	case b.Spec.ToPods():
+		c.ok(topic, "%s hosts carry %d Services to their pods%s", b.Status.HostsInSync, b.Status.Services, c.old())
 	default:
 		c.ok(topic, "%s hosts carry %d Services to %d nodes%s", b.Status.HostsInSync, b.Status.Services, b.Status.Nodes, c.old())
 	}
@@ -102,7 +104,7 @@ func (c *checks) balancer(b *v1alpha1.Balancer) {
 // degraded tells what no host tells itself.
 func (c *checks) degraded(topic string, b *v1alpha1.Balancer) {
 	d := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded)
-	own := []string{v1alpha1.ReasonHostsCrowded, v1alpha1.ReasonHostsDiffer, v1alpha1.ReasonTemplatesInvalid, v1alpha1.ReasonItemsRefused, v1alpha1.ReasonNoAPIServers}
+	own := []string{v1alpha1.ReasonHostsDiffer, v1alpha1.ReasonTemplatesInvalid, v1alpha1.ReasonItemsRefused, v1alpha1.ReasonNoAPIServers}
 	if d != nil && d.Status == metav1.ConditionTrue && slices.Contains(own, d.Reason) {
 		c.warn(topic, d.Reason+": "+d.Message+c.old(), see(seeDegraded))
 	}
@@ -117,7 +119,11 @@ func (c *checks) host(b *v1alpha1.Balancer, h v1alpha1.Host) {
 	}
 	s := b.Status.Hosts[i]
 	text := string(s.State)
-	for _, more := range []string{s.EngineVersion, s.Message} {
+	said := []string{s.EngineVersion, s.Message}
+	for _, n := range s.Notes {
+		said = append(said, n.Message)
+	}
+	for _, more := range said {
 		if more != "" {
 			text += ": " + more
 		}
@@ -128,7 +134,7 @@ func (c *checks) host(b *v1alpha1.Balancer, h v1alpha1.Host) {
 		c.warn(topic, "it is taken out for maintenance. "+text, "take drain from spec.hosts when it is done")
 	case s.State == v1alpha1.HostUnreachable || s.State == v1alpha1.HostFailed:
 		c.fail(topic, text, see(seeBalancer))
-	case s.State == v1alpha1.HostInSync && s.Message == "":
+	case s.State == v1alpha1.HostInSync && len(s.Notes) == 0:
 		c.ok(topic, "%s", text)
 	case s.State == v1alpha1.HostInSync || s.State == v1alpha1.HostPartial:
 		c.warn(topic, text, see(seeHost))

@@ -80,6 +80,15 @@ func from(f engine.Frontend, prefixes ...string) engine.Frontend {
 	return f
 }
 
+// ofPods makes pods of the nodes of a Frontend.
+func ofPods(f engine.Frontend) engine.Frontend {
+	f.Pods = true
+	for i, b := range f.Backends {
+		f.Backends[i].Node = engine.PodName(b.Address.Addr())
+	}
+	return f
+}
+
 func sticky(f engine.Frontend) engine.Frontend {
 	f.Affinity = 3 * time.Hour
 	return f

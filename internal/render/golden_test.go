@@ -30,9 +30,13 @@ func goldenConfigs(t testing.TB) map[string]*configuration {
 	set := func(change func(*lb.Settings)) *configuration { return one(with(tcp(at, nodes...), change)) }
 	return map[string]*configuration{
 		"no-services": config(),
-		"tcp":         one(tcp(at, nodes...)),
-		"udp":         one(udp(at, nodes...)),
-		"S19-local":   one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
+		"pods": one(ofPods(tcp(at, "10.244.0.1:8080", "10.244.1.7:9090")), ofPods(tcp("192.0.2.1:81")),
+			ofPods(tcp(v6, "[fd00:10:244::7]:8080")), ofPods(sticky(tcp("192.0.2.1:82", "10.244.0.1:8080")))),
+		"pods-check-http": one(ofPods(with(tcp(at, "10.244.0.1:8080"), asksHost))),
+		"pods-udp":        one(ofPods(udp(at, "10.244.0.1:9000"))),
+		"tcp":             one(tcp(at, nodes...)),
+		"udp":             one(udp(at, nodes...)),
+		"S19-local":       one(local(tcp(at, nodes...)), local(tcp(v6, nodes6...)), local(tcp("192.0.2.1:81", nodes...))),
 		"S19-weights": one(weighed(tcp(at, nodes...)), weighed(algorithm(tcp("192.0.2.1:81", nodes...), lb.LeastConnections)),
 			weighed(algorithm(tcp(v6, nodes6...), lb.Random))),
 		"S19-weights-udp":   one(weighed(udp(at, nodes...))),

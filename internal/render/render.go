@@ -107,27 +107,29 @@ func sumOf(texts map[string]string) lb.Sum {
 // item of the Config was read. A Service that the engine cannot carry has none, and
 // is refused.
 func (r *Renderer) Files(cfg *lb.Config, sum func(lb.Key) lb.Sum) (files []File, refused []lb.Refusal) {
-	nodes := engine.NewNodes(cfg.Nodes)
+	return r.FilesAfter(&Memory{}, cfg, sum)
+}
+
+// FilesAfter are Files: what a Memory has of the last time is not worked out again.
+func (r *Renderer) FilesAfter(last *Memory, cfg *lb.Config, sum func(lb.Key) lb.Sum) (files []File, refused []lb.Refusal) {
+	last.look(r, cfg)
 	shared := map[engine.Shared]bool{}
 	shown := map[string]bool{}
 	for _, s := range cfg.Services {
-		key := lb.ServiceKey(s.ID)
-		resolve := func() *engine.Service { return r.resolve(s, nodes) }
-		own, needs, err := r.service(resolve)
-		if err != nil {
-			refused = append(refused, lb.Refusal{Key: key, Reason: lb.RefusedByEngine, Message: err.Error()})
+		one := last.service(r, s, sum)
+		if one.err != nil {
+			refused = append(refused, lb.Refusal{Key: one.key, Reason: lb.RefusedByEngine, Message: one.err.Error()})
 			continue
 		}
-		for _, one := range needs {
-			shared[one] = true
+		for _, need := range one.needs {
+			shared[need] = true
 		}
-		for _, front := range s.Frontends {
-			shown[front.Settings.Certificate] = true
+		for i := range s.Frontends {
+			if name := s.Frontends[i].Settings.Certificate; name != "" {
+				shown[name] = true
+			}
 		}
-		for _, f := range own {
-			f.Key, f.From = key, fromOf(s, sum(key), nodes.Sum(s))
-			files = append(files, f)
-		}
+		files = append(files, one.files...)
 	}
 	for _, c := range cfg.Certificates {
 		if shown[c.Name()] {

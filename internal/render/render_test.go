@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -194,6 +195,8 @@ func testRenderRefuses(t onEngine) {
 		"negative queue":            set(func(s *lb.Settings) { s.MaxQueue = -1 }),
 		"negative queue timeout":    set(func(s *lb.Settings) { s.QueueTimeout = -1 }),
 		"negative slow start":       set(func(s *lb.Settings) { s.SlowStart = -1 }),
+		"drain too long":            set(func(s *lb.Settings) { s.Drain = 2 * time.Hour }),
+		"drain of half a second":    set(func(s *lb.Settings) { s.Drain = time.Second / 2 }),
 		"short headers":             set(func(s *lb.Settings) { s.Mode, s.MaxHeaderBytes = lb.ModeHTTP, 1 }),
 		"headers without HTTP":      set(func(s *lb.Settings) { s.MaxHeaderBytes = 1 << 10 }),
 		"source that is a range":    set(func(s *lb.Settings) { s.Source.IPv4 = netip.MustParsePrefix("10.0.0.0/24") }),

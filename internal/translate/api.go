@@ -17,6 +17,9 @@ type Service struct {
 	Addresses []netip.Addr // assigned, in the order of its families
 	// Withheld are listeners at its Addresses that another Service has.
 	Withheld []lb.Listener
+	// Pods are its endpoints, where the Balancer sends to pods; the same pointer while they
+	// are the same.
+	Pods *Endpoints
 	// Memory of what it became, if the caller keeps it; it says so afterwards.
 	Memory *Memory
 }
@@ -29,6 +32,8 @@ type Input struct {
 	Nodes    []*corev1.Node
 	// Slices by Service, of those with externalTrafficPolicy: Local, and of the API servers.
 	Slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	// PodsUnread is why pods cannot be read; "": they can, or nobody asks.
+	PodsUnread string
 	// Policies of the cluster; those that target none of Services do nothing.
 	Policies []*v1alpha1.UpstreamPolicy
 	// Certificates that Policies name.
@@ -43,8 +48,8 @@ type Problem struct {
 	Reason  string // one of v1alpha1.Reason*
 	Message string // what is wrong and what to do
 	// Fatal, of a Service: it is left out of the Config. Fatal, of the nodes:
-	// the Config has no backends because spec.nodes can not and could never be read,
-	// not because there are none; what the hosts run now is better.
+	// the Config has no backends because spec.nodes can not and could never be read, or
+	// pods cannot, not because there are none; what the hosts run now is better.
 	Fatal bool
 }
 
@@ -68,7 +73,7 @@ type Output struct {
 	// VRRP by host; nil: the hosts do not agree on addresses.
 	VRRP     map[string]*lb.VRRP
 	Services map[types.UID]*ServiceResult // that have no Memory
-	// NodesProblem is set where no node may be a backend.
+	// NodesProblem is set where no node may be a backend, or pods are and cannot be read.
 	NodesProblem *Problem
 	// Unweighed says which node has a weight that cannot be read; "": none.
 	Unweighed string

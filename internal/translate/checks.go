@@ -22,6 +22,9 @@ const longestFloor = time.Minute
 // Service.
 func load(in Input, ns *nodes) int {
 	n := len(ns.all)
+	if in.Balancer.Spec.ToPods() {
+		n = 1 // see podLoad
+	}
 	if limit := int(in.Balancer.Spec.Nodes.MaxPerService); limit > 0 {
 		if slices.ContainsFunc(ns.all, func(n lb.Node) bool { return n.Backup }) {
 			limit *= 2 // so many of either
@@ -33,6 +36,16 @@ func load(in Input, ns *nodes) int {
 		all *= 2
 	}
 	return all
+}
+
+// podLoad is how many pods a Service counts for, in coarse steps: where one comes or goes, the
+// checks of others stay as they are, and mostly its own.
+func podLoad(pods int) int {
+	n := 4
+	for n < pods {
+		n *= 4
+	}
+	return n
 }
 
 // floor is how far apart the checks of a Service with so many ports are at least.
@@ -52,7 +65,11 @@ func (t *translation) spread(frontends []lb.Frontend) {
 			own = append(own, h)
 		}
 	}
-	least := floor(t.load, len(own))
+	load := t.load
+	if t.pods {
+		load *= podLoad(t.backed.pods)
+	}
+	least := floor(load, len(own))
 	asked := least
 	for _, h := range own {
 		asked = min(asked, h.Interval)
@@ -77,6 +94,8 @@ func (t *translation) checkedAlone(h *lb.HealthCheck, p lb.Protocol) bool {
 	switch {
 	case engine.PassiveChecks || h.Type == lb.CheckNone:
 		return false
+	case t.pods: // each answers for itself, and who is not asked over TCP is not asked
+		return p == lb.TCP
 	case h.Type != lb.CheckAuto || !engine.SharesChecks || t.in.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return true
 	}

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -82,7 +83,7 @@ func TestNoSettingChangesHowTheAPIServersAreCarried(t *testing.T) {
 	in.Balancer.Spec.Nodes = v1alpha1.NodeSelection{MaxPerService: 1, Selector: v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"edge": "yes"}}}
 	in.Input.Policies = []*v1alpha1.UpstreamPolicy{policy("all").For("kubernetes").Retries(0).Obj()}
 	got := New().Translate(in.Input).Config.Services
-	if len(got) != 1 || got[0].ID != lb.ControlPlane || got[0].Frontends[0] != plain[0].Frontends[0] || len(got[0].Servers) != 3 {
+	if len(got) != 1 || got[0].ID != lb.ControlPlane || !reflect.DeepEqual(got[0].Frontends, plain[0].Frontends) || len(got[0].Servers) != 3 {
 		t.Errorf("%+v", got)
 	}
 }

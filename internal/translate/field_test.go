@@ -37,6 +37,7 @@ var examples = map[string][3]string{
 	"maxQueue":                {`7`, `0`, `9`},
 	"abortOnClose":            {`true`, `false`, `true`},
 	"slowStart":               {`"3s"`, `"4s"`, `"5s"`},
+	"drain":                   {`"3s"`, `"4m"`, `"1h"`},
 	"healthCheck.type":        {`"TCP"`, `"HTTP"`, `"None"`},
 	"healthCheck.http":        {`{"path":"/a"}`, `{"path":"/b","port":30443}`, `{"path":"/c"}`},
 	"healthCheck.http.host":   {`"a.example"`, `"b.example"`, `"c"`},

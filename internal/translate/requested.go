@@ -26,6 +26,19 @@ var foreign = map[v1alpha1.AnnotationProvider]requests{
 	},
 }
 
+// ReadsAnnotation reports whether anything is made of an annotation of a Service.
+func ReadsAnnotation(name string) bool {
+	if strings.HasPrefix(name, v1alpha1.GroupVersion.Group+"/") || name == v1alpha1.SourceRangesAnnotation {
+		return true
+	}
+	for _, r := range foreign {
+		if slices.Contains(r.addresses, name) || slices.Contains(r.pool, name) || slices.Contains(r.sharing, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // asked are the annotations of a Service among ours and those of providers that are not empty.
 func asked(svc *corev1.Service, ours string, of func(requests) []string, providers []v1alpha1.AnnotationProvider) (names []string) {
 	all := []string{ours}

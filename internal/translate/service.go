@@ -25,12 +25,19 @@ type translation struct {
 	precedence precedence
 	limit      int  // nodes per Service; 0: none
 	direct     bool // to the Service's port on the nodes
+	pods       bool // to these, in the place of nodes
+	cap        int  // pods for each port; 0: as many as hosts are sent of a Service
 	load       int  // of checks
 
 	certificates Certificates
 
-	result *ServiceResult
+	result        *ServiceResult
+	backed        backed
+	asksElsewhere bool // a policy has pods asked at a port of nodes
 }
+
+// byNode reports whether a Service names the nodes that carry it.
+func (t *translation) byNode() bool { return local(t.in.Object) && !t.pods }
 
 // run returns no lb.Service where nothing of the Service can be carried. What nodes
 // there are is not in the result: see withNodes.
@@ -50,20 +57,34 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	}
 	out := &lb.Service{
 		ID: id, Frontends: t.frontends(),
-		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct,
+		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct, Pods: t.pods,
 	}
 	if len(out.Frontends) == 0 {
 		return nil, t.result
+	}
+	if n := len(out.Frontends); n > lb.MaxFrontends { // before more is made of each
+		return t.fatal(v1alpha1.ReasonInvalidSpec, fmt.Sprintf("it listens at %d ports, on all of its addresses together: hosts take %d of a Service. Spread them over several Services",
+			n, lb.MaxFrontends))
+	}
+	if t.pods {
+		t.toPods(svc.Spec.Ports, out.Frontends)
 	}
 	t.spread(out.Frontends)
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
 	drains := slices.ContainsFunc(out.Frontends, func(f lb.Frontend) bool { return !t.carriers.For(f.Listener.Protocol).KeepsConnections })
 	for _, f := range out.Frontends {
 		ipv4 := f.Listener.Address.Is4()
+		if t.pods {
+			out.Family(ipv4).Clients = sources.of(ipv4)
+			continue
+		}
 		if family := out.Family(ipv4); !family.Targets.All && family.Targets.Nodes == nil {
 			*family = lb.Family{Targets: t.targets(ipv4, drains), Clients: sources.of(ipv4)}
 			t.tellNowhere(f.Listener.Address, family.Targets)
 		}
+	}
+	if t.pods {
+		t.tellPodless(out)
 	}
 	if err := fits(out); err != nil {
 		return t.fatal(v1alpha1.ReasonInvalidSpec, err.Error())
@@ -75,7 +96,7 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 // be too large.
 func fits(s *lb.Service) error {
 	const large = 250
-	size := len(s.Frontends)
+	size := max(len(s.Frontends), s.Endpoints())
 	for _, f := range []lb.Family{s.IPv4, s.IPv6} {
 		size = max(size, len(f.Targets.Nodes), len(f.Clients.Sources))
 	}
@@ -94,6 +115,7 @@ func fits(s *lb.Service) error {
 
 func (t *translation) fatal(reason, message string) (*lb.Service, *ServiceResult) {
 	t.result.Problems = []Problem{{Reason: reason, Message: message, Fatal: true}}
+	t.backed = backed{}
 	return nil, t.result
 }
 
@@ -171,7 +193,7 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 		case !t.carriers.Carries(lb.Protocol(port.Protocol)):
 			t.result.PortErrors[key] = v1alpha1.PortErrorProtocol
 			cannot = append(cannot, name)
-		case port.NodePort == 0 && !t.direct:
+		case port.NodePort == 0 && !t.direct && !t.pods:
 			t.result.PortErrors[key] = v1alpha1.PortErrorNoNodePort
 			lacking = append(lacking, name)
 		case secured.portError != "":
@@ -257,7 +279,7 @@ func (t *translation) tellNowhere(a netip.Addr, targets lb.Targets) {
 
 // withNodes tells also of nodes that there are not.
 func withNodes(result *ServiceResult, s *lb.Service, ns *nodes) *ServiceResult {
-	if s == nil {
+	if s == nil || s.Pods {
 		return result
 	}
 	var lacking []Problem

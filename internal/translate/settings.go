@@ -170,6 +170,9 @@ var fields = []field{
 	{"sourceAddresses", false,
 		func(s *v1alpha1.UpstreamSettings) string { return sourceList(s.SourceAddresses) },
 		func(s *lb.Settings, v string) error { return sourceAddresses(&s.Source, v) }},
+	{"drain", false,
+		func(s *v1alpha1.UpstreamSettings) string { return string(s.Drain) },
+		func(s *lb.Settings, v string) error { return drain(&s.Drain, v) }},
 }
 
 // checkType is HTTP or TCP also where it is only said what such a check asks for.
@@ -284,6 +287,15 @@ func keepAlive(into *time.Duration, v string) error {
 	}
 	if d < lb.MinKeepAlive || d > lb.MaxKeepAlive {
 		return fmt.Errorf("%s is not between 1s and 9h", quoted(v))
+	}
+	*into = d
+	return nil
+}
+
+func drain(into *time.Duration, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d == 0 || !lb.ValidDrain(d) {
+		return fmt.Errorf("%s is not between 1s and 1h, in whole seconds", quoted(v))
 	}
 	*into = d
 	return nil

@@ -34,6 +34,9 @@ type Translator struct {
 	index        policyIndex                // of these
 	certificates Certificates               // of the last Input
 	rules        int                        // counts the changes of these
+
+	podCaps       map[string]int // see caps
+	mostEndpoints int
 }
 
 // Memory is what one Service became. Who has it kept gives it to one Translator alone.
@@ -54,28 +57,38 @@ func (m *Memory) Result() *ServiceResult { return m.result }
 type known struct {
 	turn, round int
 	key         string
+	pods        *Endpoints
+	cap         int // see caps
 	service     *lb.Service
 	own         *ServiceResult // but for nodes that there are not
 	result      *ServiceResult
+	backed      backed
 }
 
 // New makes a Translator that has seen nothing.
-func New() *Translator { return &Translator{nodes: &nodes{}} }
+func New() *Translator { return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints} }
 
 // Translate makes a Balancer's Config.
 func (t *Translator) Translate(in Input) Output {
 	ns := eligible(in.Balancer, in.Nodes)
+	if in.Balancer.Spec.ToPods() {
+		ns = ns.forPods()
+	}
 	out := Output{
 		Config:       &lb.Config{Nodes: ns.all, Services: make([]*lb.Service, 0, len(in.Services)+1)},
 		VRRP:         virtualRouter(in.Balancer),
 		Services:     map[types.UID]*ServiceResult{},
-		NodesProblem: ns.none,
+		NodesProblem: cmp.Or(podsUnread(in), ns.none),
 		Unread:       ns.unread,
 		Unweighed:    ns.unweighed,
 		Unbacked:     unbacked(in.Balancer),
 	}
 	t.look(in, ns)
 	datagrams := t.each(in, ns, &out)
+	if caps := t.caps(in); !maps.Equal(caps, t.podCaps) {
+		t.podCaps, out.Config.Services = caps, out.Config.Services[:0]
+		datagrams = t.each(in, ns, &out)
+	}
 	out.Unsupported = unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in.Balancer, datagrams))
 	api, why := controlPlane(in)
 	if !in.Sorted {
@@ -117,6 +130,8 @@ func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
 				precedence: precedence{t.index.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
 				limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
 				direct:     in.Balancer.Spec.Direct(),
+				pods:       in.Balancer.Spec.ToPods(),
+				cap:        t.podCaps[svc.Object.Namespace],
 				load:       load,
 
 				certificates: in.Certificates,
@@ -138,7 +153,7 @@ func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
 // seen at once.
 func (t *Translator) stands(m *Memory, svc *Service) bool {
 	return m.in.Object == svc.Object && m.turn == t.turn && m.round == t.round && m.rules == t.rules &&
-		slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
+		m.pods == svc.Pods && m.cap == t.podCaps[svc.Object.Namespace] && slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
 }
 
 // look notes whether something changed that many Services depend on.
@@ -169,7 +184,7 @@ func (t *Translator) one(m *Memory, job translation) {
 	noTCP := func(p corev1.ServicePort) bool { return lb.Protocol(p.Protocol) != lb.TCP }
 	m.datagrams = slices.ContainsFunc(job.in.Object.Spec.Ports, noTCP)
 	m.rules, m.in = t.rules, job.in
-	if job.in.Object.ResourceVersion == "" || local(job.in.Object) {
+	if job.in.Object.ResourceVersion == "" || job.byNode() {
 		m.in.Object = nil // it depends on more, or nobody can tell
 	}
 	m.known = t.remember(m.known, job)
@@ -178,13 +193,13 @@ func (t *Translator) one(m *Memory, job translation) {
 func (t *Translator) remember(was known, job translation) known {
 	var remembers bool
 	t.buf, remembers = job.appendKey(t.buf[:0])
-	now := known{turn: t.turn, round: t.round}
-	if remembers && was.turn == t.turn && was.key == string(t.buf) {
+	now := known{turn: t.turn, round: t.round, pods: job.in.Pods, cap: job.cap}
+	if remembers && was.turn == t.turn && was.key == string(t.buf) && was.pods == now.pods && was.cap == now.cap {
 		if was.round == t.round {
 			return was
 		}
-		if !local(job.in.Object) { // it names no nodes
-			now.key, now.service, now.own = was.key, was.service, was.own
+		if !job.byNode() { // it names no nodes
+			now.key, now.service, now.own, now.backed = was.key, was.service, was.own, was.backed
 			now.result = withNodes(now.own, now.service, job.nodes)
 			return now
 		}
@@ -193,6 +208,7 @@ func (t *Translator) remember(was known, job translation) known {
 		now.key = string(t.buf)
 	}
 	now.service, now.own = job.run()
+	now.backed = job.backed
 	now.result = withNodes(now.own, now.service, job.nodes)
 	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
 		now.service = was.service
@@ -253,7 +269,7 @@ func uses(b *v1alpha1.Balancer, datagrams bool) []use {
 
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
 func commonKey(b *v1alpha1.Balancer, load int) string {
-	parts := []string{Carriers(b).String(), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+	parts := []string{Carriers(b).String(), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	if b.Spec.Provider != nil {
 		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
 	}
@@ -288,6 +304,9 @@ func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 		b = appendVersion(b, &p.ObjectMeta, version)
 	}
 	b = append(t.appendCertificates(append(b, 0)), 0)
+	if t.pods {
+		return b, ok // what is behind its slices is compared by itself
+	}
 	for _, s := range inOrder(t.slices) {
 		ok = ok && s.ResourceVersion != ""
 		b = appendVersion(b, &s.ObjectMeta, s.ResourceVersion)

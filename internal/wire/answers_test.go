@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,13 +23,6 @@ import (
 	"github.com/external-lb/external-lb/internal/wire"
 )
 
-// without is a manifest that lacks an item.
-func without(m lb.Manifest, key lb.Key) lb.Manifest {
-	m = maps.Clone(m)
-	delete(m, key)
-	return m
-}
-
 var web = lb.Key("service/" + strings.Repeat("n", 200) + "/web-0/uid")
 
 // same compares, and does not take long for manifests.
@@ -40,7 +32,7 @@ var same = cmp.Options{cmpopts.EquateEmpty(), cmpopts.IgnoreFields(host.Status{}
 func report(items int) host.Report {
 	m := manifest(items)
 	return host.Report{
-		Wanted: m, Live: without(m, web), Proved: true, Generation: strings.Repeat("f", 64), Renderer: "nginx/1.22.1 v0.3.0 0123", Outdated: true,
+		Wanted: m, Live: m.Without(web), Proved: true, Generation: strings.Repeat("f", 64), Renderer: "nginx/1.22.1 v0.3.0 0123", Outdated: true,
 		Refused: []lb.Refusal{
 			{Key: web, Reason: lb.RefusedUnknown, Message: "the algorithm 9 is not known", OlderStays: true},
 			{Key: "service/a/b/c", Reason: lb.RefusedNotAdmitted, Message: "port 22 is not admitted\nhere",
@@ -121,14 +113,14 @@ func TestAReportIsNotSentTwice(t *testing.T) {
 		t.Errorf("%d bytes of changes", n)
 	}
 	// What a delivery was answered counts, too.
-	now.Live, now.Wanted = without(now.Wanted, web), manifest(1999)
+	now.Live, now.Wanted = now.Wanted.Without(web), manifest(1999)
 	m.apply = func(context.Context, host.Delivery) (host.Outcome, error) {
 		return host.Outcome{Report: now.Report}, nil
 	}
 	before := ours.n.Load()
 	out, err := c.Apply(t.Context(), nothing())
-	if n := ours.n.Load() - before; err != nil || n > 4<<10 || !maps.Equal(out.Live, now.Live) || !maps.Equal(out.Wanted, now.Wanted) {
-		t.Errorf("error %v, %d bytes of an outcome, %d items wanted and %d live", err, n, len(out.Wanted), len(out.Live))
+	if n := ours.n.Load() - before; err != nil || n > 4<<10 || !out.Live.Equal(now.Live) || !out.Wanted.Equal(now.Wanted) {
+		t.Errorf("error %v, %d bytes of an outcome, %d items wanted and %d live", err, n, out.Wanted.Len(), out.Live.Len())
 	}
 	if n := ask(copied()); n > 4<<10 {
 		t.Errorf("%d bytes after a delivery", n)
@@ -189,9 +181,9 @@ func TestWhatIsNoAnswerIsNotTaken(t *testing.T) {
 	})
 	refused := func(r lb.Refusal) host.Report { return host.Report{Refused: []lb.Refusal{r}} }
 	bad := map[string]host.Report{
-		"wanted":         {Wanted: lb.Manifest{"../x": {}}},
-		"root":           {Wanted: lb.Manifest{"/x": {}}},
-		"live":           {Live: lb.Manifest{"Node/a": {}}},
+		"wanted":         {Wanted: lb.Sums{"../x": {}}.Manifest()},
+		"root":           {Wanted: lb.Sums{"/x": {}}.Manifest()},
+		"live":           {Live: lb.Sums{"Node/a": {}}.Manifest()},
 		"refused":        refused(lb.Refusal{Key: "a b"}),
 		"no address":     refused(lb.Refusal{Key: "node/a", Listener: lb.Listener{Port: 1, Protocol: lb.TCP}}),
 		"a zone":         refused(lb.Refusal{Key: "node/a", Listener: lb.Listener{Address: netip.MustParseAddr("fe80::1%eth0"), Port: 1, Protocol: lb.TCP}}),

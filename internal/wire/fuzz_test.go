@@ -110,7 +110,7 @@ func FuzzDelivery(f *testing.F) {
 // FuzzStatus: the same of what a controller takes for a status.
 func FuzzStatus(f *testing.F) {
 	first := host.Status{Message: "disk full", Report: host.Report{
-		Wanted: lb.Manifest{"node/a": {1}}, Live: lb.Manifest{"node/a": {2}, "node/b": {}},
+		Wanted: lb.Sums{"node/a": {1}}.Manifest(), Live: lb.Sums{"node/a": {2}, "node/b": {}}.Manifest(),
 		Refused: []lb.Refusal{{Key: "node/a", Reason: lb.RefusedInvalid, Message: "no"},
 			{Key: "service/a/b/c", Reason: lb.RefusedOtherwise, Listener: lb.Listener{Address: netip.MustParseAddr("2001:db8::1"), Port: 80, Protocol: lb.TCP}}},
 	}}
@@ -141,7 +141,7 @@ func FuzzStatus(f *testing.F) {
 // FuzzOutcome: the same of what it takes for the outcome of a delivery.
 func FuzzOutcome(f *testing.F) {
 	first := host.Outcome{Reloaded: true, Report: host.Report{Proved: true, Generation: "12",
-		Wanted: lb.Manifest{"node/a": {1}}, Live: lb.Manifest{"node/a": {1}},
+		Wanted: lb.Sums{"node/a": {1}}.Manifest(), Live: lb.Sums{"node/a": {1}}.Manifest(),
 		Refused: []lb.Refusal{{Key: "node/a", Reason: lb.RefusedInvalid, Message: "no"}},
 	}}
 	var seed bytes.Buffer

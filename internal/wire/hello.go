@@ -12,7 +12,7 @@ import (
 
 // Protocol is the number of what this package speaks. It changes only when an
 // older peer would misunderstand.
-const Protocol = 4
+const Protocol = 5
 
 const (
 	magic    = "external-lb-host"

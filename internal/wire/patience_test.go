@@ -147,11 +147,11 @@ func TestADeliveryThatDoesNotArriveIsNotWaitedFor(t *testing.T) {
 }
 
 func TestAnAnswerThatIsNotTakenIsNotWaitedFor(t *testing.T) {
-	report := host.Report{Wanted: lb.Manifest{}}
+	wanted := lb.Sums{}
 	for i := range 5000 {
-		report.Wanted[lb.Key(fmt.Sprintf("node/%0200d", i))] = lb.Sum{}
+		wanted[lb.Key(fmt.Sprintf("node/%0200d", i))] = lb.Sum{}
 	}
-	serving(t, quick{report}, func(t *testing.T, p *pipes) {
+	serving(t, quick{host.Report{Wanted: wanted.Manifest()}}, func(t *testing.T, p *pipes) {
 		c := connected(t, p)
 		defer c.Close()
 		if _, err := c.rpc.Status(t.Context(), &wirepb.StatusRequest{}); err != nil {
@@ -270,7 +270,7 @@ func TestPartsOfOtherProtocols(t *testing.T) {
 
 // Whoever speaks another version of the protocol is not heard.
 func TestOtherProtocolsAreNotSpoken(t *testing.T) {
-	for _, hello := range []string{"external-lb-host 1 v0.1\n", "external-lb-host 3 v0.3\n", "external-lb-host 5 v9\n", "external-lb-host 0 x\n", "external-lb-host -3 x\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
+	for _, hello := range []string{"external-lb-host 1 v0.1\n", "external-lb-host 4 v0.3\n", "external-lb-host 6 v9\n", "external-lb-host 0 x\n", "external-lb-host -3 x\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
 		ours, theirs := net.Pipe()
 		served := make(chan error, 1)
 		go func() { served <- Serve(context.Background(), theirs, quick{}) }()

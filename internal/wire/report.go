@@ -1,12 +1,10 @@
 package wire
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 
@@ -56,12 +54,12 @@ func entryParts(r host.Report, base *host.Report) iter.Seq[*wirepb.Entries] {
 		base = &host.Report{}
 	}
 	var keys []lb.Key
-	for _, m := range []lb.Manifest{r.Wanted, r.Live, base.Wanted, base.Live} {
-		keys = slices.AppendSeq(keys, maps.Keys(m))
+	for d := range base.Wanted.Differences(r.Wanted) {
+		keys = append(keys, d.Key)
 	}
-	keys = slices.DeleteFunc(keys, func(key lb.Key) bool {
-		return bytes.Equal(sum(r.Wanted, key), sum(base.Wanted, key)) && bytes.Equal(sum(r.Live, key), sum(base.Live, key))
-	})
+	for d := range base.Live.Differences(r.Live) {
+		keys = append(keys, d.Key)
+	}
 	slices.Sort(keys)
 	return func(yield func(*wirepb.Entries) bool) {
 		for batch := range slices.Chunk(slices.Compact(keys), batchSize) {
@@ -78,7 +76,7 @@ func entryParts(r host.Report, base *host.Report) iter.Seq[*wirepb.Entries] {
 
 // sum of an item; empty: it is not in the manifest.
 func sum(m lb.Manifest, key lb.Key) []byte {
-	if sum, ok := m[key]; ok {
+	if sum, ok := m.Sum(key); ok {
 		return sum[:]
 	}
 	return nil
@@ -93,7 +91,7 @@ func receiveReport[M interface {
 	if base == nil && (s.GetChanges() || s.GetSameRefusals()) {
 		return host.Report{}, errAnswer
 	}
-	in := newEntries(s.GetChanges(), base)
+	in := &entries{changes: s.GetChanges()}
 	var refused refusals
 	for {
 		m, err := recv()
@@ -114,10 +112,18 @@ func receiveReport[M interface {
 			return host.Report{}, err
 		}
 	}
+	var was host.Report
+	if s.GetChanges() {
+		was = *base
+	}
+	wanted, live := in.wanted.of(was.Wanted), in.live.of(was.Live)
+	if wanted.Len() > lb.MaxItems || live.Len() > lb.MaxItems {
+		return host.Report{}, invalid("more than %d items", lb.MaxItems)
+	}
 	r := host.Report{
 		Generation: bounded(s.GetGeneration(), nameMax), Proved: s.GetProved(),
 		Outdated: s.GetOutdated(), Renderer: bounded(s.GetRenderer(), nameMax),
-		Wanted: in.wanted, Live: in.live, Refused: refused.got,
+		Wanted: wanted, Live: live, Refused: refused.got,
 	}
 	if s.GetSameRefusals() {
 		r.Refused = base.Refused
@@ -127,48 +133,45 @@ func receiveReport[M interface {
 
 // entries collects those that arrive.
 type entries struct {
-	wanted, live lb.Manifest
+	wanted, live arrived
 	changes      bool // of a report
-	shared       bool // with that
 	keys         ascending
 }
 
-func newEntries(changes bool, base *host.Report) *entries {
-	if changes {
-		return &entries{wanted: base.Wanted, live: base.Live, changes: true, shared: true}
-	}
-	return &entries{wanted: lb.Manifest{}, live: lb.Manifest{}}
-}
-
-func (in *entries) add(arrived []*wirepb.Entry) error {
-	if in.shared {
-		in.wanted, in.live, in.shared = maps.Clone(in.wanted), maps.Clone(in.live), false
-	}
-	for _, e := range arrived {
+func (in *entries) add(entries []*wirepb.Entry) error {
+	for _, e := range entries {
 		key := lb.Key(e.GetKey())
 		if err := in.keys.next(key); err != nil {
 			return err
 		}
 		none := len(e.GetWanted())+len(e.GetLive()) == 0
-		if none && !in.changes || !change(in.wanted, key, e.GetWanted()) || !change(in.live, key, e.GetLive()) {
+		if none && !in.changes || !in.wanted.add(key, e.GetWanted()) || !in.live.add(key, e.GetLive()) {
 			return errAnswer
 		}
-	}
-	if len(in.wanted) > lb.MaxItems || len(in.live) > lb.MaxItems {
-		return invalid("more than %d items", lb.MaxItems)
 	}
 	return nil
 }
 
-// change puts a sum into a manifest, or takes it out; false: it is not one.
-func change(m lb.Manifest, key lb.Key, sum []byte) bool {
+// arrived is what a Manifest has from now on, and what it has no longer.
+type arrived struct {
+	sums lb.Sums
+	gone []lb.Key
+}
+
+// add a sum, or that there is none; false: it is not one.
+func (a *arrived) add(key lb.Key, sum []byte) bool {
 	switch len(sum) {
 	case 0:
-		delete(m, key)
+		a.gone = append(a.gone, key)
 	case sha256.Size:
-		m[key] = lb.Sum(sum)
+		if a.sums == nil {
+			a.sums = lb.Sums{}
+		}
+		a.sums[key] = lb.Sum(sum)
 	default:
 		return false
 	}
 	return true
 }
+
+func (a *arrived) of(was lb.Manifest) lb.Manifest { return was.Without(a.gone...).With(a.sums) }

@@ -62,11 +62,11 @@ func connect(t *testing.T, h host.Host) (*wire.Client, <-chan error) {
 
 // manifest of n items with long keys.
 func manifest(n int) lb.Manifest {
-	m := lb.Manifest{}
+	m := lb.Sums{}
 	for i := range n {
 		m[lb.Key(fmt.Sprintf("service/%s/web-%d/uid", strings.Repeat("n", 200), i))] = lb.Sum{byte(i), byte(i >> 8)}
 	}
-	return m
+	return m.Manifest()
 }
 
 // nothing is a delivery that changes nothing.
@@ -303,8 +303,8 @@ func TestPeersOfAnotherKind(t *testing.T) {
 		says, want string
 	}{
 		"older":          {"external-lb-host 0 v0.0.1\n", `the other end is not external-lb: it says "external-lb-host 0 v0.0.1\n"`},
-		"newer":          {"external-lb-host 5 v0.4.0\n", "the host runs external-lb v0.4.0, protocol 5; the controller is devel, protocol 4: update the controller"},
-		"older protocol": {"external-lb-host 2 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 2; the controller is devel, protocol 4: update external-lb on the host"},
+		"newer":          {"external-lb-host 6 v0.4.0\n", "the host runs external-lb v0.4.0, protocol 6; the controller is devel, protocol 5: update the controller"},
+		"older protocol": {"external-lb-host 2 v0.1.0\n", "the host runs external-lb v0.1.0, protocol 2; the controller is devel, protocol 5: update external-lb on the host"},
 		"login message":  {"Welcome to Debian\n", `the other end is not external-lb: it says "Welcome to Debian\n"`},
 		"nothing":        {"", "the other end said nothing: EOF"},
 		"cut short":      {"external-lb-host 1", `the other end is not external-lb: it says "external-lb-host 1"`},

@@ -102,3 +102,23 @@ func (b *EndpointSliceBuilder) Ready(nodes ...string) *EndpointSliceBuilder {
 	}
 	return b
 }
+
+// Port adds a port of all endpoints, over TCP.
+func (b *EndpointSliceBuilder) Port(name string, port int32) *EndpointSliceBuilder {
+	protocol := corev1.ProtocolTCP
+	b.obj.Ports = append(b.obj.Ports, discoveryv1.EndpointPort{Name: &name, Port: &port, Protocol: &protocol})
+	return b
+}
+
+// Pod adds an endpoint that is ready, and a pod of the slice's namespace.
+func (b *EndpointSliceBuilder) Pod(name, address string, changes ...func(*discoveryv1.Endpoint)) *EndpointSliceBuilder {
+	e := discoveryv1.Endpoint{
+		Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)},
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: b.obj.Namespace, Name: name},
+	}
+	for _, change := range changes {
+		change(&e)
+	}
+	b.obj.Endpoints = append(b.obj.Endpoints, e)
+	return b
+}

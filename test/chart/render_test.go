@@ -150,6 +150,7 @@ const guardless = "without the guard `helm uninstall` takes the manager alone, a
 func TestChart_AgreesWithKustomize(t *testing.T) {
 	components := map[string][]string{
 		"tls":            {"tls.enabled=true"},
+		"pods":           {"pods.enabled=true"},
 		"metrics":        {"metrics.serviceMonitor.enabled=true"},
 		"network-policy": {"networkPolicy.enabled=true"},
 		"alerts":         {"metrics.prometheusRule.enabled=true"},

@@ -17,6 +17,7 @@ import (
 
 type demo struct {
 	*lab.Lab
+	binary  string
 	nodes   int
 	address string
 }
@@ -57,10 +58,7 @@ spec:
 func (d *demo) deploy(ctx context.Context) error {
 	title("Pods, as a Deployment would place them")
 	for i := range d.nodes {
-		spec := cluster.PodSpec{
-			Name: fmt.Sprintf("web-%d", i+1), Node: fmt.Sprintf("node%d", i+1), Labels: map[string]string{"app": "web"},
-		}
-		if _, err := d.AddPod(ctx, spec); err != nil {
+		if _, err := d.AddPod(ctx, webPod(i+1)); err != nil {
 			return err
 		}
 	}
@@ -129,7 +127,7 @@ func (d *demo) loseNode(ctx context.Context) error {
 				return inSync && int(b.Status.Nodes) == d.nodes-1, err
 			})
 		}},
-		{fmt.Sprintf("kubectl drain %s", last), func() error { return d.drain(ctx, fmt.Sprintf("web-%d", d.nodes)) }},
+		{fmt.Sprintf("kubectl drain %s", last), func() error { return d.drain(ctx, load, webPod(d.nodes).Name) }},
 		{"kubectl delete node " + last, func() error { return d.RemoveNode(ctx, last) }},
 	}
 	for _, step := range steps {
@@ -147,21 +145,16 @@ func (d *demo) loseNode(ctx context.Context) error {
 	return d.show(ctx, "get", "balancers")
 }
 
-// drain lets a pod terminate and waits until nobody sends to it any more.
-func (d *demo) drain(ctx context.Context, pod string) error {
+// drain lets a pod terminate, and takes it away when nobody sends to it any more and what it
+// was asked is answered.
+func (d *demo) drain(ctx context.Context, load *load, pod string) error {
 	if err := d.TerminatePod(ctx, "default", pod); err != nil {
 		return err
 	}
-	count := 0
-	err := wait.UntilTrue(ctx, pod+" gets no requests any more", func() (bool, error) {
-		answer, err := d.get(ctx)
-		if answer.Pod == pod {
-			count = 0
-		}
-		count++
-		return count > 30, err
-	})
-	if err != nil {
+	if err := d.forgotten(ctx, pod); err != nil {
+		return err
+	}
+	if err := load.reach(ctx, onTheirWay); err != nil {
 		return err
 	}
 	return d.RemovePod(ctx, "default", pod)

@@ -1,8 +1,9 @@
 // Command demo shows external-lb at work: first with manifests as files on one
 // balancer host, while Kubernetes is built if need be, then on a test cluster. A
-// Service gets an address that answers, keeps it while a node goes away under load, and one that
-// cannot be satisfied is told why; with several hosts, its address moves when the
-// active one is switched off. It ends with a failure if any of that fails.
+// Service gets an address that answers, its traffic is seen, and it goes on while each
+// node is upgraded and one goes away under load. A Service that cannot be satisfied is
+// told why; with several hosts, the address moves when the active one is switched off.
+// It ends with a failure if any of that fails.
 package main
 
 import (
@@ -72,7 +73,7 @@ func run(ctx context.Context, o options) (err error) {
 		say("stopping the cluster; nothing of it is left behind")
 		err = errors.Join(err, started.stop())
 	}()
-	err = play(ctx, o, started.lab)
+	err = play(ctx, o, &demo{Lab: started.lab, binary: binary, nodes: o.nodes})
 	if err != nil && ctx.Err() == nil {
 		started.lab.Keep(err)
 		return err // though Ctrl-C ended the looking
@@ -121,9 +122,8 @@ func startLab(ctx context.Context, o options, binary string, log io.Writer) <-ch
 	return started
 }
 
-func play(ctx context.Context, o options, l *lab.Lab) error {
-	d := &demo{Lab: l, nodes: o.nodes}
-	acts := []func(context.Context) error{d.deploy, d.expose, d.ask, d.loseNode, d.refuse}
+func play(ctx context.Context, o options, d *demo) error {
+	acts := []func(context.Context) error{d.deploy, d.expose, d.ask, d.watchTraffic, d.upgradeNodes, d.loseNode, d.refuse}
 	if o.hosts > 1 {
 		acts = append(acts, d.loseHost)
 	}

@@ -24,6 +24,7 @@ type testedEngine struct {
 	leastConns string             // how its configuration says LeastConnections
 	running    string             // the file that tampering must hit for the daemon to notice, below live/; %s: the fragment
 	conf       string             // of its owner
+	pidFile    string             // of who takes its signals
 	reload     string             // by hand, as a script
 	stop, kill string
 	daemon     string // as messages call it
@@ -34,22 +35,22 @@ type testedEngine struct {
 var engines = []testedEngine{
 	{
 		name: v1alpha1.EngineNginx, daemon: "nginx", nonsense: "nonsense;", leastConns: "least_conn", running: "%s", conf: "/etc/nginx/nginx.conf",
-		reload: "nginx -s reload",
-		stop:   "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done",
-		kill:   "pkill -KILL -x nginx; until ! pgrep -x nginx; do sleep 0.05; done",
+		reload: "nginx -s reload", pidFile: "/run/nginx.pid",
+		stop: "nginx -s stop; until ! pgrep -x nginx; do sleep 0.05; done",
+		kill: "pkill -KILL -x nginx; until ! pgrep -x nginx; do sleep 0.05; done",
 	},
 	{
 		name: v1alpha1.EngineHAProxy, daemon: "HAProxy", nonsense: "nonsense", leastConns: "leastconn", running: "haproxy.cfg", conf: "/etc/haproxy/haproxy.cfg",
-		reload: "pkill -USR2 -F /run/haproxy.pid",
-		stop:   "pkill -TERM -F /run/haproxy.pid; until ! pgrep -x haproxy; do sleep 0.05; done",
-		kill:   "pkill -KILL -x haproxy; until ! pgrep -x haproxy; do sleep 0.05; done",
+		reload: "pkill -USR2 -F /run/haproxy.pid", pidFile: "/run/haproxy.pid",
+		stop: "pkill -TERM -F /run/haproxy.pid; until ! pgrep -x haproxy; do sleep 0.05; done",
+		kill: "pkill -KILL -x haproxy; until ! pgrep -x haproxy; do sleep 0.05; done",
 	},
 	{
 		name: v1alpha1.EngineLVS, daemon: "keepalived", leastConns: "lvs_sched wlc", running: "%s", conf: "/etc/keepalived/keepalived.conf",
 		nonsense: "vrrp_instance owners {\n  interface nonsense\n  virtual_router_id 9\n}", // it passes over words that it does not know
-		reload:   "pkill -HUP -F /run/keepalived.pid",
-		stop:     "pkill -TERM -F /run/keepalived.pid; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
-		kill:     "pkill -KILL -f '^keepalived'; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
+		reload:   "pkill -HUP -F /run/keepalived.pid", pidFile: "/run/keepalived.pid",
+		stop: "pkill -TERM -F /run/keepalived.pid; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
+		kill: "pkill -KILL -f '^keepalived'; until ! pgrep -f '^keepalived'; do sleep 0.05; done",
 	},
 }
 

@@ -143,8 +143,7 @@ func TestFault_FullDisk(t *testing.T) {
 	s.inSync(balancer)
 }
 
-// A change that one host cannot prove goes to no other: here because its owner
-// has broken its own configuration.
+// A change that one host cannot prove goes to no other: here because its daemon has frozen.
 func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 	s := newScene(t)
 	s.pod("web", "web-1", "node1")
@@ -153,6 +152,59 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 	s.inSync(balancer)
 	h, err := env.Host("lb2") // the last one gets changes first
 	must(t, err)
+	signal := func(name string) {
+		_, err := h.Shell(context.Background(), fmt.Sprintf("kill -%s $(cat %s)", name, engine.pidFile))
+		must(t, err)
+	}
+	signal("STOP")
+	defer signal("CONT")
+	late := s.service("late", func(svc *corev1.Service) { svc.Spec.Selector = early.Spec.Selector })
+	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, engine.daemon+" refuses the configuration: ")
+	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "the change failed on lb2, which gets each change first")
+	s.until(late, "told what failed", func(svc *corev1.Service) bool {
+		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
+		return c.Status == "False" && strings.Contains(c.Message, "Balancer "+balancer+" says what is wrong with") && len(addresses(svc)) == 0
+	})
+	s.answers("web", address, 80)
+	signal("CONT")
+	s.published(late)
+	s.inSync(balancer)
+}
+
+// Changes that come faster than deliveries end reach both hosts.
+func TestFault_AStormOfChangesReachesBothHosts(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	svc := s.service("web")
+	s.published(svc)
+	s.inSync(balancer)
+	const enough = 5
+	carried, changes := map[string]map[string]bool{"lb1": {}, "lb2": {}}, 0
+	wait.For(t, func(context.Context) error {
+		changes++
+		s.update(svc, func(svc *corev1.Service) {
+			svc.Spec.LoadBalancerSourceRanges = []string{fmt.Sprintf("198.18.%d.%d/32", changes/256, changes%256)}
+		})
+		for _, h := range getBalancer(t, balancer).Status.Hosts {
+			carried[h.Name][h.Digest] = true
+		}
+		if one, other := len(carried["lb1"]), len(carried["lb2"]); one < enough || other < enough {
+			return fmt.Errorf("of %d changes, lb1 has carried %d, and lb2 %d", changes, one, other)
+		}
+		return nil
+	})
+	s.inSync(balancer)
+}
+
+// A host whose owner has broken its configuration says so, and keeps no change from the others.
+func TestFault_AHostThatItsOwnerBrokeHoldsNoOtherBack(t *testing.T) {
+	s := newScene(t)
+	s.pod("web", "web-1", "node1")
+	early := s.service("web")
+	address := s.published(early)[0]
+	s.inSync(balancer)
+	h, err := env.Host("lb2")
+	must(t, err)
 	_, err = h.Shell(t.Context(), fmt.Sprintf("cp -a %[1]s %[1]s.good; echo '%[2]s' >> %[1]s", engine.conf, engine.nonsense))
 	must(t, err)
 	repair := func() {
@@ -160,13 +212,15 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 		must(t, err)
 	}
 	defer repair()
-	late := s.service("late", func(svc *corev1.Service) { svc.Spec.Selector = early.Spec.Selector })
-	s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "nonsense")
-	s.hostSays(balancer, "lb1", v1alpha1.HostFailed, "the change failed on lb2, which gets each change first")
-	s.until(late, "told what failed", func(svc *corev1.Service) bool {
-		c := condition(svc, v1alpha1.ConditionServiceProgrammed)
-		return c.Status == "False" && strings.Contains(c.Message, "Balancer "+balancer+" says what is wrong with") && len(addresses(svc)) == 0
-	})
+	must(t, env.RouteVia(t.Context(), "lb1"))
+	defer func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) }()
+	for _, name := range []string{"late", "later"} {
+		svc := s.service(name, func(svc *corev1.Service) { svc.Spec.Selector = early.Spec.Selector })
+		s.answers("web", s.published(svc)[0], 80)
+		s.hostSays(balancer, "lb1", v1alpha1.HostInSync, "")
+		s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "it refuses what its owner has written: ")
+		s.hostSays(balancer, "lb2", v1alpha1.HostFailed, "nonsense")
+	}
 	wait.For(t, func(context.Context) error {
 		c := meta.FindStatusCondition(getBalancer(t, balancer).Status.Conditions, v1alpha1.ConditionDegraded)
 		if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "nonsense") {
@@ -174,9 +228,9 @@ func TestFault_AChangeThatFailsOnOneHostGoesToNoOther(t *testing.T) {
 		}
 		return nil
 	})
+	must(t, env.RouteVia(t.Context(), "lb2")) // what it had runs on
 	s.answers("web", address, 80)
 	repair()
-	s.published(late)
 	s.inSync(balancer)
 }
 

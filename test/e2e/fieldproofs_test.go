@@ -49,6 +49,7 @@ func fieldProofs() map[contract.Field]fieldProof {
 		"timeouts.keepAlive":              {settings: "timeouts: {keepAlive: 1s}", shows: asksASilentClient},
 		"maxQueue":                        {settings: "{maxConnectionsPerNode: 1, maxQueue: 1, timeouts: {queue: 8s}}", shows: letsFewWait},
 		"abortOnClose":                    {settings: "{mode: HTTP, maxConnectionsPerNode: 1, abortOnClose: true}", http: true, shows: givesUpWithTheClient},
+		"drain":                           {settings: "drain: 4s", alone: true, shows: endsWhatIsLeft},
 		"slowStart":                       {settings: "{slowStart: 5m, healthCheck: {" + quick + "}}", shows: comesBackSlowly},
 		"healthCheck.type=Auto":           {settings: "healthCheck: {type: Auto, " + quick + "}", shows: leavesOutANode((*field).checkedPort)},
 		"healthCheck.type=TCP":            {settings: "healthCheck: {type: TCP, " + quick + "}", shows: leavesOutANode((*field).nodePort)},

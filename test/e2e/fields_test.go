@@ -36,6 +36,7 @@ type fieldProof struct {
 	otherwise string // what the policy of a second Service says, where the difference shows; "": there is none
 	http      bool   // the Service is one of HTTP
 	asked     int32  // the nodePort of another port of the Service, of HTTP; 0: there is none
+	alone     bool   // it changes something, and so comes before those that are shown beside each other
 	shows     func(f *field)
 }
 
@@ -83,7 +84,9 @@ func TestPolicy_EveryField(t *testing.T) {
 			if f.proof == nil {
 				t.Fatal("nothing shows what it does: write a proof, in fieldProofs")
 			}
-			t.Parallel()
+			if !f.proof.alone {
+				t.Parallel()
+			}
 			f.scene = &scene{t: t, namespace: s.namespace}
 			if table.Named(engine.name).Unsupported(f.name, lb.TCP) != "" {
 				f.policySays(f.policy, v1alpha1.ConditionUnsupported, string(f.name)+": ")

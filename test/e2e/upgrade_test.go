@@ -11,10 +11,7 @@ import (
 // Each node is cordoned, drained, started again and uncordoned, as docs/howto/upgrade-nodes.md
 // has it, and no request is lost.
 func TestUpgrade_OfNodesLosesNoRequest(t *testing.T) {
-	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Cordoned = v1alpha1.CordonedDrain })
-	t.Cleanup(func() {
-		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Cordoned = v1alpha1.CordonedKeep })
-	})
+	cordonedDrain(t)
 	for _, policy := range []corev1.ServiceExternalTrafficPolicy{corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal} {
 		t.Run(string(policy), func(t *testing.T) {
 			d := newScene(t).deploy(policy)
@@ -26,10 +23,21 @@ func TestUpgrade_OfNodesLosesNoRequest(t *testing.T) {
 	}
 }
 
+// cordonedDrain lets nodes drain that are cordoned.
+func cordonedDrain(t *testing.T) {
+	t.Helper()
+	changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Cordoned = v1alpha1.CordonedDrain })
+	t.Cleanup(func() {
+		changeBalancer(t, balancer, func(b *v1alpha1.Balancer) { b.Spec.Nodes.Cordoned = v1alpha1.CordonedKeep })
+	})
+}
+
+// Patches of a node.
+const cordon, uncordon = `{"spec":{"unschedulable":true}}`, `{"spec":{"unschedulable":null}}`
+
 func (d *deployment) upgrade(node string) {
 	t := d.t
 	t.Helper()
-	const cordon, uncordon = `{"spec":{"unschedulable":true}}`, `{"spec":{"unschedulable":null}}`
 	patchNode(t, node, cordon, uncordon)
 	d.cordoned = node
 	d.evict(node)

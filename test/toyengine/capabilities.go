@@ -63,6 +63,7 @@ var capabilities = engine.Capabilities{
 		"retries":                         engine.Able,
 		"slowStart":                       {Missing: noChecks},
 		"sourceAddresses":                 {Missing: "toyd connects from whichever address the kernel chooses"},
+		"drain":                           {Missing: "toyd ends when its last connection does"},
 		"tls.secretRef":                   {Missing: "toyd does not know TLS"},
 	},
 }

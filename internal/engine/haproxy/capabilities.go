@@ -9,7 +9,7 @@ const (
 	affinity  = "HAProxy has one way to choose a node, and the Service's sessionAffinity decides it: a hash of the client's address"
 	uncounted = "connections from before a reload are not counted"
 	forwarded = "adds X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host; at a reload, a few requests on connections that are kept alive may have to be sent again"
-	followed  = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort"
+	followed  = "kube-proxy's health check on port 10256 of each node, once for all Services; for a Service with externalTrafficPolicy: Local, its healthCheckNodePort; pods are asked for a connection"
 	onlyIPVS  = "only LVS has it"
 )
 
@@ -63,6 +63,7 @@ var capabilities = engine.Capabilities{
 		"maxRatePerClient":                {Note: "connections that are refused count, too"},
 		"accessLog":                       {Note: "a TLS handshake that fails, and what is no request, are logged all the same"},
 		"retries":                         engine.Able,
+		"drain":                           {Note: "within two seconds; with mode=HTTP a request that has not ended is cut, too"},
 		"slowStart":                       {Note: "not after a reload, nor of a node that is new"},
 		"sourceAddresses":                 {Note: "also for the checks of a Service's own nodePorts; kube-proxy is asked from the host's own address"},
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},

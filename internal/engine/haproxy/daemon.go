@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -27,11 +28,16 @@ type Daemon struct {
 	dir string // of the store
 	set func(link string) (engine.Set, error)
 
-	left leavers
+	left   *engine.Leaving
+	again  atomic.Int64                    // when to try again to end connections, in nanoseconds since 1970
+	asRoot func(ctx context.Context) error // has EndLeft done; nil: this process can
 }
 
 func open(p engine.Place) engine.Daemon {
-	return &Daemon{Settings: p.Settings.(*Settings), Runner: p.Runner, dir: p.Dir, set: p.Set} // of Engine.Settings
+	return &Daemon{
+		Settings: p.Settings.(*Settings), // of Engine.Settings
+		Runner:   p.Runner, dir: p.Dir, set: p.Set, left: engine.NewLeaving(filepath.Join(p.Dir, leavingFile)), asRoot: p.AsRoot,
+	}
 }
 
 func (h *Daemon) Name() string       { return "HAProxy" }
@@ -110,10 +116,15 @@ func (h *Daemon) tell(ctx context.Context, commands ...string) (string, error) {
 
 // lines of what HAProxy answers to commands: it may be much.
 func (h *Daemon) lines(ctx context.Context, each func(line string), commands ...string) error {
+	return talk(ctx, h.Socket, strings.Join(commands, ";")+"\n", each)
+}
+
+// talk to HAProxy at one of its sockets, until it has said everything.
+func talk(ctx context.Context, socket, words string, each func(line string)) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", h.Socket)
+	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return err
 	}
@@ -123,12 +134,16 @@ func (h *Daemon) lines(ctx context.Context, each func(line string), commands ...
 			return err
 		}
 	}
-	if _, err := io.WriteString(conn, strings.Join(commands, ";")+"\n"); err != nil {
+	if _, err := io.WriteString(conn, words); err != nil {
 		return err
 	}
-	all := bufio.NewScanner(conn)
+	bounded := &io.LimitedReader{R: conn, N: maxStatistics}
+	all := bufio.NewScanner(bounded)
 	for all.Scan() {
 		each(all.Text())
+	}
+	if all.Err() == nil && bounded.N <= 0 {
+		return fmt.Errorf("HAProxy says more than %d MiB", maxStatistics>>20)
 	}
 	return all.Err()
 }
@@ -197,9 +212,11 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 			return err
 		}
 		p.Old = old
-		h.left.forget()
-		if err = p.Wait(ctx); err == nil && knownErr == nil {
-			_ = h.goOn(ctx, known) // it is live; and else its own checks tell it anew
+		if err = p.Wait(ctx); err == nil {
+			_ = h.leftBehind() // who went: without a time of their own they end at hardStopAfter
+			if knownErr == nil {
+				_ = h.goOn(ctx, known) // it is live; and else its own checks tell it anew
+			}
 		}
 		if err == nil || ctx.Err() != nil {
 			return err

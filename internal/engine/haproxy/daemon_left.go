@@ -2,69 +2,203 @@ package haproxy
 
 import (
 	"context"
+	"errors"
 	"maps"
-	"sync"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
 )
 
-// After a reload HAProxy ends what is left of the earlier configuration by itself, when
-// hardStopAfter is over. Where a node went without a reload, nobody would: its connections
-// have as long, and are ended then.
+// Connections to a server that went are served on: by the worker that answers, where that went
+// without a reload, or by those from before a reload. They end when the Service's drain is over.
+// Where it has none, HAProxy ends what is left in old workers by itself when hardStopAfter is over,
+// and connections to a server that went without a reload have as long.
 
-// leavers are servers that were told to go, and may have connections still: since when.
-// They are those of the worker that answers, and known to this process alone: a new agent
-// leaves them to the next reload.
-type leavers struct {
-	mu    sync.Mutex
-	since map[string]time.Time
+// leavingFile has the servers that went, as SECTION/SERVER.
+const leavingFile = "leaving.json"
+
+// left notes who went with a reload, and leaves to HAProxy itself what has no time of its own.
+func (h *Daemon) leftBehind() error {
+	live, err := h.set(engine.LiveLink)
+	before, beforeErr := h.set(engine.BackLink)
+	if err := errors.Join(err, beforeErr); err != nil {
+		return err
+	}
+	gone, err := goneServers(before, live)
+	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
+	h.left.Leave(gone)
+	return err
 }
 
-// leave from now on. Who comes under the name of one stays.
-func (l *leavers) leave(gone, came []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, server := range came {
-		delete(l.since, server)
-	}
-	if l.since == nil {
-		l.since = map[string]time.Time{}
-	}
-	for _, server := range gone {
-		l.since[server] = time.Now()
-	}
-}
-
-// forget all: another worker answers.
-func (l *leavers) forget() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.since)
-}
-
-// late are those whose time is over. They are told once.
-func (l *leavers) late(after time.Duration) (servers []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	maps.DeleteFunc(l.since, func(server string, since time.Time) bool {
-		over := time.Since(since) >= after
-		if over {
-			servers = append(servers, server)
+// goneServers are those of Services that are in one set and not in the next, each with its drain,
+// if it has one. What did not change is not looked at.
+func goneServers(before, now engine.Set) (map[string]time.Duration, error) {
+	gone := map[string]time.Duration{}
+	for _, path := range before.Paths {
+		if path == engine.MainPath || now.Sum != nil && now.Sum(path) == before.Sum(path) {
+			continue
 		}
-		return over
-	})
-	return servers
+		var was, is service
+		if _, err := before.View(path, &was); err != nil {
+			return gone, err
+		}
+		if _, err := now.View(path, &is); err != nil {
+			return gone, err
+		}
+		for _, f := range was.Frontends {
+			drain, stay := f.Drain, []server(nil)
+			if next := is.frontend(f.Name); next != nil {
+				drain, stay = next.Drain, next.Backends
+			}
+			for _, s := range f.Backends {
+				if drain > 0 && !hasServer(stay, s.Name) {
+					gone[f.Name+"/"+s.Name] = time.Duration(drain) * time.Second
+				}
+			}
+		}
+	}
+	return gone, nil
 }
 
-// Repair ends the connections of servers that have left long ago. Of a server that has gone
-// meanwhile HAProxy says that there is none.
+func (s *service) frontend(name string) *frontend {
+	i := slices.IndexFunc(s.Frontends, func(f frontend) bool { return f.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.Frontends[i]
+}
+
+func hasServer(all []server, name string) bool {
+	return slices.ContainsFunc(all, func(s server) bool { return s.Name == name })
+}
+
+// back are those of some servers that carry again, or still, since a change was taken back.
+func (h *Daemon) back(names []string) (map[string]bool, error) {
+	live, err := h.set(engine.LiveLink)
+	if err != nil {
+		return nil, err
+	}
+	known, back := map[string]*service{}, map[string]bool{}
+	for _, full := range names {
+		section, name, _ := strings.Cut(full, "/")
+		id, _, _, ours := engine.ParseFrontendName(section)
+		if !ours {
+			continue
+		}
+		path := engine.Path(id)
+		if known[path] == nil {
+			known[path] = &service{}
+			if _, err := live.View(path, known[path]); err != nil {
+				return nil, err
+			}
+		}
+		if f := known[path].frontend(section); f != nil && hasServer(f.Backends, name) {
+			back[full] = true
+		}
+	}
+	return back, nil
+}
+
+// late are the servers whose connections are to end now. A file says so, which this process need
+// not have written: none is anybody else's.
+func (h *Daemon) late() (map[string]bool, error) {
+	names := h.left.Late(time.Duration(h.HardStopAfter))
+	if len(names) == 0 {
+		return nil, nil
+	}
+	back, err := h.back(names)
+	if err != nil {
+		return nil, err
+	}
+	late := map[string]bool{}
+	for _, full := range names {
+		section, _, _ := strings.Cut(full, "/")
+		if _, _, _, ours := engine.ParseFrontendName(section); ours && !back[full] {
+			late[full] = true
+		}
+	}
+	return late, nil
+}
+
+const (
+	// endTime is how long it may take to end connections: a delivery waits for it.
+	endTime = 5 * time.Second
+	// againAfter is when that is tried again where something is left.
+	againAfter = 30 * time.Second
+)
+
+// Late reports whether connections have had their time.
+func (h *Daemon) Late() bool {
+	return time.Now().UnixNano() > h.again.Load() && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
+}
+
+// Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
+	over := h.left.Late(time.Duration(h.HardStopAfter))
+	if len(over) == 0 {
+		return nil
+	}
+	if err := h.endLeft(ctx); err != nil {
+		h.again.Store(time.Now().Add(againAfter).UnixNano())
+		return err
+	}
+	done := map[string]bool{}
+	for _, full := range over {
+		done[full] = true
+	}
+	h.left.Forget(func(name string, _ time.Duration) bool { return done[name] })
+	return nil
+}
+
+// endLeft ends them in the worker that answers, and in old ones, whose master is root's.
+func (h *Daemon) endLeft(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	late, err := h.late()
+	if err != nil {
+		return err
+	}
+	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
 	var commands []string
-	for _, server := range h.left.late(time.Duration(h.HardStopAfter)) {
-		commands = append(commands, "shutdown sessions server "+server, "del server "+server)
+	for _, full := range slices.Sorted(maps.Keys(late)) {
+		// Of a server that has gone meanwhile HAProxy says that there is none.
+		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
 	}
 	for some := range batches(commands) {
-		if _, err := h.tell(ctx, some...); err != nil {
+		switch _, err := h.tell(ctx, some...); {
+		case err != nil && master == 0:
 			return nil // it does not run, which others tell, and so has no connections
+		case err != nil:
+			return engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
+		}
+	}
+	if len(late) == 0 || len(workers) < 2 {
+		return nil
+	}
+	if h.asRoot != nil {
+		return h.asRoot(ctx)
+	}
+	return h.EndLeft(ctx)
+}
+
+// EndLeft ends connections in old workers. They know their sections for disabled, and so end single
+// sessions alone.
+func (h *Daemon) EndLeft(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	late, err := h.late()
+	if err != nil || len(late) == 0 {
+		return err
+	}
+	said, err := h.Ask(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pid := range h.Old(said.PID) {
+		if err := h.endIn(ctx, pid, late); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -40,6 +41,7 @@ type proxy struct {
 	name    string
 	spares  []string // servers that wait for a node to check; none: the proxy carries something
 	servers []server
+	drain   time.Duration // for which connections to one that goes are served; 0: see Repair
 	// What follows the servers' own parameters, and whether they are checked themselves.
 	parameters string
 	checked    bool
@@ -58,7 +60,8 @@ func printed(path string, view []byte) (s service, err error) {
 }
 
 // takeServers takes them out of what is printed. What is left takes a reload if it
-// changes, which is also so where a port gets its first node or loses its last.
+// changes, which is also so where a port gets its first node or loses its last; of pods it
+// is not.
 func (s *service) takeServers() (all []proxy) {
 	for i := range s.Checks {
 		c := &s.Checks[i]
@@ -71,8 +74,11 @@ func (s *service) takeServers() (all []proxy) {
 	}
 	for i := range s.Frontends {
 		f := &s.Frontends[i]
-		all = append(all, proxy{name: f.Name, servers: f.Backends, parameters: f.ServerParameters, checked: f.CheckTimeout != ""})
-		if len(f.Backends) > 0 {
+		all = append(all, proxy{
+			name: f.Name, servers: f.Backends, drain: time.Duration(f.Drain) * time.Second, parameters: f.ServerParameters, checked: f.CheckTimeout != "",
+		})
+		f.Drain = 0 // no word of it is HAProxy's
+		if f.Sends() {
 			f.Backends = []server{}
 		}
 	}
@@ -311,7 +317,8 @@ func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) err
 // that there is always one. A server that still has connections gets no new ones and
 // stays until the next reload, and its connections as long as Repair lets them.
 func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known slots) (err error) {
-	var gone, appeared, enabled, weighed, leave, come []string
+	var gone, appeared, enabled, weighed []string
+	leave, come := map[string]time.Duration{}, map[string]bool{}
 	for _, c := range changes {
 		if c.checks() {
 			continue
@@ -319,7 +326,7 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 		for _, s := range c.gone {
 			full := c.name + "/" + s.Name
 			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
-			leave = append(leave, full)
+			leave[full] = c.drain
 		}
 		for _, s := range c.weighed {
 			weighed = append(weighed, fmt.Sprintf("set server %s/%s weight %s", c.name, s.Name, s.weight()))
@@ -333,7 +340,7 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 			}
 			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
 			enabled = append(enabled, "enable server "+full)
-			come = append(come, full)
+			come[full] = true
 			if c.checked {
 				enabled = append(enabled, "enable health "+full, allUp(full))
 			}
@@ -345,7 +352,8 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
 		return err
 	}
-	h.left.leave(leave, come)
+	h.left.Forget(func(name string, _ time.Duration) bool { return come[name] })
+	h.left.Leave(leave)
 	return h.command(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
 }
 

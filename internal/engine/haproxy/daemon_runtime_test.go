@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +66,7 @@ func TestServerChanges(t *testing.T) {
 		"another port":     {func(f *engine.Frontend) { f.Listener.Port = 81 }, false, ""},
 		"other clients":    {func(f *engine.Frontend) { f.Allow = lb.Clients{} }, false, ""},
 		"another check":    {func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.CheckTCP }, false, ""},
+		"another drain":    {func(f *engine.Frontend) { f.Settings.Drain = time.Minute }, true, "0 0"},
 		"a setting":        {func(f *engine.Frontend) { f.Settings.Retries = 1 }, false, ""},
 	} {
 		before, _ := views(t, balanced())
@@ -182,7 +182,7 @@ func TestSlotsAreAskedForOnce(t *testing.T) {
 		f[1], f[3], f[4], f[5], f[6], f[18] = backend, name, address, operational, admin, fmt.Sprint(engine.KubeProxyPort)
 		return strings.Join(f, " ") + "\n"
 	}
-	h := &Daemon{Settings: &Settings{Socket: filepath.Join(t.TempDir(), "s")}}
+	h := daemon(t)
 	digest := fileset.Digest(strings.Repeat("a", 64))
 	told := heard(t, h.Socket, digest, slot("n1", "10.0.0.1", "2", "0")+slot("n2", "10.0.0.2", "2", "0")+slot("spare_1", "0.0.0.0", "0", "1"))
 	if err := h.HotReload(t.Context(), files[:], digest); err != nil {
@@ -198,54 +198,6 @@ func TestSlotsAreAskedForOnce(t *testing.T) {
 	for _, command := range []string{"spare_1 addr 10.0.0.3 port 10256", "spare_1 state ready", "n2 state maint"} {
 		if asked["set server "+backend+"/"+command] != 1 {
 			t.Errorf("it does not say %q: %v", command, asked)
-		}
-	}
-}
-
-// Who left without a reload has as long as hardStopAfter says, and is told to end once. Who
-// came back, or left an earlier worker, is not.
-func TestServersThatLeftAreEnded(t *testing.T) {
-	h := &Daemon{Settings: &Settings{Socket: filepath.Join(t.TempDir(), "s"), HardStopAfter: engine.Duration(time.Hour)}}
-	told := heard(t, h.Socket, "", "")
-	repairs := func() (said []string) {
-		t.Helper()
-		if err := h.Repair(t.Context()); err != nil {
-			t.Error(err)
-		}
-		for len(told) > 0 {
-			said = append(said, <-told)
-		}
-		return said
-	}
-	one := []proxyChange{{proxy: &proxy{name: "web"}, gone: []server{{Name: "n1"}}}}
-	leave := func() {
-		t.Helper()
-		if err := h.changeServers(t.Context(), one, slots{}); err != nil {
-			t.Fatal(err)
-		}
-		for len(told) > 0 {
-			<-told
-		}
-	}
-	leave()
-	if said := repairs(); said != nil {
-		t.Errorf("it has time: %q", said)
-	}
-	h.HardStopAfter = 0
-	if said, want := repairs(), []string{"shutdown sessions server web/n1", "del server web/n1"}; !slices.Equal(said, want) {
-		t.Errorf("its time is over: %q, want %q", said, want)
-	}
-	if said := repairs(); said != nil {
-		t.Errorf("it was told: %q", said)
-	}
-	for name, then := range map[string]func(){
-		"came back":         func() { h.left.leave(nil, []string{"web/n1"}) },
-		"of another worker": h.left.forget,
-	} {
-		leave()
-		then()
-		if said := repairs(); said != nil {
-			t.Errorf("%s: %q", name, said)
 		}
 	}
 }

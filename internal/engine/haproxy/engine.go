@@ -53,5 +53,7 @@ var (
 	_ engine.HotReloader  = (*Daemon)(nil)
 	_ engine.Diagnoser    = (*Daemon)(nil)
 	_ engine.Repairer     = (*Daemon)(nil)
+	_ engine.Drainer      = (*Daemon)(nil)
+	_ engine.RootDrainer  = (*Daemon)(nil)
 	_ engine.Observer     = (*Daemon)(nil)
 )

@@ -40,6 +40,7 @@ type frontend struct {
 	Restricted              bool
 	Sources                 []netip.Prefix
 	Backends                []server
+	Pods                    bool `json:",omitempty"` // they come and go, also the first and the last
 	AllBackups              bool // some of them wait, and carry together when the others fail
 	Balance                 string
 	Consistent              bool
@@ -62,6 +63,7 @@ type frontend struct {
 	ServerParameters        string        // with a leading space; may be empty
 	Certificate             string        // path below the root of the set; "": no TLS
 	Share                   share         // of the Service
+	Drain                   int64         `json:",omitempty"` // seconds for which connections to a node that went are served; 0: no bound of its own
 }
 
 // share is what the host's owner allows every Service.
@@ -69,6 +71,9 @@ type share struct {
 	Key            string `json:",omitempty"` // by which its connections are counted
 	MaxConnections int    `json:",omitempty"` // 0: no limit
 }
+
+// Sends: it has servers, or may get some while HAProxy runs.
+func (f frontend) Sends() bool { return f.Pods || len(f.Backends) > 0 }
 
 // IPv6 reports the family of the clients.
 func (f frontend) IPv6() bool { return f.Listen.Addr().Is6() }
@@ -257,7 +262,9 @@ func newFrontend(id lb.ID, f *engine.Frontend, own, shared map[nodeCheck]bool) (
 		MaxConnectionsPerClient: set.MaxConnectionsPerClient,
 		MaxRatePerClient:        set.MaxRatePerClient,
 		ServerParameters:        serverParameters(set),
+		Pods:                    f.Pods,
 		Certificate:             engine.TLSPath(set),
+		Drain:                   engine.Seconds(set.Drain),
 	}
 	v.Balance, v.Consistent = balance(f)
 	tracked := v.check(id, f)
@@ -316,6 +323,7 @@ func (v *frontend) check(id lb.ID, f *engine.Frontend) *checkProfile {
 		Interval: engine.Milliseconds(h.Interval), Timeout: engine.Milliseconds(h.Timeout), Rise: h.Rise, Fall: h.Fall,
 	}
 	switch {
+	case h.Type == lb.CheckAuto && f.Pods: // each answers for itself alone: by a connection
 	case h.Type == lb.CheckAuto && f.HealthCheckNodePort > 0:
 		p.Port, p.Path, p.Expect = f.HealthCheckNodePort, engine.KubeProxyPath, "200"
 		return &p

@@ -227,7 +227,7 @@ func (k *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, e
 	ours, owners, err := k.verdict(ctx, argv)
 	if owners != "" {
 		err = &engine.Refusal{Daemon: k.Name(), Message: fmt.Sprintf(
-			"it would end at a reload, for what its owner has written: %s; correct it in %s", engine.OneLine(owners), k.Conf)}
+			"it would end at a reload: %s (see %s)", engine.OneLine(owners), k.Conf)}
 	}
 	return ours, err
 }

@@ -13,6 +13,9 @@ const (
 	asked     = "asked over TCP, a port of another protocol would not answer; kube-proxy's health check says how the node is (Auto)"
 	noQueue   = "IPVS has no queue: a connection that finds no node with room is not answered"
 	kernels   = "the kernel has one idle timeout for all connections (15 minutes for TCP, 5 for UDP): ipvsadm --set on the host changes it"
+	flows     = "a flow of datagrams has no end: it stays on its node until it has been silent for the kernel's idle timeout, 5 minutes for UDP"
+	drains    = "for a node that is cordoned, with spec.nodes.cordoned: Drain, or whose last endpoints terminate; all others that leave, and a Service that is deleted, end their connections at once; " +
+		"a connection is reset at its next packet; not with spec.lvs.forwarding: DR"
 	perServer = "each node is asked for each port of each Service: with many of both, set spec.nodes.maxPerService or a longer interval"
 )
 
@@ -46,7 +49,7 @@ var capabilities = engine.Capabilities{
 		"timeouts.server":                 {Missing: kernels},
 		"timeouts.queue":                  {Missing: noQueue},
 		"timeouts.keepAlive":              {Missing: "LVS forwards packets in the kernel: clients and nodes ask each other"},
-		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; " + perServer},
+		"healthCheck.type=Auto":           {Note: "kube-proxy's health check on port 10256, or the Service's healthCheckNodePort; pods are asked for a connection over TCP, and with UDP and SCTP not at all; " + perServer},
 		"healthCheck.type=None":           engine.Able,
 		"healthCheck.type=TCP":            {UDP: asked, Note: "a connection to the nodePort; " + perServer},
 		"healthCheck.type=HTTP":           {UDP: asked, Note: perServer},
@@ -68,6 +71,7 @@ var capabilities = engine.Capabilities{
 		"retries":                         {Missing: "LVS makes no connections: a client whose node does not answer tries again itself"},
 		"slowStart":                       {Missing: "keepalived gives a node that passes its check again its whole weight at once"},
 		"sourceAddresses":                 {Missing: "LVS makes no connections: packets come from the address by which the host reaches the node, with spec.lvs.forwarding: DR from the client's"},
+		"drain":                           {UDP: flows, Note: drains},
 		"tls.secretRef":                   {Missing: plain},
 	},
 }

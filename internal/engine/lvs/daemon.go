@@ -23,9 +23,11 @@ import (
 type Daemon struct {
 	*keepalived.Daemon
 	rules []string // loads those of the packet filter
+	left  *engine.Leaving
 
-	mu   sync.Mutex
-	seen map[fileset.Digest]map[fileset.Socket]virtualServer // of sets that were live lately
+	mu    sync.Mutex
+	seen  map[fileset.Digest]map[fileset.Socket]virtualServer // of sets that were live lately
+	ended []string                                            // those of left that the rules end
 }
 
 func open(p engine.Place) engine.Daemon {
@@ -33,6 +35,7 @@ func open(p engine.Place) engine.Daemon {
 	d := &Daemon{
 		Daemon: &keepalived.Daemon{Settings: &s.Settings, Runner: p.Runner, Dir: p.Dir, Set: p.Set, Carrier: p.Carrier},
 		rules:  s.Rules,
+		left:   engine.NewLeaving(filepath.Join(p.Dir, leavingFile)),
 		seen:   map[fileset.Digest]map[fileset.Socket]virtualServer{},
 	}
 	d.Beside = &keepalived.Beside{Globals: d.globals, Carries: d.carries, Lacks: d.lacking}
@@ -129,7 +132,7 @@ func (k *Daemon) virtualServers(link string) (map[fileset.Socket]virtualServer, 
 const rulesFile = "rules.nft"
 
 // load loads the rules for what is live, and until it is proved also those for
-// what was live before.
+// what was live before. They end the connections that have had their time.
 func (k *Daemon) load(ctx context.Context, live, before map[fileset.Socket]virtualServer) error {
 	all := map[fileset.Socket]virtualServer{}
 	for _, set := range []map[fileset.Socket]virtualServer{before, live} {
@@ -137,7 +140,8 @@ func (k *Daemon) load(ctx context.Context, live, before map[fileset.Socket]virtu
 			all[at] = v
 		}
 	}
-	path, text := filepath.Join(k.Dir, rulesFile), []byte(packetRules(all))
+	late := k.late(live)
+	path, text := filepath.Join(k.Dir, rulesFile), []byte(packetRules(all, late))
 	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, text) {
 		if err := engine.ReplaceFile(path, text, 0o644); err != nil {
 			return err
@@ -146,6 +150,11 @@ func (k *Daemon) load(ctx context.Context, live, before map[fileset.Socket]virtu
 	words, err := engine.Verdict(ctx, k.Runner, k.rules, "nftables", engine.OneLine)
 	if err == nil && words != "" {
 		err = engine.Failed("the packet filter refuses its rules: %s", words)
+	}
+	if err == nil {
+		k.mu.Lock()
+		k.ended = late
+		k.mu.Unlock()
 	}
 	return err
 }

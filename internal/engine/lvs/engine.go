@@ -33,6 +33,7 @@ var (
 	_ engine.WholeChecker = (*Daemon)(nil)
 	_ engine.Mover        = (*Daemon)(nil)
 	_ engine.Repairer     = (*Daemon)(nil)
+	_ engine.Drainer      = (*Daemon)(nil)
 	_ engine.Diagnoser    = (*Daemon)(nil)
 	_ engine.Observer     = (*Daemon)(nil)
 )

@@ -41,7 +41,7 @@ func (p *installer) Files() error {
 	_, err := os.Stat(rules)
 	err = p.Step("packet filter", "rules in "+rules, err == nil, func() error {
 		uid, gid := p.Account()
-		return errors.Join(engine.ReplaceFile(rules, []byte(packetRules(nil)), 0o644), os.Chown(rules, uid, gid))
+		return errors.Join(engine.ReplaceFile(rules, []byte(packetRules(nil, nil)), 0o644), os.Chown(rules, uid, gid))
 	})
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func TestWhatIsPrintedIsKnown(t *testing.T) {
 // The kernel takes the rules; elements are where they should be.
 func TestPacketRules(t *testing.T) {
 	for name, servers := range map[string]map[fileset.Socket]virtualServer{"none": nil, "some": some(t)} {
-		text, file := packetRules(servers), filepath.Join(t.TempDir(), "rules.nft")
+		text, file := packetRules(servers, nil), filepath.Join(t.TempDir(), "rules.nft")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -142,6 +142,44 @@ func TestPacketRules(t *testing.T) {
 	}
 }
 
+// Connections end to nodes that leave, and whose time is over.
+func TestPacketRulesEndWhatIsLate(t *testing.T) {
+	leaves := view
+	for _, to := range []string{`"10.0.0.1:30080", "Weight": 1`, `"[2001:db8:1::1]:53", "Weight": 1`} {
+		leaves = strings.Replace(leaves, to, strings.TrimSuffix(to, "1")+"0", 1)
+	}
+	leaves = strings.Replace(leaves, `"Interval": "2"`, `"Interval": "2", "Drain": 30`, 1)
+	all, err := virtualServersOf(setOf(map[string]string{"services/a.conf": leaves}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := open(engine.Place{Dir: t.TempDir(), Settings: &Settings{}}).(*Daemon)
+	if late := k.late(all); len(late) > 0 || k.Late() {
+		t.Errorf("%q is late", late)
+	}
+	record := `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": "2000-01-01T00:00:00Z", "Drain": 30000000000}}`
+	if err := os.WriteFile(filepath.Join(k.Dir, leavingFile), []byte(record), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !k.Late() {
+		t.Error("nothing is to be done")
+	}
+	late := k.late(all)
+	text, file := packetRules(all, late), filepath.Join(t.TempDir(), "rules.nft")
+	if want := "set ended4 {\n        type ipv4_addr . inet_service . ipv4_addr . inet_service\n        elements = { 192.0.2.1 . 80 . 10.0.0.1 . 30080 }\n"; !strings.Contains(text, want) {
+		t.Errorf("%q: no %q in\n%s", late, want, text)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("unshare", "-n", "nft", "-f", file).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if late := k.late(some(t)); len(late) > 0 {
+		t.Errorf("%q is late, and has come back", late)
+	}
+}
+
 // The kernel takes ranges that hold one another, as Kubernetes does.
 func TestPacketRulesOfOverlappingRanges(t *testing.T) {
 	for _, text := range []string{
@@ -156,7 +194,7 @@ func TestPacketRulesOfOverlappingRanges(t *testing.T) {
 			all[web] = v
 		}
 		file := filepath.Join(t.TempDir(), "rules.nft")
-		if err := os.WriteFile(file, []byte(packetRules(all)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(packetRules(all, nil)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command("unshare", "-n", "nft", "-f", file).CombinedOutput(); err != nil {

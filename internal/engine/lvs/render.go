@@ -34,6 +34,7 @@ type frontend struct {
 	MaxConnectionsPerNode int32
 	Backends              []server
 	Check                 *check
+	Drain                 int64 `json:",omitempty"` // seconds for which connections to a node that leaves are served; 0: no bound
 }
 
 // server is a node. With a weight of 0 it gets no new connections.
@@ -102,6 +103,7 @@ func newFrontend(f *engine.Frontend) (frontend, error) {
 		Interval:              decimalSeconds(f.Settings.HealthCheck.Interval),
 		MaxConnectionsPerNode: f.Settings.MaxConnectionsPerNode,
 		Check:                 checkOf(f),
+		Drain:                 engine.Seconds(f.Settings.Drain),
 	}
 	if f.Direct {
 		v.Method = direct
@@ -146,9 +148,9 @@ func checkOf(f *engine.Frontend) *check {
 		kind = lb.CheckAuto
 	}
 	switch {
-	case kind == lb.CheckNone:
+	case kind == lb.CheckNone, f.Pods && f.Listener.Protocol != lb.TCP: // their kubelets say who is ready
 		return nil
-	case kind == lb.CheckTCP:
+	case kind == lb.CheckTCP, kind == lb.CheckAuto && f.Pods:
 		c.Kind = "TCP_CHECK"
 	case kind == lb.CheckHTTP:
 		c.Path, c.Host, c.Expect = h.Path, h.Host, h.Status.String()

@@ -15,9 +15,14 @@ import (
 // replaced as a whole. What comes to the chain "missed", IPVS has not taken, since
 // keepalived is about to tell it: refused, the kernel does not remember the
 // connection, and a client that goes on asking from the same port is not kept from
-// the rule for answers, which counts for the first packet only.
-func packetRules(all map[fileset.Socket]virtualServer) string {
-	elements := map[string][]string{}
+// the rule for answers, which counts for the first packet only. Of connections that are to
+// end, both sides are told so when they say something; a client may begin a new one from
+// the same port, which gets another node.
+func packetRules(all map[fileset.Socket]virtualServer, late []string) string {
+	elements, over := map[string][]string{}, map[string]bool{}
+	for _, name := range late {
+		over[name] = true
+	}
 	add := func(set string, v virtualServer, more ...string) {
 		if v.Address.Addr().Is4() {
 			set += "4"
@@ -37,6 +42,11 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 		if v.restricted {
 			add("restricted", v, v.Network, port)
 		}
+		for _, to := range v.leaving {
+			if over[v.leavingName(to)] {
+				add("ended", v, port, to.Addr().String(), strconv.Itoa(int(to.Port())))
+			}
+		}
 		for _, source := range outermost(v.sources) {
 			add("allowed_"+v.Network, v, port, source.String())
 		}
@@ -48,6 +58,7 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 			{"nat", family.kind},
 			{"carried", family.kind + " . inet_proto . inet_service"},
 			{"restricted", family.kind + " . inet_proto . inet_service"},
+			{"ended", family.kind + " . inet_service . " + family.kind + " . inet_service"},
 		}
 		// One for each protocol: of a protocol in a set of intervals, nft 1.0.6 makes what
 		// newer kernels refuse (seen with 7.3).
@@ -66,6 +77,8 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 	}
 	out.WriteString(`    chain input {
         type filter hook input priority filter; policy accept;
+        tcp flags & (syn | rst) == 0 ip daddr . tcp dport . ct reply ip saddr . ct reply proto-src @ended4 reject with tcp reset
+        tcp flags & (syn | rst) == 0 ip6 daddr . tcp dport . ct reply ip6 saddr . ct reply proto-src @ended6 reject with tcp reset
 `)
 	for _, network := range fileset.Networks {
 		fmt.Fprintf(&out, `        meta l4proto %[1]s ip daddr . th dport . ip saddr @allowed_%[1]s4 accept
@@ -74,6 +87,11 @@ func packetRules(all map[fileset.Socket]virtualServer) string {
 	}
 	out.WriteString(`        ip daddr . meta l4proto . th dport @restricted4 jump refuse
         ip6 daddr . meta l4proto . th dport @restricted6 jump refuse
+    }
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        tcp flags & (syn | rst) == 0 ct original ip daddr . ct original proto-dst . ip saddr . tcp sport @ended4 reject with tcp reset
+        tcp flags & (syn | rst) == 0 ct original ip6 daddr . ct original proto-dst . ip6 saddr . tcp sport @ended6 reject with tcp reset
     }
     chain missed {
         type filter hook input priority 200; policy accept;

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -21,13 +22,19 @@ type virtualServer struct {
 	checkPort   uint16                    // at which their nodes are asked; 0: they are not, or at their own
 	restricted  bool
 	sources     []netip.Prefix
+	drain       time.Duration    // for which connections to leaving nodes are served; 0: no bound
+	leaving     []netip.AddrPort // of realServers: they get no new connections
 }
 
 // virtualServer that keepalived makes of a Frontend.
 func (f *frontend) virtualServer() virtualServer {
 	v := virtualServer{Socket: f.socket(), direct: f.Method == direct, restricted: f.Restricted, sources: f.Sources}
+	v.drain = time.Duration(f.Drain) * time.Second
 	for _, b := range f.Backends {
 		v.realServers = append(v.realServers, b.Address)
+		if b.Weight == 0 {
+			v.leaving = append(v.leaving, b.Address)
+		}
 	}
 	v.realServers = sortedOnce(v.realServers)
 	if f.Check != nil {

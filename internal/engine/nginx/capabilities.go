@@ -73,6 +73,7 @@ var capabilities = engine.Capabilities{
 		"retries":                         {UDP: blind, Note: "with mode=HTTP also where a node fails before it has answered, but for POST, PATCH and LOCK"},
 		"slowStart":                       {Missing: "only the commercial nginx Plus has it"},
 		"sourceAddresses":                 engine.Able,
+		"drain":                           {Missing: "connections live on in the workers from before the reload, all of which end when worker_shutdown_timeout of your nginx.conf is over"},
 		"tls.secretRef":                   {UDP: engine.TLSOverTCP, Note: "TLS 1.2 and 1.3; with mode=HTTP also HTTP/2, and X-Forwarded-Proto is https"},
 	},
 }

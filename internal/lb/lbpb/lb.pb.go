@@ -402,7 +402,9 @@ type Service struct {
 	Direct bool `protobuf:"varint,9,opt,name=direct,proto3" json:"direct,omitempty"`
 	// The API servers of the cluster, which answer in the place of nodes: for the
 	// control plane alone, sorted by name.
-	Servers       []*Node `protobuf:"bytes,10,rep,name=servers,proto3" json:"servers,omitempty"`
+	Servers []*Node `protobuf:"bytes,10,rep,name=servers,proto3" json:"servers,omitempty"`
+	// Endpoints answer, in the place of nodes.
+	Pods          bool `protobuf:"varint,11,opt,name=pods,proto3" json:"pods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +507,13 @@ func (x *Service) GetServers() []*Node {
 		return x.Servers
 	}
 	return nil
+}
+
+func (x *Service) GetPods() bool {
+	if x != nil {
+		return x.Pods
+	}
+	return false
 }
 
 // Family is what frontends of one address family share.
@@ -800,9 +809,11 @@ type Frontend struct {
 	Address  []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Port     uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	Protocol Protocol               `protobuf:"varint,3,opt,name=protocol,proto3,enum=externallb.lb.v1.Protocol" json:"protocol,omitempty"`
-	// Answers on every node; 0: there is none, and the Service is direct.
-	NodePort      uint32    `protobuf:"varint,4,opt,name=node_port,json=nodePort,proto3" json:"node_port,omitempty"`
-	Settings      *Settings `protobuf:"bytes,5,opt,name=settings,proto3" json:"settings,omitempty"`
+	// Answers on every node; 0: there is none, and the Service is direct or has pods.
+	NodePort uint32    `protobuf:"varint,4,opt,name=node_port,json=nodePort,proto3" json:"node_port,omitempty"`
+	Settings *Settings `protobuf:"bytes,5,opt,name=settings,proto3" json:"settings,omitempty"`
+	// Of a Service with pods: those that answer, sorted by address.
+	Endpoints     []*Endpoint `protobuf:"bytes,6,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -872,6 +883,75 @@ func (x *Frontend) GetSettings() *Settings {
 	return nil
 }
 
+func (x *Frontend) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+// Endpoint is a pod, at one of its ports.
+type Endpoint struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// It gets no new connections.
+	Draining      bool `protobuf:"varint,3,opt,name=draining,proto3" json:"draining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Endpoint) Reset() {
+	*x = Endpoint{}
+	mi := &file_lbpb_lb_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Endpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Endpoint) ProtoMessage() {}
+
+func (x *Endpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_lbpb_lb_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
+func (*Endpoint) Descriptor() ([]byte, []int) {
+	return file_lbpb_lb_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Endpoint) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Endpoint) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Endpoint) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
 // Settings are how a frontend is carried, all of them effective values.
 type Settings struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -916,15 +996,18 @@ type Settings struct {
 	MaxHeaderBytes uint32 `protobuf:"varint,25,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	// Connections to nodes come from an address of the host in these, by the listener's
 	// family. Not set: the host's kernel chooses.
-	SourceIpv4    *Prefix `protobuf:"bytes,26,opt,name=source_ipv4,json=sourceIpv4,proto3" json:"source_ipv4,omitempty"`
-	SourceIpv6    *Prefix `protobuf:"bytes,27,opt,name=source_ipv6,json=sourceIpv6,proto3" json:"source_ipv6,omitempty"`
+	SourceIpv4 *Prefix `protobuf:"bytes,26,opt,name=source_ipv4,json=sourceIpv4,proto3" json:"source_ipv4,omitempty"`
+	SourceIpv6 *Prefix `protobuf:"bytes,27,opt,name=source_ipv6,json=sourceIpv6,proto3" json:"source_ipv6,omitempty"`
+	// For how long connections are served whose node or port has gone, in whole seconds.
+	// 0: as long as they last.
+	Drain         int64 `protobuf:"varint,28,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_lbpb_lb_proto_msgTypes[8]
+	mi := &file_lbpb_lb_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1019,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_lbpb_lb_proto_msgTypes[8]
+	mi := &file_lbpb_lb_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1032,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_lbpb_lb_proto_rawDescGZIP(), []int{8}
+	return file_lbpb_lb_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Settings) GetAlgorithm() Algorithm {
@@ -1141,6 +1224,13 @@ func (x *Settings) GetSourceIpv6() *Prefix {
 	return nil
 }
 
+func (x *Settings) GetDrain() int64 {
+	if x != nil {
+		return x.Drain
+	}
+	return 0
+}
+
 // HealthCheck says how nodes are judged.
 type HealthCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1168,7 +1258,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_lbpb_lb_proto_msgTypes[9]
+	mi := &file_lbpb_lb_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1270,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_lbpb_lb_proto_msgTypes[9]
+	mi := &file_lbpb_lb_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1283,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_lbpb_lb_proto_rawDescGZIP(), []int{9}
+	return file_lbpb_lb_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HealthCheck) GetType() HealthCheckType {
@@ -1299,7 +1389,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_lbpb_lb_proto_msgTypes[10]
+	mi := &file_lbpb_lb_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1401,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_lbpb_lb_proto_msgTypes[10]
+	mi := &file_lbpb_lb_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1414,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_lbpb_lb_proto_rawDescGZIP(), []int{10}
+	return file_lbpb_lb_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Certificate) GetPem() []byte {
@@ -1344,7 +1434,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_lbpb_lb_proto_msgTypes[11]
+	mi := &file_lbpb_lb_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1446,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_lbpb_lb_proto_msgTypes[11]
+	mi := &file_lbpb_lb_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1459,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_lbpb_lb_proto_rawDescGZIP(), []int{11}
+	return file_lbpb_lb_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Address) GetAddress() []byte {
@@ -1393,7 +1483,7 @@ type VRRP struct {
 
 func (x *VRRP) Reset() {
 	*x = VRRP{}
-	mi := &file_lbpb_lb_proto_msgTypes[12]
+	mi := &file_lbpb_lb_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1495,7 @@ func (x *VRRP) String() string {
 func (*VRRP) ProtoMessage() {}
 
 func (x *VRRP) ProtoReflect() protoreflect.Message {
-	mi := &file_lbpb_lb_proto_msgTypes[12]
+	mi := &file_lbpb_lb_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1508,7 @@ func (x *VRRP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VRRP.ProtoReflect.Descriptor instead.
 func (*VRRP) Descriptor() ([]byte, []int) {
-	return file_lbpb_lb_proto_rawDescGZIP(), []int{12}
+	return file_lbpb_lb_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VRRP) GetInterface() string {
@@ -1460,7 +1550,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\x12\x16\n" +
 	"\x06weight\x18\x05 \x01(\rR\x06weight\x12\x16\n" +
-	"\x06backup\x18\x06 \x01(\bR\x06backup\"\xfe\x02\n" +
+	"\x06backup\x18\x06 \x01(\bR\x06backup\"\x92\x03\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1472,7 +1562,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x16health_check_node_port\x18\b \x01(\rR\x13healthCheckNodePort\x12\x16\n" +
 	"\x06direct\x18\t \x01(\bR\x06direct\x120\n" +
 	"\aservers\x18\n" +
-	" \x03(\v2\x16.externallb.lb.v1.NodeR\aservers\"r\n" +
+	" \x03(\v2\x16.externallb.lb.v1.NodeR\aservers\x12\x12\n" +
+	"\x04pods\x18\v \x01(\bR\x04pods\"r\n" +
 	"\x06Family\x123\n" +
 	"\atargets\x18\x01 \x01(\v2\x19.externallb.lb.v1.TargetsR\atargets\x123\n" +
 	"\aclients\x18\x02 \x01(\v2\x19.externallb.lb.v1.ClientsR\aclients\"a\n" +
@@ -1489,13 +1580,18 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\asources\x18\x02 \x03(\v2\x18.externallb.lb.v1.PrefixR\asources\"6\n" +
 	"\x06Prefix\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
-	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xc5\x01\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xff\x01\n" +
 	"\bFrontend\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x126\n" +
 	"\bprotocol\x18\x03 \x01(\x0e2\x1a.externallb.lb.v1.ProtocolR\bprotocol\x12\x1b\n" +
 	"\tnode_port\x18\x04 \x01(\rR\bnodePort\x126\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\"\x88\t\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.externallb.lb.v1.SettingsR\bsettings\x128\n" +
+	"\tendpoints\x18\x06 \x03(\v2\x1a.externallb.lb.v1.EndpointR\tendpoints\"T\n" +
+	"\bEndpoint\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
+	"\bdraining\x18\x03 \x01(\bR\bdraining\"\x9e\t\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1529,7 +1625,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\vsource_ipv4\x18\x1a \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
 	"sourceIpv4\x129\n" +
 	"\vsource_ipv6\x18\x1b \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
-	"sourceIpv6\"\xda\x02\n" +
+	"sourceIpv6\x12\x14\n" +
+	"\x05drain\x18\x1c \x01(\x03R\x05drain\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -1596,7 +1693,7 @@ func file_lbpb_lb_proto_rawDescGZIP() []byte {
 }
 
 var file_lbpb_lb_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_lbpb_lb_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_lbpb_lb_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_lbpb_lb_proto_goTypes = []any{
 	(Protocol)(0),        // 0: externallb.lb.v1.Protocol
 	(Algorithm)(0),       // 1: externallb.lb.v1.Algorithm
@@ -1611,11 +1708,12 @@ var file_lbpb_lb_proto_goTypes = []any{
 	(*Clients)(nil),      // 10: externallb.lb.v1.Clients
 	(*Prefix)(nil),       // 11: externallb.lb.v1.Prefix
 	(*Frontend)(nil),     // 12: externallb.lb.v1.Frontend
-	(*Settings)(nil),     // 13: externallb.lb.v1.Settings
-	(*HealthCheck)(nil),  // 14: externallb.lb.v1.HealthCheck
-	(*Certificate)(nil),  // 15: externallb.lb.v1.Certificate
-	(*Address)(nil),      // 16: externallb.lb.v1.Address
-	(*VRRP)(nil),         // 17: externallb.lb.v1.VRRP
+	(*Endpoint)(nil),     // 13: externallb.lb.v1.Endpoint
+	(*Settings)(nil),     // 14: externallb.lb.v1.Settings
+	(*HealthCheck)(nil),  // 15: externallb.lb.v1.HealthCheck
+	(*Certificate)(nil),  // 16: externallb.lb.v1.Certificate
+	(*Address)(nil),      // 17: externallb.lb.v1.Address
+	(*VRRP)(nil),         // 18: externallb.lb.v1.VRRP
 }
 var file_lbpb_lb_proto_depIdxs = []int32{
 	12, // 0: externallb.lb.v1.Service.frontends:type_name -> externallb.lb.v1.Frontend
@@ -1627,19 +1725,20 @@ var file_lbpb_lb_proto_depIdxs = []int32{
 	9,  // 6: externallb.lb.v1.Targets.nodes:type_name -> externallb.lb.v1.Target
 	11, // 7: externallb.lb.v1.Clients.sources:type_name -> externallb.lb.v1.Prefix
 	0,  // 8: externallb.lb.v1.Frontend.protocol:type_name -> externallb.lb.v1.Protocol
-	13, // 9: externallb.lb.v1.Frontend.settings:type_name -> externallb.lb.v1.Settings
-	1,  // 10: externallb.lb.v1.Settings.algorithm:type_name -> externallb.lb.v1.Algorithm
-	2,  // 11: externallb.lb.v1.Settings.mode:type_name -> externallb.lb.v1.Mode
-	3,  // 12: externallb.lb.v1.Settings.send_proxy:type_name -> externallb.lb.v1.ProxyProtocol
-	14, // 13: externallb.lb.v1.Settings.health_check:type_name -> externallb.lb.v1.HealthCheck
-	11, // 14: externallb.lb.v1.Settings.source_ipv4:type_name -> externallb.lb.v1.Prefix
-	11, // 15: externallb.lb.v1.Settings.source_ipv6:type_name -> externallb.lb.v1.Prefix
-	4,  // 16: externallb.lb.v1.HealthCheck.type:type_name -> externallb.lb.v1.HealthCheckType
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	14, // 9: externallb.lb.v1.Frontend.settings:type_name -> externallb.lb.v1.Settings
+	13, // 10: externallb.lb.v1.Frontend.endpoints:type_name -> externallb.lb.v1.Endpoint
+	1,  // 11: externallb.lb.v1.Settings.algorithm:type_name -> externallb.lb.v1.Algorithm
+	2,  // 12: externallb.lb.v1.Settings.mode:type_name -> externallb.lb.v1.Mode
+	3,  // 13: externallb.lb.v1.Settings.send_proxy:type_name -> externallb.lb.v1.ProxyProtocol
+	15, // 14: externallb.lb.v1.Settings.health_check:type_name -> externallb.lb.v1.HealthCheck
+	11, // 15: externallb.lb.v1.Settings.source_ipv4:type_name -> externallb.lb.v1.Prefix
+	11, // 16: externallb.lb.v1.Settings.source_ipv6:type_name -> externallb.lb.v1.Prefix
+	4,  // 17: externallb.lb.v1.HealthCheck.type:type_name -> externallb.lb.v1.HealthCheckType
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_lbpb_lb_proto_init() }
@@ -1653,7 +1752,7 @@ func file_lbpb_lb_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lbpb_lb_proto_rawDesc), len(file_lbpb_lb_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -111,6 +111,8 @@ var fields = map[string]func(any) bool{
 	"Listener.Address": func(v any) bool { return oneMachine(v.(netip.Addr)) },
 	"Listener.Port":    between[uint16](1, 65535),
 
+	"Endpoint.Address": func(v any) bool { a := v.(netip.AddrPort); return oneMachine(a.Addr()) && a.Port() > 0 },
+
 	"Settings.ConnectTimeout":          duration,
 	"Settings.IdleTimeout":             duration,
 	"Settings.ClientTimeout":           durationOrNone,
@@ -118,6 +120,7 @@ var fields = map[string]func(any) bool{
 	"Settings.QueueTimeout":            durationOrNone,
 	"Settings.SlowStart":               durationOrNone,
 	"Settings.KeepAlive":               func(v any) bool { d := v.(time.Duration); return d == 0 || d >= time.Second && d <= 9*time.Hour },
+	"Settings.Drain":                   func(v any) bool { d := v.(time.Duration); return d%time.Second == 0 && d >= 0 && d <= time.Hour },
 	"Settings.MaxQueue":                between[int32](0, 1<<30),
 	"Settings.MaxConnections":          between[int32](0, 1<<30),
 	"Settings.MaxConnectionsPerNode":   between[int32](0, 1<<30),
@@ -141,7 +144,7 @@ var fields = map[string]func(any) bool{
 }
 
 // lengths bound every list.
-var lengths = map[string]int{"Targets.Nodes": 8192, "Clients.Sources": 4096, "Service.Frontends": 512, "Service.Servers": 64}
+var lengths = map[string]int{"Targets.Nodes": 8192, "Clients.Sources": 4096, "Service.Frontends": 512, "Service.Servers": 64, "Frontend.Endpoints": 2048}
 
 // healthCheck says nothing but its type, or all that there is.
 func healthCheck(v any) bool {
@@ -170,9 +173,18 @@ func service(s *lb.Service) error {
 		if i > 0 && s.Frontends[i-1].Listener.Compare(f.Listener) >= 0 {
 			return fmt.Errorf("%s: frontend %s is not in its place, or twice", s.ID, f.Listener)
 		}
-		if f.NodePort == 0 && !s.Direct {
+		if f.NodePort == 0 && !s.Direct && !s.Pods {
 			return fmt.Errorf("%s: frontend %s has no nodePort", s.ID, f.Listener)
 		}
+		for k, e := range f.Endpoints {
+			if !s.Pods || e.Address.Addr().Is4() != f.Listener.Address.Is4() || k > 0 && f.Endpoints[k-1].Address.Addr().Compare(e.Address.Addr()) >= 0 {
+				return fmt.Errorf("%s: endpoint %s is not in its place, twice, or of the other family", s.ID, e.Address)
+			}
+		}
+	}
+	nodes := s.IPv4.Targets.All || s.IPv6.Targets.All || len(s.IPv4.Targets.Nodes)+len(s.IPv6.Targets.Nodes) > 0
+	if n := s.Endpoints(); n > 1<<15 || s.Pods && (s.Direct || nodes) {
+		return fmt.Errorf("%s has %d endpoints, or nodes beside them", s.ID, n)
 	}
 	for i, n := range s.Servers {
 		if i > 0 && s.Servers[i-1].Name >= n.Name || !n.IPv4.IsValid() && !n.IPv6.IsValid() {

@@ -100,7 +100,10 @@ func Service(nodes []lb.Node) *rapid.Generator[*lb.Service] {
 			HealthCheckNodePort: rapid.SampledFrom([]uint16{0, 0, 30999}).Draw(t, "healthCheckNodePort"),
 			Direct:              rapid.Bool().Draw(t, "direct"),
 		}
-		s.Frontends = rapid.SliceOfNDistinct(frontend(s.Direct), 1, 6, func(f lb.Frontend) lb.Listener { return f.Listener }).Draw(t, "frontends")
+		if s.Pods = !s.Direct && rapid.Bool().Draw(t, "pods"); s.Pods {
+			s.IPv4.Targets, s.IPv6.Targets = lb.Targets{}, lb.Targets{}
+		}
+		s.Frontends = rapid.SliceOfNDistinct(frontend(s.Direct || s.Pods, s.Pods), 1, 6, func(f lb.Frontend) lb.Listener { return f.Listener }).Draw(t, "frontends")
 		slices.SortFunc(s.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
 		return s
 	})
@@ -139,7 +142,7 @@ func targets(t *rapid.T, nodes []lb.Node) []lb.Target {
 	return out
 }
 
-func frontend(direct bool) *rapid.Generator[lb.Frontend] {
+func frontend(portless, pods bool) *rapid.Generator[lb.Frontend] {
 	return rapid.Custom(func(t *rapid.T) lb.Frontend {
 		f := lb.Frontend{
 			Listener: lb.Listener{
@@ -148,11 +151,28 @@ func frontend(direct bool) *rapid.Generator[lb.Frontend] {
 			},
 			NodePort: rapid.Uint16Range(30000, 32767).Draw(t, "nodePort"), Settings: settings().Draw(t, "settings"),
 		}
-		if direct && rapid.Bool().Draw(t, "no nodePort") {
+		if portless && rapid.Bool().Draw(t, "no nodePort") {
 			f.NodePort = 0
+		}
+		if pods {
+			f.Endpoints = endpoints(t, f.Listener.Address.Is4())
 		}
 		return f
 	})
+}
+
+// endpoints are a few of few, so that Services share some.
+func endpoints(t *rapid.T, ipv4 bool) []lb.Endpoint {
+	var out []lb.Endpoint
+	for _, last := range rapid.SliceOfNDistinct(rapid.ByteRange(1, 9), 0, 4, rapid.ID[byte]).Draw(t, "pods") {
+		a := netip.AddrFrom4([4]byte{10, 244, 0, last})
+		if !ipv4 {
+			a = netip.AddrFrom16([16]byte{0xfd, 0x44, 15: last})
+		}
+		out = append(out, lb.Endpoint{Address: netip.AddrPortFrom(a, rapid.SampledFrom([]uint16{1, 8080, 65535}).Draw(t, "pod's port")), Draining: rapid.Bool().Draw(t, "draining")})
+	}
+	slices.SortFunc(out, func(a, b lb.Endpoint) int { return a.Address.Compare(b.Address) })
+	return out
 }
 
 func settings() *rapid.Generator[lb.Settings] {
@@ -169,6 +189,7 @@ func settings() *rapid.Generator[lb.Settings] {
 			ClientTimeout:    orNone.Draw(t, "client"), ServerTimeout: orNone.Draw(t, "server"),
 			QueueTimeout: orNone.Draw(t, "queue"), SlowStart: orNone.Draw(t, "slow"), MaxQueue: limit.Draw(t, "queued"), AbortOnClose: rapid.Bool().Draw(t, "abort"),
 			KeepAlive: rapid.SampledFrom([]time.Duration{0, time.Second, 1500 * time.Millisecond, 9 * time.Hour}).Draw(t, "keep-alive"), NoAccessLog: rapid.Bool().Draw(t, "not logged"),
+			Drain:          rapid.SampledFrom([]time.Duration{0, time.Second, time.Hour}).Draw(t, "drain"),
 			HealthCheck:    lb.HealthCheck{Type: rapid.SampledFrom([]lb.HealthCheckType{lb.CheckNone, lb.CheckAuto, lb.CheckTCP, lb.CheckHTTP}).Draw(t, "check")},
 			MaxConnections: limit.Draw(t, "max"), MaxConnectionsPerNode: limit.Draw(t, "per node"), MaxConnectionsPerClient: limit.Draw(t, "per client"),
 			Retries: rapid.Int32Range(0, 100).Draw(t, "retries"),

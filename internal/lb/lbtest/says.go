@@ -34,6 +34,9 @@ var Elements = map[protoreflect.FullName]func(i int) proto.Message{
 	"externallb.lb.v1.Service.servers": func(i int) proto.Message {
 		return &lbpb.Node{Name: fmt.Sprintf("n%05d", i), Ipv4: []byte{10, 1, 0, byte(i)}}
 	},
+	"externallb.lb.v1.Frontend.endpoints": func(i int) proto.Message {
+		return &lbpb.Endpoint{Address: []byte{10, 244, byte(i >> 8), byte(i)}, Port: 8080}
+	},
 	"externallb.lb.v1.Targets.nodes": func(i int) proto.Message { return &lbpb.Target{Node: fmt.Sprintf("n%05d", i)} },
 	"externallb.lb.v1.Clients.sources": func(i int) proto.Message {
 		return &lbpb.Prefix{Address: []byte{198, 51, byte(i >> 8), byte(i)}, Bits: 32}

@@ -138,6 +138,9 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 			continue
 		}
 		p, at := t.pool(l), t.at(l)
+		if !p.works() || at == nil || at.ProvisioningStatus != active {
+			continue
+		}
 		if method := algorithms[l.Settings.Algorithm]; p.LBMethod != method || !p.AdminStateUp {
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
 		}

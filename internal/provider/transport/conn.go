@@ -242,27 +242,29 @@ func (c *conn) list(ctx context.Context) error {
 func (c *conn) report() host.Report {
 	c.told()
 	out := host.Report{
-		Wanted: c.wanted.Manifest(), Live: lb.Manifest{}, Proved: true, Generation: string(c.wanted.Digest()), Refused: slices.Clone(c.strange),
+		Wanted: c.wanted.Manifest(), Proved: true, Generation: string(c.wanted.Digest()), Refused: slices.Clone(c.strange),
 	}
-	for key, sum := range out.Wanted {
+	live := lb.Sums{}
+	for key, sum := range out.Wanted.All() {
 		if _, service := key.ServiceID(); !service {
-			out.Live[key] = sum
+			live[key] = sum
 		}
 	}
 	c.given = map[lb.Key][]provider.Address{}
 	for uid, b := range c.seen {
 		key := c.key(uid)
-		if out.Live[key] = (lb.Sum{}); c.shows(uid, b) {
-			out.Live[key], c.given[key] = c.wishes[uid].sum, b.Addresses
+		if live[key] = (lb.Sum{}); c.shows(uid, b) {
+			live[key], c.given[key] = c.wishes[uid].sum, b.Addresses
 			delete(c.waits, uid)
 		}
 	}
 	for uid, j := range c.jobs {
-		out.Live[j.key] = lb.Sum{}
+		live[j.key] = lb.Sum{}
 		if c.wishes[uid] == nil {
 			out.Refused = append(out.Refused, c.atWork(uid, j.key))
 		}
 	}
+	out.Live = live.Manifest()
 	for it := range c.wanted.All() { // in one order
 		id, service := it.Key.ServiceID()
 		if w := c.wishes[id.UID]; service && w != nil {

@@ -206,7 +206,7 @@ func TestStatus_SeesDrift(t *testing.T) {
 	}
 	w.Unlock()
 	key := lb.ServiceKey(cfg.Services[0].ID)
-	if sum, live := w.status().Live[key]; !live || sum != (lb.Sum{}) {
+	if sum, live := w.status().Live.Sums()[key]; !live || sum != (lb.Sum{}) {
 		t.Errorf("drift is not seen: %v %v", live, sum)
 	}
 	w.applied(cfg)
@@ -220,8 +220,8 @@ func TestApply_WithdrawsWhatIsNotWanted(t *testing.T) {
 	w := newHastyWorld(t)
 	w.applied(config(service("web", 30080), service("old", 30081)))
 	w.dial()
-	if live := w.status().Live; len(live) != 2 {
-		t.Errorf("after a restart %v is live", live)
+	if live := w.status().Live; live.Len() != 2 {
+		t.Errorf("after a restart %v is live", live.Sums())
 	}
 	w.Lock()
 	w.DeleteFault = func() error { return &provider.Error{Code: provider.Immutable, Message: "wait"} }
@@ -231,7 +231,7 @@ func TestApply_WithdrawsWhatIsNotWanted(t *testing.T) {
 	if err != nil || len(out.Refused) != 1 || out.Refused[0] != (lb.Refusal{Key: old, Reason: lb.RefusedPending, Message: "Immutable: wait"}) {
 		t.Errorf("%v %+v", err, out.Refused)
 	}
-	if _, live := w.status().Live[old]; !live {
+	if _, live := w.status().Live.Sums()[old]; !live {
 		t.Error("its withdrawal is confirmed while it is there")
 	}
 	w.Lock()
@@ -277,7 +277,7 @@ func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
 		if len(out.Refused) != 1 || out.Refused[0].Key != bad || out.Refused[0].Reason != reason || out.Refused[0].Message != string(code)+": no luck" {
 			t.Errorf("%s: %+v", code, out.Refused)
 		}
-		if out.Live[good] != out.Wanted[good] {
+		if out.Live.Sums()[good] != out.Wanted.Sums()[good] {
 			t.Errorf("%s: its neighbour is not carried", code)
 		}
 		w.Lock()
@@ -336,7 +336,7 @@ func TestApply_RefusedListeners(t *testing.T) {
 	svc := service("web", 30080)
 	svc.Frontends = append(svc.Frontends, frontend("192.0.2.1", 443, 30443), frontend("2001:db8::1", 80, 30080), frontend("2001:db8::1", 443, 30443))
 	out, err := w.apply(config(svc))
-	if err != nil || len(out.Refused) != 2 || out.Live[out.Refused[0].Key] != out.Wanted[out.Refused[0].Key] {
+	if err != nil || len(out.Refused) != 2 || out.Live.Sums()[out.Refused[0].Key] != out.Wanted.Sums()[out.Refused[0].Key] {
 		t.Fatalf("%v %+v", err, out)
 	}
 	for _, r := range out.Refused {

@@ -46,7 +46,7 @@ func TestApply_ALongRequestHoldsNobodyUp(t *testing.T) {
 	live := func(out host.Outcome, err error, name string) {
 		t.Helper()
 		key := lb.ServiceKey(service(name, 1).ID)
-		if err != nil || out.Live[key] != out.Wanted[key] || len(out.Refused) != 1 || out.Refused[0].Reason != lb.RefusedPending {
+		if err != nil || out.Live.Sums()[key] != out.Wanted.Sums()[key] || len(out.Refused) != 1 || out.Refused[0].Reason != lb.RefusedPending {
 			t.Fatalf("%s: %v %+v", name, err, out)
 		}
 	}
@@ -60,7 +60,7 @@ func TestApply_ALongRequestHoldsNobodyUp(t *testing.T) {
 	}
 	out, err = w.apply(config(service("web", 30081)))
 	key := lb.ServiceKey(service("slow", 1).ID)
-	if _, may := out.Live[key]; err != nil || !may || len(slow) != 1 {
+	if _, may := out.Live.Sums()[key]; err != nil || !may || len(slow) != 1 {
 		t.Errorf("its withdrawal is confirmed, and it may still come: %v %+v", err, out)
 	}
 	done <- struct{}{}

@@ -34,6 +34,13 @@ type Host struct {
 	Draining bool   `json:"draining,omitempty"`
 	Applied  string `json:"applied,omitempty"`
 	Message  string `json:"message,omitempty"`
+	Notes    []Note `json:"notes,omitempty"`
+}
+
+// Note is something to be told of a host beside its state.
+type Note struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
 }
 
 // Health is how something is, for its colour.
@@ -86,6 +93,9 @@ func host(h v1alpha1.Host, known []v1alpha1.HostStatus) Host {
 	}
 	s := known[at]
 	out.State, out.Health, out.Message = string(s.State), health(s.State), cut(s.Message)
+	for _, n := range s.Notes {
+		out.Notes = append(out.Notes, Note{cut(n.Reason), cut(n.Message)})
+	}
 	out.Version, out.Digest = cut(s.EngineVersion), short(s.Digest)
 	if s.DesiredDigest != s.Digest {
 		out.Desired = short(s.DesiredDigest)

@@ -138,6 +138,7 @@ type targets struct {
 	all      bool
 	names    []string
 	draining []string // those of names that keep what they have, and get nothing new
+	pods     bool     // none: pods get it
 }
 
 // carry remembers which nodes a Balancer's plan names.
@@ -150,6 +151,7 @@ func (p *painter) carry(b *v1alpha1.Balancer, planned *plan.Plan) {
 	}
 	for _, svc := range planned.Services {
 		t := p.targets[svc.Object.UID]
+		t.pods = t.pods || svc.Pods
 		for _, family := range svc.Targets {
 			t.all = t.all || family.All
 			for _, n := range family.Nodes {

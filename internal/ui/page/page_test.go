@@ -33,7 +33,8 @@ func edge() *v1alpha1.Balancer {
 	return builder.Balancer("edge").Hosts(hosts...).With(func(b *v1alpha1.Balancer) {
 		b.Status.ObservedGeneration = b.Generation
 		b.Status.Hosts = []v1alpha1.HostStatus{
-			{Name: "lb1", State: v1alpha1.HostInSync, Digest: live, DesiredDigest: live, EngineVersion: "daemon/1", LastAppliedTime: &noon},
+			{Name: "lb1", State: v1alpha1.HostInSync, Digest: live, DesiredDigest: live, EngineVersion: "daemon/1", LastAppliedTime: &noon,
+				Notes: []v1alpha1.HostNote{{Reason: v1alpha1.NoteClock, Message: "its clock is behind"}}},
 			{Name: "lb2", State: v1alpha1.HostUnreachable, Digest: live, DesiredDigest: "fedcba9876543210", Message: "no route to host"},
 		}
 		b.Status.Conditions = []metav1.Condition{
@@ -104,7 +105,8 @@ func TestAPageHasWhatIsKnown(t *testing.T) {
 	wantBalancer := Balancer{
 		Name: "edge", Engine: "nginx", Class: "external-lb.dev/edge", Mode: "Static",
 		Hosts: []Host{
-			{Name: "lb1", Where: "192.0.2.5", State: "InSync", Health: Good, Version: "daemon/1", Digest: "0123456789ab", Applied: at},
+			{Name: "lb1", Where: "192.0.2.5", State: "InSync", Health: Good, Version: "daemon/1", Digest: "0123456789ab", Applied: at,
+				Notes: []Note{{v1alpha1.NoteClock, "its clock is behind"}}},
 			{Name: "lb2", Where: "192.0.2.6", State: "Unreachable", Health: Bad, Digest: "0123456789ab", Desired: "fedcba987654",
 				Draining: true, Message: "no route to host"},
 			{Name: "lb3", Where: "the controller's machine", State: "Connecting", Health: Unknown,

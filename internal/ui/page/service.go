@@ -23,6 +23,7 @@ type Service struct {
 	Nodes     []string  `json:"nodes,omitempty"`    // else these
 	Draining  []string  `json:"draining,omitempty"` // those of them that get no new connections
 	Backends  *Moment   `json:"backends,omitempty"` // what hosts say of nodes, since they have had something to say
+	Pods      bool      `json:"pods,omitempty"`     // no node: the hosts send to its pods
 	Endpoints int       `json:"endpoints"`          // that are ready
 	More      string    `json:"more,omitempty"`     // what is left out here
 	Health    Health    `json:"health"`
@@ -47,7 +48,7 @@ func (p *painter) service(svc *corev1.Service, of []string) Service {
 	out := Service{
 		Namespace: svc.Namespace, Name: svc.Name, Balancers: of,
 		Addresses: addresses(svc), Ports: ports(svc),
-		AllNodes: p.targets[svc.UID].all, Nodes: p.targets[svc.UID].names, Draining: p.targets[svc.UID].draining,
+		AllNodes: p.targets[svc.UID].all, Nodes: p.targets[svc.UID].names, Draining: p.targets[svc.UID].draining, Pods: p.targets[svc.UID].pods,
 		Endpoints: p.endpoints(svc),
 		Backends:  backends(svc.Status.Conditions),
 		Problems:  problems(svc.Status.Conditions, svc.DeletionTimestamp),

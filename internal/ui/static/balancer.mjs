@@ -29,8 +29,9 @@ function hosts(b, found) {
       h('td', null, time(host.applied)),
       h('td', null, number(of(host).open), ' open, ', rate(of(host).made), ' new'),
       h('td', null, flow(of(host).in), ' in, ', flow(of(host).out), ' out'),
-      h('td', {class: host.health === 'bad' ? 'bad' : ''}, host.message,
-        of(host).silent ? h('div', {class: 'more'}, of(host).silent) : null)))));
+      h('td', null, h('span', {class: host.health === 'bad' ? 'bad' : ''}, host.message),
+        of(host).silent ? h('div', {class: 'more'}, of(host).silent) : null,
+        (host.notes ?? []).map((n) => h('p', {key: n.reason, class: 'middle'}, n.message)))))));
 }
 
 // pool is a map: a cell for each address, or for each block of them.

@@ -33,6 +33,7 @@ function shown(title) {
 }
 
 function nodes(s, found) {
+  if (s.pods) return 'none: the hosts send to its pods';
   const drains = (n) => (s.draining?.includes(n) ? `${n} (drains)` : n);
   if (!s.allNodes) return s.nodes?.map(drains).join(', ') || 'none';
   const able = found.nodes.filter((n) => n.balancers.some((b) => s.balancers.includes(b)));

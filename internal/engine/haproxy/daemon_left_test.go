@@ -1,0 +1,204 @@
+package haproxy
+
+import (
+	"crypto/sha256"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// What workers say of their sessions: HAProxy 2.6 by itself, and in the long form.
+const (
+	sessions = `0x556e9f0f4e50: proto=tcpv4 src=127.0.0.1:47656 fe=a be=a srv=n1 ts=00 epoch=0 age=2s calls=3 rate=0 cpu=0 lat=0 rq[f=848000h,i=0,an=00h,rx=59m57s,wx=,ax=] rp[f=80048000h] scf=[8,0h,fd=13] exp=59m57s rc=0 c_exp=
+0x556e9f0f4e60: proto=tcpv4 src=127.0.0.1:47657 fe=a be=b srv=n2 ts=00 epoch=0 age=2s calls=3
+0x7f6f0c039ce0: proto=sockpair src=unix:2 fe=GLOBAL be=<NONE> srv=<none> ts=00 epoch=0 age=0s calls=1
+`
+	longSessions = `0x7f24f0028a40: [27/Nov/2026:03:40:11.123456] id=7 proto=tcpv4 source=192.0.2.7:4711
+  flags=0x44a, conn_retries=0, conn_exp=<NEVER> conn_et=0x000 srv_conn=0x55d5d0, pend_pos=(nil) waiting=0 epoch=0x0
+  frontend=a (id=2 mode=tcp), listener=? (id=1) addr=192.0.2.1:80
+  backend=a (id=2 mode=tcp) addr=10.0.0.9:5000
+  server=n1 (id=1) addr=10.0.0.1:30080
+  task=0x7f24f0028c90 (state=0x00 nice=0 calls=3 rate=0 exp=59m59s tmask=0x1 age=5s)
+0x7f24f0028a50: [27/Nov/2026:03:40:12.123456] id=8 proto=tcpv4 source=192.0.2.7:4712
+  backend=<NONE> (id=-1 mode=-)
+  server=<NONE> (id=-1)
+`
+)
+
+func readSessions(text string) (all []string) {
+	r := sessionReader{each: func(id, server string) { all = append(all, id+" "+server) }}
+	for line := range strings.Lines(text) {
+		r.line(strings.TrimSuffix(line, "\n"))
+	}
+	return all
+}
+
+func TestSessionsAreReadInEachForm(t *testing.T) {
+	for text, want := range map[string][]string{
+		sessions:     {"0x556e9f0f4e50 a/n1", "0x556e9f0f4e60 b/n2", "0x7f6f0c039ce0 <NONE>/<none>"},
+		longSessions: {"0x7f24f0028a40 a/n1", "0x7f24f0028a50 <NONE>/<NONE>"},
+		"0x1: be=a srv=n1 be=b srv=n2\n be=c srv=n3\n":               {"0x1 a/n1"}, // the first words alone
+		"be=a srv=n1\n0x2;quit: be=a srv=n1\n  0x3: be=a srv=n1\n\n": nil,
+		"Can't find the target PID matching the prefix '@!7'\n":      nil,
+	} {
+		if diff := cmp.Diff(want, readSessions(text)); diff != "" {
+			t.Errorf("%s(-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+// FuzzSessions: what a worker says becomes words of commands to it.
+func FuzzSessions(f *testing.F) {
+	f.Add(sessions)
+	f.Add(longSessions)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, one := range readSessions(text) {
+			id, _, _ := strings.Cut(one, " ")
+			if !sessionText.MatchString(id + ":") {
+				t.Errorf("%q out of %q", one, text)
+			}
+		}
+	})
+}
+
+// daemon with a socket of its own.
+func daemon(t *testing.T) *Daemon {
+	t.Helper()
+	dir := t.TempDir()
+	return &Daemon{
+		Settings: &Settings{Socket: filepath.Join(dir, "s"), HardStopAfter: engine.Duration(time.Hour)},
+		left:     engine.NewLeaving(filepath.Join(dir, leavingFile)),
+	}
+}
+
+// section of balanced.
+const section = "default.web.1.192-0-2-1.80.tcp"
+
+// Who left without a reload has as long as its drain or else hardStopAfter says, and is told to end
+// once. Who came back is not, nor is anybody whom a reload leaves to HAProxy itself.
+func TestServersThatLeftAreEnded(t *testing.T) {
+	h := daemon(t)
+	live := setOf(t)
+	h.set = func(string) (engine.Set, error) { return live, nil }
+	told := heard(t, h.Socket, "", "")
+	repairs := func() (said []string) {
+		t.Helper()
+		if err := h.Repair(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for len(told) > 0 {
+			said = append(said, <-told)
+		}
+		return said
+	}
+	change := func(p proxy, gone, appeared string) {
+		t.Helper()
+		c := proxyChange{proxy: &p, gone: []server{{Name: gone}}}
+		if appeared != "" {
+			c.appeared = []server{{Name: appeared}}
+		}
+		if err := h.changeServers(t.Context(), []proxyChange{c}, slots{}); err != nil {
+			t.Fatal(err)
+		}
+		for len(told) > 0 {
+			<-told
+		}
+	}
+	ends := func(name string) []string {
+		return []string{"shutdown sessions server " + section + "/" + name, "del server " + section + "/" + name}
+	}
+	const drain = time.Nanosecond
+	change(proxy{name: section}, "n1", "")
+	if said := repairs(); said != nil {
+		t.Errorf("it has time: %q", said)
+	}
+	change(proxy{name: section, drain: drain}, "n2", "")
+	if said := repairs(); !slices.Equal(said, ends("n2")) {
+		t.Errorf("its drain is over: %q", said)
+	}
+	h.HardStopAfter = 0
+	if said := repairs(); !slices.Equal(said, ends("n1")) {
+		t.Errorf("its time is over: %q", said)
+	}
+	if said := repairs(); said != nil {
+		t.Errorf("it was told: %q", said)
+	}
+	for name, then := range map[string]func(){
+		"came back":          func() { change(proxy{name: section}, "n3", "n1"); live = setOf(t, balanced()) },
+		"is live":            func() { live = setOf(t, balanced()) },
+		"of a reload before": func() { _ = h.leftBehind() },
+	} {
+		live = setOf(t)
+		change(proxy{name: section}, "n1", "")
+		then()
+		if said := repairs(); slices.Contains(said, ends("n1")[0]) {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+	h.left.Leave(map[string]time.Duration{"owners/n1": drain})
+	if said := repairs(); said != nil {
+		t.Errorf("of the host's owner: %q", said)
+	}
+}
+
+// set of what Services print, by their names.
+func setOf(t *testing.T, all ...*engine.Service) engine.Set {
+	t.Helper()
+	printed := map[string][]byte{engine.MainPath: []byte("[]")}
+	for _, s := range all {
+		printed[engine.Path(s.ID)], _ = views(t, s)
+	}
+	return engine.Set{
+		Paths: slices.Sorted(maps.Keys(printed)),
+		Read:  func(path string) ([]byte, error) { return printed[path], nil },
+		Sum:   func(path string) lb.Sum { return sha256.Sum256(printed[path]) },
+	}
+}
+
+func TestWhoIsGoneHasItsDrain(t *testing.T) {
+	drains := func(d time.Duration, change ...func(*engine.Frontend)) *engine.Service {
+		s := balanced()
+		s.Frontends[0].Settings.Drain = d
+		for _, c := range change {
+			c(&s.Frontends[0])
+		}
+		return s
+	}
+	one := func(f *engine.Frontend) { f.Backends = f.Backends[:1] }
+	none := func(f *engine.Frontend) { f.Backends = nil }
+	elsewhere := func(f *engine.Frontend) { f.Listener.Port = 81 }
+	for name, c := range map[string]struct {
+		before, now engine.Set
+		want        map[string]time.Duration
+	}{
+		"nobody":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Minute)), nil},
+		"another drain alone":         {setOf(t, drains(time.Minute)), setOf(t, drains(time.Hour)), nil},
+		"a node":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Minute, one)), map[string]time.Duration{section + "/n2": time.Minute}},
+		"a node, with a new drain":    {setOf(t, drains(0)), setOf(t, drains(time.Hour, one)), map[string]time.Duration{section + "/n2": time.Hour}},
+		"a node, and without a drain": {setOf(t, drains(time.Minute)), setOf(t, drains(0, one)), nil},
+		"all nodes":                   {setOf(t, drains(time.Second)), setOf(t, drains(time.Second, none)), map[string]time.Duration{section + "/n1": time.Second, section + "/n2": time.Second}},
+		"the Service":                 {setOf(t, drains(time.Minute)), setOf(t), map[string]time.Duration{section + "/n1": time.Minute, section + "/n2": time.Minute}},
+		"a Service without a drain":   {setOf(t, drains(0)), setOf(t), nil},
+		"a port":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Hour, elsewhere)), map[string]time.Duration{section + "/n1": time.Minute, section + "/n2": time.Minute}},
+		"who has come":                {setOf(t), setOf(t, drains(time.Minute)), nil},
+	} {
+		got, err := goneServers(c.before, c.now)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.want == nil {
+			c.want = map[string]time.Duration{}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}

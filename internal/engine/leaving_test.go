@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestLeaving_AnotherProcessGoesOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	one := NewLeaving(path)
+	one.Leave(map[string]time.Duration{"long": time.Hour, "over": time.Nanosecond, "as the host has it": 0})
+	for what, l := range map[string]*Leaving{"this process": one, "another": NewLeaving(path)} {
+		if got := l.Late(time.Hour); !slices.Equal(got, []string{"over"}) {
+			t.Errorf("%s: %q is late", what, got)
+		}
+		if got := l.Late(1); !slices.Equal(got, []string{"as the host has it", "over"}) {
+			t.Errorf("%s: %q is late", what, got)
+		}
+	}
+	other := NewLeaving(path)
+	other.Forget(func(name string, _ time.Duration) bool { return name == "over" })
+	if got := one.Late(time.Hour); len(got) > 0 {
+		t.Errorf("%q is late, though another process has seen to it", got)
+	}
+	one.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
+	if got := other.Late(1); len(got) > 0 {
+		t.Errorf("%q is late, though it was forgotten", got)
+	}
+}
+
+// Who stays in the list keeps its time; who comes back to it has a new one.
+func TestLeaving_OnlyWhoLeavesIsThere(t *testing.T) {
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	l.Only(map[string]time.Duration{"a": time.Hour, "b": time.Hour})
+	since := l.all["a"].Since
+	l.Only(map[string]time.Duration{"a": time.Nanosecond, "c": time.Hour})
+	if l.all["a"].Since != since || len(l.all) != 2 {
+		t.Errorf("%+v", l.all)
+	}
+	if got := l.Late(0); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("%q is late", got)
+	}
+	l.Only(nil)
+	l.Only(map[string]time.Duration{"a": time.Hour})
+	if !l.all["a"].Since.After(since) {
+		t.Error("one that came back in between leaves since then")
+	}
+}
+
+// A file that somebody has spoilt is none, and one that cannot be written costs nothing else.
+func TestLeaving_WithoutItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	if err := os.WriteFile(path, []byte(`{"a":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*Leaving{NewLeaving(path), NewLeaving(filepath.Join(path, "none")), NewLeaving(pipe)} {
+		if got := l.Late(0); len(got) > 0 {
+			t.Errorf("%q is late", got)
+		}
+		l.Leave(map[string]time.Duration{"b": time.Nanosecond})
+		if got := l.Late(0); !slices.Equal(got, []string{"b"}) {
+			t.Errorf("%q is late", got)
+		}
+	}
+}

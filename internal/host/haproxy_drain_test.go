@@ -1,0 +1,217 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/wait"
+)
+
+// draining are Services with a drain, on two nodes that say nothing.
+type draining struct {
+	*checked
+	all    []lb.Node
+	silent []net.Listener // the api's, by node
+}
+
+func newDraining(t *testing.T) *draining {
+	t.Helper()
+	d := &draining{checked: newChecked(t)}
+	for _, s := range []**lb.Service{&d.api, &d.web} {
+		*s = changed(*s, func(s *lb.Service) { s.Frontends[0].Settings.Drain = time.Hour })
+	}
+	for i := range 2 {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(silentNode(i).IPv4, d.api.Frontends[0].NodePort).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		d.silent = append(d.silent, l)
+		d.all = append(d.all, nodeAt(t, i, "200 OK"))
+	}
+	return d
+}
+
+// connect to the api through one of two nodes alone.
+func (d *draining) connect(node int) standing {
+	d.Helper()
+	d.carry(d.all, node)
+	s := standingAt(d.T, d.at(), d.silent[node])
+	d.carry(d.all, 0, 1)
+	return s
+}
+
+// reload HAProxy, so that what there is, is an old worker's.
+func (d *draining) reload() {
+	d.Helper()
+	d.web = changed(d.web, func(s *lb.Service) { s.Frontends[0].Settings.IdleTimeout += time.Minute })
+	if out := d.carry(d.all, 0, 1); !out.Reloaded {
+		d.Fatal("not reloaded")
+	}
+}
+
+// later it is two hours later.
+func (d *draining) later() {
+	d.Helper()
+	path := filepath.Join(d.unit.dir, "leaving.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		d.Fatal(err)
+	}
+	year := fmt.Sprint(time.Now().Year())
+	d.Logf("leaving: %s", data)
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(data), `"Since":"`+year, `"Since":"2000`)), 0o600); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// ends waits until a connection has ended.
+func (d *draining) ends(s standing) {
+	d.Helper()
+	wait.For(d, func(ctx context.Context) error {
+		d.agent.drain(ctx)
+		if err := s.ended(); err != nil {
+			return fmt.Errorf("%w; the host says %q", err, d.status().message)
+		}
+		return nil
+	})
+}
+
+// A node leaves in one way or another. Its connections live until their time is over, in whichever
+// worker they are, and those through the other node live on.
+func TestHAProxy_DrainOfANode(t *testing.T) {
+	for name, between := range map[string]struct{ before, after func(*draining) }{
+		"as it is":             {},
+		"reloaded before":      {before: (*draining).reload},
+		"reloaded after":       {after: func(d *draining) { d.web = nil; d.carryAPI(1) }},
+		"by another agent":     {before: (*draining).reload, after: func(d *draining) { d.take(d.newAgent("")) }},
+		"by sudo":              {before: (*draining).reload, after: endsBySudo},
+		"with two old workers": {before: func(d *draining) { d.reload(); d.connect(1); d.reload() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDraining(t)
+			ends, lives := d.connect(0), d.connect(1)
+			if between.before != nil {
+				between.before(d)
+			}
+			if out := d.carry(d.all, 1); out.Reloaded {
+				t.Error("reloaded")
+			}
+			if between.after != nil {
+				between.after(d)
+			}
+			d.status()
+			ends.lives(t)
+			d.later()
+			d.ends(ends)
+			lives.lives(t)
+			if d.haproxy().Late() {
+				t.Error("it is not noted that they ended")
+			}
+		})
+	}
+}
+
+// carryAPI alone, on some nodes.
+func (d *draining) carryAPI(which ...int) Outcome {
+	d.Helper()
+	cfg := &lb.Config{Services: []*lb.Service{d.api}}
+	for _, i := range which {
+		cfg.Nodes = append(cfg.Nodes, d.all[i])
+	}
+	return d.send(cfg)
+}
+
+// endsBySudo ends connections as an agent does that is not root.
+func endsBySudo(d *draining) {
+	root := d.newAgent("")
+	d.unit.settings.sudo = true
+	d.unit.run = scripted{d.unit.run, func(argv []string) (string, error, bool) {
+		if strings.HasSuffix(strings.Join(argv, " "), " host end-drained") && argv[0] == "sudo" && argv[2] != "-l" {
+			return "", root.EndLeftConnections(d.Context()), true
+		}
+		return "", nil, argv[0] == "sudo"
+	}}
+}
+
+// The connections of a Service that was deleted have the time that it gave them.
+func TestHAProxy_DrainOfAService(t *testing.T) {
+	d := newDraining(t)
+	ends := d.connect(0)
+	d.send(&lb.Config{Nodes: d.all, Services: []*lb.Service{d.web}})
+	if _, err := net.Dial("tcp", d.at().String()); err == nil {
+		t.Error("it takes new connections")
+	}
+	d.status()
+	ends.lives(t)
+	d.later()
+	d.ends(ends)
+}
+
+// A node that comes back is not cut. It leaves anew.
+func TestHAProxy_DrainEndsWhenTheNodeIsBack(t *testing.T) {
+	d := newDraining(t)
+	lives := d.connect(0)
+	d.carry(d.all, 1)
+	d.carry(d.all, 0, 1)
+	d.later()
+	d.status()
+	lives.lives(t)
+	d.carry(d.all, 1)
+	d.status()
+	lives.lives(t)
+	d.later()
+	d.ends(lives)
+}
+
+// What a change takes away that does not go live stays.
+func TestHAProxy_DrainOfWhatWasTakenBack(t *testing.T) {
+	d := newDraining(t)
+	lives := d.connect(0)
+	record := fmt.Sprintf(`{"%s/node0":{"Since":"2000-01-01T00:00:00Z"}}`, d.section())
+	if err := os.WriteFile(filepath.Join(d.unit.dir, "leaving.json"), []byte(record), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.status()
+	lives.lives(t)
+}
+
+// section of the api in HAProxy's configuration.
+func (d *draining) section() string {
+	d.Helper()
+	live, err := os.ReadFile(d.haproxy().Live())
+	if err != nil {
+		d.Fatal(err)
+	}
+	lines := strings.Split(string(live), "\n")
+	i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "listen default.api.") })
+	if i < 0 {
+		d.Fatal("the api is not carried")
+	}
+	return strings.TrimPrefix(lines[i], "listen ")
+}
+
+// A master without a socket cannot be told, and that is said.
+func TestHAProxy_DrainWithoutAMastersSocket(t *testing.T) {
+	d := newDraining(t)
+	d.stop()
+	d.command = d.command[:slices.Index(d.command, "-S")]
+	d.start()
+	lives := d.connect(0)
+	d.reload()
+	d.carry(d.all, 1)
+	d.later()
+	if words := d.status().message; !strings.Contains(words, "add `-S /run/haproxy-master.sock` to EXTRAOPTS in ") {
+		t.Errorf("it says %q", words)
+	}
+	lives.lives(t)
+}
