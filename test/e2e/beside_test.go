@@ -30,6 +30,7 @@ var poolsMade atomic.Int32
 func besideScene(t *testing.T) *scene {
 	t.Helper()
 	s := newScene(t)
+	s.beside = true
 	n := poolsMade.Add(1)
 	pool := builder.AddressPool(s.namespace,
 		v1alpha1.AddressRange(fmt.Sprintf("10.64.%d.%d/28", 4+n/16, n%16*16)),

@@ -43,6 +43,7 @@ type scene struct {
 	t         *testing.T
 	namespace string
 	made      []client.Object // outside of the namespace, for its Services
+	beside    bool            // other tests change the Balancer meanwhile
 }
 
 func newScene(t *testing.T) *scene {
