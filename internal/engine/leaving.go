@@ -19,9 +19,10 @@ import (
 type Leaving struct {
 	path string
 
-	mu   sync.Mutex
-	file fs.FileInfo // that was read or written last; nil: none
-	all  map[string]leaver
+	mu     sync.Mutex
+	file   fs.FileInfo // that was read or written last, or was in the way of what could not be written; nil: none
+	all    map[string]leaver
+	unkept error // why what is known here is not in the file; nil: it is
 }
 
 type leaver struct {
@@ -65,7 +66,7 @@ func (l *Leaving) Only(names map[string]time.Duration) {
 		same = same && there && was.Drain == drain
 		next[name] = leaver{was.Since, drain}
 	}
-	if !same {
+	if !same || l.unkept != nil {
 		l.all = next
 		l.keep()
 	}
@@ -82,9 +83,23 @@ func (l *Leaving) Forget(gone func(name string, drain time.Duration) bool) {
 			delete(l.all, name)
 		}
 	}
-	if len(l.all) != before {
+	if len(l.all) != before || l.unkept != nil {
 		l.keep()
 	}
+}
+
+// Kept writes what could not be written before, and says why it still cannot be: others know nothing of it.
+func (l *Leaving) Kept() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unkept == nil {
+		return nil
+	}
+	l.look()
+	if l.keep(); l.unkept != nil {
+		return Failed("who left is not noted, and not known to others: %v", l.unkept)
+	}
+	return nil
 }
 
 // Late are those whose time is over, sorted; one that has none of its own has another one.
@@ -105,7 +120,8 @@ func (l *Leaving) Late(otherwise time.Duration) (names []string) {
 	return names
 }
 
-// look reads what another process has written. What cannot be read changes nothing.
+// look reads what another process has written. What cannot be read changes nothing. What this one
+// could not write, the other did not know.
 func (l *Leaving) look() {
 	if l.all == nil {
 		l.all = map[string]leaver{}
@@ -114,9 +130,16 @@ func (l *Leaving) look() {
 	if err != nil || l.file != nil && os.SameFile(info, l.file) && info.ModTime().Equal(l.file.ModTime()) && info.Size() == l.file.Size() {
 		return
 	}
-	if all, err := readLeaving(l.path); err == nil {
-		l.all, l.file = all, info
+	all, err := readLeaving(l.path)
+	if err != nil {
+		return
 	}
+	for name, one := range l.all {
+		if other, there := all[name]; l.unkept != nil && (!there || one.Since.After(other.Since)) {
+			all[name] = one
+		}
+	}
+	l.all, l.file = all, info
 }
 
 // readLeaving reads a file that may be another account's than this process's: it is neither led
@@ -138,20 +161,20 @@ func readLeaving(path string) (map[string]leaver, error) {
 		return nil, err
 	}
 	all := map[string]leaver{}
-	return all, json.Unmarshal(data, &all)
+	if err := json.Unmarshal(data, &all); err != nil || all == nil {
+		return nil, errors.Join(err, fmt.Errorf("%s is not what was written", path))
+	}
+	return all, nil
 }
 
-// keep them in the file. Where it cannot be written, this process knows them still, and that
-// is no reason to refuse a change of what is carried.
+// keep them in the file. Where it cannot be written, this process knows them still, and that is no
+// reason to refuse a change of what is carried. The file that there is, is older then.
 func (l *Leaving) keep() {
 	data, err := json.Marshal(l.all)
 	if err == nil {
 		err = ReplaceFile(l.path, data, 0o644)
 	}
-	if err == nil {
-		l.file, err = os.Stat(l.path)
-	}
-	if err != nil {
-		l.file = nil
+	if l.unkept = err; err == nil || l.file == nil {
+		l.file, _ = os.Stat(l.path)
 	}
 }

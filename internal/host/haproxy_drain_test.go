@@ -215,3 +215,30 @@ func TestHAProxy_DrainWithoutAMastersSocket(t *testing.T) {
 	}
 	lives.lives(t)
 }
+
+// What could not be noted is no other process's to end, until it can be. That is said meanwhile.
+func TestHAProxy_DrainThatCannotBeNoted(t *testing.T) {
+	d := newDraining(t)
+	d.api = changed(d.api, func(s *lb.Service) { s.Frontends[0].Settings.Drain = lb.MinDrain })
+	ends := d.connect(0)
+	d.reload()
+	endsBySudo(d)
+	inTheWay := filepath.Join(d.unit.dir, "leaving.json")
+	_ = os.Remove(inTheWay) // it may be there
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.carry(d.all, 1)
+	wait.For(t, func(context.Context) error {
+		if words := d.status().message; !strings.Contains(words, "who left is not noted") {
+			return fmt.Errorf("the host says %q", words)
+		}
+		return nil
+	})
+	ends.lives(t)
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	d.status()
+	wait.For(t, func(context.Context) error { return ends.ended() })
+}

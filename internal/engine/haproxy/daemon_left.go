@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -136,11 +137,12 @@ func (h *Daemon) Late() bool {
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
+	kept := h.left.Kept()
 	over := h.left.Late(time.Duration(h.HardStopAfter))
 	if len(over) == 0 {
 		return nil
 	}
-	if err := h.endLeft(ctx); err != nil {
+	if err := h.endLeft(ctx, kept); err != nil {
 		h.again.Store(time.Now().Add(againAfter).UnixNano())
 		return err
 	}
@@ -152,8 +154,9 @@ func (h *Daemon) Repair(ctx context.Context) error {
 	return nil
 }
 
-// endLeft ends them in the worker that answers, and in old ones, whose master is root's.
-func (h *Daemon) endLeft(ctx context.Context) error {
+// endLeft ends them in the worker that answers, and in old ones, whose master is root's: who they are,
+// root reads in the file.
+func (h *Daemon) endLeft(ctx context.Context, kept error) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	late, err := h.late()
@@ -177,10 +180,10 @@ func (h *Daemon) endLeft(ctx context.Context) error {
 	if len(late) == 0 || len(workers) < 2 {
 		return nil
 	}
-	if h.asRoot != nil {
-		return h.asRoot(ctx)
+	if h.asRoot == nil {
+		return h.EndLeft(ctx)
 	}
-	return h.EndLeft(ctx)
+	return cmp.Or(h.asRoot(ctx), kept)
 }
 
 // EndLeft ends connections in old workers. They know their sections for disabled, and so end single
