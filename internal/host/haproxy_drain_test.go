@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -152,6 +154,40 @@ func TestHAProxy_DrainOfAService(t *testing.T) {
 		t.Error("it takes new connections")
 	}
 	d.status()
+	ends.lives(t)
+	d.later()
+	d.ends(ends)
+}
+
+// An agent that dies as soon as HAProxy has taken over has noted who left with that.
+func TestHAProxy_DrainOfWhatLeftWithTheLastReload(t *testing.T) {
+	d := newDraining(t)
+	ends := d.connect(0)
+	dying := d.newAgent("")
+	daemon := dying.units[0].daemon.(*haproxy.Daemon)
+	before, err := daemon.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon.Runner = scripted{daemon.Runner, func(argv []string) (string, error, bool) {
+		if !slices.Equal(argv, daemon.Settings.Reload) {
+			return "", nil, false
+		}
+		if out, err := (engine.Machine{}).Run(t.Context(), argv); err != nil {
+			return out, err, true
+		}
+		wait.True(t, "HAProxy has taken over", func() bool {
+			now, err := daemon.Ask(t.Context())
+			return err == nil && now.PID != before.PID
+		})
+		panic(crash{"reload"})
+	}}
+	d.crashes(dying, d.delivery(encoded(d, &lb.Config{Nodes: d.all, Services: []*lb.Service{d.web}})))
+	d.take(d.newAgent(""))
+	d.status()
+	if _, err := net.Dial("tcp", d.at().String()); err == nil {
+		t.Error("it takes new connections")
+	}
 	ends.lives(t)
 	d.later()
 	d.ends(ends)

@@ -202,6 +202,8 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		old[a.PID] = true
 	}
 	known, knownErr := h.standings(ctx)
+	gone, _ := h.goneWithReload() // what is not known ends at hardStopAfter
+	h.left.Leave(gone)            // when it is live, this process may not be there any more
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.
 	first := h.proof(want, time.Duration(h.ProofTimeout)/3)
@@ -213,7 +215,7 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		}
 		p.Old = old
 		if err = p.Wait(ctx); err == nil {
-			_ = h.leftBehind() // who went: without a time of their own they end at hardStopAfter
+			h.leftBehind(gone)
 			if knownErr == nil {
 				_ = h.goOn(ctx, known) // it is live; and else its own checks tell it anew
 			}

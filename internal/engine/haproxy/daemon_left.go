@@ -20,17 +20,21 @@ import (
 // leavingFile has the servers that went, as SECTION/SERVER.
 const leavingFile = "leaving.json"
 
-// left notes who went with a reload, and leaves to HAProxy itself what has no time of its own.
-func (h *Daemon) leftBehind() error {
+// goneWithReload are those who go with what is live now.
+func (h *Daemon) goneWithReload() (map[string]time.Duration, error) {
 	live, err := h.set(engine.LiveLink)
 	before, beforeErr := h.set(engine.BackLink)
 	if err := errors.Join(err, beforeErr); err != nil {
-		return err
+		return nil, err
 	}
-	gone, err := goneServers(before, live)
+	return goneServers(before, live)
+}
+
+// leftBehind notes who has gone with a reload, from now on, and leaves to HAProxy itself what has no
+// time of its own.
+func (h *Daemon) leftBehind(gone map[string]time.Duration) {
 	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
 	h.left.Leave(gone)
-	return err
 }
 
 // goneServers are those of Services that are in one set and not in the next, each with its drain,

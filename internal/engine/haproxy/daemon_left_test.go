@@ -134,7 +134,7 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 	for name, then := range map[string]func(){
 		"came back":          func() { change(proxy{name: section}, "n3", "n1"); live = setOf(t, balanced()) },
 		"is live":            func() { live = setOf(t, balanced()) },
-		"of a reload before": func() { _ = h.leftBehind() },
+		"of a reload before": func() { h.leftBehind(nil) },
 	} {
 		live = setOf(t)
 		change(proxy{name: section}, "n1", "")
