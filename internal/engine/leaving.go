@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -178,3 +180,22 @@ func (l *Leaving) keep() {
 		l.file, _ = os.Stat(l.path)
 	}
 }
+
+// Pause is how long something that has failed is not tried again.
+type Pause struct{ until atomic.Int64 } // in nanoseconds since 1970
+
+const pauseTime = 30 * time.Second
+
+// After something was tried. Whoever hung up meanwhile has learned nothing.
+func (p *Pause) After(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		p.until.Store(0)
+	case ctx.Err() == nil:
+		p.until.Store(time.Now().Add(pauseTime).UnixNano())
+	}
+	return err
+}
+
+// Over reports whether it may be tried.
+func (p *Pause) Over() bool { return time.Now().UnixNano() >= p.until.Load() }

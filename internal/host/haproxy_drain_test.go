@@ -236,7 +236,7 @@ func (d *draining) section() string {
 	return strings.TrimPrefix(lines[i], "listen ")
 }
 
-// A master without a socket cannot be told, and that is said.
+// A master without a socket cannot be told, and that is said, also while a delivery is under way.
 func TestHAProxy_DrainWithoutAMastersSocket(t *testing.T) {
 	d := newDraining(t)
 	d.stop()
@@ -246,9 +246,24 @@ func TestHAProxy_DrainWithoutAMastersSocket(t *testing.T) {
 	d.reload()
 	d.carry(d.all, 1)
 	d.later()
-	if words := d.status().message; !strings.Contains(words, "add `-S /run/haproxy-master.sock` to EXTRAOPTS in ") {
+	const advice = "add `-S /run/haproxy-master.sock` to EXTRAOPTS in "
+	words := d.status().message
+	if !strings.Contains(words, advice) {
 		t.Errorf("it says %q", words)
 	}
+	s, err := openStore(d.unit.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	unlock, err := s.lock(t.Context(), false)
+	if err != nil || unlock == nil {
+		t.Fatal("no delivery begins", err)
+	}
+	if now := d.status().message; now != words {
+		t.Errorf("during a delivery it says %q", now)
+	}
+	unlock()
 	lives.lives(t)
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -88,15 +89,41 @@ func (u *unit) tampered(live *base) string {
 // at work: then its business is not ours.
 func (u *unit) recoverIfIdle(ctx context.Context, s *store) error {
 	unlock, err := s.lock(ctx, false)
-	if err != nil || unlock == nil {
+	switch {
+	case err != nil:
 		return err
+	case unlock == nil:
+		return u.repaired.err() // as it was last: who is told that takes no busy moment for the end of it
 	}
 	defer unlock()
-	_, err = u.recover(ctx, s)
-	if r, ok := u.daemon.(engine.Repairer); ok && err == nil {
-		err = r.Repair(ctx)
+	if _, err = u.recover(ctx, s); err != nil {
+		return u.explain(err)
 	}
-	return u.explain(err)
+	if r, ok := u.daemon.(engine.Repairer); ok {
+		err = u.explain(r.Repair(ctx))
+		u.repaired.note(ctx, err)
+	}
+	return err
+}
+
+// repaired is how the last repair of a unit ended.
+type repaired struct {
+	mu   sync.Mutex
+	last error
+}
+
+func (r *repaired) note(ctx context.Context, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil || ctx.Err() == nil { // else somebody hung up
+		r.last = err
+	}
+}
+
+func (r *repaired) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
 }
 
 // ask asks the daemon, and says what is wrong.

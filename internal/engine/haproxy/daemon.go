@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -29,7 +28,7 @@ type Daemon struct {
 	set func(link string) (engine.Set, error)
 
 	left   *engine.Leaving
-	again  atomic.Int64                    // when to try again to end connections, in nanoseconds since 1970
+	pause  engine.Pause                    // where connections could not be ended
 	asRoot func(ctx context.Context) error // has EndLeft done; nil: this process can
 }
 

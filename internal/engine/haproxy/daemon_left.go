@@ -127,16 +127,13 @@ func (h *Daemon) late() (map[string]bool, error) {
 	return late, nil
 }
 
-const (
-	// endTime is how long it may take to end connections: a delivery waits for it.
-	endTime = 5 * time.Second
-	// againAfter is when that is tried again where something is left.
-	againAfter = 30 * time.Second
-)
+// endTime is how long it may take to end connections: a delivery waits for it. What is left is ended
+// after a pause.
+const endTime = 5 * time.Second
 
 // Late reports whether connections have had their time.
 func (h *Daemon) Late() bool {
-	return time.Now().UnixNano() > h.again.Load() && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
+	return h.pause.Over() && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
 }
 
 // Repair ends the connections of servers that have had their time.
@@ -146,8 +143,7 @@ func (h *Daemon) Repair(ctx context.Context) error {
 	if len(over) == 0 {
 		return nil
 	}
-	if err := h.endLeft(ctx, kept); err != nil {
-		h.again.Store(time.Now().Add(againAfter).UnixNano())
+	if err := h.pause.After(ctx, h.endLeft(ctx, kept)); err != nil {
 		return err
 	}
 	done := map[string]bool{}

@@ -24,6 +24,7 @@ type Daemon struct {
 	*keepalived.Daemon
 	rules []string // loads those of the packet filter
 	left  *engine.Leaving
+	pause engine.Pause // where Repair failed
 
 	mu    sync.Mutex
 	seen  map[fileset.Digest]map[fileset.Socket]virtualServer // of sets that were live lately
@@ -164,10 +165,10 @@ func (k *Daemon) load(ctx context.Context, live, before map[fileset.Socket]virtu
 // before they were loaded.
 func (k *Daemon) Repair(ctx context.Context) error {
 	live, err := k.virtualServers(engine.LiveLink)
-	if err != nil {
-		return err
+	if err == nil {
+		err = k.load(ctx, live, nil)
 	}
-	return k.load(ctx, live, nil)
+	return k.pause.After(ctx, err)
 }
 
 // gone reports whether something of what was there before is there no longer.
