@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -292,4 +294,40 @@ func TestHAProxy_DrainThatCannotBeNoted(t *testing.T) {
 	}
 	d.status()
 	wait.For(t, func(context.Context) error { return ends.ended() })
+}
+
+// Of old workers, one that hangs keeps its connections, and no other does.
+func TestHAProxy_DrainWhileAnOldWorkerHangs(t *testing.T) {
+	d := newDraining(t)
+	stays := d.connect(0)
+	d.reload()
+	ends := d.connect(0)
+	d.reload()
+	d.carry(d.all, 1)
+	said, err := d.haproxy().Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := d.unit.old(said.PID)
+	if len(old) != 2 {
+		t.Fatalf("old workers: %+v", old)
+	}
+	signal := func(s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(old[0].PID, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	goesOn := sync.OnceFunc(func() { signal(syscall.SIGCONT) })
+	defer goesOn()
+	d.later()
+	d.ends(ends)
+	if words := d.status().message; !strings.Contains(words, "an old worker does not say which connections it has") {
+		t.Errorf("it says %q", words)
+	}
+	goesOn()
+	stays.lives(t)
+	d.status()
+	wait.For(t, func(context.Context) error { return stays.ended() })
 }

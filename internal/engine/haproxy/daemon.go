@@ -115,11 +115,11 @@ func (h *Daemon) tell(ctx context.Context, commands ...string) (string, error) {
 
 // lines of what HAProxy answers to commands: it may be much.
 func (h *Daemon) lines(ctx context.Context, each func(line string), commands ...string) error {
-	return talk(ctx, h.Socket, strings.Join(commands, ";")+"\n", each)
+	return talk(ctx, h.Socket, strings.Join(commands, ";")+"\n", maxStatistics, each)
 }
 
-// talk to HAProxy at one of its sockets, until it has said everything.
-func talk(ctx context.Context, socket, words string, each func(line string)) error {
+// talk to HAProxy at one of its sockets, until it has said everything, in so many bytes at most.
+func talk(ctx context.Context, socket, words string, most int64, each func(line string)) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var d net.Dialer
@@ -136,13 +136,13 @@ func talk(ctx context.Context, socket, words string, each func(line string)) err
 	if _, err := io.WriteString(conn, words); err != nil {
 		return err
 	}
-	bounded := &io.LimitedReader{R: conn, N: maxStatistics}
+	bounded := &io.LimitedReader{R: conn, N: most}
 	all := bufio.NewScanner(bounded)
 	for all.Scan() {
 		each(all.Text())
 	}
 	if all.Err() == nil && bounded.N <= 0 {
-		return fmt.Errorf("HAProxy says more than %d MiB", maxStatistics>>20)
+		return fmt.Errorf("HAProxy says more than %d MiB", most>>20)
 	}
 	return all.Err()
 }

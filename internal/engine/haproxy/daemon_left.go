@@ -127,9 +127,9 @@ func (h *Daemon) late() (map[string]bool, error) {
 	return late, nil
 }
 
-// endTime is how long it may take to end connections: a delivery waits for it. What is left is ended
-// after a pause.
-const endTime = 5 * time.Second
+// endTime is how long it may take to end connections, and rootsTime what root has of it: a delivery
+// waits for that. What is left is ended after a pause.
+const endTime, rootsTime = 5 * time.Second, 4 * time.Second
 
 // Late reports whether connections have had their time.
 func (h *Daemon) Late() bool {
@@ -189,7 +189,7 @@ func (h *Daemon) endLeft(ctx context.Context, kept error) error {
 // EndLeft ends connections in old workers. They know their sections for disabled, and so end single
 // sessions alone.
 func (h *Daemon) EndLeft(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, endTime)
+	ctx, cancel := context.WithTimeout(ctx, rootsTime)
 	defer cancel()
 	late, err := h.late()
 	if err != nil || len(late) == 0 {
@@ -199,10 +199,14 @@ func (h *Daemon) EndLeft(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, pid := range h.Old(said.PID) {
-		if err := h.endIn(ctx, pid, late); err != nil {
-			return err
-		}
+	old := h.Old(said.PID)
+	if len(old) == 0 {
+		return nil
 	}
-	return nil
+	socket := h.master()
+	if !strings.HasPrefix(socket, "/") {
+		return engine.Failed("old workers of HAProxy have connections to nodes that left, and cannot be told to end them, since its master has no socket: "+
+			"add `-S /run/haproxy-master.sock` to %s in %s, and restart it; until then they end after hardStopAfter", h.variable(), h.Environment)
+	}
+	return endInAll(ctx, socket, old, late)
 }
