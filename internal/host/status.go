@@ -47,7 +47,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 		return c, ctx.Err()
 	}
 	defer s.close() // nothing is written to a directory
-	wrong := u.recoverIfIdle(ctx, s)
+	undone, wrong := u.recoverIfIdle(ctx, s)
 	if _, err := s.readState(); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
 		return c, err
 	}
@@ -59,7 +59,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 	u.ask(ctx, live, &c)
 	unopened := u.unopened(live.Files)
 	c.proved = c.generation != "" && live.intact() && c.generation == live.digest() && len(unopened) == 0
-	if c.message == "" && wrong != nil {
+	if wrong = cmp.Or(wrong, undone); c.message == "" && wrong != nil {
 		c.message = wrong.Error()
 	}
 	if c.message == "" {
@@ -86,24 +86,25 @@ func (u *unit) tampered(live *base) string {
 }
 
 // recoverIfIdle finishes or undoes what an earlier process began, unless one is
-// at work: then its business is not ours.
-func (u *unit) recoverIfIdle(ctx context.Context, s *store) error {
+// at work: then its business is not ours. Then it repairs: what is left undone of that is no
+// reason not to start the daemon.
+func (u *unit) recoverIfIdle(ctx context.Context, s *store) (undone, err error) {
 	unlock, err := s.lock(ctx, false)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case unlock == nil:
-		return u.repaired.err() // as it was last: who is told that takes no busy moment for the end of it
+		return u.repaired.err(), nil // as it was last: who is told that takes no busy moment for the end of it
 	}
 	defer unlock()
 	if _, err = u.recover(ctx, s); err != nil {
-		return u.explain(err)
+		return nil, u.explain(err)
 	}
 	if r, ok := u.daemon.(engine.Repairer); ok {
-		err = u.explain(r.Repair(ctx))
-		u.repaired.note(ctx, err)
+		undone = u.explain(r.Repair(ctx))
+		u.repaired.note(ctx, undone)
 	}
-	return err
+	return undone, nil
 }
 
 // repaired is how the last repair of a unit ended.

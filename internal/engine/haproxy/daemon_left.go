@@ -183,7 +183,11 @@ func (h *Daemon) endLeft(ctx context.Context, kept error) error {
 	if h.asRoot == nil {
 		return h.EndLeft(ctx)
 	}
-	return cmp.Or(h.asRoot(ctx), kept)
+	err = h.asRoot(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = engine.Failed("connections to nodes that left, in old workers of HAProxy, did not all end within %s: that is tried again", endTime)
+	}
+	return cmp.Or(err, kept)
 }
 
 // EndLeft ends connections in old workers. They know their sections for disabled, and so end single
