@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -182,20 +181,33 @@ func (l *Leaving) keep() {
 }
 
 // Pause is how long something that has failed is not tried again.
-type Pause struct{ until atomic.Int64 } // in nanoseconds since 1970
+type Pause struct {
+	mu    sync.Mutex
+	until time.Time
+	why   error
+}
 
 const pauseTime = 30 * time.Second
 
 // After something was tried. Whoever hung up meanwhile has learned nothing.
 func (p *Pause) After(ctx context.Context, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case err == nil:
-		p.until.Store(0)
+		p.until, p.why = time.Time{}, nil
 	case ctx.Err() == nil:
-		p.until.Store(time.Now().Add(pauseTime).UnixNano())
+		p.until, p.why = time.Now().Add(pauseTime), err
 	}
 	return err
 }
 
-// Over reports whether it may be tried.
-func (p *Pause) Over() bool { return time.Now().UnixNano() >= p.until.Load() }
+// Over is nil as soon as it may be tried, and else why it failed.
+func (p *Pause) Over() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Now().Before(p.until) {
+		return p.why
+	}
+	return nil
+}

@@ -25,6 +25,7 @@ type draining struct {
 	*checked
 	all    []lb.Node
 	silent []net.Listener // the api's, by node
+	asked  int            // root, to end connections
 }
 
 func newDraining(t *testing.T) *draining {
@@ -141,6 +142,7 @@ func endsBySudo(d *draining) {
 	d.unit.settings.sudo = true
 	d.unit.run = scripted{d.unit.run, func(argv []string) (string, error, bool) {
 		if strings.HasSuffix(strings.Join(argv, " "), " host end-drained") && argv[0] == "sudo" && argv[2] != "-l" {
+			d.asked++
 			return "", root.EndLeftConnections(d.Context()), true
 		}
 		return "", nil, argv[0] == "sudo"
@@ -289,11 +291,16 @@ func TestHAProxy_DrainThatCannotBeNoted(t *testing.T) {
 		return nil
 	})
 	ends.lives(t)
+	asked := d.asked
+	if words := d.status().message; !strings.Contains(words, "who left is not noted") || d.asked > asked {
+		t.Errorf("it says %q, and root was asked %d times, and then %d", words, asked, d.asked)
+	}
 	if err := os.Remove(inTheWay); err != nil {
 		t.Fatal(err)
 	}
-	d.status()
-	wait.For(t, func(context.Context) error { return ends.ended() })
+	d.status() // now it is noted
+	d.take(d.newAgent(""))
+	d.ends(ends)
 }
 
 // Of old workers, one that hangs keeps its connections, and no other does.
@@ -328,6 +335,6 @@ func TestHAProxy_DrainWhileAnOldWorkerHangs(t *testing.T) {
 	}
 	goesOn()
 	stays.lives(t)
-	d.status()
-	wait.For(t, func(context.Context) error { return stays.ended() })
+	d.take(d.newAgent("")) // which does not wait
+	d.ends(stays)
 }

@@ -133,7 +133,7 @@ const endTime, rootsTime = 5 * time.Second, 4 * time.Second
 
 // Late reports whether connections have had their time.
 func (h *Daemon) Late() bool {
-	return h.pause.Over() && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
+	return h.pause.Over() == nil && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
 }
 
 // Repair ends the connections of servers that have had their time.
@@ -142,6 +142,9 @@ func (h *Daemon) Repair(ctx context.Context) error {
 	over := h.left.Late(time.Duration(h.HardStopAfter))
 	if len(over) == 0 {
 		return nil
+	}
+	if err := h.pause.Over(); err != nil { // deliveries would wait for that, however often somebody asks how it is
+		return err
 	}
 	if err := h.pause.After(ctx, h.endLeft(ctx, kept)); err != nil {
 		return err
