@@ -3,7 +3,6 @@ package openstack
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 
+	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -153,7 +153,7 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		o := listenerOpts(want, l)
 		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || at.TimeoutClientData != *o.TimeoutClientData ||
 			at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect ||
-			!sameRanges(at.AllowedCIDRs, o.AllowedCIDRs) {
+			!sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) {
 			return true, listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
 				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
 				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
@@ -211,27 +211,8 @@ func listenerOpts(want provider.Spec, l provider.Listener) listeners.CreateOpts 
 	return listeners.CreateOpts{
 		Name: strconv.Itoa(int(l.Port)), Protocol: listeners.Protocol(l.Protocol), ProtocolPort: int(l.Port), ConnLimit: &limit,
 		TimeoutClientData: &idle, TimeoutMemberData: &idle, TimeoutMemberConnect: new(int(l.Settings.ConnectTimeoutMilliseconds)),
-		AllowedCIDRs: ranges(want.Families[0].Sources),
+		AllowedCIDRs: sources.List(want.Families[0].Sources),
 	}
-}
-
-// ranges as Octavia has them: none is everybody.
-func ranges(sources []netip.Prefix) []string {
-	out := []string{}
-	for _, n := range sources {
-		if n.Bits() == 0 {
-			return []string{}
-		}
-		out = append(out, n.String())
-	}
-	if len(out) == 0 {
-		out = append(out, nobody.String())
-	}
-	return out
-}
-
-func sameRanges(a, b []string) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 func monitorOpts(l provider.Listener) *monitors.CreateOpts {

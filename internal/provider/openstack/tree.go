@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 
+	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -163,13 +164,13 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	}
 	f := provider.Family{Family: provider.IPv4}
 	for i := range t.listeners {
-		l, sources, members, ok := t.listener(&t.listeners[i])
+		l, clients, members, ok := t.listener(&t.listeners[i])
 		switch {
 		case !ok:
 			continue
 		case len(o.Spec.Listeners) == 0:
-			f.Sources, f.Members = sources, members
-		case !slices.Equal(f.Sources, sources) || !slices.Equal(f.Members, members):
+			f.Sources, f.Members = clients, members
+		case !slices.Equal(f.Sources, clients) || !slices.Equal(f.Members, members):
 			continue
 		}
 		o.Spec.Listeners = append(o.Spec.Listeners, l)
@@ -180,10 +181,7 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	return o
 }
 
-// nobody is a network of no client. Octavia takes an empty list for everybody.
-var nobody, everybody = netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("0.0.0.0/0")
-
-func (t *tree) listener(from *listeners.Listener) (l provider.Listener, sources []netip.Prefix, members []provider.Member, ok bool) {
+func (t *tree) listener(from *listeners.Listener) (l provider.Listener, clients []netip.Prefix, members []provider.Member, ok bool) {
 	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == from.DefaultPoolID })
 	if i < 0 || from.ProvisioningStatus != active || !t.pools[i].works() || !from.AdminStateUp || from.Protocol != "TCP" || from.TimeoutClientData != from.TimeoutMemberData {
 		return l, nil, nil, false
@@ -205,20 +203,8 @@ func (t *tree) listener(from *listeners.Listener) (l provider.Listener, sources 
 		members = append(members, provider.Member{Address: a, Weight: int32(m.Weight)})
 	}
 	slices.SortFunc(members, func(a, b provider.Member) int { return a.Address.Compare(b.Address) })
-	for _, text := range from.AllowedCIDRs {
-		n, err := netip.ParsePrefix(text)
-		if err != nil {
-			return l, nil, nil, false
-		}
-		if n != nobody {
-			sources = append(sources, n)
-		}
-	}
-	if len(from.AllowedCIDRs) == 0 {
-		sources = []netip.Prefix{everybody}
-	}
-	slices.SortFunc(sources, netip.Prefix.Compare)
-	return l, sources, members, p.AdminStateUp && l.NodePort != 0
+	clients, ok = sources.Read(from.AllowedCIDRs)
+	return l, clients, members, ok && p.AdminStateUp && l.NodePort != 0
 }
 
 // ports of members and of their check, as the description says.

@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 
+	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -70,7 +71,7 @@ func TestObserved_IsWhatWasAskedFor(t *testing.T) {
 		"as it is":     func(*provider.Spec) {},
 		"no member":    func(s *provider.Spec) { s.Families[0].Members = nil },
 		"nobody":       func(s *provider.Spec) { s.Families[0].Sources = nil },
-		"everybody":    func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{everybody} },
+		"everybody":    func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{sources.Everybody} },
 		"one listener": func(s *provider.Spec) { s.Listeners = s.Listeners[:1] },
 	} {
 		want := spec()
