@@ -51,7 +51,7 @@ func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTri
 		if err != nil {
 			return nil, err
 		}
-		c.DisableSDKError = new(true) // which would make a text of the code
+		c.DisableSDKError = new(true) // that would make a text of the code
 		a.clients[s] = c
 	}
 	return a, nil

@@ -151,7 +151,7 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 	case held != nil:
 		o.State, o.Reason, o.Message, o.RetryAfterSeconds = provider.Pending, held.Code, held.Message, held.RetryAfterSeconds
 	case waiting || int(s.writes.Load()) > len(refused):
-		o.State, o.RetryAfterSeconds = provider.Pending, 1
+		o.State, o.RetryAfterSeconds = provider.Pending, 0
 	case len(missing) > 0:
 		o.State, o.RetryAfterSeconds = provider.Pending, 10
 		o.Reason, o.Message = provider.Unavailable, fmt.Sprintf("no instance of the VPC has the address %s of a node", join(missing))
@@ -229,7 +229,7 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 	if err != nil {
 		return provider.Observed{}, err
 	}
-	o.State, o.RetryAfterSeconds, o.Reason, o.Message = provider.Deleting, 1, "", ""
+	o.State, o.RetryAfterSeconds, o.Reason, o.Message = provider.Deleting, 0, "", ""
 	if held != nil {
 		o.Message = held.Message
 	}

@@ -41,6 +41,7 @@ func newCloud(t testing.TB, double *alibabatest.Cloud, o Options, through func(h
 func TestProvider_KeepsItsContract(t *testing.T) {
 	for name, o := range kinds {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			double := alibabatest.New(t)
 			double.Lock()
 			double.Carry, double.PageSize = true, 3
@@ -49,7 +50,7 @@ func TestProvider_KeepsItsContract(t *testing.T) {
 			s := &provider.Server{Cloud: newCloud(t, double, o, providertest.Same), Token: "secret", Admit: provider.Admit{Nodes: []netip.Prefix{netip.MustParsePrefix("127.1.0.0/16")}}}
 			server := httptest.NewServer(s.Handler())
 			t.Cleanup(server.Close)
-			options := kit.Options{URL: server.URL, Token: "secret", Timeout: time.Minute, Member: netip.MustParseAddr("127.1.0.1"), Address: netip.MustParseAddr("127.2.200.1"),
+			options := kit.Options{URL: server.URL, Token: "secret", Timeout: time.Minute, Member: netip.MustParseAddr("127.1.0.1"), Address: netip.MustParseAddr("127.2.200.1"), Dial: double.Dial,
 				Strangers: func(context.Context) (string, error) { return double.Strangers(), nil },
 				Drift: func(_ context.Context, id provider.ID, _ provider.LoadBalancer) error {
 					return double.Change(id.Service, "port")

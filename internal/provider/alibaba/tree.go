@@ -134,7 +134,7 @@ func (t *tree) observed(s *session) provider.Observed {
 	o.Service = t.id.Service
 	o.Spec.Namespace, o.Spec.Name, _ = strings.Cut(t.name, "/")
 	if t.lb == nil {
-		o.State, o.RetryAfterSeconds = provider.Pending, 1
+		o.State = provider.Pending
 		return o
 	}
 	if o.State = t.lb.state; o.State == provider.Failed {
@@ -144,7 +144,7 @@ func (t *tree) observed(s *session) provider.Observed {
 		o.Addresses = []provider.Address{t.lb.address}
 	}
 	if len(t.others) > 0 || t.lb.off {
-		o.State, o.RetryAfterSeconds = provider.Pending, 1
+		o.State = provider.Pending
 		return o
 	}
 	f := provider.Family{Family: provider.IPv4}
@@ -161,7 +161,7 @@ func (t *tree) observed(s *session) provider.Observed {
 		o.Spec.Listeners = append(o.Spec.Listeners, c.Listener)
 	}
 	if o.Spec.Families = []provider.Family{f}; len(o.Spec.Listeners) == 0 && o.State == provider.Live {
-		o.State, o.RetryAfterSeconds = provider.Pending, 1
+		o.State = provider.Pending
 	}
 	return o
 }

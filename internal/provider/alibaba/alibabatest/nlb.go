@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// domain of the names of load balancers.
+const domain = ".cn-hangzhou.nlb.aliyuncsslb.com"
+
 // nlb are the actions of the Network Load Balancer that the double has.
 var nlb = map[string]func(*Cloud, url) (object, *Fault){
 	"CreateLoadBalancer": (*Cloud).createNLB, "DeleteLoadBalancer": (*Cloud).deleteNLB, "ListLoadBalancers": (*Cloud).listNLBs,
@@ -38,10 +41,7 @@ func (c *Cloud) createNLB(p url) (object, *Fault) {
 		return nil, illegal("AddressType")
 	}
 	b := &balancer{common: c.make("nlb", p["LoadBalancerName"], p), new: true}
-	b.address = b.id + ".cn-hangzhou.nlb.aliyuncsslb.com"
-	if c.Carry { // names that need no DNS
-		b.address = c.next()
-	}
+	b.address = c.next()
 	c.balancers[b.id] = b
 	return object{"LoadbalancerId": b.id, "OrderId": 1}, nil
 }
@@ -86,7 +86,7 @@ func (c *Cloud) listNLBs(p url) (object, *Fault) {
 			business = "FinancialLocked"
 		}
 		out = append(out, object{"LoadBalancerId": b.id, "LoadBalancerName": b.name, "LoadBalancerStatus": status, "LoadBalancerBusinessStatus": business,
-			"DNSName": b.address, "CreateTime": b.created.UTC().Format("2006-01-02T15:04:05Z"), "Tags": keyed(b.tags)})
+			"DNSName": b.id + domain, "CreateTime": b.created.UTC().Format("2006-01-02T15:04:05Z"), "Tags": keyed(b.tags)})
 	}
 	return object{"LoadBalancers": out, "NextToken": next, "TotalCount": len(all)}, fault
 }

@@ -1,11 +1,13 @@
 package alibabatest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -19,6 +21,20 @@ type port struct {
 func (c *Cloud) next() string {
 	c.last++
 	return fmt.Sprintf("127.2.%d.%d", c.last/250, 1+c.last%250)
+}
+
+// Dial a load balancer, by its name or address.
+func (c *Cloud) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	c.Lock()
+	if b := c.balancers[strings.TrimSuffix(host, domain)]; b != nil {
+		host = b.address
+	}
+	c.Unlock()
+	return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, net.JoinHostPort(host, port))
 }
 
 // carry traffic until the end: what is running is open, and nothing else.
