@@ -160,8 +160,6 @@ func said(err error) error {
 	message, _ := r.GetData()["Message"].(string)
 	e := &provider.Error{Code: meaning(code), Message: action + ": " + code + ": " + message}
 	switch e.Code {
-	case provider.Immutable:
-		e.RetryAfterSeconds = 1
 	case provider.Throttled:
 		e.RetryAfterSeconds = 5
 		if after := dara.Int64Value(r.GetRetryAfter()); after > 0 {

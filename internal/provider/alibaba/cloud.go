@@ -29,13 +29,13 @@ const (
 // Options say which load balancers are made.
 type Options struct {
 	Type     Type
-	VPC      string   // by ID
-	Zones    []Zone   // of an NLB: two or more. Of a CLB that is private: one, for its VSwitch
-	Private  bool     // reached from the VPC alone
-	Spec     string   // of a CLB, as slb.s1.small; "": it is paid by use
-	Resource string   // group of resources, by ID
-	Certs    []string // TLS is ended with these, by ID, at TLSPorts of an NLB
-	TLSPorts []uint16
+	VPC      string // by ID
+	Zones    []Zone // of an NLB: two or more. Of a CLB that is private: one, for its VSwitch
+	Private  bool   // reached from the VPC alone
+	Spec     string // of a CLB, as slb.s1.small; "": it is paid by use
+	Resource string // group of resources, by ID
+	// Certificates by ID: an NLB ends TLS with them at these ports.
+	Certificates map[uint16]string
 }
 
 // Zone has a VSwitch in it.

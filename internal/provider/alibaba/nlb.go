@@ -114,7 +114,7 @@ func (n nlb) listenerFields(_ *tree, _ provider.Spec, l provider.Listener, group
 	}
 	p.with(params{"IdleTimeout": seconds(l.Settings.IdleTimeoutMilliseconds), "ProxyProtocolEnabled": strconv.FormatBool(l.Settings.SendProxy == provider.ProxyV2)})
 	if n.tls(l) {
-		p.with(names("CertificateIds", n.Certs))
+		p["CertificateIds.1"] = n.Certificates[l.Port]
 	}
 	return p
 }
@@ -158,8 +158,7 @@ func (n nlb) settings(at *listener, g *group) (provider.Settings, int32, bool) {
 	}
 	// What the contract has no words for is as we make it.
 	l := provider.Listener{Port: at.port, Protocol: at.protocol, NodePort: described(at.fields["ListenerDescription"]), Settings: s}
-	same := same(g.fields, n.groupFields(l)) && same(at.fields, n.listenerFields(nil, provider.Spec{}, l, g.id)) && n.tls(l) == (at.raw == "TCPSSL")
-	return s, 0, same
+	return s, 0, same(g.fields, n.groupFields(l)) && same(at.fields, n.listenerFields(nil, provider.Spec{}, l, g.id))
 }
 
 // address of an NLB is a name: each zone has an address of its own.

@@ -166,7 +166,9 @@ func (n nlb) listeners(ctx context.Context, s *session, of map[string]*tree) err
 				at.fields = params{"ServerGroupId": l.ServerGroupId, "ListenerDescription": l.ListenerDescription}
 				switch l.ListenerProtocol {
 				case "TCP", "TCPSSL":
-					at.protocol = provider.TCP
+					if n.tls(provider.Listener{Port: l.ListenerPort, Protocol: provider.TCP}) == (l.ListenerProtocol == "TCPSSL") {
+						at.protocol = provider.TCP // else it is made anew: it does not change
+					}
 					at.fields.with(params{"IdleTimeout": number(l.IdleTimeout), "ProxyProtocolEnabled": strconv.FormatBool(l.ProxyProtocolEnabled)},
 						names("CertificateIds", l.CertificateIds))
 				case "UDP":

@@ -147,7 +147,7 @@ func (o Options) grouped(p params) params {
 
 // tls reports whether TLS is ended at a listener.
 func (o Options) tls(l provider.Listener) bool {
-	return l.Protocol == provider.TCP && slices.Contains(o.TLSPorts, l.Port)
+	return l.Protocol == provider.TCP && o.Certificates[l.Port] != ""
 }
 
 // once adds the token of a call that makes something.

@@ -100,5 +100,6 @@ func (c *Cloud) removeEntries(p url) (object, *Fault) {
 		return nil, fault
 	}
 	a.entries = slices.DeleteFunc(a.entries, func(e string) bool { return slices.Contains(all, e) })
+	c.wasOpen = c.wasOpen || len(a.entries) == 0
 	return object{}, nil
 }

@@ -31,14 +31,14 @@ type Fault struct {
 type Cloud struct {
 	sync.Mutex
 	URL      string
-	Delay    time.Duration                               // that the cloud is at work after a call
-	Fault    func(action string, params url) *Fault      // nil, or nil from it: none
-	Absent   func(ip netip.Addr) bool                    // addresses that no instance has
-	Quota    map[string]int                              // how many there may be of "listeners" of a load balancer, "balancers"
-	PageSize int                                         // of an answer at most; 0: 100
-	Calls    map[string]int                              // by action
-	Listed   func(action string, created time.Time) bool // whether an object is listed yet; nil: it is
-	Carry    bool                                        // traffic, from 127.2.0.0/16
+	Delay    time.Duration                                        // that the cloud is at work after a call
+	Fault    func(action string, params map[string]string) *Fault // nil, or nil from it: none
+	Absent   func(ip netip.Addr) bool                             // addresses that no instance has
+	Quota    map[string]int                                       // how many there may be of "listeners" of a load balancer, "balancers"
+	PageSize int                                                  // of an answer at most; 0: 100
+	Calls    map[string]int                                       // by action
+	Listed   func(action string, created time.Time) bool          // whether an object is listed yet; nil: it is
+	Carry    bool                                                 // traffic, from 127.2.0.0/16
 
 	balancers map[string]*balancer
 	groups    map[string]*group
@@ -48,6 +48,7 @@ type Cloud struct {
 	last      int
 	taken     map[string]bool
 	open      map[string]*port
+	wasOpen   bool // to everybody, by a list without entries
 }
 
 // url has the parameters of a call.

@@ -126,3 +126,25 @@ func (c *Cloud) Change(service, what string) error {
 	}
 	return fmt.Errorf("%s has no listener", service)
 }
+
+// Protocols are the listeners of a Service, with their certificates.
+func (c *Cloud) Protocols(service string) string {
+	c.Lock()
+	defer c.Unlock()
+	c.sweep()
+	var out []string
+	for _, l := range c.listeners {
+		if l.tags["external-lb:service"] == service {
+			out = append(out, strings.Join(append([]string{l.protocol, l.port}, texts(l.fields, "CertificateIds")...), " "))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// WasOpen reports whether a list of networks was ever without entries while a listener had it.
+func (c *Cloud) WasOpen() bool {
+	c.Lock()
+	defer c.Unlock()
+	return c.wasOpen
+}
