@@ -251,10 +251,13 @@ func (s *session) one(ctx context.Context, id provider.ID) (*tree, error) {
 	return trees[0], nil
 }
 
-// token makes two calls that make the same thing within a minute one, also where the answer to
-// the first one was lost and what it made is not listed yet.
+// recent is how long two calls that make the same thing are one.
+const recent = 10 * time.Second
+
+// token makes them one, also where the answer to the first one was lost and what it made is not
+// listed yet. What was taken away meanwhile comes again when the time is over.
 func token(id provider.ID, c call) string {
-	return sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), time.Now().UTC().Format("200601021504"))
+	return sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(time.Now().Truncate(recent).Unix()))
 }
 
 func join(all []netip.Addr) string {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,7 +39,7 @@ type Cloud struct {
 	PageSize int                                                  // of an answer at most; 0: 100
 	Calls    map[string]int                                       // by action
 	Listed   func(action string, created time.Time) bool          // whether an object is listed yet; nil: it is
-	Carry    bool                                                 // traffic, from 127.2.0.0/16
+	Carry    bool                                                 // traffic, on addresses of loopback
 
 	balancers map[string]*balancer
 	groups    map[string]*group
@@ -46,6 +47,7 @@ type Cloud struct {
 	acls      map[string]*acl
 	tokens    map[string]answered
 	last      int
+	network   int // 127.network.0.0/16 is that of its addresses
 	taken     map[string]bool
 	open      map[string]*port
 	wasOpen   bool // to everybody, by a list without entries
@@ -106,10 +108,13 @@ type acl struct {
 	entries []string
 }
 
+// doubles that were made, each with a network of its own.
+var doubles atomic.Int32
+
 // New starts one, until the test ends.
 func New(t testing.TB) *Cloud {
 	t.Helper()
-	c := &Cloud{Delay: 5 * time.Millisecond, Calls: map[string]int{}, balancers: map[string]*balancer{}, groups: map[string]*group{},
+	c := &Cloud{Delay: 5 * time.Millisecond, network: 2 + int(doubles.Add(1))%200, Calls: map[string]int{}, balancers: map[string]*balancer{}, groups: map[string]*group{},
 		listeners: map[string]*listener{}, acls: map[string]*acl{}, tokens: map[string]answered{}, taken: map[string]bool{}, open: map[string]*port{}}
 	s := httptest.NewServer(c)
 	c.URL = s.URL

@@ -20,7 +20,7 @@ type port struct {
 // next address of a load balancer.
 func (c *Cloud) next() string {
 	c.last++
-	return fmt.Sprintf("127.2.%d.%d", c.last/250, 1+c.last%250)
+	return fmt.Sprintf("127.%d.%d.%d", c.network, c.last/250, 1+c.last%250)
 }
 
 // Dial a load balancer, by its name or address.
