@@ -39,7 +39,7 @@ var may = with(map[string][]string{
 	"internal/provider/sources":   nil,
 	"examples/provider":           {"provider"},
 
-	"internal/provider/providertest":        {"provider"},
+	"internal/provider/providertest":        {"provider", "test/wait"},
 	"internal/provider/alibaba/alibabatest": nil,
 
 	"internal/provider/transport": {"internal/deliver", "internal/engine", "internal/host", "internal/lb", "internal/wire", "provider"},

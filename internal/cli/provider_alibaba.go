@@ -47,7 +47,7 @@ It was tried against a double that follows the published API, never in a real ac
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	flags := cmd.Flags()
-	f.add(flags)
+	f.add(cmd)
 	flags.StringVar(&f.kind, "type", string(cloud.NLB), "nlb: an address in each zone behind a name; clb: one address, and source ranges")
 	flags.StringVar(&f.region, "region", os.Getenv("ALIBABA_CLOUD_REGION_ID"), "where load balancers are made (default: $ALIBABA_CLOUD_REGION_ID)")
 	flags.StringVar(&f.options.VPC, "vpc", "", "ID of the VPC in which nodes are")

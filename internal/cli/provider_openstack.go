@@ -37,7 +37,7 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	flags := cmd.Flags()
-	f.add(flags)
+	f.add(cmd)
 	flags.StringVar(&f.Subnet, "subnet", "", "ID of the subnet of addresses")
 	flags.StringVar(&f.Network, "network", "", "ID of the network of addresses, in place of a subnet")
 	flags.StringVar(&f.Flavor, "flavor", "", "ID of the flavor of load balancers (default: Octavia's own)")

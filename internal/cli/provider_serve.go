@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/provider"
@@ -21,7 +21,8 @@ type providerServe struct {
 	nodePorts                    string
 }
 
-func (f *providerServe) add(flags *pflag.FlagSet) {
+func (f *providerServe) add(to *cobra.Command) {
+	flags := to.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8480", "where to answer; anywhere but on loopback with --cert and --key")
 	flags.StringVar(&f.cert, "cert", "", "certificate in PEM")
 	flags.StringVar(&f.key, "key", "", "its key")

@@ -32,7 +32,7 @@ func (c clb) capabilities() provider.Capabilities {
 	able.note("those of nobody become "+sources.Nobody.String(), provider.SourceRanges)
 	able.note("of TCP, 10 to 900 seconds", "timeouts.idle")
 	if !c.Private {
-		able.no("the cloud chooses public addresses", provider.WantedAddress)
+		able.no("the cloud chooses public addresses; private ones may be named", provider.WantedAddress)
 	}
 	out := able.capabilities()
 	out.MaxSources = maxEntries
