@@ -88,6 +88,11 @@ func (c call) reads() bool {
 	return strings.HasPrefix(c.action, "Describe") || strings.HasPrefix(c.action, "List")
 }
 
+// inQuery reports where the API has a parameter: in the query, or in the body's form.
+func (c call) inQuery(name string) bool {
+	return c.service != nlbAPI || c.action == "ListLoadBalancers" || c.action == "ListListeners" || c.reads() && strings.HasPrefix(name, "Tag.")
+}
+
 // busyTries are how often a read is tried that is throttled: one answer takes many reads, and
 // would else never be whole.
 const busyTries = 5
@@ -111,13 +116,17 @@ func (s *session) do(ctx context.Context, c call, into any) error {
 }
 
 func (a *API) send(ctx context.Context, c call, into any) error {
-	with, form := map[string]*string{"RegionId": &a.region}, map[string]any{"RegionId": a.region}
-	for name, value := range c.params {
-		with[name], form[name] = &value, value
+	query, form := map[string]*string{}, map[string]any{}
+	for name, value := range (params{"RegionId": a.region}).with(c.params) {
+		if c.inQuery(name) {
+			query[name] = &value
+		} else {
+			form[name] = value
+		}
 	}
-	request := &client.OpenApiRequest{Query: with}
-	if c.service == nlbAPI { // whose parameters are those of a form
-		request = &client.OpenApiRequest{Body: form, Query: map[string]*string{}}
+	request := &client.OpenApiRequest{Query: query}
+	if len(form) > 0 {
+		request.Body = form
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()

@@ -27,7 +27,6 @@ const (
 
 func (c clb) capabilities() provider.Capabilities {
 	able := capable()
-	able.no("CLB does not have it", "algorithm=LeastConnections")
 	able.note("3600 seconds at most", provider.SessionAffinity)
 	able.note("those of nobody become "+sources.Nobody.String(), provider.SourceRanges)
 	able.note("of TCP, 10 to 900 seconds", "timeouts.idle")
@@ -44,7 +43,7 @@ func (c clb) possible(want provider.Spec) error {
 		return &provider.Error{Code: provider.Unsupported, Field: string(provider.SessionAffinity),
 			Message: "CLB keeps a client for 3600 seconds at most: see sessionAffinityConfig.clientIP.timeoutSeconds"}
 	}
-	return possible(want, 10)
+	return possible(want, 10, true)
 }
 
 func (c clb) create(id provider.ID, want provider.Spec) call {

@@ -226,7 +226,7 @@ func (l clbListener) listener() listener {
 	case "UDP":
 		at.protocol, of = provider.UDP, l.UDPListenerConfig
 	}
-	at.fields = params{"VServerGroupId": l.VServerGroupId, "Description": l.Description, "Scheduler": l.Scheduler, "Bandwidth": number(l.Bandwidth),
+	at.fields = params{"VServerGroupId": l.VServerGroupId, "Description": l.Description, "Scheduler": spelled(schedulers, l.Scheduler), "Bandwidth": number(l.Bandwidth),
 		"PersistenceTimeout": number(of.PersistenceTimeout), "AclStatus": "off", "HealthCheckSwitch": "off", "ProxyProtocolV2Enabled": "false"}
 	if l.AclStatus == "on" {
 		at.acl = l.AclId

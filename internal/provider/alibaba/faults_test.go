@@ -340,7 +340,7 @@ func TestPossible_SaysWhatTheCloudCannotHold(t *testing.T) {
 			t.Error(err, can.Check())
 		}
 		for what, change := range map[string]func(*provider.Spec){
-			"half a second":  func(s *provider.Spec) { s.Listeners[0].Settings.HealthCheck.IntervalMilliseconds = 2500 },
+			"half a second":  func(s *provider.Spec) { s.Listeners[0].Settings.HealthCheck.TimeoutMilliseconds = 2500 },
 			"a long timeout": func(s *provider.Spec) { s.Listeners[0].Settings.IdleTimeoutMilliseconds = 901_000 },
 			"once":           func(s *provider.Spec) { s.Listeners[0].Settings.HealthCheck.Rise = 1 },
 			"a heavy node":   func(s *provider.Spec) { s.Families[0].Members[0].Weight = 101 },

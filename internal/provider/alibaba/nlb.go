@@ -14,21 +14,24 @@ type nlb struct{ Options }
 func (nlb) oneByOne() bool      { return true }
 func (nlb) description() string { return "ListenerDescription" }
 
-// perCall is how many servers one call takes.
-const perCall = 40
+const (
+	perCall = 40  // servers that one call takes
+	every   = "5" // seconds from one check to the next: the least that NLB takes, and more than our default
+)
 
 func (n nlb) capabilities() provider.Capabilities {
 	able := capable()
 	able.no("NLB has no access control lists: clients are kept off by security groups", provider.SourceRanges)
 	able.no("an NLB has an address in each zone", provider.WantedAddress)
 	able.no("NLB does not have it", provider.SessionAffinity)
+	able.no("NLB takes 5 to 50 seconds, and this provider 5", "healthCheck.interval")
 	able.note("of TCP, 1 to 900 seconds", "timeouts.idle")
 	return able.capabilities()
 }
 
-func (n nlb) possible(want provider.Spec) error { return possible(want, 1) }
+func (n nlb) possible(want provider.Spec) error { return possible(want, 1, false) }
 
-var algorithms = map[string]string{provider.RoundRobin: "Wrr", provider.LeastConnections: "Wlc", provider.SourceHash: "Sch"}
+var algorithms = map[string]string{provider.RoundRobin: "Wrr", provider.SourceHash: "sch"}
 
 func (n nlb) create(id provider.ID, want provider.Spec) call {
 	kind := "Internet"
@@ -62,7 +65,7 @@ func (nlb) groupFields(l provider.Listener) params {
 	p.with(params{
 		"HealthCheckConfig.HealthCheckEnabled": "true", "HealthCheckConfig.HealthCheckType": check.Type,
 		"HealthCheckConfig.HealthCheckConnectPort":    number(int32(check.Port)), // 0: the server's
-		"HealthCheckConfig.HealthCheckInterval":       seconds(check.IntervalMilliseconds),
+		"HealthCheckConfig.HealthCheckInterval":       every,
 		"HealthCheckConfig.HealthCheckConnectTimeout": seconds(check.TimeoutMilliseconds),
 		"HealthCheckConfig.HealthyThreshold":          number(check.Rise), "HealthCheckConfig.UnhealthyThreshold": number(check.Fall),
 	})
@@ -151,9 +154,8 @@ func (n nlb) settings(at *listener, g *group) (provider.Settings, int32, bool) {
 	}
 	if check := g.fields; check["HealthCheckConfig.HealthCheckEnabled"] == "true" {
 		s.HealthCheck = provider.HealthCheck{Type: check["HealthCheckConfig.HealthCheckType"],
-			IntervalMilliseconds: milliseconds(check["HealthCheckConfig.HealthCheckInterval"]),
-			TimeoutMilliseconds:  milliseconds(check["HealthCheckConfig.HealthCheckConnectTimeout"]),
-			Rise:                 value(check["HealthCheckConfig.HealthyThreshold"]), Fall: value(check["HealthCheckConfig.UnhealthyThreshold"]),
+			TimeoutMilliseconds: milliseconds(check["HealthCheckConfig.HealthCheckConnectTimeout"]),
+			Rise:                value(check["HealthCheckConfig.HealthyThreshold"]), Fall: value(check["HealthCheckConfig.UnhealthyThreshold"]),
 			Port: uint16(value(check["HealthCheckConfig.HealthCheckConnectPort"])), Path: check["HealthCheckConfig.HealthCheckUrl"]}
 	}
 	// What the contract has no words for is as we make it.

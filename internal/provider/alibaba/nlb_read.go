@@ -197,7 +197,7 @@ func (n nlb) servers(ctx context.Context, s *session, g *group) error {
 
 func (g nlbGroup) group() group {
 	out := group{id: g.ServerGroupId, name: g.ServerGroupName, busy: g.ServerGroupStatus != "Available", fields: params{
-		"Scheduler": g.Scheduler, "PreserveClientIpEnabled": strconv.FormatBool(g.PreserveClientIpEnabled),
+		"Scheduler": spelled(algorithms, g.Scheduler), "PreserveClientIpEnabled": strconv.FormatBool(g.PreserveClientIpEnabled),
 		"ConnectionDrainEnabled":               strconv.FormatBool(g.ConnectionDrainEnabled),
 		"HealthCheckConfig.HealthCheckEnabled": strconv.FormatBool(g.HealthCheck.HealthCheckEnabled),
 	}}

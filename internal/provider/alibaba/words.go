@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/external-lb/external-lb/provider"
 )
@@ -22,7 +23,7 @@ func capable() ability {
 	for _, s := range provider.AllSettings() {
 		able[s] = provider.Able
 	}
-	able.no("Alibaba Cloud does not have it", "algorithm=Random", "algorithm=DestinationHash", "algorithm=ShortestExpectedDelay", "algorithm=NeverQueue",
+	able.no("Alibaba Cloud does not have it", "algorithm=LeastConnections", "algorithm=Random", "algorithm=DestinationHash", "algorithm=ShortestExpectedDelay", "algorithm=NeverQueue",
 		"proxyProtocol.send=V1", "proxyProtocol.accept", "timeouts.connect", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
 	able.no("this provider sets no limit", "maxConnections")
 	able.no("this provider makes listeners of TCP and UDP", "mode=HTTP")
@@ -64,8 +65,8 @@ func (a ability) capabilities() provider.Capabilities {
 		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}}
 }
 
-// possible says which values neither product can hold.
-func possible(want provider.Spec, minIdle int32) error {
+// possible says which values a product cannot hold, of which timeouts begin at minIdle seconds.
+func possible(want provider.Spec, minIdle int32, interval bool) error {
 	for _, m := range want.Families[0].Members {
 		if m.Weight > 100 {
 			return &provider.Error{Code: provider.Unsupported, Field: string(provider.Weights), Message: fmt.Sprintf("%d: the cloud takes 100 at most", m.Weight)}
@@ -78,7 +79,7 @@ func possible(want provider.Spec, minIdle int32) error {
 		idle := s.IdleTimeoutMilliseconds
 		for field, wrong := range map[string]string{
 			"timeouts.idle":        outside(l.Protocol == provider.TCP, idle, minIdle*1000, 900_000, 1000, "seconds"),
-			"healthCheck.interval": outside(checked, check.IntervalMilliseconds, 1000, 50_000, 1000, "seconds"),
+			"healthCheck.interval": outside(checked && interval, check.IntervalMilliseconds, 1000, 50_000, 1000, "seconds"),
 			"healthCheck.timeout":  outside(checked, check.TimeoutMilliseconds, 1000, 300_000, 1000, "seconds"),
 			"healthCheck.rise":     outside(checked, check.Rise, 2, 10, 1, "checks"),
 			"healthCheck.fall":     outside(checked, check.Fall, 2, 10, 1, "checks"),
@@ -113,6 +114,16 @@ func reverse(words map[string]string, theirs string) string {
 	for ours, word := range words {
 		if word == theirs {
 			return ours
+		}
+	}
+	return theirs
+}
+
+// spelled as we do, where only the case of a word is another one.
+func spelled(words map[string]string, theirs string) string {
+	for _, word := range words {
+		if strings.EqualFold(word, theirs) {
+			return word
 		}
 	}
 	return theirs

@@ -161,6 +161,10 @@ func (c *Cloud) serve(r *http.Request) (object, *Fault) {
 	p := url{}
 	for name := range r.Form {
 		p[name] = r.Form.Get(name)
+		inQuery := version != "2022-04-30" || action == "ListLoadBalancers" || action == "ListListeners" || action == "ListServerGroups" && strings.HasPrefix(name, "Tag.")
+		if r.URL.Query().Has(name) != inQuery {
+			return nil, refuse(400, "InvalidParameter", "%s is not where it should be.", name)
+		}
 	}
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "ACS3-HMAC-SHA256 Credential="+Key+",SignedHeaders=") {
 		return nil, refuse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")

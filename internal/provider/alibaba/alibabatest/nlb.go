@@ -101,9 +101,9 @@ func keyed(tags map[string]string) (out []object) {
 const check = "HealthCheckConfig."
 
 func groupParams(p url) *Fault {
-	fault := first(between(p, check+"HealthCheckInterval", 1, 50), between(p, check+"HealthCheckConnectTimeout", 1, 300),
+	fault := first(between(p, check+"HealthCheckInterval", 5, 50), between(p, check+"HealthCheckConnectTimeout", 1, 300),
 		between(p, check+"HealthyThreshold", 2, 10), between(p, check+"UnhealthyThreshold", 2, 10), between(p, check+"HealthCheckConnectPort", 0, 65535))
-	if s := p["Scheduler"]; fault == nil && s != "" && !slices.Contains([]string{"Wrr", "Wlc", "Rr", "Sch", "Tch"}, s) {
+	if s := p["Scheduler"]; fault == nil && s != "" && !slices.Contains([]string{"wrr", "rr", "sch", "tch"}, strings.ToLower(s)) {
 		fault = illegal("Scheduler")
 	}
 	return fault
