@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,14 +34,15 @@ var (
 type API struct {
 	region  string
 	clients map[service]*client.Client
+	slots   chan struct{} // of calls at a time
 }
 
 // NewAPI makes an API of credentials. Without an endpoint, each service is asked at its own in
 // the region. via is what carries requests.
 func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTripper) (*API, error) {
-	a := &API{region: region, clients: map[service]*client.Client{}}
+	a := &API{region: region, clients: map[service]*client.Client{}, slots: make(chan struct{}, maxCalls)}
 	for _, s := range []service{slbAPI, nlbAPI, ecsAPI} {
-		at := &url.URL{Scheme: "https", Host: s.name + "." + region + ".aliyuncs.com"}
+		at := &url.URL{Scheme: "https", Host: host(s, region)}
 		if endpoint != "" {
 			var err error
 			if at, err = url.Parse(endpoint); err != nil {
@@ -57,9 +59,21 @@ func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTri
 	return a, nil
 }
 
+// oldRegions are those in which SLB is asked at one place for all.
+var oldRegions = []string{"ap-southeast-1", "cn-beijing", "cn-hangzhou", "cn-hongkong", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "us-east-1", "us-west-1"}
+
+// host of a service in a region, as the vendor publishes them.
+func host(s service, region string) string {
+	if s == slbAPI && slices.Contains(oldRegions, region) {
+		return "slb.aliyuncs.com"
+	}
+	return s.name + "." + region + ".aliyuncs.com"
+}
+
 const (
 	maxAnswer = 4 << 20 // bytes
 	maxCall   = 30 * time.Second
+	maxCalls  = 16 // at a time, of all requests: the API counts those of an account
 )
 
 // bounded carries requests, and reads no more of an answer than is bearable.
@@ -127,6 +141,12 @@ func (a *API) send(ctx context.Context, c call, into any) error {
 	request := &client.OpenApiRequest{Query: query}
 	if len(form) > 0 {
 		request.Body = form
+	}
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", c.action, ctx.Err())
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()

@@ -332,6 +332,20 @@ func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 	}
 }
 
+func TestHost_IsThatOfTheRegion(t *testing.T) {
+	for _, c := range []struct {
+		service
+		region, want string
+	}{
+		{nlbAPI, "cn-hangzhou", "nlb.cn-hangzhou.aliyuncs.com"}, {ecsAPI, "us-west-1", "ecs.us-west-1.aliyuncs.com"},
+		{slbAPI, "cn-hangzhou", "slb.aliyuncs.com"}, {slbAPI, "eu-central-1", "slb.eu-central-1.aliyuncs.com"},
+	} {
+		if got := host(c.service, c.region); got != c.want {
+			t.Errorf("%s in %s: %s", c.name, c.region, got)
+		}
+	}
+}
+
 func TestPossible_SaysWhatTheCloudCannotHold(t *testing.T) {
 	for kind := range kinds {
 		s := newScene(t, kind)
