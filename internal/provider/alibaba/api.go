@@ -81,7 +81,8 @@ type bounded struct{ via http.RoundTripper }
 
 // Call is what the vendor's client asks for. The other transport has its settings, of which we use none.
 func (b bounded) Call(r *http.Request, _ *http.Transport) (*http.Response, error) {
-	answer, err := (&http.Client{Transport: b.via, Timeout: maxCall}).Do(r)
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // what is signed goes nowhere else
+	answer, err := (&http.Client{Transport: b.via, Timeout: maxCall, CheckRedirect: stay}).Do(r)
 	if err == nil {
 		answer.Body = http.MaxBytesReader(nil, answer.Body, maxAnswer)
 	}
@@ -210,13 +211,14 @@ var meanings = []struct {
 	{"Throttling", provider.Throttled}, {"SystemBusy", provider.Throttled}, {"ServiceUnavailable", provider.Throttled},
 	{"Quota", provider.QuotaExceeded}, {"OverLimit", provider.QuotaExceeded}, {"ResourceLimit", provider.QuotaExceeded},
 	{"ResourceInUse.IP", provider.AddressTaken}, {"AssociateIpFail", provider.AddressTaken}, {"AllocateVpcInstanceFailed", provider.AddressTaken},
-	{"IncorrectStatus", provider.Immutable}, {"Conflict", provider.Immutable}, {"InConfiguring", provider.Immutable}, {"InCreating", provider.Immutable},
+	{"IncorrectStatus", provider.Immutable}, {"Conflict.", provider.Immutable}, {"InConfiguring", provider.Immutable}, {"InCreating", provider.Immutable},
 	{"ServiceIsConfiguring", provider.Immutable}, {"ServiceIsStopping", provider.Immutable}, {"VServerGroupProcessing", provider.Immutable},
 	{"OperationBusy", provider.Immutable}, {"TokenIsProcessing", provider.Immutable}, {"IdempotenceProcessing", provider.Immutable},
 	{"BackendServer.configuring", provider.Immutable}, {"ResourceInUse", provider.Immutable}, {"RspoolVipExist", provider.Immutable},
 	{"ResourceNotFound.loadBalancer", provider.Immutable}, {"ResourceNotFound.listener", provider.Immutable}, // it went while we looked
 	{"ResourceNotFound.serverGroup", provider.Immutable}, {"InvalidLoadBalancerId.NotFound", provider.Immutable},
 	{"IdempotenceSignatureMismatch", provider.Immutable},
+	{"AlreadyExist", provider.Immutable}, {"AclNameExist", provider.Immutable}, {"DuplicatedParam.Server", provider.Immutable}, // it is not listed yet
 	{"IllegalParam", provider.Unsupported}, {"InvalidParam", provider.Unsupported}, {"Mismatch", provider.Unsupported}, {"MissingParam", provider.Unsupported},
 	{"Unsupported", provider.Unsupported}, {"NotSupport", provider.Unsupported},
 }

@@ -1,6 +1,7 @@
 package alibaba
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/external-lb/external-lb/internal/provider/providertest"
 	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // scene is a cloud with its double.
@@ -225,6 +227,32 @@ func TestToken_MakesOneOfTwo(t *testing.T) {
 	})
 }
 
+// Where nothing is listed at once, all is as it is wanted in the end, and nothing is there twice.
+func TestLists_MayLag(t *testing.T) {
+	eachKind(t, func(t *testing.T, s scene) {
+		s.with(func(c *alibabatest.Cloud) {
+			c.Listed = func(_ string, created time.Time) bool { return time.Since(created) > 60*time.Millisecond }
+		})
+		want := full(s.Cloud)
+		providertest.Reach(t, s, web, &want)
+		wait.For(t, func(ctx context.Context) error { // what was made twice goes
+			o, err := s.Put(ctx, web, want)
+			if n := len(s.double.Owned(web.Cluster, web.Service)); err == nil && (o.State != provider.Live || n > 8) {
+				err = fmt.Errorf("%s, and %d objects: %v", o.State, n, s.double.Owned(web.Cluster, web.Service))
+			}
+			return err
+		})
+		providertest.Reach(t, s, web, nil)
+		wait.For(t, func(ctx context.Context) error {
+			if left := s.double.Owned(web.Cluster, web.Service); len(left) > 0 {
+				_, err := s.Delete(ctx, web)
+				return fmt.Errorf("left over: %v, %w", left, err)
+			}
+			return nil
+		})
+	})
+}
+
 // Long lists are read page by page, and many members go in several calls.
 func TestList_ReadsEveryPage(t *testing.T) {
 	eachKind(t, func(t *testing.T, s scene) {
@@ -304,7 +332,7 @@ func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 		"ResourceInUse.IP": provider.AddressTaken, "Conflict.Lock": provider.Immutable, "IncorrectStatus.serverGroup": provider.Immutable,
 		"ResourceInConfiguring.loadbalancer": provider.Immutable, "ServiceIsConfiguring": provider.Immutable, "OperationFailed.TokenIsProcessing": provider.Immutable,
 		"IllegalParam.HealthCheckInterval": provider.Unsupported, "Forbidden.NoPermission": provider.Internal, "InsufficientBalance": provider.Internal,
-		"OperationDenied.DeletionProtectionEnabled": provider.Internal,
+		"OperationDenied.DeletionProtectionEnabled": provider.Internal, "ResourceAlreadyExist.listener": provider.Immutable,
 	} {
 		s.with(func(c *alibabatest.Cloud) {
 			c.Fault = func(action string, _ map[string]string) *alibabatest.Fault {
