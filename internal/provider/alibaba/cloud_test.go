@@ -74,6 +74,7 @@ func TestCrash_BetweenAnyTwoCalls(t *testing.T) {
 			t.Parallel()
 			double, o := alibabatest.New(t), kinds[name]
 			providertest.Crashes{
+				Sources: o.Type == CLB,
 				New: func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud {
 					return newCloud(t, double, o, through)
 				},

@@ -231,7 +231,7 @@ func TestToken_MakesOneOfTwo(t *testing.T) {
 func TestLists_MayLag(t *testing.T) {
 	eachKind(t, func(t *testing.T, s scene) {
 		s.with(func(c *alibabatest.Cloud) {
-			c.Listed = func(_ string, created time.Time) bool { return time.Since(created) > 60*time.Millisecond }
+			c.Listed = func(_ string, created time.Time) bool { return time.Since(created) > 20*time.Millisecond }
 		})
 		want := full(s.Cloud)
 		providertest.Reach(t, s, web, &want)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ type Crashes struct {
 	New func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud
 	// Writes reports whether a request changes something.
 	Writes func(*http.Request) bool
+	// Sources: the networks of clients change in a life, too.
+	Sources bool
 	// Alone wants one load balancer of an ID in the cloud, or nothing.
 	Alone func(t *testing.T, id provider.ID, there bool)
 }
@@ -63,11 +66,20 @@ func (m *mortal) RoundTrip(r *http.Request) (*http.Response, error) {
 // Same is a transport as it is.
 func Same(r http.RoundTripper) http.RoundTripper { return r }
 
-// life of a load balancer, step by step.
-var life = [...]struct {
+// step of a life.
+type step struct {
 	name string
 	want func(provider.Cloud) *provider.Spec // nil: that it goes
-}{
+}
+
+// life of a load balancer, step by step.
+func (c Crashes) life() []step {
+	return slices.DeleteFunc(slices.Clone(life), func(s step) bool { return s.name == closed && !c.Sources })
+}
+
+const closed = "closed"
+
+var life = []step{
 	{"made", func(c provider.Cloud) *provider.Spec { return SpecOf(c, 80) }},
 	{"changed", func(c provider.Cloud) *provider.Spec {
 		s := SpecOf(c, 80, 443)
@@ -75,11 +87,9 @@ var life = [...]struct {
 		s.Families[0].Members = append(s.Families[0].Members, provider.Member{Address: netip.MustParseAddr("192.0.2.11"), Weight: 2})
 		return s
 	}},
-	{"closed", func(c provider.Cloud) *provider.Spec {
+	{closed, func(c provider.Cloud) *provider.Spec {
 		s := SpecOf(c, 80, 443)
-		if can, err := c.Capabilities(context.Background()); err == nil && can.Unsupported(provider.SourceRanges, provider.TCP) == "" {
-			s.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-		}
+		s.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 		return s
 	}},
 	{"less", func(c provider.Cloud) *provider.Spec { return SpecOf(c, 443) }},
@@ -110,7 +120,7 @@ func (c Crashes) Run(t *testing.T) {
 	for step, writes := range c.lifeOf(t) {
 		for after := range writes {
 			for _, lost := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%d writes/%t", life[step].name, after, lost), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%d writes/%t", c.life()[step].name, after, lost), func(t *testing.T) {
 					t.Parallel()
 					c.dies(t, step, after, lost)
 				})
@@ -120,15 +130,16 @@ func (c Crashes) Run(t *testing.T) {
 }
 
 // lifeOf a load balancer whose provider does not die: how many writes each step takes.
-func (c Crashes) lifeOf(t *testing.T) (writes [len(life)]int32) {
+func (c Crashes) lifeOf(t *testing.T) (writes []int32) {
 	t.Helper()
 	m := &mortal{changes: c.Writes, left: math.MaxInt32 - 1}
 	cloud, id := c.New(m.over), provider.ID{Cluster: "crash", Service: "healthy"}
-	for i, step := range life {
+	for _, step := range c.life() {
 		before := m.writes.Load()
 		Reach(t, cloud, id, step.want(cloud))
-		if writes[i] = m.writes.Load() - before; writes[0] == 0 {
-			t.Fatal("it is made without a write")
+		n := m.writes.Load() - before
+		if writes = append(writes, n); n == 0 {
+			t.Fatalf("%q took no write", step.name)
 		}
 	}
 	return writes
@@ -138,7 +149,7 @@ func (c Crashes) lifeOf(t *testing.T) (writes [len(life)]int32) {
 func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 	id := provider.ID{Cluster: "crash", Service: fmt.Sprintf("%d-%d-%t", in, after, lost)}
 	healthy := c.New(Same)
-	for i, step := range life {
+	for i, step := range c.life() {
 		if i == in {
 			m := &mortal{changes: c.Writes, left: after, lost: lost}
 			dying := c.New(m.over)
