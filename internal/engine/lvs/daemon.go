@@ -114,14 +114,16 @@ func (k *Daemon) virtualServers(link string) (map[fileset.Socket]virtualServer, 
 		return nil, err
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if all, ok := k.seen[set.Digest]; ok {
+	all, ok := k.seen[set.Digest]
+	k.mu.Unlock()
+	if ok {
 		return all, nil
 	}
-	all, err := virtualServersOf(set)
-	if err != nil {
+	if all, err = virtualServersOf(set); err != nil {
 		return nil, err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if len(k.seen) > 2 { // two are enough to compare what is live with what was
 		clear(k.seen)
 	}

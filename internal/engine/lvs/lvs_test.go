@@ -260,7 +260,14 @@ func TestVirtualServersAreOfTheSetThatIsThere(t *testing.T) {
 		reads := 0
 		live = setOf(map[string]string{"services/a.conf": fmt.Sprintf(`{"Frontends": [{"Listener": "192.0.2.1:80", "Protocol": "TCP", "Restricted": true, "Sources": [%q]}]}`, source)})
 		read := live.Read
-		live.Read = func(path string) ([]byte, error) { reads++; return read(path) }
+		live.Read = func(path string) ([]byte, error) {
+			if reads++; k.mu.TryLock() {
+				k.mu.Unlock()
+			} else {
+				t.Error("others wait while it is read")
+			}
+			return read(path)
+		}
 		for range 2 {
 			all, err := k.virtualServers(engine.LiveLink)
 			if v := all[at("tcp", "192.0.2.1:80")]; err != nil || len(v.sources) != 1 || v.sources[0].String() != source {
