@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -67,16 +68,33 @@ func (d *draining) reload() {
 // later it is two hours later.
 func (d *draining) later() {
 	d.Helper()
-	path := filepath.Join(d.unit.dir, "leaving.json")
-	data, err := os.ReadFile(path)
+	r := d.left()
+	for _, one := range r.Leaving {
+		one["Since"] = one["Since"].(float64) - float64(2*time.Hour)
+	}
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(d.unit.dir, "leaving.json"), data, 0o600)
+	}
 	if err != nil {
 		d.Fatal(err)
 	}
-	year := fmt.Sprint(time.Now().Year())
-	d.Logf("leaving: %s", data)
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(data), `"Since":"`+year, `"Since":"2000`)), 0o600); err != nil {
+}
+
+// left is what the host has noted of who left.
+func (d *draining) left() (r struct {
+	Boot    string
+	Leaving map[string]map[string]any
+}) {
+	d.Helper()
+	data, err := os.ReadFile(filepath.Join(d.unit.dir, "leaving.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil {
 		d.Fatal(err)
 	}
+	return r
 }
 
 // ends waits until a connection has ended.
@@ -119,8 +137,8 @@ func TestHAProxy_DrainOfANode(t *testing.T) {
 			d.later()
 			d.ends(ends)
 			lives.lives(t)
-			if d.haproxy().Late() {
-				t.Error("it is not noted that they ended")
+			if left := d.left().Leaving; len(left) > 0 {
+				t.Errorf("it is not noted that they ended: %v", left)
 			}
 		})
 	}
@@ -217,12 +235,19 @@ func TestHAProxy_DrainEndsWhenTheNodeIsBack(t *testing.T) {
 func TestHAProxy_DrainOfWhatWasTakenBack(t *testing.T) {
 	d := newDraining(t)
 	lives := d.connect(0)
-	record := fmt.Sprintf(`{"%s/node0":{"Since":"2000-01-01T00:00:00Z"}}`, d.section())
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := fmt.Sprintf(`{"Boot":%q,"Leaving":{"%s/node0":{"Since":-1,"Drain":1}}}`, strings.TrimSpace(string(boot)), d.section())
 	if err := os.WriteFile(filepath.Join(d.unit.dir, "leaving.json"), []byte(record), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.status()
 	lives.lives(t)
+	if left := d.left().Leaving; len(left) > 0 {
+		t.Errorf("it leaves still: %v", left)
+	}
 }
 
 // section of the api in HAProxy's configuration.

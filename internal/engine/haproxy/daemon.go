@@ -28,7 +28,7 @@ type Daemon struct {
 	set func(link string) (engine.Set, error)
 
 	left   *engine.Leaving
-	pause  engine.Pause                    // where connections could not be ended
+	pause  engine.Pause                    // where connections were ended, or could not be
 	asRoot func(ctx context.Context) error // has EndLeft done; nil: this process can
 }
 
@@ -36,6 +36,7 @@ func open(p engine.Place) engine.Daemon {
 	return &Daemon{
 		Settings: p.Settings.(*Settings), // of Engine.Settings
 		Runner:   p.Runner, dir: p.Dir, set: p.Set, left: engine.NewLeaving(filepath.Join(p.Dir, leavingFile)), asRoot: p.AsRoot,
+		pause: engine.Pause{Rest: endRest},
 	}
 }
 
@@ -201,8 +202,11 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		old[a.PID] = true
 	}
 	known, knownErr := h.standings(ctx)
-	gone, _ := h.goneWithReload() // what is not known ends at hardStopAfter
-	h.left.Leave(gone)            // when it is live, this process may not be there any more
+	gone, goneErr := h.goneWithReload()
+	if goneErr != nil {
+		h.left.Miss(goneErr)
+	}
+	h.left.Leave(gone) // when it is live, this process may not be there any more
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.
 	first := h.proof(want, time.Duration(h.ProofTimeout)/3)

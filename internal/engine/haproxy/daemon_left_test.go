@@ -129,7 +129,7 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 	if said := repairs(); !slices.Equal(said, ends("n2")) {
 		t.Errorf("its drain is over: %q", said)
 	}
-	h.HardStopAfter = 0
+	h.HardStopAfter = 1
 	if said := repairs(); !slices.Equal(said, ends("n1")) {
 		t.Errorf("its time is over: %q", said)
 	}

@@ -260,14 +260,15 @@ func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) err
 // that there is always one. A server that still has connections gets no new ones and
 // stays until the next reload, and its connections as long as Repair lets them.
 func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known slots) (err error) {
-	var gone, appeared, enabled, weighed []string
-	leave, come := map[string]time.Duration{}, map[string]bool{}
+	var names, gone, appeared, enabled, weighed []string
+	leave := map[string]time.Duration{}
 	for _, c := range changes {
 		if c.checks() {
 			continue
 		}
 		for _, s := range c.gone {
 			full := c.name + "/" + s.Name
+			names = append(names, full)
 			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
 			leave[full] = c.drain
 		}
@@ -283,7 +284,6 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 			}
 			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
 			enabled = append(enabled, "enable server "+full)
-			come[full] = true
 			if c.checked {
 				enabled = append(enabled, "enable health "+full, allUp(full))
 			}
@@ -295,9 +295,17 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
 		return err
 	}
-	h.left.Forget(func(name string, _ time.Duration) bool { return come[name] })
+	said, err := h.answers(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
+	if err != nil {
+		return err // who left with the reload that follows is noted there
+	}
+	for i, full := range names { // what no worker has connections to, but old ones, which end by themselves, is not noted
+		if leave[full] == 0 && i < len(said) && said[i] == "Server deleted." {
+			delete(leave, full)
+		}
+	}
 	h.left.Leave(leave)
-	return h.command(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
+	return nil
 }
 
 // commandBytes is how much HAProxy reads at once: half of its buffer.
@@ -322,16 +330,26 @@ func batches(commands []string) iter.Seq[[]string] {
 
 // command runs commands, and wants no other answer than good ones.
 func (h *Daemon) command(ctx context.Context, good *regexp.Regexp, commands ...string) error {
+	_, err := h.answers(ctx, good, commands...)
+	return err
+}
+
+// answers are the good ones to commands, of those that say anything.
+func (h *Daemon) answers(ctx context.Context, good *regexp.Regexp, commands ...string) (all []string, err error) {
 	for some := range batches(commands) {
 		text, err := h.tell(ctx, some...)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); line != "" && (good == nil || !good.MatchString(line)) {
-				return fmt.Errorf("HAProxy says %q", line)
+			if line = strings.TrimSpace(line); line == "" {
+				continue
 			}
+			if good == nil || !good.MatchString(line) {
+				return nil, fmt.Errorf("HAProxy says %q", line)
+			}
+			all = append(all, line)
 		}
 	}
-	return nil
+	return all, nil
 }

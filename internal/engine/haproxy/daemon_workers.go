@@ -62,34 +62,49 @@ func endIn(ctx context.Context, socket string, pid int, servers map[string]bool)
 	}
 	defer cancel()
 	to := fmt.Sprintf("@!%d ", pid)
-	var commands []string
-	size, deaf := 0, error(nil)
-	end := func() {
-		for some := range batches(commands) { // of one that has ended, it says that there is none
-			if deaf == nil {
-				deaf = talk(ctx, socket, strings.Join(some, ";")+masterEnds, maxStatistics, func(string) {})
-			}
-		}
-		commands, size = commands[:0], 0
-	}
+	commands, deaf := make(chan string, 1000), make(chan error)
+	go func() { deaf <- tellSoon(ctx, socket, commands) }()
 	sessions := sessionReader{each: func(id, server string) {
-		if !servers[server] {
-			return
-		}
-		commands = append(commands, to+"shutdown session "+id)
-		if size += len(commands[len(commands)-1]) + 1; size >= commandBytes {
-			end()
+		if servers[server] {
+			commands <- to + "shutdown session " + id
 		}
 	}}
 	mute := talk(hears, socket, to+"show sess"+masterEnds, maxSessions, sessions.line)
-	end()
-	switch {
+	close(commands)
+	switch err := <-deaf; {
 	case mute != nil:
 		return fmt.Errorf("an old worker does not say which connections it has: %w", mute)
-	case deaf != nil:
-		return fmt.Errorf("an old worker does not end connections: %w", deaf)
+	case err != nil:
+		return fmt.Errorf("an old worker does not end connections: %w", err)
 	}
 	return nil
+}
+
+// soon is how long a session that is to end may wait for others. A request that follows on another
+// connection may have its place in memory, and so its id, when it has ended by itself.
+const soon = 100 * time.Millisecond
+
+// tellSoon tells a master some commands as they come. Of a session that has ended it says that there is
+// none. After an error the rest is not told.
+func tellSoon(ctx context.Context, socket string, commands <-chan string) (err error) {
+	for first := range commands {
+		some, size, late := []string{first}, len(first), time.After(soon)
+		for more := true; more && size < commandBytes/2; {
+			var next string
+			select {
+			case next, more = <-commands:
+				if more {
+					some, size = append(some, next), size+len(next)+1
+				}
+			case <-late:
+				more = false
+			}
+		}
+		if err == nil {
+			err = talk(ctx, socket, strings.Join(some, ";")+masterEnds, maxStatistics, func(string) {})
+		}
+	}
+	return err
 }
 
 // maxSessions is how many bytes are read of sessions, some 250 for each. They are not kept.

@@ -2,6 +2,7 @@ package lvs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -170,7 +171,7 @@ func (k *Daemon) Repair(ctx context.Context) error {
 	if err == nil {
 		err = k.load(ctx, live, nil)
 	}
-	return k.pause.After(ctx, err)
+	return cmp.Or(k.pause.After(ctx, err), k.left.Missed())
 }
 
 // gone reports whether something of what was there before is there no longer.

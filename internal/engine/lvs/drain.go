@@ -38,7 +38,7 @@ func (k *Daemon) late(live map[fileset.Socket]virtualServer) []string {
 // Late reports whether connections have had their time. Where the packet filter refuses its rules, it
 // is not told them every second.
 func (k *Daemon) Late() bool {
-	if k.pause.Over() != nil {
+	if over, _ := k.pause.Over(); !over {
 		return false
 	}
 	late := k.left.Late(0)
