@@ -48,13 +48,13 @@ func TestWhoHasNoConnectionsLeavesNoTrace(t *testing.T) {
 	h := daemon(t)
 	heard(t, h.Socket, "", "")
 	changes := []proxyChange{
-		{proxy: &proxy{name: section}, gone: []server{{Name: "n1"}}},
+		{proxy: &proxy{name: section}, gone: []server{{Name: "n1"}, {Name: "n3"}}},
 		{proxy: &proxy{name: section, drain: time.Nanosecond}, gone: []server{{Name: "n2"}}},
 	}
 	if err := h.changeServers(t.Context(), changes, slots{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n2"}) {
+	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1", section + "/n2"}) {
 		t.Errorf("%q are late", got)
 	}
 }

@@ -155,7 +155,12 @@ func leaves() string {
 // leftLongAgo notes that one of these did.
 func (k *Daemon) leftLongAgo(t *testing.T) {
 	t.Helper()
-	record := `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": "2000-01-01T00:00:00Z", "Drain": 30000000000}}`
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": -30000000000, "Drain": 30000000000}}`
+	record := fmt.Sprintf(`{"Boot": %q, "Leaving": %s}`, strings.TrimSpace(string(boot)), one)
 	if err := os.WriteFile(filepath.Join(k.Dir, leavingFile), []byte(record), 0o600); err != nil {
 		t.Fatal(err)
 	}
