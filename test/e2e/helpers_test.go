@@ -319,6 +319,21 @@ func (s *scene) answers(app, address string, port int32) cluster.Answer {
 	return answer
 }
 
+// nodesSend waits until nodes send what comes to the first nodePort of a Service: kube-proxy may be later than
+// the balancer, on one node more than on another.
+func (s *scene) nodesSend(app string, svc *corev1.Service, nodes ...string) {
+	s.t.Helper()
+	for _, node := range nodes {
+		wait.For(s.t, func(ctx context.Context) error {
+			answer, err := s.web(ctx, env.Addrs(node)[0].String(), s.get(svc).Spec.Ports[0].NodePort)
+			if got := answer.Labels["app"]; err == nil && got != app {
+				err = fmt.Errorf("app %q answers, want %q", got, app)
+			}
+			return err
+		})
+	}
+}
+
 // silent waits until an address no longer answers.
 func (s *scene) silent(address string, port int32) {
 	s.t.Helper()

@@ -18,9 +18,7 @@ func TestS15_PublishedWhenItAnswers(t *testing.T) {
 	svc := s.service("web", func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
 	})
-	for _, node := range env.Nodes() { // kube-proxy may be later than the balancer
-		s.answers("web", env.Addrs(node)[0].String(), s.get(svc).Spec.Ports[0].NodePort)
-	}
+	s.nodesSend("web", svc, env.Nodes()...)
 	s.update(svc, func(svc *corev1.Service) {
 		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To(class)
 	})

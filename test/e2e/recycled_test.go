@@ -47,7 +47,7 @@ func TestS18_RecycledUnderLoad(t *testing.T) {
 	})
 	heir := s.service("new", withNodePort(nodePortRecycledUnderLoad)) // at once
 	address := s.published(heir)[0]
-	s.answers("new", address, 80) // kube-proxy may be later than the balancer; misrouting fails here, too
+	s.nodesSend("new", heir, env.Nodes()...)
 	heirs := s.startLoad(address, 80, isApp("new"))
 	s.until(old, "let go", func(svc *corev1.Service) bool { return len(svc.Finalizers) == 0 })
 	for range 50 {

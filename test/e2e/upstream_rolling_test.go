@@ -48,6 +48,7 @@ func (s *scene) deploy(policy corev1.ServiceExternalTrafficPolicy) *deployment {
 	}
 	d.svc = s.service("web", func(svc *corev1.Service) { svc.Spec.ExternalTrafficPolicy = policy })
 	address := s.published(d.svc)[0]
+	s.nodesSend("web", d.svc, d.backends()...)
 	s.answers("web", address, 80)
 	d.load = s.startLoad(address, 80, isApp("web"))
 	return d
