@@ -124,10 +124,13 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 		}
 	}
 	if news {
+		wayOut := "to remove the host from the Balancer"
+		if s.balancer.Spec.Provider != nil {
+			wayOut = "to remove the Service's finalizers by hand: its load balancer goes when the provider is back"
+		}
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; "+
-				"the way out is to remove the host from the Balancer",
-			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck))
+			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; the way out is %s",
+			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck), wayOut)
 	}
 }
 

@@ -59,6 +59,7 @@ func (s *scene) datagramAnswers(app, address string, port int32) {
 
 func TestS10_DualStack(t *testing.T) {
 	t.Parallel()
+	dualStacked(t)
 	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web", func(svc *corev1.Service) {
@@ -90,6 +91,7 @@ func TestS10_DualStack(t *testing.T) {
 // Every policy and order of families, live: what a Service asks for it has, in its order.
 func TestS10_Families(t *testing.T) {
 	t.Parallel()
+	dualStacked(t)
 	const v4, v6 = corev1.IPv4Protocol, corev1.IPv6Protocol
 	for _, c := range []struct {
 		name  string
@@ -135,9 +137,9 @@ func TestS10_Families(t *testing.T) {
 
 func TestS13_ProtocolsThatTheEngineCannotCarry(t *testing.T) {
 	t.Parallel()
-	applies(t, !carried(corev1.ProtocolUDP) || !carried(corev1.ProtocolSCTP))
+	applies(t, !carried(t, corev1.ProtocolUDP) || !carried(t, corev1.ProtocolSCTP))
 	for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolSCTP} {
-		if !carried(protocol) {
+		if !carried(t, protocol) {
 			t.Run(string(protocol), func(t *testing.T) { cannotCarry(t, protocol) })
 		}
 	}
@@ -272,9 +274,10 @@ func TestS34_TheOlderKeepsTheAddress(t *testing.T) {
 	})
 	s.event(younger, v1alpha1.EventSyncFailed, s.namespace+"/older")
 	s.answers("older", wanted, 80)
-	// Another port of the same address is free: this pool shares by port.
-	neighbour := s.service("neighbour", withAnnotation(v1alpha1.AddressesAnnotation, wanted), withPort("http", corev1.ProtocolTCP, 81, 8080))
-	s.published(neighbour)
+	t.Run("another port of the same address is free", func(t *testing.T) { // this pool shares by port
+		needsHosts(t)
+		s.published(s.service("neighbour", withAnnotation(v1alpha1.AddressesAnnotation, wanted), withPort("http", corev1.ProtocolTCP, 81, 8080)))
+	})
 	s.remove(t.Context(), older)
 	if got := s.published(younger); got[0] != wanted {
 		t.Errorf("got %v, want %s", got, wanted)

@@ -17,7 +17,7 @@ func specOf(ports ...uint16) *provider.Spec {
 
 // newCloud is a new provider, whose requests go through a transport.
 func (s *scene) newCloud(through func(http.RoundTripper) http.RoundTripper) *openstack.Cloud {
-	api := s.cloud.API(project)
+	api := s.cloud.API(Project)
 	api.HTTPClient.Transport = through(api.HTTPClient.Transport)
 	return &openstack.Cloud{API: api, Options: openstack.Options{Subnet: Subnet}}
 }
@@ -34,7 +34,7 @@ func TestCrash_BetweenAnyTwoCalls(t *testing.T) {
 // alone wants one load balancer with the tags of a Service, or none.
 func (s *scene) alone(t *testing.T, id provider.ID, there bool) {
 	t.Helper()
-	pages, err := loadbalancers.List(s.cloud.API(project), loadbalancers.ListOpts{Tags: []string{"external-lb:service=" + id.Service}}).AllPages(t.Context())
+	pages, err := loadbalancers.List(s.cloud.API(Project), loadbalancers.ListOpts{Tags: []string{"external-lb:service=" + id.Service}}).AllPages(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // stranger makes a load balancer that is not ours, with a listener, and returns its ID.
 func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
 	t.Helper()
-	api := s.cloud.API(project)
+	api := s.cloud.API(Project)
 	lb, err := loadbalancers.Create(t.Context(), api, loadbalancers.CreateOpts{Name: "theirs", VipSubnetID: Subnet, VipAddress: address}).Extract()
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
 func (s *scene) finished(t *testing.T, id string) {
 	t.Helper()
 	wait.For(t, func(ctx context.Context) error {
-		lb, err := loadbalancers.Get(ctx, s.cloud.API(project), id).Extract()
+		lb, err := loadbalancers.Get(ctx, s.cloud.API(Project), id).Extract()
 		if err == nil && strings.HasPrefix(lb.ProvisioningStatus, "PENDING_") {
 			err = errors.New(lb.ProvisioningStatus)
 		}
@@ -68,10 +68,10 @@ func TestFault_TheAddressIsTaken(t *testing.T) {
 
 // Where the project may have no more, the Service is told so, and gets it when it may.
 func TestFault_TheQuotaIsReached(t *testing.T) {
-	api := env.cloud.API(project)
+	api := env.cloud.API(Project)
 	limit := func(n int) {
 		t.Helper()
-		if err := quotas.Update(context.WithoutCancel(t.Context()), api, project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
+		if err := quotas.Update(context.WithoutCancel(t.Context()), api, Project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
 			t.Fatal(err)
 		}
 	}
