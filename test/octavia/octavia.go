@@ -146,21 +146,17 @@ func (o *Octavia) Names(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Configuration is what the HAProxy of a Service has, by the Service's UID; "" where none runs.
+// Configuration is what the HAProxy of a Service has, by the Service's UID.
 func (o *Octavia) Configuration(ctx context.Context, uid string) (string, error) {
 	all, err := o.tagged(ctx, loadbalancers.ListOpts{Tags: []string{serviceTag + uid}})
-	if err != nil || len(all) == 0 {
-		return "", err
+	if err == nil && len(all) != 1 {
+		err = fmt.Errorf("%d load balancers are of the Service %s", len(all), uid)
 	}
-	pid, err := os.ReadFile(filepath.Join(o.dir, "pid"))
 	if err != nil {
 		return "", err
 	}
-	text, err := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(string(pid)), "root/var/lib/octavia", all[0].ID, "haproxy.cfg"))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return string(text), err
+	const cat = `cat "/proc/$(cat "$1")/root/var/lib/octavia/$2/haproxy.cfg"`
+	return o.c.Exec(ctx, o.box, "/bin/sh", "-euc", cat, "sh", filepath.Join(o.dir, "pid"), all[0].ID)
 }
 
 func (o *Octavia) tagged(ctx context.Context, with loadbalancers.ListOpts) ([]loadbalancers.LoadBalancer, error) {
