@@ -58,7 +58,11 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 		"proxyProtocol.accept", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
 	no("this provider makes listeners of TCP only", "mode=HTTP")
 	no("v1 of the contract has no words for it", provider.Unsaid...)
-	no("Octavia keeps a client of TCP for as long as it likes", provider.SessionAffinity)
+	const hash = "a hash of the client's address: a client stays on its node for as long as the nodes are the same, also after the Service's timeout"
+	settings[provider.SessionAffinity] = provider.Support{Note: hash}
+	for _, s := range []provider.Setting{"algorithm=RoundRobin", "algorithm=LeastConnections"} {
+		settings[s] = provider.Support{Affinity: "with sessionAffinity, a hash of the client's address chooses the node"}
+	}
 	no("this provider makes one address", provider.DualStack)
 	for _, s := range []provider.Setting{"healthCheck.interval", "healthCheck.timeout"} {
 		settings[s] = provider.Support{Note: "in whole seconds; the timeout is at most the interval"}

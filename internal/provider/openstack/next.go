@@ -99,8 +99,8 @@ func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (boo
 		if !sameMembers(p.members, wanted) {
 			return true, pools.BatchUpdateMembers(ctx, s.API, p.ID, wanted).ExtractErr()
 		}
-		if p.Description != describe(l) {
-			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: new(describe(l))}).Err
+		if d := describe(want, l); p.Description != d {
+			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: &d, LBMethod: pools.LBMethod(method(want, l))}).Err
 		}
 	}
 	return false, nil
@@ -111,7 +111,7 @@ func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (boo
 	for _, l := range want.Listeners {
 		p, at := t.pool(l), t.at(l)
 		if p == nil {
-			opts := poolOpts(l)
+			opts := poolOpts(want, l)
 			opts.LoadbalancerID = t.lb.ID
 			return true, pools.Create(ctx, s.API, opts).Err
 		}
@@ -141,7 +141,7 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		if !p.works() || at == nil || at.ProvisioningStatus != active {
 			continue
 		}
-		if method := algorithms[l.Settings.Algorithm]; p.LBMethod != method || !p.AdminStateUp {
+		if method := method(want, l); p.LBMethod != method || !p.AdminStateUp {
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
 		}
 		if check := l.Settings.HealthCheck; p.monitor != nil {
@@ -197,9 +197,9 @@ func poolName(l provider.Listener) string {
 	return strconv.Itoa(int(l.Port)) + " " + proxies[l.Settings.SendProxy]
 }
 
-func poolOpts(l provider.Listener) pools.CreateOpts {
-	return pools.CreateOpts{Name: poolName(l), Description: describe(l), Protocol: pools.Protocol(proxies[l.Settings.SendProxy]),
-		LBMethod: pools.LBMethod(algorithms[l.Settings.Algorithm])}
+func poolOpts(want provider.Spec, l provider.Listener) pools.CreateOpts {
+	return pools.CreateOpts{Name: poolName(l), Description: describe(want, l), Protocol: pools.Protocol(proxies[l.Settings.SendProxy]),
+		LBMethod: pools.LBMethod(method(want, l))}
 }
 
 func listenerOpts(want provider.Spec, l provider.Listener) listeners.CreateOpts {
