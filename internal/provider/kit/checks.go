@@ -246,3 +246,20 @@ func (r *run) sources(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (r *run) affinity(ctx context.Context) error {
+	if why := r.able.Unsupported(provider.SessionAffinity, provider.TCP); why != "" {
+		return skipped("it cannot: " + why)
+	}
+	id, s := r.id(), r.spec()
+	for _, s.AffinitySeconds = range []int32{10800, 60, 0} {
+		b, err := r.settle(ctx, id, s)
+		if err == nil {
+			err = r.answers(ctx, b, s, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("for %d seconds: %w", s.AffinitySeconds, err)
+		}
+	}
+	return nil
+}

@@ -74,6 +74,7 @@ var checks = []struct {
 	{"repeat", "the same once more changes nothing in the cloud", (*run).repeat},
 	{"change", "listeners, nodePorts and members change, and the address stays", (*run).change},
 	{"sources", "only clients of the ranges may connect", (*run).sources},
+	{"affinity", "session affinity comes, changes and goes, and what is read back says so", (*run).affinity},
 	{"unsupported", "what it cannot do is told, and changes nothing", (*run).unsupported},
 	{"wanted address", "the wanted address is what comes, and two do not get one", (*run).wanted},
 	{"given address", "who wants no address gets one that nobody else has, and keeps it", (*run).given},
