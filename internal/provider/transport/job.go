@@ -28,6 +28,7 @@ type job struct {
 	key   lb.Key
 	ended chan struct{} // closed
 	err   error         // the provider itself fails; read once it has ended
+	moved bool          // the last request made a change, so the next one may follow soon
 
 	changed bool          // something else is wanted since its last request began; conn.mu guards it
 	wake    chan struct{} // the same
@@ -58,6 +59,9 @@ func (c *conn) work(uid string, j *job) error {
 	until := time.Now().Add(workFor)
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		again, err := c.turn(uid, j)
+		if j.moved {
+			pause, until = firstPause, time.Now().Add(workFor)
+		}
 		c.mu.Lock()
 		if j.changed && err == nil {
 			again, pause, until = true, firstPause, time.Now().Add(workFor)
@@ -131,7 +135,7 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 		return false, c.ctx.Err()
 	}
 	c.mu.Lock()
-	j.changed = false
+	j.changed, j.moved = false, false
 	w := c.wishes[uid]
 	was, there := c.seen[uid]
 	c.mu.Unlock()
@@ -151,6 +155,7 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 		return false, c.older(id, w, was, there)
 	}
 	c.shown(uid, b, w.spec)
+	j.moved = b.Calls.Writes > 0 || b.Digest != was.Digest
 	switch {
 	case w.fulfilled(b):
 		return false, nil

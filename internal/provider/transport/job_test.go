@@ -124,3 +124,30 @@ func TestApply_AChangeWaitsForNoPause(t *testing.T) {
 	}
 	w.applied(config(service("web", 30081)))
 }
+
+// A cloud that takes one step of many with each request is asked for the next one soon: pauses
+// get longer only while nothing moves.
+func TestApply_StepsFollowOneAnother(t *testing.T) {
+	w := newHastyWorld(t)
+	const steps, soon = 12, 20 * time.Second // with ever longer pauses, it is more than a minute
+	taken := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		if taken++; taken >= steps {
+			return nil, nil
+		}
+		o := &provider.Observed{Spec: s}
+		o.State, o.Calls.Writes, o.Spec.Listeners = provider.Pending, 1, nil
+		return o, nil
+	}
+	start := time.Now()
+	if _, err := w.apply(config(service("web", 30080))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.conn.(*conn).News():
+	case <-t.Context().Done():
+	}
+	if took := time.Since(start); took > soon || taken != steps {
+		t.Errorf("%d steps of %d took %v", taken, steps, took)
+	}
+}
