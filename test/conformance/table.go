@@ -11,7 +11,7 @@ const (
 	proxies    = "is a proxy: packets never reach a node as they came"
 
 	cloudTCP    = "the provider for OpenStack makes listeners of TCP: the port gets an error in the Service's status"
-	oneFamily   = "the provider for OpenStack makes one address, of IPv4"
+	oneFamily   = "the provider for OpenStack makes one address, of IPv4: the Service's condition LoadBalancerPortsError says so of the other one"
 	noNeighbour = "Services that share an address: a load balancer of a cloud is one Service's"
 )
 
@@ -28,7 +28,8 @@ var Rows = []Row{
 	{Number: "S07", Title: "finalizers of others survive"},
 	{Number: "S08", Title: "a host out of reach holds a deletion, and there is a way out"},
 	{Number: "S09", Title: "the status is written when it differs, and repaired"},
-	{Number: "S10", Title: "one address for each family, the first one stays", Except: map[v1alpha1.Engine]string{Octavia: oneFamily}},
+	{Number: "S10", Title: "one address for each family, the first one stays", But: map[v1alpha1.Engine]string{
+		Octavia: "the second family: " + oneFamily}},
 	{Number: "S11", Title: "ipMode", But: map[v1alpha1.Engine]string{
 		v1alpha1.EngineNginx: "VIP: nginx " + proxies, v1alpha1.EngineHAProxy: "VIP: HAProxy " + proxies,
 		Octavia: "VIP: Octavia " + proxies}},

@@ -88,11 +88,11 @@ func needsHosts(t *testing.T) {
 	applies(t, cloud == nil)
 }
 
-// dualStacked ends a test, or a part of one, that is about two families where there is one.
-func dualStacked(t *testing.T) {
+// families reports whether Services have addresses of so many.
+func families(t *testing.T, count int) bool {
 	t.Helper()
 	said := getBalancer(t, balancer).Status.Provider
-	applies(t, said == nil || len(said.Families) > 1)
+	return said == nil || len(said.Families) >= count
 }
 
 // carrying are the boxes to which addresses are routed: hosts, or the cloud.

@@ -131,7 +131,7 @@ func TestS20_NoEndpointsSayNothingOfNodes(t *testing.T) {
 // listener has the node of its own family.
 func TestS22_HealthIsPerFamily(t *testing.T) {
 	t.Parallel()
-	dualStacked(t)
+	applies(t, families(t, 2))
 	s := besideScene(t)
 	svc := s.service("web", withLocal, func(svc *corev1.Service) {
 		svc.Spec.Selector = nil // its endpoints are made here
