@@ -96,7 +96,11 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 			Message: "it has " + t.lb.VipAddress + ", and Octavia does not change that"}
 	}
 	o := t.observed(id)
-	if t.lb.ProvisioningStatus == active {
+	switch {
+	case t.lb.ProvisioningStatus != active:
+	case c.mends.finishing(t):
+		o.State, o.RetryAfterSeconds = provider.Pending, 1
+	default:
 		changed, err := s.next(ctx, t, want)
 		if err != nil {
 			return provider.Observed{}, said(err)
@@ -166,7 +170,7 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 		return provider.Observed{}, notFound
 	}
 	for i := range all {
-		if strings.HasPrefix(all[i].ProvisioningStatus, "PENDING_") {
+		if strings.HasPrefix(all[i].ProvisioningStatus, pending) {
 			continue
 		}
 		s.calls.Writes++

@@ -32,8 +32,8 @@ type pool struct {
 	monitor *monitors.Monitor
 }
 
-// active is what Octavia has finished.
-const active = "ACTIVE"
+// active is what Octavia has finished, and pending begins the status of what it is at work on.
+const active, pending = "ACTIVE", "PENDING_"
 
 // works reports whether Octavia has finished a pool and all that is below it.
 func (p *pool) works() bool {
@@ -148,7 +148,7 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	switch status := t.lb.ProvisioningStatus; {
 	case status == "PENDING_DELETE":
 		o.State, o.RetryAfterSeconds = provider.Deleting, 1
-	case strings.HasPrefix(status, "PENDING_"):
+	case strings.HasPrefix(status, pending):
 		o.State, o.RetryAfterSeconds = provider.Pending, 1
 	case status == active:
 		o.State = provider.Live
