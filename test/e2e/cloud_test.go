@@ -24,7 +24,10 @@ import (
 
 // inOctavia are no hosts, but a real Octavia, and the provider for it. Only the rows are run on it, and
 // only where somebody asks for it.
-var inOctavia = testedEngine{name: v1alpha1.EngineProvider, own: conformance.Octavia, part: `^Test[SE][0-9][0-9]_`, pools: []string{"203.0.113.0/24", "10.64.0.0/20"}}
+var inOctavia = testedEngine{
+	name: v1alpha1.EngineProvider, own: conformance.Octavia, part: `^Test[SE][0-9][0-9]_`,
+	pools: []string{"203.0.113.0/24", "10.64.0.0/20"},
+}
 
 // cloud is where inOctavia runs, in a box of that name; nil where hosts carry.
 var cloud *octavia.Octavia

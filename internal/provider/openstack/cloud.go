@@ -58,7 +58,7 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 		"proxyProtocol.accept", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
 	no("this provider makes listeners of TCP only", "mode=HTTP")
 	no("v1 of the contract has no words for it", provider.Unsaid...)
-	const hash = "a hash of the client's address: a client stays on its node for as long as the nodes are the same, also after the Service's timeout"
+	const hash = "by a hash of the client's address: a client stays for as long as the nodes are the same, whatever the Service's timeout"
 	settings[provider.SessionAffinity] = provider.Support{Note: hash}
 	for _, s := range []provider.Setting{"algorithm=RoundRobin", "algorithm=LeastConnections"} {
 		settings[s] = provider.Support{Affinity: "with sessionAffinity, a hash of the client's address chooses the node"}

@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs; haproxy+lvs, where the kernel carries datagrams; or octavia, where a provider makes load balancers")
+	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs; haproxy+lvs, where the kernel carries datagrams; or octavia, a provider's cloud")
 	kubernetes := flag.String("kubernetes", "", "a minor release, such as 1.34 (default: the newest)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
