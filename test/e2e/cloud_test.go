@@ -20,6 +20,7 @@ import (
 	"github.com/external-lb/external-lb/test/conformance"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/octavia"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // inOctavia are no hosts, but a real Octavia, and the provider for it. Only the rows are run on it, and
@@ -76,7 +77,15 @@ func createCloudBalancer(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return wait.Until(ctx, func(ctx context.Context) error { // before that nobody knows what applies
+		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(b), b); err != nil {
+			return err
+		}
+		if b.Status.Provider == nil {
+			return fmt.Errorf("the provider has not said what it can do: %+v", b.Status)
+		}
+		return nil
+	})
 }
 
 // carriers are what carries the Services of the Balancer under test.
