@@ -212,9 +212,9 @@ func said(err error) error {
 		if strings.Contains(strings.ToLower(fault.Text), "quota") {
 			e.Code = provider.QuotaExceeded
 		}
-	case http.StatusInternalServerError: // what Octavia's driver was told, by Neutron
-		if strings.Contains(fault.Text, "already allocated") {
-			e.Code = provider.AddressTaken
+	case http.StatusInternalServerError: // of Octavia 11 also where something else is deleted while it lists
+		if e.Code, e.RetryAfterSeconds = provider.Unavailable, 1; strings.Contains(fault.Text, "already allocated") { // says Neutron
+			e.Code, e.RetryAfterSeconds = provider.AddressTaken, 0
 		}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		e.Code = provider.Unsupported

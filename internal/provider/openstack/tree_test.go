@@ -134,7 +134,8 @@ func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 		`400 {"faultstring": "Validation failure: x"}`:                               provider.Unsupported,
 		`404 {"faultstring": "pool x not found."}`:                                   provider.Immutable,
 		`503 no JSON`: provider.Throttled,
-		`500 {}`:      provider.Internal,
+		`500 {}`:      provider.Unavailable,
+		`500 {"faultstring": "IP address 203.0.113.1 already allocated in subnet x"}`: provider.AddressTaken,
 	} {
 		status, body, _ := strings.Cut(text, " ")
 		answer := gophercloud.ErrUnexpectedResponseCode{Body: []byte(body), ResponseHeader: http.Header{"Retry-After": {"7"}}}
