@@ -256,6 +256,40 @@ func TestRefusedPorts(t *testing.T) {
 	}
 }
 
+// An address at which nobody opens a port is not told, until somebody does; from then on it stays.
+func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
+	svc, p := view()
+	svc.PortErrors = nil
+	second := netip.MustParseAddr("2001:db8::1")
+	svc.Addresses, svc.Listeners = append(svc.Addresses, second), 4
+	var refused []lb.Refusal
+	for _, port := range []uint16{80, 443} {
+		refused = append(refused, lb.Refusal{Key: web, Listener: lb.Listener{Address: second, Port: port, Protocol: lb.TCP}, Message: "one family"})
+	}
+	svc.Object = record.Record{Holders: []string{"edge"}}.Write(svc.Object)
+	for name, c := range map[string]struct {
+		states []deliver.State
+		was    []corev1.LoadBalancerIngress
+		want   string
+	}{
+		"nobody refuses":   {[]deliver.State{inSync("lb1", p)}, nil, "[192.0.2.1 2001:db8::1]"},
+		"all refuse":       {[]deliver.State{inSync("lb1", p, refused...), inSync("lb2", p, refused...)}, nil, "[192.0.2.1]"},
+		"one refuses":      {[]deliver.State{inSync("lb1", p, refused...), inSync("lb2", p)}, nil, "[192.0.2.1 2001:db8::1]"},
+		"but for a port":   {[]deliver.State{inSync("lb1", p, refused[0])}, nil, "[192.0.2.1 2001:db8::1]"},
+		"it answered once": {[]deliver.State{inSync("lb1", p, refused...)}, []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {IP: "2001:db8::1"}}, "[192.0.2.1 2001:db8::1]"},
+	} {
+		svc.Object.Status.LoadBalancer.Ingress = c.was
+		s := Service{Service: svc, Proof: NewProver(builder.Balancer("edge").Obj(), p, c.states).Prove(svc), By: "edge"}
+		var got []string
+		for _, in := range s.Ingress() {
+			got = append(got, in.IP)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s: %v is told, want %s", name, got, c.want)
+		}
+	}
+}
+
 // Of a change that is refused, a port that the older version lacks is told to be closed;
 // the others answer as before.
 func TestPortsThatAnOlderVersionLacks(t *testing.T) {
