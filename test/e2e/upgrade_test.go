@@ -54,6 +54,9 @@ func (d *deployment) upgrade(node string) {
 	d.cordoned = ""
 	d.carriedBy(d.svc, d.backends()...)
 	d.inSync(balancer)
+	if !d.moves {
+		d.isUsed(node)
+	}
 }
 
 // evict moves the pods of a node to the next one.

@@ -90,18 +90,42 @@ func (d *deployment) isUsed(node string) {
 	if d.moves {
 		d.hasPods(node)
 	}
-	if engine.name != v1alpha1.EngineLVS {
-		return // what comes is used at once
-	}
-	at := netip.AddrPortFrom(env.Addrs(node)[0], uint16(d.get(d.svc).Spec.Ports[0].NodePort)).String()
+	at := netip.AddrPortFrom(env.Addrs(node)[0], uint16(d.get(d.svc).Spec.Ports[0].NodePort))
 	for _, host := range getBalancer(d.t, balancer).Spec.Hosts {
-		wait.For(d.t, func(ctx context.Context) error {
-			if weight := weightOf(d.t, host.Name, at); weight < 1 {
-				return fmt.Errorf("%s gives %s the weight %d", host.Name, node, weight)
-			}
-			return nil
-		})
+		wait.For(d.t, func(context.Context) error { return holdsForUp(d.t, host.Name, at) })
 	}
+}
+
+// holdsForUp is an error where a host has its own judgement of nodes, and does not send to this one.
+func holdsForUp(t *testing.T, host string, node netip.AddrPort) error {
+	t.Helper()
+	switch engine.name {
+	case v1alpha1.EngineLVS:
+		if weight := weightOf(t, host, node.String()); weight < 1 {
+			return fmt.Errorf("%s gives %s the weight %d", host, node, weight)
+		}
+	case v1alpha1.EngineHAProxy:
+		if servers := serversOf(t, host, node); !slices.Contains(servers, "2") { // SRV_ST_RUNNING
+			return fmt.Errorf("%s has servers for %s in the states %v", host, node, servers)
+		}
+	}
+	return nil
+}
+
+// serversOf are the states of all servers that a host's HAProxy has for an address.
+func serversOf(t *testing.T, host string, at netip.AddrPort) (states []string) {
+	t.Helper()
+	h, err := env.Host(host)
+	must(t, err)
+	const address, state, port = 4, 5, 18 // of its management guide
+	all, err := h.Ask(t.Context(), "/var/lib/external-lb/haproxy.sock", "show servers state")
+	must(t, err)
+	for line := range strings.Lines(all) {
+		if f := strings.Fields(line); len(f) > port && f[address] == at.Addr().String() && f[port] == fmt.Sprint(at.Port()) {
+			states = append(states, f[state])
+		}
+	}
+	return states
 }
 
 // hasPods waits until a node says that it has endpoints of its own.
