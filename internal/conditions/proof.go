@@ -24,7 +24,8 @@ type Proof struct {
 	Pending               []string // what a cloud is still at work on
 	// Closed are listeners that a host which serves refuses.
 	Closed map[lb.Listener]bool
-	// Shut are those of them which every host refuses that proved the rest.
+	// Shut are those of them that no host has which proved the rest and may have the address: with
+	// VRRP the active one. It says something where there is Enough.
 	Shut  map[lb.Listener]bool
 	Given []provider.Address // by the cloud, of what is proved
 }
@@ -83,7 +84,7 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 	proved := func(s deliver.State) bool { return p.proved(s, svc, keys) }
 	out.Shut = maps.Clone(out.Closed)
 	for _, s := range p.serving {
-		if proved(s) {
+		if proved(s) && (s.Active || p.balancer.Spec.VirtualAddresses.Mode != v1alpha1.VRRP) {
 			maps.DeleteFunc(out.Shut, func(l lb.Listener, _ bool) bool { return !p.refuses(s, svc, l) })
 		}
 	}

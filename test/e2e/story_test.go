@@ -74,7 +74,7 @@ func TestS08_TheWayOut(t *testing.T) {
 	must(t, env.Kube.Delete(t.Context(), svc))
 	says := "the way out is to remove the host from the Balancer"
 	if cloud != nil {
-		says = "the way out is to remove the Service's finalizers by hand"
+		says = "the way out is to bring the provider back, or to remove the finalizers external-lb.dev/cleanup and"
 	}
 	s.event(svc, v1alpha1.EventDeleteFailed, says)
 	greedy := s.service("greedy", withAnnotation(v1alpha1.AddressesAnnotation, address))

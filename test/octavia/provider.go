@@ -2,7 +2,6 @@ package octavia
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -57,15 +56,16 @@ func (p *Provider) Start(ctx context.Context) error {
 	}
 	defer log.Close()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	if p.cmd, err = p.o.c.Command(life, p.o.box, p.args...); err == nil {
-		p.cmd.Stdout, p.cmd.Stderr = log, log
-		err = p.cmd.Start()
+	cmd, err := p.o.c.Command(life, p.o.box, p.args...)
+	if err == nil {
+		cmd.Stdout, cmd.Stderr = log, log
+		err = cmd.Start()
 	}
 	if err != nil {
 		end()
 		return err
 	}
-	p.end = end
+	p.cmd, p.end = cmd, end
 	if err := wait.Until(ctx, p.answers); err != nil {
 		p.Stop()
 		return fmt.Errorf("the provider does not answer: %w\n%s", err, p.Said())
@@ -90,8 +90,8 @@ func (p *Provider) Stop() {
 // Said is what it has printed, at the end of it.
 func (p *Provider) Said() string {
 	said, err := os.ReadFile(p.log)
-	if errors.Is(err, os.ErrNotExist) {
-		return ""
+	if err != nil {
+		return err.Error()
 	}
 	return string(said[max(0, len(said)-4000):])
 }

@@ -248,11 +248,11 @@ func (r *run) sources(ctx context.Context) error {
 }
 
 func (r *run) affinity(ctx context.Context) error {
-	if why := r.able.Unsupported(provider.SessionAffinity, provider.TCP); why != "" {
+	id, s := r.id(), r.spec()
+	if why := r.able.Unsupported(provider.SessionAffinity, s.Listeners[0].Protocol); why != "" {
 		return skipped("it cannot: " + why)
 	}
-	id, s := r.id(), r.spec()
-	for _, s.AffinitySeconds = range []int32{10800, 60, 0} {
+	for _, s.AffinitySeconds = range []int32{3600, 60, 0} { // some clouds take no more than an hour
 		b, err := r.settle(ctx, id, s)
 		if err == nil {
 			err = r.answers(ctx, b, s, 0)

@@ -96,16 +96,13 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 			Message: "it has " + t.lb.VipAddress + ", and Octavia does not change that"}
 	}
 	o := t.observed(id)
-	switch {
-	case t.lb.ProvisioningStatus != active:
-	case c.mends.finishing(t):
-		o.State, o.RetryAfterSeconds = provider.Pending, 1
-	default:
+	s.finishing = c.mends.finishing(t)
+	if t.lb.ProvisioningStatus == active {
 		changed, err := s.next(ctx, t, want)
 		if err != nil {
 			return provider.Observed{}, said(err)
 		}
-		if changed {
+		if changed || s.finishing {
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
 		} else if o.Refused = t.refused(want); len(o.Refused) > 0 {
 			o.RetryAfterSeconds = int32(mendInterval / time.Second)
@@ -212,9 +209,12 @@ func said(err error) error {
 		if strings.Contains(strings.ToLower(fault.Text), "quota") {
 			e.Code = provider.QuotaExceeded
 		}
-	case http.StatusInternalServerError: // of Octavia 11 also where something else is deleted while it lists
-		if e.Code, e.RetryAfterSeconds = provider.Unavailable, 1; strings.Contains(fault.Text, "already allocated") { // says Neutron
-			e.Code, e.RetryAfterSeconds = provider.AddressTaken, 0
+	case http.StatusInternalServerError:
+		switch {
+		case strings.Contains(fault.Text, "already allocated"): // says Neutron
+			e.Code = provider.AddressTaken
+		case answer.Method == http.MethodGet: // of Octavia 11, where something else is deleted while it lists
+			e.Code, e.RetryAfterSeconds = provider.Unavailable, 1
 		}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		e.Code = provider.Unsupported

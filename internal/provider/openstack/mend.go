@@ -31,11 +31,11 @@ func (m *mends) finishing(t *tree) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, since := range m.late {
-		if time.Since(since) >= 2*mendInterval { // what is stuck is looked at more often than that
+		if id != t.lb.ID && time.Since(since) >= 2*mendInterval { // what is stuck is looked at more often than that
 			delete(m.late, id)
 		}
 	}
-	if !t.pending() {
+	if t.lb.ProvisioningStatus != active || !t.pending() {
 		delete(m.late, t.lb.ID)
 		return false
 	}
@@ -83,7 +83,7 @@ func (m *mends) may(id string) bool {
 // mend removes a listener or pool that is in ERROR, to be made anew.
 func (s *session) mend(ctx context.Context, t *tree, _ provider.Spec) (bool, error) {
 	remove := t.broken()
-	if remove == nil || !s.mends.may(t.lb.ID) {
+	if remove == nil || s.finishing || !s.mends.may(t.lb.ID) {
 		return false, nil
 	}
 	return true, remove(ctx, s)

@@ -1,6 +1,9 @@
 package openstack
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,8 +35,36 @@ func TestFinishing_EndsSoonOrNever(t *testing.T) {
 			want("a moment later", is, true)
 			time.Sleep(mendInterval)
 			want("stuck", is, false)
+			time.Sleep(3 * mendInterval)
+			want("stuck for long", is, false)
+			is.lb.ProvisioningStatus = "PENDING_UPDATE"
+			want("all of it is at work", is, false)
+			is.lb.ProvisioningStatus = active
+			want("done with that", is, true)
 			want("mended", done, false)
 			want("the next change", is, true)
 		})
+	}
+}
+
+// While Octavia is about to finish a part, that is not removed, and the others change: a nodePort
+// may be somebody else's by now.
+func TestNext_APartThatIsAboutToBeFinishedHoldsUpNoOther(t *testing.T) {
+	var asked []string
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.Path)
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = io.WriteString(w, "{}")
+	}))
+	defer api.Close()
+	for finishing, then := range map[bool]string{true: "PUT /v2.0/lbaas/pools/p1/members", false: "DELETE /v2.0/lbaas/listeners/l0"} {
+		asked = nil
+		is, want := made(spec()), spec()
+		is.lb.ID, is.listeners[0].ProvisioningStatus = "b", "PENDING_UPDATE"
+		want.Listeners[1].NodePort = 30081
+		s := &session{Cloud: &Cloud{API: WithoutCredentials(api.URL, "p")}, finishing: finishing}
+		if changed, err := s.next(t.Context(), is, want); err != nil || !changed || len(asked) != 1 || asked[0] != then {
+			t.Errorf("finishing %t: %t, %v, asked %q", finishing, changed, err, asked)
+		}
 	}
 }

@@ -44,7 +44,8 @@ func (p *pool) works() bool {
 // session is one request, and counts its calls.
 type session struct {
 	*Cloud
-	calls provider.Calls
+	calls     provider.Calls
+	finishing bool // Octavia is about to finish a part: see mends
 }
 
 // read finds a load balancer by its tags, and reads it back.

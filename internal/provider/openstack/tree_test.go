@@ -127,18 +127,20 @@ func TestObserved_SeesDrift(t *testing.T) {
 
 func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 	for text, want := range map[string]provider.Code{
-		`409 {"faultstring": "Load Balancer x is immutable and cannot be updated."}`: provider.Immutable,
-		`409 {"faultstring": "The address is in use."}`:                              provider.AddressTaken,
-		`403 {"faultstring": "Quota has been met for resources: Load Balancer"}`:     provider.QuotaExceeded,
-		`403 {"faultstring": "Policy does not allow this request to be performed."}`: provider.Internal,
-		`400 {"faultstring": "Validation failure: x"}`:                               provider.Unsupported,
-		`404 {"faultstring": "pool x not found."}`:                                   provider.Immutable,
-		`503 no JSON`: provider.Throttled,
-		`500 {}`:      provider.Unavailable,
-		`500 {"faultstring": "IP address 203.0.113.1 already allocated in subnet x"}`: provider.AddressTaken,
+		`PUT 409 {"faultstring": "Load Balancer x is immutable and cannot be updated."}`: provider.Immutable,
+		`PUT 409 {"faultstring": "The address is in use."}`:                              provider.AddressTaken,
+		`PUT 403 {"faultstring": "Quota has been met for resources: Load Balancer"}`:     provider.QuotaExceeded,
+		`PUT 403 {"faultstring": "Policy does not allow this request to be performed."}`: provider.Internal,
+		`PUT 400 {"faultstring": "Validation failure: x"}`:                               provider.Unsupported,
+		`PUT 404 {"faultstring": "pool x not found."}`:                                   provider.Immutable,
+		`PUT 503 no JSON`: provider.Throttled,
+		`GET 500 {}`:      provider.Unavailable,
+		`PUT 500 {}`:      provider.Internal,
+		`PUT 500 {"faultstring": "IP address 203.0.113.1 already allocated in subnet x"}`: provider.AddressTaken,
 	} {
-		status, body, _ := strings.Cut(text, " ")
-		answer := gophercloud.ErrUnexpectedResponseCode{Body: []byte(body), ResponseHeader: http.Header{"Retry-After": {"7"}}}
+		method, answered, _ := strings.Cut(text, " ")
+		status, body, _ := strings.Cut(answered, " ")
+		answer := gophercloud.ErrUnexpectedResponseCode{Method: method, Body: []byte(body), ResponseHeader: http.Header{"Retry-After": {"7"}}}
 		if _, err := fmt.Sscan(status, &answer.Actual); err != nil {
 			t.Fatal(err)
 		}

@@ -151,3 +151,33 @@ func TestApply_StepsFollowOneAnother(t *testing.T) {
 		t.Errorf("%d steps of %d took %v", taken, steps, took)
 	}
 }
+
+// A cloud that always does something and is never done is given up, with its words, and not
+// asked as often as it answers.
+func TestApply_StepsWithoutEndAreGivenUp(t *testing.T) {
+	w := newHastyWorld(t)
+	w.conn.(*conn).workFor = 3 * time.Second
+	asked := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		asked++
+		o := &provider.Observed{Spec: s}
+		o.State, o.Message, o.Calls.Writes, o.Spec.Listeners = provider.Pending, "made anew", 1, nil
+		return o, nil
+	}
+	if _, err := w.apply(config(service("web", 30080))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.conn.(*conn).News():
+	case <-t.Context().Done():
+	}
+	out, err := w.conn.Status(t.Context())
+	if err != nil || len(out.Refused) != 1 || out.Refused[0].Reason != lb.RefusedUnavailable || !strings.Contains(out.Refused[0].Message, "made anew") {
+		t.Errorf("%v %+v", err, out.Refused)
+	}
+	w.Lock()
+	defer w.Unlock()
+	if most := 12; asked > most { // a second apart, but for the first ones
+		t.Errorf("asked %d times", asked)
+	}
+}
