@@ -265,7 +265,7 @@ func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
 		refused = append(refused, lb.Refusal{Key: web, Listener: lb.Listener{Address: second, Port: port, Protocol: lb.TCP}, Message: "one family"})
 	}
 	both, first := "[192.0.2.1 2001:db8::1]", "[192.0.2.1]"
-	svc, p := view()
+	_, p := view()
 	away := deliver.State{Host: "lb1", State: v1alpha1.HostUnreachable}
 	active := func(s deliver.State) deliver.State { s.Active = true; return s }
 	plain, vrrp := builder.Balancer("edge").Obj(), builder.Balancer("edge").With(hasVRRP).Obj()
@@ -287,7 +287,7 @@ func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
 		"the other host refuses":  {vrrp, []deliver.State{active(inSync("lb1", p)), inSync("lb2", p, refused...)}, nil, nil, both},
 	} {
 		for _, kind := range []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort} {
-			svc, _ = view()
+			svc, _ := view()
 			svc.PortErrors, svc.Addresses, svc.Listeners = c.errors, append(svc.Addresses, second), 4
 			svc.Object.Spec.Type = kind
 			svc.Object = record.Record{Holders: []string{"edge"}, Addresses: svc.Addresses, Published: c.was}.Write(svc.Object)
