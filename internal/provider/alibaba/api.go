@@ -203,6 +203,12 @@ func said(err error) error {
 	return e
 }
 
+// gone reports whether what was listed a moment ago is not there any more.
+func gone(err error) bool {
+	e, told := errors.AsType[*provider.Error](err)
+	return told && (strings.Contains(e.Message, "NotFound") || strings.Contains(e.Message, "does not exist"))
+}
+
 // meanings of codes, by what is in them. The first one counts.
 var meanings = []struct {
 	has string
@@ -216,7 +222,7 @@ var meanings = []struct {
 	{"OperationBusy", provider.Immutable}, {"TokenIsProcessing", provider.Immutable}, {"IdempotenceProcessing", provider.Immutable},
 	{"BackendServer.configuring", provider.Immutable}, {"ResourceInUse", provider.Immutable}, {"RspoolVipExist", provider.Immutable},
 	{"ResourceNotFound.loadBalancer", provider.Immutable}, {"ResourceNotFound.listener", provider.Immutable}, // it went while we looked
-	{"ResourceNotFound.serverGroup", provider.Immutable}, {"InvalidLoadBalancerId.NotFound", provider.Immutable},
+	{"ResourceNotFound.serverGroup", provider.Immutable}, {"ResourceNotFound.BackendServer", provider.Immutable}, {"AclInUsed", provider.Immutable}, {"InvalidLoadBalancerId.NotFound", provider.Immutable},
 	{"IdempotenceSignatureMismatch", provider.Immutable},
 	{"AlreadyExist", provider.Immutable}, {"AclNameExist", provider.Immutable}, {"DuplicatedParam.Server", provider.Immutable}, // it is not listed yet
 	{"IllegalParam", provider.Unsupported}, {"InvalidParam", provider.Unsupported}, {"Mismatch", provider.Unsupported}, {"MissingParam", provider.Unsupported},

@@ -27,7 +27,7 @@ const (
 
 func (c clb) capabilities() provider.Capabilities {
 	able := capable()
-	able.note("3600 seconds at most", provider.SessionAffinity)
+	able[provider.SessionAffinity] = provider.Support{UDP: noUDP, Note: "3600 seconds at most"}
 	able.note("those of nobody become "+sources.Nobody.String(), provider.SourceRanges)
 	able.note("of TCP, 10 to 900 seconds", "timeouts.idle")
 	if !c.Private {
@@ -46,6 +46,17 @@ func (c clb) possible(want provider.Spec) error {
 	return possible(want, 10, true)
 }
 
+const noUDP = "CLB keeps no clients of UDP"
+
+func (clb) cannot(want provider.Spec) (out []provider.Refusal) {
+	for _, l := range want.Listeners {
+		if l.Protocol == provider.UDP && want.AffinitySeconds > 0 {
+			out = append(out, provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: provider.Unsupported, Message: noUDP})
+		}
+	}
+	return out
+}
+
 func (c clb) create(id provider.ID, want provider.Spec) call {
 	p := params{"LoadBalancerName": balancerName(want), "AddressType": "internet", "AddressIPVersion": "ipv4", "PayType": "PayOnDemand",
 		"InternetChargeType": "paybytraffic", "InstanceChargeType": "PayByCLCU"}
@@ -59,7 +70,7 @@ func (c clb) create(id provider.ID, want provider.Spec) call {
 	if a := want.Families[0].Address; a.IsValid() {
 		p["Address"] = a.String()
 	}
-	return once(id, call{slbAPI, "CreateLoadBalancer", c.grouped(p.tagged(id, want.Namespace+"/"+want.Name))})
+	return call{slbAPI, "CreateLoadBalancer", c.grouped(p.tagged(id, want.Namespace+"/"+want.Name))}
 }
 
 func (clb) remove(balancer string) call {
@@ -131,14 +142,14 @@ var checks = map[string]string{provider.CheckTCP: "tcp", provider.CheckHTTP: "ht
 
 func (clb) listenerFields(t *tree, want provider.Spec, l provider.Listener, group string) params {
 	p := params{"VServerGroupId": group, "Description": describe(l), "Scheduler": schedulers[l.Settings.Algorithm], "Bandwidth": "-1",
-		"PersistenceTimeout": number(want.AffinitySeconds), "AclStatus": "off", "HealthCheckSwitch": "off", "ProxyProtocolV2Enabled": "false"}
+		"AclStatus": "off", "HealthCheckSwitch": "off", "ProxyProtocolV2Enabled": "false"}
 	if list := t.acl(); list != nil && len(sources.List(want.Families[0].Sources)) > 0 {
 		p.with(params{"AclStatus": "on", "AclType": "white", "AclId": list.id})
 	}
 	if l.Protocol == provider.UDP {
 		return p
 	}
-	p.with(params{"EstablishedTimeout": seconds(l.Settings.IdleTimeoutMilliseconds),
+	p.with(params{"EstablishedTimeout": seconds(l.Settings.IdleTimeoutMilliseconds), "PersistenceTimeout": number(want.AffinitySeconds),
 		"ProxyProtocolV2Enabled": strconv.FormatBool(l.Settings.SendProxy == provider.ProxyV2)})
 	check := l.Settings.HealthCheck
 	if check.Type == provider.CheckNone || check.Type == "" {
@@ -225,24 +236,24 @@ func removeACL(id string) call {
 	return call{slbAPI, "DeleteAccessControlList", params{"AclId": id}}
 }
 
-// changeACL adds before it removes: a list without entries lets everybody in.
+// changeACL never leaves a list without entries, which lets everybody in, nor with more than it may
+// have. As far as there is room, what comes is added before anything goes.
 func changeACL(list *acl, want []string) (out []call) {
-	type entry struct {
-		Entry string `json:"entry"`
-	}
+	not := func(all []string) func(string) bool { return func(n string) bool { return slices.Contains(all, n) } }
+	come, gone := slices.DeleteFunc(slices.Clone(want), not(list.entries)), slices.DeleteFunc(slices.Clone(list.entries), not(want))
+	have := len(list.entries)
+	before := max(0, min(have+len(come)-maxEntries, len(gone), have-1))
+	first := min(len(come), max(0, maxEntries-(have-before)))
 	for _, change := range []struct {
-		action string
-		of     []string
-		not    []string
-	}{{"AddAccessControlListEntry", want, list.entries}, {"RemoveAccessControlListEntry", list.entries, want}} {
-		var entries []entry
-		for _, n := range change.of {
-			if !slices.Contains(change.not, n) {
-				entries = append(entries, entry{n})
+		action  string
+		entries []string
+	}{{removeEntries, gone[:before]}, {addEntries, come[:first]}, {removeEntries, gone[before:]}, {addEntries, come[first:]}} {
+		for part := range chunks(change.entries, perEntries) {
+			var entries []params
+			for _, n := range part {
+				entries = append(entries, params{"entry": n})
 			}
-		}
-		for part := range chunks(entries, perEntries) {
-			text, err := json.Marshal(part)
+			text, err := json.Marshal(entries)
 			if err != nil {
 				panic(err) // texts alone
 			}
@@ -251,3 +262,5 @@ func changeACL(list *acl, want []string) (out []call) {
 	}
 	return out
 }
+
+const addEntries, removeEntries = "AddAccessControlListEntry", "RemoveAccessControlListEntry"

@@ -82,9 +82,12 @@ func (t clbTags) params() params {
 	return p
 }
 
+// What one answer has, of lists and their entries, and of how many load balancers one call asks.
+const aclPage, ports = "50", 10
+
 // numbered reads pages of a list by their numbers, until there are as many items as it says.
-func numbered[A any](ctx context.Context, s *session, c call, pageName string, each func(A) (items, total int, _ error)) error {
-	c.params["PageSize"] = page
+func numbered[A any](ctx context.Context, s *session, c call, size, pageName string, each func(A) (items, total int, _ error)) error {
+	c.params["PageSize"] = size
 	seen := 0
 	for number := 1; ; number++ {
 		c.params[pageName] = strconv.Itoa(number)
@@ -102,7 +105,7 @@ func numbered[A any](ctx context.Context, s *session, c call, pageName string, e
 func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error) {
 	all, of := garden{}, map[string]*tree{}
 	list := call{slbAPI, "DescribeLoadBalancers", params{}.asking(asked)}
-	err := numbered(ctx, s, list, "PageNumber", func(a clbBalancers) (int, int, error) {
+	err := numbered(ctx, s, list, page, "PageNumber", func(a clbBalancers) (int, int, error) {
 		for _, b := range a.LoadBalancers.LoadBalancer {
 			t := all.of(b.Tags.params(), asked)
 			if t == nil {
@@ -152,13 +155,20 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 
 func (c clb) groups(ctx context.Context, s *session, t *tree) error {
 	var answer clbGroups
-	if err := s.do(ctx, call{slbAPI, "DescribeVServerGroups", params{"LoadBalancerId": t.lb.id}}, &answer); err != nil {
+	err := s.do(ctx, call{slbAPI, "DescribeVServerGroups", params{"LoadBalancerId": t.lb.id}}, &answer)
+	if gone(err) {
+		t.lb.state = provider.Deleting // since it was listed
+		return nil
+	} else if err != nil {
 		return err
 	}
 	for _, g := range answer.VServerGroups.VServerGroup {
 		made := group{id: g.VServerGroupId, name: g.VServerGroupName, fields: params{}}
 		var servers clbGroup
-		if err := s.do(ctx, call{slbAPI, "DescribeVServerGroupAttribute", params{"VServerGroupId": g.VServerGroupId}}, &servers); err != nil {
+		err := s.do(ctx, call{slbAPI, "DescribeVServerGroupAttribute", params{"VServerGroupId": g.VServerGroupId}}, &servers)
+		if gone(err) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		for _, m := range servers.BackendServers.BackendServer {
@@ -171,7 +181,7 @@ func (c clb) groups(ctx context.Context, s *session, t *tree) error {
 
 func (c clb) acls(ctx context.Context, s *session, all garden, asked params) error {
 	list := call{slbAPI, "DescribeAccessControlLists", params{}.asking(asked)}
-	return numbered(ctx, s, list, "PageNumber", func(a clbACLs) (int, int, error) {
+	return numbered(ctx, s, list, aclPage, "PageNumber", func(a clbACLs) (int, int, error) {
 		for _, l := range a.Acls.Acl {
 			if t := all.of(l.Tags.params(), asked); t != nil {
 				t.acls = append(t.acls, acl{id: l.AclId, name: l.AclName})
@@ -183,7 +193,7 @@ func (c clb) acls(ctx context.Context, s *session, all garden, asked params) err
 
 func (c clb) entries(ctx context.Context, s *session, list *acl) error {
 	of := call{slbAPI, "DescribeAccessControlListAttribute", params{"AclId": list.id}}
-	return numbered(ctx, s, of, "Page", func(a clbACL) (int, int, error) {
+	return numbered(ctx, s, of, aclPage, "Page", func(a clbACL) (int, int, error) {
 		for _, e := range a.AclEntrys.AclEntry {
 			list.entries = append(list.entries, e.AclEntryIP)
 		}
@@ -199,7 +209,7 @@ func (c clb) listeners(ctx context.Context, s *session, of map[string]*tree) err
 		}
 	}
 	slices.Sort(all)
-	for part := range chunks(all, ids) {
+	for part := range chunks(all, ports) {
 		list := call{slbAPI, "DescribeLoadBalancerListeners", names("LoadBalancerId", part)}
 		err := pages(ctx, s, list, func(a clbListeners) string { return a.NextToken }, func(a clbListeners) error {
 			for _, l := range a.Listeners {
@@ -227,7 +237,7 @@ func (l clbListener) listener() listener {
 		at.protocol, of = provider.UDP, l.UDPListenerConfig
 	}
 	at.fields = params{"VServerGroupId": l.VServerGroupId, "Description": l.Description, "Scheduler": spelled(schedulers, l.Scheduler), "Bandwidth": number(l.Bandwidth),
-		"PersistenceTimeout": number(of.PersistenceTimeout), "AclStatus": "off", "HealthCheckSwitch": "off", "ProxyProtocolV2Enabled": "false"}
+		"AclStatus": "off", "HealthCheckSwitch": "off", "ProxyProtocolV2Enabled": "false"}
 	if l.AclStatus == "on" {
 		at.acl = l.AclId
 		if at.acl == "" && len(l.AclIds) == 1 {
@@ -239,7 +249,7 @@ func (l clbListener) listener() listener {
 		at.fields["ProxyProtocolV2Enabled"] = "true"
 	}
 	if at.protocol == provider.TCP {
-		at.fields["EstablishedTimeout"] = number(of.EstablishedTimeout)
+		at.fields.with(params{"EstablishedTimeout": number(of.EstablishedTimeout), "PersistenceTimeout": number(of.PersistenceTimeout)})
 	}
 	if of.HealthCheckSwitch != "on" && of.HealthCheck != "on" {
 		return at

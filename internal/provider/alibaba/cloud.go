@@ -7,10 +7,12 @@ package alibaba
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +49,9 @@ type Cloud struct {
 	Options
 
 	servers servers
+
+	mu    sync.Mutex
+	begun map[provider.ID]time.Time // when a load balancer was first asked for that is not listed yet
 }
 
 // The tags of all that we make.
@@ -54,6 +59,8 @@ const (
 	clusterTag = "external-lb:cluster"
 	serviceTag = "external-lb:service"
 	nameTag    = "external-lb:name"
+
+	nameOf = "/" // before the name: a value may not begin with aliyun, which a namespace may
 )
 
 // product is what differs between the two.
@@ -61,6 +68,8 @@ type product interface {
 	capabilities() provider.Capabilities
 	// possible says which values it cannot hold.
 	possible(provider.Spec) error
+	// cannot says which listeners it cannot make as they are wanted.
+	cannot(provider.Spec) []provider.Refusal
 	// read all that has the tags, with all that is below it.
 	read(ctx context.Context, s *session, tags params) ([]*tree, error)
 
@@ -123,6 +132,11 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 // Put makes all the calls towards a Spec that can be made now.
 func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
 	s := c.session()
+	impossible := s.cannot(want)
+	if len(impossible) == len(want.Listeners) && len(impossible) > 0 {
+		return provider.Observed{}, &provider.Error{Code: impossible[0].Reason, Field: string(provider.SessionAffinity), Message: impossible[0].Message}
+	}
+	want = want.Without(impossible)
 	if err := s.possible(want); err != nil {
 		return provider.Observed{}, err
 	}
@@ -145,7 +159,7 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 	}
 	o := t.observed(s)
 	o.Spec.Namespace, o.Spec.Name = want.Namespace, want.Name
-	o.Refused = refused
+	o.Refused = append(impossible, refused...)
 	switch {
 	case o.State == provider.Failed:
 	case held != nil:
@@ -157,6 +171,9 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		o.Reason, o.Message = provider.Unavailable, fmt.Sprintf("no instance of the VPC has the address %s of a node", join(missing))
 	case len(refused) > 0:
 		o.RetryAfterSeconds = 30
+		if o.Spec.Digest() != want.Without(refused).Digest() { // the port is there, and not as it is wanted
+			o.State, o.Reason, o.Message = provider.Pending, refused[0].Reason, fmt.Sprintf("port %d: %s", refused[0].Port, refused[0].Message)
+		}
 	}
 	o.Calls = s.calls()
 	return o, nil
@@ -174,7 +191,7 @@ func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Re
 		case err == nil:
 		case !ok:
 			return nil, nil, err
-		case e.Code == provider.Immutable:
+		case e.Code == provider.Immutable || step.last:
 			return refused, e, nil
 		case step.listener != nil && (e.Code == provider.Unsupported || e.Code == provider.QuotaExceeded):
 			refused = append(refused, provider.Refusal{Port: step.listener.Port, Protocol: step.listener.Protocol, Reason: e.Code, Message: e.Message})
@@ -227,6 +244,11 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 	o := t.observed(s)
 	_, held, err := s.walk(ctx, s.removal(t))
 	if err != nil {
+		if _, stays := errors.AsType[*provider.Error](err); stays && t.lb != nil && t.lb.state == provider.Live {
+			for i := range t.listeners { // it may be protected, and its nodePorts are somebody else's soon
+				_ = s.do(ctx, s.removeListener(t, &t.listeners[i]), nil) // why is what is told
+			}
+		}
 		return provider.Observed{}, err
 	}
 	o.State, o.RetryAfterSeconds, o.Reason, o.Message = provider.Deleting, 0, "", ""
@@ -248,6 +270,9 @@ func (s *session) one(ctx context.Context, id provider.ID) (*tree, error) {
 	if len(trees) == 0 {
 		return &tree{id: id}, nil
 	}
+	if trees[0].lb != nil {
+		s.listed(id)
+	}
 	return trees[0], nil
 }
 
@@ -256,8 +281,37 @@ const recent = 10 * time.Second
 
 // token makes them one, also where the answer to the first one was lost and what it made is not
 // listed yet. What was taken away meanwhile comes again when the time is over.
-func token(id provider.ID, c call) string {
-	return sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(time.Now().Truncate(recent).Unix()))
+func token(id provider.ID, c call, since time.Time) string {
+	return sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(since.Unix()))
+}
+
+// unlisted is how long a load balancer that was asked for is taken to be there, and not listed yet.
+const unlisted = time.Minute
+
+// once adds the token of the call that makes a load balancer: each is paid for.
+func (c *Cloud) once(id provider.ID, create call) call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun == nil {
+		c.begun = map[provider.ID]time.Time{}
+	}
+	for other, at := range c.begun {
+		if time.Since(at) > unlisted {
+			delete(c.begun, other)
+		}
+	}
+	if _, again := c.begun[id]; !again {
+		c.begun[id] = time.Now().Truncate(recent) // after a restart it is the same for a while
+	}
+	create.params["ClientToken"] = token(id, create, c.begun[id])
+	return create
+}
+
+// listed ends that: the next one is another one.
+func (c *Cloud) listed(id provider.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.begun, id)
 }
 
 func join(all []netip.Addr) string {

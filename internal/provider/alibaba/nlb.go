@@ -31,6 +31,8 @@ func (n nlb) capabilities() provider.Capabilities {
 
 func (n nlb) possible(want provider.Spec) error { return possible(want, 1, false) }
 
+func (nlb) cannot(provider.Spec) []provider.Refusal { return nil }
+
 var algorithms = map[string]string{provider.RoundRobin: "Wrr", provider.SourceHash: "sch"}
 
 func (n nlb) create(id provider.ID, want provider.Spec) call {
@@ -46,7 +48,7 @@ func (n nlb) create(id provider.ID, want provider.Spec) call {
 		"LoadBalancerType": "network", "LoadBalancerName": balancerName(want), "AddressType": kind, "AddressIpVersion": "ipv4", "VpcId": n.VPC,
 		"LoadBalancerBillingConfig.PayType": "PostPay",
 	}
-	return once(id, call{nlbAPI, "CreateLoadBalancer", n.grouped(p.list("ZoneMappings", zones).tagged(id, want.Namespace+"/"+want.Name))})
+	return call{nlbAPI, "CreateLoadBalancer", n.grouped(p.list("ZoneMappings", zones).tagged(id, want.Namespace+"/"+want.Name))}
 }
 
 func (nlb) remove(balancer string) call {

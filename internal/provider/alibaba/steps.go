@@ -8,10 +8,12 @@ import (
 	"github.com/external-lb/external-lb/provider"
 )
 
-// step is a call that can be made now. That of a listener costs nobody else anything.
+// step is a call that can be made now. That of a listener costs nobody else anything, and what is
+// last holds nothing up.
 type step struct {
 	call
 	listener *provider.Listener
+	last     bool
 }
 
 func (s step) of(r provider.Refusal) bool {
@@ -24,16 +26,13 @@ func (s step) of(r provider.Refusal) bool {
 func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (out []step, waiting bool) {
 	switch {
 	case t.lb == nil:
-		return []step{{call: s.create(t.id, want)}}, false
+		return []step{{call: s.once(t.id, s.create(t.id, want))}}, false
 	case t.lb.state != provider.Live:
 		return nil, true
 	case t.lb.off:
 		if on := s.switchOn(t.lb.id); on != nil {
 			out = append(out, step{call: *on})
 		}
-	}
-	for _, other := range t.others {
-		out = append(out, step{call: s.remove(other.id)})
 	}
 	for i := range t.listeners {
 		at := &t.listeners[i]
@@ -59,6 +58,11 @@ func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (o
 	unused, more := s.unused(t, want)
 	for _, c := range unused {
 		out = append(out, step{call: c})
+	}
+	for _, other := range t.others { // the last: one may be protected, and that is to hold up nothing
+		if other.state != provider.Deleting {
+			out = append(out, step{call: s.remove(other.id), last: true})
+		}
 	}
 	return out, waiting || more
 }
@@ -87,7 +91,7 @@ func (s *session) listener(t *tree, want provider.Spec, l provider.Listener, nod
 	case g.busy:
 		return nil, true
 	}
-	if out = s.members(g, wanted(want, l, nodes)); len(out) > 0 && s.oneByOne() {
+	if out = s.members(g, s.wanted(g, want, l, nodes)); len(out) > 0 && s.oneByOne() {
 		return out[:1], false
 	}
 	if !maps.Equal(g.fields, s.groupFields(l)) {
@@ -112,11 +116,17 @@ func (s *session) listener(t *tree, want provider.Spec, l provider.Listener, nod
 	return out, false
 }
 
-// wanted are the members of a listener's group.
-func wanted(want provider.Spec, l provider.Listener, nodes map[string]server) (out []server) {
+// wanted are the members of a listener's group. Where the cloud does not say which instances some nodes
+// are, those that the group has and it says nothing of stay: who may not read instances is told of none.
+func (s *session) wanted(g *group, want provider.Spec, l provider.Listener, nodes map[string]server) (out []server) {
 	for _, m := range want.Families[0].Members {
 		if n, there := nodes[m.Address.String()]; there {
 			out = append(out, server{id: n.id, ip: m.Address, port: l.NodePort, weight: m.Weight})
+		}
+	}
+	for _, h := range g.servers {
+		if len(nodes) < len(want.Families[0].Members) && !h.ip.IsValid() && h.port == l.NodePort {
+			out = append(out, h)
 		}
 	}
 	return out

@@ -221,7 +221,7 @@ func (all garden) of(tags, asked params) *tree {
 		all[id] = &tree{id: id}
 	}
 	if all[id].name == "" {
-		all[id].name = tags[nameTag]
+		all[id].name = strings.TrimPrefix(tags[nameTag], nameOf)
 	}
 	return all[id]
 }
@@ -251,7 +251,7 @@ func (all garden) sorted() []*tree {
 // tagged adds the tags of what is made for a Service.
 func (p params) tagged(id provider.ID, name string) params {
 	return p.list("Tag", []params{
-		{"Key": clusterTag, "Value": id.Cluster}, {"Key": serviceTag, "Value": id.Service}, {"Key": nameTag, "Value": name},
+		{"Key": clusterTag, "Value": id.Cluster}, {"Key": serviceTag, "Value": id.Service}, {"Key": nameTag, "Value": nameOf + name},
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/external-lb/external-lb/provider"
 )
@@ -163,6 +164,6 @@ func (o Options) tls(l provider.Listener) bool {
 
 // once adds the token of a call that makes something.
 func once(id provider.ID, c call) call {
-	c.params["ClientToken"] = token(id, c)
+	c.params["ClientToken"] = token(id, c, time.Now().Truncate(recent))
 	return c
 }

@@ -41,7 +41,7 @@ func (c *Cloud) deleteACL(p url) (object, *Fault) {
 
 func (c *Cloud) listACLs(p url) (object, *Fault) {
 	all := listed(c, "DescribeAccessControlLists", p, c.acls, func(a *acl) *common { return &a.common }, func(*acl) bool { return true })
-	page, fault := numbered(c, p, "PageNumber", all)
+	page, fault := numbered(c, p, "PageNumber", 50, all)
 	out := []object{}
 	for _, a := range page {
 		out = append(out, object{"AclId": a.id, "AclName": a.name, "AddressIPVersion": "ipv4", "Tags": named(a.tags)})
@@ -54,7 +54,7 @@ func (c *Cloud) readACL(p url) (object, *Fault) {
 	if fault != nil {
 		return nil, fault
 	}
-	page, fault := numbered(c, p, "Page", a.entries)
+	page, fault := numbered(c, p, "Page", 50, a.entries)
 	out := []object{}
 	for _, e := range page {
 		out = append(out, object{"AclEntryIP": e})

@@ -185,6 +185,11 @@ func (c *Cloud) serve(r *http.Request) (object, *Fault) {
 	if p["RegionId"] == "" {
 		return nil, missing("RegionId")
 	}
+	for _, value := range tags(p) {
+		if strings.HasPrefix(value, "aliyun") || strings.HasPrefix(value, "acs:") || len(value) > 128 {
+			return nil, illegal("Tag")
+		}
+	}
 	key := p["ClientToken"]
 	request := action + fmt.Sprint(without(p, "ClientToken"))
 	if before, again := c.tokens[key]; key != "" && again {
@@ -298,9 +303,9 @@ func paged[T any](c *Cloud, p url, all []T) (page []T, next string, _ *Fault) {
 }
 
 // numbered is the page of a list by its number.
-func numbered[T any](c *Cloud, p url, name string, all []T) (page []T, _ *Fault) {
+func numbered[T any](c *Cloud, p url, name string, most int, all []T) (page []T, _ *Fault) {
 	size, at := number(p["PageSize"]), max(number(p[name]), 1)
-	if size < 1 || size > 100 {
+	if size < 1 || size > most {
 		return nil, illegal("PageSize")
 	}
 	from := min((at-1)*size, len(all))

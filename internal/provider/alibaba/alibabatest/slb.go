@@ -82,7 +82,7 @@ func named(tags map[string]string) object {
 
 func (c *Cloud) listCLBs(p url) (object, *Fault) {
 	all := listed(c, "DescribeLoadBalancers", p, c.balancers, func(b *balancer) *common { return &b.common }, func(b *balancer) bool { return b.classic })
-	page, fault := numbered(c, p, "PageNumber", all)
+	page, fault := numbered(c, p, "PageNumber", 100, all)
 	out := []object{}
 	for _, b := range page {
 		status := "active"
@@ -228,7 +228,10 @@ func portID(p url, protocol string) string {
 	return p["LoadBalancerId"] + " " + strings.ToLower(protocol) + " " + p["ListenerPort"]
 }
 
-func portParams(p url) *Fault {
+func portParams(p url, protocol string) *Fault {
+	if _, there := p["PersistenceTimeout"]; there && protocol == "udp" {
+		return refuse(400, "InvalidParameter", "PersistenceTimeout is none of UDP.")
+	}
 	fault := first(between(p, "ListenerPort", 1, 65535), between(p, "EstablishedTimeout", 10, 900), between(p, "PersistenceTimeout", 0, 3600),
 		between(p, "HealthCheckInterval", 1, 50), between(p, "healthCheckInterval", 1, 50), between(p, "HealthCheckConnectTimeout", 1, 300),
 		between(p, "HealthyThreshold", 2, 10), between(p, "UnhealthyThreshold", 2, 10))
@@ -248,7 +251,7 @@ func (c *Cloud) createUDP(p url) (object, *Fault) { return c.createPort(p, "udp"
 
 func (c *Cloud) createPort(p url, protocol string) (object, *Fault) {
 	b, fault := c.clbOf(p)
-	if fault = first(fault, must(p, "ListenerPort", "Bandwidth", "VServerGroupId"), portParams(p)); fault != nil {
+	if fault = first(fault, must(p, "ListenerPort", "Bandwidth", "VServerGroupId"), portParams(p, protocol)); fault != nil {
 		return nil, fault
 	}
 	if b.busy() {
@@ -292,7 +295,7 @@ func (c *Cloud) deletePort(p url) (object, *Fault) {
 
 func (c *Cloud) changePort(p url, protocol string, change func(*listener)) (object, *Fault) {
 	b, fault := c.clbOf(p)
-	if fault = first(fault, portParams(p)); fault != nil {
+	if fault = first(fault, portParams(p, protocol)); fault != nil {
 		return nil, fault
 	}
 	l := c.listeners[portID(p, protocol)]
@@ -309,6 +312,9 @@ func (c *Cloud) changePort(p url, protocol string, change func(*listener)) (obje
 
 func (c *Cloud) listPorts(p url) (object, *Fault) {
 	of := texts(p, "LoadBalancerId")
+	if len(of) > 10 {
+		return nil, refuse(400, "InvalidParameter", "more than 10")
+	}
 	all := listed(c, "DescribeLoadBalancerListeners", p, c.listeners, func(l *listener) *common { return &l.common }, func(l *listener) bool { return slices.Contains(of, l.of) })
 	page, next, fault := paged(c, p, all)
 	out := []object{}
@@ -322,12 +328,12 @@ func (c *Cloud) listPorts(p url) (object, *Fault) {
 		}
 		f := l.fields
 		port, _ := strconv.Atoi(l.port)
-		config := object{"PersistenceTimeout": number(f["PersistenceTimeout"]), "HealthCheck": f["HealthCheckSwitch"], "HealthCheckSwitch": f["HealthCheckSwitch"], "HealthCheckType": f["HealthCheckType"],
+		config := object{"HealthCheck": f["HealthCheckSwitch"], "HealthCheckSwitch": f["HealthCheckSwitch"], "HealthCheckType": f["HealthCheckType"],
 			"HealthCheckConnectPort": number(f["HealthCheckConnectPort"]), "HealthCheckInterval": number(f["HealthCheckInterval"]),
 			"HealthCheckConnectTimeout": number(f["HealthCheckConnectTimeout"]), "HealthyThreshold": number(f["HealthyThreshold"]), "UnhealthyThreshold": number(f["UnhealthyThreshold"]),
 			"HealthCheckURI": f["HealthCheckURI"], "HealthCheckHttpCode": f["HealthCheckHttpCode"], "HealthCheckMethod": f["HealthCheckMethod"], "ProxyProtocolV2Enabled": f["ProxyProtocolV2Enabled"]}
 		if l.protocol == "tcp" {
-			config["EstablishedTimeout"] = number(f["EstablishedTimeout"])
+			config["EstablishedTimeout"], config["PersistenceTimeout"] = number(f["EstablishedTimeout"]), number(f["PersistenceTimeout"])
 		}
 		out = append(out, object{"LoadBalancerId": l.of, "ListenerPort": port, "ListenerProtocol": l.protocol, "Status": status, "VServerGroupId": f["VServerGroupId"],
 			"Description": f["Description"], "Scheduler": f["Scheduler"], "Bandwidth": number(f["Bandwidth"]), "AclStatus": f["AclStatus"], "AclType": f["AclType"], "AclId": f["AclId"],

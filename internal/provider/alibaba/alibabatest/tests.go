@@ -23,6 +23,22 @@ func (c *Cloud) Owned(cluster, service string) (out []string) {
 	return out
 }
 
+// Servers are those of all groups of a Service, as a text.
+func (c *Cloud) Servers(service string) string {
+	c.Lock()
+	defer c.Unlock()
+	var out []string
+	for _, g := range c.groups {
+		for _, m := range g.servers {
+			if g.tags["external-lb:service"] == service {
+				out = append(out, m.ip+":"+m.port)
+			}
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
 // Strangers is what has no tags of ours, as a text.
 func (c *Cloud) Strangers() string {
 	c.Lock()
