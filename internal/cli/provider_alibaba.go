@@ -42,7 +42,7 @@ It was tried against a double that follows the published API, never in a real ac
     --region cn-hangzhou --vpc vpc-bp1example --vswitch cn-hangzhou-a=vsw-bp1a,cn-hangzhou-b=vsw-bp1b --nodes 10.0.0.0/16
   external-lb provider alibaba --token-file token --region cn-hangzhou --vpc vpc-bp1example --type clb
   external-lb provider alibaba --token-file token --region cn-hangzhou --vpc vpc-bp1example --type clb \
-    --private --vswitch cn-hangzhou-a=vsw-bp1a --spec slb.s1.small`,
+    --private --vswitch cn-hangzhou-a=vsw-bp1a`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), cmd.OutOrStdout()) },
 	}
@@ -53,7 +53,7 @@ It was tried against a double that follows the published API, never in a real ac
 	flags.StringVar(&f.options.VPC, "vpc", "", "ID of the VPC in which nodes are")
 	flags.StringSliceVar(&f.switches, "vswitch", nil, "ZONE=ID of a vSwitch: two or more with nlb, one with clb and --private")
 	flags.BoolVar(&f.options.Private, "private", false, "addresses of the VPC, in place of public ones")
-	flags.StringVar(&f.options.Spec, "spec", "", "of a clb, as slb.s1.small, which is paid by the hour (default: paid by use)")
+	flags.StringVar(&f.options.Spec, "spec", "", "of a clb, as slb.s1.small, which is paid by the hour, where the account may still make such (default: paid by use)")
 	flags.StringVar(&f.options.Resource, "resource-group", "", "ID of the group of resources (default: the account's)")
 	flags.StringSliceVar(&f.certificates, "certificate", nil, "PORT=ID: an nlb ends TLS at a Service's port with a certificate of the account")
 	flags.StringVar(&f.endpoint, "endpoint", "", "URL of another API, as that of a test")

@@ -30,6 +30,7 @@ func (c clb) capabilities() provider.Capabilities {
 	able[provider.SessionAffinity] = provider.Support{UDP: noUDP, Note: "3600 seconds at most"}
 	able.note("those of nobody become "+sources.Nobody.String(), provider.SourceRanges)
 	able.note("of TCP, 10 to 900 seconds", "timeouts.idle")
+	able.no("CLB does not have it", "algorithm=LeastConnections")
 	if !c.Private {
 		able.no("the cloud chooses public addresses; private ones may be named", provider.WantedAddress)
 	}
@@ -227,9 +228,9 @@ func (c clb) settings(at *listener, _ *group) (provider.Settings, int32, bool) {
 	return s, want.AffinitySeconds, same(f, c.listenerFields(t, want, l, at.group))
 }
 
-func createACL(t *tree) call {
+func (o Options) createACL(t *tree) call {
 	p := params{"AclName": "external-lb-" + sum(t.id.Cluster, t.id.Service), "AddressIPVersion": "ipv4"}
-	return call{slbAPI, "CreateAccessControlList", p.tagged(t.id, t.name)}
+	return call{slbAPI, "CreateAccessControlList", o.grouped(p.tagged(t.id, t.name))}
 }
 
 func removeACL(id string) call {

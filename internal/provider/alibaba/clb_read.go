@@ -20,8 +20,8 @@ type (
 		TotalCount    int
 		LoadBalancers struct {
 			LoadBalancer []struct {
-				LoadBalancerId, LoadBalancerStatus, Address, CreateTime string
-				Tags                                                    clbTags
+				LoadBalancerId, LoadBalancerStatus, Address, AddressType, CreateTime string
+				Tags                                                                 clbTags
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 			if t == nil {
 				continue
 			}
-			made := balancer{id: b.LoadBalancerId, created: b.CreateTime, state: provider.Live, off: b.LoadBalancerStatus == "inactive"}
+			made := balancer{id: b.LoadBalancerId, created: b.CreateTime, state: provider.Live, off: b.LoadBalancerStatus == "inactive", private: b.AddressType == "intranet"}
 			if ip := ipOf(b.Address); ip.IsValid() {
 				made.address = provider.Address{Family: provider.IPv4, IP: ip}
 			}

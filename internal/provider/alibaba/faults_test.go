@@ -65,7 +65,7 @@ func full(c *Cloud) provider.Spec {
 func TestDrift_IsSeenAndMended(t *testing.T) {
 	both := []string{"weight", "server less", "server more", "port", "listener less", "listener off", "another group", "timeout", "algorithm", "no check", "description", "twin", "locked"}
 	for kind, changes := range map[string][]string{
-		"nlb": append([]string{"client address"}, both...),
+		"nlb": append([]string{"client address", "rate"}, both...),
 		"clb": append([]string{"open", "black list", "bandwidth", "off", "list less"}, both...),
 	} {
 		for _, change := range changes {
@@ -293,7 +293,7 @@ func TestCertificate_EndsTLS(t *testing.T) {
 		t.Errorf("before: %v, %v", o.Spec.Listeners, err)
 	}
 	providertest.Reach(t, with, web, &want)
-	if got := s.double.Protocols(web.Service); got != "TCP 80, TCPSSL 443 1234-cn-hangzhou" {
+	if got := s.double.Protocols(web.Service); got != "TCP 80, TCPSSL 443 1234-cn-hangzhou tls_cipher_policy_1_2" {
 		t.Error(got)
 	}
 }

@@ -15,8 +15,9 @@ func (nlb) oneByOne() bool      { return true }
 func (nlb) description() string { return "ListenerDescription" }
 
 const (
-	perCall = 40  // servers that one call takes
-	every   = "5" // seconds from one check to the next: the least that NLB takes, and more than our default
+	perCall = 40                      // servers that one call takes
+	tls12   = "tls_cipher_policy_1_2" // TLS 1.2 and later: the default begins with 1.0
+	every   = "5"                     // seconds from one check to the next: the least that NLB takes, and more than our default
 )
 
 func (n nlb) capabilities() provider.Capabilities {
@@ -33,7 +34,7 @@ func (n nlb) possible(want provider.Spec) error { return possible(want, 1, false
 
 func (nlb) cannot(provider.Spec) []provider.Refusal { return nil }
 
-var algorithms = map[string]string{provider.RoundRobin: "Wrr", provider.SourceHash: "sch"}
+var algorithms = map[string]string{provider.RoundRobin: "Wrr", provider.LeastConnections: "Wlc", provider.SourceHash: "sch"}
 
 func (n nlb) create(id provider.ID, want provider.Spec) call {
 	kind := "Internet"
@@ -113,13 +114,13 @@ func (nlb) members(g *group, want []server) (out []call) {
 }
 
 func (n nlb) listenerFields(_ *tree, _ provider.Spec, l provider.Listener, group string) params {
-	p := params{"ServerGroupId": group, "ListenerDescription": describe(l)}
+	p := params{"ServerGroupId": group, "ListenerDescription": describe(l), "Cps": "0"} // connections a second: no limit
 	if l.Protocol == provider.UDP {
 		return p
 	}
 	p.with(params{"IdleTimeout": seconds(l.Settings.IdleTimeoutMilliseconds), "ProxyProtocolEnabled": strconv.FormatBool(l.Settings.SendProxy == provider.ProxyV2)})
 	if n.tls(l) {
-		p["CertificateIds.1"] = n.Certificates[l.Port]
+		p.with(params{"CertificateIds.1": n.Certificates[l.Port], "SecurityPolicyId": tls12})
 	}
 	return p
 }

@@ -17,8 +17,8 @@ type (
 	nlbBalancers struct {
 		NextToken     string
 		LoadBalancers []struct {
-			LoadBalancerId, LoadBalancerStatus, LoadBalancerBusinessStatus, DNSName, CreateTime, VpcId string
-			Tags                                                                                       nlbTags
+			LoadBalancerId, LoadBalancerStatus, LoadBalancerBusinessStatus, DNSName, CreateTime, AddressType string
+			Tags                                                                                             nlbTags
 		}
 	}
 	nlbGroups struct {
@@ -47,11 +47,11 @@ type (
 	nlbListeners struct {
 		NextToken string
 		Listeners []struct {
-			LoadBalancerId, ListenerId, ListenerProtocol, ListenerStatus, ListenerDescription, ServerGroupId string
-			ListenerPort                                                                                     uint16
-			IdleTimeout                                                                                      int32
-			ProxyProtocolEnabled                                                                             bool
-			CertificateIds                                                                                   []string
+			LoadBalancerId, ListenerId, ListenerProtocol, ListenerStatus, ListenerDescription, ServerGroupId, SecurityPolicyId string
+			ListenerPort                                                                                                       uint16
+			IdleTimeout, Cps                                                                                                   int32
+			ProxyProtocolEnabled                                                                                               bool
+			CertificateIds                                                                                                     []string
 		}
 	}
 )
@@ -93,7 +93,7 @@ func (n nlb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 		for _, b := range a.LoadBalancers {
 			if t := all.of(b.Tags.params(), asked); t != nil && b.LoadBalancerStatus != "Deleted" {
 				state, why := nlbState(b.LoadBalancerStatus, b.LoadBalancerBusinessStatus)
-				t.add(balancer{id: b.LoadBalancerId, created: b.CreateTime, state: state, message: why, address: nlbAddress(b.DNSName)})
+				t.add(balancer{id: b.LoadBalancerId, created: b.CreateTime, state: state, message: why, address: nlbAddress(b.DNSName), private: b.AddressType == "Intranet"})
 				of[b.LoadBalancerId] = t
 			}
 		}
@@ -163,7 +163,10 @@ func (n nlb) listeners(ctx context.Context, s *session, of map[string]*tree) err
 				}
 				at := listener{id: l.ListenerId, port: l.ListenerPort, raw: l.ListenerProtocol, group: l.ServerGroupId,
 					busy: l.ListenerStatus != "Running" && l.ListenerStatus != "Stopped", stopped: l.ListenerStatus == "Stopped"}
-				at.fields = params{"ServerGroupId": l.ServerGroupId, "ListenerDescription": l.ListenerDescription}
+				at.fields = params{"ServerGroupId": l.ServerGroupId, "ListenerDescription": l.ListenerDescription, "Cps": number(l.Cps)}
+				if l.ListenerProtocol == "TCPSSL" {
+					at.fields["SecurityPolicyId"] = l.SecurityPolicyId
+				}
 				switch l.ListenerProtocol {
 				case "TCP", "TCPSSL":
 					if n.tls(provider.Listener{Port: l.ListenerPort, Protocol: provider.TCP}) == (l.ListenerProtocol == "TCPSSL") {

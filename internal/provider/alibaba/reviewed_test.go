@@ -183,3 +183,22 @@ func TestList_WhatGoesMeanwhileIsLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// One that is public stays so where private ones are to be made, and that is told.
+func TestPrivate_IsNotWhatIsPublic(t *testing.T) {
+	for _, kind := range []string{"nlb", "clb"} {
+		s := newScene(t, kind)
+		want := *providertest.SpecOf(s.Cloud, 80)
+		providertest.Reach(t, s, web, &want)
+		o := kinds["clb private"]
+		if kind == "nlb" {
+			o = s.Options
+			o.Private = true
+		}
+		private := newCloud(t, s.double, o, providertest.Same)
+		all, err := private.List(t.Context(), web.Cluster)
+		if err != nil || len(all) != 1 || all[0].State != provider.Failed || !strings.Contains(all[0].Message, "--private") {
+			t.Errorf("%s: %+v, %v", kind, all, err)
+		}
+	}
+}

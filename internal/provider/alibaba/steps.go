@@ -76,7 +76,7 @@ func (s *session) sources(t *tree, want provider.Spec) (out []call, listed bool)
 	case len(entries) == 0:
 		return nil, true
 	case list == nil:
-		return []call{createACL(t)}, false
+		return []call{s.Options.createACL(t)}, false
 	}
 	out = changeACL(list, entries)
 	return out, len(out) == 0

@@ -32,6 +32,7 @@ type balancer struct {
 	message     string
 	address     provider.Address
 	off         bool
+	private     bool
 }
 
 // group of servers.
@@ -140,6 +141,9 @@ func (t *tree) observed(s *session) provider.Observed {
 	if o.State = t.lb.state; o.State == provider.Failed {
 		o.Reason, o.Message = provider.Internal, t.lb.message
 	}
+	if o.State == provider.Live && t.lb.private != s.Private {
+		o.State, o.Reason, o.Message = provider.Failed, provider.Unsupported, s.kept()
+	}
 	if t.lb.address.Hostname != "" || t.lb.address.IP.IsValid() {
 		o.Addresses = []provider.Address{t.lb.address}
 	}
@@ -164,6 +168,14 @@ func (t *tree) observed(s *session) provider.Observed {
 		o.State = provider.Pending
 	}
 	return o
+}
+
+// kept says what to do about a load balancer from when the provider had another flag.
+func (s *session) kept() string {
+	if s.Private {
+		return "its address is public, and the provider runs with --private: the cloud does not change that, so make the Service anew"
+	}
+	return "its address is private, and the provider runs without --private: the cloud does not change that, so make the Service anew"
 }
 
 // carried is a listener with what belongs to it, in the words of the contract.

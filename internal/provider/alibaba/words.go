@@ -24,7 +24,7 @@ func capable() ability {
 	for _, s := range provider.AllSettings() {
 		able[s] = provider.Able
 	}
-	able.no("Alibaba Cloud does not have it", "algorithm=LeastConnections", "algorithm=Random", "algorithm=DestinationHash", "algorithm=ShortestExpectedDelay", "algorithm=NeverQueue",
+	able.no("Alibaba Cloud does not have it", "algorithm=Random", "algorithm=DestinationHash", "algorithm=ShortestExpectedDelay", "algorithm=NeverQueue",
 		"proxyProtocol.send=V1", "proxyProtocol.accept", "timeouts.connect", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
 	able.no("this provider sets no limit", "maxConnections")
 	able.no("this provider makes listeners of TCP and UDP", "mode=HTTP")

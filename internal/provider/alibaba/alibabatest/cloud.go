@@ -79,6 +79,7 @@ func (c *common) gone() bool { return c.leaves && !c.busy() }
 type balancer struct {
 	common
 	classic          bool
+	kind             string // AddressType
 	address          string
 	off, locked, new bool
 }

@@ -40,7 +40,7 @@ func (c *Cloud) createNLB(p url) (object, *Fault) {
 	case p["AddressType"] != "Internet" && p["AddressType"] != "Intranet":
 		return nil, illegal("AddressType")
 	}
-	b := &balancer{common: c.make("nlb", p["LoadBalancerName"], p), new: true}
+	b := &balancer{common: c.make("nlb", p["LoadBalancerName"], p), kind: p["AddressType"], new: true}
 	b.address = c.next()
 	c.balancers[b.id] = b
 	return object{"LoadbalancerId": b.id, "OrderId": 1}, nil
@@ -86,7 +86,7 @@ func (c *Cloud) listNLBs(p url) (object, *Fault) {
 			business = "FinancialLocked"
 		}
 		out = append(out, object{"LoadBalancerId": b.id, "LoadBalancerName": b.name, "LoadBalancerStatus": status, "LoadBalancerBusinessStatus": business,
-			"DNSName": b.id + domain, "CreateTime": b.created.UTC().Format("2006-01-02T15:04:05Z"), "Tags": keyed(b.tags)})
+			"DNSName": b.id + domain, "AddressType": b.kind, "CreateTime": b.created.UTC().Format("2006-01-02T15:04:05Z"), "Tags": keyed(b.tags)})
 	}
 	return object{"LoadBalancers": out, "NextToken": next, "TotalCount": len(all)}, fault
 }
@@ -103,7 +103,7 @@ const check = "HealthCheckConfig."
 func groupParams(p url) *Fault {
 	fault := first(between(p, check+"HealthCheckInterval", 5, 50), between(p, check+"HealthCheckConnectTimeout", 1, 300),
 		between(p, check+"HealthyThreshold", 2, 10), between(p, check+"UnhealthyThreshold", 2, 10), between(p, check+"HealthCheckConnectPort", 0, 65535))
-	if s := p["Scheduler"]; fault == nil && s != "" && !slices.Contains([]string{"wrr", "rr", "sch", "tch"}, strings.ToLower(s)) {
+	if s := p["Scheduler"]; fault == nil && s != "" && !slices.Contains([]string{"wrr", "wlc", "rr", "sch", "tch"}, strings.ToLower(s)) {
 		fault = illegal("Scheduler")
 	}
 	return fault
@@ -273,7 +273,7 @@ func (c *Cloud) updateServers(p url) (object, *Fault) {
 }
 
 func listenerParams(p url) *Fault {
-	return first(between(p, "IdleTimeout", 1, 900), between(p, "ListenerPort", 0, 65535))
+	return first(between(p, "IdleTimeout", 1, 900), between(p, "Cps", 0, 1000000), between(p, "ListenerPort", 0, 65535))
 }
 
 func (c *Cloud) createListener(p url) (object, *Fault) {
@@ -304,7 +304,7 @@ func (c *Cloud) createListener(p url) (object, *Fault) {
 	if fault := c.full("listeners", count); fault != nil {
 		return nil, fault
 	}
-	l := &listener{common: c.make("lsn", "", p), of: b.id, protocol: p["ListenerProtocol"], port: p["ListenerPort"], fields: url{"IdleTimeout": "900"}}
+	l := &listener{common: c.make("lsn", "", p), of: b.id, protocol: p["ListenerProtocol"], port: p["ListenerPort"], fields: url{"IdleTimeout": "900", "Cps": "0", "SecurityPolicyId": "tls_cipher_policy_1_0"}}
 	maps.Copy(l.fields, p)
 	c.listeners[l.id] = l
 	b.until, b.new = time.Now().Add(c.Delay), false
@@ -367,7 +367,8 @@ func (c *Cloud) listListeners(p url) (object, *Fault) {
 		port, _ := strconv.Atoi(l.port)
 		out = append(out, object{"ListenerId": l.id, "LoadBalancerId": l.of, "ListenerPort": port, "ListenerProtocol": l.protocol, "ListenerStatus": status,
 			"ListenerDescription": l.fields["ListenerDescription"], "ServerGroupId": l.fields["ServerGroupId"], "IdleTimeout": number(l.fields["IdleTimeout"]),
-			"ProxyProtocolEnabled": l.fields["ProxyProtocolEnabled"] == "true", "CertificateIds": texts(l.fields, "CertificateIds"), "Tags": keyed(l.tags)})
+			"ProxyProtocolEnabled": l.fields["ProxyProtocolEnabled"] == "true", "CertificateIds": texts(l.fields, "CertificateIds"),
+			"Cps": number(l.fields["Cps"]), "SecurityPolicyId": l.fields["SecurityPolicyId"], "Tags": keyed(l.tags)})
 	}
 	return object{"Listeners": out, "NextToken": next}, fault
 }

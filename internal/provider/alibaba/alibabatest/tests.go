@@ -118,6 +118,7 @@ func (c *Cloud) Change(service, what string) error {
 				g.fields[check+"HealthCheckEnabled"], l.fields["HealthCheckSwitch"] = "false", "off"
 			},
 			"description": func() { l.fields["ListenerDescription"], l.fields["Description"] = "mine", "mine" },
+			"rate":        func() { l.fields["Cps"] = "1" },
 			"bandwidth":   func() { l.fields["Bandwidth"] = "1" },
 			"off":         func() { b.off = true },
 			"locked":      func() { b.locked = true },
@@ -151,11 +152,19 @@ func (c *Cloud) Protocols(service string) string {
 	var out []string
 	for _, l := range c.listeners {
 		if l.tags["external-lb:service"] == service {
-			out = append(out, strings.Join(append([]string{l.protocol, l.port}, texts(l.fields, "CertificateIds")...), " "))
+			out = append(out, strings.Join(append([]string{l.protocol, l.port}, tls(l)...), " "))
 		}
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ")
+}
+
+// tls is with what a listener ends TLS.
+func tls(l *listener) []string {
+	if l.protocol != "TCPSSL" {
+		return nil
+	}
+	return append(texts(l.fields, "CertificateIds"), l.fields["SecurityPolicyId"])
 }
 
 // WasOpen reports whether a list of networks was ever without entries while a listener had it.
