@@ -113,7 +113,7 @@ test-octavia: deps-octavia ## The provider for OpenStack, with a real Octavia th
 	go test -count=1 -parallel 8 -timeout 40m -v $(TESTFLAGS) ./test/octavia
 
 .PHONY: conformance
-conformance: deps-machines ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs, or haproxy+lvs with datagrams in the kernel: a table. 10 min
+conformance: deps-machines $(if $(filter octavia,$(ENGINE)),deps-octavia) ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs, haproxy+lvs with datagrams in the kernel, or octavia: a table. 10 min
 	go run ./test/conformance/run -engine $(ENGINE)
 
 .PHONY: test-versions

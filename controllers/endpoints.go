@@ -51,8 +51,8 @@ func (c *causes) touched(balancer string, svc *corev1.Service) {
 }
 
 // touch enqueues those who carry a Service for what is behind it.
-func (p *pace) touch(ctx context.Context, c concerns, q queue, svc *corev1.Service) {
-	for _, name := range c.behind(ctx, svc) {
+func (p *pace) touch(who *whoServes, q queue, svc *corev1.Service) {
+	for _, name := range who.behind(svc) {
 		if p.causes != nil {
 			p.causes.touched(name, svc)
 		}
@@ -62,14 +62,13 @@ func (p *pace) touch(ctx context.Context, c concerns, q queue, svc *corev1.Servi
 
 // behind are those to whom it matters which endpoints a Service has: all who carry one with
 // externalTrafficPolicy: Local, and those who send to pods.
-func (c concerns) behind(ctx context.Context, svc *corev1.Service) (names []string) {
+func (w *whoServes) behind(svc *corev1.Service) (names []string) {
 	local := svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-	balancers, err := c.reader.balancers(ctx)
-	if err != nil || !local && !slices.ContainsFunc(balancers, toPods) {
+	if w == nil || !local && len(w.toPods) == 0 {
 		return nil
 	}
-	for _, name := range c.service(ctx, svc) {
-		if local || slices.ContainsFunc(balancers, func(b *v1alpha1.Balancer) bool { return b.Name == name && toPods(b) }) {
+	for _, name := range w.all(svc) {
+		if local || w.toPods[name] {
 			names = append(names, name)
 		}
 	}
@@ -89,8 +88,8 @@ func (p *pace) watchSlices(c concerns) handler.EventHandler {
 			}
 			return
 		}
-		if svc := c.serviceOf(ctx, slice); svc != nil {
-			p.touch(ctx, c, q, svc)
+		if svc := c.serviceOf(ctx, slice); svc != nil && concernsSome(svc) {
+			p.touch(c.whoServes(ctx), q, svc)
 		}
 	}
 	return handler.Funcs{
@@ -107,12 +106,7 @@ func (p *pace) watchSlices(c concerns) handler.EventHandler {
 
 // serviceOf an EndpointSlice, nil if there is none.
 func (c concerns) serviceOf(ctx context.Context, s *discoveryv1.EndpointSlice) *corev1.Service {
-	var svc corev1.Service
-	key := client.ObjectKey{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
-	if c.reader.Get(ctx, key, &svc, client.UnsafeDisableDeepCopy) != nil {
-		return nil
-	}
-	return &svc
+	return c.serviceNamed(ctx, s.Namespace, s.Labels[discoveryv1.LabelServiceName])
 }
 
 // podChanges lets Pods start reconciles.
@@ -129,15 +123,18 @@ func (p *podChanges) changed(namespace, name string) {
 	if q == nil || err != nil {
 		return
 	}
-	services := map[string]bool{}
+	services, who := map[string]bool{}, (*whoServes)(nil)
 	for _, s := range of[*discoveryv1.EndpointSlice](found) {
 		service := s.Labels[discoveryv1.LabelServiceName]
 		if services[service] {
 			continue
 		}
 		services[service] = true
-		if svc := p.concerns.serviceOf(context.Background(), s); svc != nil { // of a cache
-			p.pace.touch(context.Background(), p.concerns, q, svc)
+		if svc := p.concerns.serviceOf(context.Background(), s); svc != nil && concernsSome(svc) { // of a cache
+			if who == nil {
+				who = p.concerns.whoServes(context.Background())
+			}
+			p.pace.touch(who, q, svc)
 		}
 	}
 }

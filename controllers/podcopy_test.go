@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -21,6 +22,8 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -245,6 +248,53 @@ func TestPods_TouchAServiceOnce(t *testing.T) {
 	changes.changed("default", "nobody")
 	if len(q.added) > 0 {
 		t.Errorf("for a Pod that is no endpoint: %v", q.added)
+	}
+}
+
+// listing counts what is listed.
+type listing struct {
+	client.Reader
+	lists int
+}
+
+func (l *listing) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	l.lists++
+	return l.Reader.List(ctx, list, opts...)
+}
+
+// Who may serve is read once for each event, however many Services a Pod is behind, and not at all
+// for a Service that is nobody's.
+func TestPods_WhoMayServeIsReadOnceForAnEvent(t *testing.T) {
+	const services = 100
+	place := newOnePlace(t, services, 1)
+	place.put(builder.Balancer("edge").Hosts(local("lb1")).With(func(b *v1alpha1.Balancer) {
+		b.Finalizers, b.Spec.Nodes.Backends = []string{v1alpha1.CleanupFinalizer}, v1alpha1.BackendsPods
+	}).Obj())
+	slice := func(service string) *discoveryv1.EndpointSlice {
+		return builder.EndpointSlice("default", service, discoveryv1.AddressTypeIPv4).Label(discoveryv1.LabelServiceName, service).
+			Port("p80", 8080).Pod("web", "10.244.0.1").Obj()
+	}
+	for i := range services {
+		place.put(slice(fmt.Sprintf("service-%d", i)))
+	}
+	place.put(builder.Service("default", "nobodys").With(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }).Obj())
+	place.reconcile()
+	q := counting{added: map[reconcile.Request]int{}}
+	counted := place.r.reader
+	lists := &listing{Reader: counted.Reader}
+	counted.Reader = lists
+	changes := &podChanges{place.r.pace, concerns{counted}, &hostChanges{causes: place.causes, queue: q}}
+	if changes.changed("default", "web"); q.added[request("edge")] != services || lists.lists != 2 {
+		t.Errorf("a Pod: %d lists, touched %v", lists.lists, q.added)
+	}
+	lists.lists = 0
+	h := place.r.pace.watchSlices(concerns{counted})
+	if h.Create(t.Context(), event.CreateEvent{Object: slice("service-0")}, q); lists.lists != 2 {
+		t.Errorf("an EndpointSlice: %d lists", lists.lists)
+	}
+	lists.lists = 0
+	if h.Create(t.Context(), event.CreateEvent{Object: slice("nobodys")}, q); lists.lists > 0 {
+		t.Errorf("one of nobody's: %d lists", lists.lists)
 	}
 }
 

@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -124,10 +125,17 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 		}
 	}
 	if news {
+		wayOut := "to remove the host from the Balancer"
+		if s.balancer.Spec.Provider != nil {
+			wayOut = "to bring the provider back"
+			if svc.DeletionTimestamp != nil {
+				wayOut += fmt.Sprintf(", or to remove the finalizers %s and %s by hand: then its load balancer sends to its old nodePorts, "+
+					"which others may get, until the provider is back", v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer)
+			}
+		}
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
-			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; "+
-				"the way out is to remove the host from the Balancer",
-			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck))
+			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; the way out is %s",
+			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck), wayOut)
 	}
 }
 

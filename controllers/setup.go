@@ -123,16 +123,52 @@ func (c concerns) balancer(ctx context.Context, obj client.Object) []string {
 // service concerns who may serve it, or should by the name that it gives, and who
 // holds it, whether they exist or not.
 func (c concerns) service(ctx context.Context, obj client.Object) []string {
-	svc := obj.(*corev1.Service)
-	if obj.GetDeletionTimestamp() == nil && len(serviceKeys(svc)) == 0 {
-		return nil
+	if svc := obj.(*corev1.Service); concernsSome(svc) {
+		return c.whoServes(ctx).all(svc)
 	}
+	return nil
+}
+
+// concernsSome reports whether a Service may concern anybody: most of a cluster's do not.
+func concernsSome(svc *corev1.Service) bool {
+	return svc.DeletionTimestamp != nil || len(serviceKeys(svc)) > 0
+}
+
+// whoServes are those who may serve Services: they are read once for all that one event is about.
+type whoServes struct {
+	claims plan.Claims
+	toPods map[string]bool // those who send to pods
+	pools  func() []*ipam.Pool
+}
+
+// whoServes as they are now; nil if they cannot be read, since we are stopping.
+func (c concerns) whoServes(ctx context.Context) *whoServes {
 	balancers, err := c.reader.balancers(ctx)
 	if err != nil {
 		return nil
 	}
-	var names []string
-	for _, b := range plan.NewClaims(balancers, nil, nil).MayServe(svc) {
+	out := &whoServes{claims: plan.NewClaims(balancers, nil, nil), toPods: map[string]bool{}}
+	for _, b := range balancers {
+		if toPods(b) {
+			out.toPods[b.Name] = true
+		}
+	}
+	out.pools = sync.OnceValue(func() []*ipam.Pool {
+		var pools v1alpha1.AddressPoolList
+		if c.reader.list(ctx, &pools) != nil {
+			return nil
+		}
+		return c.reader.parsed.pools(pools.Items).Accepted
+	})
+	return out
+}
+
+// all whom a Service concerns: see concerns.service.
+func (w *whoServes) all(svc *corev1.Service) (names []string) {
+	if w == nil {
+		return nil
+	}
+	for _, b := range w.claims.MayServe(svc) {
 		names = append(names, b.Name)
 	}
 	if name := plan.AsksFor(svc); len(names) == 0 && name != "" {
@@ -141,10 +177,7 @@ func (c concerns) service(ctx context.Context, obj client.Object) []string {
 	if !record.Marked(svc) && !record.Told(svc) {
 		return names
 	}
-	var pools v1alpha1.AddressPoolList
-	if err := c.reader.list(ctx, &pools); err == nil {
-		names = append(names, plan.WithAddressesOf(svc, c.reader.parsed.pools(pools.Items).Accepted)...) // others may wait for them
-	}
+	names = append(names, plan.WithAddressesOf(svc, w.pools())...) // others may wait for them
 	holders := record.Holders(svc)
 	if len(holders) == 0 {
 		return append(names, "") // nobody of that name: what nobody serves is let go
@@ -174,20 +207,23 @@ func (c concerns) pool(ctx context.Context, obj client.Object) []string {
 
 // policy concerns those who carry its Services.
 func (c concerns) policy(ctx context.Context, obj client.Object) (names []string) {
+	who := c.whoServes(ctx)
 	for _, target := range translate.Targets(obj.(*v1alpha1.UpstreamPolicy)) {
-		names = append(names, c.serviceNamed(ctx, obj.GetNamespace(), target)...)
+		if svc := c.serviceNamed(ctx, obj.GetNamespace(), target); svc != nil && concernsSome(svc) {
+			names = append(names, who.all(svc)...)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// serviceNamed is service for a name; a Service that is not there concerns nobody.
-func (c concerns) serviceNamed(ctx context.Context, namespace, name string) []string {
+// serviceNamed is the Service of a name, nil if there is none.
+func (c concerns) serviceNamed(ctx context.Context, namespace, name string) *corev1.Service {
 	var svc corev1.Service
 	if c.reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &svc, client.UnsafeDisableDeepCopy) != nil {
 		return nil
 	}
-	return c.service(ctx, &svc)
+	return &svc
 }
 
 // node concerns the Balancers to which it means something else now. With an update, only

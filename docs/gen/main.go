@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/provider/alibaba"
 	"github.com/external-lb/external-lb/internal/provider/openstack"
 	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/bench/report"
@@ -121,22 +122,42 @@ func capabilities() string {
 // providers is the table of what the providers that come with us state of their clouds.
 func providers() string {
 	var b strings.Builder
-	can, err := (&openstack.Cloud{}).Capabilities(context.Background())
-	if err != nil {
-		panic(err) // it asks nobody
+	all := []struct {
+		name, page string
+		cloud      provider.Cloud
+	}{
+		{"openstack", "octavia.md", &openstack.Cloud{}},
+		{"alibaba, NLB", "alibaba.md", &alibaba.Cloud{Options: alibaba.Options{Type: alibaba.NLB}}},
+		{"alibaba, CLB", "alibaba.md", &alibaba.Cloud{Options: alibaba.Options{Type: alibaba.CLB}}},
 	}
-	fmt.Fprintf(&b, "\n## Providers\n\nWhat [%s](../howto/octavia.md) states of its cloud. Others say it in `status.provider` of a Balancer.\n\n", can.Name)
-	fmt.Fprintf(&b, "| setting | %s |\n|---|---|\n", can.Name)
+	b.WriteString("\n## Providers\n\nWhat those that come with us state of their clouds. Others say it in `status.provider` of a Balancer.\n\n| setting |")
+	can := make([]provider.Capabilities, len(all))
+	for i, p := range all {
+		var err error
+		if can[i], err = p.cloud.Capabilities(context.Background()); err != nil {
+			panic(err) // it asks nobody
+		}
+		fmt.Fprintf(&b, " [%s](../howto/%s) |", p.name, p.page)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(all)) + "\n")
 	for _, s := range provider.AllSettings() {
-		of := can.Settings[s]
-		fmt.Fprintf(&b, "| `%s` | %s |\n", s, support(engine.Support{Missing: of.Missing, UDP: of.UDP, Affinity: of.Affinity, Note: of.Note}))
+		fmt.Fprintf(&b, "| `%s` |", s)
+		for _, c := range can {
+			of := c.Settings[s]
+			fmt.Fprintf(&b, " %s |", support(engine.Support{Missing: of.Missing, UDP: of.UDP, Affinity: of.Affinity, Note: of.Note}))
+		}
+		b.WriteString("\n")
 	}
 	for _, p := range []provider.Protocol{provider.TCP, provider.UDP, provider.SCTP} {
-		carried := "no"
-		if slices.Contains(can.Protocols, p) {
-			carried = "yes"
+		fmt.Fprintf(&b, "| %s |", p)
+		for _, c := range can {
+			carried := "no"
+			if slices.Contains(c.Protocols, p) {
+				carried = "yes"
+			}
+			fmt.Fprintf(&b, " %s |", carried)
 		}
-		fmt.Fprintf(&b, "| %s | %s |\n", p, carried)
+		b.WriteString("\n")
 	}
 	return b.String()
 }

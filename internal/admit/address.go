@@ -36,6 +36,11 @@ func plain(a netip.Addr) []netip.Addr {
 	return all
 }
 
+// inAnyForm reports whether something is so of an address, or of one that it may stand for.
+func inAnyForm(a netip.Addr, is func(netip.Addr) bool) bool {
+	return is(a) || slices.ContainsFunc(plain(a), is)
+}
+
 // never says what an address is that nobody may listen on or send to, whatever the
 // rules say; "" if it is none.
 func never(a netip.Addr) string {

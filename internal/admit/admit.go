@@ -156,7 +156,7 @@ func (r *Rules) listened(a netip.Addr) string {
 
 // own reports whether the machine has an address, in whatever form.
 func (j *judge) own(a netip.Addr) bool {
-	return j.machine.has(a) || slices.ContainsFunc(plain(a), j.machine.has)
+	return inAnyForm(a, j.machine.has)
 }
 
 func (j *judge) vrrp(key lb.Key, v *lb.VRRP) {

@@ -20,11 +20,11 @@ func (j *judge) pods(key lb.Key, s *lb.Service) (part *lb.Service, why string) {
 	some, first := *s, ""
 	some.Frontends = slices.Clone(s.Frontends)
 	refused := func(e lb.Endpoint) bool {
-		no := j.unsendable(e.Address.Addr())
-		if first == "" {
-			first = no
+		what := j.unsendable(e.Address.Addr())
+		if first == "" && what != "" {
+			first = j.why(what)
 		}
-		return no != ""
+		return what != ""
 	}
 	for i := range some.Frontends {
 		f := &some.Frontends[i]
@@ -42,23 +42,34 @@ func (j *judge) pods(key lb.Key, s *lb.Service) (part *lb.Service, why string) {
 	return &some, ""
 }
 
-// unsendable says why nothing is sent to a pod at an address; "" if something may be. It
-// names no pod: they come and go.
-func (j *judge) unsendable(a netip.Addr) string {
-	what := never(a)
+// elsewhere is in none of the networks of pods.
+const elsewhere = "elsewhere"
+
+// unsendable says what the address of a pod is to which nothing is sent; "" if something may be. It
+// is asked for each pod, and prints nothing: see why.
+func (j *judge) unsendable(a netip.Addr) (what string) {
+	what = never(a)
 	switch {
 	case what != "":
-		return "that is " + what
+		return what
 	case !inside(j.rules.Pods, a):
-		return fmt.Sprintf("they are in none of the networks in admit.pods %s (%s)", inSettings, list(j.rules.Pods))
+		return elsewhere
 	case j.own(a):
-		return "that is an address of this host itself"
-	case slices.ContainsFunc(append(plain(a), a), j.isNode):
-		return "that is an address of a node"
-	case slices.ContainsFunc(append(plain(a), a), j.listensAt):
-		return "that is an address on which a Service is listened for: what is sent there would come back"
+		return "an address of this host itself"
+	case inAnyForm(a, j.isNode):
+		return "an address of a node"
+	case inAnyForm(a, j.listensAt):
+		return "an address on which a Service is listened for: what is sent there would come back"
 	}
 	return ""
+}
+
+// why nothing is sent to what a pod's address is. It names no pod: they come and go.
+func (j *judge) why(what string) string {
+	if what == elsewhere {
+		return fmt.Sprintf("they are in none of the networks in admit.pods %s (%s)", inSettings, list(j.rules.Pods))
+	}
+	return "that is " + what
 }
 
 func (j *judge) isNode(a netip.Addr) bool { _, is := j.nodes.at[a]; return is }

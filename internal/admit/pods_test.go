@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -111,4 +112,21 @@ func TestPods_TakeNothingFromOthers(t *testing.T) {
 	m := withOther(makeModel().pods("192.0.2.9", "10.244.0.1"))
 	wantOutcome(t, Rules{Pods: prefixes("10.244.0.0/16", "192.0.2.0/24")}, m,
 		[]string{"node/n1", "node/n2", "web 192.0.2.1:80/TCP", "other 192.0.2.9:80/TCP"}, "pods of Service default/web")
+}
+
+// However many pods are refused, the reason is printed once.
+func TestPodsThatAreRefusedCostNoWords(t *testing.T) {
+	some := Rules{Pods: prefixes("10.244.0.0/16", "10.245.0.0/16", "10.246.0.0/16")}
+	allocated := func(pods int) float64 {
+		addresses := []string{"10.244.0.1"}
+		for i := range pods {
+			addresses = append(addresses, fmt.Sprintf("198.51.%d.%d", i>>8, i&255))
+		}
+		m := makeModel().pods(addresses...)
+		return testing.AllocsPerRun(5, func() { some.Admit(m.parts, Machine{}) })
+	}
+	few, many := allocated(10), allocated(1000)
+	if many > few+10 {
+		t.Errorf("%.0f allocations with 10 pods, %.0f with 1,000", few, many)
+	}
 }

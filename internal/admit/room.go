@@ -92,8 +92,12 @@ func (w *waiting) late() (late []lb.Listener, rest *lb.Service) {
 	part := *w.service
 	part.Frontends = nil
 	if w.was != nil {
+		before := make(map[lb.Listener]bool, len(w.was.Frontends))
+		for i := range w.was.Frontends {
+			before[w.was.Frontends[i].Listener] = true
+		}
 		for _, f := range w.service.Frontends {
-			if slices.ContainsFunc(w.was.Frontends, func(o lb.Frontend) bool { return o.Listener == f.Listener }) {
+			if before[f.Listener] {
 				part.Frontends = append(part.Frontends, f)
 			} else {
 				late = append(late, f.Listener)

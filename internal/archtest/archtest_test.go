@@ -34,15 +34,18 @@ var may = with(map[string][]string{
 	"provider":     {"internal/text"}, // others import it, too
 
 	"internal/provider/kit":       {"provider"},
-	"internal/provider/openstack": {"provider"},
+	"internal/provider/openstack": {"internal/provider/sources", "provider"},
+	"internal/provider/alibaba":   {"internal/provider/sources", "provider"},
+	"internal/provider/sources":   nil,
 	"examples/provider":           {"provider"},
 
-	"internal/provider/providertest": {"provider"},
+	"internal/provider/providertest":        {"provider", "test/wait"},
+	"internal/provider/alibaba/alibabatest": nil,
 
 	"internal/provider/transport": {"internal/deliver", "internal/engine", "internal/host", "internal/lb", "internal/wire", "provider"},
 
 	// an exception: it runs them, and takes their scheme and targets
-	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "internal/ui/page", "provider"}),
+	"internal/cli": slices.Concat(lower, imports, []string{"controllers", "internal/cli/documents", "internal/provider/alibaba", "internal/provider/kit", "internal/provider/openstack", "internal/ui", "internal/ui/page", "provider"}),
 	"controllers":  {"api/v1alpha1", "internal/conditions", "internal/deliver", "internal/host", "internal/ipam", "internal/lb", "internal/plan", "internal/provider/transport", "internal/record", "internal/text", "internal/translate", "internal/ui", "internal/ui/page", "provider"},
 
 	"internal/cli/documents": nil,

@@ -26,7 +26,7 @@ func newProvider() *cobra.Command {
 		Args:    noSuchCommand,
 		RunE:    showHelp,
 	}
-	cmd.AddCommand(newProviderCheck(), newProviderOpenStack())
+	cmd.AddCommand(newProviderCheck(), newProviderOpenStack(), newProviderAlibaba())
 	return cmd
 }
 

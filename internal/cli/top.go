@@ -35,6 +35,7 @@ func newTop() *cobra.Command {
 		Short: "Show the traffic of Services, as the hosts' daemons see it",
 		Long: `Print the connections and bytes of each port of each Service, and how many of the nodes
 behind it are up, again and again until Ctrl-C. A dash is what an engine cannot tell.
+Into a pipe or a file they are shown once, unless --interval is given.
 
 Hosts are asked by the manager while somebody looks. It shows what they say in its
 metrics, and these are read here: by the API server's proxy to the pod that leads, which
@@ -55,6 +56,7 @@ takes the right to get pods/proxy and leases in its namespace, or from --metrics
 				return err
 			}
 			t.ask, t.out = ask, cmd.OutOrStdout()
+			t.once = t.once || !onTerminal(t.out) && !cmd.Flags().Changed("interval")
 			return t.run(cmd.Context())
 		},
 	}

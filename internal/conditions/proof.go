@@ -1,6 +1,7 @@
 package conditions
 
 import (
+	"maps"
 	"math"
 	"slices"
 
@@ -23,7 +24,10 @@ type Proof struct {
 	Pending               []string // what a cloud is still at work on
 	// Closed are listeners that a host which serves refuses.
 	Closed map[lb.Listener]bool
-	Given  []provider.Address // by the cloud, of what is proved
+	// Shut are those of them that no host has which proved the rest and may have the address: with
+	// VRRP the active one. It says something where there is Enough.
+	Shut  map[lb.Listener]bool
+	Given []provider.Address // by the cloud, of what is proved
 }
 
 // Prover holds Services against what hosts proved.
@@ -78,6 +82,12 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 		}
 	}
 	proved := func(s deliver.State) bool { return p.proved(s, svc, keys) }
+	out.Shut = maps.Clone(out.Closed)
+	for _, s := range p.serving {
+		if proved(s) && (s.Active || p.balancer.Spec.VirtualAddresses.Mode != v1alpha1.VRRP) {
+			maps.DeleteFunc(out.Shut, func(l lb.Listener, _ bool) bool { return !p.refuses(s, svc, l) })
+		}
+	}
 	out.Enough = count(p.serving, proved) >= needed(p.balancer, len(p.serving)) && activeProved(p.balancer, p.states, proved) &&
 		!slices.ContainsFunc(p.serving, func(s deliver.State) bool { return !proved(s) && p.mayStillProve(s, svc, keys) })
 	out.Hosts = count(p.states, proved)
@@ -125,6 +135,11 @@ func (p *Prover) proved(s deliver.State, svc *plan.Service, keys []lb.Key) bool 
 		closed[r.Listener] = true
 	}
 	return len(closed) == 0 || len(closed) < svc.Listeners
+}
+
+// refuses reports whether a host leaves a listener of a Service out.
+func (p *Prover) refuses(s deliver.State, svc *plan.Service, l lb.Listener) bool {
+	return slices.ContainsFunc(p.refused[s.Host][svc.Key], func(r lb.Refusal) bool { return r.Listener == l })
 }
 
 // sendsNowhere reports whether a host refuses every node that would carry a Service,

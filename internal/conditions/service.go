@@ -35,12 +35,11 @@ func (s Service) Ingress() (out []corev1.LoadBalancerIngress) {
 	if !record.Held(s.Object) && !s.Proof.Enough && len(s.Addresses) > 0 {
 		return s.Object.Status.LoadBalancer.Ingress // it could not be put on record yet
 	}
-	published := record.Published(s.Object)
 	for _, a := range s.Addresses {
 		switch {
 		case lb.Given(a):
 			out = s.given(a, out)
-		case s.Proof.Enough || slices.Contains(published, a):
+		case s.shows(a):
 			out = append(out, s.ingress(a, a))
 		}
 	}
@@ -48,6 +47,19 @@ func (s Service) Ingress() (out []corev1.LoadBalancerIngress) {
 		return s.Object.Status.LoadBalancer.Ingress // nothing better is known
 	}
 	return out
+}
+
+// shows reports whether users are told of an address: once it answers, and from then on.
+func (s Service) shows(a netip.Addr) bool {
+	return s.Proof.Enough && s.answers(a) || slices.Contains(record.Published(s.Object), a)
+}
+
+// answers reports whether some port of an address is not refused everywhere: with a second family, one may be.
+func (s Service) answers(a netip.Addr) bool {
+	return slices.ContainsFunc(s.Object.Spec.Ports, func(port corev1.ServicePort) bool {
+		_, failed := s.PortError(port)
+		return !failed && !s.Proof.Shut[lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}]
+	})
 }
 
 // given adds what the cloud gave for an address, or what was told of that until it is proved.
@@ -84,7 +96,9 @@ func (s Service) given(a netip.Addr, out []corev1.LoadBalancerIngress) []corev1.
 func (s Service) Told() (out []netip.Addr) {
 	for _, a := range s.Addresses {
 		if !lb.Given(a) {
-			out = append(out, a)
+			if s.shows(a) {
+				out = append(out, a)
+			}
 			continue
 		}
 		for _, g := range s.Proof.Given {

@@ -16,6 +16,7 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/translate"
 	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/builder"
 )
@@ -253,6 +254,58 @@ func TestRefusedPorts(t *testing.T) {
 	svc.Object.Status.LoadBalancer.Ingress = in
 	if s.LosesPorts() {
 		t.Error("a port that does not answer is lost")
+	}
+}
+
+// An address at which nobody opens a port is not told, until somebody does; from then on it stays.
+func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
+	second := netip.MustParseAddr("2001:db8::1")
+	var refused []lb.Refusal
+	for _, port := range []uint16{80, 443} {
+		refused = append(refused, lb.Refusal{Key: web, Listener: lb.Listener{Address: second, Port: port, Protocol: lb.TCP}, Message: "one family"})
+	}
+	both, first := "[192.0.2.1 2001:db8::1]", "[192.0.2.1]"
+	_, p := view()
+	away := deliver.State{Host: "lb1", State: v1alpha1.HostUnreachable}
+	active := func(s deliver.State) deliver.State { s.Active = true; return s }
+	plain, vrrp := builder.Balancer("edge").Obj(), builder.Balancer("edge").With(hasVRRP).Obj()
+	for name, c := range map[string]struct {
+		balancer *v1alpha1.Balancer
+		states   []deliver.State
+		errors   map[translate.PortKey]string
+		was      []netip.Addr
+		want     string
+	}{
+		"nobody refuses":          {plain, []deliver.State{inSync("lb1", p)}, nil, nil, both},
+		"all refuse":              {plain, []deliver.State{inSync("lb1", p, refused...), inSync("lb2", p, refused...)}, nil, nil, first},
+		"one refuses":             {plain, []deliver.State{inSync("lb1", p, refused...), inSync("lb2", p)}, nil, nil, both},
+		"but for a port":          {plain, []deliver.State{inSync("lb1", p, refused[0])}, nil, nil, both},
+		"but for a bad one":       {plain, []deliver.State{inSync("lb1", p, refused[0])}, map[translate.PortKey]string{{Port: 443, Protocol: "TCP"}: "bad"}, nil, first},
+		"it answered once":        {plain, []deliver.State{inSync("lb1", p, refused...)}, nil, []netip.Addr{address, second}, both},
+		"who has it is away":      {plain, []deliver.State{away, inSync("lb2", p, refused...)}, nil, []netip.Addr{address, second}, both},
+		"the active host refuses": {vrrp, []deliver.State{active(inSync("lb1", p, refused...)), inSync("lb2", p)}, nil, nil, first},
+		"the other host refuses":  {vrrp, []deliver.State{active(inSync("lb1", p)), inSync("lb2", p, refused...)}, nil, nil, both},
+	} {
+		for _, kind := range []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort} {
+			svc, _ := view()
+			svc.PortErrors, svc.Addresses, svc.Listeners = c.errors, append(svc.Addresses, second), 4
+			svc.Object.Spec.Type = kind
+			svc.Object = record.Record{Holders: []string{"edge"}, Addresses: svc.Addresses, Published: c.was}.Write(svc.Object)
+			for _, a := range c.was {
+				svc.Object.Status.LoadBalancer.Ingress = append(svc.Object.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: a.String()})
+			}
+			s := Service{Service: svc, Proof: NewProver(c.balancer, p, c.states).Prove(svc), By: "edge"}
+			got := s.Told()
+			if kind == corev1.ServiceTypeLoadBalancer {
+				got = nil
+				for _, in := range s.Ingress() {
+					got = append(got, netip.MustParseAddr(in.IP))
+				}
+			}
+			if fmt.Sprint(got) != c.want {
+				t.Errorf("%s, %s: %v is told, want %s", name, kind, got, c.want)
+			}
+		}
 	}
 }
 

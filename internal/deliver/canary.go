@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
-	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // A change goes to one host first, the canary: to one that is not active if that
@@ -63,8 +62,7 @@ func (b *balancer) canary() *worker {
 
 // begun reports whether a delivery of the goal has begun, and not ended well.
 func (w *worker) begun(goal desire) bool {
-	return goal.set != nil && (w.state.judged == goal.digest() ||
-		slices.ContainsFunc(w.state.pending, func(s *lb.Set) bool { return s.Digest() == goal.digest() }))
+	return goal.set != nil && (w.state.judged == goal.digest() || slices.Contains(w.state.pending.digests, goal.digest()))
 }
 
 // first of some workers; nil if none of their hosts can tell anything.
@@ -121,10 +119,7 @@ func (b *balancer) seen(w *worker) State {
 	if goal.set == nil || w.want.digest() == goal.digest() {
 		return s
 	}
-	if w.want.set != nil {
-		s.pending = append(slices.Clip(s.pending), w.want.set)
-	}
-	s.Desired = goal.digest()
+	s.coming, s.Desired = w.want.set, goal.digest()
 	switch s.State {
 	case v1alpha1.HostUnreachable, v1alpha1.HostFailed:
 		return s // what is wrong with it is more to the point

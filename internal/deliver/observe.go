@@ -149,18 +149,17 @@ func (w *worker) watch(ctx context.Context, o host.Observer) {
 		call, cancel := context.WithTimeout(ctx, observeTimeout)
 		said, err := o.Observe(call)
 		cancel()
+		never := errors.Is(err, wire.ErrUnobserved)
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, wire.ErrUnobserved):
-			w.sees(host.Observation{Message: err.Error()})
-			return
+		case never:
+			said = host.Observation{Message: err.Error()}
 		case err != nil:
-			w.sees(host.Observation{Message: "it does not tell what its daemons see: " + err.Error()})
-		default:
-			w.sees(said)
+			said = host.Observation{Message: "it does not tell what its daemons see: " + err.Error()}
 		}
-		if !until(ctx, observePause, nil) || !until(ctx, jitter(observeEvery)-observePause, w.look) {
+		w.sees(said, w.carries())
+		if never || !until(ctx, observePause, nil) || !until(ctx, jitter(observeEvery)-observePause, w.look) {
 			return
 		}
 	}
@@ -179,19 +178,19 @@ func until(ctx context.Context, d time.Duration, happens <-chan struct{}) bool {
 	return true
 }
 
-// sees notes what a host says.
-func (w *worker) sees(said host.Observation) {
+// carries tells what the host is to carry by now.
+func (w *worker) carries() func(lb.Key, lb.Listener) bool {
 	_, want := w.now()
 	listens := w.listens.of(want.set)
-	carries := func(key lb.Key, at lb.Listener) bool { return listens[at] == key }
-	was := ""
-	w.update(func(s *State) {
-		if s.Seen != nil {
-			was = s.Seen.Message
-		}
-		s.Seen = newSeen(said, time.Now(), s.Seen, carries)
-	})
-	if said.Message != "" && said.Message != was {
+	return func(key lb.Key, at lb.Listener) bool { return listens[at] == key }
+}
+
+// sees notes what a host says of what it is to carry.
+func (w *worker) sees(said host.Observation, carries func(lb.Key, lb.Listener) bool) {
+	was := w.state.Seen // nobody else changes it while this host is watched
+	seen := newSeen(said, time.Now(), was, carries)
+	w.update(func(s *State) { s.Seen = seen })
+	if said.Message != "" && (was == nil || said.Message != was.Message) {
 		w.log.Info("host does not tell all that its daemons see", "message", said.Message)
 	}
 }

@@ -245,3 +245,24 @@ func TestHostsThatDoNotTellWhatTheySee(t *testing.T) {
 		}
 	})
 }
+
+// What a host says of many listeners is read while others ask how hosts are.
+func TestNobodyWaitsWhileWhatIsSeenIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.Set("edge", fx.targets)
+		synctest.Wait()
+		reads := 0
+		fx.balancers["edge"].workers[0].sees(host.Observation{Traffic: make([]host.Traffic, 1)}, func(lb.Key, lb.Listener) bool {
+			if reads++; fx.Fleet.mu.TryLock() {
+				fx.Fleet.mu.Unlock()
+			} else {
+				t.Error("they wait")
+			}
+			return true
+		})
+		if s := fx.state(); reads != 1 || s.Seen == nil || len(s.Seen.Traffic) != 1 {
+			t.Errorf("read %d times: %+v", reads, s.Seen)
+		}
+	})
+}

@@ -3,7 +3,6 @@ package deliver
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -52,14 +51,16 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	w.take(st.Report)
 	w.statusAt, w.old = time.Now().Add(jitter(statusEvery)), st.Uses.Old
 	overtaken := w.heed(st.Epoch)
+	taken := w.sent != (host.Epoch{}) && st.Epoch.Compare(w.sent) >= 0
 	if why := contested(conn); why != "" {
 		w.barred = &Error{Reason: ReasonContested, Message: why}
 	}
 	switch {
 	case overtaken:
 		w.settled = false
-	case w.fence != (host.Epoch{}) && st.Epoch.Compare(w.fence) >= 0:
-		w.settled, w.lost = !w.behind, false
+	case taken: // all that was sent before has ended
+		w.settled = !w.behind && (w.settled || w.sent.Term >= w.fleet.opts.Leader.Term())
+		w.lost = w.unanswered
 	}
 	_, want := w.now()
 	forgot := st.Epoch.Compare(w.taken) < 0
@@ -73,8 +74,11 @@ func (w *worker) observe(conn Conn, st host.Status) {
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
 		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
 		s.settled, s.renews = w.settled, w.renews()
-		if !w.lost {
-			s.pending = nil
+		switch {
+		case !w.lost:
+			s.pending = pending{}
+		case taken:
+			s.pending = s.pending.newest()
 		}
 		if w.barred != nil {
 			s.State, s.Reason, s.Message = v1alpha1.HostFailed, w.barred.Reason, w.barred.Message
@@ -160,9 +164,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		Cluster: w.fleet.opts.Leader.Cluster(), Epoch: w.fleet.nextEpoch(w.seen.Term), Base: w.base,
 		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
-	if w.fence == (host.Epoch{}) {
-		w.fence = d.Epoch
-	}
+	w.sent, w.unanswered = d.Epoch, true
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	start := time.Now()
@@ -189,15 +191,14 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 // begin notes that a set is under way, unless something newer is wanted: from
 // here on it may be live. It returns since when it is due.
 func (w *worker) begin(want desire) (since time.Time, ok bool) {
+	pending := w.state.pending.with(want.set) // nobody else changes it
 	w.update(func(s *State) {
 		if ok = w.want.digest() == want.digest(); !ok {
 			return
 		}
 		since, w.since = w.since, time.Time{}
 		s.Deliveries++
-		if !slices.ContainsFunc(s.pending, func(p *lb.Set) bool { return p.Digest() == want.digest() }) {
-			s.pending = append(slices.Clip(s.pending), want.set)
-		}
+		s.pending = pending
 		// Trouble with the machine lasts until a delivery ends well: meanwhile it judges no change.
 		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || !w.judges())
 		if !again && w.done != want.digest() {
@@ -211,7 +212,7 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outcome) *Error {
 	before := w.have.Generation
 	w.take(out.Report)
-	w.lost, w.drifted, w.settled, w.mismatches = false, false, !w.behind, 0
+	w.lost, w.unanswered, w.drifted, w.settled, w.mismatches = false, false, false, !w.behind, 0
 	if w.old = out.Old; w.old.Crowded(nearBound) {
 		w.statusAt = time.Now().Add(lookAgain)
 	}
@@ -222,7 +223,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 	w.update(func(s *State) {
 		s.take(out.Report)
 		s.Given = given(conn)
-		s.settled, s.lost, s.pending, s.Active, s.renews = w.settled, false, nil, out.Active, false
+		s.settled, s.lost, s.pending, s.Active, s.renews = w.settled, false, pending{}, out.Active, false
 		s.Uses.Old = out.Old
 		if out.Reloaded {
 			s.Reloads++
@@ -265,9 +266,7 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 // failed takes the failure of a delivery. An error ends the connection.
 func (w *worker) failed(want desire, start, since time.Time, err error) error {
 	he, told := errors.AsType[*host.Error](err)
-	if !told {
-		w.lost, w.fence = true, host.Epoch{} // it may still come: only what is newer than all so far is a fence
-	}
+	w.lost, w.unanswered = w.lost || !told, !told
 	if !told || he.Code == host.CodeRolledBack {
 		w.update(func(s *State) { s.lost = !told })
 	}

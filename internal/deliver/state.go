@@ -51,9 +51,9 @@ type State struct {
 	Restarted  string        // what it says of the last one; "": nothing any more
 	Seen       *Seen         // what its daemons see; nil: that is not known
 
-	// pending are sets under way, or whose outcome is not known: their items may
-	// be live, and what they lack may be gone.
-	pending []*lb.Set
+	pending pending
+	// coming is what it is about to be sent, though something newer is desired by now; nil: nothing.
+	coming *lb.Set
 	// judged is the set that failed last.
 	judged lb.Digest
 	// lost is true once the host did not answer a delivery, until it answers one. What it runs may be known
@@ -78,21 +78,15 @@ func (s State) Contested() bool {
 // Serves reports whether the item with these bytes is proved to be live on the host,
 // and no delivery under way changes it.
 func (s State) Serves(key lb.Key, sum lb.Sum) bool {
-	if proven, ok := s.Proven.Sum(key); !ok || proven != sum {
-		return false
-	}
-	return !slices.ContainsFunc(s.pending, func(set *lb.Set) bool {
-		got, ok := set.Sum(key)
-		return !ok || got != sum
-	})
+	return is(s.Proven, key, sum) && s.pending.keep(key, sum) && (s.coming == nil || is(s.coming.Manifest(), key, sum))
 }
 
-// Carries are the digests of all that the host may carry by now: of what was proved ("":
-// that is unknown), and of what is on its way.
+// Carries are the digests of all that the host may carry by now: of what was proved, and of what is
+// on its way; "" where that is unknown.
 func (s State) Carries() []lb.Digest {
-	out := []lb.Digest{s.Live}
-	for _, set := range s.pending {
-		out = append(out, set.Digest())
+	out := append([]lb.Digest{s.Live}, s.pending.digests...)
+	if s.coming != nil {
+		out = append(out, s.coming.Digest())
 	}
 	return out
 }
@@ -100,13 +94,7 @@ func (s State) Carries() []lb.Digest {
 // MayServe is false only if an item with this key is certainly not live on the
 // host, nor will be by a delivery that began before now.
 func (s State) MayServe(key lb.Key) bool {
-	if !s.settled || s.Live == "" || s.Proven.Has(key) {
-		return true
-	}
-	return slices.ContainsFunc(s.pending, func(set *lb.Set) bool {
-		_, ok := set.Sum(key)
-		return ok
-	})
+	return !s.settled || s.Live == "" || s.Proven.Has(key) || s.pending.mayBring(key) || s.coming != nil && s.coming.Manifest().Has(key)
 }
 
 // proves reports whether a report's Live is what the daemon carries.
@@ -201,6 +189,6 @@ func (s State) same(o State) bool {
 		s.Version == o.Version && s.EngineVersion == o.EngineVersion && s.Renderer == o.Renderer && s.Templates == o.Templates && s.Warning == o.Warning &&
 		s.Active == o.Active && s.LastApplied.Equal(o.LastApplied) && s.OldWorkers == o.OldWorkers && s.Uses.Alike(o.Uses) && s.Seen.JudgesAs(o.Seen) &&
 		s.Clock == o.Clock && s.Restarts == o.Restarts && s.Restarted == o.Restarted &&
-		len(s.pending) == len(o.pending) && s.settled == o.settled && s.Offers == o.Offers &&
+		slices.Equal(s.pending.digests, o.pending.digests) && s.settled == o.settled && s.Offers == o.Offers &&
 		maps.EqualFunc(s.Given, o.Given, slices.Equal)
 }

@@ -45,8 +45,9 @@ type worker struct {
 	drifted    bool         // the host no longer runs that
 	renewed    string       // the Renderer that a delivery has left outdated; "": none
 	settled    bool         // no delivery of a former leader can follow
-	lost       bool         // the outcome of a delivery is not known, and it may still follow
-	fence      host.Epoch   // once the host has taken it, neither can
+	sent       host.Epoch   // of the last delivery; once the host has taken it, none before it can follow
+	unanswered bool         // the outcome of that one is not known
+	lost       bool         // that of it or of one before is not known, and it may still follow
 	seen       host.Epoch   // that the host has taken, as it said last
 	taken      host.Epoch   // of the last delivery that has ended well
 	behind     bool         // it was in an earlier term: see nextEpoch

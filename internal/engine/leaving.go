@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,29 +9,63 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Leaving is what gets no new connections any more, and may have some still: since when, and for
 // how long they may go on. It is kept in a file, too, since another process may be there when the
-// time is over.
+// time is over, and since who ends what they have may have to be root.
 type Leaving struct {
 	path string
 
-	mu   sync.Mutex
-	file fs.FileInfo // that was read or written last; nil: none
-	all  map[string]leaver
+	mu     sync.Mutex
+	file   fs.FileInfo // that was read or written last, or was in the way of what could not be written; nil: none
+	all    map[string]leaver
+	unkept error // why what is known here is not in the file; nil: it is
+	missed error // why some that left are not known
+	since  time.Duration
 }
 
+// leaver is one of them. Times are since the machine started: nobody sets that clock.
 type leaver struct {
-	Since time.Time
+	Since time.Duration
 	Drain time.Duration `json:",omitempty"` // 0: as long as the host's owner lets them
+	Over  bool          `json:",omitempty"` // see Leaving.Over
 }
 
-// maxLeaving is how many bytes of a file are read: a node that leaves is in it once for each listener.
+// leavingRecord is what the file has.
+type leavingRecord struct {
+	Boot    string // since which times count: nothing has connections from before
+	Leaving map[string]leaver
+}
+
+// MaxLeaving is how many leave at once, at most: a node that leaves is there once for each listener.
+// Others are told of, and keep their connections as without a drain.
+const MaxLeaving = 100_000
+
+// maxLeaving is how many bytes of a file are read: so many have less.
 const maxLeaving = 64 << 20
+
+// missedTime is for how long it is told that some are not known: most connections end before.
+const missedTime = 30 * time.Minute
+
+// uptime is how long the machine has run, also while it slept.
+func uptime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // every kernel has it
+	return time.Duration(t.Nano())
+}
+
+// boot names the time since the machine started.
+func boot() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it a file outlives a reboot, and names what has no connections
+	return strings.TrimSpace(string(id))
+}
 
 // NewLeaving is the one that is kept in a file.
 func NewLeaving(path string) *Leaving { return &Leaving{path: path} }
@@ -43,11 +78,43 @@ func (l *Leaving) Leave(names map[string]time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
-	now := time.Now()
+	now := uptime()
 	for name, drain := range names {
-		l.all[name] = leaver{now, drain}
+		if _, there := l.all[name]; there || l.room(l.all) {
+			l.all[name] = leaver{Since: now, Drain: drain}
+		}
 	}
 	l.keep()
+}
+
+// room reports whether one more may leave.
+func (l *Leaving) room(among map[string]leaver) bool {
+	if len(among) < MaxLeaving {
+		return true
+	}
+	l.miss(fmt.Errorf("more than %d leave at once", MaxLeaving))
+	return false
+}
+
+// miss notes why some that left are not known.
+func (l *Leaving) miss(why error) { l.missed, l.since = why, uptime() }
+
+// Miss is the same, for who finds out who leaves.
+func (l *Leaving) Miss(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.miss(why)
+}
+
+// Missed says for a while why some that left are not known.
+func (l *Leaving) Missed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look()
+	if l.missed == nil || uptime()-l.since > missedTime {
+		return nil
+	}
+	return Failed("not all that left are known, so connections of the others end as where no drain is set: %v", l.missed)
 }
 
 // Only these leave: those that have left already go on doing so.
@@ -55,17 +122,21 @@ func (l *Leaving) Only(names map[string]time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
-	now, next := time.Now(), make(map[string]leaver, len(names))
-	same := len(names) == len(l.all)
-	for name, drain := range names {
-		was, there := l.all[name]
-		if !there {
-			was.Since = now
+	next, same := map[string]leaver{}, true
+	for name, was := range l.all {
+		drain, stays := names[name]
+		if stays {
+			next[name] = leaver{Since: was.Since, Drain: drain}
 		}
-		same = same && there && was.Drain == drain
-		next[name] = leaver{was.Since, drain}
+		same = same && stays && was.Drain == drain
 	}
-	if !same {
+	now := uptime()
+	for name, drain := range names {
+		if _, there := next[name]; !there && l.room(next) {
+			next[name], same = leaver{Since: now, Drain: drain}, false
+		}
+	}
+	if !same || l.unkept != nil {
 		l.all = next
 		l.keep()
 	}
@@ -82,22 +153,34 @@ func (l *Leaving) Forget(gone func(name string, drain time.Duration) bool) {
 			delete(l.all, name)
 		}
 	}
-	if len(l.all) != before {
+	if len(l.all) != before || l.unkept != nil {
 		l.keep()
 	}
 }
 
-// Late are those whose time is over, sorted; one that has none of its own has another one.
+// Kept writes what could not be written before, and says why it still cannot be: others know nothing of it.
+func (l *Leaving) Kept() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unkept == nil {
+		return nil
+	}
+	l.look()
+	if l.keep(); l.unkept != nil {
+		return Failed("who left is not noted, and not known to others: %v", l.unkept)
+	}
+	return nil
+}
+
+// Late are those whose time is over, sorted; one that has none of its own has another one, and is never
+// late where that is 0.
 func (l *Leaving) Late(otherwise time.Duration) (names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
+	now := uptime()
 	for name, one := range l.all {
-		drain := one.Drain
-		if drain == 0 {
-			drain = otherwise
-		}
-		if time.Since(one.Since) >= drain {
+		if drain := cmp.Or(one.Drain, otherwise); drain > 0 && now-one.Since >= drain {
 			names = append(names, name)
 		}
 	}
@@ -105,18 +188,71 @@ func (l *Leaving) Late(otherwise time.Duration) (names []string) {
 	return names
 }
 
-// look reads what another process has written. What cannot be read changes nothing.
+// Over marks those of some that have a time of their own, and no others: what they have is to end now, by
+// a process that has the file alone. It says how many they are.
+func (l *Leaving) Over(names map[string]bool) (count int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look()
+	same := true
+	for name, one := range l.all {
+		over := names[name] && one.Drain > 0
+		if over {
+			count++
+		}
+		same = same && one.Over == over
+		one.Over = over
+		l.all[name] = one
+	}
+	if !same || l.unkept != nil {
+		l.keep()
+	}
+	return count
+}
+
+// Marked are those that the file says are over. Only who has read it knows that nobody is.
+func (l *Leaving) Marked() (names map[string]bool, err error) {
+	all, err := readLeaving(l.path)
+	if err != nil {
+		return nil, Failed("who left is not known: %v", err)
+	}
+	names = map[string]bool{}
+	for name, one := range all {
+		if one.Over {
+			names[name] = true
+		}
+	}
+	return names, nil
+}
+
+// look reads what another process has written. What cannot be read changes nothing, and is told where this
+// process has just begun. What this one could not write, the other did not know.
 func (l *Leaving) look() {
-	if l.all == nil {
+	begins := l.all == nil
+	if begins {
 		l.all = map[string]leaver{}
 	}
 	info, err := os.Stat(l.path)
+	if begins && err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.miss(err)
+	}
 	if err != nil || l.file != nil && os.SameFile(info, l.file) && info.ModTime().Equal(l.file.ModTime()) && info.Size() == l.file.Size() {
 		return
 	}
-	if all, err := readLeaving(l.path); err == nil {
-		l.all, l.file = all, info
+	all, err := readLeaving(l.path)
+	if begins && err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.miss(err)
 	}
+	if err != nil {
+		l.file = info // it is not read again until it changes
+		return
+	}
+	for name, one := range l.all {
+		if other, there := all[name]; l.unkept != nil && (!there || one.Since > other.Since) {
+			all[name] = one
+		}
+	}
+	l.all, l.file = all, info
 }
 
 // readLeaving reads a file that may be another account's than this process's: it is neither led
@@ -137,21 +273,24 @@ func readLeaving(path string) (map[string]leaver, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]leaver{}
-	return all, json.Unmarshal(data, &all)
+	var record leavingRecord
+	if err := json.Unmarshal(data, &record); err != nil || record.Leaving == nil {
+		return nil, cmp.Or(err, fmt.Errorf("%s is not what was written", path))
+	}
+	if record.Boot != boot() {
+		return map[string]leaver{}, nil
+	}
+	return record.Leaving, nil
 }
 
-// keep them in the file. Where it cannot be written, this process knows them still, and that
-// is no reason to refuse a change of what is carried.
+// keep them in the file. Where it cannot be written, this process knows them still, and that is no
+// reason to refuse a change of what is carried. The file that there is, is older then.
 func (l *Leaving) keep() {
-	data, err := json.Marshal(l.all)
+	data, err := json.Marshal(leavingRecord{boot(), l.all})
 	if err == nil {
 		err = ReplaceFile(l.path, data, 0o644)
 	}
-	if err == nil {
-		l.file, err = os.Stat(l.path)
-	}
-	if err != nil {
-		l.file = nil
+	if l.unkept = err; err == nil || l.file == nil {
+		l.file, _ = os.Stat(l.path)
 	}
 }

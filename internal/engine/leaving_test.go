@@ -1,12 +1,17 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLeaving_AnotherProcessGoesOn(t *testing.T) {
@@ -46,7 +51,7 @@ func TestLeaving_OnlyWhoLeavesIsThere(t *testing.T) {
 	}
 	l.Only(nil)
 	l.Only(map[string]time.Duration{"a": time.Hour})
-	if !l.all["a"].Since.After(since) {
+	if l.all["a"].Since <= since {
 		t.Error("one that came back in between leaves since then")
 	}
 }
@@ -61,7 +66,11 @@ func TestLeaving_WithoutItsFile(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range []*Leaving{NewLeaving(path), NewLeaving(filepath.Join(path, "none")), NewLeaving(pipe)} {
+	null := filepath.Join(t.TempDir(), "null")
+	if err := os.WriteFile(null, []byte("null"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*Leaving{NewLeaving(path), NewLeaving(filepath.Join(path, "none")), NewLeaving(pipe), NewLeaving(null)} {
 		if got := l.Late(0); len(got) > 0 {
 			t.Errorf("%q is late", got)
 		}
@@ -70,4 +79,48 @@ func TestLeaving_WithoutItsFile(t *testing.T) {
 			t.Errorf("%q is late", got)
 		}
 	}
+}
+
+// While its file cannot be written, what is known here counts, and not what was written before. As
+// soon as it can, others know it, too.
+func TestLeaving_MemoryWinsOverAnOlderFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	l := NewLeaving(path)
+	l.Leave(map[string]time.Duration{"back": time.Nanosecond, "stays": time.Nanosecond})
+	writable := readOnly(t, filepath.Dir(path))
+	l.Only(map[string]time.Duration{"stays": time.Nanosecond})
+	l.Only(map[string]time.Duration{"stays": time.Nanosecond, "back": time.Hour})
+	l.Leave(map[string]time.Duration{"new": time.Nanosecond})
+	if got := l.Late(0); !slices.Equal(got, []string{"new", "stays"}) {
+		t.Errorf("%q is late", got)
+	}
+	if err := l.Kept(); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+		t.Errorf("it says %v", err)
+	}
+	writable()
+	NewLeaving(path).Leave(map[string]time.Duration{"of another": time.Nanosecond})
+	want := []string{"new", "of another", "stays"}
+	if err := l.Kept(); err != nil {
+		t.Error(err)
+	}
+	for what, l := range map[string]*Leaving{"this process": l, "another": NewLeaving(path)} {
+		if got := l.Late(0); !slices.Equal(got, want) {
+			t.Errorf("%s: %q is late", what, got)
+		}
+	}
+}
+
+// readOnly makes a directory one in which nothing can be written, until undone.
+func readOnly(t *testing.T, dir string) (undo func()) {
+	t.Helper()
+	if err := errors.Join(unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")); err != nil {
+		t.Fatal(err)
+	}
+	undo = sync.OnceFunc(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(undo)
+	return undo
 }

@@ -175,7 +175,7 @@ func (a *Agent) Watch(ctx context.Context) {
 func (a *Agent) watch(ctx context.Context) {
 	for _, u := range a.units {
 		if s, err := openStore(u.dir); err == nil {
-			if u.recoverIfIdle(ctx, s) == nil { // the status says what is wrong
+			if _, err := u.recoverIfIdle(ctx, s); err == nil { // the status says what is wrong
 				u.startIfDown(ctx, time.Now())
 			}
 			_ = s.close() // nothing is written to a directory

@@ -93,6 +93,12 @@ func (b *box) sendAndCrash(step string, d Delivery) {
 			panic(crash{s})
 		}
 	}
+	b.crashes(dying, d)
+}
+
+// crashes: an agent dies of a delivery.
+func (b *box) crashes(dying *Agent, d Delivery) {
+	b.Helper()
 	defer func() {
 		b.Helper()
 		if c, ok := recover().(crash); !ok {

@@ -258,7 +258,8 @@ func staying(was, wanted any, reason lb.RefusalReason) any {
 	case *lb.Service:
 		if was, ok := was.(*lb.Service); ok && now.Direct == was.Direct && now.HealthCheckNodePort == was.HealthCheckNodePort {
 			part := *was
-			part.Frontends = slices.DeleteFunc(slices.Clone(was.Frontends), func(f lb.Frontend) bool { return !carries(now, f) })
+			ports := portsOf(now)
+			part.Frontends = slices.DeleteFunc(slices.Clone(was.Frontends), func(f lb.Frontend) bool { return !ports.has(f) })
 			if len(part.Frontends) > 0 && withPodsOf(now, &part, reason) {
 				return &part
 			}
@@ -278,17 +279,30 @@ func staying(was, wanted any, reason lb.RefusalReason) any {
 	return was
 }
 
-// carries reports whether a Service has a port with the same listener and nodePort. A
-// listener that is not understood is none: it has no protocol, see lb.UnknownError.
-func carries(s *lb.Service, f lb.Frontend) bool {
-	return slices.ContainsFunc(s.Frontends, func(o lb.Frontend) bool { return o.Listener == f.Listener && o.NodePort == f.NodePort })
+// ports of a Service, by listener.
+type ports map[lb.Listener]*lb.Frontend
+
+func portsOf(s *lb.Service) ports {
+	p := make(ports, len(s.Frontends))
+	for i := range s.Frontends {
+		p[s.Frontends[i].Listener] = &s.Frontends[i]
+	}
+	return p
+}
+
+// has reports whether there is a port with the same listener and nodePort. A listener that
+// is not understood is none: it has no protocol, see lb.UnknownError.
+func (p ports) has(f lb.Frontend) bool {
+	o := p[f.Listener]
+	return o != nil && o.NodePort == f.NodePort
 }
 
 // refuseLacking refuses the ports of what is wanted that the older version lacks.
 func (d *delivery) refuseLacking(key lb.Key, wanted, older *lb.Service, reason lb.RefusalReason) {
+	ports := portsOf(older)
 	for _, f := range wanted.Frontends {
 		at := refused{key, f.Listener}
-		if _, known := d.refused[at]; !known && f.Listener.Protocol != "" && !carries(older, f) {
+		if _, known := d.refused[at]; !known && f.Listener.Protocol != "" && !ports.has(f) {
 			d.refused[at] = lb.Refusal{Key: key, Listener: f.Listener, Reason: reason, OlderStays: true,
 				Message: "before this change it was not there, or had another nodePort"}
 		}

@@ -20,8 +20,8 @@ func (a *Agent) drain(ctx context.Context) {
 			continue
 		}
 		if s, err := openStore(u.dir); err == nil {
-			_ = u.recoverIfIdle(ctx, s) // the status says what is wrong
-			_ = s.close()               // nothing is written to a directory
+			_, _ = u.recoverIfIdle(ctx, s) // the status says what is wrong
+			_ = s.close()                  // nothing is written to a directory
 		}
 	}
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,9 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/engine/haproxy"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/wait"
 )
@@ -21,6 +26,7 @@ type draining struct {
 	*checked
 	all    []lb.Node
 	silent []net.Listener // the api's, by node
+	asked  int            // root, to end connections
 }
 
 func newDraining(t *testing.T) *draining {
@@ -62,16 +68,33 @@ func (d *draining) reload() {
 // later it is two hours later.
 func (d *draining) later() {
 	d.Helper()
-	path := filepath.Join(d.unit.dir, "leaving.json")
-	data, err := os.ReadFile(path)
+	r := d.left()
+	for _, one := range r.Leaving {
+		one["Since"] = one["Since"].(float64) - float64(2*time.Hour)
+	}
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(d.unit.dir, "leaving.json"), data, 0o600)
+	}
 	if err != nil {
 		d.Fatal(err)
 	}
-	year := fmt.Sprint(time.Now().Year())
-	d.Logf("leaving: %s", data)
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(data), `"Since":"`+year, `"Since":"2000`)), 0o600); err != nil {
+}
+
+// left is what the host has noted of who left.
+func (d *draining) left() (r struct {
+	Boot    string
+	Leaving map[string]map[string]any
+}) {
+	d.Helper()
+	data, err := os.ReadFile(filepath.Join(d.unit.dir, "leaving.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil {
 		d.Fatal(err)
 	}
+	return r
 }
 
 // ends waits until a connection has ended.
@@ -114,8 +137,8 @@ func TestHAProxy_DrainOfANode(t *testing.T) {
 			d.later()
 			d.ends(ends)
 			lives.lives(t)
-			if d.haproxy().Late() {
-				t.Error("it is not noted that they ended")
+			if left := d.left().Leaving; len(left) > 0 {
+				t.Errorf("it is not noted that they ended: %v", left)
 			}
 		})
 	}
@@ -137,6 +160,7 @@ func endsBySudo(d *draining) {
 	d.unit.settings.sudo = true
 	d.unit.run = scripted{d.unit.run, func(argv []string) (string, error, bool) {
 		if strings.HasSuffix(strings.Join(argv, " "), " host end-drained") && argv[0] == "sudo" && argv[2] != "-l" {
+			d.asked++
 			return "", root.EndLeftConnections(d.Context()), true
 		}
 		return "", nil, argv[0] == "sudo"
@@ -152,6 +176,40 @@ func TestHAProxy_DrainOfAService(t *testing.T) {
 		t.Error("it takes new connections")
 	}
 	d.status()
+	ends.lives(t)
+	d.later()
+	d.ends(ends)
+}
+
+// An agent that dies as soon as HAProxy has taken over has noted who left with that.
+func TestHAProxy_DrainOfWhatLeftWithTheLastReload(t *testing.T) {
+	d := newDraining(t)
+	ends := d.connect(0)
+	dying := d.newAgent("")
+	daemon := dying.units[0].daemon.(*haproxy.Daemon)
+	before, err := daemon.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon.Runner = scripted{daemon.Runner, func(argv []string) (string, error, bool) {
+		if !slices.Equal(argv, daemon.Settings.Reload) {
+			return "", nil, false
+		}
+		if out, err := (engine.Machine{}).Run(t.Context(), argv); err != nil {
+			return out, err, true
+		}
+		wait.True(t, "HAProxy has taken over", func() bool {
+			now, err := daemon.Ask(t.Context())
+			return err == nil && now.PID != before.PID
+		})
+		panic(crash{"reload"})
+	}}
+	d.crashes(dying, d.delivery(encoded(d, &lb.Config{Nodes: d.all, Services: []*lb.Service{d.web}})))
+	d.take(d.newAgent(""))
+	d.status()
+	if _, err := net.Dial("tcp", d.at().String()); err == nil {
+		t.Error("it takes new connections")
+	}
 	ends.lives(t)
 	d.later()
 	d.ends(ends)
@@ -177,12 +235,19 @@ func TestHAProxy_DrainEndsWhenTheNodeIsBack(t *testing.T) {
 func TestHAProxy_DrainOfWhatWasTakenBack(t *testing.T) {
 	d := newDraining(t)
 	lives := d.connect(0)
-	record := fmt.Sprintf(`{"%s/node0":{"Since":"2000-01-01T00:00:00Z"}}`, d.section())
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := fmt.Sprintf(`{"Boot":%q,"Leaving":{"%s/node0":{"Since":-1,"Drain":1}}}`, strings.TrimSpace(string(boot)), d.section())
 	if err := os.WriteFile(filepath.Join(d.unit.dir, "leaving.json"), []byte(record), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.status()
 	lives.lives(t)
+	if left := d.left().Leaving; len(left) > 0 {
+		t.Errorf("it leaves still: %v", left)
+	}
 }
 
 // section of the api in HAProxy's configuration.
@@ -200,7 +265,7 @@ func (d *draining) section() string {
 	return strings.TrimPrefix(lines[i], "listen ")
 }
 
-// A master without a socket cannot be told, and that is said.
+// A master without a socket cannot be told, and that is said, also while a delivery is under way.
 func TestHAProxy_DrainWithoutAMastersSocket(t *testing.T) {
 	d := newDraining(t)
 	d.stop()
@@ -210,8 +275,91 @@ func TestHAProxy_DrainWithoutAMastersSocket(t *testing.T) {
 	d.reload()
 	d.carry(d.all, 1)
 	d.later()
-	if words := d.status().message; !strings.Contains(words, "add `-S /run/haproxy-master.sock` to EXTRAOPTS in ") {
+	const advice = "add `-S /run/haproxy-master.sock` to EXTRAOPTS in "
+	words := d.status().message
+	if !strings.Contains(words, advice) {
 		t.Errorf("it says %q", words)
 	}
+	s, err := openStore(d.unit.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	unlock, err := s.lock(t.Context(), false)
+	if err != nil || unlock == nil {
+		t.Fatal("no delivery begins", err)
+	}
+	if now := d.status().message; now != words {
+		t.Errorf("during a delivery it says %q", now)
+	}
+	unlock()
 	lives.lives(t)
+}
+
+// What could not be noted is no other process's to end, until it can be. That is said meanwhile.
+func TestHAProxy_DrainThatCannotBeNoted(t *testing.T) {
+	d := newDraining(t)
+	d.api = changed(d.api, func(s *lb.Service) { s.Frontends[0].Settings.Drain = lb.MinDrain })
+	ends := d.connect(0)
+	d.reload()
+	endsBySudo(d)
+	inTheWay := filepath.Join(d.unit.dir, "leaving.json")
+	_ = os.Remove(inTheWay) // it may be there
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.carry(d.all, 1)
+	wait.For(t, func(context.Context) error {
+		if words := d.status().message; !strings.Contains(words, "who left is not noted") {
+			return fmt.Errorf("the host says %q", words)
+		}
+		return nil
+	})
+	ends.lives(t)
+	asked := d.asked
+	if words := d.status().message; !strings.Contains(words, "who left is not noted") || d.asked > asked {
+		t.Errorf("it says %q, and root was asked %d times, and then %d", words, asked, d.asked)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	d.status() // now it is noted
+	d.take(d.newAgent(""))
+	d.ends(ends)
+}
+
+// Of old workers, one that hangs keeps its connections, and no other does.
+func TestHAProxy_DrainWhileAnOldWorkerHangs(t *testing.T) {
+	d := newDraining(t)
+	stays := d.connect(0)
+	d.reload()
+	ends := d.connect(0)
+	d.reload()
+	d.carry(d.all, 1)
+	said, err := d.haproxy().Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := d.unit.old(said.PID)
+	if len(old) != 2 {
+		t.Fatalf("old workers: %+v", old)
+	}
+	signal := func(s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(old[0].PID, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	goesOn := sync.OnceFunc(func() { signal(syscall.SIGCONT) })
+	defer goesOn()
+	d.later()
+	d.ends(ends)
+	if words := d.status().message; !strings.Contains(words, "an old worker does not say which connections it has") {
+		t.Errorf("it says %q", words)
+	}
+	goesOn()
+	stays.lives(t)
+	d.take(d.newAgent("")) // which does not wait
+	d.ends(stays)
 }

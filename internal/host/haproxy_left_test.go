@@ -36,7 +36,7 @@ func TestHAProxy_ConnectionsThroughANodeThatWentEnd(t *testing.T) {
 	lives := standingAt(t, c.at(), silent[1])
 	c.status() // which looks after the daemon
 	ends.lives(t)
-	c.haproxy().HardStopAfter = 0
+	c.haproxy().HardStopAfter = 1
 	wait.For(t, func(context.Context) error {
 		c.status()
 		return ends.ended()

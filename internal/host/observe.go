@@ -3,8 +3,9 @@ package host
 import (
 	"context"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -50,7 +51,7 @@ const (
 
 // look is the last one at all daemons.
 type look struct {
-	mu   sync.Mutex
+	turn singleflight.Group // who asks meanwhile gets the same, and what follows is one's alone
 	seen Observation
 	next time.Time
 }
@@ -64,16 +65,29 @@ func (a *Agent) Observe(ctx context.Context) (Observation, error) {
 	a.mu.Lock()
 	cluster := m.record.Cluster
 	a.mu.Unlock()
-	a.look.mu.Lock() // who asks meanwhile gets the same
-	defer a.look.mu.Unlock()
-	if start := time.Now(); start.After(a.look.next) {
-		a.look.seen = a.observe(context.WithoutCancel(ctx)) // who does not wait for it gets no more of them
-		took := time.Since(start)
-		a.look.next = start.Add(max(lookEvery, lookShare*took))
+	looking := a.look.turn.DoChan("", func() (any, error) {
+		return a.look.again(func() Observation {
+			return a.observe(context.WithoutCancel(ctx)) // for all who ask
+		}), nil
+	})
+	select {
+	case <-ctx.Done():
+		return Observation{}, ctx.Err()
+	case looked := <-looking:
+		seen := looked.Val.(Observation)
+		seen.Cluster = cluster
+		return seen, nil
 	}
-	seen := a.look.seen
-	seen.Cluster = cluster
-	return seen, nil
+}
+
+// again looks, unless that was done a moment ago.
+func (l *look) again(observe func() Observation) Observation {
+	if start := time.Now(); start.After(l.next) {
+		l.seen = observe()
+		took := time.Since(start)
+		l.next = start.Add(max(lookEvery, lookShare*took))
+	}
+	return l.seen
 }
 
 // lookTime is how long a daemon may take.

@@ -30,10 +30,10 @@ func withPodsOf(now, older *lb.Service, reason lb.RefusalReason) bool {
 	if !now.Pods {
 		return false
 	}
+	ports := portsOf(now)
 	for i := range older.Frontends {
 		f := &older.Frontends[i]
-		at := slices.IndexFunc(now.Frontends, func(o lb.Frontend) bool { return o.Listener == f.Listener })
-		f.Endpoints = replaced(f.Endpoints, now.Frontends[at].Endpoints, reason == lb.RefusedNotAdmitted)
+		f.Endpoints = replaced(f.Endpoints, ports[f.Listener].Endpoints, reason == lb.RefusedNotAdmitted)
 	}
 	return true
 }

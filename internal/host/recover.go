@@ -31,20 +31,38 @@ func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	if err != nil {
 		return st, err
 	}
-	if live != st.Good {
-		if err := s.pointBack(st.Good); err != nil {
-			return st, err
-		}
-	}
-	// A reload of what was abandoned may be under way: another one follows it.
 	if live != st.Good || interrupted {
-		if _, err := u.daemon.Ask(ctx); err == nil {
-			if _, err := u.reloadGood(ctx, s, st.Good); err != nil {
-				return st, err
-			}
+		if err := u.undo(ctx, s, live, st.Good); err != nil {
+			return st, err // what the daemon does is in question still
 		}
 	}
 	return st, s.clean(st)
+}
+
+// undo what was begun after a generation was proved.
+func (u *unit) undo(ctx context.Context, s *store, live, good string) error {
+	if ctx.Err() != nil {
+		return ctx.Err() // then nobody knows what the daemon runs
+	}
+	if live != good {
+		if err := s.pointBack(good); err != nil {
+			return err
+		}
+	}
+	// A reload of what was abandoned may be under way, or half a change was made without one:
+	// another reload follows it.
+	_, err := u.daemon.Ask(ctx)
+	if err == nil {
+		_, err = u.reloadGood(ctx, s, good)
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if running, _ := u.daemon.Processes(0); running {
+		return failed("%s", u.daemon.Unincluded())
+	}
+	return nil // it will start with what was proved
 }
 
 // runs reports whether the daemon runs a generation, or will within a moment.

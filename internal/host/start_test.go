@@ -1,6 +1,8 @@
 package host
 
 import (
+	"context"
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -75,6 +77,34 @@ func TestStart_OfADaemonThatIsDown(t *testing.T) {
 	look(0, 23)
 	b.stop()
 	look(0, 24) // at once again
+}
+
+// irreparable is a daemon beside which something cannot be repaired.
+type irreparable struct{ engine.Daemon }
+
+func (irreparable) Repair(context.Context) error { return errors.New("no luck") }
+
+// What cannot be repaired beside a daemon is said, and does not leave it down.
+func TestStart_OfADaemonBesideWhichSomethingIsWrong(t *testing.T) {
+	b := newBox(t)
+	starts := 0
+	b.unit.daemon = irreparable{b.unit.daemon}
+	b.unit.run = scripted{engine.Machine{}, func(argv []string) (string, error, bool) {
+		if !slices.Contains(argv, systemctl) {
+			return "", nil, false
+		}
+		if slices.Contains(argv, "start") {
+			starts++
+		}
+		return "ActiveState=failed\nUnitFileState=enabled\nResult=signal\n", nil, true
+	}}
+	if words := b.status().message; words != "no luck" {
+		t.Errorf("it says %q", words)
+	}
+	b.stop()
+	if b.agent.watch(t.Context()); starts != 1 {
+		t.Errorf("%d starts", starts)
+	}
 }
 
 // The account may start the daemons of its machine, and look at nothing but that first.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -46,7 +47,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 		return c, ctx.Err()
 	}
 	defer s.close() // nothing is written to a directory
-	wrong := u.recoverIfIdle(ctx, s)
+	undone, wrong := u.recoverIfIdle(ctx, s)
 	if _, err := s.readState(); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
 		return c, err
 	}
@@ -58,7 +59,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 	u.ask(ctx, live, &c)
 	unopened := u.unopened(live.Files)
 	c.proved = c.generation != "" && live.intact() && c.generation == live.digest() && len(unopened) == 0
-	if c.message == "" && wrong != nil {
+	if wrong = cmp.Or(wrong, undone); c.message == "" && wrong != nil {
 		c.message = wrong.Error()
 	}
 	if c.message == "" {
@@ -85,18 +86,45 @@ func (u *unit) tampered(live *base) string {
 }
 
 // recoverIfIdle finishes or undoes what an earlier process began, unless one is
-// at work: then its business is not ours.
-func (u *unit) recoverIfIdle(ctx context.Context, s *store) error {
+// at work: then its business is not ours. Then it repairs: what is left undone of that is no
+// reason not to start the daemon.
+func (u *unit) recoverIfIdle(ctx context.Context, s *store) (undone, err error) {
 	unlock, err := s.lock(ctx, false)
-	if err != nil || unlock == nil {
-		return err
+	switch {
+	case err != nil:
+		return nil, err
+	case unlock == nil:
+		return u.repaired.err(), nil // as it was last: who is told that takes no busy moment for the end of it
 	}
 	defer unlock()
-	_, err = u.recover(ctx, s)
-	if r, ok := u.daemon.(engine.Repairer); ok && err == nil {
-		err = r.Repair(ctx)
+	if _, err = u.recover(ctx, s); err != nil {
+		return nil, u.explain(err)
 	}
-	return u.explain(err)
+	if r, ok := u.daemon.(engine.Repairer); ok {
+		undone = u.explain(r.Repair(ctx))
+		u.repaired.note(ctx, undone)
+	}
+	return undone, nil
+}
+
+// repaired is how the last repair of a unit ended.
+type repaired struct {
+	mu   sync.Mutex
+	last error
+}
+
+func (r *repaired) note(ctx context.Context, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil || ctx.Err() == nil { // else somebody hung up
+		r.last = err
+	}
+}
+
+func (r *repaired) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
 }
 
 // ask asks the daemon, and says what is wrong.

@@ -26,6 +26,7 @@ type unit struct {
 	starts   starts
 	relief   relief
 	restarts restarts
+	repaired repaired
 }
 
 // newUnits makes one for each daemon, in the order in which traffic comes to them.

@@ -23,9 +23,6 @@ func (r *reader) pods(s *Service) {
 	if nodes := s.IPv4.Targets.All || s.IPv6.Targets.All || len(s.IPv4.Targets.Nodes)+len(s.IPv6.Targets.Nodes)+len(s.Servers) > 0; s.Pods && (s.Direct || nodes) {
 		r.fail("pods and nodes at once")
 	}
-	if n := s.Endpoints(); n > MaxEndpoints {
-		r.fail("its ports have %d pods together, more than %d", n, MaxEndpoints)
-	}
 	for i := range s.Frontends {
 		f := &s.Frontends[i]
 		for k, e := range f.Endpoints {

@@ -100,8 +100,13 @@ func NewItem(key Key, data []byte) Item { return Item{key, data, sha256.Sum256(d
 // Digest names the content of a whole Set: 64 lower-case hexadecimal digits.
 type Digest string
 
-// Short is the first 12 digits, for people.
-func (d Digest) Short() string { return string(d[:min(12, len(d))]) }
+// Short is for people: the first 12 digits, or that nothing is in the Set.
+func (d Digest) Short() string {
+	if d == (*tree)(nil).name() {
+		return "empty"
+	}
+	return string(d[:min(12, len(d))])
+}
 
 // RefusalReason says why a host refuses something.
 type RefusalReason string

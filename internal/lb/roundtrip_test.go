@@ -168,7 +168,7 @@ func TestKeysNameTheirParts(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
-	if fmt.Sprint(lb.Digest("0123456789abcdef").Short(), lb.Digest("").Short()) != "0123456789ab" {
+	if fmt.Sprint(lb.Digest("0123456789abcdef").Short(), lb.Digest("").Short(), lb.NewSet().Digest().Short()) != "0123456789abempty" {
 		t.Error("short digests")
 	}
 }

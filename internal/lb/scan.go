@@ -15,12 +15,15 @@ var errUnreadable = errors.New("its bytes cannot be read")
 
 // maxRepeated bounds every list of the protocol, in each message that has one.
 var maxRepeated = map[protoreflect.FullName]int{
-	fullName(&lbpb.Service{}, "frontends"):  MaxFrontends,
-	fullName(&lbpb.Clients{}, "sources"):    4096, // a daemon looks at each for every connection
-	fullName(&lbpb.Targets{}, "nodes"):      8192,
-	fullName(&lbpb.Service{}, "servers"):    64,
-	fullName(&lbpb.Frontend{}, "endpoints"): MaxPods,
+	fullName(&lbpb.Service{}, "frontends"): MaxFrontends,
+	fullName(&lbpb.Clients{}, "sources"):   4096, // a daemon looks at each for every connection
+	fullName(&lbpb.Targets{}, "nodes"):     8192,
+	fullName(&lbpb.Service{}, "servers"):   64,
+	endpoints:                              MaxPods,
 }
+
+// endpoints are the list that an Item has many of.
+var endpoints = fullName(&lbpb.Frontend{}, "endpoints")
 
 func fullName(m protoreflect.ProtoMessage, field protoreflect.Name) protoreflect.FullName {
 	return m.ProtoReflect().Descriptor().FullName().Append(field)
@@ -32,7 +35,10 @@ const maxNumber = 64
 // scanner walks over a message before anything is made of it, so that an Item which
 // is refused costs no memory. It refuses lists without measure and fields that are
 // said twice.
-type scanner struct{ unknown string } // the first field or value that this program does not know
+type scanner struct {
+	unknown   string // the first field or value that this program does not know
+	endpoints int    // of all frontends so far
+}
 
 func (s *scanner) message(data []byte, md protoreflect.MessageDescriptor) error {
 	var said [maxNumber]int
@@ -56,7 +62,7 @@ func (s *scanner) message(data []byte, md protoreflect.MessageDescriptor) error 
 		if said[number]++; wire != wireType(fd.Kind()) {
 			return errUnreadable
 		}
-		if err := often(fd, said[number]); err != nil {
+		if err := s.often(fd, said[number]); err != nil {
 			return err
 		}
 		if err := s.value(value, fd); err != nil {
@@ -87,12 +93,17 @@ func (s *scanner) found(format string, args ...any) {
 }
 
 // often refuses a field that is said once more than it may be.
-func often(fd protoreflect.FieldDescriptor, times int) error {
+func (s *scanner) often(fd protoreflect.FieldDescriptor, times int) error {
+	if fd.FullName() == endpoints {
+		s.endpoints++
+	}
 	switch most := maxRepeated[fd.FullName()]; {
 	case !fd.IsList() && times > 1:
 		return fmt.Errorf("%s of %s is said twice", spaced(fd), fd.Parent().Name())
 	case fd.IsList() && times > most:
 		return fmt.Errorf("more than %d %s of %s", most, spaced(fd), fd.Parent().Name())
+	case s.endpoints > MaxEndpoints:
+		return fmt.Errorf("its ports have more than %d pods together", MaxEndpoints)
 	}
 	return nil
 }

@@ -156,12 +156,16 @@ func wrongPort(ports []corev1.ServicePort) string {
 // Service has it on.
 func (t *translation) frontends() []lb.Frontend {
 	ports, certificates := t.carriedPorts()
+	withheld := make(map[lb.Listener]bool, len(t.in.Withheld))
+	for _, l := range t.in.Withheld {
+		withheld[l] = true
+	}
 	out := make([]lb.Frontend, 0, len(ports)*len(t.in.Addresses))
 	for _, a := range t.in.Addresses {
 		a = a.Unmap()
 		for i, port := range ports {
 			l := lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}
-			if slices.Contains(t.in.Withheld, l) {
+			if withheld[l] {
 				continue
 			}
 			settings := t.precedence.resolve(t.carriers, port.Name, l.Protocol)

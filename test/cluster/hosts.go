@@ -49,6 +49,11 @@ func (h *Host) Log(ctx context.Context, socket, file string) error {
 	return err
 }
 
+// Ask sends a line to a socket of the host, and returns what is answered.
+func (h *Host) Ask(ctx context.Context, socket, line string) (string, error) {
+	return h.Exec(ctx, h.c.now().Helper, "ask-unix", socket, line)
+}
+
 // WriteFile writes a file in the host, with its directories.
 func (h *Host) WriteFile(ctx context.Context, path string, data []byte) error {
 	return h.c.writeIn(ctx, h.Name, path, data)

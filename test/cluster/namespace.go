@@ -65,6 +65,10 @@ func (p process) child() (process, error) {
 	return process{}, fmt.Errorf("process %d has no child", p.PID)
 }
 
+// dies is how long a process may take for that: the first one of a namespace waits for all others, and the
+// kernel for their networks, on a machine that has much else to do.
+const dies = 2 * time.Minute
+
 // kill ends the process and returns when it is gone; nil if it was gone already.
 func (p process) kill(sig unix.Signal) error {
 	if !p.alive() {
@@ -73,7 +77,7 @@ func (p process) kill(sig unix.Signal) error {
 	if err := unix.Kill(p.PID, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
-	for deadline := time.Now().Add(10 * time.Second); p.alive(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(dies); p.alive(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("process %d outlived %v", p.PID, sig)
 		}

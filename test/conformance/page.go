@@ -34,9 +34,11 @@ func Page() string {
 		"What Kubernetes expects of a LoadBalancer provider is in [semantics.md](semantics.md). Each row is one or more end-to-end tests on\n" +
 		"real traffic, which bear its number. The suite fails unless every row is as in this table, on every engine; to see it:\n\n" +
 		"```sh\nmake conformance ENGINE=nginx\n```\n\n" +
-		"`haproxy+lvs` is HAProxy with [datagrams in the kernel](../howto/datagrams.md).\n\n| row | what |")
+		"`haproxy+lvs` is HAProxy with [datagrams in the kernel](../howto/datagrams.md). `octavia` is a Balancer with `engine: provider` in\n" +
+		"front of [OpenStack's load balancers](../howto/octavia.md): a real Octavia, which takes its time, so `make conformance ENGINE=octavia`\n" +
+		"is no part of the suite.\n\n| row | what |")
 	var columns []v1alpha1.Engine
-	for _, e := range append(engines.Table.Names(), string(withDatagrams)) {
+	for _, e := range append(engines.Table.Names(), string(withDatagrams), string(Octavia)) {
 		columns = append(columns, v1alpha1.Engine(e))
 		fmt.Fprintf(&b, " %s |", e)
 	}

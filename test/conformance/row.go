@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/engine/engines"
 )
 
 // Row is one expectation.
@@ -34,6 +35,11 @@ func (r *Row) Excepts(e v1alpha1.Engine) string {
 // Lacks says what of the row an engine does not keep; "" if it keeps all.
 func (r *Row) Lacks(e v1alpha1.Engine) string {
 	return r.But[v1alpha1.Engine(strings.TrimSuffix(string(e), beside))]
+}
+
+// Known reports whether the rows can be run on an engine, or on what stands for one.
+func Known(e v1alpha1.Engine) bool {
+	return e == Octavia || engines.Table.Find(strings.TrimSuffix(string(e), beside)) != nil
 }
 
 // datagrams: the row is about them.

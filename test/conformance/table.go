@@ -2,13 +2,20 @@ package conformance
 
 import "github.com/external-lb/external-lb/api/v1alpha1"
 
+// Octavia is a Balancer with engine: provider, in front of OpenStack's Octavia.
+const Octavia v1alpha1.Engine = "octavia"
+
 const (
 	noUDP      = "HAProxy does not carry UDP: the port gets an error in the Service's status"
 	everything = "LVS carries every protocol of a Service"
 	proxies    = "is a proxy: packets never reach a node as they came"
+
+	cloudTCP    = "the provider for OpenStack makes listeners of TCP: the port gets an error in the Service's status"
+	oneFamily   = "the provider for OpenStack makes one address, of IPv4: the Service's condition LoadBalancerPortsError says so of the other one"
+	noNeighbour = "Services that share an address: a load balancer of a cloud is one Service's"
 )
 
-var tcpAlone = map[v1alpha1.Engine]string{v1alpha1.EngineHAProxy: noUDP}
+var tcpAlone = map[v1alpha1.Engine]string{v1alpha1.EngineHAProxy: noUDP, Octavia: cloudTCP}
 
 // Rows are all, in the order of docs/reference/semantics.md.
 var Rows = []Row{
@@ -21,20 +28,23 @@ var Rows = []Row{
 	{Number: "S07", Title: "finalizers of others survive"},
 	{Number: "S08", Title: "a host out of reach holds a deletion, and there is a way out"},
 	{Number: "S09", Title: "the status is written when it differs, and repaired"},
-	{Number: "S10", Title: "one address for each family, the first one stays"},
+	{Number: "S10", Title: "one address for each family, the first one stays", But: map[v1alpha1.Engine]string{
+		Octavia: "the second family: " + oneFamily}},
 	{Number: "S11", Title: "ipMode", But: map[v1alpha1.Engine]string{
-		v1alpha1.EngineNginx: "VIP: nginx " + proxies, v1alpha1.EngineHAProxy: "VIP: HAProxy " + proxies}},
-	{Number: "S12", Title: "a status for each port"},
+		v1alpha1.EngineNginx: "VIP: nginx " + proxies, v1alpha1.EngineHAProxy: "VIP: HAProxy " + proxies,
+		Octavia: "VIP: Octavia " + proxies}},
+	{Number: "S12", Title: "a status for each port", But: map[v1alpha1.Engine]string{
+		Octavia: "ports that a daemon of a host has: a cloud has no hosts of ours"}},
 	{Number: "S13", Title: "protocols that the engine cannot carry", Except: map[v1alpha1.Engine]string{v1alpha1.EngineLVS: everything}},
 	{Number: "S14", Title: "the type changes, and NodePort Services that are exposed"},
 	{Number: "S15", Title: "published when it answers, and from then on"},
 	{Number: "S16", Title: "TCP and UDP on one port", Except: tcpAlone},
 	{Number: "S17", Title: "no nodePort"},
-	{Number: "S18", Title: "nodePorts are used again at once"},
+	{Number: "S18", Title: "nodePorts are used again at once", But: map[v1alpha1.Engine]string{Octavia: noNeighbour}},
 	{Number: "S19", Title: "Local: nodes with ready endpoints, by their number"},
 	{Number: "S20", Title: "Cluster: endpoints say nothing of nodes"},
 	{Number: "S21", Title: "terminating endpoints keep their connections"},
-	{Number: "S22", Title: "health by family"},
+	{Number: "S22", Title: "health by family", Except: map[v1alpha1.Engine]string{Octavia: oneFamily}},
 	{Number: "S23", Title: "which nodes may be backends"},
 	{Number: "S24", Title: "NotReady removes no node"},
 	{Number: "S25", Title: "addresses of nodes"},
@@ -46,7 +56,7 @@ var Rows = []Row{
 	{Number: "S31", Title: "fields that are not ours"},
 	{Number: "S32", Title: "events tell the story"},
 	{Number: "S33", Title: "the same name again, and addresses that others hold"},
-	{Number: "S34", Title: "two Services want one port of an address"},
+	{Number: "S34", Title: "two Services want one port of an address", But: map[v1alpha1.Engine]string{Octavia: noNeighbour}},
 	{Number: "S35", Title: "a crash between any two writes"},
 	{Number: "S36", Title: "UDP clients that keep their port", Except: tcpAlone},
 

@@ -54,8 +54,10 @@ func TestDatagrams_FlowsSurviveOtherPeoplesChanges(t *testing.T) {
 	}
 	for i := range 4 {
 		other := s.service(fmt.Sprintf("other-%d", i), withPort("tcp", corev1.ProtocolTCP, 80, 8080), withPort("udp", corev1.ProtocolUDP, 53, 9000))
-		s.published(other)
-		stay()
+		s.until(other, "published", func(svc *corev1.Service) bool {
+			stay() // kernels forget a flow in which nobody speaks for half a minute
+			return len(svc.Status.LoadBalancer.Ingress) > 0
+		})
 		must(t, env.Kube.Delete(t.Context(), other))
 		stay()
 	}

@@ -18,8 +18,10 @@ import (
 // testedEngine is what tests must know of an engine beyond what its users see.
 type testedEngine struct {
 	name       v1alpha1.Engine
+	own        v1alpha1.Engine    // how flags and tables name it, if not as users do
+	pools      []string           // that are local where it carries
 	datagrams  v1alpha1.Datagrams // carries them beside it
-	part       string             // the tests that are run where all engines are; "": all
+	part       string             // the tests that are run where nobody chooses; "": all
 	rows       []string           // that these prove
 	leastConns string             // how its configuration says LeastConnections
 	running    string             // the file that tampering must hit for the daemon to notice, below live/; %s: the fragment
@@ -72,6 +74,9 @@ func init() {
 
 // called is how flags and tables name it: haproxy, or haproxy+lvs.
 func (e testedEngine) called() v1alpha1.Engine {
+	if e.own != "" {
+		return e.own
+	}
 	return v1alpha1.Engine(table.Carrying(e.name, e.datagrams).String())
 }
 
@@ -111,11 +116,12 @@ func applies(t *testing.T, can bool) {
 // That the engine says so is another test's matter (S13).
 func carries(t *testing.T, protocol corev1.Protocol) {
 	t.Helper()
-	applies(t, carried(protocol))
+	applies(t, carried(t, protocol))
 }
 
-func carried(protocol corev1.Protocol) bool {
-	return table.Carrying(engine.name, engine.datagrams).Carries(lb.Protocol(protocol))
+func carried(t *testing.T, protocol corev1.Protocol) bool {
+	t.Helper()
+	return carriers(t).Carries(lb.Protocol(protocol))
 }
 
 // isRecorded has the tests that are recorded.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
@@ -62,6 +63,14 @@ func (s *scene) clean() {
 	if s.t.Failed() {
 		out, _ := env.Kubectl(context.Background(), "-n", s.namespace, "get", "events,services", "-o", "wide")
 		s.t.Log(out)
+		if engine.name == v1alpha1.EngineNginx { // the others log nothing to a file
+			for _, name := range []string{"lb1", "lb2"} {
+				if h, err := env.Host(name); err == nil {
+					out, _ := h.Exec(context.Background(), "tail", "-n", "30", "/var/log/nginx/error.log")
+					s.t.Log(name, "logs:\n"+out)
+				}
+			}
+		}
 		env.Keep(fmt.Errorf("%s has failed", s.t.Name()))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
@@ -317,6 +326,21 @@ func (s *scene) answers(app, address string, port int32) cluster.Answer {
 		s.t.Errorf("%s:%d answered with app %q, want %q: misrouted", address, port, got, app)
 	}
 	return answer
+}
+
+// nodesSend waits until nodes send what comes to the first nodePort of a Service: kube-proxy may be later than
+// the balancer, on one node more than on another.
+func (s *scene) nodesSend(app string, svc *corev1.Service, nodes ...string) {
+	s.t.Helper()
+	for _, node := range nodes {
+		wait.For(s.t, func(ctx context.Context) error {
+			answer, err := s.web(ctx, env.Addrs(node)[0].String(), s.get(svc).Spec.Ports[0].NodePort)
+			if got := answer.Labels["app"]; err == nil && got != app {
+				err = fmt.Errorf("app %q answers, want %q", got, app)
+			}
+			return err
+		})
+	}
 }
 
 // silent waits until an address no longer answers.

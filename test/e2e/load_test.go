@@ -57,6 +57,7 @@ func (l *load) one(ctx context.Context, s *scene, address string, port int32, ju
 	l.asked++
 	n := l.asked
 	l.open[n] = true
+	began := time.Now()
 	l.mu.Unlock()
 	answer, err := s.webWithin(ctx, lostAfter, "client", address, port)
 	if err == nil && judge != nil {
@@ -67,7 +68,7 @@ func (l *load) one(ctx context.Context, s *scene, address string, port int32, ju
 	delete(l.open, n)
 	l.sent++
 	if err != nil {
-		l.errors = append(l.errors, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
+		l.errors = append(l.errors, fmt.Errorf("%s, in %s: %w", began.Format("15:04:05.000"), time.Since(began).Round(time.Millisecond), err))
 		return
 	}
 	l.pods++

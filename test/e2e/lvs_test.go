@@ -63,7 +63,7 @@ func TestS11_DirectReturn(t *testing.T) {
 // SCTP reaches pods on every node: associations begin, carry a question and an answer.
 func TestLVS_CarriesSCTP(t *testing.T) {
 	t.Parallel()
-	if !carried(corev1.ProtocolSCTP) {
+	if !carried(t, corev1.ProtocolSCTP) {
 		t.Skip("not applicable: only LVS carries SCTP; that the others say so is S13")
 	}
 	s := besideScene(t)

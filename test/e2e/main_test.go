@@ -48,12 +48,17 @@ func TestMain(m *testing.M) {
 	if *onlyEngine == "" {
 		os.Exit(onEveryEngine())
 	}
-	at := slices.IndexFunc(engines, func(e testedEngine) bool { return string(e.called()) == *onlyEngine })
+	all := append(slices.Clone(engines), inOctavia)
+	at := slices.IndexFunc(all, func(e testedEngine) bool { return string(e.called()) == *onlyEngine })
 	if at < 0 {
 		fmt.Fprintf(os.Stderr, "no engine is called %q\n", *onlyEngine)
 		os.Exit(2)
 	}
-	engine = engines[at]
+	engine = all[at]
+	filtered := share.Filtered()
+	if engine.own != "" && !filtered {
+		_ = flag.Set("test.run", engine.part) // a pattern
+	}
 	if !isSet("test.parallel") {
 		_ = flag.Set("test.parallel", atOnce) // a number
 	}
@@ -63,7 +68,7 @@ func TestMain(m *testing.M) {
 		if err := record.write(*resultsFile); err != nil {
 			code = share.Failed(err)
 		}
-	case !share.Filtered():
+	case !filtered:
 		code = max(code, conforms(engine.called(), record.all))
 	}
 	os.Exit(code)
@@ -99,7 +104,7 @@ func run(m *testing.M) int {
 			return share.Failed(err)
 		}
 	}
-	env, err = lab.Start(ctx, lab.Options{
+	options := lab.Options{
 		Cluster: cluster.Options{
 			Dir: clusterDir, Nodes: 3, Hosts: 2, DualStack: true, Binary: binary,
 			Engine: string(engine.name), Datagrams: engine.datagrams != "", Kubernetes: *kubernetes,
@@ -109,8 +114,11 @@ func run(m *testing.M) int {
 		Balancer:   balancer,
 		Change:     func(b *v1alpha1.Balancer) { b.Spec.Reload.MinInterval = "100ms" },
 		Log:        os.Stderr,
-	})
-	if err != nil {
+	}
+	if engine.name == v1alpha1.EngineProvider {
+		options.Cluster.Engine, options.Cluster.Hosts, options.Balancer = "none", 0, "" // see startCloud
+	}
+	if env, err = lab.Start(ctx, options); err != nil {
 		return share.Failed(err)
 	}
 	defer func() {
@@ -118,6 +126,12 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
+	if engine.name == v1alpha1.EngineProvider {
+		if err := startCloud(ctx, dir); err != nil {
+			return share.Failed(err)
+		}
+		defer cloudProvider.Stop()
+	}
 	if err := createPools(ctx); err != nil {
 		return share.Failed(err)
 	}

@@ -111,25 +111,18 @@ func TestS03_FinalizersComeFirstAndGoLast(t *testing.T) {
 		t.Fatalf("finalizers %v, want %v", got, want)
 	}
 	// With a host out of reach nothing can be confirmed, so nothing goes (S08).
-	must(t, env.Cut(t.Context(), "lb2"))
-	healed := false
-	defer func() {
-		if !healed {
-			must(t, env.Heal(context.Background(), "lb2"))
-		}
-	}()
+	host, heal := outOfReach(t)
 	must(t, env.Kube.Delete(t.Context(), svc))
-	s.event(svc, v1alpha1.EventDeleteFailed, "lb2")
+	s.event(svc, v1alpha1.EventDeleteFailed, host)
 	if fresh := s.get(svc); !slices.Contains(fresh.Finalizers, v1alpha1.CleanupFinalizer) {
-		t.Fatal("the finalizer went though lb2 has not confirmed")
+		t.Fatalf("the finalizer went though %s has not confirmed", host)
 	}
 	// Its address is not given to anybody else meanwhile (S33).
 	greedy := s.service("greedy", withAnnotation(v1alpha1.AddressesAnnotation, address))
 	s.until(greedy, "told to wait", func(svc *corev1.Service) bool {
 		return condition(svc, v1alpha1.ConditionServiceProgrammed).Reason == v1alpha1.ReasonAddressUnavailable
 	})
-	must(t, env.Heal(t.Context(), "lb2"))
-	healed = true
+	heal()
 	wait.For(t, func(ctx context.Context) error {
 		if err := env.Kube.Get(ctx, client.ObjectKeyFromObject(svc), &corev1.Service{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("still there: %v", err)
@@ -146,17 +139,22 @@ func TestS04_SharedFinalizerStripped(t *testing.T) {
 	s.pod("web", "web-1", "node1")
 	svc := s.service("web")
 	address := s.published(svc)[0]
-	must(t, env.Cut(t.Context(), "lb2"))
-	defer func() { must(t, env.Heal(context.Background(), "lb2")) }()
+	host, heal := outOfReach(t)
 	must(t, env.Kube.Delete(t.Context(), svc))
 	// A cloud controller manager beside us.
 	s.update(svc, func(svc *corev1.Service) {
 		svc.Finalizers = slices.DeleteFunc(svc.Finalizers, func(f string) bool { return f == v1alpha1.SharedFinalizer })
 	})
-	s.silent(address, 80) // lb1 withdrew, as the routes to lb2 are cut
-	if fresh := s.get(svc); !slices.Contains(fresh.Finalizers, v1alpha1.CleanupFinalizer) {
-		t.Error("our own finalizer is gone before lb2 confirmed")
+	if cloud == nil {
+		s.silent(address, 80) // the other host withdrew, as the routes to this one are cut
+	} else {
+		s.event(svc, v1alpha1.EventDeleteFailed, host)
 	}
+	if fresh := s.get(svc); !slices.Contains(fresh.Finalizers, v1alpha1.CleanupFinalizer) {
+		t.Errorf("our own finalizer is gone before %s confirmed", host)
+	}
+	heal()
+	s.silent(address, 80)
 }
 
 func TestS05_DeletedBeforeWeCame(t *testing.T) {

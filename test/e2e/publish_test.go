@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 )
@@ -14,7 +15,13 @@ func TestS15_PublishedWhenItAnswers(t *testing.T) {
 	s := besideScene(t)
 	s.pod("web", "web-1", "node1")
 	s.pod("web", "web-2", "node2")
-	svc := s.service("web")
+	svc := s.service("web", func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeNodePort, nil
+	})
+	s.nodesSend("web", svc, env.Nodes()...)
+	s.update(svc, func(svc *corev1.Service) {
+		svc.Spec.Type, svc.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To(class)
+	})
 	address := s.published(svc)[0]
 	// Published means that it answers: no second try.
 	answer, err := s.web(t.Context(), address, 80)

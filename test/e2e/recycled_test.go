@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -47,7 +46,7 @@ func TestS18_RecycledUnderLoad(t *testing.T) {
 	})
 	heir := s.service("new", withNodePort(nodePortRecycledUnderLoad)) // at once
 	address := s.published(heir)[0]
-	s.answers("new", address, 80) // kube-proxy may be later than the balancer; misrouting fails here, too
+	s.nodesSend("new", heir, env.Nodes()...)
 	heirs := s.startLoad(address, 80, isApp("new"))
 	s.until(old, "let go", func(svc *corev1.Service) bool { return len(svc.Finalizers) == 0 })
 	for range 50 {
@@ -72,9 +71,9 @@ func isApp(app string) func(cluster.Answer) error {
 // Two Services that have one address swap their ports, by way of a third one. Who has
 // left a port does not come back.
 func TestS18_PortsAreSwapped(t *testing.T) {
+	needsHosts(t)
 	s := newScene(t)
-	must(t, env.RouteVia(t.Context(), "lb1")) // hosts change one after the other
-	t.Cleanup(func() { must(t, env.RouteVia(context.Background(), "lb1", "lb2")) })
+	routeVia(t, carrying()[0]) // hosts change one after the other
 	const address = "203.0.113.140"
 	ports := map[string]int32{"a": 80, "b": 81}
 	services := map[string]*corev1.Service{}

@@ -21,7 +21,11 @@ var update = flag.Bool("update", false, "write the expected outputs in testdata 
 func TestS01_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s01-classes") }
 func TestS14_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s14-nodeport") }
 func TestS30_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s30-requested-addresses") }
-func TestS34_Scenario(t *testing.T) { t.Parallel(); scenario(t, "s34-one-port-two-services") }
+func TestS34_Scenario(t *testing.T) {
+	t.Parallel()
+	needsHosts(t)
+	scenario(t, "s34-one-port-two-services")
+}
 
 // scenario runs a script of testdata: manifests, what users type, and what they see.
 // Beside the commands of testscript there are

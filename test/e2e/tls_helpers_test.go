@@ -193,12 +193,13 @@ func (s *scene) closed(address string) {
 	})
 }
 
-// keyFiles lists the mode, the owner and the name of every file with a key on a host.
+// keyFiles lists the mode, the owner and the name of every file with a key on a host. Files may go
+// meanwhile: what is no longer used is cleaned up.
 func keyFiles(t *testing.T, host string) []string {
 	t.Helper()
 	h, err := env.Host(host)
 	must(t, err)
-	out, err := h.Shell(t.Context(), "grep -rl 'PRIVATE KEY' /var/lib/external-lb | xargs -r stat -c '%a %U %n'")
+	out, err := h.Shell(t.Context(), `grep -rl 'PRIVATE KEY' /var/lib/external-lb | while read -r f; do stat -c '%a %U %n' "$f" || [ ! -e "$f" ]; done`)
 	must(t, err)
 	return strings.Split(strings.TrimSpace(out), "\n")
 }

@@ -34,9 +34,14 @@ func patchNode(t *testing.T, name, patch, undo string) {
 	})
 }
 
-// fragment reads what a host runs for a Service.
+// fragment reads what a host runs for a Service, or the HAProxy of its load balancer in Octavia.
 func fragment(t *testing.T, svc *corev1.Service) string {
 	t.Helper()
+	if cloud != nil {
+		text, err := cloud.Configuration(t.Context(), string(svc.UID))
+		must(t, err)
+		return text
+	}
 	h, err := env.Host("lb1")
 	must(t, err)
 	out, err := h.Shell(t.Context(), fmt.Sprintf("cat %sservices/%s.%s.*", engine.live(), svc.Namespace, svc.Name))
@@ -126,6 +131,7 @@ func TestS20_NoEndpointsSayNothingOfNodes(t *testing.T) {
 // listener has the node of its own family.
 func TestS22_HealthIsPerFamily(t *testing.T) {
 	t.Parallel()
+	applies(t, families(t, 2))
 	s := besideScene(t)
 	svc := s.service("web", withLocal, func(svc *corev1.Service) {
 		svc.Spec.Selector = nil // its endpoints are made here

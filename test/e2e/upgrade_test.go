@@ -47,10 +47,16 @@ func (d *deployment) upgrade(node string) {
 	must(t, env.NodeDown(t.Context(), node))
 	d.load.answered(t, perSecond)
 	must(t, env.NodeUp(t.Context(), node))
+	if !d.moves { // else it has no pods, and does not answer
+		d.nodesSend("web", d.svc, node)
+	}
 	patchNode(t, node, uncordon, uncordon)
 	d.cordoned = ""
 	d.carriedBy(d.svc, d.backends()...)
 	d.inSync(balancer)
+	if !d.moves {
+		d.isUsed(node)
+	}
 }
 
 // evict moves the pods of a node to the next one.

@@ -76,8 +76,7 @@ func affinity(t *testing.T, policy option, switched bool) {
 	}
 	svc := s.service("web", policy, func(svc *corev1.Service) { svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })
 	if svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
-		must(t, env.RouteVia(t.Context(), "lb1"))
-		t.Cleanup(func() { must(t, env.RouteVia(context.Background(), env.Hosts()[:2]...)) })
+		routeVia(t, carrying()[0])
 	}
 	address := s.published(svc)[0]
 	s.spreads(address, 1)

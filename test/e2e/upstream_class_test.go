@@ -236,7 +236,7 @@ func TestE21_MixedProtocolsAndIPMode(t *testing.T) {
 		withPort("udp", corev1.ProtocolUDP, 80, 9000))
 	address := s.published(svc)[0]
 	s.answers("web", address, 80)
-	if carried(corev1.ProtocolUDP) {
+	if carried(t, corev1.ProtocolUDP) {
 		s.datagramAnswers("web", address, 80)
 	} else {
 		s.until(svc, "told of its protocols", func(svc *corev1.Service) bool {

@@ -11,7 +11,7 @@ import (
 func TestProvider_KeepsItsContract(t *testing.T) {
 	p := env.startProvider(t)
 	stranger := env.stranger(t, "203.0.113.3")
-	check, err := env.Command(t.Context(), "cloud", env.binary(), "provider", "check", p.url, "--token-file", p.token, "--ca", p.ca,
+	check, err := env.Command(t.Context(), "cloud", env.binary(), "provider", "check", p.URL, "--token-file", p.Token, "--ca", p.CA,
 		"--member", env.address().String(), "--address", wanted, "--drift", env.cloud.Look("drift"), "--strangers", env.cloud.Look("strangers"))
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func TestProvider_KeepsItsContract(t *testing.T) {
 	if strings.Contains(string(out), "not tried") {
 		t.Error("something was not tried")
 	}
-	if _, err := loadbalancers.Get(t.Context(), env.cloud.API(project), stranger).Extract(); err != nil {
+	if _, err := loadbalancers.Get(t.Context(), env.cloud.API(Project), stranger).Extract(); err != nil {
 		t.Error(err)
 	}
 }

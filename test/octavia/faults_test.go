@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,16 +13,15 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/quotas"
 
 	"github.com/external-lb/external-lb/internal/provider/openstack"
+	"github.com/external-lb/external-lb/internal/provider/providertest"
 	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
-func same(r http.RoundTripper) http.RoundTripper { return r }
-
 // stranger makes a load balancer that is not ours, with a listener, and returns its ID.
 func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
 	t.Helper()
-	api := s.cloud.API(project)
+	api := s.cloud.API(Project)
 	lb, err := loadbalancers.Create(t.Context(), api, loadbalancers.CreateOpts{Name: "theirs", VipSubnetID: Subnet, VipAddress: address}).Extract()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +47,7 @@ func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
 func (s *scene) finished(t *testing.T, id string) {
 	t.Helper()
 	wait.For(t, func(ctx context.Context) error {
-		lb, err := loadbalancers.Get(ctx, s.cloud.API(project), id).Extract()
+		lb, err := loadbalancers.Get(ctx, s.cloud.API(Project), id).Extract()
 		if err == nil && strings.HasPrefix(lb.ProvisioningStatus, "PENDING_") {
 			err = errors.New(lb.ProvisioningStatus)
 		}
@@ -62,7 +60,7 @@ func TestFault_TheAddressIsTaken(t *testing.T) {
 	env.stranger(t, wanted)
 	want := specOf(80)
 	want.Families[0].Address = netip.MustParseAddr(wanted)
-	_, err := env.newCloud(same).Put(t.Context(), provider.ID{Cluster: "faults", Service: "taken"}, *want)
+	_, err := env.newCloud(providertest.Same).Put(t.Context(), provider.ID{Cluster: "faults", Service: "taken"}, *want)
 	if !provider.Is(err, provider.AddressTaken) {
 		t.Errorf("want AddressTaken, got %v", err)
 	}
@@ -70,16 +68,16 @@ func TestFault_TheAddressIsTaken(t *testing.T) {
 
 // Where the project may have no more, the Service is told so, and gets it when it may.
 func TestFault_TheQuotaIsReached(t *testing.T) {
-	api := env.cloud.API(project)
+	api := env.cloud.API(Project)
 	limit := func(n int) {
 		t.Helper()
-		if err := quotas.Update(context.WithoutCancel(t.Context()), api, project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
+		if err := quotas.Update(context.WithoutCancel(t.Context()), api, Project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
 			t.Fatal(err)
 		}
 	}
 	limit(0)
 	t.Cleanup(func() { limit(-1) })
-	c, id := env.newCloud(same), provider.ID{Cluster: "faults", Service: "quota"}
+	c, id := env.newCloud(providertest.Same), provider.ID{Cluster: "faults", Service: "quota"}
 	wait.For(t, func(context.Context) error {
 		_, err := c.Put(t.Context(), id, *specOf(80))
 		if !provider.Is(err, provider.QuotaExceeded) {
@@ -90,7 +88,7 @@ func TestFault_TheQuotaIsReached(t *testing.T) {
 		return err
 	})
 	limit(-1)
-	env.reach(t, c, id, specOf(80))
+	providertest.Reach(t, c, id, specOf(80))
 	env.ends(t, c, id)
 }
 
@@ -116,7 +114,7 @@ func TestFault_AListenerInError(t *testing.T) {
 	})
 	want := specOf(80, 443)
 	want.Families[0].Address = netip.MustParseAddr(address)
-	c, id := env.newCloud(same), provider.ID{Cluster: "faults", Service: "error"}
+	c, id := env.newCloud(providertest.Same), provider.ID{Cluster: "faults", Service: "error"}
 	wait.For(t, func(context.Context) error {
 		o, err := c.Put(t.Context(), id, *want)
 		if err == nil && (o.State != provider.Live || len(o.Refused) == 0 || o.Spec.Digest() != want.Without(o.Refused).Digest()) {
@@ -130,13 +128,13 @@ func TestFault_AListenerInError(t *testing.T) {
 	})
 	cancel()
 	_ = cmd.Wait()
-	env.reach(t, c, id, want)
+	providertest.Reach(t, c, id, want)
 	env.ends(t, c, id)
 }
 
 // ends asks until nothing is left.
 func (s *scene) ends(t *testing.T, c *openstack.Cloud, id provider.ID) {
 	t.Helper()
-	s.reach(t, c, id, nil)
+	providertest.Reach(t, c, id, nil)
 	s.alone(t, id, false)
 }

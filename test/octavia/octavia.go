@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 
 	"github.com/external-lb/external-lb/internal/provider/openstack"
 	"github.com/external-lb/external-lb/test/cluster"
@@ -38,6 +39,9 @@ type Octavia struct {
 	c              *cluster.Cluster
 	box, root, dir string
 }
+
+// Tags of load balancers, before a Service's UID and its namespace/name.
+const serviceTag, nameTag = "external-lb:service=", "external-lb:name="
 
 // Start it in the network of a box, where all addresses of a range are then local. The first time, it is built:
 // a minute or two, and 1.2 GB.
@@ -80,6 +84,7 @@ mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/wor
 mount -t proc proc /mnt/root/proc
 cp "$dir"/scripts/*.py /mnt/root/srv
 setsid chroot /mnt/root /bin/bash -euc '. /srv/start.sh; database; octavia "$1"' bash "$addresses" >"$log" 2>&1 </dev/null &
+echo $! >"$dir/pid"
 `
 
 // build its root file system, or find it in the cache.
@@ -126,6 +131,40 @@ func (o *Octavia) API(project string) *gophercloud.ServiceClient {
 	api.MoreHeaders["X-Roles"] = "load-balancer_admin"
 	api.HTTPClient = *o.c.HTTPClientFrom(o.box)
 	return api
+}
+
+// Names are the namespace/name of each Service that has a load balancer.
+func (o *Octavia) Names(ctx context.Context) (names []string, err error) {
+	all, err := o.tagged(ctx, loadbalancers.ListOpts{})
+	for i := range all {
+		for _, tag := range all[i].Tags {
+			if name, ok := strings.CutPrefix(tag, nameTag); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, err
+}
+
+// Configuration is what the HAProxy of a Service has, by the Service's UID.
+func (o *Octavia) Configuration(ctx context.Context, uid string) (string, error) {
+	all, err := o.tagged(ctx, loadbalancers.ListOpts{Tags: []string{serviceTag + uid}})
+	if err == nil && len(all) != 1 {
+		err = fmt.Errorf("%d load balancers are of the Service %s", len(all), uid)
+	}
+	if err != nil {
+		return "", err
+	}
+	const cat = `cat "/proc/$(cat "$1")/root/var/lib/octavia/$2/haproxy.cfg"`
+	return o.c.Exec(ctx, o.box, "/bin/sh", "-euc", cat, "sh", filepath.Join(o.dir, "pid"), all[0].ID)
+}
+
+func (o *Octavia) tagged(ctx context.Context, with loadbalancers.ListOpts) ([]loadbalancers.LoadBalancer, error) {
+	pages, err := loadbalancers.List(o.API(Project), with).AllPages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return loadbalancers.ExtractLoadBalancers(pages)
 }
 
 // Look is a shell command for its box that runs scripts/look.py.

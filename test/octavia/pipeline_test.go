@@ -20,7 +20,7 @@ import (
 )
 
 // balancer makes a Balancer of the provider, and its pool.
-func (s *scene) balancer(t *testing.T, p *running) {
+func (s *scene) balancer(t *testing.T, p *Provider) {
 	t.Helper()
 	kubectl := func(stdin string, args ...string) {
 		t.Helper()
@@ -28,14 +28,14 @@ func (s *scene) balancer(t *testing.T, p *running) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	kubectl("", "-n", lab.Namespace, "create", "secret", "generic", "cloud", "--from-file=token="+p.token, "--from-file=ca.crt="+p.ca)
+	kubectl("", "-n", lab.Namespace, "create", "secret", "generic", "cloud", "--from-file=token="+p.Token, "--from-file=ca.crt="+p.CA)
 	text, err := os.ReadFile("../../docs/howto/octavia.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, manifest, _ := strings.Cut(string(text), "```yaml\n")
 	manifest, _, _ = strings.Cut(manifest, "```")
-	kubectl(strings.Replace(manifest, "https://192.0.2.5:8480", p.url, 1), "apply", "-f", "-")
+	kubectl(strings.Replace(manifest, "https://192.0.2.5:8480", p.URL, 1), "apply", "-f", "-")
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		for _, args := range [][]string{{"delete", "balancer,addresspool", "octavia"}, {"-n", lab.Namespace, "delete", "secret", "cloud"}} {

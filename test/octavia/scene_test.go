@@ -6,18 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
-	"github.com/external-lb/external-lb/test/wait"
 )
-
-// project in which our load balancers are. Others have others.
-const project = "shop"
 
 // The addresses of load balancers. Octavia gives the upper half by itself.
 const addresses, wanted = "203.0.113.0/28", "203.0.113.2"
@@ -83,49 +77,17 @@ func withScene(m *testing.M) (code int, err error) {
 // address of the box.
 func (s *scene) address() netip.Addr { return s.Addrs("cloud")[0] }
 
-// running is an `external-lb provider openstack`.
-type running struct {
-	url, token, ca string // the last two are files
-	stop           func()
-}
-
 // startProvider in the box, beside Octavia.
-func (s *scene) startProvider(t *testing.T) *running {
+func (s *scene) startProvider(t *testing.T) *Provider {
 	t.Helper()
-	dir := t.TempDir()
-	listen := netip.AddrPortFrom(s.address(), 8480).String()
-	p := &running{url: "https://" + listen, token: filepath.Join(dir, "token"), ca: filepath.Join(dir, "provider.crt")}
-	key := filepath.Join(dir, "provider.key")
-	if err := os.WriteFile(p.token, []byte("a token of tests"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-		"-subj", "/CN=provider", "-addext", "subjectAltName=IP:"+s.address().String(), "-keyout", key, "-out", p.ca).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd, err := s.Command(ctx, "cloud", s.binary(), "provider", "openstack", "--listen", listen, "--cert", p.ca, "--key", key, "--token-file", p.token,
-		"--endpoint", endpoint, "--project", project, "--subnet", Subnet, "--nodes", netip.PrefixFrom(s.address(), 20).Masked().String())
+	p, err := s.cloud.StartProvider(t.Context(), s.binary(), t.TempDir(), netip.PrefixFrom(s.address(), 20).Masked().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.stop = func() { cancel(); _ = cmd.Wait() }
 	t.Cleanup(func() {
-		if p.stop(); t.Failed() {
-			t.Logf("the provider said: %s", said.String())
+		if p.Stop(); t.Failed() {
+			t.Logf("the provider said: %s", p.Said())
 		}
-	})
-	wait.For(t, func(ctx context.Context) error {
-		c, err := s.DialFrom(ctx, "cloud", "tcp", listen)
-		if err == nil {
-			c.Close()
-		}
-		return err
 	})
 	return p
 }

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
@@ -29,7 +28,7 @@ type Daemon struct {
 	set func(link string) (engine.Set, error)
 
 	left   *engine.Leaving
-	again  atomic.Int64                    // when to try again to end connections, in nanoseconds since 1970
+	pause  engine.Pause                    // where connections were ended, or could not be
 	asRoot func(ctx context.Context) error // has EndLeft done; nil: this process can
 }
 
@@ -37,6 +36,7 @@ func open(p engine.Place) engine.Daemon {
 	return &Daemon{
 		Settings: p.Settings.(*Settings), // of Engine.Settings
 		Runner:   p.Runner, dir: p.Dir, set: p.Set, left: engine.NewLeaving(filepath.Join(p.Dir, leavingFile)), asRoot: p.AsRoot,
+		pause: engine.Pause{Rest: endRest},
 	}
 }
 
@@ -116,11 +116,11 @@ func (h *Daemon) tell(ctx context.Context, commands ...string) (string, error) {
 
 // lines of what HAProxy answers to commands: it may be much.
 func (h *Daemon) lines(ctx context.Context, each func(line string), commands ...string) error {
-	return talk(ctx, h.Socket, strings.Join(commands, ";")+"\n", each)
+	return talk(ctx, h.Socket, strings.Join(commands, ";")+"\n", maxStatistics, each)
 }
 
-// talk to HAProxy at one of its sockets, until it has said everything.
-func talk(ctx context.Context, socket, words string, each func(line string)) error {
+// talk to HAProxy at one of its sockets, until it has said everything, in so many bytes at most.
+func talk(ctx context.Context, socket, words string, most int64, each func(line string)) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var d net.Dialer
@@ -137,13 +137,13 @@ func talk(ctx context.Context, socket, words string, each func(line string)) err
 	if _, err := io.WriteString(conn, words); err != nil {
 		return err
 	}
-	bounded := &io.LimitedReader{R: conn, N: maxStatistics}
+	bounded := &io.LimitedReader{R: conn, N: most}
 	all := bufio.NewScanner(bounded)
 	for all.Scan() {
 		each(all.Text())
 	}
 	if all.Err() == nil && bounded.N <= 0 {
-		return fmt.Errorf("HAProxy says more than %d MiB", maxStatistics>>20)
+		return fmt.Errorf("HAProxy says more than %d MiB", most>>20)
 	}
 	return all.Err()
 }
@@ -202,6 +202,11 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		old[a.PID] = true
 	}
 	known, knownErr := h.standings(ctx)
+	gone, goneErr := h.goneWithReload()
+	if goneErr != nil {
+		h.left.Miss(goneErr)
+	}
+	h.left.Leave(gone) // when it is live, this process may not be there any more
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.
 	first := h.proof(want, time.Duration(h.ProofTimeout)/3)
@@ -213,7 +218,7 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		}
 		p.Old = old
 		if err = p.Wait(ctx); err == nil {
-			_ = h.leftBehind() // who went: without a time of their own they end at hardStopAfter
+			h.leftBehind(gone)
 			if knownErr == nil {
 				_ = h.goOn(ctx, known) // it is live; and else its own checks tell it anew
 			}

@@ -1,9 +1,11 @@
 package haproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -19,33 +21,38 @@ import (
 // leavingFile has the servers that went, as SECTION/SERVER.
 const leavingFile = "leaving.json"
 
-// left notes who went with a reload, and leaves to HAProxy itself what has no time of its own.
-func (h *Daemon) leftBehind() error {
+// goneWithReload are those who go with what is live now.
+func (h *Daemon) goneWithReload() (map[string]time.Duration, error) {
 	live, err := h.set(engine.LiveLink)
 	before, beforeErr := h.set(engine.BackLink)
 	if err := errors.Join(err, beforeErr); err != nil {
-		return err
+		return nil, err
 	}
-	gone, err := goneServers(before, live)
+	return goneServers(before, live)
+}
+
+// leftBehind notes who has gone with a reload, from now on, and leaves to HAProxy itself what has no
+// time of its own.
+func (h *Daemon) leftBehind(gone map[string]time.Duration) {
 	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
 	h.left.Leave(gone)
-	return err
 }
 
 // goneServers are those of Services that are in one set and not in the next, each with its drain,
-// if it has one. What did not change is not looked at.
-func goneServers(before, now engine.Set) (map[string]time.Duration, error) {
-	gone := map[string]time.Duration{}
+// if it has one, as many as may leave at once and one more. What did not change is not looked at. A
+// Service that cannot be read is an error, and holds back no other.
+func goneServers(before, now engine.Set) (gone map[string]time.Duration, err error) {
+	gone = map[string]time.Duration{}
 	for _, path := range before.Paths {
 		if path == engine.MainPath || now.Sum != nil && now.Sum(path) == before.Sum(path) {
 			continue
 		}
 		var was, is service
-		if _, err := before.View(path, &was); err != nil {
-			return gone, err
-		}
-		if _, err := now.View(path, &is); err != nil {
-			return gone, err
+		_, wasErr := before.View(path, &was)
+		_, isErr := now.View(path, &is)
+		if unread := cmp.Or(wasErr, isErr); unread != nil {
+			err = cmp.Or(err, unread)
+			continue
 		}
 		for _, f := range was.Frontends {
 			drain, stay := f.Drain, []server(nil)
@@ -56,10 +63,13 @@ func goneServers(before, now engine.Set) (map[string]time.Duration, error) {
 				if drain > 0 && !hasServer(stay, s.Name) {
 					gone[f.Name+"/"+s.Name] = time.Duration(drain) * time.Second
 				}
+				if len(gone) > engine.MaxLeaving {
+					return gone, err
+				}
 			}
 		}
 	}
-	return gone, nil
+	return gone, err
 }
 
 func (s *service) frontend(name string) *frontend {
@@ -74,132 +84,164 @@ func hasServer(all []server, name string) bool {
 	return slices.ContainsFunc(all, func(s server) bool { return s.Name == name })
 }
 
-// back are those of some servers that carry again, or still, since a change was taken back.
-func (h *Daemon) back(names []string) (map[string]bool, error) {
+// stillGone are those of some servers, in order, that do not carry again, nor still, since a change was
+// taken back. The others are dropped. A Service that cannot be read, of which nobody knows, is an error,
+// and holds back no other.
+func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped map[string]bool, err error) {
 	live, err := h.set(engine.LiveLink)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	known, back := map[string]*service{}, map[string]bool{}
+	gone, dropped = map[string]bool{}, map[string]bool{}
+	var at string
+	var carried *service // by the file at; nil: nobody knows
 	for _, full := range names {
 		section, name, _ := strings.Cut(full, "/")
 		id, _, _, ours := engine.ParseFrontendName(section)
-		if !ours {
+		if !ours { // a file says so, which this process need not have written
+			dropped[full] = true
 			continue
 		}
-		path := engine.Path(id)
-		if known[path] == nil {
-			known[path] = &service{}
-			if _, err := live.View(path, known[path]); err != nil {
-				return nil, err
+		if path := engine.Path(id); path != at {
+			if ctx.Err() != nil {
+				return gone, dropped, ctx.Err()
+			}
+			at, carried = path, &service{}
+			if _, unread := live.View(path, carried); unread != nil {
+				carried, err = nil, cmp.Or(err, unread)
 			}
 		}
-		if f := known[path].frontend(section); f != nil && hasServer(f.Backends, name) {
-			back[full] = true
+		if carried == nil {
+			continue
+		}
+		if f := carried.frontend(section); f != nil && hasServer(f.Backends, name) {
+			dropped[full] = true
+		} else {
+			gone[full] = true
 		}
 	}
-	return back, nil
+	return gone, dropped, err
 }
 
-// late are the servers whose connections are to end now. A file says so, which this process need
-// not have written: none is anybody else's.
-func (h *Daemon) late() (map[string]bool, error) {
-	names := h.left.Late(time.Duration(h.HardStopAfter))
-	if len(names) == 0 {
-		return nil, nil
-	}
-	back, err := h.back(names)
-	if err != nil {
-		return nil, err
-	}
-	late := map[string]bool{}
-	for _, full := range names {
-		section, _, _ := strings.Cut(full, "/")
-		if _, _, _, ours := engine.ParseFrontendName(section); ours && !back[full] {
-			late[full] = true
-		}
-	}
-	return late, nil
-}
+// endTime is how long it may take to end connections, and rootsTime what root has of it: a delivery
+// waits for that. What fails is tried again after a pause, and what is left after endRest.
+const endTime, rootsTime, endRest = 5 * time.Second, 4 * time.Second, 3 * time.Second
 
-const (
-	// endTime is how long it may take to end connections: a delivery waits for it.
-	endTime = 5 * time.Second
-	// againAfter is when that is tried again where something is left.
-	againAfter = 30 * time.Second
-)
+// endAtOnce is how many servers' connections are ended in that time.
+const endAtOnce = 10_000
+
+// some of what is late, in order, other ones each time: what fails holds back none of the others.
+func some(late []string) []string {
+	if len(late) <= endAtOnce {
+		return late
+	}
+	at := rand.IntN(len(late))
+	return slices.Concat(late[at:], late[:at])[:endAtOnce]
+}
 
 // Late reports whether connections have had their time.
 func (h *Daemon) Late() bool {
-	return time.Now().UnixNano() > h.again.Load() && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
+	over, _ := h.pause.Over()
+	return over && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
 }
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
-	over := h.left.Late(time.Duration(h.HardStopAfter))
-	if len(over) == 0 {
-		return nil
+	_ = h.left.Kept() // who needs that is told
+	late := h.left.Late(time.Duration(h.HardStopAfter))
+	if len(late) == 0 {
+		return h.left.Missed()
 	}
-	if err := h.endLeft(ctx); err != nil {
-		h.again.Store(time.Now().Add(againAfter).UnixNano())
-		return err
+	over, why := h.pause.Over()
+	if over { // deliveries wait for that, however often somebody asks how it is
+		why = h.pause.After(ctx, h.endLeft(ctx, some(late)))
 	}
-	done := map[string]bool{}
-	for _, full := range over {
-		done[full] = true
-	}
-	h.left.Forget(func(name string, _ time.Duration) bool { return done[name] })
-	return nil
+	return cmp.Or(why, h.left.Missed())
 }
 
-// endLeft ends them in the worker that answers, and in old ones, whose master is root's.
-func (h *Daemon) endLeft(ctx context.Context) error {
+// endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is
+// root's. What is not told to the end is late still.
+func (h *Daemon) endLeft(ctx context.Context, late []string) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
-	late, err := h.late()
-	if err != nil {
-		return err
+	gone, dropped, unread := h.stillGone(ctx, late)
+	if errors.Is(unread, context.DeadlineExceeded) {
+		unread = errEndTime
 	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
 	var commands []string
-	for _, full := range slices.Sorted(maps.Keys(late)) {
+	for _, full := range slices.Sorted(maps.Keys(gone)) {
 		// Of a server that has gone meanwhile HAProxy says that there is none.
 		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
 	}
-	for some := range batches(commands) {
-		switch _, err := h.tell(ctx, some...); {
-		case err != nil && master == 0:
-			return nil // it does not run, which others tell, and so has no connections
-		case err != nil:
+	for batch := range batches(commands) {
+		if _, err := h.tell(ctx, batch...); err != nil && master != 0 {
 			return engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
+		} else if err != nil {
+			break // it does not run, which others tell, and so has no connections
 		}
 	}
-	if len(late) == 0 || len(workers) < 2 {
-		return nil
+	// Old workers end by themselves when hardStopAfter is over.
+	alone := len(workers) < 2
+	h.left.Forget(func(name string, drain time.Duration) bool {
+		return dropped[name] || gone[name] && (alone || drain == 0)
+	})
+	if alone || h.left.Over(gone) == 0 {
+		return unread
 	}
-	if h.asRoot != nil {
-		return h.asRoot(ctx)
+	if err := h.left.Kept(); err != nil { // root knows what is in the file alone
+		return err
 	}
-	return h.EndLeft(ctx)
+	if err := h.endInOld(ctx); err != nil {
+		return err
+	}
+	h.left.Forget(func(name string, _ time.Duration) bool { return gone[name] })
+	return unread
 }
 
-// EndLeft ends connections in old workers. They know their sections for disabled, and so end single
-// sessions alone.
+var errEndTime = engine.Failed("connections to nodes that left, in old workers of HAProxy, did not all end within %s: that is tried again", endTime)
+
+// endInOld has root end them, if this process is not.
+func (h *Daemon) endInOld(ctx context.Context) error {
+	if h.asRoot == nil {
+		return h.EndLeft(ctx)
+	}
+	err := h.asRoot(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errEndTime
+	}
+	return err
+}
+
+// EndLeft ends connections in old workers, of those that the file says are over. They know their sections
+// for disabled, and so end single sessions alone.
 func (h *Daemon) EndLeft(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, endTime)
+	ctx, cancel := context.WithTimeout(ctx, rootsTime)
 	defer cancel()
-	late, err := h.late()
-	if err != nil || len(late) == 0 {
+	over, err := h.left.Marked()
+	if err != nil {
 		return err
+	}
+	maps.DeleteFunc(over, func(full string, _ bool) bool { // the file is the account's: none of the owner's
+		section, _, _ := strings.Cut(full, "/")
+		_, _, _, ours := engine.ParseFrontendName(section)
+		return !ours
+	})
+	if len(over) == 0 {
+		return nil
 	}
 	said, err := h.Ask(ctx)
 	if err != nil {
 		return err
 	}
-	for _, pid := range h.Old(said.PID) {
-		if err := h.endIn(ctx, pid, late); err != nil {
-			return err
-		}
+	old := h.Old(said.PID)
+	if len(old) == 0 {
+		return nil
 	}
-	return nil
+	socket := h.master()
+	if !strings.HasPrefix(socket, "/") {
+		return engine.Failed("old workers of HAProxy have connections to nodes that left, and cannot be told to end them, since its master has no socket: "+
+			"add `-S /run/haproxy-master.sock` to %s in %s, and restart it; until then they end after hardStopAfter", h.variable(), h.Environment)
+	}
+	return endInAll(ctx, socket, old, over)
 }

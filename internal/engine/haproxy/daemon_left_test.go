@@ -1,8 +1,13 @@
 package haproxy
 
 import (
+	"bufio"
+	"context"
 	"crypto/sha256"
+	"fmt"
+	"io"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -124,7 +129,7 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 	if said := repairs(); !slices.Equal(said, ends("n2")) {
 		t.Errorf("its drain is over: %q", said)
 	}
-	h.HardStopAfter = 0
+	h.HardStopAfter = 1
 	if said := repairs(); !slices.Equal(said, ends("n1")) {
 		t.Errorf("its time is over: %q", said)
 	}
@@ -134,7 +139,7 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 	for name, then := range map[string]func(){
 		"came back":          func() { change(proxy{name: section}, "n3", "n1"); live = setOf(t, balanced()) },
 		"is live":            func() { live = setOf(t, balanced()) },
-		"of a reload before": func() { _ = h.leftBehind() },
+		"of a reload before": func() { h.leftBehind(nil) },
 	} {
 		live = setOf(t)
 		change(proxy{name: section}, "n1", "")
@@ -200,5 +205,72 @@ func TestWhoIsGoneHasItsDrain(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// master is the socket of one, whose workers, by their ids, say which sessions they have. What it was
+// told to end is sent.
+func master(t *testing.T, workers map[string]func(say func(text string) error)) (socket string, ended chan string) {
+	t.Helper()
+	socket, ended = filepath.Join(t.TempDir(), "m"), make(chan string, 100_000)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it is there until then
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		for command := range strings.SplitSeq(strings.TrimSpace(line), ";") {
+			to, what, _ := strings.Cut(command, " ")
+			if what == "show sess" {
+				workers[to](func(text string) error { _, err := io.WriteString(conn, text); return err })
+			} else {
+				ended <- to + " " + what
+			}
+		}
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return socket, ended
+}
+
+// Of workers that say nothing, or more than there is time for, others know nothing; and what was
+// heard of one is ended whether it says more or not.
+func TestWorkersHoldBackNoOther(t *testing.T) {
+	gone := make(chan struct{})
+	t.Cleanup(func() { close(gone) })
+	hangs := func(func(string) error) { <-gone }
+	endless := func(say func(string) error) {
+		for i := 0; say(fmt.Sprintf("0x%x: be=a srv=n1\n0x%x: be=a srv=n2\n", 2*i+1, 2*i+2)) == nil; i++ {
+		}
+	}
+	socket, ended := master(t, map[string]func(func(string) error){
+		"@!1": hangs, "@!2": endless, "@!3": func(say func(string) error) { _ = say("0x3: be=a srv=n1\n") }, // who asked has gone otherwise
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	err := endInAll(ctx, socket, []int{1, 2, 3}, map[string]bool{"a/n1": true})
+	if err == nil || !strings.Contains(err.Error(), "an old worker does not say which connections it has") {
+		t.Errorf("it says %v", err)
+	}
+	told := map[string]bool{}
+	for len(ended) > 0 {
+		told[<-ended] = true
+	}
+	for _, want := range []string{"@!2 shutdown session 0x1", "@!2 shutdown session 0x1f", "@!3 shutdown session 0x3"} {
+		if !told[want] {
+			t.Errorf("not told: %q, but %d others", want, len(told))
+		}
+	}
+	if told["@!2 shutdown session 0x2"] {
+		t.Error("told to end what stays")
 	}
 }

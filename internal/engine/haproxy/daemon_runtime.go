@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -142,6 +141,15 @@ func without(all, some []server) []server {
 	return rest
 }
 
+// unfinished is what HAProxy says that it runs while a change is not whole: nobody's digest. An agent
+// may die, and its successor must not take that for what was there before.
+var unfinished = fileset.Digest(strings.Repeat("0", 64))
+
+// says makes HAProxy say what it runs.
+func (h *Daemon) says(ctx context.Context, runs fileset.Digest) error {
+	return h.command(ctx, nil, "experimental-mode on", fmt.Sprintf("set var proc.external_lb str(%s)", runs))
+}
+
 // HotReload lets HAProxy change its servers as some files do, and say that it runs
 // want. An error: a reload must.
 func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want fileset.Digest) error {
@@ -152,6 +160,9 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 			return err
 		}
 		changes = append(changes, c...)
+	}
+	if err := h.says(ctx, unfinished); err != nil {
+		return err
 	}
 	known := slots{}
 	for _, c := range changes {
@@ -171,81 +182,13 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 			}
 		}
 	}
-	if err := h.command(ctx, nil, "experimental-mode on", fmt.Sprintf("set var proc.external_lb str(%s)", want)); err != nil {
+	if err := h.says(ctx, want); err != nil {
 		return err
 	}
 	if !engine.Proves(ctx, h, want) {
 		return errReload
 	}
 	return nil
-}
-
-// slot is a server of a proxy as HAProxy has it.
-type slot struct {
-	name   string
-	at     netip.AddrPort
-	down   bool // by its check
-	maint  bool
-	failed bool // its last check
-	health int  // as HAProxy counts it: up to rise + fall - 1
-}
-
-// slots are those of some proxies in one delivery, by the proxy's name. HAProxy is asked
-// for them anew each time: it may have been started again, and no file says which slot has
-// which node.
-type slots map[string][]slot
-
-// of a proxy: HAProxy is asked once. Who changes a slot notes it there.
-func (known slots) of(ctx context.Context, proxy string, h *Daemon) ([]slot, error) {
-	have, asked := known[proxy]
-	if asked {
-		return have, nil
-	}
-	have, err := h.slotsOf(ctx, proxy)
-	if err == nil {
-		known[proxy] = have
-	}
-	return have, err
-}
-
-// slotsOf asks HAProxy for the servers of a proxy.
-func (h *Daemon) slotsOf(ctx context.Context, proxy string) ([]slot, error) {
-	text, err := h.tell(ctx, "show servers state "+proxy)
-	if err != nil {
-		return nil, err
-	}
-	return parseSlots(text), nil
-}
-
-func parseSlots(text string) (all []slot) {
-	for line := range strings.Lines(text) {
-		if _, s, ok := parseServer(line); ok {
-			all = append(all, s)
-		}
-	}
-	return all
-}
-
-// parseServer reads "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …":
-// srv_check_result is the 12th field, srv_check_health the 13th and srv_port the 19th.
-func parseServer(line string) (proxy string, s slot, ok bool) {
-	const proxyAt, nameAt, addressAt, stateAt, adminAt, resultAt, healthAt, portAt = 1, 3, 4, 5, 6, 11, 12, 18
-	f := strings.Fields(line)
-	if len(f) <= portAt || f[0] == "#" {
-		return "", slot{}, false
-	}
-	address, err := netip.ParseAddr(f[addressAt])
-	port, portErr := strconv.ParseUint(f[portAt], 10, 16)
-	admin, adminErr := strconv.ParseUint(f[adminAt], 10, 32)
-	if err != nil || portErr != nil || adminErr != nil {
-		return "", slot{}, false
-	}
-	health, _ := strconv.Atoi(f[healthAt]) // where it is no number, the server is not checked
-	const forced, checkFailed = 1, "2"
-	return f[proxyAt], slot{
-		name: f[nameAt], at: netip.AddrPortFrom(address, uint16(port)), down: f[stateAt] == "0", maint: admin&forced != 0,
-		failed: f[resultAt] == checkFailed, health: health,
-	}, true
 }
 
 // startChecks gives each node that appeared a server that asks it: the one that
@@ -317,14 +260,15 @@ func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) err
 // that there is always one. A server that still has connections gets no new ones and
 // stays until the next reload, and its connections as long as Repair lets them.
 func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known slots) (err error) {
-	var gone, appeared, enabled, weighed []string
-	leave, come := map[string]time.Duration{}, map[string]bool{}
+	var names, gone, appeared, enabled, weighed []string
+	leave := map[string]time.Duration{}
 	for _, c := range changes {
 		if c.checks() {
 			continue
 		}
 		for _, s := range c.gone {
 			full := c.name + "/" + s.Name
+			names = append(names, full)
 			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
 			leave[full] = c.drain
 		}
@@ -340,7 +284,6 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 			}
 			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
 			enabled = append(enabled, "enable server "+full)
-			come[full] = true
 			if c.checked {
 				enabled = append(enabled, "enable health "+full, allUp(full))
 			}
@@ -352,9 +295,17 @@ func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known
 	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
 		return err
 	}
-	h.left.Forget(func(name string, _ time.Duration) bool { return come[name] })
+	said, err := h.answers(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
+	if err != nil {
+		return err // who left with the reload that follows is noted there
+	}
+	for i, full := range names { // what no worker has connections to, but old ones, which end by themselves, is not noted
+		if leave[full] == 0 && i < len(said) && said[i] == "Server deleted." {
+			delete(leave, full)
+		}
+	}
 	h.left.Leave(leave)
-	return h.command(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
+	return nil
 }
 
 // commandBytes is how much HAProxy reads at once: half of its buffer.
@@ -379,16 +330,26 @@ func batches(commands []string) iter.Seq[[]string] {
 
 // command runs commands, and wants no other answer than good ones.
 func (h *Daemon) command(ctx context.Context, good *regexp.Regexp, commands ...string) error {
+	_, err := h.answers(ctx, good, commands...)
+	return err
+}
+
+// answers are the good ones to commands, of those that say anything.
+func (h *Daemon) answers(ctx context.Context, good *regexp.Regexp, commands ...string) (all []string, err error) {
 	for some := range batches(commands) {
 		text, err := h.tell(ctx, some...)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); line != "" && (good == nil || !good.MatchString(line)) {
-				return fmt.Errorf("HAProxy says %q", line)
+			if line = strings.TrimSpace(line); line == "" {
+				continue
 			}
+			if good == nil || !good.MatchString(line) {
+				return nil, fmt.Errorf("HAProxy says %q", line)
+			}
+			all = append(all, line)
 		}
 	}
-	return nil
+	return all, nil
 }

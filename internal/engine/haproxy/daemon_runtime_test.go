@@ -128,7 +128,7 @@ func TestChecksChange(t *testing.T) {
 }
 
 // heard is an HAProxy that has the slots of one backend of checks, and takes everything.
-// It sends what it is told.
+// It sends what it is told. Servers that are n1 have connections.
 func heard(t *testing.T, socket string, digest fileset.Digest, slots string) <-chan string {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
@@ -151,6 +151,10 @@ func heard(t *testing.T, socket string, digest fileset.Digest, slots string) <-c
 			line, _ := bufio.NewReader(conn).ReadString('\n')
 			for command := range strings.SplitSeq(strings.TrimSpace(line), ";") {
 				told <- command
+				if strings.HasPrefix(command, "del server ") && strings.HasSuffix(command, "/n1") {
+					_, _ = io.WriteString(conn, "Server still has connections attached to it, cannot remove it.\n")
+					continue
+				}
 				for prefix, answer := range answers {
 					if strings.HasPrefix(command, prefix) {
 						_, _ = io.WriteString(conn, answer) // who asked has gone otherwise

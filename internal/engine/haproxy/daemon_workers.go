@@ -2,10 +2,14 @@ package haproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 )
@@ -28,30 +32,83 @@ func (h *Daemon) master() string {
 // masterEnds makes a master hang up when it has answered, as a worker does by itself.
 const masterEnds = "\nquit\n"
 
-// endIn ends the sessions that an old worker has with some servers.
-func (h *Daemon) endIn(ctx context.Context, pid int, servers map[string]bool) error {
-	socket := h.master()
-	if !strings.HasPrefix(socket, "/") {
-		return engine.Failed("old workers of HAProxy have connections to nodes that left, and cannot be told to end them, since its master has no socket: "+
-			"add `-S /run/haproxy-master.sock` to %s in %s, and restart it; until then they end after hardStopAfter", h.variable(), h.Environment)
+// atOnce is how many old workers are spoken to at the same time, twice each: a master takes ten
+// connections.
+const atOnce = 4
+
+// endInAll ends the sessions that old workers have with some servers. One that says nothing holds back
+// none of the others: they have turns of their own, and another order each time.
+func endInAll(ctx context.Context, socket string, workers []int, servers map[string]bool) error {
+	errs, turns := make([]error, len(workers)), make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for _, i := range rand.Perm(len(workers)) {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			errs[i] = endIn(ctx, socket, workers[i], servers)
+		})
 	}
+	all.Wait()
+	return cmp.Or(errs...)
+}
+
+// endIn ends those of one worker, while it still says which it has: what was ended is not said again
+// the next time, whenever the time of this one is over.
+func endIn(ctx context.Context, socket string, pid int, servers map[string]bool) error {
+	const rest = time.Second // to end what was heard last
+	hears, cancel := ctx, context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok {
+		hears, cancel = context.WithDeadline(ctx, deadline.Add(-rest))
+	}
+	defer cancel()
 	to := fmt.Sprintf("@!%d ", pid)
-	var commands []string
+	commands, deaf := make(chan string, 1000), make(chan error)
+	go func() { deaf <- tellSoon(ctx, socket, commands) }()
 	sessions := sessionReader{each: func(id, server string) {
 		if servers[server] {
-			commands = append(commands, to+"shutdown session "+id)
+			commands <- to + "shutdown session " + id
 		}
 	}}
-	if err := talk(ctx, socket, to+"show sess"+masterEnds, sessions.line); err != nil {
-		return fmt.Errorf("an old worker does not say which connections it has: %w", err)
-	}
-	for some := range batches(commands) { // of one that has ended, it says that there is none
-		if err := talk(ctx, socket, strings.Join(some, ";")+masterEnds, func(string) {}); err != nil {
-			return fmt.Errorf("an old worker does not end connections: %w", err)
-		}
+	mute := talk(hears, socket, to+"show sess"+masterEnds, maxSessions, sessions.line)
+	close(commands)
+	switch err := <-deaf; {
+	case mute != nil:
+		return fmt.Errorf("an old worker does not say which connections it has: %w", mute)
+	case err != nil:
+		return fmt.Errorf("an old worker does not end connections: %w", err)
 	}
 	return nil
 }
+
+// soon is how long a session that is to end may wait for others. A request that follows on another
+// connection may have its place in memory, and so its id, when it has ended by itself.
+const soon = 100 * time.Millisecond
+
+// tellSoon tells a master some commands as they come. Of a session that has ended it says that there is
+// none. After an error the rest is not told.
+func tellSoon(ctx context.Context, socket string, commands <-chan string) (err error) {
+	for first := range commands {
+		some, size, late := []string{first}, len(first), time.After(soon)
+		for more := true; more && size < commandBytes/2; {
+			var next string
+			select {
+			case next, more = <-commands:
+				if more {
+					some, size = append(some, next), size+len(next)+1
+				}
+			case <-late:
+				more = false
+			}
+		}
+		if err == nil {
+			err = talk(ctx, socket, strings.Join(some, ";")+masterEnds, maxStatistics, func(string) {})
+		}
+	}
+	return err
+}
+
+// maxSessions is how many bytes are read of sessions, some 250 for each. They are not kept.
+const maxSessions = 1 << 30
 
 // sessionReader reads what HAProxy says to "show sess": a line for each, "0x5581a0:
 // proto=tcpv4 src=192.0.2.7:4711 fe=a be=a srv=n1 …", or several lines, with "backend=a

@@ -2,6 +2,7 @@ package lvs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -24,6 +25,7 @@ type Daemon struct {
 	*keepalived.Daemon
 	rules []string // loads those of the packet filter
 	left  *engine.Leaving
+	pause engine.Pause // where Repair failed
 
 	mu    sync.Mutex
 	seen  map[fileset.Digest]map[fileset.Socket]virtualServer // of sets that were live lately
@@ -113,14 +115,16 @@ func (k *Daemon) virtualServers(link string) (map[fileset.Socket]virtualServer, 
 		return nil, err
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if all, ok := k.seen[set.Digest]; ok {
+	all, ok := k.seen[set.Digest]
+	k.mu.Unlock()
+	if ok {
 		return all, nil
 	}
-	all, err := virtualServersOf(set)
-	if err != nil {
+	if all, err = virtualServersOf(set); err != nil {
 		return nil, err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if len(k.seen) > 2 { // two are enough to compare what is live with what was
 		clear(k.seen)
 	}
@@ -164,10 +168,10 @@ func (k *Daemon) load(ctx context.Context, live, before map[fileset.Socket]virtu
 // before they were loaded.
 func (k *Daemon) Repair(ctx context.Context) error {
 	live, err := k.virtualServers(engine.LiveLink)
-	if err != nil {
-		return err
+	if err == nil {
+		err = k.load(ctx, live, nil)
 	}
-	return k.load(ctx, live, nil)
+	return cmp.Or(k.pause.After(ctx, err), k.left.Missed())
 }
 
 // gone reports whether something of what was there before is there no longer.

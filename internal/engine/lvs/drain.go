@@ -35,8 +35,12 @@ func (k *Daemon) late(live map[fileset.Socket]virtualServer) []string {
 	return k.left.Late(0)
 }
 
-// Late reports whether connections have had their time.
+// Late reports whether connections have had their time. Where the packet filter refuses its rules, it
+// is not told them every second.
 func (k *Daemon) Late() bool {
+	if over, _ := k.pause.Over(); !over {
+		return false
+	}
 	late := k.left.Late(0)
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -1,6 +1,7 @@
 package lvs
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -142,14 +143,32 @@ func TestPacketRules(t *testing.T) {
 	}
 }
 
+// leaves is view, of which two nodes leave.
+func leaves() string {
+	out := view
+	for _, to := range []string{`"10.0.0.1:30080", "Weight": 1`, `"[2001:db8:1::1]:53", "Weight": 1`} {
+		out = strings.Replace(out, to, strings.TrimSuffix(to, "1")+"0", 1)
+	}
+	return strings.Replace(out, `"Interval": "2"`, `"Interval": "2", "Drain": 30`, 1)
+}
+
+// leftLongAgo notes that one of these did.
+func (k *Daemon) leftLongAgo(t *testing.T) {
+	t.Helper()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": -30000000000, "Drain": 30000000000}}`
+	record := fmt.Sprintf(`{"Boot": %q, "Leaving": %s}`, strings.TrimSpace(string(boot)), one)
+	if err := os.WriteFile(filepath.Join(k.Dir, leavingFile), []byte(record), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Connections end to nodes that leave, and whose time is over.
 func TestPacketRulesEndWhatIsLate(t *testing.T) {
-	leaves := view
-	for _, to := range []string{`"10.0.0.1:30080", "Weight": 1`, `"[2001:db8:1::1]:53", "Weight": 1`} {
-		leaves = strings.Replace(leaves, to, strings.TrimSuffix(to, "1")+"0", 1)
-	}
-	leaves = strings.Replace(leaves, `"Interval": "2"`, `"Interval": "2", "Drain": 30`, 1)
-	all, err := virtualServersOf(setOf(map[string]string{"services/a.conf": leaves}))
+	all, err := virtualServersOf(setOf(map[string]string{"services/a.conf": leaves()}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,10 +176,7 @@ func TestPacketRulesEndWhatIsLate(t *testing.T) {
 	if late := k.late(all); len(late) > 0 || k.Late() {
 		t.Errorf("%q is late", late)
 	}
-	record := `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": "2000-01-01T00:00:00Z", "Drain": 30000000000}}`
-	if err := os.WriteFile(filepath.Join(k.Dir, leavingFile), []byte(record), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	k.leftLongAgo(t)
 	if !k.Late() {
 		t.Error("nothing is to be done")
 	}
@@ -179,6 +195,44 @@ func TestPacketRulesEndWhatIsLate(t *testing.T) {
 		t.Errorf("%q is late, and has come back", late)
 	}
 }
+
+// While the packet filter refuses its rules, it is told them after a pause only; each time says why.
+func TestEndingWaitsAfterAFailure(t *testing.T) {
+	told, refuses := 0, true
+	k := open(engine.Place{
+		Dir: t.TempDir(), Settings: &Settings{Rules: []string{"nft"}},
+		Set: func(string) (engine.Set, error) { return setOf(map[string]string{"services/a.conf": leaves()}), nil },
+		Runner: runner(func([]string) (string, error) {
+			if told++; refuses {
+				return "netlink: Error: no luck", exec.Command("false").Run()
+			}
+			return "", nil
+		}),
+	}).(*Daemon)
+	k.leftLongAgo(t)
+	for range 3 { // as an agent does every second
+		if !k.Late() {
+			continue
+		}
+		if err := k.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "the packet filter refuses its rules: netlink: Error: no luck") {
+			t.Errorf("it says %v", err)
+		}
+	}
+	if told != 1 {
+		t.Errorf("it was told %d times", told)
+	}
+	refuses = false
+	if err := k.Repair(t.Context()); err != nil { // as an agent does every half minute
+		t.Error(err)
+	}
+	if k.Late() {
+		t.Error("it is done, and still to be done")
+	}
+}
+
+type runner func(argv []string) (string, error)
+
+func (r runner) Run(_ context.Context, argv []string) (string, error) { return r(argv) }
 
 // The kernel takes ranges that hold one another, as Kubernetes does.
 func TestPacketRulesOfOverlappingRanges(t *testing.T) {
@@ -211,7 +265,14 @@ func TestVirtualServersAreOfTheSetThatIsThere(t *testing.T) {
 		reads := 0
 		live = setOf(map[string]string{"services/a.conf": fmt.Sprintf(`{"Frontends": [{"Listener": "192.0.2.1:80", "Protocol": "TCP", "Restricted": true, "Sources": [%q]}]}`, source)})
 		read := live.Read
-		live.Read = func(path string) ([]byte, error) { reads++; return read(path) }
+		live.Read = func(path string) ([]byte, error) {
+			if reads++; k.mu.TryLock() {
+				k.mu.Unlock()
+			} else {
+				t.Error("others wait while it is read")
+			}
+			return read(path)
+		}
 		for range 2 {
 			all, err := k.virtualServers(engine.LiveLink)
 			if v := all[at("tcp", "192.0.2.1:80")]; err != nil || len(v.sources) != 1 || v.sources[0].String() != source {

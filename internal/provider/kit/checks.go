@@ -246,3 +246,20 @@ func (r *run) sources(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (r *run) affinity(ctx context.Context) error {
+	id, s := r.id(), r.spec()
+	if why := r.able.Unsupported(provider.SessionAffinity, s.Listeners[0].Protocol); why != "" {
+		return skipped("it cannot: " + why)
+	}
+	for _, s.AffinitySeconds = range []int32{3600, 60, 0} { // some clouds take no more than an hour
+		b, err := r.settle(ctx, id, s)
+		if err == nil {
+			err = r.answers(ctx, b, s, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("for %d seconds: %w", s.AffinitySeconds, err)
+		}
+	}
+	return nil
+}

@@ -21,7 +21,7 @@ type memory struct {
 	others int // objects of strangers
 	next   netip.Addr
 	faults struct {
-		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks bool
+		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings bool
 
 		late bool // it hears requests that were cut when another load balancer is asked for
 	}
@@ -142,7 +142,10 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 		if c.faults.newAddress {
 			e.address, c.next = c.next, c.next.Next()
 		}
-		e.spec = want
+		affinity := e.spec.AffinitySeconds
+		if e.spec = want; c.faults.clings && affinity > 0 {
+			e.spec.AffinitySeconds = affinity
+		}
 		if c.faults.forgets && len(want.Listeners) > 0 && want.Listeners[0].Protocol == provider.UDP {
 			e.spec.Listeners = slices.Clone(want.Listeners)
 			e.spec.Listeners[0].NodePort++

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,6 +29,8 @@ type Options struct {
 	Drift func(context.Context, provider.ID, provider.LoadBalancer) error
 	// Strangers are all objects in the cloud that are not ours, as a text.
 	Strangers func(context.Context) (string, error)
+	// Dial connects to a load balancer; nil: as any client does. Names of a cloud that is none are in no DNS.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout is how long one step may take; 0: two minutes.
 	Timeout time.Duration
 }
@@ -71,6 +74,7 @@ var checks = []struct {
 	{"repeat", "the same once more changes nothing in the cloud", (*run).repeat},
 	{"change", "listeners, nodePorts and members change, and the address stays", (*run).change},
 	{"sources", "only clients of the ranges may connect", (*run).sources},
+	{"affinity", "session affinity comes, changes and goes, and what is read back says so", (*run).affinity},
 	{"unsupported", "what it cannot do is told, and changes nothing", (*run).unsupported},
 	{"wanted address", "the wanted address is what comes, and two do not get one", (*run).wanted},
 	{"given address", "who wants no address gets one that nobody else has, and keeps it", (*run).given},
@@ -90,6 +94,9 @@ func Run(ctx context.Context, o Options, report func(Result)) error {
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
 	}
 	r := &run{Options: o, client: client, clusters: [3]string{"kit-" + random(), "kit-" + random(), "kit-" + random()}, port: 18000}
 	defer r.close()

@@ -86,6 +86,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"delete":         func(c *memory) { c.faults.goesEarly = true },
 		"strangers":      func(c *memory) { c.faults.sweeps = true },
 		"create":         func(c *memory) { c.faults.forgets = true },
+		"affinity":       func(c *memory) { c.faults.clings = true },
 	} {
 		t.Run(check, func(t *testing.T) {
 			t.Parallel()

@@ -92,7 +92,7 @@ func (r *run) traffic(ctx context.Context, b provider.LoadBalancer, s provider.S
 			continue
 		}
 		for {
-			got, err := ask(ctx, b, l.Port)
+			got, err := r.ask(ctx, b, l.Port)
 			if good(got, err) {
 				break
 			}
@@ -105,7 +105,7 @@ func (r *run) traffic(ctx context.Context, b provider.LoadBalancer, s provider.S
 }
 
 // ask who answers on a port.
-func ask(ctx context.Context, b provider.LoadBalancer, port uint16) (string, error) {
+func (r *run) ask(ctx context.Context, b provider.LoadBalancer, port uint16) (string, error) {
 	if len(b.Addresses) == 0 {
 		return "", errors.New("there is no address")
 	}
@@ -113,8 +113,7 @@ func ask(ctx context.Context, b provider.LoadBalancer, port uint16) (string, err
 	if host == "" {
 		host = b.Addresses[0].IP.String()
 	}
-	dialer := net.Dialer{Timeout: 2 * time.Second}
-	c, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	c, err := r.Dial(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {
 		return "", err
 	}

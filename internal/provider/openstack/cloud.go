@@ -58,7 +58,11 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 		"proxyProtocol.accept", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
 	no("this provider makes listeners of TCP only", "mode=HTTP")
 	no("v1 of the contract has no words for it", provider.Unsaid...)
-	no("Octavia keeps a client of TCP for as long as it likes", provider.SessionAffinity)
+	const hash = "by a hash of the client's address: a client stays for as long as the nodes are the same, whatever the Service's timeout"
+	settings[provider.SessionAffinity] = provider.Support{Note: hash}
+	for _, s := range []provider.Setting{"algorithm=RoundRobin", "algorithm=LeastConnections"} {
+		settings[s] = provider.Support{Affinity: "with sessionAffinity, a hash of the client's address chooses the node"}
+	}
 	no("this provider makes one address", provider.DualStack)
 	for _, s := range []provider.Setting{"healthCheck.interval", "healthCheck.timeout"} {
 		settings[s] = provider.Support{Note: "in whole seconds; the timeout is at most the interval"}
@@ -92,12 +96,13 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 			Message: "it has " + t.lb.VipAddress + ", and Octavia does not change that"}
 	}
 	o := t.observed(id)
+	s.finishing = c.mends.finishing(t)
 	if t.lb.ProvisioningStatus == active {
 		changed, err := s.next(ctx, t, want)
 		if err != nil {
 			return provider.Observed{}, said(err)
 		}
-		if changed {
+		if changed || s.finishing {
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
 		} else if o.Refused = t.refused(want); len(o.Refused) > 0 {
 			o.RetryAfterSeconds = int32(mendInterval / time.Second)
@@ -162,7 +167,7 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 		return provider.Observed{}, notFound
 	}
 	for i := range all {
-		if strings.HasPrefix(all[i].ProvisioningStatus, "PENDING_") {
+		if strings.HasPrefix(all[i].ProvisioningStatus, pending) {
 			continue
 		}
 		s.calls.Writes++
@@ -204,9 +209,12 @@ func said(err error) error {
 		if strings.Contains(strings.ToLower(fault.Text), "quota") {
 			e.Code = provider.QuotaExceeded
 		}
-	case http.StatusInternalServerError: // what Octavia's driver was told, by Neutron
-		if strings.Contains(fault.Text, "already allocated") {
+	case http.StatusInternalServerError:
+		switch {
+		case strings.Contains(fault.Text, "already allocated"): // says Neutron
 			e.Code = provider.AddressTaken
+		case answer.Method == http.MethodGet: // of Octavia 11, where something else is deleted while it lists
+			e.Code, e.RetryAfterSeconds = provider.Unavailable, 1
 		}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		e.Code = provider.Unsupported

@@ -2,6 +2,8 @@ package openstack
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +21,43 @@ const mendInterval = 30 * time.Second
 type mends struct {
 	mu   sync.Mutex
 	last map[string]time.Time
+	late map[string]time.Time // since when a part is PENDING below a balancer that is ACTIVE
+}
+
+// finishing reports whether Octavia is about to finish what is below a load balancer: it marks
+// that ACTIVE first, and the parts one after the other. What stays PENDING for longer is stuck,
+// and is mended as if it were in ERROR.
+func (m *mends) finishing(t *tree) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, since := range m.late {
+		if id != t.lb.ID && time.Since(since) >= 2*mendInterval { // what is stuck is looked at more often than that
+			delete(m.late, id)
+		}
+	}
+	if t.lb.ProvisioningStatus != active || !t.pending() {
+		delete(m.late, t.lb.ID)
+		return false
+	}
+	since, waits := m.late[t.lb.ID]
+	if !waits {
+		if m.late == nil {
+			m.late = map[string]time.Time{}
+		}
+		since = time.Now()
+		m.late[t.lb.ID] = since
+	}
+	return time.Since(since) < mendInterval
+}
+
+// pending reports whether a part is.
+func (t *tree) pending() bool {
+	is := func(status string) bool { return strings.HasPrefix(status, pending) }
+	return slices.ContainsFunc(t.listeners, func(l listeners.Listener) bool { return is(l.ProvisioningStatus) }) ||
+		slices.ContainsFunc(t.pools, func(p pool) bool {
+			return is(p.ProvisioningStatus) || p.monitor != nil && is(p.monitor.ProvisioningStatus) ||
+				slices.ContainsFunc(p.members, func(m pools.Member) bool { return is(m.ProvisioningStatus) })
+		})
 }
 
 // may reports whether it is time for another one, which is then noted.
@@ -44,7 +83,7 @@ func (m *mends) may(id string) bool {
 // mend removes a listener or pool that is in ERROR, to be made anew.
 func (s *session) mend(ctx context.Context, t *tree, _ provider.Spec) (bool, error) {
 	remove := t.broken()
-	if remove == nil || !s.mends.may(t.lb.ID) {
+	if remove == nil || s.finishing || !s.mends.may(t.lb.ID) {
 		return false, nil
 	}
 	return true, remove(ctx, s)

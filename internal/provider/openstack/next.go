@@ -3,7 +3,6 @@ package openstack
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 
+	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -99,8 +99,8 @@ func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (boo
 		if !sameMembers(p.members, wanted) {
 			return true, pools.BatchUpdateMembers(ctx, s.API, p.ID, wanted).ExtractErr()
 		}
-		if p.Description != describe(l) {
-			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: new(describe(l))}).Err
+		if d := describe(want, l); p.Description != d {
+			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: &d, LBMethod: pools.LBMethod(method(want, l))}).Err
 		}
 	}
 	return false, nil
@@ -111,7 +111,7 @@ func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (boo
 	for _, l := range want.Listeners {
 		p, at := t.pool(l), t.at(l)
 		if p == nil {
-			opts := poolOpts(l)
+			opts := poolOpts(want, l)
 			opts.LoadbalancerID = t.lb.ID
 			return true, pools.Create(ctx, s.API, opts).Err
 		}
@@ -141,7 +141,7 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		if !p.works() || at == nil || at.ProvisioningStatus != active {
 			continue
 		}
-		if method := algorithms[l.Settings.Algorithm]; p.LBMethod != method || !p.AdminStateUp {
+		if method := method(want, l); p.LBMethod != method || !p.AdminStateUp {
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
 		}
 		if check := l.Settings.HealthCheck; p.monitor != nil {
@@ -153,7 +153,7 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		o := listenerOpts(want, l)
 		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || at.TimeoutClientData != *o.TimeoutClientData ||
 			at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect ||
-			!sameRanges(at.AllowedCIDRs, o.AllowedCIDRs) {
+			!sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) {
 			return true, listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
 				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
 				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
@@ -197,9 +197,9 @@ func poolName(l provider.Listener) string {
 	return strconv.Itoa(int(l.Port)) + " " + proxies[l.Settings.SendProxy]
 }
 
-func poolOpts(l provider.Listener) pools.CreateOpts {
-	return pools.CreateOpts{Name: poolName(l), Description: describe(l), Protocol: pools.Protocol(proxies[l.Settings.SendProxy]),
-		LBMethod: pools.LBMethod(algorithms[l.Settings.Algorithm])}
+func poolOpts(want provider.Spec, l provider.Listener) pools.CreateOpts {
+	return pools.CreateOpts{Name: poolName(l), Description: describe(want, l), Protocol: pools.Protocol(proxies[l.Settings.SendProxy]),
+		LBMethod: pools.LBMethod(method(want, l))}
 }
 
 func listenerOpts(want provider.Spec, l provider.Listener) listeners.CreateOpts {
@@ -211,27 +211,8 @@ func listenerOpts(want provider.Spec, l provider.Listener) listeners.CreateOpts 
 	return listeners.CreateOpts{
 		Name: strconv.Itoa(int(l.Port)), Protocol: listeners.Protocol(l.Protocol), ProtocolPort: int(l.Port), ConnLimit: &limit,
 		TimeoutClientData: &idle, TimeoutMemberData: &idle, TimeoutMemberConnect: new(int(l.Settings.ConnectTimeoutMilliseconds)),
-		AllowedCIDRs: ranges(want.Families[0].Sources),
+		AllowedCIDRs: sources.List(want.Families[0].Sources),
 	}
-}
-
-// ranges as Octavia has them: none is everybody.
-func ranges(sources []netip.Prefix) []string {
-	out := []string{}
-	for _, n := range sources {
-		if n.Bits() == 0 {
-			return []string{}
-		}
-		out = append(out, n.String())
-	}
-	if len(out) == 0 {
-		out = append(out, nobody.String())
-	}
-	return out
-}
-
-func sameRanges(a, b []string) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 func monitorOpts(l provider.Listener) *monitors.CreateOpts {

@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 
+	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -31,8 +32,8 @@ type pool struct {
 	monitor *monitors.Monitor
 }
 
-// active is what Octavia has finished.
-const active = "ACTIVE"
+// active is what Octavia has finished, and pending begins the status of what it is at work on.
+const active, pending = "ACTIVE", "PENDING_"
 
 // works reports whether Octavia has finished a pool and all that is below it.
 func (p *pool) works() bool {
@@ -43,7 +44,8 @@ func (p *pool) works() bool {
 // session is one request, and counts its calls.
 type session struct {
 	*Cloud
-	calls provider.Calls
+	calls     provider.Calls
+	finishing bool // Octavia is about to finish a part: see mends
 }
 
 // read finds a load balancer by its tags, and reads it back.
@@ -147,7 +149,7 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	switch status := t.lb.ProvisioningStatus; {
 	case status == "PENDING_DELETE":
 		o.State, o.RetryAfterSeconds = provider.Deleting, 1
-	case strings.HasPrefix(status, "PENDING_"):
+	case strings.HasPrefix(status, pending):
 		o.State, o.RetryAfterSeconds = provider.Pending, 1
 	case status == active:
 		o.State = provider.Live
@@ -161,78 +163,82 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	if !t.lb.AdminStateUp || len(t.others) > 0 {
 		return o
 	}
-	f := provider.Family{Family: provider.IPv4}
+	o.Spec.Families = []provider.Family{{Family: provider.IPv4}}
 	for i := range t.listeners {
-		l, sources, members, ok := t.listener(&t.listeners[i])
-		switch {
-		case !ok:
-			continue
-		case len(o.Spec.Listeners) == 0:
-			f.Sources, f.Members = sources, members
-		case !slices.Equal(f.Sources, sources) || !slices.Equal(f.Members, members):
+		one, ok := t.listener(&t.listeners[i])
+		if !ok {
 			continue
 		}
-		o.Spec.Listeners = append(o.Spec.Listeners, l)
+		f := &o.Spec.Families[0]
+		if len(o.Spec.Listeners) == 0 {
+			*f, o.Spec.AffinitySeconds = one.Families[0], one.AffinitySeconds
+		} else if !slices.Equal(f.Sources, one.Families[0].Sources) || !slices.Equal(f.Members, one.Families[0].Members) ||
+			o.Spec.AffinitySeconds != one.AffinitySeconds {
+			continue
+		}
+		o.Spec.Listeners = append(o.Spec.Listeners, one.Listeners...)
 	}
-	if o.Spec.Families = []provider.Family{f}; len(o.Spec.Listeners) == 0 && o.State == provider.Live {
+	if len(o.Spec.Listeners) == 0 && o.State == provider.Live {
 		o.State, o.RetryAfterSeconds = provider.Pending, 1
 	}
 	return o
 }
 
-// nobody is a network of no client. Octavia takes an empty list for everybody.
-var nobody, everybody = netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("0.0.0.0/0")
-
-func (t *tree) listener(from *listeners.Listener) (l provider.Listener, sources []netip.Prefix, members []provider.Member, ok bool) {
+// listener is what one carries, with what it has of its pool.
+func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == from.DefaultPoolID })
 	if i < 0 || from.ProvisioningStatus != active || !t.pools[i].works() || !from.AdminStateUp || from.Protocol != "TCP" || from.TimeoutClientData != from.TimeoutMemberData {
-		return l, nil, nil, false
+		return s, false
 	}
-	p := &t.pools[i]
-	l = provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.TCP, Settings: provider.Settings{
+	p, f := &t.pools[i], provider.Family{Family: provider.IPv4}
+	says := p.says() // where there are no members
+	l := provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.TCP, NodePort: says.node, Settings: provider.Settings{
 		Mode: provider.ModeTCP, Algorithm: reverse(algorithms, p.LBMethod), SendProxy: reverse(proxies, p.Protocol),
 		ConnectTimeoutMilliseconds: int32(from.TimeoutMemberConnect), IdleTimeoutMilliseconds: int32(from.TimeoutMemberData),
 		MaxConnections: int32(max(from.ConnLimit, 0)), HealthCheck: p.check(),
 	}}
-	l.NodePort, l.Settings.HealthCheck.Port = p.ports() // where there are no members
+	if says.affinity > 0 {
+		if p.LBMethod != sticky {
+			return s, false
+		}
+		l.Settings.Algorithm = says.algorithm
+	}
+	l.Settings.HealthCheck.Port = says.check
 	for _, m := range p.members {
 		a, err := netip.ParseAddr(m.Address)
-		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(members) > 0 || m.MonitorAddress != "" {
-			return l, nil, nil, false
+		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(f.Members) > 0 || m.MonitorAddress != "" {
+			return s, false
 		}
 		l.NodePort = uint16(m.ProtocolPort)
 		l.Settings.HealthCheck.Port = uint16(m.MonitorPort)
-		members = append(members, provider.Member{Address: a, Weight: int32(m.Weight)})
+		f.Members = append(f.Members, provider.Member{Address: a, Weight: int32(m.Weight)})
 	}
-	slices.SortFunc(members, func(a, b provider.Member) int { return a.Address.Compare(b.Address) })
-	for _, text := range from.AllowedCIDRs {
-		n, err := netip.ParsePrefix(text)
-		if err != nil {
-			return l, nil, nil, false
-		}
-		if n != nobody {
-			sources = append(sources, n)
-		}
-	}
-	if len(from.AllowedCIDRs) == 0 {
-		sources = []netip.Prefix{everybody}
-	}
-	slices.SortFunc(sources, netip.Prefix.Compare)
-	return l, sources, members, p.AdminStateUp && l.NodePort != 0
+	slices.SortFunc(f.Members, func(a, b provider.Member) int { return a.Address.Compare(b.Address) })
+	f.Sources, ok = sources.Read(from.AllowedCIDRs)
+	s = provider.Spec{Families: []provider.Family{f}, Listeners: []provider.Listener{l}, AffinitySeconds: says.affinity}
+	return s, ok && p.AdminStateUp && l.NodePort != 0
 }
 
-// ports of members and of their check, as the description says.
-func (p *pool) ports() (node, check uint16) {
-	a, b, _ := strings.Cut(p.Description, " ")
-	first, _ := strconv.ParseUint(a, 10, 16)
-	second, _ := strconv.ParseUint(b, 10, 16)
-	return uint16(first), uint16(second)
+// described is what the description of a pool says: ports of members and of their check, and with
+// affinity, how long and beside which algorithm.
+type described struct {
+	node, check uint16
+	affinity    int32
+	algorithm   string
+}
+
+func (p *pool) says() (d described) {
+	_, _ = fmt.Sscan(p.Description, &d.node, &d.check, &d.affinity, &d.algorithm) // as far as it goes
+	return d
 }
 
 // describe is the description of the pool of a Listener.
-func describe(l provider.Listener) string {
-	if port := l.Settings.HealthCheck.Port; port != 0 {
-		return fmt.Sprintf("%d %d", l.NodePort, port)
+func describe(want provider.Spec, l provider.Listener) string {
+	switch check := l.Settings.HealthCheck.Port; {
+	case want.AffinitySeconds > 0:
+		return fmt.Sprintf("%d %d %d %s", l.NodePort, check, want.AffinitySeconds, l.Settings.Algorithm)
+	case check != 0:
+		return fmt.Sprintf("%d %d", l.NodePort, check)
 	}
 	return strconv.Itoa(int(l.NodePort))
 }
@@ -255,9 +261,21 @@ func (p *pool) check() provider.HealthCheck {
 
 // Words of the contract and of Octavia.
 var (
-	algorithms = map[string]string{provider.RoundRobin: "ROUND_ROBIN", provider.LeastConnections: "LEAST_CONNECTIONS", provider.SourceHash: "SOURCE_IP"}
+	algorithms = map[string]string{provider.RoundRobin: "ROUND_ROBIN", provider.LeastConnections: "LEAST_CONNECTIONS", provider.SourceHash: sticky}
 	proxies    = map[string]string{provider.ProxyNone: "TCP", provider.ProxyV1: "PROXY", provider.ProxyV2: "PROXYV2"}
 )
+
+// sticky is the method that sends each client to one member, by a hash of its address. Octavia's
+// sessions do that for a while, too, but its HAProxy forgets them with each change.
+const sticky = "SOURCE_IP"
+
+// method by which a member is chosen.
+func method(want provider.Spec, l provider.Listener) string {
+	if want.AffinitySeconds > 0 {
+		return sticky
+	}
+	return algorithms[l.Settings.Algorithm]
+}
 
 func reverse(words map[string]string, octavia string) string {
 	for ours, theirs := range words {

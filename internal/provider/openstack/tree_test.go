@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 
+	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -42,7 +43,7 @@ func made(s provider.Spec) *tree {
 	t := &tree{lb: loadbalancers.LoadBalancer{ProvisioningStatus: active, VipAddress: "203.0.113.7", AdminStateUp: true,
 		Tags: []string{clusterTag + "c1", serviceTag + "web", nameTag + s.Namespace + "/" + s.Name}}}
 	for i, l := range s.Listeners {
-		lo, po := listenerOpts(s, l), poolOpts(l)
+		lo, po := listenerOpts(s, l), poolOpts(s, l)
 		p := pool{Pool: pools.Pool{ID: fmt.Sprint("p", i), Name: po.Name, Description: po.Description, Protocol: string(po.Protocol),
 			LBMethod: string(po.LBMethod), AdminStateUp: true, ProvisioningStatus: active}}
 		for _, m := range members(s, l) {
@@ -67,11 +68,13 @@ func made(s provider.Spec) *tree {
 // What we ask for is what we read back.
 func TestObserved_IsWhatWasAskedFor(t *testing.T) {
 	for what, change := range map[string]func(*provider.Spec){
-		"as it is":     func(*provider.Spec) {},
-		"no member":    func(s *provider.Spec) { s.Families[0].Members = nil },
-		"nobody":       func(s *provider.Spec) { s.Families[0].Sources = nil },
-		"everybody":    func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{everybody} },
-		"one listener": func(s *provider.Spec) { s.Listeners = s.Listeners[:1] },
+		"as it is":            func(*provider.Spec) {},
+		"no member":           func(s *provider.Spec) { s.Families[0].Members = nil },
+		"nobody":              func(s *provider.Spec) { s.Families[0].Sources = nil },
+		"everybody":           func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{sources.Everybody} },
+		"one listener":        func(s *provider.Spec) { s.Listeners = s.Listeners[:1] },
+		"affinity":            func(s *provider.Spec) { s.AffinitySeconds = 10800 },
+		"affinity, no member": func(s *provider.Spec) { s.AffinitySeconds, s.Families[0].Members = 60, nil },
 	} {
 		want := spec()
 		change(&want)
@@ -85,6 +88,7 @@ func TestObserved_IsWhatWasAskedFor(t *testing.T) {
 // Whatever somebody changes in Octavia makes another digest, or no longer Live.
 func TestObserved_SeesDrift(t *testing.T) {
 	want := spec()
+	want.AffinitySeconds = 10800
 	for what, change := range map[string]func(*tree){
 		"a member less": func(t *tree) { t.pools[0].members = t.pools[0].members[1:] },
 		"a member more": func(t *tree) {
@@ -94,6 +98,8 @@ func TestObserved_SeesDrift(t *testing.T) {
 		"a member off":         func(t *tree) { t.pools[0].members[0].AdminStateUp = false },
 		"a weight":             func(t *tree) { t.pools[0].members[0].Weight++ },
 		"the algorithm":        func(t *tree) { t.pools[0].LBMethod = "SOURCE_IP_PORT" },
+		"no affinity":          func(t *tree) { t.pools[0].LBMethod = "ROUND_ROBIN" },
+		"another affinity":     func(t *tree) { t.pools[0].Description = "30443 10256 60 LeastConnections" },
 		"the pool's protocol":  func(t *tree) { t.pools[0].Protocol = "TCP" },
 		"a pool off":           func(t *tree) { t.pools[0].AdminStateUp = false },
 		"no monitor":           func(t *tree) { t.pools[0].monitor = nil },
@@ -121,17 +127,20 @@ func TestObserved_SeesDrift(t *testing.T) {
 
 func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 	for text, want := range map[string]provider.Code{
-		`409 {"faultstring": "Load Balancer x is immutable and cannot be updated."}`: provider.Immutable,
-		`409 {"faultstring": "The address is in use."}`:                              provider.AddressTaken,
-		`403 {"faultstring": "Quota has been met for resources: Load Balancer"}`:     provider.QuotaExceeded,
-		`403 {"faultstring": "Policy does not allow this request to be performed."}`: provider.Internal,
-		`400 {"faultstring": "Validation failure: x"}`:                               provider.Unsupported,
-		`404 {"faultstring": "pool x not found."}`:                                   provider.Immutable,
-		`503 no JSON`: provider.Throttled,
-		`500 {}`:      provider.Internal,
+		`PUT 409 {"faultstring": "Load Balancer x is immutable and cannot be updated."}`: provider.Immutable,
+		`PUT 409 {"faultstring": "The address is in use."}`:                              provider.AddressTaken,
+		`PUT 403 {"faultstring": "Quota has been met for resources: Load Balancer"}`:     provider.QuotaExceeded,
+		`PUT 403 {"faultstring": "Policy does not allow this request to be performed."}`: provider.Internal,
+		`PUT 400 {"faultstring": "Validation failure: x"}`:                               provider.Unsupported,
+		`PUT 404 {"faultstring": "pool x not found."}`:                                   provider.Immutable,
+		`PUT 503 no JSON`: provider.Throttled,
+		`GET 500 {}`:      provider.Unavailable,
+		`PUT 500 {}`:      provider.Internal,
+		`PUT 500 {"faultstring": "IP address 203.0.113.1 already allocated in subnet x"}`: provider.AddressTaken,
 	} {
-		status, body, _ := strings.Cut(text, " ")
-		answer := gophercloud.ErrUnexpectedResponseCode{Body: []byte(body), ResponseHeader: http.Header{"Retry-After": {"7"}}}
+		method, answered, _ := strings.Cut(text, " ")
+		status, body, _ := strings.Cut(answered, " ")
+		answer := gophercloud.ErrUnexpectedResponseCode{Method: method, Body: []byte(body), ResponseHeader: http.Header{"Retry-After": {"7"}}}
 		if _, err := fmt.Sscan(status, &answer.Actual); err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,7 @@ import (
 // How long things take.
 const (
 	listEvery = time.Minute // after which what jobs have seen is not enough
-	workFor   = time.Minute // a job, on one wish
+	workFor   = time.Minute // a job, without a step towards what is wanted; with steps, see most
 )
 
 // Engine is what the status of a provider calls its engine.
@@ -56,7 +56,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 		return nil, &deliver.Error{Reason: deliver.ReasonSecret, Message: "spec.provider: " + err.Error(), Err: err}
 	}
 	c := &conn{
-		client: client, owner: Owner(t.Cluster, t.Balancer), patience: cmp.Or(d.Patience, 2*time.Second),
+		client: client, owner: Owner(t.Cluster, t.Balancer), patience: cmp.Or(d.Patience, 2*time.Second), workFor: workFor,
 		slots: make(chan struct{}, atOnce), news: make(chan struct{}, 1),
 		wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{},
 		waits: map[string]lb.Refusal{}, later: map[string]time.Time{}, jobs: map[string]*job{},
@@ -91,6 +91,7 @@ type conn struct {
 	client   *provider.Client
 	owner    string
 	patience time.Duration
+	workFor  time.Duration
 	ctx      context.Context // of jobs
 	stop     context.CancelFunc
 	running  sync.WaitGroup

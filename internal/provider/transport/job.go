@@ -14,9 +14,11 @@ import (
 // atOnce is how many load balancers a provider is asked for at a time.
 const atOnce = 8
 
-// Pauses before what the cloud has not done yet is asked for again, where it does not say.
+// Pauses before what the cloud has not done yet is asked for again, where it does not say:
+// stepPause at most where it has taken a step.
 const (
 	firstPause = 250 * time.Millisecond
+	stepPause  = time.Second
 	longPause  = 10 * time.Second
 )
 
@@ -28,6 +30,7 @@ type job struct {
 	key   lb.Key
 	ended chan struct{} // closed
 	err   error         // the provider itself fails; read once it has ended
+	moved bool          // the last request made a change, so the next one may follow soon
 
 	changed bool          // something else is wanted since its last request began; conn.mu guards it
 	wake    chan struct{} // the same
@@ -55,16 +58,20 @@ func (j *job) change() {
 
 // work until there is nothing more to ask for.
 func (c *conn) work(uid string, j *job) error {
-	until := time.Now().Add(workFor)
+	begun, moved := time.Now(), time.Now() // with this wish; and when the cloud last did something for it
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		again, err := c.turn(uid, j)
+		if j.moved {
+			pause, moved = min(pause, stepPause), time.Now()
+		}
 		c.mu.Lock()
 		if j.changed && err == nil {
-			again, pause, until = true, firstPause, time.Now().Add(workFor)
+			again, pause, begun, moved = true, firstPause, time.Now(), time.Now()
 			delete(c.waits, uid) // it is about what was wanted before
 		}
 		wait := max(pause, time.Until(c.later[uid]))
-		late := time.Now().Add(wait).After(until)
+		next := time.Now().Add(wait)
+		late := next.Sub(moved) > c.workFor || next.Sub(begun) > c.most(uid)
 		if again && late {
 			c.giveUp(uid, j.key)
 		}
@@ -81,6 +88,16 @@ func (c *conn) work(uid string, j *job) error {
 			return err
 		}
 	}
+}
+
+// most is how long a wish may take whose cloud always does something: it may do the same for
+// ever, and each time costs calls. The mu is held.
+func (c *conn) most(uid string) time.Duration {
+	steps := 1
+	if w := c.wishes[uid]; w != nil {
+		steps += len(w.spec.Listeners)
+	}
+	return c.workFor * time.Duration(steps)
 }
 
 // rest before the next request. What changes may be asked for sooner.
@@ -131,7 +148,7 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 		return false, c.ctx.Err()
 	}
 	c.mu.Lock()
-	j.changed = false
+	j.changed, j.moved = false, false
 	w := c.wishes[uid]
 	was, there := c.seen[uid]
 	c.mu.Unlock()
@@ -151,6 +168,7 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 		return false, c.older(id, w, was, there)
 	}
 	c.shown(uid, b, w.spec)
+	j.moved = b.Calls.Writes > 0 || b.Digest != was.Digest
 	switch {
 	case w.fulfilled(b):
 		return false, nil

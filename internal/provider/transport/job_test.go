@@ -124,3 +124,60 @@ func TestApply_AChangeWaitsForNoPause(t *testing.T) {
 	}
 	w.applied(config(service("web", 30081)))
 }
+
+// A cloud that takes one step of many with each request is asked for the next one soon: pauses
+// get longer only while nothing moves.
+func TestApply_StepsFollowOneAnother(t *testing.T) {
+	w := newHastyWorld(t)
+	const steps, soon = 12, 20 * time.Second // with ever longer pauses, it is more than a minute
+	taken := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		if taken++; taken >= steps {
+			return nil, nil
+		}
+		o := &provider.Observed{Spec: s}
+		o.State, o.Calls.Writes, o.Spec.Listeners = provider.Pending, 1, nil
+		return o, nil
+	}
+	start := time.Now()
+	if _, err := w.apply(config(service("web", 30080))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.conn.(*conn).News():
+	case <-t.Context().Done():
+	}
+	if took := time.Since(start); took > soon || taken != steps {
+		t.Errorf("%d steps of %d took %v", taken, steps, took)
+	}
+}
+
+// A cloud that always does something and is never done is given up, with its words, and not
+// asked as often as it answers.
+func TestApply_StepsWithoutEndAreGivenUp(t *testing.T) {
+	w := newHastyWorld(t)
+	w.conn.(*conn).workFor = 3 * time.Second
+	asked := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		asked++
+		o := &provider.Observed{Spec: s}
+		o.State, o.Message, o.Calls.Writes, o.Spec.Listeners = provider.Pending, "made anew", 1, nil
+		return o, nil
+	}
+	if _, err := w.apply(config(service("web", 30080))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.conn.(*conn).News():
+	case <-t.Context().Done():
+	}
+	out, err := w.conn.Status(t.Context())
+	if err != nil || len(out.Refused) != 1 || out.Refused[0].Reason != lb.RefusedUnavailable || !strings.Contains(out.Refused[0].Message, "made anew") {
+		t.Errorf("%v %+v", err, out.Refused)
+	}
+	w.Lock()
+	defer w.Unlock()
+	if most := 12; asked > most { // a second apart, but for the first ones
+		t.Errorf("asked %d times", asked)
+	}
+}

@@ -1,6 +1,8 @@
 // Command helper is what the test cluster runs inside its namespaces: the first process of the cluster
 // (init), the first process of a balancer host (host, or guest in a virtual machine), the server in
-// every pod (echo), a client for what the kernel may lack (ask-sctp) and what takes the place of syslog (log). It uses the standard library only: it is built from source embedded into package cluster, and runs once per pod.
+// every pod (echo), clients for what the kernel may lack (ask-sctp) and for sockets of a host (ask-unix),
+// and what takes the place of syslog (log). It uses the standard library only: it is built from source
+// embedded into package cluster, and runs once per pod.
 package main
 
 import (
@@ -13,9 +15,9 @@ import (
 
 func main() {
 	run := map[string]func([]string) error{"init": clusterInit, "host": host, "host-init": hostInit, "guest": guest,
-		"guest-console": guestConsole, "in-guest": inGuest, "echo": echo, "ask-sctp": askSCTP, "log": log}
+		"guest-console": guestConsole, "in-guest": inGuest, "echo": echo, "ask-sctp": askSCTP, "ask-unix": askUnix, "log": log}
 	if len(os.Args) < 2 || run[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: helper init|host|guest|in-guest|echo|ask-sctp|log [flags]")
+		fmt.Fprintln(os.Stderr, "usage: helper init|host|guest|in-guest|echo|ask-sctp|ask-unix|log [flags]")
 		os.Exit(2)
 	}
 	if err := run[os.Args[1]](os.Args[2:]); err != nil {

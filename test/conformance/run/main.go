@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs; or haproxy+lvs, where the kernel carries datagrams")
+	engine := flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs; haproxy+lvs, where the kernel carries datagrams; or octavia, a provider's cloud")
 	kubernetes := flag.String("kubernetes", "", "a minor release, such as 1.34 (default: the newest)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -35,8 +35,8 @@ func main() {
 }
 
 func run(ctx context.Context, engine v1alpha1.Engine, kubernetes string) error {
-	if main, _, _ := strings.Cut(string(engine), "+"); engines.Table.Find(main) == nil {
-		return fmt.Errorf("engine %q: want one of %s", engine, engines.Table.Names())
+	if !conformance.Known(engine) {
+		return fmt.Errorf("engine %q: want one of %s, or %s", engine, engines.Table.Names(), conformance.Octavia)
 	}
 	record := conformance.NewRecord(engine)
 	// That a test fails is in the table; that one has not run is, too.

@@ -66,18 +66,20 @@ def run(manager, lb):
             base_amp_path=haproxy.base_path, base_crt_dir=haproxy.base_cert_dir,
             haproxy_template=haproxy.haproxy_template, connection_logging=False,
         ).build_config(host_amphora=lb.amphorae[0], listeners=listeners, tls_certs={None: None}, haproxy_versions=('2', '6'))
+        # its machines have HAProxy's master, which hands its listeners over by itself
+        config = config.replace(' level user\n', ' level user expose-fd listeners\n', 1)
         with open(directory + '/haproxy.cfg', 'w') as f:
             f.write(config)
         command = ['haproxy', '-D', '-f', directory + '/haproxy.cfg', '-p', directory + '/pid']
         if pids(lb.id):
-            command += ['-sf'] + pids(lb.id)
+            command += ['-x', socket(lb.id), '-sf'] + pids(lb.id)
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
 
 
 def guard(lb, listeners):
-    """Let in who may come, as a security group does."""
+    """Let in who may come, as a security group does. It drops what others send: here they are told at once."""
     name = 'lb-' + lb.id
     rules = ['table inet %s {}' % name, 'delete table inet %s' % name]
     if listeners:
@@ -86,9 +88,13 @@ def guard(lb, listeners):
             to = 'ip daddr %s tcp dport %d' % (lb.vip.ip_address, l.protocol_port)
             cidrs = [c.cidr for c in l.allowed_cidrs]
             if cidrs:
-                rules += ['%s ip saddr != { %s } drop' % (to, ', '.join(cidrs))]
+                rules += ['%s ip saddr != { %s } reject with tcp reset' % (to, ', '.join(cidrs))]
         rules += ['}', '}']
     subprocess.run(['nft', '-f', '-'], input='\n'.join(rules) + '\n', check=True, text=True)
+
+
+def socket(lb_id):
+    return '/var/lib/octavia/%s.sock' % lb_id
 
 
 def pids(lb_id):
@@ -102,10 +108,11 @@ def pids(lb_id):
 def end(lb_id):
     for pid in pids(lb_id):
         subprocess.run(['kill', '-TERM', pid])
-    try:
-        os.remove('/var/lib/octavia/%s/pid' % lb_id)
-    except FileNotFoundError:
-        pass
+    for name in 'pid', 'haproxy.cfg':
+        try:
+            os.remove('/var/lib/octavia/%s/%s' % (lb_id, name))
+        except FileNotFoundError:
+            pass
 
 
 def stop(lb_id):

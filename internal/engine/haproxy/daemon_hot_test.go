@@ -1,0 +1,163 @@
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+)
+
+// While its servers change, HAProxy says that it runs what nobody has made: who finds it so knows that
+// the change is not whole.
+func TestAHotReloadThatIsNotWholeProvesNothing(t *testing.T) {
+	after := balanced()
+	after.Frontends[0].Backends = after.Frontends[0].Backends[:1]
+	change := engine.Change{Path: engine.Path(after.ID)}
+	change.Before, _ = views(t, balanced())
+	change.After, _ = views(t, after)
+	h := daemon(t)
+	digest := fileset.Digest(strings.Repeat("a", 64))
+	told := heard(t, h.Socket, digest, "")
+	if err := h.HotReload(t.Context(), []engine.Change{change}, digest); err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for len(told) > 0 {
+		switch command, _, _ := strings.Cut(<-told, " server "); {
+		case strings.HasPrefix(command, "set var"):
+			order = append(order, strings.TrimPrefix(command, "set var proc.external_lb "))
+		case command == "del":
+			order = append(order, command)
+		}
+	}
+	if want := []string{"str(" + strings.Repeat("0", 64) + ")", "del", "str(" + string(digest) + ")"}; !slices.Equal(order, want) {
+		t.Errorf("it is told %q, want %q", order, want)
+	}
+}
+
+// A server that HAProxy could delete at once has no connections in that worker, and those of old ones
+// end by themselves, unless they have a time of their own.
+func TestWhoHasNoConnectionsLeavesNoTrace(t *testing.T) {
+	h := daemon(t)
+	heard(t, h.Socket, "", "")
+	changes := []proxyChange{
+		{proxy: &proxy{name: section}, gone: []server{{Name: "n1"}, {Name: "n3"}}},
+		{proxy: &proxy{name: section, drain: time.Nanosecond}, gone: []server{{Name: "n2"}}},
+	}
+	if err := h.changeServers(t.Context(), changes, slots{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1", section + "/n2"}) {
+		t.Errorf("%q are late", got)
+	}
+}
+
+// Who came back may go again, since the change is not proved: its time goes on.
+func TestWhoComesBackIsForgottenByNoChangeAlone(t *testing.T) {
+	h := daemon(t)
+	heard(t, h.Socket, "", "")
+	h.left.Leave(map[string]time.Duration{section + "/n1": time.Nanosecond})
+	back := proxyChange{proxy: &proxy{name: section}, appeared: []server{{Name: "n1"}}}
+	if err := h.changeServers(t.Context(), []proxyChange{back}, slots{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1"}) {
+		t.Errorf("%q are late", got)
+	}
+}
+
+// broken is a set of which a Service cannot be read.
+func broken(s engine.Set, bad *engine.Service) engine.Set {
+	read := s.Read
+	s.Read = func(path string) ([]byte, error) {
+		if path == engine.Path(bad.ID) {
+			return nil, errors.New("somebody else has changed it")
+		}
+		return read(path)
+	}
+	return s
+}
+
+// named is a Service like balanced with another name, and its section.
+func named(name string, drain time.Duration) (*engine.Service, string) {
+	s := balanced()
+	s.ID = lb.ID{Namespace: "default", Name: name, UID: "1"}
+	s.Frontends[0].Settings.Drain = drain
+	return s, strings.Replace(section, "web", name, 1)
+}
+
+// A Service of which nobody knows what it carries holds back no other.
+func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
+	bad, badSection := named("bad", time.Minute)
+	web, webSection := named("web", time.Minute)
+	gone, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t))
+	if gone[webSection+"/n1"] != time.Minute || err == nil {
+		t.Errorf("gone are %v, %v", gone, err)
+	}
+	h := daemon(t)
+	told := heard(t, h.Socket, "", "")
+	h.set = func(string) (engine.Set, error) { return broken(setOf(t, bad), bad), nil }
+	h.left.Leave(map[string]time.Duration{badSection + "/n3": time.Nanosecond, webSection + "/n1": time.Nanosecond})
+	if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else has changed it") {
+		t.Errorf("it says %v", err)
+	}
+	said := map[string]bool{}
+	for len(told) > 0 {
+		said[<-told] = true
+	}
+	if !said["shutdown sessions server "+webSection+"/n1"] || said["shutdown sessions server "+badSection+"/n3"] {
+		t.Errorf("it is told %v", said)
+	}
+}
+
+// What was heard of a worker is ended at once, and not when it has said everything: by then that
+// session may be another one.
+func TestSessionsAreEndedWhileTheyAreTheSame(t *testing.T) {
+	first := make(chan string)
+	socket, ended := master(t, map[string]func(func(string) error){"@!1": func(say func(string) error) {
+		_ = say("0x1: be=a srv=n1\n") // who asked has gone otherwise
+		<-first
+	}})
+	go func() { first <- <-ended }()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := endInAll(ctx, socket, []int{1}, map[string]bool{"a/n1": true}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Root knows who is over by the file alone: what it cannot read is not done, and the agent keeps it.
+func TestRootThatReadsNothingHasNotEndedAnything(t *testing.T) {
+	h := daemon(t)
+	if err := h.EndLeft(t.Context()); err == nil || !strings.Contains(err.Error(), "who left is not known") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+// Of very many that are late, other ones are told each time.
+func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
+	late := make([]string, 3*endAtOnce)
+	for i := range late {
+		late[i] = strconv.Itoa(i)
+	}
+	seen := map[string]bool{}
+	for range 100 {
+		now := some(late)
+		if len(now) != endAtOnce {
+			t.Fatalf("%d at once", len(now))
+		}
+		for _, name := range now {
+			seen[name] = true
+		}
+	}
+	if len(seen) != len(late) {
+		t.Errorf("%d of %d had a turn", len(seen), len(late))
+	}
+}

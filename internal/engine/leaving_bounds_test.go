@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// However many leave at once: there is a bound, also for the file, and who leaves already has its time.
+func TestLeaving_IsBounded(t *testing.T) {
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	l.Leave(map[string]time.Duration{"first": time.Nanosecond})
+	many := map[string]time.Duration{}
+	for i := range 120_000 {
+		many[fmt.Sprintf("%s/%d", strings.Repeat("s", 200), i)] = time.Nanosecond
+	}
+	l.Leave(many)
+	late := l.Late(0)
+	if len(late) > 100_000 || late[0] != "first" {
+		t.Errorf("%d are late, the first is %.20q", len(late), late[0])
+	}
+	if info, err := os.Stat(l.path); err != nil || info.Size() > maxLeaving {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := l.Missed(); err == nil || !strings.Contains(err.Error(), "more than 100000 leave at once") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+// Times are the machine's since it started: what was written before has no connections any more, and
+// no clock that is set makes anybody late.
+func TestLeaving_EndsWithTheMachine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	NewLeaving(path).Leave(map[string]time.Duration{"a": time.Nanosecond})
+	data, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(data), time.Now().Format("2006-01")) || !strings.Contains(string(data), boot()) {
+		t.Errorf("%s, %v", data, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), boot(), "another", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := NewLeaving(path)
+	if got := l.Late(0); len(got) > 0 || l.Missed() != nil {
+		t.Errorf("%q are late; %v", got, l.Missed())
+	}
+}
+
+// Whoever ends connections has the file alone, and knows whether it has read it.
+func TestLeaving_WhoIsOverIsMarked(t *testing.T) {
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	root := NewLeaving(l.path)
+	if _, err := root.Marked(); err == nil {
+		t.Error("nobody has written who is over")
+	}
+	l.Leave(map[string]time.Duration{"a": 1, "b": 1, "none of its own": 0})
+	for _, names := range []map[string]bool{{"a": true, "none of its own": true}, {"b": true}} {
+		if n := l.Over(names); n != 1 {
+			t.Errorf("%d are marked", n)
+		}
+		got, err := root.Marked()
+		if delete(names, "none of its own"); !maps.Equal(got, names) || err != nil {
+			t.Errorf("marked are %v, want %v; %v", got, names, err)
+		}
+	}
+	if err := os.WriteFile(l.path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Marked(); err == nil {
+		t.Error("what cannot be read marks nobody")
+	}
+	again := NewLeaving(l.path)
+	if err := again.Missed(); err == nil || !strings.Contains(err.Error(), "not all that left are known") {
+		t.Errorf("one that begins says %v", err)
+	}
+}

@@ -1,0 +1,323 @@
+// Package alibaba is the provider for Alibaba Cloud's load balancers: one NLB or classic one (CLB)
+// for each Service, with a listener and a server group for each port.
+//
+// Each request reads all back, compares it with what is wanted, and makes the calls that can be
+// made now: see steps. What the two products call by other names is in nlb.go and clb.go.
+package alibaba
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// Type is the product.
+type Type string
+
+// The products.
+const (
+	NLB Type = "nlb" // layer 4; an address for each zone, behind a name
+	CLB Type = "clb" // classic SLB; one address
+)
+
+// Options say which load balancers are made.
+type Options struct {
+	Type     Type
+	VPC      string // by ID
+	Zones    []Zone // of an NLB: two or more. Of a CLB that is private: one, for its VSwitch
+	Private  bool   // reached from the VPC alone
+	Spec     string // of a CLB, as slb.s1.small; "": it is paid by use
+	Resource string // group of resources, by ID
+	// Certificates by ID: an NLB ends TLS with them at these ports.
+	Certificates map[uint16]string
+}
+
+// Zone has a VSwitch in it.
+type Zone struct{ ID, VSwitch string }
+
+// Cloud is an account in one region.
+type Cloud struct {
+	API *API
+	Options
+
+	servers servers
+
+	mu    sync.Mutex
+	begun map[provider.ID]time.Time // when a load balancer was first asked for that is not listed yet
+}
+
+// The tags of all that we make.
+const (
+	clusterTag = "external-lb:cluster"
+	serviceTag = "external-lb:service"
+	nameTag    = "external-lb:name"
+
+	nameOf = "/" // before the name: a value may not begin with aliyun, which a namespace may
+)
+
+// product is what differs between the two.
+type product interface {
+	capabilities() provider.Capabilities
+	// possible says which values it cannot hold.
+	possible(provider.Spec) error
+	// cannot says which listeners it cannot make as they are wanted.
+	cannot(provider.Spec) []provider.Refusal
+	// read all that has the tags, with all that is below it.
+	read(ctx context.Context, s *session, tags params) ([]*tree, error)
+
+	create(id provider.ID, want provider.Spec) call
+	remove(balancer string) call
+	switchOn(balancer string) *call
+	groupFields(provider.Listener) params
+	createGroup(t *tree, l provider.Listener) call
+	updateGroup(g *group, l provider.Listener) call
+	removeGroup(id string) call
+	// members makes those of a group the ones that are wanted, in the order of the calls.
+	members(g *group, want []server) []call
+	listenerFields(t *tree, want provider.Spec, l provider.Listener, group string) params
+	createListener(t *tree, l provider.Listener, fields params) call
+	updateListener(t *tree, at *listener, fields params) call
+	removeListener(t *tree, at *listener) call
+	startListener(t *tree, at *listener) call
+	// settings that a listener and its group have, or false where they are none of ours.
+	settings(at *listener, g *group) (_ provider.Settings, affinity int32, ok bool)
+	// description is the name of a listener's.
+	description() string
+	// oneByOne: a group is at work after each call.
+	oneByOne() bool
+}
+
+func (c *Cloud) product() product {
+	if c.Type == CLB {
+		return clb{c.Options}
+	}
+	return nlb{c.Options}
+}
+
+// session is one request, and counts its calls.
+type session struct {
+	*Cloud
+	product
+	api           *API
+	reads, writes atomic.Int32
+}
+
+func (c *Cloud) session() *session { return &session{Cloud: c, product: c.product(), api: c.API} }
+
+func (s *session) count(read bool) {
+	if read {
+		s.reads.Add(1)
+	} else {
+		s.writes.Add(1)
+	}
+}
+
+func (s *session) calls() provider.Calls {
+	return provider.Calls{Reads: s.reads.Load(), Writes: s.writes.Load()}
+}
+
+// Capabilities are those of the product.
+func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
+	return c.product().capabilities(), nil
+}
+
+// Put makes all the calls towards a Spec that can be made now.
+func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
+	s := c.session()
+	impossible := s.cannot(want)
+	if len(impossible) == len(want.Listeners) && len(impossible) > 0 {
+		return provider.Observed{}, &provider.Error{Code: impossible[0].Reason, Field: string(provider.SessionAffinity), Message: impossible[0].Message}
+	}
+	want = want.Without(impossible)
+	if err := s.possible(want); err != nil {
+		return provider.Observed{}, err
+	}
+	t, err := s.one(ctx, id)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	if a := want.Families[0].Address; a.IsValid() && t.lb != nil && a != t.lb.address.IP {
+		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: string(provider.WantedAddress),
+			Message: fmt.Sprintf("it has %v, and the cloud does not change that", t.lb.address.IP)}
+	}
+	nodes, missing, err := s.nodes(ctx, want.Families[0].Members)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	steps, waiting := s.steps(t, want, nodes)
+	refused, held, err := s.walk(ctx, steps)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	o := t.observed(s)
+	o.Spec.Namespace, o.Spec.Name = want.Namespace, want.Name
+	o.Refused = append(impossible, refused...)
+	switch {
+	case o.State == provider.Failed:
+	case held != nil:
+		o.State, o.Reason, o.Message, o.RetryAfterSeconds = provider.Pending, held.Code, held.Message, held.RetryAfterSeconds
+	case waiting || int(s.writes.Load()) > len(refused):
+		o.State, o.RetryAfterSeconds = provider.Pending, 0
+	case len(missing) > 0:
+		o.State, o.RetryAfterSeconds = provider.Pending, 10
+		o.Reason, o.Message = provider.Unavailable, fmt.Sprintf("no instance of the VPC has the address %s of a node", join(missing))
+	case len(refused) > 0:
+		o.RetryAfterSeconds = 30
+		if o.Spec.Digest() != want.Without(refused).Digest() { // the port is there, and not as it is wanted
+			o.State, o.Reason, o.Message = provider.Pending, refused[0].Reason, fmt.Sprintf("port %d: %s", refused[0].Port, refused[0].Message)
+		}
+	}
+	o.Calls = s.calls()
+	return o, nil
+}
+
+// walk makes calls. Where one has to wait, so do all after it. One that is refused for a port costs that port.
+func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Refusal, held *provider.Error, _ error) {
+	for _, step := range steps {
+		if slices.ContainsFunc(refused, func(r provider.Refusal) bool { return step.of(r) }) {
+			continue
+		}
+		err := s.do(ctx, step.call, nil)
+		e, ok := err.(*provider.Error)
+		switch {
+		case err == nil:
+		case !ok:
+			return nil, nil, err
+		case e.Code == provider.Immutable || step.last:
+			return refused, e, nil
+		case step.listener != nil && (e.Code == provider.Unsupported || e.Code == provider.QuotaExceeded):
+			refused = append(refused, provider.Refusal{Port: step.listener.Port, Protocol: step.listener.Protocol, Reason: e.Code, Message: e.Message})
+		default:
+			return nil, nil, err
+		}
+	}
+	return refused, nil, nil
+}
+
+// Get reads one back.
+func (c *Cloud) Get(ctx context.Context, id provider.ID) (provider.Observed, error) {
+	s := c.session()
+	t, err := s.one(ctx, id)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	if t.empty() {
+		return provider.Observed{}, notFound
+	}
+	o := t.observed(s)
+	o.Calls = s.calls()
+	return o, nil
+}
+
+// List reads all of a cluster back.
+func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, error) {
+	s := c.session()
+	trees, err := s.read(ctx, s, params{clusterTag: cluster})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]provider.Observed, 0, len(trees))
+	for _, t := range trees {
+		out = append(out, t.observed(s))
+	}
+	return out, nil
+}
+
+// Delete takes all away that has the tags: load balancers first, whose listeners go with them.
+func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, error) {
+	s := c.session()
+	t, err := s.one(ctx, id)
+	if err != nil {
+		return provider.Observed{}, err
+	}
+	if t.empty() {
+		return provider.Observed{}, notFound
+	}
+	o := t.observed(s)
+	_, held, err := s.walk(ctx, s.removal(t))
+	if err != nil {
+		if _, stays := errors.AsType[*provider.Error](err); stays && t.lb != nil && t.lb.state == provider.Live {
+			for i := range t.listeners { // it may be protected, and its nodePorts are somebody else's soon
+				_ = s.do(ctx, s.removeListener(t, &t.listeners[i]), nil) // why is what is told
+			}
+		}
+		return provider.Observed{}, err
+	}
+	o.State, o.RetryAfterSeconds, o.Reason, o.Message = provider.Deleting, 0, "", ""
+	if held != nil {
+		o.Message = held.Message
+	}
+	o.Calls = s.calls()
+	return o, nil
+}
+
+var notFound = &provider.Error{Code: provider.NotFound, Message: "nothing has its tags"}
+
+// one tree of an ID, which may be empty.
+func (s *session) one(ctx context.Context, id provider.ID) (*tree, error) {
+	trees, err := s.read(ctx, s, params{clusterTag: id.Cluster, serviceTag: id.Service})
+	if err != nil {
+		return nil, err
+	}
+	if len(trees) == 0 {
+		return &tree{id: id}, nil
+	}
+	if trees[0].lb != nil {
+		s.listed(id)
+	}
+	return trees[0], nil
+}
+
+// recent is how long two calls that make the same thing are one.
+const recent = 10 * time.Second
+
+// token makes them one, also where the answer to the first one was lost and what it made is not
+// listed yet. What was taken away meanwhile comes again when the time is over.
+func token(id provider.ID, c call, since time.Time) string {
+	return sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(since.Unix()))
+}
+
+// unlisted is how long a load balancer that was asked for is taken to be there, and not listed yet.
+const unlisted = time.Minute
+
+// once adds the token of the call that makes a load balancer: each is paid for.
+func (c *Cloud) once(id provider.ID, create call) call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun == nil {
+		c.begun = map[provider.ID]time.Time{}
+	}
+	for other, at := range c.begun {
+		if time.Since(at) > unlisted {
+			delete(c.begun, other)
+		}
+	}
+	if _, again := c.begun[id]; !again {
+		c.begun[id] = time.Now().Truncate(recent) // after a restart it is the same for a while
+	}
+	create.params["ClientToken"] = token(id, create, c.begun[id])
+	return create
+}
+
+// listed ends that: the next one is another one.
+func (c *Cloud) listed(id provider.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.begun, id)
+}
+
+func join(all []netip.Addr) string {
+	var out []string
+	for _, a := range all[:min(len(all), 3)] {
+		out = append(out, a.String())
+	}
+	return strings.Join(out, ", ")
+}
