@@ -21,8 +21,11 @@ const mendInterval = 30 * time.Second
 type mends struct {
 	mu   sync.Mutex
 	last map[string]time.Time
-	late map[string]time.Time // since when a part is PENDING below a balancer that is ACTIVE
+	late map[string]late // of what a part is PENDING below a balancer that is ACTIVE
 }
+
+// late is since when that is so, and when it was last seen.
+type late struct{ since, seen time.Time }
 
 // finishing reports whether Octavia is about to finish what is below a load balancer: it marks
 // that ACTIVE first, and the parts one after the other. What stays PENDING for longer is stuck,
@@ -30,8 +33,8 @@ type mends struct {
 func (m *mends) finishing(t *tree) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, since := range m.late {
-		if id != t.lb.ID && time.Since(since) >= 2*mendInterval { // what is stuck is looked at more often than that
+	for id, l := range m.late {
+		if time.Since(l.seen) >= 10*mendInterval { // nobody asks for it any more
 			delete(m.late, id)
 		}
 	}
@@ -39,15 +42,17 @@ func (m *mends) finishing(t *tree) bool {
 		delete(m.late, t.lb.ID)
 		return false
 	}
-	since, waits := m.late[t.lb.ID]
+	now := time.Now()
+	l, waits := m.late[t.lb.ID]
 	if !waits {
-		if m.late == nil {
-			m.late = map[string]time.Time{}
-		}
-		since = time.Now()
-		m.late[t.lb.ID] = since
+		l.since = now
 	}
-	return time.Since(since) < mendInterval
+	if m.late == nil {
+		m.late = map[string]late{}
+	}
+	l.seen = now
+	m.late[t.lb.ID] = l
+	return now.Sub(l.since) < mendInterval
 }
 
 // pending reports whether a part is.

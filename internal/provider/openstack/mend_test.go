@@ -36,6 +36,9 @@ func TestFinishing_EndsSoonOrNever(t *testing.T) {
 			time.Sleep(mendInterval)
 			want("stuck", is, false)
 			time.Sleep(3 * mendInterval)
+			other := made(spec())
+			other.lb.ID = "other"
+			want("another one", other, false)
 			want("stuck for long", is, false)
 			is.lb.ProvisioningStatus = "PENDING_UPDATE"
 			want("all of it is at work", is, false)

@@ -58,15 +58,21 @@ func (j *job) change() {
 
 // work until there is nothing more to ask for.
 func (c *conn) work(uid string, j *job) error {
+	c.mu.Lock()
+	inVain := c.waits[uid].Reason == lb.RefusedUnavailable // an earlier job was: this one takes its time
+	c.mu.Unlock()
 	begun, moved := time.Now(), time.Now() // with this wish; and when the cloud last did something for it
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		again, err := c.turn(uid, j)
 		if j.moved {
-			pause, moved = min(pause, stepPause), time.Now()
+			moved = time.Now()
+			if !inVain {
+				pause = min(pause, stepPause)
+			}
 		}
 		c.mu.Lock()
 		if j.changed && err == nil {
-			again, pause, begun, moved = true, firstPause, time.Now(), time.Now()
+			again, inVain, pause, begun, moved = true, false, firstPause, time.Now(), time.Now()
 			delete(c.waits, uid) // it is about what was wanted before
 		}
 		wait := max(pause, time.Until(c.later[uid]))
