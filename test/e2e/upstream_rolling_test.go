@@ -115,17 +115,23 @@ func holdsForUp(t *testing.T, host string, node netip.AddrPort) error {
 // serversOf are the states of all servers that a host's HAProxy has for an address.
 func serversOf(t *testing.T, host string, at netip.AddrPort) (states []string) {
 	t.Helper()
-	h, err := env.Host(host)
-	must(t, err)
 	const address, state, port = 4, 5, 18 // of its management guide
-	all, err := h.Ask(t.Context(), "/var/lib/external-lb/haproxy.sock", "show servers state")
-	must(t, err)
-	for line := range strings.Lines(all) {
+	for line := range strings.Lines(tellHAProxy(t, host, "show servers state")) {
 		if f := strings.Fields(line); len(f) > port && f[address] == at.Addr().String() && f[port] == fmt.Sprint(at.Port()) {
 			states = append(states, f[state])
 		}
 	}
 	return states
+}
+
+// tellHAProxy a command, and return what it answers.
+func tellHAProxy(t *testing.T, host, command string) string {
+	t.Helper()
+	h, err := env.Host(host)
+	must(t, err)
+	answer, err := h.Ask(t.Context(), "/var/lib/external-lb/haproxy.sock", command)
+	must(t, err)
+	return answer
 }
 
 // hasPods waits until a node says that it has endpoints of its own.
