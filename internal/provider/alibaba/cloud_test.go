@@ -9,32 +9,71 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/credentials-go/credentials"
-
 	"github.com/external-lb/external-lb/internal/provider/alibaba/alibabatest"
 	"github.com/external-lb/external-lb/internal/provider/kit"
 	"github.com/external-lb/external-lb/internal/provider/providertest"
 	"github.com/external-lb/external-lb/provider"
 )
 
-// kinds of load balancers.
-var kinds = map[string]Options{
-	"nlb":         {Type: NLB, VPC: "vpc-1", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}, {"cn-hangzhou-b", "vsw-b"}}},
-	"clb":         {Type: CLB, VPC: "vpc-1"},
-	"clb private": {Type: CLB, VPC: "vpc-1", Private: true, Spec: "slb.s1.small", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}}},
+// Whatever somebody changes by hand is seen, and mended.
+func TestDrift_IsSeenAndMended(t *testing.T) {
+	both := []string{"weight", "server less", "server more", "port", "listener less", "listener off", "another group", "timeout", "algorithm", "no check", "description", "twin", "locked"}
+	for kind, changes := range map[string][]string{
+		"nlb": append([]string{"client address", "rate"}, both...),
+		"clb": append([]string{"open", "black list", "bandwidth", "off", "list less"}, both...),
+	} {
+		for _, change := range changes {
+			t.Run(kind+"/"+change, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t, kind)
+				want := full(s.Cloud)
+				providertest.Reach(t, s, web, &want)
+				if err := s.double.Change(web.Service, change); err != nil {
+					t.Fatal(err)
+				}
+				o, err := s.Get(t.Context(), web)
+				if err != nil || o.State == provider.Live && o.Spec.Digest() == want.Digest() {
+					t.Fatalf("not seen: %v, %v", o, err)
+				}
+				if change == "locked" {
+					if o.State != provider.Failed || !strings.Contains(o.Message, "bills") {
+						t.Errorf("%s: %s", o.State, o.Message)
+					}
+					return
+				}
+				providertest.Reach(t, s, web, &want)
+			})
+		}
+	}
 }
 
-func newCloud(t testing.TB, double *alibabatest.Cloud, o Options, through func(http.RoundTripper) http.RoundTripper) *Cloud {
-	t.Helper()
-	key, err := credentials.NewCredential(new(credentials.Config).SetType("access_key").SetAccessKeyId(alibabatest.Key).SetAccessKeySecret("secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	api, err := NewAPI("cn-hangzhou", double.URL, key, through(http.DefaultTransport))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Cloud{API: api, Options: o}
+// What is there already takes no write, and a change no more than it must.
+func TestPut_CostsWhatItChanges(t *testing.T) {
+	eachKind(t, func(t *testing.T, s scene) {
+		want := *providertest.SpecOf(s.Cloud, 80)
+		count := func(what string) {
+			s.with(func(c *alibabatest.Cloud) { clear(c.Calls) })
+			providertest.Reach(t, s, web, &want)
+			s.with(func(c *alibabatest.Cloud) {
+				n := 0
+				for action, calls := range c.Calls {
+					if !strings.HasPrefix(action, "Describe") && !strings.HasPrefix(action, "List") {
+						n += calls
+					}
+				}
+				t.Logf("%s: %d writes, %v", what, n, c.Calls)
+				if limit := map[string]int{"made": 6, "again": 0, "a node more": 1, "a port more": 4}[what]; n > limit {
+					t.Errorf("%s took %d writes, want %d at most: %v", what, n, limit, c.Calls)
+				}
+			})
+		}
+		count("made")
+		count("again")
+		want.Families[0].Members = append(want.Families[0].Members, provider.Member{Address: netip.MustParseAddr("192.0.2.12"), Weight: 1})
+		count("a node more")
+		want = provider.Spec{Namespace: want.Namespace, Name: want.Name, Families: want.Families, Listeners: providertest.SpecOf(s.Cloud, 80, 81).Listeners}
+		count("a port more")
+	})
 }
 
 // What is asked of every provider holds, with traffic through the double.

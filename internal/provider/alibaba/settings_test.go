@@ -1,0 +1,130 @@
+package alibaba
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/external-lb/external-lb/internal/provider/alibaba/alibabatest"
+	"github.com/external-lb/external-lb/internal/provider/providertest"
+	"github.com/external-lb/external-lb/internal/provider/sources"
+	"github.com/external-lb/external-lb/provider"
+)
+
+// TLS is ended with the certificate of a port, also where there was none before.
+func TestCertificate_EndsTLS(t *testing.T) {
+	s := newScene(t, "nlb")
+	want := *providertest.SpecOf(s.Cloud, 80, 443)
+	providertest.Reach(t, s, web, &want)
+	o := s.Options
+	o.Certificates = map[uint16]string{443: "1234-cn-hangzhou"}
+	with := newCloud(t, s.double, o, providertest.Same)
+	if o, err := with.Get(t.Context(), web); err != nil || len(o.Spec.Listeners) != 1 {
+		t.Errorf("before: %v, %v", o.Spec.Listeners, err)
+	}
+	providertest.Reach(t, with, web, &want)
+	if got := s.double.Protocols(web.Service); got != "TCP 80, TCPSSL 443 1234-cn-hangzhou tls_cipher_policy_1_2" {
+		t.Error(got)
+	}
+}
+
+// A list of networks is in force from the first moment, and is never empty in between.
+func TestSources_AreNeverOpenInBetween(t *testing.T) {
+	s := newScene(t, "clb")
+	s.with(func(c *alibabatest.Cloud) {
+		c.Fault = func(action string, p map[string]string) *alibabatest.Fault {
+			if strings.HasPrefix(action, "CreateLoadBalancerTCP") && p["AclStatus"] != "on" {
+				t.Error("a listener is open to everybody")
+			}
+			return nil
+		}
+	})
+	want := *providertest.SpecOf(s.Cloud, 80)
+	for _, text := range []string{"198.51.100.0/24", "192.0.2.0/24", sources.Nobody.String()} {
+		want.Families = []provider.Family{want.Families[0]}
+		if want.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix(text)}; text == sources.Nobody.String() {
+			want.Families[0].Sources = nil
+		}
+		providertest.Reach(t, s, web, &want)
+	}
+	if s.double.WasOpen() {
+		t.Error("the list had no entry while a listener had it")
+	}
+}
+
+func TestPossible_SaysWhatTheCloudCannotHold(t *testing.T) {
+	for kind := range kinds {
+		s := newScene(t, kind)
+		can, err := s.Capabilities(t.Context())
+		if err != nil || can.Check() != nil {
+			t.Error(err, can.Check())
+		}
+		for what, change := range map[string]func(*provider.Spec){
+			"half a second":  func(s *provider.Spec) { s.Listeners[0].Settings.HealthCheck.TimeoutMilliseconds = 2500 },
+			"a long timeout": func(s *provider.Spec) { s.Listeners[0].Settings.IdleTimeoutMilliseconds = 901_000 },
+			"once":           func(s *provider.Spec) { s.Listeners[0].Settings.HealthCheck.Rise = 1 },
+			"a heavy node":   func(s *provider.Spec) { s.Families[0].Members[0].Weight = 101 },
+		} {
+			want := full(s.Cloud)
+			change(&want)
+			if _, err := s.Put(t.Context(), web, want); !provider.Is(err, provider.Unsupported) {
+				t.Errorf("%s: %s: want Unsupported, got %v", kind, what, err)
+			}
+		}
+	}
+}
+
+// CLB keeps no clients of UDP: such a port is refused, and the others are carried.
+func TestAffinity_OfUDPIsRefused(t *testing.T) {
+	s := newScene(t, "clb")
+	want := full(s.Cloud)
+	want.AffinitySeconds = 600
+	s.puts(t, want, func(o provider.Observed) bool {
+		return o.State == provider.Live && len(o.Refused) == 1 && o.Refused[0].Protocol == provider.UDP && o.Spec.Digest() == want.Without(o.Refused).Digest()
+	})
+	want.Listeners = want.Listeners[2:]
+	if _, err := s.Put(t.Context(), web, want); !provider.Is(err, provider.Unsupported) {
+		t.Errorf("UDP alone: %v", err)
+	}
+}
+
+// All networks of a list are replaced, and it is never empty, nor too long.
+func TestSources_AllAreReplaced(t *testing.T) {
+	s := newScene(t, "clb")
+	want := *providertest.SpecOf(s.Cloud, 80)
+	for _, n := range []int{200, 200, maxEntries, maxEntries, 1, maxEntries} {
+		sources := want.Families[0].Sources
+		first := byte(10)
+		if len(sources) > 0 && sources[0].Addr().As4()[0] == first {
+			first++
+		}
+		want.Families = []provider.Family{want.Families[0]}
+		want.Families[0].Sources = nil
+		for i := range n {
+			want.Families[0].Sources = append(want.Families[0].Sources, netip.PrefixFrom(netip.AddrFrom4([4]byte{first, byte(i / 256), byte(i), 1}), 32))
+		}
+		providertest.Reach(t, s, web, &want)
+	}
+	if s.double.WasOpen() {
+		t.Error("the list had no entry while a listener had it")
+	}
+}
+
+// One that is public stays so where private ones are to be made, and that is told.
+func TestPrivate_IsNotWhatIsPublic(t *testing.T) {
+	for _, kind := range []string{"nlb", "clb"} {
+		s := newScene(t, kind)
+		want := *providertest.SpecOf(s.Cloud, 80)
+		providertest.Reach(t, s, web, &want)
+		o := kinds["clb private"]
+		if kind == "nlb" {
+			o = s.Options
+			o.Private = true
+		}
+		private := newCloud(t, s.double, o, providertest.Same)
+		all, err := private.List(t.Context(), web.Cluster)
+		if err != nil || len(all) != 1 || all[0].State != provider.Failed || !strings.Contains(all[0].Message, "--private") {
+			t.Errorf("%s: %+v, %v", kind, all, err)
+		}
+	}
+}
