@@ -32,13 +32,15 @@ type job struct {
 	err   error         // the provider itself fails; read once it has ended
 	moved bool          // the last request made a change, so the next one may follow soon
 
+	inVain bool // an earlier job was: this one takes its time
+
 	changed bool          // something else is wanted since its last request began; conn.mu guards it
 	wake    chan struct{} // the same
 }
 
 // start a job. The mu is held.
 func (c *conn) start(uid string) *job {
-	j := &job{key: c.key(uid), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	j := &job{key: c.key(uid), ended: make(chan struct{}), wake: make(chan struct{}, 1), inVain: c.waits[uid].Reason == lb.RefusedUnavailable}
 	c.jobs[uid] = j
 	c.running.Go(func() {
 		defer close(j.ended)
@@ -58,21 +60,18 @@ func (j *job) change() {
 
 // work until there is nothing more to ask for.
 func (c *conn) work(uid string, j *job) error {
-	c.mu.Lock()
-	inVain := c.waits[uid].Reason == lb.RefusedUnavailable // an earlier job was: this one takes its time
-	c.mu.Unlock()
 	begun, moved := time.Now(), time.Now() // with this wish; and when the cloud last did something for it
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		again, err := c.turn(uid, j)
 		if j.moved {
 			moved = time.Now()
-			if !inVain {
+			if !j.inVain {
 				pause = min(pause, stepPause)
 			}
 		}
 		c.mu.Lock()
 		if j.changed && err == nil {
-			again, inVain, pause, begun, moved = true, false, firstPause, time.Now(), time.Now()
+			again, j.inVain, pause, begun, moved = true, false, firstPause, time.Now(), time.Now()
 			delete(c.waits, uid) // it is about what was wanted before
 		}
 		wait := max(pause, time.Until(c.later[uid]))
