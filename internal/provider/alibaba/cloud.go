@@ -279,17 +279,21 @@ func (s *session) one(ctx context.Context, id provider.ID) (*tree, error) {
 // recent is how long two calls that make the same thing are one.
 const recent = 10 * time.Second
 
-// token makes them one, also where the answer to the first one was lost and what it made is not
-// listed yet. What was taken away meanwhile comes again when the time is over.
-func token(id provider.ID, c call, since time.Time) string {
-	return sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(since.Unix()))
+func recently() time.Time { return time.Now().Truncate(recent) }
+
+// once adds the token of a call that makes something. Of two with the same time the cloud takes one,
+// also where the answer to the first one was lost and what it made is not listed yet. What was taken
+// away meanwhile comes again when the time is over.
+func once(id provider.ID, c call, since time.Time) call {
+	c.params["ClientToken"] = sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(since.Unix()))
+	return c
 }
 
 // unlisted is how long a load balancer that was asked for is taken to be there, and not listed yet.
 const unlisted = time.Minute
 
-// once adds the token of the call that makes a load balancer: each is paid for.
-func (c *Cloud) once(id provider.ID, create call) call {
+// since is the time of the call that makes a load balancer: each is paid for.
+func (c *Cloud) since(id provider.ID) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.begun == nil {
@@ -301,10 +305,9 @@ func (c *Cloud) once(id provider.ID, create call) call {
 		}
 	}
 	if _, again := c.begun[id]; !again {
-		c.begun[id] = time.Now().Truncate(recent) // after a restart it is the same for a while
+		c.begun[id] = recently() // after a restart it is the same for a while
 	}
-	create.params["ClientToken"] = token(id, create, c.begun[id])
-	return create
+	return c.begun[id]
 }
 
 // listed ends that: the next one is another one.

@@ -80,7 +80,7 @@ func (nlb) groupFields(l provider.Listener) params {
 
 func (n nlb) createGroup(t *tree, l provider.Listener) call {
 	p := params{"ServerGroupName": groupName(l), "ServerGroupType": "Ip", "Protocol": string(l.Protocol), "AddressIPVersion": "ipv4", "VpcId": n.VPC}
-	return once(t.id, call{nlbAPI, "CreateServerGroup", n.grouped(p.with(n.groupFields(l)).tagged(t.id, t.name))})
+	return once(t.id, call{nlbAPI, "CreateServerGroup", n.grouped(p.with(n.groupFields(l)).tagged(t.id, t.name))}, recently())
 }
 
 func (n nlb) updateGroup(g *group, l provider.Listener) call {
@@ -131,7 +131,7 @@ func (n nlb) createListener(t *tree, l provider.Listener, fields params) call {
 		protocol = "TCPSSL"
 	}
 	p := params{"LoadBalancerId": t.lb.id, "ListenerProtocol": protocol, "ListenerPort": strconv.Itoa(int(l.Port))}
-	return once(t.id, call{nlbAPI, "CreateListener", p.with(fields).tagged(t.id, t.name)})
+	return once(t.id, call{nlbAPI, "CreateListener", p.with(fields).tagged(t.id, t.name)}, recently())
 }
 
 func (nlb) updateListener(_ *tree, at *listener, fields params) call {

@@ -164,13 +164,14 @@ func (n nlb) listeners(ctx context.Context, s *session, of map[string]*tree) err
 				at := listener{id: l.ListenerId, port: l.ListenerPort, raw: l.ListenerProtocol, group: l.ServerGroupId,
 					busy: l.ListenerStatus != "Running" && l.ListenerStatus != "Stopped", stopped: l.ListenerStatus == "Stopped"}
 				at.fields = params{"ServerGroupId": l.ServerGroupId, "ListenerDescription": l.ListenerDescription, "Cps": number(l.Cps)}
-				if l.ListenerProtocol == "TCPSSL" {
-					at.fields["SecurityPolicyId"] = l.SecurityPolicyId
-				}
+				ends := l.ListenerProtocol == "TCPSSL"
 				switch l.ListenerProtocol {
 				case "TCP", "TCPSSL":
-					if n.tls(provider.Listener{Port: l.ListenerPort, Protocol: provider.TCP}) == (l.ListenerProtocol == "TCPSSL") {
+					if n.tls(provider.Listener{Port: l.ListenerPort, Protocol: provider.TCP}) == ends {
 						at.protocol = provider.TCP // else it is made anew: it does not change
+					}
+					if ends {
+						at.fields["SecurityPolicyId"] = l.SecurityPolicyId
 					}
 					at.fields.with(params{"IdleTimeout": number(l.IdleTimeout), "ProxyProtocolEnabled": strconv.FormatBool(l.ProxyProtocolEnabled)},
 						names("CertificateIds", l.CertificateIds))

@@ -26,7 +26,7 @@ func (s step) of(r provider.Refusal) bool {
 func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (out []step, waiting bool) {
 	switch {
 	case t.lb == nil:
-		return []step{{call: s.once(t.id, s.create(t.id, want))}}, false
+		return []step{{call: once(t.id, s.create(t.id, want), s.since(t.id))}}, false
 	case t.lb.state != provider.Live:
 		return nil, true
 	case t.lb.off:
@@ -91,7 +91,7 @@ func (s *session) listener(t *tree, want provider.Spec, l provider.Listener, nod
 	case g.busy:
 		return nil, true
 	}
-	if out = s.members(g, s.wanted(g, want, l, nodes)); len(out) > 0 && s.oneByOne() {
+	if out = s.members(g, wanted(g, want, l, nodes)); len(out) > 0 && s.oneByOne() {
 		return out[:1], false
 	}
 	if !maps.Equal(g.fields, s.groupFields(l)) {
@@ -118,15 +118,17 @@ func (s *session) listener(t *tree, want provider.Spec, l provider.Listener, nod
 
 // wanted are the members of a listener's group. Where the cloud does not say which instances some nodes
 // are, those that the group has and it says nothing of stay: who may not read instances is told of none.
-func (s *session) wanted(g *group, want provider.Spec, l provider.Listener, nodes map[string]server) (out []server) {
+func wanted(g *group, want provider.Spec, l provider.Listener, nodes map[string]server) (out []server) {
 	for _, m := range want.Families[0].Members {
 		if n, there := nodes[m.Address.String()]; there {
 			out = append(out, server{id: n.id, ip: m.Address, port: l.NodePort, weight: m.Weight})
 		}
 	}
-	for _, h := range g.servers {
-		if len(nodes) < len(want.Families[0].Members) && !h.ip.IsValid() && h.port == l.NodePort {
-			out = append(out, h)
+	if len(nodes) < len(want.Families[0].Members) {
+		for _, h := range g.servers {
+			if !h.ip.IsValid() && h.port == l.NodePort {
+				out = append(out, h)
+			}
 		}
 	}
 	return out

@@ -172,10 +172,11 @@ func (t *tree) observed(s *session) provider.Observed {
 
 // kept says what to do about a load balancer from when the provider had another flag.
 func (s *session) kept() string {
+	is, with := "private", "without"
 	if s.Private {
-		return "its address is public, and the provider runs with --private: the cloud does not change that, so make the Service anew"
+		is, with = "public", "with"
 	}
-	return "its address is private, and the provider runs without --private: the cloud does not change that, so make the Service anew"
+	return "its address is " + is + ", and the provider runs " + with + " --private: the cloud does not change that, so make the Service anew"
 }
 
 // carried is a listener with what belongs to it, in the words of the contract.

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/external-lb/external-lb/provider"
 )
@@ -160,10 +159,4 @@ func (o Options) grouped(p params) params {
 // tls reports whether TLS is ended at a listener.
 func (o Options) tls(l provider.Listener) bool {
 	return l.Protocol == provider.TCP && o.Certificates[l.Port] != ""
-}
-
-// once adds the token of a call that makes something.
-func once(id provider.ID, c call) call {
-	c.params["ClientToken"] = token(id, c, time.Now().Truncate(recent))
-	return c
 }
