@@ -197,16 +197,22 @@ func said(err error) error {
 		}
 	case provider.Internal:
 		if strings.Contains(code, "Forbidden") || strings.Contains(code, "NoPermission") || strings.Contains(code, "AccessKey") || strings.Contains(code, "Signature") {
-			e.Message += ": see the credentials of the provider"
+			e.Message += seeCredentials
 		}
 	}
 	return e
 }
 
-// gone reports whether what was listed a moment ago is not there any more.
+const seeCredentials = ": see the credentials of the provider"
+
+// denied reports whether the account may not make a call at all.
+func denied(e *provider.Error) bool { return strings.HasSuffix(e.Message, seeCredentials) }
+
+// gone reports whether what was listed a moment ago is not there any more. Some of that has a code of its
+// own, and some only words.
 func gone(err error) bool {
 	e, told := errors.AsType[*provider.Error](err)
-	return told && (strings.Contains(e.Message, "NotFound") || strings.Contains(e.Message, "does not exist"))
+	return told && !denied(e) && (strings.Contains(e.Message, "NotFound") || strings.Contains(e.Message, "does not exist"))
 }
 
 // meanings of codes, by what is in them. The first one counts.

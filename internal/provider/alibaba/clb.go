@@ -170,12 +170,12 @@ func (clb) listenerFields(t *tree, want provider.Spec, l provider.Listener, grou
 }
 
 // at a port of a load balancer.
-func (clb) at(t *tree, action string, port uint16, protocol string) call {
-	return call{slbAPI, action, params{"LoadBalancerId": t.lb.id, "ListenerPort": strconv.Itoa(int(port)), "ListenerProtocol": strings.ToLower(protocol)}}
+func (clb) at(balancer, action string, port uint16, protocol string) call {
+	return call{slbAPI, action, params{"LoadBalancerId": balancer, "ListenerPort": strconv.Itoa(int(port)), "ListenerProtocol": strings.ToLower(protocol)}}
 }
 
 func (c clb) createListener(t *tree, l provider.Listener, fields params) call {
-	make := c.at(t, "CreateLoadBalancer"+string(l.Protocol)+"Listener", l.Port, string(l.Protocol))
+	make := c.at(t.lb.id, "CreateLoadBalancer"+string(l.Protocol)+"Listener", l.Port, string(l.Protocol))
 	delete(make.params, "ListenerProtocol")
 	make.params.with(fields).tagged(t.id, t.name)
 	if interval, is := make.params["HealthCheckInterval"]; is { // which this call alone spells otherwise
@@ -186,18 +186,18 @@ func (c clb) createListener(t *tree, l provider.Listener, fields params) call {
 }
 
 func (c clb) updateListener(t *tree, at *listener, fields params) call {
-	set := c.at(t, "SetLoadBalancer"+string(at.protocol)+"ListenerAttribute", at.port, at.raw)
+	set := c.at(t.lb.id, "SetLoadBalancer"+string(at.protocol)+"ListenerAttribute", at.port, at.raw)
 	delete(set.params, "ListenerProtocol")
 	set.params.with(fields, params{"VServerGroup": "on"})
 	return set
 }
 
-func (c clb) removeListener(t *tree, at *listener) call {
-	return c.at(t, "DeleteLoadBalancerListener", at.port, at.raw)
+func (c clb) removeListener(balancer string, at *listener) call {
+	return c.at(balancer, "DeleteLoadBalancerListener", at.port, at.raw)
 }
 
 func (c clb) startListener(t *tree, at *listener) call {
-	return c.at(t, "StartLoadBalancerListener", at.port, at.raw)
+	return c.at(t.lb.id, "StartLoadBalancerListener", at.port, at.raw)
 }
 
 func (c clb) settings(at *listener, _ *group) (provider.Settings, int32, bool) {

@@ -2,6 +2,7 @@ package alibaba
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,8 @@ type (
 		TotalCount    int
 		LoadBalancers struct {
 			LoadBalancer []struct {
-				LoadBalancerId, LoadBalancerStatus, Address, AddressType, CreateTime string
-				Tags                                                                 clbTags
+				LoadBalancerId, LoadBalancerStatus, Address, AddressType, CreateTime, VpcId string
+				Tags                                                                        clbTags
 			}
 		}
 	}
@@ -103,7 +104,7 @@ func numbered[A any](ctx context.Context, s *session, c call, size, pageName str
 }
 
 func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error) {
-	all, of := garden{}, map[string]*tree{}
+	all := garden{}
 	list := call{slbAPI, "DescribeLoadBalancers", params{}.asking(asked)}
 	err := numbered(ctx, s, list, page, "PageNumber", func(a clbBalancers) (int, int, error) {
 		for _, b := range a.LoadBalancers.LoadBalancer {
@@ -111,7 +112,7 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 			if t == nil {
 				continue
 			}
-			made := balancer{id: b.LoadBalancerId, created: b.CreateTime, state: provider.Live, off: b.LoadBalancerStatus == "inactive", private: b.AddressType == "intranet"}
+			made := balancer{id: b.LoadBalancerId, created: b.CreateTime, state: provider.Live, off: b.LoadBalancerStatus == "inactive", private: b.AddressType == "intranet", vpc: b.VpcId}
 			if ip := ipOf(b.Address); ip.IsValid() {
 				made.address = provider.Address{Family: provider.IPv4, IP: ip}
 			}
@@ -119,7 +120,6 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 				made.state, made.message = provider.Failed, "the CLB is locked: see the bills of the account"
 			}
 			t.add(made)
-			of[b.LoadBalancerId] = t
 		}
 		return len(a.LoadBalancers.LoadBalancer), a.TotalCount, nil
 	})
@@ -140,7 +140,7 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 			side.Go(func() error { return c.entries(aside, s, &t.acls[i]) })
 		}
 	}
-	side.Go(func() error { return c.listeners(aside, s, of) })
+	side.Go(func() error { return c.listeners(aside, s, all.byID()) })
 	if err := side.Wait(); err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 			groups = append(groups, &t.groups[i])
 		}
 	}
-	return trees, s.addresses(ctx, groups)
+	return all.sorted(), s.addresses(ctx, groups)
 }
 
 func (c clb) groups(ctx context.Context, s *session, t *tree) error {
@@ -193,28 +193,25 @@ func (c clb) acls(ctx context.Context, s *session, all garden, asked params) err
 
 func (c clb) entries(ctx context.Context, s *session, list *acl) error {
 	of := call{slbAPI, "DescribeAccessControlListAttribute", params{"AclId": list.id}}
-	return numbered(ctx, s, of, aclPage, "Page", func(a clbACL) (int, int, error) {
+	err := numbered(ctx, s, of, aclPage, "Page", func(a clbACL) (int, int, error) {
 		for _, e := range a.AclEntrys.AclEntry {
 			list.entries = append(list.entries, e.AclEntryIP)
 		}
 		return len(a.AclEntrys.AclEntry), a.TotalAclEntry, nil
 	})
+	if list.gone = gone(err); list.gone {
+		return nil
+	}
+	return err
 }
 
-func (c clb) listeners(ctx context.Context, s *session, of map[string]*tree) error {
-	var all []string
-	for id, t := range of {
-		if t.lb.id == id {
-			all = append(all, id)
-		}
-	}
-	slices.Sort(all)
-	for part := range chunks(all, ports) {
+func (c clb) listeners(ctx context.Context, s *session, of map[string]*balancer) error {
+	for part := range chunks(slices.Sorted(maps.Keys(of)), ports) {
 		list := call{slbAPI, "DescribeLoadBalancerListeners", names("LoadBalancerId", part)}
 		err := pages(ctx, s, list, func(a clbListeners) string { return a.NextToken }, func(a clbListeners) error {
 			for _, l := range a.Listeners {
-				if t := of[l.LoadBalancerId]; t != nil {
-					t.listeners = append(t.listeners, l.listener())
+				if b := of[l.LoadBalancerId]; b != nil {
+					b.listeners = append(b.listeners, l.listener())
 				}
 			}
 			return nil

@@ -85,7 +85,7 @@ type product interface {
 	listenerFields(t *tree, want provider.Spec, l provider.Listener, group string) params
 	createListener(t *tree, l provider.Listener, fields params) call
 	updateListener(t *tree, at *listener, fields params) call
-	removeListener(t *tree, at *listener) call
+	removeListener(balancer string, at *listener) call
 	startListener(t *tree, at *listener) call
 	// settings that a listener and its group have, or false where they are none of ours.
 	settings(at *listener, g *group) (_ provider.Settings, affinity int32, ok bool)
@@ -152,54 +152,97 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 	if err != nil {
 		return provider.Observed{}, err
 	}
+	if t.lb != nil && s.elsewhere(t.lb) != "" { // what it carries is kept right, and it gets nothing new
+		want.Listeners = slices.DeleteFunc(slices.Clone(want.Listeners), func(l provider.Listener) bool { return t.at(l) == nil })
+	}
 	steps, waiting := s.steps(t, want, nodes)
-	refused, held, err := s.walk(ctx, steps)
-	if err != nil {
+	if t.lb == nil && len(missing) > 0 && len(nodes) == 0 {
+		steps = nil // what nobody can answer at is not paid for
+	}
+	refused, err := s.walk(ctx, steps)
+	if err != nil && !provider.Is(err, provider.Immutable) {
+		if t.lb == nil && !again(err) {
+			s.listed(id) // it was not made
+		}
 		return provider.Observed{}, err
+	}
+	if stays := s.away(ctx, t.others); err == nil {
+		err = stays
 	}
 	o := t.observed(s)
 	o.Spec.Namespace, o.Spec.Name = want.Namespace, want.Name
 	o.Refused = append(impossible, refused...)
-	switch {
+	held, _ := errors.AsType[*provider.Error](err)
+	switch differs := o.Spec.Digest() != want.Without(refused).Digest(); {
 	case o.State == provider.Failed:
 	case held != nil:
 		o.State, o.Reason, o.Message, o.RetryAfterSeconds = provider.Pending, held.Code, held.Message, held.RetryAfterSeconds
 	case waiting || int(s.writes.Load()) > len(refused):
 		o.State, o.RetryAfterSeconds = provider.Pending, 0
-	case len(missing) > 0:
+	case len(missing) > 0 || len(refused) > 0 && differs: // a port is there, and not as it is wanted
 		o.State, o.RetryAfterSeconds = provider.Pending, 10
-		o.Reason, o.Message = provider.Unavailable, fmt.Sprintf("no instance of the VPC has the address %s of a node", join(missing))
+		o.Reason, o.Message = why(refused, missing)
 	case len(refused) > 0:
 		o.RetryAfterSeconds = 30
-		if o.Spec.Digest() != want.Without(refused).Digest() { // the port is there, and not as it is wanted
-			o.State, o.Reason, o.Message = provider.Pending, refused[0].Reason, fmt.Sprintf("port %d: %s", refused[0].Port, refused[0].Message)
-		}
 	}
 	o.Calls = s.calls()
 	return o, nil
 }
 
+// why something is not as it is wanted.
+func why(refused []provider.Refusal, missing []netip.Addr) (provider.Code, string) {
+	code, words := provider.Unavailable, []string{}
+	if len(refused) > 0 {
+		code, words = refused[0].Reason, append(words, fmt.Sprintf("port %d: %s", refused[0].Port, refused[0].Message))
+	}
+	if len(missing) > 0 {
+		words = append(words, fmt.Sprintf("no instance of the VPC has the address %s of a node", join(missing)))
+	}
+	return code, strings.Join(words, "; ")
+}
+
+// again reports whether a call that failed may have done something, or may do so if it is made once more.
+func again(err error) bool {
+	return provider.Is(err, provider.Immutable) || provider.Is(err, provider.Throttled) || provider.Is(err, provider.Unavailable)
+}
+
 // walk makes calls. Where one has to wait, so do all after it. One that is refused for a port costs that port.
-func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Refusal, held *provider.Error, _ error) {
+func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Refusal, _ error) {
 	for _, step := range steps {
 		if slices.ContainsFunc(refused, func(r provider.Refusal) bool { return step.of(r) }) {
 			continue
 		}
 		err := s.do(ctx, step.call, nil)
-		e, ok := err.(*provider.Error)
+		e, told := errors.AsType[*provider.Error](err)
 		switch {
 		case err == nil:
-		case !ok:
-			return nil, nil, err
-		case e.Code == provider.Immutable || step.last:
-			return refused, e, nil
-		case step.listener != nil && (e.Code == provider.Unsupported || e.Code == provider.QuotaExceeded):
+		case told && step.listener != nil && !again(err) && !denied(e):
 			refused = append(refused, provider.Refusal{Port: step.listener.Port, Protocol: step.listener.Protocol, Reason: e.Code, Message: e.Message})
 		default:
-			return nil, nil, err
+			return refused, err
 		}
 	}
-	return refused, nil, nil
+	return refused, nil
+}
+
+// away takes load balancers away, each whatever becomes of the others, and returns the first error. One that
+// stays, as it is protected, is to send to no nodePort any more: those are somebody else's soon.
+func (s *session) away(ctx context.Context, all []balancer) (first error) {
+	for _, b := range all {
+		if b.state == provider.Deleting {
+			continue
+		}
+		err := s.do(ctx, s.remove(b.id), nil)
+		if err != nil && !again(err) && b.state == provider.Live {
+			for i := range b.listeners {
+				_ = s.do(ctx, s.removeListener(b.id, &b.listeners[i]), nil) // why it stays is what is told
+			}
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // Get reads one back.
@@ -238,22 +281,25 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 	if err != nil {
 		return provider.Observed{}, err
 	}
-	if t.empty() {
+	if t.empty() && !c.asked(id) {
 		return provider.Observed{}, notFound
 	}
 	o := t.observed(s)
-	_, held, err := s.walk(ctx, s.removal(t))
-	if err != nil {
-		if _, stays := errors.AsType[*provider.Error](err); stays && t.lb != nil && t.lb.state == provider.Live {
-			for i := range t.listeners { // it may be protected, and its nodePorts are somebody else's soon
-				_ = s.do(ctx, s.removeListener(t, &t.listeners[i]), nil) // why is what is told
-			}
-		}
+	if all := t.balancers(); len(all) > 0 {
+		err = s.away(ctx, all)
+	} else {
+		_, err = s.walk(ctx, s.leftovers(t))
+	}
+	held, _ := errors.AsType[*provider.Error](err)
+	if held != nil && held.Code != provider.Immutable {
 		return provider.Observed{}, err
 	}
 	o.State, o.RetryAfterSeconds, o.Reason, o.Message = provider.Deleting, 0, "", ""
-	if held != nil {
+	switch {
+	case held != nil:
 		o.Message = held.Message
+	case t.empty():
+		o.RetryAfterSeconds, o.Message = 5, "a load balancer was asked for a moment ago, and the cloud may list it yet"
 	}
 	o.Calls = s.calls()
 	return o, nil
@@ -299,15 +345,29 @@ func (c *Cloud) since(id provider.ID) time.Time {
 	if c.begun == nil {
 		c.begun = map[provider.ID]time.Time{}
 	}
-	for other, at := range c.begun {
-		if time.Since(at) > unlisted {
-			delete(c.begun, other)
-		}
-	}
+	c.forget()
 	if _, again := c.begun[id]; !again {
 		c.begun[id] = recently() // after a restart it is the same for a while
 	}
 	return c.begun[id]
+}
+
+// asked reports whether a load balancer was asked for that is not listed yet.
+func (c *Cloud) asked(id provider.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget()
+	_, asked := c.begun[id]
+	return asked
+}
+
+// forget those that are never listed.
+func (c *Cloud) forget() {
+	for id, at := range c.begun {
+		if time.Since(at) > unlisted {
+			delete(c.begun, id)
+		}
+	}
 }
 
 // listed ends that: the next one is another one.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/provider/alibaba/alibabatest"
 	"github.com/external-lb/external-lb/internal/provider/providertest"
@@ -102,43 +103,115 @@ func TestFault_NoInstanceIsTold(t *testing.T) {
 	providertest.Reach(t, again, web, &want)
 }
 
-// A twin that is protected is told, and holds up no nodePort.
-func TestTwin_ThatIsProtectedHoldsNothingUp(t *testing.T) {
+// A twin that is protected is told, holds up no nodePort, and sends to none.
+func TestTwin_ThatIsProtectedIsClosed(t *testing.T) {
 	eachKind(t, func(t *testing.T, s scene) {
-		want := *providertest.SpecOf(s.Cloud, 80)
+		want := *providertest.SpecOf(s.Cloud, 80, 443)
 		providertest.Reach(t, s, web, &want)
-		if err := s.double.Change(web.Service, "twin"); err != nil {
-			t.Fatal(err)
-		}
-		s.fails("DeleteLoadBalancer", "OperationDenied.DeletionProtectionEnabled")
+		s.change(t, "protected twin")
 		want.Listeners[0].NodePort = 30999
 		s.puts(t, want, func(o provider.Observed) bool {
-			return strings.Contains(o.Message, "DeletionProtection") && strings.Contains(s.double.Servers(web.Service), ":30999")
+			return strings.Contains(o.Message, "DeletionProtection") && strings.Contains(s.double.Servers(web.Service), ":30999") && s.double.Open(web.Service) == 2
 		})
-		s.with(func(c *alibabatest.Cloud) { c.Fault = nil })
+		s.unprotect()
 		providertest.Reach(t, s, web, &want)
 	})
 }
 
-// One that is protected does not go. Nothing of it sends to nodePorts any more.
+// One that is protected does not go. Nothing of it sends to nodePorts any more, and its twin goes.
 func TestDelete_OfAProtectedOneClosesIt(t *testing.T) {
 	eachKind(t, func(t *testing.T, s scene) {
 		want := *providertest.SpecOf(s.Cloud, 80, 443)
 		providertest.Reach(t, s, web, &want)
-		s.fails("DeleteLoadBalancer", "OperationDenied.DeletionProtectionEnabled")
+		s.change(t, "protection")
+		s.change(t, "twin")
+		s.with(func(c *alibabatest.Cloud) { c.Protect(false, "-twin") })
 		within(t, func(ctx context.Context) error {
 			_, err := s.Delete(ctx, web)
 			if !provider.Is(err, provider.Internal) || !strings.Contains(err.Error(), "DeletionProtection") {
 				return wait.GiveUp(fmt.Errorf("want that it is protected, got %v", err))
 			}
-			if left := s.double.Protocols(web.Service); left != "" {
+			if open := s.double.Open(web.Service); open > 0 {
+				return fmt.Errorf("%d listeners are left", open)
+			}
+			if left := strings.Join(s.double.Owned(web.Cluster, web.Service), " "); strings.Contains(left, "-twin") {
 				return errors.New(left)
 			}
 			return nil
 		})
-		s.with(func(c *alibabatest.Cloud) { c.Fault = nil })
+		s.unprotect()
 		providertest.Reach(t, s, web, nil)
 	})
+}
+
+// What the cloud refuses for one port by a code of its own costs that port alone. Who has no rights is told once.
+func TestFault_OfOnePortCostsItAlone(t *testing.T) {
+	eachKind(t, func(t *testing.T, s scene) {
+		want := *providertest.SpecOf(s.Cloud, 80, 443)
+		refuse := func(code string) {
+			s.with(func(c *alibabatest.Cloud) {
+				c.Fault = func(action string, p map[string]string) *alibabatest.Fault {
+					if strings.HasPrefix(action, "Create") && strings.HasSuffix(action, "Listener") && p["ListenerPort"] == "80" {
+						return &alibabatest.Fault{Status: 400, Code: code, Message: "Because."}
+					}
+					return nil
+				}
+			})
+		}
+		refuse("OperationDenied.Whatever")
+		o := s.puts(t, want, func(o provider.Observed) bool {
+			return o.State == provider.Live && len(o.Refused) == 1 && o.Spec.Digest() == want.Without(o.Refused).Digest()
+		})
+		if r := o.Refused[0]; r.Port != 80 || r.Reason != provider.Internal || !strings.Contains(r.Message, "Because.") {
+			t.Errorf("refused %+v", r)
+		}
+		refuse("Forbidden.RAM")
+		if _, err := s.Put(t.Context(), web, want); !provider.Is(err, provider.Internal) || !strings.Contains(err.Error(), "credentials") {
+			t.Errorf("without rights: %v", err)
+		}
+	})
+}
+
+// Where no node is known, nothing is made that costs something.
+func TestFault_NoInstanceAtAllMakesNothing(t *testing.T) {
+	s := newScene(t, "clb")
+	s.with(func(c *alibabatest.Cloud) { c.Absent = func(netip.Addr) bool { return true } })
+	o, err := s.Put(t.Context(), web, full(s.Cloud))
+	if made := s.double.Owned(web.Cluster, web.Service); err != nil || o.State != provider.Pending || !strings.Contains(o.Message, "no instance of the VPC") || len(made) > 0 {
+		t.Errorf("%s: %s, %v, made %v", o.State, o.Message, err, made)
+	}
+}
+
+// A load balancer that was asked for and is not listed yet is not gone.
+func TestDelete_WaitsForWhatIsNotListedYet(t *testing.T) {
+	eachKind(t, func(t *testing.T, s scene) {
+		hidden := true
+		s.with(func(c *alibabatest.Cloud) { c.Listed = func(string, time.Time) bool { return !hidden } })
+		want := *providertest.SpecOf(s.Cloud, 80)
+		if _, err := s.Put(t.Context(), web, want); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := s.Delete(t.Context(), web); err != nil || o.State != provider.Deleting || o.RetryAfterSeconds == 0 {
+			t.Errorf("it is there, and Delete says %s, %v", o.State, err)
+		}
+		s.with(func(*alibabatest.Cloud) { hidden = false })
+		providertest.Reach(t, s, web, nil)
+		if left := s.double.Owned(web.Cluster, web.Service); len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+	})
+}
+
+// One that was refused is not waited for.
+func TestDelete_OfOneThatWasRefused(t *testing.T) {
+	s := newScene(t, "nlb")
+	s.with(func(c *alibabatest.Cloud) { c.Quota = map[string]int{"balancers": 0} })
+	if _, err := s.Put(t.Context(), web, *providertest.SpecOf(s.Cloud, 80)); !provider.Is(err, provider.QuotaExceeded) {
+		t.Fatal(err)
+	}
+	if _, err := s.Delete(t.Context(), web); !provider.Is(err, provider.NotFound) {
+		t.Errorf("want NotFound, got %v", err)
+	}
 }
 
 // What a port that is there already cannot have is told in the cloud's words.

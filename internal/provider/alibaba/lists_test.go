@@ -96,10 +96,12 @@ func TestList_ReadsEveryPage(t *testing.T) {
 func TestList_WhatGoesMeanwhileIsLeftOut(t *testing.T) {
 	s := newScene(t, "clb")
 	want := *providertest.SpecOf(s.Cloud, 80)
+	want.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	for _, name := range []string{"a", "b"} {
 		providertest.Reach(t, s, provider.ID{Cluster: "c1", Service: name}, &want)
 	}
-	for action, code := range map[string]string{"DescribeVServerGroups": "InvalidLoadBalancerId.NotFound", "DescribeVServerGroupAttribute": "InvalidParameter"} {
+	for action, code := range map[string]string{"DescribeVServerGroups": "InvalidLoadBalancerId.NotFound", "DescribeVServerGroupAttribute": "InvalidParameter",
+		"DescribeAccessControlListAttribute": "AclNotExist"} {
 		first := true
 		s.with(func(c *alibabatest.Cloud) {
 			c.Fault = func(called string, _ map[string]string) *alibabatest.Fault {

@@ -120,7 +120,7 @@ func (n nlb) listenerFields(_ *tree, _ provider.Spec, l provider.Listener, group
 	}
 	p.with(params{"IdleTimeout": seconds(l.Settings.IdleTimeoutMilliseconds), "ProxyProtocolEnabled": strconv.FormatBool(l.Settings.SendProxy == provider.ProxyV2)})
 	if n.tls(l) {
-		p.with(params{"CertificateIds.1": n.Certificates[l.Port], "SecurityPolicyId": tls12})
+		p.with(params{"CertificateIds.1": n.Certificates[l.Port], "SecurityPolicyId": tls12, "CaEnabled": "false"})
 	}
 	return p
 }
@@ -138,7 +138,7 @@ func (nlb) updateListener(_ *tree, at *listener, fields params) call {
 	return call{nlbAPI, "UpdateListenerAttribute", params{"ListenerId": at.id}.with(fields)}
 }
 
-func (nlb) removeListener(_ *tree, at *listener) call {
+func (nlb) removeListener(_ string, at *listener) call {
 	return call{nlbAPI, "DeleteListener", params{"ListenerId": at.id}}
 }
 

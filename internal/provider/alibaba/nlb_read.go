@@ -2,6 +2,7 @@ package alibaba
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -17,8 +18,8 @@ type (
 	nlbBalancers struct {
 		NextToken     string
 		LoadBalancers []struct {
-			LoadBalancerId, LoadBalancerStatus, LoadBalancerBusinessStatus, DNSName, CreateTime, AddressType string
-			Tags                                                                                             nlbTags
+			LoadBalancerId, LoadBalancerStatus, LoadBalancerBusinessStatus, DNSName, CreateTime, AddressType, VpcId string
+			Tags                                                                                                    nlbTags
 		}
 	}
 	nlbGroups struct {
@@ -50,7 +51,7 @@ type (
 			LoadBalancerId, ListenerId, ListenerProtocol, ListenerStatus, ListenerDescription, ServerGroupId, SecurityPolicyId string
 			ListenerPort                                                                                                       uint16
 			IdleTimeout, Cps                                                                                                   int32
-			ProxyProtocolEnabled                                                                                               bool
+			ProxyProtocolEnabled, CaEnabled                                                                                    bool
 			CertificateIds                                                                                                     []string
 		}
 	}
@@ -88,13 +89,12 @@ func pages[A any](ctx context.Context, s *session, c call, next func(A) string, 
 }
 
 func (n nlb) read(ctx context.Context, s *session, asked params) ([]*tree, error) {
-	all, of := garden{}, map[string]*tree{}
+	all := garden{}
 	err := pages(ctx, s, call{nlbAPI, "ListLoadBalancers", params{}.asking(asked)}, func(a nlbBalancers) string { return a.NextToken }, func(a nlbBalancers) error {
 		for _, b := range a.LoadBalancers {
 			if t := all.of(b.Tags.params(), asked); t != nil && b.LoadBalancerStatus != "Deleted" {
 				state, why := nlbState(b.LoadBalancerStatus, b.LoadBalancerBusinessStatus)
-				t.add(balancer{id: b.LoadBalancerId, created: b.CreateTime, state: state, message: why, address: nlbAddress(b.DNSName), private: b.AddressType == "Intranet"})
-				of[b.LoadBalancerId] = t
+				t.add(balancer{id: b.LoadBalancerId, created: b.CreateTime, state: state, message: why, address: nlbAddress(b.DNSName), private: b.AddressType == "Intranet", vpc: b.VpcId})
 			}
 		}
 		return nil
@@ -121,7 +121,7 @@ func (n nlb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 			side.Go(func() error { return n.servers(ctx, s, &t.groups[i]) })
 		}
 	}
-	side.Go(func() error { return n.listeners(ctx, s, of) })
+	side.Go(func() error { return n.listeners(ctx, s, all.byID()) })
 	if err := side.Wait(); err != nil {
 		return nil, err
 	}
@@ -144,21 +144,14 @@ func nlbState(status, business string) (provider.State, string) {
 	return provider.Pending, ""
 }
 
-// listeners of load balancers, of trees by ID.
-func (n nlb) listeners(ctx context.Context, s *session, of map[string]*tree) error {
-	var all []string
-	for id, t := range of {
-		if t.lb.id == id {
-			all = append(all, id)
-		}
-	}
-	slices.Sort(all)
-	for part := range chunks(all, ids) {
+// listeners of load balancers by ID.
+func (n nlb) listeners(ctx context.Context, s *session, of map[string]*balancer) error {
+	for part := range chunks(slices.Sorted(maps.Keys(of)), ids) {
 		c := call{nlbAPI, "ListListeners", names("LoadBalancerIds", part)}
 		err := pages(ctx, s, c, func(a nlbListeners) string { return a.NextToken }, func(a nlbListeners) error {
 			for _, l := range a.Listeners {
-				t := of[l.LoadBalancerId]
-				if t == nil {
+				b := of[l.LoadBalancerId]
+				if b == nil {
 					continue
 				}
 				at := listener{id: l.ListenerId, port: l.ListenerPort, raw: l.ListenerProtocol, group: l.ServerGroupId,
@@ -171,14 +164,14 @@ func (n nlb) listeners(ctx context.Context, s *session, of map[string]*tree) err
 						at.protocol = provider.TCP // else it is made anew: it does not change
 					}
 					if ends {
-						at.fields["SecurityPolicyId"] = l.SecurityPolicyId
+						at.fields.with(params{"SecurityPolicyId": l.SecurityPolicyId, "CaEnabled": strconv.FormatBool(l.CaEnabled)})
 					}
 					at.fields.with(params{"IdleTimeout": number(l.IdleTimeout), "ProxyProtocolEnabled": strconv.FormatBool(l.ProxyProtocolEnabled)},
 						names("CertificateIds", l.CertificateIds))
 				case "UDP":
 					at.protocol = provider.UDP
 				}
-				t.listeners = append(t.listeners, at)
+				b.listeners = append(b.listeners, at)
 			}
 			return nil
 		})
@@ -191,12 +184,16 @@ func (n nlb) listeners(ctx context.Context, s *session, of map[string]*tree) err
 
 func (n nlb) servers(ctx context.Context, s *session, g *group) error {
 	c := call{nlbAPI, "ListServerGroupServers", params{"ServerGroupId": g.id}}
-	return pages(ctx, s, c, func(a nlbServers) string { return a.NextToken }, func(a nlbServers) error {
+	err := pages(ctx, s, c, func(a nlbServers) string { return a.NextToken }, func(a nlbServers) error {
 		for _, m := range a.Servers {
 			g.servers = append(g.servers, server{id: m.ServerId, ip: ipOf(m.ServerIp), port: m.Port, weight: m.Weight, busy: m.Status != "Available"})
 		}
 		return nil
 	})
+	if g.gone = gone(err); g.gone {
+		return nil
+	}
+	return err
 }
 
 func (g nlbGroup) group() group {

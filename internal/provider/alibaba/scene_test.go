@@ -82,6 +82,17 @@ func within(t *testing.T, is func(context.Context) error) {
 	}
 }
 
+// change something by hand.
+func (s scene) change(t *testing.T, what string) {
+	t.Helper()
+	if err := s.double.Change(web.Service, what); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unprotect all.
+func (s scene) unprotect() { s.with(func(c *alibabatest.Cloud) { c.Protect(false, "") }) }
+
 // fails has calls of an action refused.
 func (s scene) fails(action, code string) {
 	s.with(func(c *alibabatest.Cloud) {

@@ -1,6 +1,8 @@
 package alibaba
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -26,6 +28,11 @@ func TestCertificate_EndsTLS(t *testing.T) {
 	if got := s.double.Protocols(web.Service); got != "TCP 80, TCPSSL 443 1234-cn-hangzhou tls_cipher_policy_1_2" {
 		t.Error(got)
 	}
+	s.change(t, "certificates of clients")
+	if o, err := with.Get(t.Context(), web); err != nil || o.State == provider.Live && o.Spec.Digest() == want.Digest() {
+		t.Errorf("not seen: %v, %v", o, err)
+	}
+	providertest.Reach(t, with, web, &want)
 }
 
 // A list of networks is in force from the first moment, and is never empty in between.
@@ -125,6 +132,32 @@ func TestPrivate_IsNotWhatIsPublic(t *testing.T) {
 		all, err := private.List(t.Context(), web.Cluster)
 		if err != nil || len(all) != 1 || all[0].State != provider.Failed || !strings.Contains(all[0].Message, "--private") {
 			t.Errorf("%s: %+v, %v", kind, all, err)
+		}
+		more := *providertest.SpecOf(s.Cloud, 80, 443) // what it has is kept right, and nothing is opened
+		more.Listeners[0].NodePort = 30999
+		within(t, func(ctx context.Context) error {
+			o, err := private.Put(ctx, web, more)
+			if open := s.double.Protocols(web.Service); err == nil && (o.State != provider.Failed || !strings.Contains(s.double.Servers(web.Service), ":30999")) {
+				err = fmt.Errorf("%s: %s, open is %q", o.State, o.Message, open)
+			}
+			return err
+		})
+		if open := s.double.Open(web.Service); open != 1 {
+			t.Errorf("%s: %d listeners", kind, open)
+		}
+	}
+}
+
+// One of another VPC stays there, and that is told.
+func TestVPC_DoesNotChange(t *testing.T) {
+	for _, kind := range []string{"nlb", "clb private"} {
+		s := newScene(t, kind)
+		want := *providertest.SpecOf(s.Cloud, 80)
+		providertest.Reach(t, s, web, &want)
+		o := s.Options
+		o.VPC = "vpc-2"
+		if o, err := newCloud(t, s.double, o, providertest.Same).Put(t.Context(), web, want); err != nil || o.State != provider.Failed || !strings.Contains(o.Message, "vpc-1") {
+			t.Errorf("%s: %+v, %v", kind, o, err)
 		}
 	}
 }

@@ -8,12 +8,10 @@ import (
 	"github.com/external-lb/external-lb/provider"
 )
 
-// step is a call that can be made now. That of a listener costs nobody else anything, and what is
-// last holds nothing up.
+// step is a call that can be made now. That of a listener costs nobody else anything.
 type step struct {
 	call
 	listener *provider.Listener
-	last     bool
 }
 
 func (s step) of(r provider.Refusal) bool {
@@ -34,14 +32,14 @@ func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (o
 			out = append(out, step{call: *on})
 		}
 	}
-	for i := range t.listeners {
-		at := &t.listeners[i]
+	for i := range t.lb.listeners {
+		at := &t.lb.listeners[i]
 		switch {
 		case slices.ContainsFunc(want.Listeners, func(l provider.Listener) bool { return t.at(l) == at }):
 		case at.busy:
 			waiting = true
 		default:
-			out = append(out, step{call: s.removeListener(t, at)})
+			out = append(out, step{call: s.removeListener(t.lb.id, at)})
 		}
 	}
 	lists, listed := s.sources(t, want)
@@ -58,11 +56,6 @@ func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (o
 	unused, more := s.unused(t, want)
 	for _, c := range unused {
 		out = append(out, step{call: c})
-	}
-	for _, other := range t.others { // the last: one may be protected, and that is to hold up nothing
-		if other.state != provider.Deleting {
-			out = append(out, step{call: s.remove(other.id), last: true})
-		}
 	}
 	return out, waiting || more
 }
@@ -140,7 +133,7 @@ func (s *session) unused(t *tree, want provider.Spec) (out []call, waiting bool)
 		g := &t.groups[i]
 		switch {
 		case slices.ContainsFunc(want.Listeners, func(l provider.Listener) bool { return t.group(l) == g }):
-		case g.busy || slices.ContainsFunc(t.listeners, func(at listener) bool { return at.group == g.id }):
+		case g.busy || slices.ContainsFunc(t.lb.listeners, func(at listener) bool { return at.group == g.id }):
 			waiting = true
 		default:
 			out = append(out, s.removeGroup(g.id))
@@ -150,7 +143,7 @@ func (s *session) unused(t *tree, want provider.Spec) (out []call, waiting bool)
 	for i, list := range t.acls {
 		switch {
 		case closed && i == 0:
-		case slices.ContainsFunc(t.listeners, func(at listener) bool { return at.acl == list.id }):
+		case slices.ContainsFunc(t.lb.listeners, func(at listener) bool { return at.acl == list.id }):
 			waiting = true
 		default:
 			out = append(out, removeACL(list.id))
@@ -159,20 +152,8 @@ func (s *session) unused(t *tree, want provider.Spec) (out []call, waiting bool)
 	return out, waiting
 }
 
-// removal takes all away. What hangs on a load balancer goes when that is gone.
-func (s *session) removal(t *tree) (out []step) {
-	all := t.others
-	if t.lb != nil {
-		all = append([]balancer{*t.lb}, all...)
-	}
-	for _, b := range all {
-		if b.state != provider.Deleting {
-			out = append(out, step{call: s.remove(b.id)})
-		}
-	}
-	if len(all) > 0 {
-		return out
-	}
+// leftovers are what stays of a load balancer, and can go when that is gone.
+func (s *session) leftovers(t *tree) (out []step) {
 	for i := range t.groups {
 		if !t.groups[i].busy {
 			out = append(out, step{call: s.removeGroup(t.groups[i].id)})

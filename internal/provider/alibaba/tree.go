@@ -17,13 +17,12 @@ import (
 
 // tree is all that there is of one Service.
 type tree struct {
-	id        provider.ID
-	name      string // namespace/name
-	lb        *balancer
-	others    []balancer // that have the same tags, younger ones
-	groups    []group
-	listeners []listener
-	acls      []acl
+	id     provider.ID
+	name   string // namespace/name
+	lb     *balancer
+	others []balancer // that have the same tags, younger ones
+	groups []group
+	acls   []acl
 }
 
 type balancer struct {
@@ -33,12 +32,15 @@ type balancer struct {
 	address     provider.Address
 	off         bool
 	private     bool
+	vpc         string // "": it is in none
+	listeners   []listener
 }
 
 // group of servers.
 type group struct {
 	id, name string
 	busy     bool
+	gone     bool // since it was listed
 	fields   params
 	servers  []server
 }
@@ -67,6 +69,7 @@ type listener struct {
 // acl is a list of networks that may connect.
 type acl struct {
 	id, name string
+	gone     bool // since it was listed
 	entries  []string
 }
 
@@ -74,10 +77,19 @@ func (t *tree) empty() bool {
 	return t.lb == nil && len(t.groups) == 0 && len(t.acls) == 0
 }
 
+// listeners of the load balancer that counts.
+func (t *tree) listeners() []listener {
+	if t.lb == nil {
+		return nil
+	}
+	return t.lb.listeners
+}
+
 func (t *tree) at(l provider.Listener) *listener {
-	for i := range t.listeners {
-		if t.listeners[i].port == l.Port && t.listeners[i].protocol == l.Protocol {
-			return &t.listeners[i]
+	all := t.listeners()
+	for i := range all {
+		if all[i].port == l.Port && all[i].protocol == l.Protocol {
+			return &all[i]
 		}
 	}
 	return nil
@@ -141,8 +153,8 @@ func (t *tree) observed(s *session) provider.Observed {
 	if o.State = t.lb.state; o.State == provider.Failed {
 		o.Reason, o.Message = provider.Internal, t.lb.message
 	}
-	if o.State == provider.Live && t.lb.private != s.Private {
-		o.State, o.Reason, o.Message = provider.Failed, provider.Unsupported, s.kept()
+	if why := s.elsewhere(t.lb); why != "" && o.State == provider.Live {
+		o.State, o.Reason, o.Message = provider.Failed, provider.Unsupported, why
 	}
 	if t.lb.address.Hostname != "" || t.lb.address.IP.IsValid() {
 		o.Addresses = []provider.Address{t.lb.address}
@@ -152,8 +164,8 @@ func (t *tree) observed(s *session) provider.Observed {
 		return o
 	}
 	f := provider.Family{Family: provider.IPv4}
-	for i := range t.listeners {
-		c, ok := t.carried(s, &t.listeners[i])
+	for i := range t.lb.listeners {
+		c, ok := t.carried(s, &t.lb.listeners[i])
 		switch {
 		case !ok:
 			continue
@@ -170,13 +182,18 @@ func (t *tree) observed(s *session) provider.Observed {
 	return o
 }
 
-// kept says what to do about a load balancer from when the provider had another flag.
-func (s *session) kept() string {
-	is, with := "private", "without"
-	if s.Private {
-		is, with = "public", "with"
+// elsewhere says what to do about a load balancer from when the provider had other flags; "": it is where it is wanted.
+func (s *session) elsewhere(b *balancer) string {
+	const anew = ": the cloud does not change that, so make the Service anew"
+	switch {
+	case b.vpc != "" && b.vpc != s.VPC:
+		return "it is in the VPC " + b.vpc + ", and the provider runs with --vpc " + s.VPC + anew
+	case b.private && !s.Private:
+		return "its address is private, and the provider runs without --private" + anew
+	case !b.private && s.Private:
+		return "its address is public, and the provider runs with --private" + anew
 	}
-	return "its address is " + is + ", and the provider runs " + with + " --private: the cloud does not change that, so make the Service anew"
+	return ""
 }
 
 // carried is a listener with what belongs to it, in the words of the contract.
@@ -239,22 +256,43 @@ func (all garden) of(tags, asked params) *tree {
 	return all[id]
 }
 
-func (t *tree) add(b balancer) {
-	all := append(slices.Clone(t.others), b)
-	if t.lb != nil {
-		all = append(all, *t.lb)
+// balancers are all that have the tags.
+func (t *tree) balancers() []balancer {
+	if t.lb == nil {
+		return nil
 	}
+	return append([]balancer{*t.lb}, t.others...)
+}
+
+// byID are the load balancers of all trees. It holds until one is added.
+func (all garden) byID() map[string]*balancer {
+	out := map[string]*balancer{}
+	for _, t := range all {
+		if t.lb != nil {
+			out[t.lb.id] = t.lb
+		}
+		for i := range t.others {
+			out[t.others[i].id] = &t.others[i]
+		}
+	}
+	return out
+}
+
+func (t *tree) add(b balancer) {
+	all := append(t.balancers(), b)
 	slices.SortFunc(all, func(a, b balancer) int { return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.id, b.id)) })
 	t.lb, t.others = &all[0], all[1:]
 }
 
-// sorted trees, with their parts in an order that does not change.
+// sorted trees without what is gone, with their parts in an order that does not change.
 func (all garden) sorted() []*tree {
 	out := slices.SortedFunc(maps.Values(all), func(a, b *tree) int { return cmp.Compare(a.id.Service, b.id.Service) })
 	for _, t := range out {
+		t.groups = slices.DeleteFunc(t.groups, func(g group) bool { return g.gone })
+		t.acls = slices.DeleteFunc(t.acls, func(a acl) bool { return a.gone })
 		slices.SortFunc(t.groups, func(a, b group) int { return cmp.Compare(a.id, b.id) })
 		slices.SortFunc(t.acls, func(a, b acl) int { return cmp.Compare(a.id, b.id) })
-		slices.SortFunc(t.listeners, func(a, b listener) int {
+		slices.SortFunc(t.listeners(), func(a, b listener) int {
 			return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.raw, b.raw))
 		})
 	}

@@ -79,9 +79,10 @@ func (c *common) gone() bool { return c.leaves && !c.busy() }
 type balancer struct {
 	common
 	classic          bool
-	kind             string // AddressType
+	kind, vpc        string // AddressType, VpcId
 	address          string
 	off, locked, new bool
+	protected        bool // from being deleted
 }
 
 type group struct {

@@ -40,7 +40,7 @@ func (c *Cloud) createNLB(p url) (object, *Fault) {
 	case p["AddressType"] != "Internet" && p["AddressType"] != "Intranet":
 		return nil, illegal("AddressType")
 	}
-	b := &balancer{common: c.make("nlb", p["LoadBalancerName"], p), kind: p["AddressType"], new: true}
+	b := &balancer{common: c.make("nlb", p["LoadBalancerName"], p), kind: p["AddressType"], vpc: p["VpcId"], new: true}
 	b.address = c.next()
 	c.balancers[b.id] = b
 	return object{"LoadbalancerId": b.id, "OrderId": 1}, nil
@@ -61,11 +61,18 @@ func (c *Cloud) nlbOf(id string) (*balancer, *Fault) {
 
 func (c *Cloud) deleteNLB(p url) (object, *Fault) {
 	b, fault := c.nlbOf(p["LoadBalancerId"])
-	if fault != nil {
+	if fault = first(fault, b.protects()); fault != nil {
 		return nil, fault
 	}
 	b.leaves, b.until = true, time.Now().Add(c.Delay)
 	return object{"JobId": "job"}, nil
+}
+
+func (b *balancer) protects() *Fault {
+	if b != nil && b.protected {
+		return refuse(400, "OperationDenied.DeletionProtectionEnabled", "The operation is not allowed because of DeletionProtection.")
+	}
+	return nil
 }
 
 func (c *Cloud) listNLBs(p url) (object, *Fault) {
@@ -86,7 +93,7 @@ func (c *Cloud) listNLBs(p url) (object, *Fault) {
 			business = "FinancialLocked"
 		}
 		out = append(out, object{"LoadBalancerId": b.id, "LoadBalancerName": b.name, "LoadBalancerStatus": status, "LoadBalancerBusinessStatus": business,
-			"DNSName": b.id + domain, "AddressType": b.kind, "CreateTime": b.created.UTC().Format("2006-01-02T15:04:05Z"), "Tags": keyed(b.tags)})
+			"DNSName": b.id + domain, "AddressType": b.kind, "VpcId": b.vpc, "CreateTime": b.created.UTC().Format("2006-01-02T15:04:05Z"), "Tags": keyed(b.tags)})
 	}
 	return object{"LoadBalancers": out, "NextToken": next, "TotalCount": len(all)}, fault
 }
@@ -368,7 +375,7 @@ func (c *Cloud) listListeners(p url) (object, *Fault) {
 		out = append(out, object{"ListenerId": l.id, "LoadBalancerId": l.of, "ListenerPort": port, "ListenerProtocol": l.protocol, "ListenerStatus": status,
 			"ListenerDescription": l.fields["ListenerDescription"], "ServerGroupId": l.fields["ServerGroupId"], "IdleTimeout": number(l.fields["IdleTimeout"]),
 			"ProxyProtocolEnabled": l.fields["ProxyProtocolEnabled"] == "true", "CertificateIds": texts(l.fields, "CertificateIds"),
-			"Cps": number(l.fields["Cps"]), "SecurityPolicyId": l.fields["SecurityPolicyId"], "Tags": keyed(l.tags)})
+			"Cps": number(l.fields["Cps"]), "SecurityPolicyId": l.fields["SecurityPolicyId"], "CaEnabled": l.fields["CaEnabled"] == "true", "Tags": keyed(l.tags)})
 	}
 	return object{"Listeners": out, "NextToken": next}, fault
 }

@@ -37,7 +37,7 @@ func (c *Cloud) createCLB(p url) (object, *Fault) {
 	if fault := c.full("balancers", len(c.balancers)); fault != nil {
 		return nil, refuse(400, "OverQuota", "The Total is over the quota")
 	}
-	b := &balancer{common: c.make("lb", p["LoadBalancerName"], p), classic: true, kind: p["AddressType"], address: p["Address"]}
+	b := &balancer{common: c.make("lb", p["LoadBalancerName"], p), classic: true, kind: p["AddressType"], vpc: p["VpcId"], address: p["Address"]}
 	b.until = time.Time{} // it is there at once
 	if b.address == "" {
 		b.address = c.next()
@@ -58,7 +58,7 @@ func (c *Cloud) clbOf(p url) (*balancer, *Fault) {
 
 func (c *Cloud) deleteCLB(p url) (object, *Fault) {
 	b, fault := c.clbOf(p)
-	if fault == nil {
+	if fault = first(fault, b.protects()); fault == nil {
 		b.leaves, b.until = true, time.Now()
 	}
 	return object{}, fault
@@ -92,7 +92,7 @@ func (c *Cloud) listCLBs(p url) (object, *Fault) {
 		case b.off:
 			status = "inactive"
 		}
-		out = append(out, object{"LoadBalancerId": b.id, "LoadBalancerName": b.name, "LoadBalancerStatus": status, "Address": b.address, "AddressType": b.kind,
+		out = append(out, object{"LoadBalancerId": b.id, "LoadBalancerName": b.name, "LoadBalancerStatus": status, "Address": b.address, "AddressType": b.kind, "VpcId": b.vpc,
 			"CreateTime": b.created.UTC().Format("2006-01-02T15:04Z"), "Tags": named(b.tags)})
 	}
 	return object{"LoadBalancers": object{"LoadBalancer": out}, "TotalCount": len(all), "PageNumber": number(p["PageNumber"])}, fault

@@ -129,11 +129,14 @@ func (c *Cloud) Change(service, what string) error {
 					}
 				}
 			},
-			"twin": func() {
-				twin := *b
-				twin.id, twin.created = b.id+"-twin", b.created.Add(time.Hour)
-				c.balancers[twin.id] = &twin
+			"certificates of clients": func() {
+				for _, l := range c.listeners {
+					l.fields["CaEnabled"] = "true"
+				}
 			},
+			"protection":     func() { b.protected = true },
+			"twin":           func() { c.twin(b) },
+			"protected twin": func() { c.twin(b).protected = true },
 		}[what]
 		if !known {
 			return fmt.Errorf("there is no %q", what)
@@ -142,6 +145,46 @@ func (c *Cloud) Change(service, what string) error {
 		return nil
 	}
 	return fmt.Errorf("%s has no listener", service)
+}
+
+// twin of a load balancer, with the same listeners.
+func (c *Cloud) twin(b *balancer) *balancer {
+	twin := *b
+	twin.id, twin.created = b.id+"-twin", b.created.Add(time.Hour)
+	c.balancers[twin.id] = &twin
+	for id, l := range maps.Clone(c.listeners) {
+		if l.of == b.id {
+			also := *l
+			also.of, also.id, also.fields = twin.id, strings.Replace(id, b.id, twin.id, 1), maps.Clone(l.fields)
+			if also.id == id {
+				also.id += "-twin"
+			}
+			c.listeners[also.id] = &also
+		}
+	}
+	return &twin
+}
+
+// Protect load balancers from being deleted, or not, whose IDs end so.
+func (c *Cloud) Protect(is bool, end string) {
+	for id, b := range c.balancers {
+		if strings.HasSuffix(id, end) {
+			b.protected = is
+		}
+	}
+}
+
+// Open are how many listeners all load balancers of a Service have.
+func (c *Cloud) Open(service string) (n int) {
+	c.Lock()
+	defer c.Unlock()
+	c.sweep()
+	for _, l := range c.listeners {
+		if l.tags["external-lb:service"] == service {
+			n++
+		}
+	}
+	return n
 }
 
 // Protocols are the listeners of a Service, with their certificates.
