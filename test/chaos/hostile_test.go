@@ -40,8 +40,8 @@ var attacks = []func(name, address string) client.Object{
 		}
 		return svc.Manifest()
 	},
-	func(name, _ string) client.Object { // many ranges, twice, with bits of hosts, of the other family
-		ranges := []string{"192.0.2.77/0", "::/0", "10.0.0.7/24", "10.0.0.0/24"}
+	func(name, _ string) client.Object { // many ranges, some of them twice or of the other family
+		ranges := []string{"0.0.0.0/0", "::/0", " 10.0.0.0/24", "10.0.0.0/8 "}
 		for i := range 500 {
 			ranges = append(ranges, fmt.Sprintf("10.%d.%d.0/24", i/250, i%250))
 		}
