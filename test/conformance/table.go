@@ -10,12 +10,11 @@ const (
 	everything = "LVS carries every protocol of a Service"
 	proxies    = "is a proxy: packets never reach a node as they came"
 
-	cloudTCP    = "the provider for OpenStack makes listeners of TCP: the port gets an error in the Service's status"
 	oneFamily   = "the provider for OpenStack makes one address, of IPv4: the Service's condition LoadBalancerPortsError says so of the other one"
 	noNeighbour = "Services that share an address: a load balancer of a cloud is one Service's"
 )
 
-var tcpAlone = map[v1alpha1.Engine]string{v1alpha1.EngineHAProxy: noUDP, Octavia: cloudTCP}
+var tcpAlone = map[v1alpha1.Engine]string{v1alpha1.EngineHAProxy: noUDP}
 
 // Rows are all, in the order of docs/reference/semantics.md.
 var Rows = []Row{

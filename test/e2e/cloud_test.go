@@ -42,15 +42,7 @@ func startCloud(ctx context.Context, dir string) (err error) {
 	if err := env.AddClient(ctx, box); err != nil {
 		return err
 	}
-	if cloud, err = octavia.Start(ctx, env.Cluster, box, engine.pools[0], os.Stderr); err != nil {
-		return err
-	}
-	for _, pool := range engine.pools[1:] { // Octavia gives any address that is asked for
-		if _, err := env.Exec(ctx, box, "ip", "route", "replace", "local", pool, "dev", "lo"); err != nil {
-			return err
-		}
-	}
-	if err := env.RouteVia(ctx, box); err != nil {
+	if cloud, err = octavia.Start(ctx, env.Cluster, box, env.Hosts()[0], engine.pools, os.Stderr); err != nil {
 		return err
 	}
 	nodes := netip.PrefixFrom(env.Addrs(box)[0], 20).Masked().String()

@@ -116,7 +116,7 @@ func run(m *testing.M) int {
 		Log:        os.Stderr,
 	}
 	if engine.name == v1alpha1.EngineProvider {
-		options.Cluster.Engine, options.Cluster.Hosts, options.Balancer = "none", 0, "" // see startCloud
+		options.Cluster.Engine, options.Cluster.Hosts, options.Bare, options.Balancer = "lvs", 1, true, "" // see startCloud
 	}
 	if env, err = lab.Start(ctx, options); err != nil {
 		return share.Failed(err)

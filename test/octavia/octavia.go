@@ -1,7 +1,7 @@
 // Package octavia runs Octavia, OpenStack's load balancers, on the test cluster: its real API, worker, drivers and
-// database, and its data plane, which is a HAProxy for each load balancer with the configuration that Octavia
-// writes. What is not there is the rest of an OpenStack: machines for HAProxy, networks, credentials. In place of
-// Neutron, scripts/amphora.py gives addresses and lets clients in.
+// database, and its data plane, which is a HAProxy for each load balancer and a keepalived for each listener of
+// datagrams, with the configuration that Octavia writes. What is not there is the rest of an OpenStack: machines of
+// its own, networks, credentials. In place of Neutron, scripts/amphora.py gives addresses and lets clients in.
 package octavia
 
 import (
@@ -43,9 +43,9 @@ type Octavia struct {
 // Tags of load balancers, before a Service's UID and its namespace/name.
 const serviceTag, nameTag = "external-lb:service=", "external-lb:name="
 
-// Start it in the network of a box, where all addresses of a range are then local. The first time, it is built:
-// a minute or two, and 1.2 GB.
-func Start(ctx context.Context, c *cluster.Cluster, box, addresses string, log io.Writer) (*Octavia, error) {
+// Start it in the network of a box, where all addresses of some ranges are then local, and give away those of the
+// first one. Datagrams go to a host that has IPVS. The first time, it is built: a minute or two, and 1.2 GB.
+func Start(ctx context.Context, c *cluster.Cluster, box, host string, ranges []string, log io.Writer) (*Octavia, error) {
 	root, err := build(ctx, log)
 	if err != nil {
 		return nil, err
@@ -54,8 +54,11 @@ func Start(ctx context.Context, c *cluster.Cluster, box, addresses string, log i
 	if err := os.CopyFS(o.dir, files); err != nil {
 		return nil, err
 	}
+	if err := o.routes(ctx, host, ranges); err != nil {
+		return nil, err
+	}
 	logFile := filepath.Join(filepath.Dir(c.Kubeconfig()), "logs", "octavia.log")
-	cmd, err := c.Command(ctx, box, "unshare", "-m", "/bin/sh", "-euc", run, "sh", root, o.dir, addresses, logFile)
+	cmd, err := c.Command(ctx, box, "unshare", "-m", "/bin/sh", "-euc", run, "sh", root, o.dir, ranges[0], logFile)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +75,34 @@ func Start(ctx context.Context, c *cluster.Cluster, box, addresses string, log i
 	return o, nil
 }
 
+// routes lead to the box, datagrams to the host, which is set up as Octavia's machines are. How commands are run
+// there is written down for scripts/amphora.py.
+func (o *Octavia) routes(ctx context.Context, host string, ranges []string) error {
+	if err := o.c.RouteVia(ctx, o.box); err != nil {
+		return err
+	}
+	const amphora = `mkdir -p /run/octavia
+echo 1 >/proc/sys/net/ipv4/ip_forward
+for setting in conntrack expire_nodest_conn expire_quiescent_template; do echo 1 >/proc/sys/net/ipv4/vs/$setting; done
+nft 'table ip octavia { chain out { type nat hook postrouting priority srcnat; meta l4proto udp masquerade; }; }'`
+	commands := [][]string{{host, "/bin/sh", "-euc", amphora},
+		{"router", "ip", "route", "replace", "default", "via", o.c.Addrs(host)[0].String(), "table", "77"}}
+	for _, r := range ranges {
+		commands = append(commands, []string{o.box, "ip", "route", "replace", "local", r, "dev", "lo"},
+			[]string{"router", "ip", "rule", "add", "pref", "77", "to", r, "ipproto", "udp", "lookup", "77"})
+	}
+	for _, command := range commands {
+		if _, err := o.c.Exec(ctx, command[0], command[1:]...); err != nil {
+			return err
+		}
+	}
+	in, err := o.c.Command(ctx, host)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(o.dir, "machine"), []byte(strings.Join(in.Args, "\n")), 0o600)
+}
+
 // endpoint is where it answers, in its box.
 const endpoint = "http://127.0.0.1:9876/"
 
@@ -82,7 +113,7 @@ mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
 mount -t proc proc /mnt/root/proc
-cp "$dir"/scripts/*.py /mnt/root/srv
+cp "$dir"/scripts/*.py "$dir"/machine /mnt/root/srv
 setsid chroot /mnt/root /bin/bash -euc '. /srv/start.sh; database; octavia "$1"' bash "$addresses" >"$log" 2>&1 </dev/null &
 echo $! >"$dir/pid"
 `

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -82,6 +84,71 @@ func TestService_GetsALoadBalancer(t *testing.T) {
 	if got, err := env.ask(address); err == nil {
 		t.Errorf("the Service is gone, and %q answers", got)
 	}
+}
+
+// Datagrams and connections come to one port of an address, from those networks that may.
+func TestService_OfDatagrams(t *testing.T) {
+	env.balancer(t, env.startProvider(t))
+	pod := cluster.PodSpec{Name: "dns", Node: env.Nodes()[0], Labels: map[string]string{"app": "dns"}}
+	if _, err := env.AddPod(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	svc := builder.Service("default", "dns").App("dns").Class("external-lb.dev/octavia").Port(53).PortOf(corev1.ProtocolUDP, 53, 0).With(func(s *corev1.Service) {
+		s.Spec.Ports[0].TargetPort, s.Spec.Ports[1].TargetPort = intstr.FromInt32(8080), intstr.FromInt32(9000)
+		s.Spec.Ports[1].Name = "datagrams"
+	}).Manifest()
+	if err := env.Kube.Create(t.Context(), svc); err != nil {
+		t.Fatal(err)
+	}
+	address := env.published(t, svc)
+	answers := func(want bool) {
+		t.Helper()
+		wait.For(t, func(ctx context.Context) error {
+			got, err := env.datagram(ctx, address)
+			switch {
+			case want && err == nil && !strings.Contains(got, "dns"):
+				return fmt.Errorf("%q answers", got)
+			case want:
+				return err
+			case err == nil:
+				return fmt.Errorf("%q still answers", got)
+			}
+			return nil
+		})
+	}
+	answers(true)
+	allow := func(ranges ...string) {
+		t.Helper()
+		patch := client.MergeFrom(svc.DeepCopy())
+		svc.Spec.LoadBalancerSourceRanges = ranges
+		if err := env.Kube.Patch(t.Context(), svc, patch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allow("192.0.2.0/24")
+	answers(false)
+	allow()
+	answers(true)
+	if err := env.Kube.Delete(t.Context(), svc); err != nil {
+		t.Fatal(err)
+	}
+	answers(false)
+}
+
+// datagram asks port 53 of an address.
+func (s *scene) datagram(ctx context.Context, address string) (string, error) {
+	conn, err := s.DialFrom(ctx, "client", "udp", net.JoinHostPort(address, "53"))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		return "", err
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+	answer := make([]byte, 1024)
+	n, err := conn.Read(answer)
+	return string(answer[:n]), err
 }
 
 func (s *scene) published(t *testing.T, svc *corev1.Service) string {

@@ -49,7 +49,7 @@ func withScene(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	l, err := lab.Start(ctx, lab.Options{
-		Cluster: cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 2, Binary: binary, Pools: []string{addresses}},
+		Cluster: cluster.Options{Dir: filepath.Join(dir, "cluster"), Nodes: 2, Hosts: 1, Engine: "lvs", Binary: binary, Pools: []string{addresses}},
 		Root:    "../..", Bare: true, Log: os.Stderr,
 	})
 	if err != nil {
@@ -63,10 +63,7 @@ func withScene(m *testing.M) (code int, err error) {
 	if err := l.AddClient(ctx, "cloud"); err != nil {
 		return 1, err
 	}
-	if err := l.RouteVia(ctx, "cloud"); err != nil {
-		return 1, err
-	}
-	cloud, err := Start(ctx, l.Cluster, "cloud", addresses, os.Stderr)
+	cloud, err := Start(ctx, l.Cluster, "cloud", l.Hosts()[0], []string{addresses}, os.Stderr)
 	if err != nil {
 		return 1, err
 	}

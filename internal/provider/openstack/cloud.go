@@ -56,7 +56,7 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 	}
 	no("Octavia does not have it", "algorithm=Random", "algorithm=DestinationHash", "algorithm=ShortestExpectedDelay", "algorithm=NeverQueue",
 		"proxyProtocol.accept", "maxConnectionsPerNode", "maxConnectionsPerClient", "retries")
-	no("this provider makes listeners of TCP only", "mode=HTTP")
+	no("this provider makes listeners of TCP and UDP", "mode=HTTP")
 	no("v1 of the contract has no words for it", provider.Unsaid...)
 	const hash = "by a hash of the client's address: a client stays for as long as the nodes are the same, whatever the Service's timeout"
 	settings[provider.SessionAffinity] = provider.Support{Note: hash}
@@ -70,9 +70,21 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 	for _, s := range []provider.Setting{"healthCheck.rise", "healthCheck.fall"} {
 		settings[s] = provider.Support{Note: "10 at most"}
 	}
+	noUDP := func(why string, of ...provider.Setting) {
+		for _, s := range of {
+			support := settings[s]
+			support.UDP = why
+			settings[s] = support
+		}
+	}
+	noUDP("flows of UDP end as Octavia's machines like", "timeouts.connect", "timeouts.idle")
+	noUDP("PROXY headers are of TCP", "proxyProtocol.send=V1", "proxyProtocol.send=V2")
+	noUDP("Octavia limits connections of TCP", "maxConnections")
+	noUDP("nothing accepts TCP at a port of UDP: health is asked by HTTP", "healthCheck.type=TCP")
+	noUDP("one good check is enough", "healthCheck.rise")
 	settings[provider.SourceRanges] = provider.Support{Note: "those of nobody become 255.255.255.255/32"}
 	return provider.Capabilities{Name: "openstack", Version: "1", Settings: settings, KeepsConnections: true, MaxListeners: maxListeners,
-		Protocols: []provider.Protocol{provider.TCP}, Families: []provider.IPFamily{provider.IPv4}}, nil
+		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}}, nil
 }
 
 // Put makes the next change, if Octavia takes one.

@@ -151,9 +151,9 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 			}
 		}
 		o := listenerOpts(want, l)
-		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || at.TimeoutClientData != *o.TimeoutClientData ||
-			at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect ||
-			!sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) {
+		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || !sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) ||
+			o.TimeoutClientData != nil && (at.TimeoutClientData != *o.TimeoutClientData ||
+				at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect) {
 			return true, listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
 				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
 				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
@@ -177,7 +177,7 @@ func (s *session) unused(ctx context.Context, t *tree, want provider.Spec) (bool
 // pool of a Listener, or nil. Its protocol is in its name, as it does not change.
 func (t *tree) pool(l provider.Listener) *pool {
 	for i := range t.pools {
-		if t.pools[i].Name == poolName(l) && t.pools[i].Protocol == proxies[l.Settings.SendProxy] {
+		if t.pools[i].Name == poolName(l) && t.pools[i].Protocol == poolProtocol(l) {
 			return &t.pools[i]
 		}
 	}
@@ -193,12 +193,20 @@ func (t *tree) at(l provider.Listener) *listeners.Listener {
 	return nil
 }
 
+// poolProtocol is what members are sent.
+func poolProtocol(l provider.Listener) string {
+	if l.Protocol == provider.UDP {
+		return udp
+	}
+	return proxies[l.Settings.SendProxy]
+}
+
 func poolName(l provider.Listener) string {
-	return strconv.Itoa(int(l.Port)) + " " + proxies[l.Settings.SendProxy]
+	return strconv.Itoa(int(l.Port)) + " " + poolProtocol(l)
 }
 
 func poolOpts(want provider.Spec, l provider.Listener) pools.CreateOpts {
-	return pools.CreateOpts{Name: poolName(l), Description: describe(want, l), Protocol: pools.Protocol(proxies[l.Settings.SendProxy]),
+	return pools.CreateOpts{Name: poolName(l), Description: describe(want, l), Protocol: pools.Protocol(poolProtocol(l)),
 		LBMethod: pools.LBMethod(method(want, l))}
 }
 
@@ -207,12 +215,15 @@ func listenerOpts(want provider.Spec, l provider.Listener) listeners.CreateOpts 
 	if limit == 0 {
 		limit = -1
 	}
-	idle := int(l.Settings.IdleTimeoutMilliseconds)
-	return listeners.CreateOpts{
+	out := listeners.CreateOpts{
 		Name: strconv.Itoa(int(l.Port)), Protocol: listeners.Protocol(l.Protocol), ProtocolPort: int(l.Port), ConnLimit: &limit,
-		TimeoutClientData: &idle, TimeoutMemberData: &idle, TimeoutMemberConnect: new(int(l.Settings.ConnectTimeoutMilliseconds)),
 		AllowedCIDRs: sources.List(want.Families[0].Sources),
 	}
+	if l.Protocol == provider.TCP {
+		idle := int(l.Settings.IdleTimeoutMilliseconds)
+		out.TimeoutClientData, out.TimeoutMemberData, out.TimeoutMemberConnect = &idle, &idle, new(int(l.Settings.ConnectTimeoutMilliseconds))
+	}
+	return out
 }
 
 func monitorOpts(l provider.Listener) *monitors.CreateOpts {
@@ -221,7 +232,7 @@ func monitorOpts(l provider.Listener) *monitors.CreateOpts {
 		return nil
 	}
 	o := &monitors.CreateOpts{Type: c.Type, Delay: int(c.IntervalMilliseconds / 1000), Timeout: int(c.TimeoutMilliseconds / 1000),
-		MaxRetries: int(c.Rise), MaxRetriesDown: int(c.Fall)}
+		MaxRetries: max(int(c.Rise), 1), MaxRetriesDown: int(c.Fall)}
 	if c.Type == provider.CheckHTTP {
 		o.URLPath, o.ExpectedCodes = c.Path, "200"
 	}

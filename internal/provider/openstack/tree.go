@@ -187,16 +187,23 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 // listener is what one carries, with what it has of its pool.
 func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == from.DefaultPoolID })
-	if i < 0 || from.ProvisioningStatus != active || !t.pools[i].works() || !from.AdminStateUp || from.Protocol != "TCP" || from.TimeoutClientData != from.TimeoutMemberData {
+	if i < 0 || from.ProvisioningStatus != active || !t.pools[i].works() || !from.AdminStateUp {
 		return s, false
 	}
 	p, f := &t.pools[i], provider.Family{Family: provider.IPv4}
 	says := p.says() // where there are no members
-	l := provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.TCP, NodePort: says.node, Settings: provider.Settings{
-		Mode: provider.ModeTCP, Algorithm: reverse(algorithms, p.LBMethod), SendProxy: reverse(proxies, p.Protocol),
-		ConnectTimeoutMilliseconds: int32(from.TimeoutMemberConnect), IdleTimeoutMilliseconds: int32(from.TimeoutMemberData),
+	l := provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.Protocol(from.Protocol), NodePort: says.node, Settings: provider.Settings{
+		Mode: provider.ModeTCP, Algorithm: reverse(algorithms, p.LBMethod), SendProxy: provider.ProxyNone,
 		MaxConnections: int32(max(from.ConnLimit, 0)), HealthCheck: p.check(),
 	}}
+	switch {
+	case l.Protocol == provider.UDP && p.Protocol == udp:
+	case l.Protocol == provider.TCP && from.TimeoutClientData == from.TimeoutMemberData:
+		l.Settings.SendProxy = reverse(proxies, p.Protocol)
+		l.Settings.ConnectTimeoutMilliseconds, l.Settings.IdleTimeoutMilliseconds = int32(from.TimeoutMemberConnect), int32(from.TimeoutMemberData)
+	default:
+		return s, false
+	}
 	if says.affinity > 0 {
 		if p.LBMethod != sticky {
 			return s, false
@@ -256,6 +263,9 @@ func (p *pool) check() provider.HealthCheck {
 	if m.Type == "HTTP" {
 		c.Path = m.URLPath
 	}
+	if p.Protocol == udp { // its machines do not count good checks
+		c.Rise = 0
+	}
 	return c
 }
 
@@ -264,6 +274,9 @@ var (
 	algorithms = map[string]string{provider.RoundRobin: "ROUND_ROBIN", provider.LeastConnections: "LEAST_CONNECTIONS", provider.SourceHash: sticky}
 	proxies    = map[string]string{provider.ProxyNone: "TCP", provider.ProxyV1: "PROXY", provider.ProxyV2: "PROXYV2"}
 )
+
+// udp is the protocol of listeners and of pools.
+const udp = "UDP"
 
 // sticky is the method that sends each client to one member, by a hash of its address. Octavia's
 // sessions do that for a while, too, but its HAProxy forgets them with each change.

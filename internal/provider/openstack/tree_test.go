@@ -34,6 +34,8 @@ func spec() provider.Spec {
 		Listeners: []provider.Listener{
 			{Port: 443, Protocol: provider.TCP, NodePort: 30443, Settings: settings},
 			{Port: 80, Protocol: provider.TCP, NodePort: 30080, Settings: other},
+			{Port: 443, Protocol: provider.UDP, NodePort: 30444, Settings: provider.Settings{Algorithm: provider.SourceHash, Mode: provider.ModeTCP, SendProxy: provider.ProxyNone,
+				HealthCheck: provider.HealthCheck{Type: provider.CheckHTTP, Path: "/healthz", Port: 10256, IntervalMilliseconds: 5000, TimeoutMilliseconds: 2000, Fall: 3}}},
 		},
 	}
 }
@@ -58,9 +60,13 @@ func made(s provider.Spec) *tree {
 				MaxRetriesDown: m.MaxRetriesDown, URLPath: m.URLPath, AdminStateUp: true, ProvisioningStatus: active}
 		}
 		t.pools = append(t.pools, p)
-		t.listeners = append(t.listeners, listeners.Listener{ID: fmt.Sprint("l", i), ProvisioningStatus: active, Protocol: string(lo.Protocol), ProtocolPort: lo.ProtocolPort,
-			DefaultPoolID: p.ID, ConnLimit: *lo.ConnLimit, AllowedCIDRs: lo.AllowedCIDRs, AdminStateUp: true, TimeoutClientData: *lo.TimeoutClientData,
-			TimeoutMemberData: *lo.TimeoutMemberData, TimeoutMemberConnect: *lo.TimeoutMemberConnect})
+		at := listeners.Listener{ID: fmt.Sprint("l", i), ProvisioningStatus: active, Protocol: string(lo.Protocol), ProtocolPort: lo.ProtocolPort,
+			DefaultPoolID: p.ID, ConnLimit: *lo.ConnLimit, AllowedCIDRs: lo.AllowedCIDRs, AdminStateUp: true,
+			TimeoutClientData: 50_000, TimeoutMemberData: 50_000, TimeoutMemberConnect: 5000} // what Octavia takes where it is not told
+		if l.Protocol == provider.TCP {
+			at.TimeoutClientData, at.TimeoutMemberData, at.TimeoutMemberConnect = *lo.TimeoutClientData, *lo.TimeoutMemberData, *lo.TimeoutMemberConnect
+		}
+		t.listeners = append(t.listeners, at)
 	}
 	return t
 }
