@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -19,7 +20,8 @@ import (
 
 // Leaving is what gets no new connections any more, and may have some still: since when, and for
 // how long they may go on. It is kept in a file, too, since another process may be there when the
-// time is over, and since who ends what they have may have to be root.
+// time is over, and since who ends what they have may have to be root. A name begins with the namespace
+// of its Service and a dot.
 type Leaving struct {
 	path string
 
@@ -45,7 +47,8 @@ type leavingRecord struct {
 }
 
 // MaxLeaving is how many leave at once, at most: a node that leaves is there once for each listener.
-// Others are told of, and keep their connections as without a drain.
+// Others are told of, and keep their connections as without a drain. They are of the namespaces with the
+// most: see Share.
 const MaxLeaving = 100_000
 
 // maxLeaving is how many bytes of a file are read: so many have less.
@@ -80,20 +83,17 @@ func (l *Leaving) Leave(names map[string]time.Duration) {
 	l.look()
 	now := uptime()
 	for name, drain := range names {
-		if _, there := l.all[name]; there || l.room(l.all) {
-			l.all[name] = leaver{Since: now, Drain: drain}
-		}
+		l.all[name] = leaver{Since: now, Drain: drain}
 	}
+	l.bound(l.all, now)
 	l.keep()
 }
 
-// room reports whether one more may leave.
-func (l *Leaving) room(among map[string]leaver) bool {
-	if len(among) < MaxLeaving {
-		return true
+// bound drops those that are too many, and first those that begin to leave now: the others are told of.
+func (l *Leaving) bound(all map[string]leaver, now time.Duration) {
+	if greediest := Share(all, MaxLeaving, func(one leaver) bool { return one.Since == now }); greediest != "" {
+		l.miss(fmt.Errorf("more than %d leave at once, most of them of the namespace %s", MaxLeaving, greediest))
 	}
-	l.miss(fmt.Errorf("more than %d leave at once", MaxLeaving))
-	return false
 }
 
 // miss notes why some that left are not known.
@@ -122,21 +122,16 @@ func (l *Leaving) Only(names map[string]time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
-	next, same := map[string]leaver{}, true
-	for name, was := range l.all {
-		drain, stays := names[name]
-		if stays {
-			next[name] = leaver{Since: was.Since, Drain: drain}
-		}
-		same = same && stays && was.Drain == drain
-	}
-	now := uptime()
+	next, now := make(map[string]leaver, len(names)), uptime()
 	for name, drain := range names {
-		if _, there := next[name]; !there && l.room(next) {
-			next[name], same = leaver{Since: now, Drain: drain}, false
+		since := now
+		if was, stays := l.all[name]; stays {
+			since = was.Since
 		}
+		next[name] = leaver{Since: since, Drain: drain}
 	}
-	if !same || l.unkept != nil {
+	l.bound(next, now)
+	if !maps.Equal(next, l.all) || l.unkept != nil {
 		l.all = next
 		l.keep()
 	}

@@ -31,6 +31,59 @@ func TestLeaving_IsBounded(t *testing.T) {
 	}
 }
 
+// One tenant may have all the room while nobody else needs it. It never takes another one's.
+func TestLeaving_ATenantFillsItsOwnRoomAlone(t *testing.T) {
+	crowd := func(of string, n int) map[string]time.Duration {
+		all := map[string]time.Duration{}
+		for i := range n {
+			all[fmt.Sprintf("%s.web/%d", of, i)] = time.Nanosecond
+		}
+		return all
+	}
+	have := func(l *Leaving) map[string]int {
+		counts := map[string]int{}
+		for _, name := range l.Late(0) {
+			of, _, _ := strings.Cut(name, ".")
+			counts[of]++
+		}
+		return counts
+	}
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	for _, step := range []struct {
+		of   string
+		n    int
+		want map[string]int
+	}{
+		{"greedy", MaxLeaving + 1, map[string]int{"greedy": MaxLeaving}},
+		{"small", 10, map[string]int{"greedy": MaxLeaving - 10, "small": 10}},
+		{"greedy", 2 * MaxLeaving, map[string]int{"greedy": MaxLeaving - 10, "small": 10}},
+		{"large", MaxLeaving, map[string]int{"greedy": (MaxLeaving - 10) / 2, "large": (MaxLeaving - 10) / 2, "small": 10}},
+	} {
+		l.Leave(crowd(step.of, step.n))
+		if got := have(l); !maps.Equal(got, step.want) {
+			t.Errorf("after %d of %s: %v, want %v", step.n, step.of, got, step.want)
+		}
+		if err := l.Missed(); err == nil || !strings.Contains(err.Error(), "most of them of the namespace ") {
+			t.Errorf("it says %v", err)
+		}
+	}
+}
+
+// Too many that leave still are the same ones each time: else the file would be written with each look.
+func TestLeaving_OnlyWithoutRoomKeepsTheSame(t *testing.T) {
+	all := map[string]time.Duration{"small.web/1": time.Hour}
+	for i := range MaxLeaving + 7 {
+		all[fmt.Sprintf("greedy.web/%d", i)] = time.Hour
+	}
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	l.Only(all)
+	before, file := l.all, l.file
+	l.Only(all)
+	if len(before) != MaxLeaving || !maps.Equal(l.all, before) || !os.SameFile(file, l.file) {
+		t.Errorf("%d of %d leave, the file is another: %v", len(l.all), len(before), !os.SameFile(file, l.file))
+	}
+}
+
 // Times are the machine's since it started: what was written before has no connections any more, and
 // no clock that is set makes anybody late.
 func TestLeaving_EndsWithTheMachine(t *testing.T) {

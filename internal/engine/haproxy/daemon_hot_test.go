@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -159,5 +160,33 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	}
 	if len(seen) != len(late) {
 		t.Errorf("%d of %d had a turn", len(seen), len(late))
+	}
+}
+
+// However many nodes of one tenant go with a reload: those of others have their drain.
+func TestOneTenantsManyHideNobodyElses(t *testing.T) {
+	many := service{Frontends: []frontend{{Name: "a-greedy.web.1.192-0-2-1.80.tcp", Drain: 60}}}
+	for i := range 3 * engine.MaxLeaving {
+		many.Frontends[0].Backends = append(many.Frontends[0].Backends, server{Name: strconv.Itoa(i)})
+	}
+	greedy, err := json.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = engine.ServicesPrefix + "a-greedy.web.1.conf"
+	web, webSection := named("web", time.Minute)
+	before := setOf(t, web)
+	before.Paths = slices.Insert(before.Paths, 1, path) // after main.conf
+	read := before.Read
+	before.Read = func(p string) ([]byte, error) {
+		if p == path {
+			return greedy, nil
+		}
+		return read(p)
+	}
+	before.Sum = func(string) lb.Sum { return lb.Sum{1} } // all of it goes
+	gone, err := goneServers(before, setOf(t))
+	if n := len(gone); err != nil || gone[webSection+"/n1"] != time.Minute || n <= engine.MaxLeaving || n > 2*engine.MaxLeaving {
+		t.Errorf("%d are gone, of them n1 for %s; %v", n, gone[webSection+"/n1"], err)
 	}
 }

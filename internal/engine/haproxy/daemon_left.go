@@ -39,7 +39,7 @@ func (h *Daemon) leftBehind(gone map[string]time.Duration) {
 }
 
 // goneServers are those of Services that are in one set and not in the next, each with its drain,
-// if it has one, as many as may leave at once and one more. What did not change is not looked at. A
+// if it has one, about twice as many as may leave at once at most. What did not change is not looked at. A
 // Service that cannot be read is an error, and holds back no other.
 func goneServers(before, now engine.Set) (gone map[string]time.Duration, err error) {
 	gone = map[string]time.Duration{}
@@ -63,10 +63,10 @@ func goneServers(before, now engine.Set) (gone map[string]time.Duration, err err
 				if drain > 0 && !hasServer(stay, s.Name) {
 					gone[f.Name+"/"+s.Name] = time.Duration(drain) * time.Second
 				}
-				if len(gone) > engine.MaxLeaving {
-					return gone, err
-				}
 			}
+		}
+		if len(gone) > 2*engine.MaxLeaving { // one more is left than may leave: so it is told that some are missing
+			engine.Share(gone, engine.MaxLeaving+1, func(time.Duration) bool { return true })
 		}
 	}
 	return gone, err

@@ -159,7 +159,7 @@ func (k *Daemon) leftLongAgo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const one = `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": -30000000000, "Drain": 30000000000}}`
+	const one = `{"default.web.1.192-0-2-1.80.tcp/10.0.0.1:30080": {"Since": -30000000000, "Drain": 30000000000}}`
 	record := fmt.Sprintf(`{"Boot": %q, "Leaving": %s}`, strings.TrimSpace(string(boot)), one)
 	if err := os.WriteFile(filepath.Join(k.Dir, leavingFile), []byte(record), 0o600); err != nil {
 		t.Fatal(err)
