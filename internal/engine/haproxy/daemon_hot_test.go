@@ -118,6 +118,33 @@ func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	}
 }
 
+// However long it takes to see who is still gone: those of whom that is known are ended, and the others
+// have their turn.
+func TestASlowLookEndsWhatItHasSeen(t *testing.T) {
+	h := daemon(t)
+	told := heard(t, h.Socket, "", "")
+	left, all := map[string]time.Duration{}, []*engine.Service(nil)
+	for i := range 12 {
+		s, name := named("s"+strconv.Itoa(i), time.Minute)
+		left[name+"/n9"], all = time.Nanosecond, append(all, s)
+	}
+	live := setOf(t, all...)
+	read := live.Read
+	live.Read = func(path string) ([]byte, error) {
+		time.Sleep(lookTime / 4)
+		return read(path)
+	}
+	h.set = func(string) (engine.Set, error) { return live, nil }
+	h.left.Leave(left)
+	began := time.Now()
+	if err := h.Repair(t.Context()); err != nil || len(told) == 0 || time.Since(began) > 2*lookTime {
+		t.Errorf("%d are told after %s, %v", len(told), time.Since(began), err)
+	}
+	if n := len(h.left.Late(0)); n == 0 || n == len(left) {
+		t.Errorf("%d of %d are late still", n, len(left))
+	}
+}
+
 // What was heard of a worker is ended at once, and not when it has said everything: by then that
 // session may be another one.
 func TestSessionsAreEndedWhileTheyAreTheSame(t *testing.T) {
@@ -160,6 +187,13 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	}
 	if len(seen) != len(late) {
 		t.Errorf("%d of %d had a turn", len(seen), len(late))
+	}
+	first := map[string]bool{}
+	for range 100 {
+		first[some(late[:2])[0]] = true
+	}
+	if len(first) != 2 {
+		t.Errorf("of two, %v is first each time", first)
 	}
 }
 

@@ -86,12 +86,14 @@ func hasServer(all []server, name string) bool {
 
 // stillGone are those of some servers, in order, that do not carry again, nor still, since a change was
 // taken back. The others are dropped. A Service that cannot be read, of which nobody knows, is an error,
-// and holds back no other.
+// and holds back no other. Those for which there is no time are neither: they have their turn.
 func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped map[string]bool, err error) {
 	live, err := h.set(engine.LiveLink)
 	if err != nil {
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	gone, dropped = map[string]bool{}, map[string]bool{}
 	var at string
 	var carried *service // by the file at; nil: nobody knows
@@ -104,7 +106,7 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 		}
 		if path := engine.Path(id); path != at {
 			if ctx.Err() != nil {
-				return gone, dropped, ctx.Err()
+				break
 			}
 			at, carried = path, &service{}
 			if _, unread := live.View(path, carried); unread != nil {
@@ -123,20 +125,19 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 	return gone, dropped, err
 }
 
-// endTime is how long it may take to end connections, and rootsTime what root has of it: a delivery
-// waits for that. What fails is tried again after a pause, and what is left after endRest.
-const endTime, rootsTime, endRest = 5 * time.Second, 4 * time.Second, 3 * time.Second
+// endTime is how long it may take to end connections, lookTime what it may take of it to see whose, and
+// rootsTime what root has of it: a delivery waits for that. What fails is tried again after a pause, and
+// what is left after endRest.
+const endTime, lookTime, rootsTime, endRest = 5 * time.Second, time.Second, 4 * time.Second, 3 * time.Second
 
 // endAtOnce is how many servers' connections are ended in that time.
 const endAtOnce = 10_000
 
-// some of what is late, in order, other ones each time: what fails holds back none of the others.
+// some of what is late, in order, beginning elsewhere each time: neither what fails nor what takes long
+// holds back the others for ever.
 func some(late []string) []string {
-	if len(late) <= endAtOnce {
-		return late
-	}
 	at := rand.IntN(len(late))
-	return slices.Concat(late[at:], late[:at])[:endAtOnce]
+	return slices.Concat(late[at:], late[:at])[:min(len(late), endAtOnce)]
 }
 
 // Late reports whether connections have had their time.
@@ -165,12 +166,12 @@ func (h *Daemon) endLeft(ctx context.Context, late []string) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	gone, dropped, unread := h.stillGone(ctx, late)
-	if errors.Is(unread, context.DeadlineExceeded) {
-		unread = errEndTime
-	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
 	var commands []string
-	for _, full := range slices.Sorted(maps.Keys(gone)) {
+	for _, full := range late { // in this order, which begins elsewhere each time
+		if !gone[full] {
+			continue
+		}
 		// Of a server that has gone meanwhile HAProxy says that there is none.
 		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
 	}
