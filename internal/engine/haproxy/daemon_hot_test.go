@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,36 @@ func TestAHotReloadThatIsNotWholeProvesNothing(t *testing.T) {
 	}
 }
 
+// What changes nothing, or takes a reload anyway, leaves what HAProxy says of itself true.
+func TestAHotReloadThatChangesNothingIsWhole(t *testing.T) {
+	before := balanced()
+	drains, more := balanced(), balanced()
+	drains.Frontends[0].Settings.Drain = time.Minute
+	more.Frontends[0].Backends = append(more.Frontends[0].Backends, engine.Backend{Node: "n3", Address: netip.MustParseAddrPort("10.0.0.3:30080")})
+	for name, c := range map[string]struct {
+		after *engine.Service
+		want  error
+	}{
+		"another drain":              {drains, nil},
+		"a node that nothing checks": {more, errReload},
+	} {
+		change := engine.Change{Path: engine.Path(before.ID)}
+		change.Before, _ = views(t, before)
+		change.After, _ = views(t, c.after)
+		h := daemon(t)
+		digest := fileset.Digest(strings.Repeat("a", 64))
+		told := heard(t, h.Socket, digest, "")
+		if err := h.HotReload(t.Context(), []engine.Change{change}, digest); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for len(told) > 0 {
+			if command := <-told; strings.Contains(command, string(unfinished)) {
+				t.Errorf("%s: it is told %q", name, command)
+			}
+		}
+	}
+}
+
 // A server that HAProxy could delete at once has no connections in that worker, and those of old ones
 // end by themselves, unless they have a time of their own.
 func TestWhoHasNoConnectionsLeavesNoTrace(t *testing.T) {
@@ -52,9 +83,7 @@ func TestWhoHasNoConnectionsLeavesNoTrace(t *testing.T) {
 		{proxy: &proxy{name: section}, gone: []server{{Name: "n1"}, {Name: "n3"}}},
 		{proxy: &proxy{name: section, drain: time.Nanosecond}, gone: []server{{Name: "n2"}}},
 	}
-	if err := h.changeServers(t.Context(), changes, slots{}); err != nil {
-		t.Fatal(err)
-	}
+	h.changes(t, changes...)
 	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1", section + "/n2"}) {
 		t.Errorf("%q are late", got)
 	}
@@ -66,9 +95,7 @@ func TestWhoComesBackIsForgottenByNoChangeAlone(t *testing.T) {
 	heard(t, h.Socket, "", "")
 	h.left.Leave(map[string]time.Duration{section + "/n1": time.Nanosecond})
 	back := proxyChange{proxy: &proxy{name: section}, appeared: []server{{Name: "n1"}}}
-	if err := h.changeServers(t.Context(), []proxyChange{back}, slots{}); err != nil {
-		t.Fatal(err)
-	}
+	h.changes(t, back)
 	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1"}) {
 		t.Errorf("%q are late", got)
 	}

@@ -84,6 +84,18 @@ func daemon(t *testing.T) *Daemon {
 	}
 }
 
+// changes are made to servers that nobody asks how they are.
+func (h *Daemon) changes(t *testing.T, all ...proxyChange) {
+	t.Helper()
+	to, err := h.serverCommands(t.Context(), all, slots{})
+	if err == nil {
+		err = h.changeServers(t.Context(), to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // section of balanced.
 const section = "default.web.1.192-0-2-1.80.tcp"
 
@@ -110,9 +122,7 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 		if appeared != "" {
 			c.appeared = []server{{Name: appeared}}
 		}
-		if err := h.changeServers(t.Context(), []proxyChange{c}, slots{}); err != nil {
-			t.Fatal(err)
-		}
+		h.changes(t, c)
 		for len(told) > 0 {
 			<-told
 		}
