@@ -148,16 +148,14 @@ func (h *Daemon) Late() bool {
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
-	_ = h.left.Kept() // who needs that is told
-	late := h.left.Late(time.Duration(h.HardStopAfter))
-	if len(late) == 0 {
-		return h.left.Missed()
+	var why error
+	if late := h.left.Late(time.Duration(h.HardStopAfter)); len(late) > 0 {
+		var over bool
+		if over, why = h.pause.Over(); over { // deliveries wait for that, however often somebody asks how it is
+			why = h.pause.After(ctx, h.endLeft(ctx, some(late)))
+		}
 	}
-	over, why := h.pause.Over()
-	if over { // deliveries wait for that, however often somebody asks how it is
-		why = h.pause.After(ctx, h.endLeft(ctx, some(late)))
-	}
-	return cmp.Or(why, h.left.Missed())
+	return cmp.Or(why, h.left.Kept(), h.left.Missed())
 }
 
 // endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is

@@ -164,6 +164,16 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 	}
 }
 
+// Who left and cannot be noted is told at once, and not when its time is over.
+func TestWhoCannotBeNotedIsToldAtOnce(t *testing.T) {
+	h := daemon(t)
+	h.left = engine.NewLeaving(filepath.Join(t.TempDir(), "none", leavingFile))
+	h.left.Leave(map[string]time.Duration{section + "/n1": time.Hour})
+	if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "who left is not noted") {
+		t.Errorf("it says %v", err)
+	}
+}
+
 // set of what Services print, by their names.
 func setOf(t *testing.T, all ...*engine.Service) engine.Set {
 	t.Helper()

@@ -171,7 +171,7 @@ func (k *Daemon) Repair(ctx context.Context) error {
 	if err == nil {
 		err = k.load(ctx, live, nil)
 	}
-	return cmp.Or(k.pause.After(ctx, err), k.left.Missed())
+	return cmp.Or(k.pause.After(ctx, err), k.left.Kept(), k.left.Missed())
 }
 
 // gone reports whether something of what was there before is there no longer.

@@ -230,6 +230,21 @@ func TestEndingWaitsAfterAFailure(t *testing.T) {
 	}
 }
 
+// Who leaves and cannot be noted is told, though the rules are loaded.
+func TestWhoCannotBeNotedIsTold(t *testing.T) {
+	k := open(engine.Place{
+		Dir: t.TempDir(), Settings: &Settings{Rules: []string{"nft"}},
+		Set:    func(string) (engine.Set, error) { return setOf(map[string]string{"services/a.conf": leaves()}), nil },
+		Runner: runner(func([]string) (string, error) { return "", nil }),
+	}).(*Daemon)
+	if err := os.Mkdir(filepath.Join(k.Dir, leavingFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "who left is not noted") {
+		t.Errorf("it says %v", err)
+	}
+}
+
 type runner func(argv []string) (string, error)
 
 func (r runner) Run(_ context.Context, argv []string) (string, error) { return r(argv) }
