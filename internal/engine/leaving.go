@@ -38,6 +38,7 @@ type leaver struct {
 	Since time.Duration
 	Drain time.Duration `json:",omitempty"` // 0: as long as the host's owner lets them
 	Over  bool          `json:",omitempty"` // see Leaving.Over
+	told  bool          // see Leaving.Told
 }
 
 // leavingRecord is what the file has.
@@ -181,6 +182,25 @@ func (l *Leaving) Late(otherwise time.Duration) (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Told notes whom this process has ended as far as it can, though they leave still. Who leaves anew is not.
+func (l *Leaving) Told(names map[string]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look()
+	for name, one := range l.all {
+		if one.told = names[name] || one.told; one.told {
+			l.all[name] = one
+		}
+	}
+}
+
+// Untold are those of some who leave that are not noted so.
+func (l *Leaving) Untold(names []string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return l.all[name].told })
 }
 
 // Over marks those of some that have a time of their own, and no others: what they have is to end now, by

@@ -140,28 +140,41 @@ func some(late []string) []string {
 	return slices.Concat(late[at:], late[:at])[:min(len(late), endAtOnce)]
 }
 
+// due are those to end now. While old workers are left alone, those are not whom only these may have still.
+func (h *Daemon) due(late []string) []string {
+	if over, _ := h.old.Over(); over {
+		return late
+	}
+	return h.left.Untold(late)
+}
+
+func (h *Daemon) late() []string { return h.left.Late(time.Duration(h.HardStopAfter)) }
+
 // Late reports whether connections have had their time.
 func (h *Daemon) Late() bool {
 	over, _ := h.pause.Over()
-	return over && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
+	return over && len(h.due(h.late())) > 0
 }
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
-	var why error
-	if late := h.left.Late(time.Duration(h.HardStopAfter)); len(late) > 0 {
+	var why, old error
+	if late := h.late(); len(late) > 0 {
 		var over bool
-		if over, why = h.pause.Over(); over { // deliveries wait for that, however often somebody asks how it is
-			why = h.pause.After(ctx, h.endLeft(ctx, some(late)))
+		over, why = h.pause.Over()
+		if due := h.due(late); over && len(due) > 0 { // deliveries wait for that, however often somebody asks how it is
+			why = h.pause.After(ctx, h.endLeft(ctx, some(due)))
 		}
+		_, old = h.old.Over()
 	}
-	return cmp.Or(why, h.left.Kept(), h.left.Missed())
+	return cmp.Or(why, old, h.left.Kept(), h.left.Missed())
 }
 
 // endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is
-// root's. What is not told to the end is late still.
-func (h *Daemon) endLeft(ctx context.Context, late []string) error {
-	ctx, cancel := context.WithTimeout(ctx, endTime)
+// root's. What is not told to the end is late still. How it went with old ones is in h.old alone: they
+// hold back nothing in the worker that answers.
+func (h *Daemon) endLeft(asked context.Context, late []string) error {
+	ctx, cancel := context.WithTimeout(asked, endTime)
 	defer cancel()
 	gone, dropped, unread := h.stillGone(ctx, late)
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
@@ -185,8 +198,20 @@ func (h *Daemon) endLeft(ctx context.Context, late []string) error {
 	h.left.Forget(func(name string, drain time.Duration) bool {
 		return dropped[name] || gone[name] && (alone || drain == 0)
 	})
-	if alone || h.left.Over(gone) == 0 {
+	if alone {
 		return unread
+	}
+	h.left.Told(gone)
+	if over, _ := h.old.Over(); over {
+		_ = h.old.After(asked, h.endMarked(ctx, gone)) // Repair says it
+	}
+	return unread
+}
+
+// endMarked ends in old workers what some servers have, and that have a time of their own.
+func (h *Daemon) endMarked(ctx context.Context, gone map[string]bool) error {
+	if h.left.Over(gone) == 0 {
+		return nil
 	}
 	if err := h.left.Kept(); err != nil { // root knows what is in the file alone
 		return err
@@ -195,7 +220,7 @@ func (h *Daemon) endLeft(ctx context.Context, late []string) error {
 		return err
 	}
 	h.left.Forget(func(name string, _ time.Duration) bool { return gone[name] })
-	return unread
+	return nil
 }
 
 var errEndTime = engine.Failed("connections to nodes that left, in old workers of HAProxy, did not all end within %s: that is tried again", endTime)
