@@ -158,10 +158,9 @@ func (l *Leaving) Forget(gone func(name string, drain time.Duration) bool) {
 func (l *Leaving) Kept() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unkept == nil {
+	if l.look(); l.unkept == nil {
 		return nil
 	}
-	l.look()
 	if l.keep(); l.unkept != nil {
 		return Failed("who left is not noted, and not known to others: %v", l.unkept)
 	}
@@ -241,7 +240,8 @@ func (l *Leaving) Marked() (names map[string]bool, err error) {
 }
 
 // look reads what another process has written. What cannot be read changes nothing, and is told where this
-// process has just begun. What this one could not write, the other did not know.
+// process has just begun; it is to be written anew, as is a file that somebody has removed. What this one
+// could not write, the other did not know.
 func (l *Leaving) look() {
 	begins := l.all == nil
 	if begins {
@@ -251,6 +251,9 @@ func (l *Leaving) look() {
 	if begins && err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.miss(err)
 	}
+	if err != nil && len(l.all) > 0 {
+		l.unkept = cmp.Or(l.unkept, err)
+	}
 	if err != nil || l.file != nil && os.SameFile(info, l.file) && info.ModTime().Equal(l.file.ModTime()) && info.Size() == l.file.Size() {
 		return
 	}
@@ -259,7 +262,7 @@ func (l *Leaving) look() {
 		l.miss(err)
 	}
 	if err != nil {
-		l.file = info // it is not read again until it changes
+		l.file, l.unkept = info, cmp.Or(l.unkept, err) // it is not read again until it changes
 		return
 	}
 	for name, one := range l.all {

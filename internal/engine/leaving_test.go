@@ -110,6 +110,24 @@ func TestLeaving_MemoryWinsOverAnOlderFile(t *testing.T) {
 	}
 }
 
+// A file that somebody has removed or damaged is written anew, with all that is known.
+func TestLeaving_ItsFileIsWrittenAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	l := NewLeaving(path)
+	l.Leave(map[string]time.Duration{"a": time.Nanosecond})
+	for name, spoil := range map[string]func() error{
+		"removed": func() error { return os.Remove(path) },
+		"damaged": func() error { return os.WriteFile(path, []byte("{"), 0o600) },
+	} {
+		if err := errors.Join(spoil(), l.Kept()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := NewLeaving(path).Late(0); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("%s: another process knows that %q are late", name, got)
+		}
+	}
+}
+
 // readOnly makes a directory one in which nothing can be written, until undone.
 func readOnly(t *testing.T, dir string) (undo func()) {
 	t.Helper()
