@@ -167,6 +167,18 @@ func (l *Leaving) Kept() error {
 	return nil
 }
 
+// Names are those of all that leave.
+func (l *Leaving) Names() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look()
+	names := make(map[string]bool, len(l.all))
+	for name := range l.all {
+		names[name] = true
+	}
+	return names
+}
+
 // Late are those whose time is over, sorted; one that has none of its own has another one, and is never
 // late where that is 0.
 func (l *Leaving) Late(otherwise time.Duration) (names []string) {

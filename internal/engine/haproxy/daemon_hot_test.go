@@ -101,6 +101,41 @@ func TestWhoComesBackIsForgottenByNoChangeAlone(t *testing.T) {
 	}
 }
 
+// Who came back and leaves again without a drain has no time of before: HAProxy itself ends what it has
+// in old workers.
+func TestWhoLeavesAgainWithoutADrainLeavesAnew(t *testing.T) {
+	for name, again := range map[string]func(h *Daemon){
+		"without a reload": func(h *Daemon) {
+			h.changes(t, proxyChange{proxy: &proxy{name: section}, gone: []server{{Name: "n2"}}})
+		},
+		"with a reload": func(h *Daemon) {
+			h.set = func(link string) (engine.Set, error) {
+				if link == engine.BackLink {
+					return setOf(t, balanced()), nil
+				}
+				return setOf(t), nil
+			}
+			gone, err := h.goneWithReload()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.left.Leave(gone)
+			if got := h.left.Late(0); len(got) > 0 {
+				t.Errorf("before it is proved, %q are late", got)
+			}
+			h.leftBehind(gone)
+		},
+	} {
+		h := daemon(t)
+		heard(t, h.Socket, "", "")
+		h.left.Leave(map[string]time.Duration{section + "/n2": time.Nanosecond})
+		again(h)
+		if got := h.left.Late(1); len(got) > 0 {
+			t.Errorf("%s: %q are late", name, got)
+		}
+	}
+}
+
 // broken is a set of which a Service cannot be read.
 func broken(s engine.Set, bad *engine.Service) engine.Set {
 	read := s.Read
@@ -125,7 +160,7 @@ func named(name string, drain time.Duration) (*engine.Service, string) {
 func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	bad, badSection := named("bad", time.Minute)
 	web, webSection := named("web", time.Minute)
-	gone, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t))
+	gone, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t), nil)
 	if gone[webSection+"/n1"] != time.Minute || err == nil {
 		t.Errorf("gone are %v, %v", gone, err)
 	}
@@ -246,7 +281,7 @@ func TestOneTenantsManyHideNobodyElses(t *testing.T) {
 		return read(p)
 	}
 	before.Sum = func(string) lb.Sum { return lb.Sum{1} } // all of it goes
-	gone, err := goneServers(before, setOf(t))
+	gone, err := goneServers(before, setOf(t), nil)
 	if n := len(gone); err != nil || gone[webSection+"/n1"] != time.Minute || n <= engine.MaxLeaving || n > 2*engine.MaxLeaving {
 		t.Errorf("%d are gone, of them n1 for %s; %v", n, gone[webSection+"/n1"], err)
 	}

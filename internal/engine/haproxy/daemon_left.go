@@ -28,20 +28,21 @@ func (h *Daemon) goneWithReload() (map[string]time.Duration, error) {
 	if err := errors.Join(err, beforeErr); err != nil {
 		return nil, err
 	}
-	return goneServers(before, live)
+	return goneServers(before, live, h.left.Names())
 }
 
 // leftBehind notes who has gone with a reload, from now on, and leaves to HAProxy itself what has no
 // time of its own.
 func (h *Daemon) leftBehind(gone map[string]time.Duration) {
-	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
 	h.left.Leave(gone)
+	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
 }
 
-// goneServers are those of Services that are in one set and not in the next, each with its drain,
-// if it has one, about twice as many as may leave at once at most. What did not change is not looked at. A
-// Service that cannot be read is an error, and holds back no other.
-func goneServers(before, now engine.Set) (gone map[string]time.Duration, err error) {
+// goneServers are those of Services that are in one set and not in the next, each with its drain.
+// One that has none is there if it left before: it came back, and leaves anew. They are about twice as many as
+// may leave at once at most. What did not change is not looked at. A Service that cannot be read is an
+// error, and holds back no other.
+func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]time.Duration, err error) {
 	gone = map[string]time.Duration{}
 	for _, path := range before.Paths {
 		if path == engine.MainPath || now.Sum != nil && now.Sum(path) == before.Sum(path) {
@@ -60,8 +61,8 @@ func goneServers(before, now engine.Set) (gone map[string]time.Duration, err err
 				drain, stay = next.Drain, next.Backends
 			}
 			for _, s := range f.Backends {
-				if drain > 0 && !hasServer(stay, s.Name) {
-					gone[f.Name+"/"+s.Name] = time.Duration(drain) * time.Second
+				if full := f.Name + "/" + s.Name; (drain > 0 || left[full]) && !hasServer(stay, s.Name) {
+					gone[full] = time.Duration(drain) * time.Second
 				}
 			}
 		}

@@ -275,7 +275,7 @@ func TestWhoIsGoneHasItsDrain(t *testing.T) {
 		"a port":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Hour, elsewhere)), map[string]time.Duration{section + "/n1": time.Minute, section + "/n2": time.Minute}},
 		"who has come":                {setOf(t), setOf(t, drains(time.Minute)), nil},
 	} {
-		got, err := goneServers(c.before, c.now)
+		got, err := goneServers(c.before, c.now, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -331,12 +331,15 @@ func (h *Daemon) changeServers(ctx context.Context, to serverCommands) error {
 	if err != nil {
 		return err // who left with the reload that follows is noted there
 	}
-	for i, full := range to.names { // what no worker has connections to, but old ones, which end by themselves, is not noted
+	ended := map[string]bool{} // what no worker has connections to, but old ones, which end by themselves, is not noted
+	for i, full := range to.names {
 		if to.leave[full] == 0 && i < len(said) && said[i] == "Server deleted." {
 			delete(to.leave, full)
+			ended[full] = true
 		}
 	}
 	h.left.Leave(to.leave)
+	h.left.Forget(func(name string, _ time.Duration) bool { return ended[name] }) // nor is that it left before, and came back
 	return nil
 }
 
