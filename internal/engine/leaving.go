@@ -257,6 +257,7 @@ func (l *Leaving) Marked() (names map[string]bool, err error) {
 func (l *Leaving) look() {
 	begins := l.all == nil
 	if begins {
+		Sweep(l.path)
 		l.all = map[string]leaver{}
 	}
 	info, err := os.Stat(l.path)
