@@ -37,7 +37,7 @@ type Leaving struct {
 type leaver struct {
 	Since time.Duration
 	Drain time.Duration `json:",omitempty"` // 0: as long as the host's owner lets them
-	Over  bool          `json:",omitempty"` // see Leaving.Over
+	Over  bool          `json:",omitempty"` // see Leaving.Mark
 	told  bool          // see Leaving.Told
 }
 
@@ -52,8 +52,8 @@ type leavingRecord struct {
 // most: see Share.
 const MaxLeaving = 100_000
 
-// maxLeaving is how many bytes of a file are read: so many have less.
-const maxLeaving = 64 << 20
+// leavingBytes are how many of a file are read: so many have less.
+const leavingBytes = 64 << 20
 
 // missedTime is for how long it is told that some are not known: most connections end before.
 const missedTime = 30 * time.Minute
@@ -214,9 +214,9 @@ func (l *Leaving) Untold(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return l.all[name].told })
 }
 
-// Over marks those of some that have a time of their own, and no others: what they have is to end now, by
+// Mark those of some that have a time of their own, and no others: what they have is to end now, by
 // a process that has the file alone. It says how many they are.
-func (l *Leaving) Over(names map[string]bool) (count int) {
+func (l *Leaving) Mark(names map[string]bool) (count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
@@ -297,9 +297,9 @@ func readLeaving(path string) (map[string]leaver, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(err, fmt.Errorf("%s is no file", path))
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxLeaving+1))
-	if err == nil && len(data) > maxLeaving {
-		err = fmt.Errorf("%s has more than %d MiB", path, maxLeaving>>20)
+	data, err := io.ReadAll(io.LimitReader(f, leavingBytes+1))
+	if err == nil && len(data) > leavingBytes {
+		err = fmt.Errorf("%s has more than %d MiB", path, leavingBytes>>20)
 	}
 	if err != nil {
 		return nil, err
@@ -307,6 +307,9 @@ func readLeaving(path string) (map[string]leaver, error) {
 	var record leavingRecord
 	if err := json.Unmarshal(data, &record); err != nil || record.Leaving == nil {
 		return nil, cmp.Or(err, fmt.Errorf("%s is not what was written", path))
+	}
+	if len(record.Leaving) > MaxLeaving {
+		return nil, fmt.Errorf("%s has more than %d that leave", path, MaxLeaving)
 	}
 	if record.Boot != boot() {
 		return map[string]leaver{}, nil

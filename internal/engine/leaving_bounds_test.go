@@ -23,11 +23,20 @@ func TestLeaving_IsBounded(t *testing.T) {
 	if len(late) > 100_000 || late[0] != "first" {
 		t.Errorf("%d are late, the first is %.20q", len(late), late[0])
 	}
-	if info, err := os.Stat(l.path); err != nil || info.Size() > maxLeaving {
+	if info, err := os.Stat(l.path); err != nil || info.Size() > leavingBytes {
 		t.Errorf("%v, %v", info, err)
 	}
 	if err := l.Missed(); err == nil || !strings.Contains(err.Error(), "more than 100000 leave at once") {
 		t.Errorf("it says %v", err)
+	}
+	l.all = map[string]leaver{} // nobody writes more
+	for name := range many {
+		l.all[name] = leaver{Since: 1}
+	}
+	l.keep()
+	again := NewLeaving(l.path)
+	if late := again.Late(1); len(late) > 0 || again.Missed() == nil {
+		t.Errorf("of a file that has too many, %d are late; %v", len(late), again.Missed())
 	}
 }
 
@@ -111,7 +120,7 @@ func TestLeaving_WhoIsOverIsMarked(t *testing.T) {
 	}
 	l.Leave(map[string]time.Duration{"a": 1, "b": 1, "none of its own": 0})
 	for _, names := range []map[string]bool{{"a": true, "none of its own": true}, {"b": true}} {
-		if n := l.Over(names); n != 1 {
+		if n := l.Mark(names); n != 1 {
 			t.Errorf("%d are marked", n)
 		}
 		got, err := root.Marked()

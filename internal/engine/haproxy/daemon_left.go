@@ -211,7 +211,7 @@ func (h *Daemon) endLeft(asked context.Context, late []string) error {
 
 // endMarked ends in old workers what some servers have, and that have a time of their own.
 func (h *Daemon) endMarked(ctx context.Context, gone map[string]bool) error {
-	if h.left.Over(gone) == 0 {
+	if h.left.Mark(gone) == 0 {
 		return nil
 	}
 	if err := h.left.Kept(); err != nil { // root knows what is in the file alone
