@@ -283,6 +283,7 @@ func (l *Leaving) look() {
 			all[name] = one
 		}
 	}
+	l.bound(all, uptime()) // both together may be too many
 	l.all, l.file = all, info
 }
 

@@ -78,6 +78,33 @@ func TestLeaving_ATenantFillsItsOwnRoomAlone(t *testing.T) {
 	}
 }
 
+// What two processes know together is bounded, too: else nobody would believe the file.
+func TestLeaving_TwoProcessesFillOneRoom(t *testing.T) {
+	crowd := func(of string) map[string]time.Duration {
+		all := map[string]time.Duration{}
+		for i := range MaxLeaving {
+			all[fmt.Sprintf("%s.web/%d", of, i)] = time.Nanosecond
+		}
+		return all
+	}
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	l := NewLeaving(path)
+	if err := os.Mkdir(path, 0o700); err != nil { // it cannot be written
+		t.Fatal(err)
+	}
+	l.Leave(crowd("a"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	NewLeaving(path).Leave(crowd("b"))
+	if err := l.Kept(); err != nil {
+		t.Error(err)
+	}
+	if n := len(NewLeaving(path).Late(0)); n != MaxLeaving {
+		t.Errorf("another process knows %d", n)
+	}
+}
+
 // Too many that leave still are the same ones each time: else the file would be written with each look.
 func TestLeaving_OnlyWithoutRoomKeepsTheSame(t *testing.T) {
 	all := map[string]time.Duration{"small.web/1": time.Hour}
