@@ -5,7 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // What lies in a store's directory, as far as daemons and their settings see it.
@@ -30,6 +33,27 @@ func Owner(dir string) (uid, gid int, err error) {
 // ReplaceFile writes a file of root's so that it is never seen half written.
 func ReplaceFile(path string, data []byte, mode fs.FileMode) error {
 	return replace(path, data, mode, -1, -1)
+}
+
+// writeTime is longer than a file is written.
+const writeTime = time.Minute
+
+var temporary = regexp.MustCompile(`^[0-9]+$`)
+
+// Sweep removes what processes that died while they replaced a file have left beside it. What is young may
+// be another process's that is about to finish. What cannot be removed does no harm.
+func Sweep(path string) {
+	dir, base := filepath.Split(path)
+	beside, _ := os.ReadDir(filepath.Clean(dir))
+	for _, e := range beside {
+		digits, ours := strings.CutPrefix(e.Name(), "."+base+".")
+		if !ours || !temporary.MatchString(digits) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > writeTime {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // EditFile changes a file of the machine's owner, who may keep secrets in it: its mode and whose

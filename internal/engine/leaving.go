@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -19,7 +20,8 @@ import (
 
 // Leaving is what gets no new connections any more, and may have some still: since when, and for
 // how long they may go on. It is kept in a file, too, since another process may be there when the
-// time is over, and since who ends what they have may have to be root.
+// time is over, and since who ends what they have may have to be root. A name begins with the namespace
+// of its Service and a dot.
 type Leaving struct {
 	path string
 
@@ -35,7 +37,8 @@ type Leaving struct {
 type leaver struct {
 	Since time.Duration
 	Drain time.Duration `json:",omitempty"` // 0: as long as the host's owner lets them
-	Over  bool          `json:",omitempty"` // see Leaving.Over
+	Over  bool          `json:",omitempty"` // see Leaving.Mark
+	told  bool          // see Leaving.Told
 }
 
 // leavingRecord is what the file has.
@@ -45,11 +48,12 @@ type leavingRecord struct {
 }
 
 // MaxLeaving is how many leave at once, at most: a node that leaves is there once for each listener.
-// Others are told of, and keep their connections as without a drain.
+// Others are told of, and keep their connections as without a drain. They are of the namespaces with the
+// most: see Share.
 const MaxLeaving = 100_000
 
-// maxLeaving is how many bytes of a file are read: so many have less.
-const maxLeaving = 64 << 20
+// leavingBytes are how many of a file are read: so many have less.
+const leavingBytes = 64 << 20
 
 // missedTime is for how long it is told that some are not known: most connections end before.
 const missedTime = 30 * time.Minute
@@ -80,20 +84,17 @@ func (l *Leaving) Leave(names map[string]time.Duration) {
 	l.look()
 	now := uptime()
 	for name, drain := range names {
-		if _, there := l.all[name]; there || l.room(l.all) {
-			l.all[name] = leaver{Since: now, Drain: drain}
-		}
+		l.all[name] = leaver{Since: now, Drain: drain}
 	}
+	l.bound(l.all, now)
 	l.keep()
 }
 
-// room reports whether one more may leave.
-func (l *Leaving) room(among map[string]leaver) bool {
-	if len(among) < MaxLeaving {
-		return true
+// bound drops those that are too many, and first those that begin to leave now: the others are told of.
+func (l *Leaving) bound(all map[string]leaver, now time.Duration) {
+	if greediest := Share(all, MaxLeaving, func(one leaver) bool { return one.Since == now }); greediest != "" {
+		l.miss(fmt.Errorf("more than %d leave at once, most of them of the namespace %s", MaxLeaving, greediest))
 	}
-	l.miss(fmt.Errorf("more than %d leave at once", MaxLeaving))
-	return false
 }
 
 // miss notes why some that left are not known.
@@ -122,21 +123,16 @@ func (l *Leaving) Only(names map[string]time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
-	next, same := map[string]leaver{}, true
-	for name, was := range l.all {
-		drain, stays := names[name]
-		if stays {
-			next[name] = leaver{Since: was.Since, Drain: drain}
-		}
-		same = same && stays && was.Drain == drain
-	}
-	now := uptime()
+	next, now := make(map[string]leaver, len(names)), uptime()
 	for name, drain := range names {
-		if _, there := next[name]; !there && l.room(next) {
-			next[name], same = leaver{Since: now, Drain: drain}, false
+		since := now
+		if was, stays := l.all[name]; stays {
+			since = was.Since
 		}
+		next[name] = leaver{Since: since, Drain: drain}
 	}
-	if !same || l.unkept != nil {
+	l.bound(next, now)
+	if !maps.Equal(next, l.all) || l.unkept != nil {
 		l.all = next
 		l.keep()
 	}
@@ -162,14 +158,25 @@ func (l *Leaving) Forget(gone func(name string, drain time.Duration) bool) {
 func (l *Leaving) Kept() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unkept == nil {
+	if l.look(); l.unkept == nil {
 		return nil
 	}
-	l.look()
 	if l.keep(); l.unkept != nil {
 		return Failed("who left is not noted, and not known to others: %v", l.unkept)
 	}
 	return nil
+}
+
+// Names are those of all that leave.
+func (l *Leaving) Names() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look()
+	names := make(map[string]bool, len(l.all))
+	for name := range l.all {
+		names[name] = true
+	}
+	return names
 }
 
 // Late are those whose time is over, sorted; one that has none of its own has another one, and is never
@@ -188,9 +195,28 @@ func (l *Leaving) Late(otherwise time.Duration) (names []string) {
 	return names
 }
 
-// Over marks those of some that have a time of their own, and no others: what they have is to end now, by
+// Told notes whom this process has ended as far as it can, though they leave still. Who leaves anew is not.
+func (l *Leaving) Told(names map[string]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look()
+	for name, one := range l.all {
+		if one.told = names[name] || one.told; one.told {
+			l.all[name] = one
+		}
+	}
+}
+
+// Untold are those of some who leave that are not noted so.
+func (l *Leaving) Untold(names []string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return l.all[name].told })
+}
+
+// Mark those of some that have a time of their own, and no others: what they have is to end now, by
 // a process that has the file alone. It says how many they are.
-func (l *Leaving) Over(names map[string]bool) (count int) {
+func (l *Leaving) Mark(names map[string]bool) (count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
@@ -226,15 +252,20 @@ func (l *Leaving) Marked() (names map[string]bool, err error) {
 }
 
 // look reads what another process has written. What cannot be read changes nothing, and is told where this
-// process has just begun. What this one could not write, the other did not know.
+// process has just begun; it is to be written anew, as is a file that somebody has removed. What this one
+// could not write, the other did not know.
 func (l *Leaving) look() {
 	begins := l.all == nil
 	if begins {
+		Sweep(l.path)
 		l.all = map[string]leaver{}
 	}
 	info, err := os.Stat(l.path)
 	if begins && err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.miss(err)
+	}
+	if err != nil && len(l.all) > 0 {
+		l.unkept = cmp.Or(l.unkept, err)
 	}
 	if err != nil || l.file != nil && os.SameFile(info, l.file) && info.ModTime().Equal(l.file.ModTime()) && info.Size() == l.file.Size() {
 		return
@@ -244,7 +275,7 @@ func (l *Leaving) look() {
 		l.miss(err)
 	}
 	if err != nil {
-		l.file = info // it is not read again until it changes
+		l.file, l.unkept = info, cmp.Or(l.unkept, err) // it is not read again until it changes
 		return
 	}
 	for name, one := range l.all {
@@ -252,6 +283,7 @@ func (l *Leaving) look() {
 			all[name] = one
 		}
 	}
+	l.bound(all, uptime()) // both together may be too many
 	l.all, l.file = all, info
 }
 
@@ -266,9 +298,9 @@ func readLeaving(path string) (map[string]leaver, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(err, fmt.Errorf("%s is no file", path))
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxLeaving+1))
-	if err == nil && len(data) > maxLeaving {
-		err = fmt.Errorf("%s has more than %d MiB", path, maxLeaving>>20)
+	data, err := io.ReadAll(io.LimitReader(f, leavingBytes+1))
+	if err == nil && len(data) > leavingBytes {
+		err = fmt.Errorf("%s has more than %d MiB", path, leavingBytes>>20)
 	}
 	if err != nil {
 		return nil, err
@@ -276,6 +308,9 @@ func readLeaving(path string) (map[string]leaver, error) {
 	var record leavingRecord
 	if err := json.Unmarshal(data, &record); err != nil || record.Leaving == nil {
 		return nil, cmp.Or(err, fmt.Errorf("%s is not what was written", path))
+	}
+	if len(record.Leaving) > MaxLeaving {
+		return nil, fmt.Errorf("%s has more than %d that leave", path, MaxLeaving)
 	}
 	if record.Boot != boot() {
 		return map[string]leaver{}, nil

@@ -23,11 +23,100 @@ func TestLeaving_IsBounded(t *testing.T) {
 	if len(late) > 100_000 || late[0] != "first" {
 		t.Errorf("%d are late, the first is %.20q", len(late), late[0])
 	}
-	if info, err := os.Stat(l.path); err != nil || info.Size() > maxLeaving {
+	if info, err := os.Stat(l.path); err != nil || info.Size() > leavingBytes {
 		t.Errorf("%v, %v", info, err)
 	}
 	if err := l.Missed(); err == nil || !strings.Contains(err.Error(), "more than 100000 leave at once") {
 		t.Errorf("it says %v", err)
+	}
+	l.all = map[string]leaver{} // nobody writes more
+	for name := range many {
+		l.all[name] = leaver{Since: 1}
+	}
+	l.keep()
+	again := NewLeaving(l.path)
+	if late := again.Late(1); len(late) > 0 || again.Missed() == nil {
+		t.Errorf("of a file that has too many, %d are late; %v", len(late), again.Missed())
+	}
+}
+
+// One tenant may have all the room while nobody else needs it. It never takes another one's.
+func TestLeaving_ATenantFillsItsOwnRoomAlone(t *testing.T) {
+	crowd := func(of string, n int) map[string]time.Duration {
+		all := map[string]time.Duration{}
+		for i := range n {
+			all[fmt.Sprintf("%s.web/%d", of, i)] = time.Nanosecond
+		}
+		return all
+	}
+	have := func(l *Leaving) map[string]int {
+		counts := map[string]int{}
+		for _, name := range l.Late(0) {
+			of, _, _ := strings.Cut(name, ".")
+			counts[of]++
+		}
+		return counts
+	}
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	for _, step := range []struct {
+		of   string
+		n    int
+		want map[string]int
+	}{
+		{"greedy", MaxLeaving + 1, map[string]int{"greedy": MaxLeaving}},
+		{"small", 10, map[string]int{"greedy": MaxLeaving - 10, "small": 10}},
+		{"greedy", 2 * MaxLeaving, map[string]int{"greedy": MaxLeaving - 10, "small": 10}},
+		{"large", MaxLeaving, map[string]int{"greedy": (MaxLeaving - 10) / 2, "large": (MaxLeaving - 10) / 2, "small": 10}},
+	} {
+		l.Leave(crowd(step.of, step.n))
+		if got := have(l); !maps.Equal(got, step.want) {
+			t.Errorf("after %d of %s: %v, want %v", step.n, step.of, got, step.want)
+		}
+		if err := l.Missed(); err == nil || !strings.Contains(err.Error(), "most of them of the namespace ") {
+			t.Errorf("it says %v", err)
+		}
+	}
+}
+
+// What two processes know together is bounded, too: else nobody would believe the file.
+func TestLeaving_TwoProcessesFillOneRoom(t *testing.T) {
+	crowd := func(of string) map[string]time.Duration {
+		all := map[string]time.Duration{}
+		for i := range MaxLeaving {
+			all[fmt.Sprintf("%s.web/%d", of, i)] = time.Nanosecond
+		}
+		return all
+	}
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	l := NewLeaving(path)
+	if err := os.Mkdir(path, 0o700); err != nil { // it cannot be written
+		t.Fatal(err)
+	}
+	l.Leave(crowd("a"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	NewLeaving(path).Leave(crowd("b"))
+	if err := l.Kept(); err != nil {
+		t.Error(err)
+	}
+	if n := len(NewLeaving(path).Late(0)); n != MaxLeaving {
+		t.Errorf("another process knows %d", n)
+	}
+}
+
+// Too many that leave still are the same ones each time: else the file would be written with each look.
+func TestLeaving_OnlyWithoutRoomKeepsTheSame(t *testing.T) {
+	all := map[string]time.Duration{"small.web/1": time.Hour}
+	for i := range MaxLeaving + 7 {
+		all[fmt.Sprintf("greedy.web/%d", i)] = time.Hour
+	}
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	l.Only(all)
+	before, file := l.all, l.file
+	l.Only(all)
+	if len(before) != MaxLeaving || !maps.Equal(l.all, before) || !os.SameFile(file, l.file) {
+		t.Errorf("%d of %d leave, the file is another: %v", len(l.all), len(before), !os.SameFile(file, l.file))
 	}
 }
 
@@ -58,7 +147,7 @@ func TestLeaving_WhoIsOverIsMarked(t *testing.T) {
 	}
 	l.Leave(map[string]time.Duration{"a": 1, "b": 1, "none of its own": 0})
 	for _, names := range []map[string]bool{{"a": true, "none of its own": true}, {"b": true}} {
-		if n := l.Over(names); n != 1 {
+		if n := l.Mark(names); n != 1 {
 			t.Errorf("%d are marked", n)
 		}
 		got, err := root.Marked()

@@ -110,6 +110,46 @@ func TestLeaving_MemoryWinsOverAnOlderFile(t *testing.T) {
 	}
 }
 
+// A file that somebody has removed or damaged is written anew, with all that is known.
+func TestLeaving_ItsFileIsWrittenAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	l := NewLeaving(path)
+	l.Leave(map[string]time.Duration{"a": time.Nanosecond})
+	for name, spoil := range map[string]func() error{
+		"removed": func() error { return os.Remove(path) },
+		"damaged": func() error { return os.WriteFile(path, []byte("{"), 0o600) },
+	} {
+		if err := errors.Join(spoil(), l.Kept()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := NewLeaving(path).Late(0); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("%s: another process knows that %q are late", name, got)
+		}
+	}
+}
+
+// What a crash has left is removed when the next process begins, but not what another one may be writing.
+func TestLeaving_WhatACrashLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{
+		".leaving.json.1": time.Hour, ".leaving.json.2": 0, ".leaving.json.swp": time.Hour, ".other.json.1": time.Hour,
+	} {
+		path, then := filepath.Join(dir, name), time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, then, then)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	NewLeaving(filepath.Join(dir, "leaving.json")).Late(0)
+	var have []string
+	all, err := os.ReadDir(dir)
+	for _, e := range all {
+		have = append(have, e.Name())
+	}
+	if want := []string{".leaving.json.2", ".leaving.json.swp", ".other.json.1"}; err != nil || !slices.Equal(have, want) {
+		t.Errorf("%q are there, want %q; %v", have, want, err)
+	}
+}
+
 // readOnly makes a directory one in which nothing can be written, until undone.
 func readOnly(t *testing.T, dir string) (undo func()) {
 	t.Helper()

@@ -12,15 +12,17 @@ import (
 const drainEvery = time.Second
 
 // drain ends the connections that have had their time, unless a delivery is under way: then
-// they have a second more.
+// they have a second more. What an earlier process has left undone comes first: where that fails,
+// it is not tried again each second.
 func (a *Agent) drain(ctx context.Context) {
 	for _, u := range a.units {
 		d, drains := u.daemon.(engine.Drainer)
-		if !drains || !d.Late() {
+		if over, _ := u.recovers.Over(); !drains || !over || !d.Late() {
 			continue
 		}
 		if s, err := openStore(u.dir); err == nil {
-			_, _ = u.recoverIfIdle(ctx, s) // the status says what is wrong
+			_, err := u.recoverIfIdle(ctx, s)
+			_ = u.recovers.After(ctx, err) // the status says what is wrong
 			_ = s.close()                  // nothing is written to a directory
 		}
 	}

@@ -3,7 +3,9 @@ package host
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
+	"github.com/external-lb/external-lb/internal/fileset"
 )
 
 // What systemd says of a service, and whether it is the agent's to start it.
@@ -104,6 +107,35 @@ func TestStart_OfADaemonBesideWhichSomethingIsWrong(t *testing.T) {
 	b.stop()
 	if b.agent.watch(t.Context()); starts != 1 {
 		t.Errorf("%d starts", starts)
+	}
+}
+
+// unproved is a daemon whose connections have had their time, and that does not say what it runs.
+type unproved struct {
+	engine.Daemon
+	asked int
+}
+
+func (d *unproved) Late() bool { return true }
+
+func (d *unproved) ProvesWithin(context.Context, fileset.Digest, time.Duration) bool {
+	d.asked++
+	return false
+}
+
+// What an earlier process has left undone may fail, and takes a while. It is not tried each second.
+func TestDrain_WaitsAfterARecoveryThatFailed(t *testing.T) {
+	b := newBox(t)
+	d := &unproved{Daemon: b.unit.daemon}
+	b.unit.daemon = d
+	if err := os.WriteFile(filepath.Join(b.unit.dir, stateFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		b.agent.drain(t.Context())
+	}
+	if d.asked != 1 {
+		t.Errorf("it was tried %d times", d.asked)
 	}
 }
 

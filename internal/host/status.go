@@ -94,7 +94,7 @@ func (u *unit) recoverIfIdle(ctx context.Context, s *store) (undone, err error) 
 	case err != nil:
 		return nil, err
 	case unlock == nil:
-		return u.repaired.err(), nil // as it was last: who is told that takes no busy moment for the end of it
+		return u.repaired.err(), nil // as it was last: that a delivery is under way does not mend it
 	}
 	defer unlock()
 	if _, err = u.recover(ctx, s); err != nil {

@@ -27,6 +27,7 @@ type unit struct {
 	relief   relief
 	restarts restarts
 	repaired repaired
+	recovers engine.Pause // where that failed when connections were to end
 }
 
 // newUnits makes one for each daemon, in the order in which traffic comes to them.

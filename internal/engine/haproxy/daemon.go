@@ -29,6 +29,7 @@ type Daemon struct {
 
 	left   *engine.Leaving
 	pause  engine.Pause                    // where connections were ended, or could not be
+	old    engine.Pause                    // where those in old workers could not be
 	asRoot func(ctx context.Context) error // has EndLeft done; nil: this process can
 }
 

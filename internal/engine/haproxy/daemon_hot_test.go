@@ -2,7 +2,9 @@ package haproxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +44,36 @@ func TestAHotReloadThatIsNotWholeProvesNothing(t *testing.T) {
 	}
 }
 
+// What changes nothing, or takes a reload anyway, leaves what HAProxy says of itself true.
+func TestAHotReloadThatChangesNothingIsWhole(t *testing.T) {
+	before := balanced()
+	drains, more := balanced(), balanced()
+	drains.Frontends[0].Settings.Drain = time.Minute
+	more.Frontends[0].Backends = append(more.Frontends[0].Backends, engine.Backend{Node: "n3", Address: netip.MustParseAddrPort("10.0.0.3:30080")})
+	for name, c := range map[string]struct {
+		after *engine.Service
+		want  error
+	}{
+		"another drain":              {drains, nil},
+		"a node that nothing checks": {more, errReload},
+	} {
+		change := engine.Change{Path: engine.Path(before.ID)}
+		change.Before, _ = views(t, before)
+		change.After, _ = views(t, c.after)
+		h := daemon(t)
+		digest := fileset.Digest(strings.Repeat("a", 64))
+		told := heard(t, h.Socket, digest, "")
+		if err := h.HotReload(t.Context(), []engine.Change{change}, digest); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for len(told) > 0 {
+			if command := <-told; strings.Contains(command, string(unfinished)) {
+				t.Errorf("%s: it is told %q", name, command)
+			}
+		}
+	}
+}
+
 // A server that HAProxy could delete at once has no connections in that worker, and those of old ones
 // end by themselves, unless they have a time of their own.
 func TestWhoHasNoConnectionsLeavesNoTrace(t *testing.T) {
@@ -51,9 +83,7 @@ func TestWhoHasNoConnectionsLeavesNoTrace(t *testing.T) {
 		{proxy: &proxy{name: section}, gone: []server{{Name: "n1"}, {Name: "n3"}}},
 		{proxy: &proxy{name: section, drain: time.Nanosecond}, gone: []server{{Name: "n2"}}},
 	}
-	if err := h.changeServers(t.Context(), changes, slots{}); err != nil {
-		t.Fatal(err)
-	}
+	h.changes(t, changes...)
 	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1", section + "/n2"}) {
 		t.Errorf("%q are late", got)
 	}
@@ -65,11 +95,44 @@ func TestWhoComesBackIsForgottenByNoChangeAlone(t *testing.T) {
 	heard(t, h.Socket, "", "")
 	h.left.Leave(map[string]time.Duration{section + "/n1": time.Nanosecond})
 	back := proxyChange{proxy: &proxy{name: section}, appeared: []server{{Name: "n1"}}}
-	if err := h.changeServers(t.Context(), []proxyChange{back}, slots{}); err != nil {
-		t.Fatal(err)
-	}
+	h.changes(t, back)
 	if got := h.left.Late(1); !slices.Equal(got, []string{section + "/n1"}) {
 		t.Errorf("%q are late", got)
+	}
+}
+
+// Who came back and leaves again without a drain has no time of before: HAProxy itself ends what it has
+// in old workers.
+func TestWhoLeavesAgainWithoutADrainLeavesAnew(t *testing.T) {
+	for name, again := range map[string]func(h *Daemon){
+		"without a reload": func(h *Daemon) {
+			h.changes(t, proxyChange{proxy: &proxy{name: section}, gone: []server{{Name: "n2"}}})
+		},
+		"with a reload": func(h *Daemon) {
+			h.set = func(link string) (engine.Set, error) {
+				if link == engine.BackLink {
+					return setOf(t, balanced()), nil
+				}
+				return setOf(t), nil
+			}
+			gone, err := h.goneWithReload()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.left.Leave(gone)
+			if got := h.left.Late(0); len(got) > 0 {
+				t.Errorf("before it is proved, %q are late", got)
+			}
+			h.leftBehind(gone)
+		},
+	} {
+		h := daemon(t)
+		heard(t, h.Socket, "", "")
+		h.left.Leave(map[string]time.Duration{section + "/n2": time.Nanosecond})
+		again(h)
+		if got := h.left.Late(1); len(got) > 0 {
+			t.Errorf("%s: %q are late", name, got)
+		}
 	}
 }
 
@@ -97,7 +160,7 @@ func named(name string, drain time.Duration) (*engine.Service, string) {
 func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	bad, badSection := named("bad", time.Minute)
 	web, webSection := named("web", time.Minute)
-	gone, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t))
+	gone, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t), nil)
 	if gone[webSection+"/n1"] != time.Minute || err == nil {
 		t.Errorf("gone are %v, %v", gone, err)
 	}
@@ -114,6 +177,33 @@ func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	}
 	if !said["shutdown sessions server "+webSection+"/n1"] || said["shutdown sessions server "+badSection+"/n3"] {
 		t.Errorf("it is told %v", said)
+	}
+}
+
+// However long it takes to see who is still gone: those of whom that is known are ended, and the others
+// have their turn.
+func TestASlowLookEndsWhatItHasSeen(t *testing.T) {
+	h := daemon(t)
+	told := heard(t, h.Socket, "", "")
+	left, all := map[string]time.Duration{}, []*engine.Service(nil)
+	for i := range 12 {
+		s, name := named("s"+strconv.Itoa(i), time.Minute)
+		left[name+"/n9"], all = time.Nanosecond, append(all, s)
+	}
+	live := setOf(t, all...)
+	read := live.Read
+	live.Read = func(path string) ([]byte, error) {
+		time.Sleep(lookTime / 4)
+		return read(path)
+	}
+	h.set = func(string) (engine.Set, error) { return live, nil }
+	h.left.Leave(left)
+	began := time.Now()
+	if err := h.Repair(t.Context()); err != nil || len(told) == 0 || time.Since(began) > 2*lookTime {
+		t.Errorf("%d are told after %s, %v", len(told), time.Since(began), err)
+	}
+	if n := len(h.left.Late(0)); n == 0 || n == len(left) {
+		t.Errorf("%d of %d are late still", n, len(left))
 	}
 }
 
@@ -159,5 +249,40 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	}
 	if len(seen) != len(late) {
 		t.Errorf("%d of %d had a turn", len(seen), len(late))
+	}
+	first := map[string]bool{}
+	for range 100 {
+		first[some(late[:2])[0]] = true
+	}
+	if len(first) != 2 {
+		t.Errorf("of two, %v is first each time", first)
+	}
+}
+
+// However many nodes of one tenant go with a reload: those of others have their drain.
+func TestOneTenantsManyHideNobodyElses(t *testing.T) {
+	many := service{Frontends: []frontend{{Name: "a-greedy.web.1.192-0-2-1.80.tcp", Drain: 60}}}
+	for i := range 3 * engine.MaxLeaving {
+		many.Frontends[0].Backends = append(many.Frontends[0].Backends, server{Name: strconv.Itoa(i)})
+	}
+	greedy, err := json.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = engine.ServicesPrefix + "a-greedy.web.1.conf"
+	web, webSection := named("web", time.Minute)
+	before := setOf(t, web)
+	before.Paths = slices.Insert(before.Paths, 1, path) // after main.conf
+	read := before.Read
+	before.Read = func(p string) ([]byte, error) {
+		if p == path {
+			return greedy, nil
+		}
+		return read(p)
+	}
+	before.Sum = func(string) lb.Sum { return lb.Sum{1} } // all of it goes
+	gone, err := goneServers(before, setOf(t), nil)
+	if n := len(gone); err != nil || gone[webSection+"/n1"] != time.Minute || n <= engine.MaxLeaving || n > 2*engine.MaxLeaving {
+		t.Errorf("%d are gone, of them n1 for %s; %v", n, gone[webSection+"/n1"], err)
 	}
 }

@@ -28,20 +28,21 @@ func (h *Daemon) goneWithReload() (map[string]time.Duration, error) {
 	if err := errors.Join(err, beforeErr); err != nil {
 		return nil, err
 	}
-	return goneServers(before, live)
+	return goneServers(before, live, h.left.Names())
 }
 
 // leftBehind notes who has gone with a reload, from now on, and leaves to HAProxy itself what has no
 // time of its own.
 func (h *Daemon) leftBehind(gone map[string]time.Duration) {
-	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
 	h.left.Leave(gone)
+	h.left.Forget(func(_ string, drain time.Duration) bool { return drain == 0 })
 }
 
-// goneServers are those of Services that are in one set and not in the next, each with its drain,
-// if it has one, as many as may leave at once and one more. What did not change is not looked at. A
-// Service that cannot be read is an error, and holds back no other.
-func goneServers(before, now engine.Set) (gone map[string]time.Duration, err error) {
+// goneServers are those of Services that are in one set and not in the next, each with its drain.
+// One that has none is there if it left before: it came back, and leaves anew. They are about twice as many as
+// may leave at once at most. What did not change is not looked at. A Service that cannot be read is an
+// error, and holds back no other.
+func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]time.Duration, err error) {
 	gone = map[string]time.Duration{}
 	for _, path := range before.Paths {
 		if path == engine.MainPath || now.Sum != nil && now.Sum(path) == before.Sum(path) {
@@ -60,13 +61,13 @@ func goneServers(before, now engine.Set) (gone map[string]time.Duration, err err
 				drain, stay = next.Drain, next.Backends
 			}
 			for _, s := range f.Backends {
-				if drain > 0 && !hasServer(stay, s.Name) {
-					gone[f.Name+"/"+s.Name] = time.Duration(drain) * time.Second
-				}
-				if len(gone) > engine.MaxLeaving {
-					return gone, err
+				if full := f.Name + "/" + s.Name; (drain > 0 || left[full]) && !hasServer(stay, s.Name) {
+					gone[full] = time.Duration(drain) * time.Second
 				}
 			}
+		}
+		if len(gone) > 2*engine.MaxLeaving { // one more is left than may leave: so it is told that some are missing
+			engine.Share(gone, engine.MaxLeaving+1, func(time.Duration) bool { return true })
 		}
 	}
 	return gone, err
@@ -86,12 +87,14 @@ func hasServer(all []server, name string) bool {
 
 // stillGone are those of some servers, in order, that do not carry again, nor still, since a change was
 // taken back. The others are dropped. A Service that cannot be read, of which nobody knows, is an error,
-// and holds back no other.
+// and holds back no other. Those for which there is no time are neither: they have their turn.
 func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped map[string]bool, err error) {
 	live, err := h.set(engine.LiveLink)
 	if err != nil {
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	gone, dropped = map[string]bool{}, map[string]bool{}
 	var at string
 	var carried *service // by the file at; nil: nobody knows
@@ -104,7 +107,7 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 		}
 		if path := engine.Path(id); path != at {
 			if ctx.Err() != nil {
-				return gone, dropped, ctx.Err()
+				break
 			}
 			at, carried = path, &service{}
 			if _, unread := live.View(path, carried); unread != nil {
@@ -123,54 +126,64 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 	return gone, dropped, err
 }
 
-// endTime is how long it may take to end connections, and rootsTime what root has of it: a delivery
-// waits for that. What fails is tried again after a pause, and what is left after endRest.
-const endTime, rootsTime, endRest = 5 * time.Second, 4 * time.Second, 3 * time.Second
+// endTime is how long it may take to end connections, lookTime what it may take of it to see whose, and
+// rootsTime what root has of it: a delivery waits for that. What fails is tried again after a pause, and
+// what is left after endRest.
+const endTime, lookTime, rootsTime, endRest = 5 * time.Second, time.Second, 4 * time.Second, 3 * time.Second
 
 // endAtOnce is how many servers' connections are ended in that time.
 const endAtOnce = 10_000
 
-// some of what is late, in order, other ones each time: what fails holds back none of the others.
+// some of what is late, in order, beginning elsewhere each time: neither what fails nor what takes long
+// holds back the others for ever.
 func some(late []string) []string {
-	if len(late) <= endAtOnce {
+	at := rand.IntN(len(late))
+	return slices.Concat(late[at:], late[:at])[:min(len(late), endAtOnce)]
+}
+
+// due are those to end now. While old workers are left alone, those are not whom only these may have still.
+func (h *Daemon) due(late []string) []string {
+	if over, _ := h.old.Over(); over {
 		return late
 	}
-	at := rand.IntN(len(late))
-	return slices.Concat(late[at:], late[:at])[:endAtOnce]
+	return h.left.Untold(late)
 }
+
+func (h *Daemon) late() []string { return h.left.Late(time.Duration(h.HardStopAfter)) }
 
 // Late reports whether connections have had their time.
 func (h *Daemon) Late() bool {
 	over, _ := h.pause.Over()
-	return over && len(h.left.Late(time.Duration(h.HardStopAfter))) > 0
+	return over && len(h.due(h.late())) > 0
 }
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
-	_ = h.left.Kept() // who needs that is told
-	late := h.left.Late(time.Duration(h.HardStopAfter))
-	if len(late) == 0 {
-		return h.left.Missed()
+	var why, old error
+	if late := h.late(); len(late) > 0 {
+		var over bool
+		over, why = h.pause.Over()
+		if due := h.due(late); over && len(due) > 0 { // deliveries wait for that, however often somebody asks how it is
+			why = h.pause.After(ctx, h.endLeft(ctx, some(due)))
+		}
+		_, old = h.old.Over()
 	}
-	over, why := h.pause.Over()
-	if over { // deliveries wait for that, however often somebody asks how it is
-		why = h.pause.After(ctx, h.endLeft(ctx, some(late)))
-	}
-	return cmp.Or(why, h.left.Missed())
+	return cmp.Or(why, old, h.left.Kept(), h.left.Missed())
 }
 
 // endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is
-// root's. What is not told to the end is late still.
-func (h *Daemon) endLeft(ctx context.Context, late []string) error {
-	ctx, cancel := context.WithTimeout(ctx, endTime)
+// root's. What is not told to the end is late still. How it went with old ones is in h.old alone: they
+// hold back nothing in the worker that answers.
+func (h *Daemon) endLeft(asked context.Context, late []string) error {
+	ctx, cancel := context.WithTimeout(asked, endTime)
 	defer cancel()
 	gone, dropped, unread := h.stillGone(ctx, late)
-	if errors.Is(unread, context.DeadlineExceeded) {
-		unread = errEndTime
-	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
 	var commands []string
-	for _, full := range slices.Sorted(maps.Keys(gone)) {
+	for _, full := range late { // in this order, which begins elsewhere each time
+		if !gone[full] {
+			continue
+		}
 		// Of a server that has gone meanwhile HAProxy says that there is none.
 		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
 	}
@@ -186,8 +199,20 @@ func (h *Daemon) endLeft(ctx context.Context, late []string) error {
 	h.left.Forget(func(name string, drain time.Duration) bool {
 		return dropped[name] || gone[name] && (alone || drain == 0)
 	})
-	if alone || h.left.Over(gone) == 0 {
+	if alone {
 		return unread
+	}
+	h.left.Told(gone)
+	if over, _ := h.old.Over(); over {
+		_ = h.old.After(asked, h.endMarked(ctx, gone)) // Repair says it
+	}
+	return unread
+}
+
+// endMarked ends in old workers what some servers have, and that have a time of their own.
+func (h *Daemon) endMarked(ctx context.Context, gone map[string]bool) error {
+	if h.left.Mark(gone) == 0 {
+		return nil
 	}
 	if err := h.left.Kept(); err != nil { // root knows what is in the file alone
 		return err
@@ -196,7 +221,7 @@ func (h *Daemon) endLeft(ctx context.Context, late []string) error {
 		return err
 	}
 	h.left.Forget(func(name string, _ time.Duration) bool { return gone[name] })
-	return unread
+	return nil
 }
 
 var errEndTime = engine.Failed("connections to nodes that left, in old workers of HAProxy, did not all end within %s: that is tried again", endTime)

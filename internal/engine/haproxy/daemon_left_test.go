@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,6 +87,18 @@ func daemon(t *testing.T) *Daemon {
 	}
 }
 
+// changes are made to servers that nobody asks how they are.
+func (h *Daemon) changes(t *testing.T, all ...proxyChange) {
+	t.Helper()
+	to, err := h.serverCommands(t.Context(), all, slots{})
+	if err == nil {
+		err = h.changeServers(t.Context(), to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // section of balanced.
 const section = "default.web.1.192-0-2-1.80.tcp"
 
@@ -110,9 +125,7 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 		if appeared != "" {
 			c.appeared = []server{{Name: appeared}}
 		}
-		if err := h.changeServers(t.Context(), []proxyChange{c}, slots{}); err != nil {
-			t.Fatal(err)
-		}
+		h.changes(t, c)
 		for len(told) > 0 {
 			<-told
 		}
@@ -151,6 +164,73 @@ func TestServersThatLeftAreEnded(t *testing.T) {
 	h.left.Leave(map[string]time.Duration{"owners/n1": drain})
 	if said := repairs(); said != nil {
 		t.Errorf("of the host's owner: %q", said)
+	}
+}
+
+// Who left and cannot be noted is told at once, and not when its time is over.
+func TestWhoCannotBeNotedIsToldAtOnce(t *testing.T) {
+	h := daemon(t)
+	h.left = engine.NewLeaving(filepath.Join(t.TempDir(), "none", leavingFile))
+	h.left.Leave(map[string]time.Duration{section + "/n1": time.Hour})
+	if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "who left is not noted") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+// workers has HAProxy run with one that answers and an old one, so far as processes say that.
+func (h *Daemon) workers(t *testing.T) {
+	t.Helper()
+	for range 2 {
+		child := exec.Command("sleep", "60")
+		child.Args[0] = "haproxy"
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = child.Process.Kill()
+			_ = child.Wait() // it was killed
+		})
+	}
+	h.Settings.PIDFile = filepath.Join(t.TempDir(), "pid")
+	if err := os.WriteFile(h.Settings.PIDFile, fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Old workers that do not end connections are left alone for a while, and that is said. Meanwhile the worker
+// that answers ends others, each once.
+func TestOldWorkersHoldBackNothingInTheCurrentOne(t *testing.T) {
+	h := daemon(t)
+	h.workers(t)
+	asked := 0
+	h.asRoot = func(context.Context) error {
+		asked++
+		return errors.New("an old worker hangs")
+	}
+	h.set = func(string) (engine.Set, error) { return setOf(t), nil }
+	told := heard(t, h.Socket, "", "")
+	for _, name := range []string{section + "/n1", section + "/n2"} {
+		h.left.Leave(map[string]time.Duration{name: time.Nanosecond})
+		if !h.Late() {
+			t.Errorf("%s is not late", name)
+		}
+		if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "an old worker hangs") {
+			t.Errorf("it says %v", err)
+		}
+		want := []string{"shutdown sessions server " + name, "del server " + name}
+		var said []string
+		for len(told) > 0 {
+			said = append(said, <-told)
+		}
+		if !slices.Equal(said, want) {
+			t.Errorf("it is told %q, want %q", said, want)
+		}
+	}
+	if asked != 1 || h.Late() {
+		t.Errorf("root was asked %d times; late: %v", asked, h.Late())
+	}
+	if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "an old worker hangs") {
+		t.Errorf("it says %v", err)
 	}
 }
 
@@ -195,7 +275,7 @@ func TestWhoIsGoneHasItsDrain(t *testing.T) {
 		"a port":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Hour, elsewhere)), map[string]time.Duration{section + "/n1": time.Minute, section + "/n2": time.Minute}},
 		"who has come":                {setOf(t), setOf(t, drains(time.Minute)), nil},
 	} {
-		got, err := goneServers(c.before, c.now)
+		got, err := goneServers(c.before, c.now, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -161,26 +161,32 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 		}
 		changes = append(changes, c...)
 	}
-	if err := h.says(ctx, unfinished); err != nil {
-		return err
-	}
 	known := slots{}
-	for _, c := range changes {
-		if c.checks() {
-			if err := h.startChecks(ctx, c, known); err != nil {
-				return err
-			}
-		}
-	}
-	if err := h.changeServers(ctx, changes, known); err != nil {
+	starts, err := eachCheck(ctx, changes, known, h.startChecks)
+	if err != nil {
 		return err
 	}
-	for _, c := range changes {
-		if c.checks() {
-			if err := h.stopChecks(ctx, c, known); err != nil {
-				return err
-			}
+	servers, err := h.serverCommands(ctx, changes, known)
+	if err != nil {
+		return err
+	}
+	stops, err := eachCheck(ctx, changes, known, h.stopChecks)
+	if err != nil {
+		return err
+	}
+	if len(changes) > 0 { // else what it says is true until it says want
+		if err := h.says(ctx, unfinished); err != nil {
+			return err
 		}
+	}
+	if err := h.command(ctx, moved, starts...); err != nil {
+		return err
+	}
+	if err := h.changeServers(ctx, servers); err != nil {
+		return err
+	}
+	if err := h.command(ctx, nil, stops...); err != nil {
+		return err
 	}
 	if err := h.says(ctx, want); err != nil {
 		return err
@@ -191,24 +197,40 @@ func (h *Daemon) HotReload(ctx context.Context, files []engine.Change, want file
 	return nil
 }
 
+// eachCheck collects the commands for what changes among the servers that are there to be asked.
+func eachCheck(ctx context.Context, changes []proxyChange, known slots, of func(context.Context, proxyChange, slots) ([]string, error)) (all []string, err error) {
+	for _, c := range changes {
+		if c.checks() {
+			commands, err := of(ctx, c, known)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, commands...)
+		}
+	}
+	return all, nil
+}
+
+// moved is what HAProxy says of a server that gets another address.
+var moved = regexp.MustCompile(`^(IP changed from|port changed from|no need to change)`)
+
 // startChecks gives each node that appeared a server that asks it: the one that
 // did before, or a spare one.
-func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) error {
+func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) (commands []string, err error) {
 	if len(c.appeared) == 0 {
-		return nil
+		return nil, nil
 	}
 	have, err := known.of(ctx, c.name, h)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var commands []string
 	for _, s := range c.appeared {
 		at := s.Address
 		i := slices.IndexFunc(have, func(sl slot) bool { return sl.maint && (sl.at == at || slices.Contains(c.spares, sl.name)) })
 		// Who has the name of a slot that asks somebody else could be followed there, and
 		// stopChecks, which goes by addresses, would stop both of two that ask one node.
 		if i < 0 || slices.ContainsFunc(have, func(sl slot) bool { return sl.name == s.Name && sl.at != at || sl.at == at && !sl.maint }) {
-			return errReload
+			return nil, errReload
 		}
 		full := c.name + "/" + have[i].name
 		if have[i].at != at {
@@ -217,7 +239,7 @@ func (h *Daemon) startChecks(ctx context.Context, c proxyChange, known slots) er
 		commands = append(commands, fmt.Sprintf("set server %s state ready", full), allUp(full))
 		have[i].maint, have[i].at = false, at
 	}
-	return h.command(ctx, regexp.MustCompile(`^(IP changed from|port changed from|no need to change)`), commands...)
+	return commands, nil
 }
 
 // followed is the slot that asks the node of a server: one of its own name, or the spare
@@ -237,15 +259,14 @@ func (h *Daemon) followed(ctx context.Context, s server, known slots) (full stri
 
 // stopChecks of nodes that are gone. The servers stay: they were there when
 // HAProxy read its files, and others may follow them still.
-func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) error {
+func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) (commands []string, err error) {
 	if len(c.gone) == 0 {
-		return nil
+		return nil, nil
 	}
 	have, err := known.of(ctx, c.name, h)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var commands []string
 	for _, s := range c.gone {
 		for _, sl := range have {
 			if sl.at == s.Address && !sl.maint {
@@ -253,58 +274,72 @@ func (h *Daemon) stopChecks(ctx context.Context, c proxyChange, known slots) err
 			}
 		}
 	}
-	return h.command(ctx, nil, commands...)
+	return commands, nil
 }
 
-// changeServers of the proxies that carry something: those that appear first, so
-// that there is always one. A server that still has connections gets no new ones and
-// stays until the next reload, and its connections as long as Repair lets them.
-func (h *Daemon) changeServers(ctx context.Context, changes []proxyChange, known slots) (err error) {
-	var names, gone, appeared, enabled, weighed []string
-	leave := map[string]time.Duration{}
+// serverCommands change the servers of the proxies that carry something.
+type serverCommands struct {
+	appeared, enabled, weighed, gone []string
+	names                            []string                 // of those that are gone, in their order
+	leave                            map[string]time.Duration // the same, each with its drain
+}
+
+// serverCommands asks HAProxy what it must know of it, and changes nothing.
+func (h *Daemon) serverCommands(ctx context.Context, changes []proxyChange, known slots) (to serverCommands, err error) {
+	to.leave = map[string]time.Duration{}
 	for _, c := range changes {
 		if c.checks() {
 			continue
 		}
 		for _, s := range c.gone {
 			full := c.name + "/" + s.Name
-			names = append(names, full)
-			gone = append(gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
-			leave[full] = c.drain
+			to.names = append(to.names, full)
+			to.gone = append(to.gone, fmt.Sprintf("set server %s state maint", full), "del server "+full)
+			to.leave[full] = c.drain
 		}
 		for _, s := range c.weighed {
-			weighed = append(weighed, fmt.Sprintf("set server %s/%s weight %s", c.name, s.Name, s.weight()))
+			to.weighed = append(to.weighed, fmt.Sprintf("set server %s/%s weight %s", c.name, s.Name, s.weight()))
 		}
 		for _, s := range c.appeared {
 			full := c.name + "/" + s.Name
 			if s.Track != "" {
 				if s.Track, err = h.followed(ctx, s, known); err != nil {
-					return err
+					return to, err
 				}
 			}
-			appeared = append(appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
-			enabled = append(enabled, "enable server "+full)
+			to.appeared = append(to.appeared, fmt.Sprint("add server ", full, " ", s.Address, s.Parameters(), c.parameters))
+			to.enabled = append(to.enabled, "enable server "+full)
 			if c.checked {
-				enabled = append(enabled, "enable health "+full, allUp(full))
+				to.enabled = append(to.enabled, "enable health "+full, allUp(full))
 			}
 		}
 	}
-	if err := h.command(ctx, regexp.MustCompile(`^New server registered\.`), appeared...); err != nil {
+	return to, nil
+}
+
+// changeServers changes them: those that appear first, so that there is always one. A server that still
+// has connections gets no new ones and stays until the next reload, and its connections as long as Repair
+// lets them.
+func (h *Daemon) changeServers(ctx context.Context, to serverCommands) error {
+	if err := h.command(ctx, regexp.MustCompile(`^New server registered\.`), to.appeared...); err != nil {
 		return err
 	}
-	if err := h.command(ctx, nil, append(enabled, weighed...)...); err != nil {
+	if err := h.command(ctx, nil, append(to.enabled, to.weighed...)...); err != nil {
 		return err
 	}
-	said, err := h.answers(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), gone...)
+	said, err := h.answers(ctx, regexp.MustCompile(`^(Server deleted\.|Server still has connections attached to it)`), to.gone...)
 	if err != nil {
 		return err // who left with the reload that follows is noted there
 	}
-	for i, full := range names { // what no worker has connections to, but old ones, which end by themselves, is not noted
-		if leave[full] == 0 && i < len(said) && said[i] == "Server deleted." {
-			delete(leave, full)
+	ended := map[string]bool{} // what no worker has connections to, but old ones, which end by themselves, is not noted
+	for i, full := range to.names {
+		if to.leave[full] == 0 && i < len(said) && said[i] == "Server deleted." {
+			delete(to.leave, full)
+			ended[full] = true
 		}
 	}
-	h.left.Leave(leave)
+	h.left.Leave(to.leave)
+	h.left.Forget(func(name string, _ time.Duration) bool { return ended[name] }) // nor is that it left before, and came back
 	return nil
 }
 

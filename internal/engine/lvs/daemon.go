@@ -26,6 +26,7 @@ type Daemon struct {
 	rules []string // loads those of the packet filter
 	left  *engine.Leaving
 	pause engine.Pause // where Repair failed
+	swept sync.Once    // what earlier processes left beside the rules
 
 	mu    sync.Mutex
 	seen  map[fileset.Digest]map[fileset.Socket]virtualServer // of sets that were live lately
@@ -146,6 +147,7 @@ func (k *Daemon) load(ctx context.Context, live, before map[fileset.Socket]virtu
 	}
 	late := k.late(live)
 	path, text := filepath.Join(k.Dir, rulesFile), []byte(packetRules(all, late))
+	k.swept.Do(func() { engine.Sweep(path) })
 	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, text) {
 		if err := engine.ReplaceFile(path, text, 0o644); err != nil {
 			return err
@@ -171,7 +173,7 @@ func (k *Daemon) Repair(ctx context.Context) error {
 	if err == nil {
 		err = k.load(ctx, live, nil)
 	}
-	return cmp.Or(k.pause.After(ctx, err), k.left.Missed())
+	return cmp.Or(k.pause.After(ctx, err), k.left.Kept(), k.left.Missed())
 }
 
 // gone reports whether something of what was there before is there no longer.

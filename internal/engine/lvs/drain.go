@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
@@ -16,7 +17,7 @@ const leavingFile = "leaving.json"
 
 // leavingName is that of a real server that leaves.
 func (v *virtualServer) leavingName(to netip.AddrPort) string {
-	return v.Socket.String() + " " + to.String()
+	return engine.FrontendName(v.service, v.Address, v.Network) + "/" + to.String()
 }
 
 // late are the real servers of what is live whose connections are to end. Those that have come back

@@ -159,7 +159,7 @@ func (k *Daemon) leftLongAgo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const one = `{"tcp 192.0.2.1:80 10.0.0.1:30080": {"Since": -30000000000, "Drain": 30000000000}}`
+	const one = `{"default.web.1.192-0-2-1.80.tcp/10.0.0.1:30080": {"Since": -30000000000, "Drain": 30000000000}}`
 	record := fmt.Sprintf(`{"Boot": %q, "Leaving": %s}`, strings.TrimSpace(string(boot)), one)
 	if err := os.WriteFile(filepath.Join(k.Dir, leavingFile), []byte(record), 0o600); err != nil {
 		t.Fatal(err)
@@ -227,6 +227,21 @@ func TestEndingWaitsAfterAFailure(t *testing.T) {
 	}
 	if k.Late() {
 		t.Error("it is done, and still to be done")
+	}
+}
+
+// Who leaves and cannot be noted is told, though the rules are loaded.
+func TestWhoCannotBeNotedIsTold(t *testing.T) {
+	k := open(engine.Place{
+		Dir: t.TempDir(), Settings: &Settings{Rules: []string{"nft"}},
+		Set:    func(string) (engine.Set, error) { return setOf(map[string]string{"services/a.conf": leaves()}), nil },
+		Runner: runner(func([]string) (string, error) { return "", nil }),
+	}).(*Daemon)
+	if err := os.Mkdir(filepath.Join(k.Dir, leavingFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "who left is not noted") {
+		t.Errorf("it says %v", err)
 	}
 }
 

@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Share drops some of what leaves, until there are no more than most: of the namespaces with the most
+// names alone, so that none takes another one's room. Those for which first is true go first. It names the
+// namespace that has most; "" if nothing was dropped. A name begins with its namespace and a dot.
+func Share[V any](all map[string]V, most int, first func(V) bool) (greediest string) {
+	if len(all) <= most {
+		return ""
+	}
+	have := map[string]int{}
+	for name := range all {
+		have[namespace(name)]++
+	}
+	least := make([]string, 0, len(have))
+	for of := range have {
+		least = append(least, of)
+	}
+	slices.SortFunc(least, func(a, b string) int { return cmp.Or(have[a]-have[b], strings.Compare(a, b)) })
+	share, rest := 0, most // who has less than its share leaves more to the others
+	for i, of := range least {
+		if share = rest / (len(least) - i); have[of] > share {
+			break
+		}
+		rest -= have[of]
+	}
+	for _, anyone := range []bool{false, true} {
+		for name, one := range all {
+			if len(all) <= most {
+				break
+			}
+			if of := namespace(name); have[of] > share && (anyone || first(one)) {
+				delete(all, name)
+				have[of]--
+			}
+		}
+	}
+	return least[len(least)-1]
+}
+
+func namespace(name string) string {
+	of, _, _ := strings.Cut(name, ".")
+	return of
+}
