@@ -21,6 +21,7 @@ const (
 	MaxPage       = 100    // load balancers of one List
 	MaxList       = 20_000 // load balancers of one cluster
 	MaxMessage    = 256    // bytes of a message or reason
+	MaxFlavors    = 32     // that a provider offers
 	maxSettings   = 64     // that a provider states
 	maxWeight     = 256
 	maxNumber     = 1_000_000_000
@@ -78,6 +79,9 @@ func (a Admit) check(s Spec) *Error {
 		if !label.MatchString(name.value) {
 			return invalid(name.field, "%.80q is not a DNS label", name.value)
 		}
+	}
+	if s.Flavor != "" && !label.MatchString(s.Flavor) {
+		return invalid("flavor", "%.80q is not a DNS label", s.Flavor)
 	}
 	if s.AffinitySeconds < 0 || s.AffinitySeconds > maxAffinity {
 		return invalid("affinitySeconds", "%d is not from 0 to %d", s.AffinitySeconds, maxAffinity)
@@ -230,6 +234,14 @@ func (c Capabilities) Check() error {
 	}
 	if len(c.Protocols) == 0 || len(c.Families) == 0 {
 		return invalid("protocols", "no protocol or no family is carried")
+	}
+	if len(c.Flavors) > MaxFlavors {
+		return invalid("flavors", "%d of them: want %d at most", len(c.Flavors), MaxFlavors)
+	}
+	for i, name := range c.Flavors {
+		if !label.MatchString(name) || slices.Contains(c.Flavors[:i], name) {
+			return invalid("flavors", "%.80q is not a DNS label, or is there twice", name)
+		}
 	}
 	for _, s := range AllSettings() {
 		if _, stated := c.Settings[s]; !stated {

@@ -90,6 +90,9 @@ type Capabilities struct {
 	MaxListeners int32 `json:"maxListeners,omitempty"`
 	MaxMembers   int32 `json:"maxMembers,omitempty"`
 	MaxSources   int32 `json:"maxSources,omitempty"`
+	// Flavors are the names of those that Spec.Flavor may ask for, for people. A server takes
+	// others, too: what becomes of them the Cloud says.
+	Flavors []string `json:"flavors,omitempty"`
 	// Settings has AllSettings. What is missing is one that the cloud cannot do.
 	Settings map[Setting]Support `json:"settings"`
 }

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -85,6 +86,7 @@ func TestDigest_IsThatOfWhatIsWanted(t *testing.T) {
 		"a member":   func(s *Spec) { s.Families[0].Members = nil },
 		"a weight":   func(s *Spec) { s.Families[0].Members[0].Weight = 2 },
 		"affinity":   func(s *Spec) { s.AffinitySeconds = 1 },
+		"a flavor":   func(s *Spec) { s.Flavor = "big" },
 	}
 	for what, change := range changes {
 		s := example()
@@ -150,6 +152,9 @@ func TestCheck_WantsEverythingStated(t *testing.T) {
 		"no protocol":             func(c *Capabilities) { c.Protocols = nil },
 		"no family":               func(c *Capabilities) { c.Families = nil },
 		"no name":                 func(c *Capabilities) { c.Name = "" },
+		"a flavor of two words":   func(c *Capabilities) { c.Flavors = []string{"very big"} },
+		"a flavor twice":          func(c *Capabilities) { c.Flavors = []string{"big", "big"} },
+		"too many flavors":        func(c *Capabilities) { c.Flavors = flavors(MaxFlavors + 1) },
 		"certificates":            func(c *Capabilities) { c.Settings["tls.secretRef"] = Able },
 		"a long reason":           func(c *Capabilities) { c.Settings["retries"] = Support{Note: strings.Repeat("a", 300)} },
 		"a terminal's bell":       func(c *Capabilities) { c.Settings["retries"] = Support{Note: "\a"} },
@@ -160,6 +165,45 @@ func TestCheck_WantsEverythingStated(t *testing.T) {
 		c := everything()
 		if change(&c); c.Check() == nil {
 			t.Errorf("taken: %s", what)
+		}
+	}
+}
+
+func flavors(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprintf("flavor-%d", i))
+	}
+	return out
+}
+
+// The bound is the last number that is taken.
+func TestCheck_TakesFlavors(t *testing.T) {
+	c := everything()
+	if c.Flavors = flavors(MaxFlavors); c.Check() != nil {
+		t.Error(c.Check())
+	}
+}
+
+// A flavor that is there is part of what is proved; without one the digest is as it always was.
+func TestFlavor_IsPartOfTheDigest(t *testing.T) {
+	plain, big := example(), example()
+	big.Flavor = "big"
+	if plain.Digest() == big.Digest() || strings.Contains(string(canonical(plain)), "flavor") {
+		t.Errorf("%s and %s", canonical(plain), canonical(big))
+	}
+}
+
+// A server lets through every flavor that is a name: what the cloud has of it, the Cloud says.
+func TestFlavor_IsANameThatTheCloudJudges(t *testing.T) {
+	s := example()
+	for flavor, good := range map[string]bool{"": true, "big": true, strings.Repeat("a", 63): true, strings.Repeat("a", 64): false, "Big": false, "big\n": false, "a b": false, "-": false} {
+		s.Flavor = flavor
+		err := Admit{}.check(s)
+		if (err == nil) != good || err != nil && (err.Code != Invalid || err.Field != "flavor") {
+			t.Errorf("%q: %v", flavor, err)
+		}
+		if err := everything().check(s); err != nil {
+			t.Errorf("%q, without any that is offered: %v", flavor, err)
 		}
 	}
 }
@@ -239,7 +283,7 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]float64{"Family.members": MaxMembers, "Family.sources": MaxSources,
-		"Spec.listeners": MaxListeners, "List.loadBalancers": MaxPage} {
+		"Spec.listeners": MaxListeners, "List.loadBalancers": MaxPage, "Capabilities.flavors": MaxFlavors} {
 		schema, property, _ := strings.Cut(path, ".")
 		if got := at(schemas, schema, "properties", property, "maxItems"); got != want {
 			t.Errorf("%s: documented %v, and the bound is %v", path, got, want)

@@ -18,6 +18,10 @@ type Spec struct {
 	// for a client that knows of the load balancer only from a List.
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
+	// Flavor is the size and charge that is wanted, one of Capabilities.Flavors. "": the
+	// provider's own. The cloud refuses one that it does not know where it has no load
+	// balancer yet; one that is there goes on to be kept right.
+	Flavor string `json:"flavor,omitempty"`
 	// Families are those of which the load balancer has an address: one or two.
 	Families  []Family   `json:"families,omitempty"`
 	Listeners []Listener `json:"listeners,omitempty"`

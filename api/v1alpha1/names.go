@@ -22,6 +22,9 @@ const (
 	AddressPoolAnnotation = "external-lb.dev/address-pool"
 	// BalancerAnnotation exposes a Service of type NodePort on a Balancer.
 	BalancerAnnotation = "external-lb.dev/balancer"
+	// FlavorAnnotation names the flavor of a cloud's load balancer, one that its provider
+	// offers. Hosts have none: there it changes nothing.
+	FlavorAnnotation = "external-lb.dev/flavor"
 )
 
 // AssignedAddressesAnnotation, which external-lb puts on a Service of type NodePort, is

@@ -40,6 +40,11 @@ type ProviderStatus struct {
 	// families of addresses.
 	// +listType=set
 	Families []string `json:"families"`
+	// flavors of load balancers, of which a Service may name one in the annotation
+	// external-lb.dev/flavor.
+	// +optional
+	// +listType=set
+	Flavors []string `json:"flavors,omitempty"`
 	// settings and what becomes of them.
 	// +optional
 	// +listType=map

@@ -635,6 +635,11 @@ func (in *ProviderStatus) DeepCopyInto(out *ProviderStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Flavors != nil {
+		in, out := &in.Flavors, &out.Flavors
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Settings != nil {
 		in, out := &in.Settings, &out.Settings
 		*out = make([]ProviderSetting, len(*in))

@@ -42,6 +42,9 @@ func (c *cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 func (c *cloud) Put(_ context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, there := c.all[id]; !there && want.Flavor != "" { // one that is there is kept right
+		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "flavor", Message: "the example has none"}
+	}
 	b, err := c.find(id, want.Families[0].Address)
 	if err != nil {
 		return provider.Observed{}, err
@@ -53,7 +56,9 @@ func (c *cloud) Put(_ context.Context, id provider.ID, want provider.Spec) (prov
 	b.namespace, b.name = want.Namespace, want.Name
 	refused, writes := b.carry(want)
 	o = b.observed(id)
-	o.Refused, o.Calls.Writes = refused, writes
+	if o.Refused, o.Calls.Writes = refused, writes; want.Flavor != "" {
+		o.Reason, o.Message = provider.Unsupported, "the example has no flavors"
+	}
 	return o, nil
 }
 

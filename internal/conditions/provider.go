@@ -20,6 +20,9 @@ func Provider(b *v1alpha1.Balancer, states []deliver.State) *v1alpha1.ProviderSt
 	}
 	can := states[i].Offers
 	out := &v1alpha1.ProviderStatus{Name: can.Name, Version: can.Version, Protocols: texts(can.Protocols), Families: texts(can.Families)}
+	if len(can.Flavors) > 0 { // an empty list does not come back from the API server
+		out.Flavors = texts(can.Flavors)
+	}
 	for name, s := range can.Settings {
 		out.Settings = append(out.Settings, v1alpha1.ProviderSetting{
 			Name: string(name), Missing: s.Missing, UDP: s.UDP, Affinity: s.Affinity, Note: s.Note,

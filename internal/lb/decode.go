@@ -270,10 +270,13 @@ func readService(m *lbpb.Service, r reader) (any, Key, error) {
 		return nil, "", err
 	}
 	s := &Service{ID: id, Affinity: r.duration("session affinity", m.GetAffinity(), true),
-		HealthCheckNodePort: r.port("healthCheckNodePort", m.GetHealthCheckNodePort()), Direct: m.GetDirect(), Pods: m.GetPods()}
+		HealthCheckNodePort: r.port("healthCheckNodePort", m.GetHealthCheckNodePort()), Direct: m.GetDirect(), Pods: m.GetPods(), Flavor: m.GetFlavor()}
 	s.IPv4, s.IPv6 = r.family(m.GetIpv4(), true), r.family(m.GetIpv6(), false)
 	if len(m.GetFrontends()) == 0 {
 		r.fail("no frontends")
+	}
+	if !SafeFlavor(s.Flavor) {
+		r.fail("the flavor %.80q is not a DNS label", s.Flavor)
 	}
 	for i, n := range m.GetServers() {
 		s.Servers = append(s.Servers, r.node(n))

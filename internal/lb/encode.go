@@ -132,7 +132,7 @@ func fromService(s *Service) *lbpb.Service {
 	out := &lbpb.Service{
 		Namespace: s.ID.Namespace, Name: s.ID.Name, Uid: s.ID.UID,
 		Ipv4: fromFamily(s.IPv4), Ipv6: fromFamily(s.IPv6),
-		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct, Pods: s.Pods,
+		Affinity: int64(s.Affinity), HealthCheckNodePort: uint32(s.HealthCheckNodePort), Direct: s.Direct, Pods: s.Pods, Flavor: s.Flavor,
 	}
 	for _, n := range s.Servers {
 		out.Servers = append(out.Servers, fromNode(n))

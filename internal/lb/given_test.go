@@ -39,3 +39,27 @@ func TestListener_OfAGivenAddressIsPrintedByItsFamily(t *testing.T) {
 		}
 	}
 }
+
+// A Service without a flavor has the bytes, and so the digest, that it had before there were any.
+func TestFlavor_ThatIsNotThereIsNotSent(t *testing.T) {
+	sent := func(flavor string) Item {
+		svc := &Service{ID: ID{"default", "web", "uid"}, Frontends: []Frontend{{Listener: Listener{netip.MustParseAddr("192.0.2.1"), 80, TCP}, NodePort: 30080, Settings: Settings{
+			Algorithm: RoundRobin, Mode: ModeTCP, SendProxy: ProxyNone, ConnectTimeout: time.Second, IdleTimeout: time.Minute, HealthCheck: HealthCheck{Type: CheckNone},
+		}}}, Flavor: flavor}
+		it, err := encode(ServiceKey(svc.ID), fromService(svc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return it
+	}
+	plain, big := sent(""), sent("big")
+	if added := len(big.Data) - len(plain.Data); added != 2+len("big") || plain.Sum == big.Sum {
+		t.Errorf("a flavor adds %d bytes", added)
+	}
+	for flavor, good := range map[string]bool{"": true, "big": true, "Big": false, "big\n": false, strings.Repeat("a", 64): false} {
+		part, err := DecodeGiven(sent(flavor))
+		if svc, _ := part.(*Service); (err == nil) != good || good && svc.Flavor != flavor {
+			t.Errorf("%q: %+v, %v", flavor, part, err)
+		}
+	}
+}

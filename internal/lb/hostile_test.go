@@ -49,7 +49,7 @@ func samples(t testing.TB) []sample {
 		},
 		IPv4:     lb.Family{Targets: lb.Targets{Nodes: []lb.Target{{Node: "n1", Weight: 3, Draining: true}}}, Clients: lb.Clients{Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}},
 		IPv6:     lb.Family{Targets: lb.Targets{All: true, Limit: 3}, Clients: lb.Clients{Everybody: true}},
-		Affinity: time.Hour, HealthCheckNodePort: 30090, Direct: true,
+		Affinity: time.Hour, HealthCheckNodePort: 30090, Direct: true, Flavor: "big",
 		Servers: []lb.Node{node},
 	}
 	toPods := *service // what would contradict itself in one

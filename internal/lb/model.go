@@ -75,6 +75,9 @@ func NewID(namespace, name, uid string) (ID, error) {
 	return ID{Namespace: namespace, Name: name, UID: uid}, nil
 }
 
+// SafeFlavor reports whether the name of a flavor is a DNS label, or there is none.
+func SafeFlavor(name string) bool { return name == "" || safeLabel.MatchString(name) }
+
 // SafeNode reports whether a node's name is in the alphabet [a-z0-9.-].
 func SafeNode(name string) bool { return safeNode.MatchString(name) }
 
@@ -151,6 +154,9 @@ type Service struct {
 	// Pods: the Endpoints of each Frontend answer, in the place of Targets. nodePorts and
 	// HealthCheckNodePort are those of the Service, and nothing is sent there.
 	Pods bool
+	// Flavor of a cloud's load balancer that is wanted: a DNS label. "": the provider's own.
+	// Hosts have none.
+	Flavor string
 }
 
 // Endpoints is how many there are, of all Frontends together.

@@ -259,7 +259,7 @@ func (s *Snapshot) unshared(svc *corev1.Service, addresses []netip.Addr) string 
 // shape changes with what a Service's owner changed, and not with nodes.
 func shape(svc *lb.Service) string {
 	h := fnv.New128a()
-	fmt.Fprintf(h, "%v %v %s %t|", svc.IPv4.Clients, svc.IPv6.Clients, svc.Affinity, svc.Direct)
+	fmt.Fprintf(h, "%v %v %s %t %s|", svc.IPv4.Clients, svc.IPv6.Clients, svc.Affinity, svc.Direct, svc.Flavor)
 	for _, f := range svc.Frontends {
 		fmt.Fprintf(h, "%s %d %v|", f.Listener, f.NodePort, f.Settings)
 	}

@@ -179,6 +179,20 @@ func TestShapeIgnoresNodes(t *testing.T) {
 	}
 }
 
+// A flavor is what the owner changed, too: it is told when the cloud has it.
+func TestShapeHasTheFlavor(t *testing.T) {
+	plan := func(flavor string) string {
+		s := snapshot(t, service("web", held("edge", "192.0.2.1"), func(svc *corev1.Service) {
+			metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.FlavorAnnotation, flavor)
+		}))
+		s.Balancer.Spec.Engine, s.Balancer.Spec.Provider = v1alpha1.EngineProvider, &v1alpha1.Provider{}
+		return planned(t, s).Services[0].Shape
+	}
+	if small, big := plan("small"), plan("big"); small == "" || small == big {
+		t.Errorf("shapes %x and %x", small, big)
+	}
+}
+
 // A node that comes or goes is one item, and touches no Service that does not name it.
 func TestANodeIsOneItem(t *testing.T) {
 	s := snapshot(t, service("web", held("edge", "192.0.2.1")), service("other", held("edge", "192.0.2.2")))

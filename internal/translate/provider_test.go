@@ -1,7 +1,10 @@
 package translate
 
 import (
+	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -27,5 +30,55 @@ func TestCarriers_AProvider(t *testing.T) {
 	}
 	if commonKey(b, 1) == before {
 		t.Error("Services are not translated anew when the cloud can do something else")
+	}
+}
+
+// cloudInput is of a Balancer with a provider.
+func cloudInput(svc *builder.ServiceBuilder) *inputBuilder {
+	return MakeInput(on(svc, "192.0.2.1")).Spec(func(s *v1alpha1.BalancerSpec) {
+		s.Engine, s.Provider = v1alpha1.EngineProvider, &v1alpha1.Provider{}
+	})
+}
+
+func TestFlavor_IsForCloudsAlone(t *testing.T) {
+	big := service("web").Port(80).Annotate(v1alpha1.FlavorAnnotation, " big ")
+	got := cloudInput(big).Only(t)
+	if got.wantProblems(t); got.Flavor != "big" {
+		t.Errorf("a cloud is asked for %q", got.Flavor)
+	}
+	got = MakeInput(on(big, "192.0.2.1")).Only(t)
+	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
+	got.wantProblems(t, v1alpha1.ReasonInvalidAnnotation)
+	if m := got.Problems[0].Message; got.Flavor != "" || !strings.Contains(m, "changes nothing") || !strings.Contains(m, v1alpha1.FlavorAnnotation) {
+		t.Errorf("hosts are sent %q, and it is told %q", got.Flavor, m)
+	}
+	if got := cloudInput(service("web").Port(80)).Only(t); got.Flavor != "" {
+		t.Errorf("nobody asked for %q", got.Flavor)
+	}
+}
+
+// One that cannot be read is told, brings no load balancer, and takes no address away that is shown.
+func TestFlavor_ThatCannotBeReadIsTold(t *testing.T) {
+	for _, text := range []string{"Big", "very big", "big;", "-", strings.Repeat("a", 64)} {
+		svc := service("web").Port(80).Annotate(v1alpha1.FlavorAnnotation, text)
+		got := cloudInput(svc).Only(t)
+		got.want(t)
+		got.wantProblems(t, "!"+v1alpha1.ReasonInvalidAnnotation)
+		if m := got.Problems[0].Message; !strings.Contains(m, v1alpha1.FlavorAnnotation+": "+quoted(text)) {
+			t.Errorf("%q is told %q", text, m)
+		}
+		shown := []*builder.ServiceBuilder{
+			service("web").Port(80).Annotate(v1alpha1.FlavorAnnotation, text).Annotate(v1alpha1.AssignedAddressesAnnotation, "192.0.2.1"),
+			service("web").Port(80).Annotate(v1alpha1.FlavorAnnotation, text).With(func(s *corev1.Service) {
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "web.example.net"}}
+			}),
+		}
+		for _, svc := range shown {
+			got := cloudInput(svc).Only(t)
+			got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
+			if got.wantProblems(t, v1alpha1.ReasonInvalidAnnotation); got.Flavor != "" {
+				t.Errorf("%q is sent", got.Flavor)
+			}
+		}
 	}
 }

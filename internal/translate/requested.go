@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // requests are the annotations by which a Service asks for addresses, and for a pool.
@@ -108,6 +109,26 @@ func RequestedSharing(svc *corev1.Service, providers ...v1alpha1.AnnotationProvi
 		return ""
 	}
 	return names[0]
+}
+
+// flavor of a cloud's load balancer that the Service asks for; "": it asks for none, or in vain.
+//
+// One that cannot be read keeps a new Service from coming: in some clouds a load balancer
+// keeps the flavor that it came with. It takes no address away that a client may know.
+func (t *translation) flavor() (name string, problem *Problem) {
+	svc := t.in.Object
+	name = strings.TrimSpace(svc.Annotations[v1alpha1.FlavorAnnotation])
+	shown := len(svc.Status.LoadBalancer.Ingress) > 0 || svc.Annotations[v1alpha1.AssignedAddressesAnnotation] != ""
+	invalid := &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Fatal: t.cloud && !shown}
+	switch {
+	case name == "" || t.cloud && lb.SafeFlavor(name):
+		return name, nil
+	case !t.cloud:
+		invalid.Message = fmt.Sprintf("the annotation %s changes nothing: a cloud's load balancers have flavors, and hosts have none", v1alpha1.FlavorAnnotation)
+	default:
+		invalid.Message = fmt.Sprintf("the annotation %s: %s is not the name of a flavor; want a DNS label, such as big", v1alpha1.FlavorAnnotation, quoted(name))
+	}
+	return "", invalid
 }
 
 func differ(a, b, what string) *Problem {

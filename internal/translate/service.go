@@ -28,6 +28,7 @@ type translation struct {
 	pods       bool // to these, in the place of nodes
 	cap        int  // pods for each port; 0: as many as hosts are sent of a Service
 	load       int  // of checks
+	cloud      bool // carries it, and no hosts do
 
 	certificates Certificates
 
@@ -55,12 +56,19 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if problem := CheckPorts(svc); problem != nil {
 		return t.fatal(problem.Reason, problem.Message)
 	}
+	flavor, wrong := t.flavor()
+	if wrong != nil && wrong.Fatal {
+		return t.fatal(wrong.Reason, wrong.Message)
+	}
 	out := &lb.Service{
 		ID: id, Frontends: t.frontends(),
-		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct, Pods: t.pods,
+		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct, Pods: t.pods, Flavor: flavor,
 	}
 	if len(out.Frontends) == 0 {
 		return nil, t.result
+	}
+	if wrong != nil {
+		t.problem(wrong.Reason, "%s", wrong.Message)
 	}
 	if n := len(out.Frontends); n > lb.MaxFrontends { // before more is made of each
 		return t.fatal(v1alpha1.ReasonInvalidSpec, fmt.Sprintf("it listens at %d ports, on all of its addresses together: hosts take %d of a Service. Spread them over several Services",

@@ -133,6 +133,7 @@ func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
 				pods:       in.Balancer.Spec.ToPods(),
 				cap:        t.podCaps[svc.Object.Namespace],
 				load:       load,
+				cloud:      in.Balancer.Spec.Provider != nil,
 
 				certificates: in.Certificates,
 			})

@@ -404,7 +404,9 @@ type Service struct {
 	// control plane alone, sorted by name.
 	Servers []*Node `protobuf:"bytes,10,rep,name=servers,proto3" json:"servers,omitempty"`
 	// Endpoints answer, in the place of nodes.
-	Pods          bool `protobuf:"varint,11,opt,name=pods,proto3" json:"pods,omitempty"`
+	Pods bool `protobuf:"varint,11,opt,name=pods,proto3" json:"pods,omitempty"`
+	// Of a cloud's load balancer, a DNS label; empty: the provider's own.
+	Flavor        string `protobuf:"bytes,12,opt,name=flavor,proto3" json:"flavor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -514,6 +516,13 @@ func (x *Service) GetPods() bool {
 		return x.Pods
 	}
 	return false
+}
+
+func (x *Service) GetFlavor() string {
+	if x != nil {
+		return x.Flavor
+	}
+	return ""
 }
 
 // Family is what frontends of one address family share.
@@ -1550,7 +1559,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x04ipv6\x18\x03 \x01(\fR\x04ipv6\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\x12\x16\n" +
 	"\x06weight\x18\x05 \x01(\rR\x06weight\x12\x16\n" +
-	"\x06backup\x18\x06 \x01(\bR\x06backup\"\x92\x03\n" +
+	"\x06backup\x18\x06 \x01(\bR\x06backup\"\xaa\x03\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1563,7 +1572,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\x06direct\x18\t \x01(\bR\x06direct\x120\n" +
 	"\aservers\x18\n" +
 	" \x03(\v2\x16.externallb.lb.v1.NodeR\aservers\x12\x12\n" +
-	"\x04pods\x18\v \x01(\bR\x04pods\"r\n" +
+	"\x04pods\x18\v \x01(\bR\x04pods\x12\x16\n" +
+	"\x06flavor\x18\f \x01(\tR\x06flavor\"r\n" +
 	"\x06Family\x123\n" +
 	"\atargets\x18\x01 \x01(\v2\x19.externallb.lb.v1.TargetsR\atargets\x123\n" +
 	"\aclients\x18\x02 \x01(\v2\x19.externallb.lb.v1.ClientsR\aclients\"a\n" +

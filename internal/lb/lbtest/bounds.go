@@ -107,6 +107,7 @@ var fields = map[string]func(any) bool{
 	"Targets.Limit": between(0, 1<<30),
 
 	"Service.Affinity": durationOrNone,
+	"Service.Flavor":   matches(`([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?`),
 
 	"Listener.Address": func(v any) bool { return oneMachine(v.(netip.Addr)) },
 	"Listener.Port":    between[uint16](1, 65535),

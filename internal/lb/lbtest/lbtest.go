@@ -99,6 +99,7 @@ func Service(nodes []lb.Node) *rapid.Generator[*lb.Service] {
 			Affinity:            rapid.SampledFrom([]time.Duration{0, time.Second, 3 * time.Hour, 24 * time.Hour}).Draw(t, "affinity"),
 			HealthCheckNodePort: rapid.SampledFrom([]uint16{0, 0, 30999}).Draw(t, "healthCheckNodePort"),
 			Direct:              rapid.Bool().Draw(t, "direct"),
+			Flavor:              rapid.OneOf(rapid.Just(""), Label()).Draw(t, "flavor"),
 		}
 		if s.Pods = !s.Direct && rapid.Bool().Draw(t, "pods"); s.Pods {
 			s.IPv4.Targets, s.IPv6.Targets = lb.Targets{}, lb.Targets{}

@@ -75,6 +75,7 @@ var spoil = map[string]func(*provider.Spec){
 		f := &s.Families[0]
 		f.Sources = append(f.Sources, netip.PrefixFrom(f.Members[0].Address, f.Members[0].Address.BitLen()))
 	},
+	"a flavor of two words": func(s *provider.Spec) { s.Flavor = "very big" },
 	"a negative affinity":   func(s *provider.Spec) { s.AffinitySeconds = -1 },
 	"a name with a newline": func(s *provider.Spec) { s.Name = "web\nGET /" },
 	"a long name":           func(s *provider.Spec) { s.Name = strings.Repeat("a", 64) },
@@ -260,6 +261,33 @@ func (r *run) affinity(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("for %d seconds: %w", s.AffinitySeconds, err)
 		}
+	}
+	return nil
+}
+
+// unknownFlavor is one that no provider should offer.
+const unknownFlavor = "no-such-flavor"
+
+func (r *run) flavor(ctx context.Context) error {
+	if len(r.able.Flavors) == 0 {
+		return skipped("it offers none")
+	}
+	id, s := r.id(), r.spec()
+	s.Flavor = unknownFlavor
+	_, err := r.client.Put(ctx, id, s)
+	if e, ok := errors.AsType[*provider.Error](err); !ok || e.Code != provider.Unsupported || e.Field != "flavor" {
+		return fmt.Errorf("%s: want Unsupported with the field flavor, got %w", s.Flavor, orNothing(err))
+	}
+	if _, err := r.client.Get(ctx, id); !provider.Is(err, provider.NotFound) {
+		return fmt.Errorf("after %s was refused: want NotFound, got %w", s.Flavor, orNothing(err))
+	}
+	s.Flavor = r.able.Flavors[0]
+	b, err := r.settle(ctx, id, s)
+	if err == nil {
+		err = r.answers(ctx, b, s, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Flavor, err)
 	}
 	return nil
 }

@@ -75,6 +75,7 @@ var checks = []struct {
 	{"change", "listeners, nodePorts and members change, and the address stays", (*run).change},
 	{"sources", "only clients of the ranges may connect", (*run).sources},
 	{"affinity", "session affinity comes, changes and goes, and what is read back says so", (*run).affinity},
+	{"flavor", "a flavor that it offers is what comes, and another one is told before anything is made", (*run).flavor},
 	{"unsupported", "what it cannot do is told, and changes nothing", (*run).unsupported},
 	{"wanted address", "the wanted address is what comes, and two do not get one", (*run).wanted},
 	{"given address", "who wants no address gets one that nobody else has, and keeps it", (*run).given},

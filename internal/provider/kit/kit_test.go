@@ -73,6 +73,15 @@ func TestACloudThatGivesNoAddress(t *testing.T) {
 	}
 }
 
+// A flavor that is taken and does not come is no less a fault than one that nobody offers.
+func TestFlavor_ThatDoesNotComeIsFound(t *testing.T) {
+	c := newCloud()
+	c.faults.noFlavor = true
+	if got := failures(t, c, func(o *Options) { o.Timeout = 300 * time.Millisecond }); !slices.Equal(got, []string{"flavor"}) {
+		t.Errorf("failed: %v", got)
+	}
+}
+
 // Each fault that a provider may have is found, by the check that promises otherwise.
 func TestFaultsAreFound(t *testing.T) {
 	for check, fault := range map[string]func(*memory){
@@ -87,6 +96,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"strangers":      func(c *memory) { c.faults.sweeps = true },
 		"create":         func(c *memory) { c.faults.forgets = true },
 		"affinity":       func(c *memory) { c.faults.clings = true },
+		"flavor":         func(c *memory) { c.faults.anyFlavor = true },
 	} {
 		t.Run(check, func(t *testing.T) {
 			t.Parallel()

@@ -48,7 +48,7 @@ func wishes(set *lb.Set, can provider.Capabilities) (all map[string]*wish, refus
 
 // resolve makes the Spec of a Service with the nodes that carry it.
 func (w *wish) resolve(s *engine.Service, can provider.Capabilities) {
-	w.spec = provider.Spec{Namespace: s.ID.Namespace, Name: s.ID.Name, AffinitySeconds: seconds(w.service.Affinity)}
+	w.spec = provider.Spec{Namespace: s.ID.Namespace, Name: s.ID.Name, Flavor: w.service.Flavor, AffinitySeconds: seconds(w.service.Affinity)}
 	for i := range s.Frontends {
 		f := &s.Frontends[i]
 		if why := w.add(f, can); why != "" {

@@ -97,6 +97,22 @@ func TestSpec_MembersAndSources(t *testing.T) {
 	}
 }
 
+// The flavor is passed on as it is: the cloud knows which ones it has.
+func TestSpec_HasTheFlavor(t *testing.T) {
+	svc := service("web", 30080)
+	if s, _ := specOf(t, config(svc)); s.Flavor != "" {
+		t.Errorf("nobody asked for %q", s.Flavor)
+	}
+	svc.Flavor = "big"
+	s, refused := specOf(t, config(svc))
+	if s.Flavor != "big" || len(refused) > 0 {
+		t.Errorf("%+v %+v", s, refused)
+	}
+	if left := kept(s, s); left.Flavor != "big" {
+		t.Errorf("what is kept of it wants %q", left.Flavor)
+	}
+}
+
 // What a load balancer cannot have is left out port by port, and told.
 func TestSpec_LeavesOutWhatCannotBe(t *testing.T) {
 	svc := service("web", 30080)
