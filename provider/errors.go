@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // Code says what is wrong, for programs. The words beside it are for people.
@@ -70,6 +71,23 @@ func (e *Error) Error() string {
 func Is(err error, code Code) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Code == code
+}
+
+// NoFlavor is what a Cloud answers where a load balancer is to be made of a flavor that it does not offer.
+func NoFlavor(name string, offered []string) *Error {
+	message := "there is no " + name + ": this provider offers " + strings.Join(offered, ", ")
+	if len(offered) == 0 {
+		message = "this provider offers none"
+	}
+	return &Error{Code: Unsupported, Field: "flavor", Message: message}
+}
+
+// OtherFlavor is the message about a load balancer whose flavor is another one than is wanted.
+func OtherFlavor(has string) string {
+	if has == "" {
+		has = "the provider's own"
+	}
+	return "its flavor is " + has + ": the cloud does not change that, so make the Service anew"
 }
 
 func invalid(field, format string, args ...any) *Error {

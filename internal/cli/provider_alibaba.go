@@ -23,6 +23,7 @@ type providerAlibaba struct {
 	providerServe
 	kind, region, endpoint string
 	switches, certificates []string
+	flavors                []string
 	options                cloud.Options
 }
 
@@ -42,7 +43,7 @@ It was tried against a double that follows the published API, never in a real ac
     --region cn-hangzhou --vpc vpc-bp1example --vswitch cn-hangzhou-a=vsw-bp1a,cn-hangzhou-b=vsw-bp1b --nodes 10.0.0.0/16
   external-lb provider alibaba --token-file token --region cn-hangzhou --vpc vpc-bp1example --type clb
   external-lb provider alibaba --token-file token --region cn-hangzhou --vpc vpc-bp1example --type clb \
-    --private --vswitch cn-hangzhou-a=vsw-bp1a`,
+    --private --vswitch cn-hangzhou-a=vsw-bp1a --flavors small=slb.s1.small,big=slb.s3.medium,metered=use`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), cmd.OutOrStdout()) },
 	}
@@ -54,6 +55,7 @@ It was tried against a double that follows the published API, never in a real ac
 	flags.StringSliceVar(&f.switches, "vswitch", nil, "ZONE=ID of a vSwitch: two or more with nlb, one with clb and --private")
 	flags.BoolVar(&f.options.Private, "private", false, "addresses of the VPC, in place of public ones")
 	flags.StringVar(&f.options.Spec, "spec", "", "of a clb, as slb.s1.small, which is paid by the hour, where the account may still make such (default: paid by use)")
+	flags.StringSliceVar(&f.flavors, "flavors", nil, "NAME=SPEC of a clb that Services may ask for; the spec use is paid by use (default: none)")
 	flags.StringVar(&f.options.Resource, "resource-group", "", "ID of the group of resources (default: the account's)")
 	flags.StringSliceVar(&f.certificates, "certificate", nil, "PORT=ID: an nlb ends TLS at a Service's port with a certificate of the account")
 	flags.StringVar(&f.endpoint, "endpoint", "", "URL of another API, as that of a test")
@@ -110,6 +112,9 @@ func (f *providerAlibaba) parse() (o cloud.Options, err error) {
 		}
 		o.Certificates[uint16(number)] = id
 	}
+	if o.Flavors, err = offered(f.flavors); err != nil {
+		return o, err
+	}
 	switch {
 	case !cloudID.MatchString(f.region):
 		return o, errors.New("say --region, as cn-hangzhou")
@@ -119,8 +124,8 @@ func (f *providerAlibaba) parse() (o cloud.Options, err error) {
 		return o, fmt.Errorf("--type: %q is neither nlb nor clb", f.kind)
 	case o.Type == cloud.NLB && len(o.Zones) < 2:
 		return o, errors.New("say --vswitch for two zones or more: an nlb has an address in each")
-	case o.Type == cloud.NLB && o.Spec != "":
-		return o, errors.New("--spec is of --type clb: an nlb is paid by use")
+	case o.Type == cloud.NLB && (o.Spec != "" || len(o.Flavors) > 0):
+		return o, errors.New("--spec and --flavors are of --type clb: an nlb is paid by use")
 	case o.Type == cloud.CLB && o.Private != (len(o.Zones) == 1):
 		return o, errors.New("say one --vswitch with --type clb and --private, and none without --private")
 	case o.Type == cloud.CLB && len(o.Certificates) > 0:

@@ -45,3 +45,14 @@ func TestProviderAlibaba_PassesTheCheck(t *testing.T) {
 		t.Errorf("it ended with %d", code)
 	}
 }
+
+func TestProviderFlavors_AreNames(t *testing.T) {
+	if got, err := offered([]string{"big=slb.s3.medium", "metered=use"}); err != nil || got["big"] != "slb.s3.medium" || got["metered"] != "use" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, wrong := range [][]string{{"big"}, {"Big=x"}, {"a=x", "a=y"}, {"a="}, {"a=x y"}} {
+		if got, err := offered(wrong); err == nil || !strings.Contains(err.Error(), "--flavors") {
+			t.Errorf("%q: %v, %v", wrong, got, err)
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 type providerOpenStack struct {
 	providerServe
 	endpoint, project string
+	flavors           []string
 	cloud.Options
 }
 
@@ -32,7 +33,9 @@ load-balancer_member in one project, and nothing else.
 
 What it makes bears tags with the UIDs of cluster and Service. It touches nothing else.`,
 		Example: `  external-lb provider openstack --token-file token --cert tls.crt --key tls.key --listen :8480 \
-    --subnet 2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11 --nodes 10.0.0.0/16`,
+    --subnet 2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11 --nodes 10.0.0.0/16
+  external-lb provider openstack --token-file token --subnet 2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11 \
+    --flavors big=7c2f0b4e-1d5a-4e1f-8f55-0d8e6c2d7a11`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), cmd.OutOrStdout()) },
 	}
@@ -41,6 +44,7 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 	flags.StringVar(&f.Subnet, "subnet", "", "ID of the subnet of addresses")
 	flags.StringVar(&f.Network, "network", "", "ID of the network of addresses, in place of a subnet")
 	flags.StringVar(&f.Flavor, "flavor", "", "ID of the flavor of load balancers (default: Octavia's own)")
+	flags.StringSliceVar(&f.flavors, "flavors", nil, "NAME=ID of a flavor that Services may ask for (default: none)")
 	flags.StringVar(&f.endpoint, "endpoint", "", "URL of an Octavia that asks for no credentials, as those of tests")
 	flags.StringVar(&f.project, "project", "", "ID of the project there")
 	return cmd
@@ -49,6 +53,10 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 func (f *providerOpenStack) serve(ctx context.Context, out io.Writer) error {
 	if (f.Subnet == "") == (f.Network == "") {
 		return errors.New("say either --subnet or --network: where load balancers have their addresses")
+	}
+	var err error
+	if f.Flavors, err = offered(f.flavors); err != nil {
+		return err
 	}
 	return f.providerServe.serve(ctx, out, func() (provider.Cloud, error) {
 		api, err := f.api(ctx)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,30 @@ func (f *providerServe) add(to *cobra.Command) {
 	flags.StringVar(&f.tokenFile, "token-file", "", "what requests have to bear")
 	flags.StringSliceVar(&f.nodes, "nodes", nil, "networks in which nodes are (default: all but loopback and link-local)")
 	flags.StringVar(&f.nodePorts, "node-ports", "30000-32767", "nodePorts of the cluster")
+}
+
+// flavorName is one that the contract takes: a DNS label.
+var flavorName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// offered flavors, of the values of --flavors.
+func offered(all []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, one := range all {
+		name, of, err := pair("--flavors", one, "NAME")
+		switch _, twice := out[name]; {
+		case err != nil:
+			return nil, err
+		case !flavorName.MatchString(name):
+			return nil, fmt.Errorf("--flavors: %q is no name: want small letters, digits and hyphens, 63 at most", name)
+		case twice:
+			return nil, fmt.Errorf("--flavors: there are two of the name %s", name)
+		}
+		out[name] = of
+	}
+	if len(out) > provider.MaxFlavors {
+		return nil, fmt.Errorf("--flavors: there are %d, and %d may be offered", len(out), provider.MaxFlavors)
+	}
+	return out, nil
 }
 
 // serve answers for a cloud, which is made when the flags are known to be good.

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/flavorprofiles"
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/flavors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 
 	"github.com/external-lb/external-lb/internal/provider/openstack"
@@ -162,6 +164,31 @@ func (o *Octavia) API(project string) *gophercloud.ServiceClient {
 	api.MoreHeaders["X-Roles"] = "load-balancer_admin"
 	api.HTTPClient = *o.c.HTTPClientFrom(o.box)
 	return api
+}
+
+// flavor makes one of load balancers, and returns its ID.
+func (o *Octavia) flavor(ctx context.Context) (string, error) {
+	name := "of one machine" // they are unique
+	pages, err := flavors.List(o.API(Project), flavors.ListOpts{}).AllPages(ctx)
+	if err != nil {
+		return "", err
+	}
+	all, err := flavors.ExtractFlavors(pages)
+	if err != nil {
+		return "", err
+	}
+	if len(all) > 0 {
+		return all[0].ID, nil
+	}
+	profile, err := flavorprofiles.Create(ctx, o.API(Project), flavorprofiles.CreateOpts{Name: name, ProviderName: "octavia", FlavorData: `{"loadbalancer_topology": "SINGLE"}`}).Extract()
+	if err != nil {
+		return "", err
+	}
+	flavor, err := flavors.Create(ctx, o.API(Project), flavors.CreateOpts{Name: name, FlavorProfileId: profile.ID, Enabled: true}).Extract()
+	if err != nil {
+		return "", err
+	}
+	return flavor.ID, nil
 }
 
 // Names are the namespace/name of each Service that has a load balancer.

@@ -32,6 +32,10 @@ type Provider struct {
 // some networks.
 func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, nodes ...string) (*Provider, error) {
 	at := o.c.Addrs(o.box)[0]
+	flavor, err := o.flavor(ctx)
+	if err != nil {
+		return nil, err
+	}
 	listen := netip.AddrPortFrom(at, 8480).String()
 	p := &Provider{URL: "https://" + listen, Token: filepath.Join(dir, "token"), CA: filepath.Join(dir, "provider.crt"),
 		o: o, log: filepath.Join(filepath.Dir(o.c.Kubeconfig()), "logs", "provider.log")}
@@ -44,7 +48,7 @@ func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, nodes .
 		return nil, fmt.Errorf("a certificate: %w\n%s", err, out)
 	}
 	p.args = []string{binary, "provider", "openstack", "--listen", listen, "--cert", p.CA, "--key", key, "--token-file", p.Token,
-		"--endpoint", endpoint, "--project", Project, "--subnet", Subnet, "--nodes", strings.Join(nodes, ",")}
+		"--endpoint", endpoint, "--project", Project, "--subnet", Subnet, "--nodes", strings.Join(nodes, ","), "--flavors", "single=" + flavor}
 	return p, p.Start(ctx)
 }
 

@@ -2,6 +2,7 @@ package alibaba
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ const (
 	maxSticky  = 3600 // seconds
 )
 
+// ByUse is the Spec of a CLB that is paid by what goes through it.
+const ByUse = "use"
+
 func (c clb) capabilities() provider.Capabilities {
 	able := capable()
 	able[provider.SessionAffinity] = provider.Support{UDP: noUDP, Note: "3600 seconds at most"}
@@ -35,7 +39,7 @@ func (c clb) capabilities() provider.Capabilities {
 		able.no("the cloud chooses public addresses; private ones may be named", provider.WantedAddress)
 	}
 	out := able.capabilities()
-	out.MaxSources = maxEntries
+	out.MaxSources, out.Flavors = maxEntries, slices.Sorted(maps.Keys(c.Flavors))
 	return out
 }
 
@@ -61,8 +65,12 @@ func (clb) cannot(want provider.Spec) (out []provider.Refusal) {
 func (c clb) create(id provider.ID, want provider.Spec) call {
 	p := params{"LoadBalancerName": balancerName(want), "AddressType": "internet", "AddressIPVersion": "ipv4", "PayType": "PayOnDemand",
 		"InternetChargeType": "paybytraffic", "InstanceChargeType": "PayByCLCU"}
-	if c.Spec != "" {
-		p.with(params{"InstanceChargeType": "PayBySpec", "LoadBalancerSpec": c.Spec})
+	spec, tags := c.Spec, []params{}
+	if want.Flavor != "" {
+		spec, tags = c.Flavors[want.Flavor], append(tags, params{"Key": flavorTag, "Value": want.Flavor})
+	}
+	if spec != "" && spec != ByUse {
+		p.with(params{"InstanceChargeType": "PayBySpec", "LoadBalancerSpec": spec})
 	}
 	if c.Private {
 		delete(p, "InternetChargeType")
@@ -71,7 +79,7 @@ func (c clb) create(id provider.ID, want provider.Spec) call {
 	if a := want.Families[0].Address; a.IsValid() {
 		p["Address"] = a.String()
 	}
-	return call{slbAPI, "CreateLoadBalancer", c.grouped(p.tagged(id, want.Namespace+"/"+want.Name))}
+	return call{slbAPI, "CreateLoadBalancer", c.grouped(p.tagged(id, want.Namespace+"/"+want.Name, tags...))}
 }
 
 func (clb) remove(balancer string) call {

@@ -112,7 +112,7 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 			if t == nil {
 				continue
 			}
-			made := balancer{id: b.LoadBalancerId, created: b.CreateTime, state: provider.Live, off: b.LoadBalancerStatus == "inactive", private: b.AddressType == "intranet", vpc: b.VpcId}
+			made := balancer{id: b.LoadBalancerId, created: b.CreateTime, state: provider.Live, off: b.LoadBalancerStatus == "inactive", private: b.AddressType == "intranet", vpc: b.VpcId, flavor: b.Tags.params()[flavorTag]}
 			if ip := ipOf(b.Address); ip.IsValid() {
 				made.address = provider.Address{Family: provider.IPv4, IP: ip}
 			}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,11 +31,13 @@ const (
 
 // Options say which load balancers are made.
 type Options struct {
-	Type     Type
-	VPC      string // by ID
-	Zones    []Zone // of an NLB: two or more. Of a CLB that is private: one, for its VSwitch
-	Private  bool   // reached from the VPC alone
-	Spec     string // of a CLB, as slb.s1.small; "": it is paid by use
+	Type    Type
+	VPC     string // by ID
+	Zones   []Zone // of an NLB: two or more. Of a CLB that is private: one, for its VSwitch
+	Private bool   // reached from the VPC alone
+	Spec    string // of a CLB, as slb.s1.small; "": it is paid by use
+	// Flavors are the Specs of a CLB that a Service may ask for, by their names.
+	Flavors  map[string]string
 	Resource string // group of resources, by ID
 	// Certificates by ID: an NLB ends TLS with them at these ports.
 	Certificates map[uint16]string
@@ -59,6 +62,7 @@ const (
 	clusterTag = "external-lb:cluster"
 	serviceTag = "external-lb:service"
 	nameTag    = "external-lb:name"
+	flavorTag  = "external-lb:flavor" // of load balancers for which one was asked
 
 	nameOf = "/" // before the name: a value may not begin with aliyun, which a namespace may
 )
@@ -148,6 +152,9 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: string(provider.WantedAddress),
 			Message: fmt.Sprintf("it has %v, and the cloud does not change that", t.lb.address.IP)}
 	}
+	if _, offered := s.Flavors[want.Flavor]; t.lb == nil && want.Flavor != "" && !offered {
+		return provider.Observed{}, provider.NoFlavor(want.Flavor, slices.Sorted(maps.Keys(s.Flavors)))
+	}
 	nodes, missing, err := s.nodes(ctx, want.Families[0].Members)
 	if err != nil {
 		return provider.Observed{}, err
@@ -184,6 +191,8 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		o.Reason, o.Message = why(refused, missing)
 	case len(refused) > 0:
 		o.RetryAfterSeconds = 30
+	case o.Spec.Flavor != want.Flavor:
+		o.Reason, o.Message = provider.Unsupported, provider.OtherFlavor(o.Spec.Flavor)
 	}
 	o.Calls = s.calls()
 	return o, nil

@@ -94,7 +94,7 @@ func (n nlb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 		for _, b := range a.LoadBalancers {
 			if t := all.of(b.Tags.params(), asked); t != nil && b.LoadBalancerStatus != "Deleted" {
 				state, why := nlbState(b.LoadBalancerStatus, b.LoadBalancerBusinessStatus)
-				t.add(balancer{id: b.LoadBalancerId, created: b.CreateTime, state: state, message: why, address: nlbAddress(b.DNSName), private: b.AddressType == "Intranet", vpc: b.VpcId})
+				t.add(balancer{id: b.LoadBalancerId, created: b.CreateTime, state: state, message: why, address: nlbAddress(b.DNSName), private: b.AddressType == "Intranet", vpc: b.VpcId, flavor: b.Tags.params()[flavorTag]})
 			}
 		}
 		return nil

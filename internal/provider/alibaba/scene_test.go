@@ -107,9 +107,10 @@ func (s scene) fails(action, code string) {
 
 // kinds of load balancers.
 var kinds = map[string]Options{
-	"nlb":         {Type: NLB, VPC: "vpc-1", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}, {"cn-hangzhou-b", "vsw-b"}}},
-	"clb":         {Type: CLB, VPC: "vpc-1"},
-	"clb private": {Type: CLB, VPC: "vpc-1", Private: true, Spec: "slb.s1.small", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}}},
+	"nlb": {Type: NLB, VPC: "vpc-1", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}, {"cn-hangzhou-b", "vsw-b"}}},
+	"clb": {Type: CLB, VPC: "vpc-1"},
+	"clb private": {Type: CLB, VPC: "vpc-1", Private: true, Spec: "slb.s1.small", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}},
+		Flavors: map[string]string{"big": "slb.s3.medium", "metered": ByUse}},
 }
 
 func newCloud(t testing.TB, double *alibabatest.Cloud, o Options, through func(http.RoundTripper) http.RoundTripper) *Cloud {

@@ -2,6 +2,7 @@ package alibaba
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -159,5 +160,41 @@ func TestVPC_DoesNotChange(t *testing.T) {
 		if o, err := newCloud(t, s.double, o, providertest.Same).Put(t.Context(), web, want); err != nil || o.State != provider.Failed || !strings.Contains(o.Message, "vpc-1") {
 			t.Errorf("%s: %+v, %v", kind, o, err)
 		}
+	}
+}
+
+// A flavor is a Spec of the owner's, and stays what it was when the load balancer was made.
+func TestFlavor_IsWhatTheOwnerOffers(t *testing.T) {
+	s := newScene(t, "clb private")
+	for flavor, spec := range map[string]string{"": "PayBySpec slb.s1.small", "big": "PayBySpec slb.s3.medium", "metered": "PayByCLCU "} {
+		want := *providertest.SpecOf(s.Cloud, 80)
+		want.Flavor = flavor
+		id := provider.ID{Cluster: web.Cluster, Service: "of-" + flavor}
+		providertest.Reach(t, s, id, &want)
+		if got := s.double.Spec(id.Service); got != spec {
+			t.Errorf("%q is %q, want %q", flavor, got, spec)
+		}
+		for _, other := range []string{"big", "metered", "huge"} { // what is there is kept right, and not made anew
+			want.Flavor, want.Listeners[0].NodePort = other, want.Listeners[0].NodePort+1
+			within(t, func(ctx context.Context) error {
+				o, err := s.Put(ctx, id, want)
+				if err == nil && (o.State != provider.Live || o.Spec.Flavor != flavor || o.Spec.Listeners[0].NodePort != want.Listeners[0].NodePort) {
+					err = fmt.Errorf("%+v", o)
+				}
+				if other != flavor && err == nil && (o.Reason != provider.Unsupported || !strings.Contains(o.Message, "make the Service anew")) {
+					err = fmt.Errorf("%s: %s", o.Reason, o.Message)
+				}
+				return err
+			})
+		}
+	}
+	want := *providertest.SpecOf(s.Cloud, 80)
+	want.Flavor = "huge"
+	_, err := s.Put(t.Context(), web, want)
+	if e, _ := errors.AsType[*provider.Error](err); e == nil || e.Code != provider.Unsupported || e.Field != "flavor" || !strings.Contains(e.Message, "big, metered") {
+		t.Errorf("want Unsupported, got %v", err)
+	}
+	if made := s.double.Owned(web.Cluster, web.Service); len(made) > 0 {
+		t.Errorf("made %v", made)
 	}
 }

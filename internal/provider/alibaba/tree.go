@@ -33,6 +33,7 @@ type balancer struct {
 	off         bool
 	private     bool
 	vpc         string // "": it is in none
+	flavor      string
 	listeners   []listener
 }
 
@@ -163,6 +164,7 @@ func (t *tree) observed(s *session) provider.Observed {
 		o.State = provider.Pending
 		return o
 	}
+	o.Spec.Flavor = t.lb.flavor
 	f := provider.Family{Family: provider.IPv4}
 	for i := range t.lb.listeners {
 		c, ok := t.carried(s, &t.lb.listeners[i])
@@ -300,10 +302,10 @@ func (all garden) sorted() []*tree {
 }
 
 // tagged adds the tags of what is made for a Service.
-func (p params) tagged(id provider.ID, name string) params {
-	return p.list("Tag", []params{
+func (p params) tagged(id provider.ID, name string, more ...params) params {
+	return p.list("Tag", append([]params{
 		{"Key": clusterTag, "Value": id.Cluster}, {"Key": serviceTag, "Value": id.Service}, {"Key": nameTag, "Value": nameOf + name},
-	})
+	}, more...))
 }
 
 // asking adds the tags that are asked for.

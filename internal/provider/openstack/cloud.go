@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -26,6 +27,8 @@ import (
 type Options struct {
 	Subnet, Network string // of their addresses: one of the two, by ID
 	Flavor          string // by ID; "": Octavia's own
+	// Flavors are the IDs of those that a Service may ask for, by their names.
+	Flavors map[string]string
 }
 
 // Cloud is one project of an OpenStack.
@@ -41,6 +44,7 @@ const (
 	clusterTag = "external-lb:cluster="
 	serviceTag = "external-lb:service="
 	nameTag    = "external-lb:name="
+	flavorTag  = "external-lb:flavor=" // where one was asked for
 )
 
 // Capabilities are those of Octavia's own driver, amphora.
@@ -83,7 +87,7 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 	noUDP("nothing accepts TCP at a port of UDP: health is asked by HTTP", "healthCheck.type=TCP")
 	noUDP("one good check is enough", "healthCheck.rise")
 	settings[provider.SourceRanges] = provider.Support{Note: "those of nobody become 255.255.255.255/32"}
-	return provider.Capabilities{Name: "openstack", Version: "1", Settings: settings, KeepsConnections: true, MaxListeners: maxListeners,
+	return provider.Capabilities{Name: "openstack", Version: "1", Settings: settings, KeepsConnections: true, MaxListeners: maxListeners, Flavors: slices.Sorted(maps.Keys(c.Flavors)),
 		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}}, nil
 }
 
@@ -94,6 +98,9 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 	}
 	s := &session{Cloud: c}
 	t, err := s.read(ctx, id)
+	if _, offered := c.Flavors[want.Flavor]; provider.Is(err, provider.NotFound) && want.Flavor != "" && !offered {
+		return provider.Observed{}, provider.NoFlavor(want.Flavor, slices.Sorted(maps.Keys(c.Flavors)))
+	}
 	if provider.Is(err, provider.NotFound) {
 		err = s.create(ctx, id, want)
 		o := provider.Observed{Spec: provider.Spec{Namespace: want.Namespace, Name: want.Name}}
@@ -118,6 +125,8 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
 		} else if o.Refused = t.refused(want); len(o.Refused) > 0 {
 			o.RetryAfterSeconds = int32(mendInterval / time.Second)
+		} else if o.Spec.Flavor != want.Flavor {
+			o.Reason, o.Message = provider.Unsupported, provider.OtherFlavor(o.Spec.Flavor)
 		}
 	}
 	o.Calls = s.calls

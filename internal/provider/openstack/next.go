@@ -42,6 +42,9 @@ func (s *session) create(ctx context.Context, id provider.ID, want provider.Spec
 		Name: "external-lb " + want.Namespace + "/" + want.Name, VipSubnetID: s.Subnet, VipNetworkID: s.Network, FlavorID: s.Flavor,
 		Tags: []string{clusterTag + id.Cluster, serviceTag + id.Service, nameTag + want.Namespace + "/" + want.Name},
 	}
+	if want.Flavor != "" {
+		opts.FlavorID, opts.Tags = s.Flavors[want.Flavor], append(opts.Tags, flavorTag+want.Flavor)
+	}
 	if a := want.Families[0].Address; a.IsValid() {
 		opts.VipAddress = a.String()
 	}

@@ -163,6 +163,7 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	if !t.lb.AdminStateUp || len(t.others) > 0 {
 		return o
 	}
+	o.Spec.Flavor = tagOf(t.lb.Tags, flavorTag)
 	o.Spec.Families = []provider.Family{{Family: provider.IPv4}}
 	for i := range t.listeners {
 		one, ok := t.listener(&t.listeners[i])

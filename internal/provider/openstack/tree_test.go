@@ -44,6 +44,9 @@ func spec() provider.Spec {
 func made(s provider.Spec) *tree {
 	t := &tree{lb: loadbalancers.LoadBalancer{ProvisioningStatus: active, VipAddress: "203.0.113.7", AdminStateUp: true,
 		Tags: []string{clusterTag + "c1", serviceTag + "web", nameTag + s.Namespace + "/" + s.Name}}}
+	if s.Flavor != "" {
+		t.lb.Tags = append(t.lb.Tags, flavorTag+s.Flavor)
+	}
 	for i, l := range s.Listeners {
 		lo, po := listenerOpts(s, l), poolOpts(s, l)
 		p := pool{Pool: pools.Pool{ID: fmt.Sprint("p", i), Name: po.Name, Description: po.Description, Protocol: string(po.Protocol),
@@ -80,6 +83,7 @@ func TestObserved_IsWhatWasAskedFor(t *testing.T) {
 		"everybody":           func(s *provider.Spec) { s.Families[0].Sources = []netip.Prefix{sources.Everybody} },
 		"one listener":        func(s *provider.Spec) { s.Listeners = s.Listeners[:1] },
 		"affinity":            func(s *provider.Spec) { s.AffinitySeconds = 10800 },
+		"a flavor":            func(s *provider.Spec) { s.Flavor = "big" },
 		"affinity, no member": func(s *provider.Spec) { s.AffinitySeconds, s.Families[0].Members = 60, nil },
 	} {
 		want := spec()

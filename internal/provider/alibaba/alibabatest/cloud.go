@@ -80,6 +80,7 @@ type balancer struct {
 	common
 	classic          bool
 	kind, vpc        string // AddressType, VpcId
+	spec             string // InstanceChargeType and LoadBalancerSpec
 	address          string
 	off, locked, new bool
 	protected        bool // from being deleted

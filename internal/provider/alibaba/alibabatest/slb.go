@@ -37,7 +37,7 @@ func (c *Cloud) createCLB(p url) (object, *Fault) {
 	if fault := c.full("balancers", len(c.balancers)); fault != nil {
 		return nil, refuse(400, "OverQuota", "The Total is over the quota")
 	}
-	b := &balancer{common: c.make("lb", p["LoadBalancerName"], p), classic: true, kind: p["AddressType"], vpc: p["VpcId"], address: p["Address"]}
+	b := &balancer{common: c.make("lb", p["LoadBalancerName"], p), classic: true, kind: p["AddressType"], vpc: p["VpcId"], spec: charge + " " + p["LoadBalancerSpec"], address: p["Address"]}
 	b.until = time.Time{} // it is there at once
 	if b.address == "" {
 		b.address = c.next()

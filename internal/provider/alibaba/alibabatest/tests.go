@@ -174,6 +174,18 @@ func (c *Cloud) Protect(is bool, end string) {
 	}
 }
 
+// Spec of the load balancer of a Service, and how it is paid.
+func (c *Cloud) Spec(service string) string {
+	c.Lock()
+	defer c.Unlock()
+	for _, b := range c.balancers {
+		if b.tags["external-lb:service"] == service {
+			return b.spec
+		}
+	}
+	return ""
+}
+
 // Open are how many listeners all load balancers of a Service have.
 func (c *Cloud) Open(service string) (n int) {
 	c.Lock()
