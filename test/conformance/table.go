@@ -11,6 +11,7 @@ const (
 	proxies    = "is a proxy: packets never reach a node as they came"
 
 	oneFamily   = "the provider for OpenStack makes one address, of IPv4: the Service's condition LoadBalancerPortsError says so of the other one"
+	sameNode    = "Local, a client that keeps its port and asks on: Octavia's machines send it to the node with which it began"
 	noNeighbour = "Services that share an address: a load balancer of a cloud is one Service's"
 )
 
@@ -57,7 +58,7 @@ var Rows = []Row{
 	{Number: "S33", Title: "the same name again, and addresses that others hold"},
 	{Number: "S34", Title: "two Services want one port of an address", But: map[v1alpha1.Engine]string{Octavia: noNeighbour}},
 	{Number: "S35", Title: "a crash between any two writes"},
-	{Number: "S36", Title: "UDP clients that keep their port", Except: tcpAlone},
+	{Number: "S36", Title: "UDP clients that keep their port", Except: tcpAlone, But: map[v1alpha1.Engine]string{Octavia: sameNode}},
 
 	{Number: "E01", Title: "change the type and ports of a TCP Service"},
 	{Number: "E02", Title: "change the type and ports of a UDP Service", Except: tcpAlone},
@@ -68,7 +69,7 @@ var Rows = []Row{
 	{Number: "E07", Title: "switch session affinity, Cluster"},
 	{Number: "E08", Title: "the cleanup finalizer comes and goes with the type"},
 	{Number: "E09", Title: "create without a nodePort and change it"},
-	{Number: "E10", Title: "UDP traffic when the pod cycles to another node", Except: tcpAlone},
+	{Number: "E10", Title: "UDP traffic when the pod cycles to another node", Except: tcpAlone, But: map[v1alpha1.Engine]string{Octavia: sameNode}},
 	{Number: "E11", Title: "UDP traffic when the pod cycles on its node", Except: tcpAlone},
 	{Number: "E12", Title: "no disruption during a rolling update, Cluster", But: map[v1alpha1.Engine]string{
 		v1alpha1.EngineLVS: "a node that is deleted meanwhile: LVS ends the connections that it carries"}},

@@ -85,7 +85,7 @@ func (o *Octavia) routes(ctx context.Context, host string, ranges []string) erro
 	}
 	const amphora = `mkdir -p /run/octavia
 echo 1 >/proc/sys/net/ipv4/ip_forward
-for setting in conntrack expire_nodest_conn expire_quiescent_template; do echo 1 >/proc/sys/net/ipv4/vs/$setting; done
+echo 1 >/proc/sys/net/ipv4/vs/conntrack
 nft 'table ip octavia { chain out { type nat hook postrouting priority srcnat; meta l4proto udp masquerade; }; }'`
 	commands := [][]string{{host, "/bin/sh", "-euc", amphora},
 		{"router", "ip", "route", "replace", "default", "via", o.c.Addrs(host)[0].String(), "table", "77"}}
