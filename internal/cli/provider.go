@@ -47,8 +47,9 @@ func newProviderCheck() *cobra.Command {
 exist, and say what it does not keep to. All that it makes it takes away again, but each
 load balancer costs what the cloud takes for it.
 
-With --member, requests go through the load balancers: the address is one of this machine,
-which they must reach as they reach nodes. Without it, members are addresses of nobody.
+With --member, requests and datagrams go through the load balancers: the address is one of
+this machine, which they must reach as they reach nodes. Without it, members are addresses
+of nobody.
 
 The exit code is 0 if nothing failed. What was not tried is said.`,
 		Example: `  external-lb provider check https://provider.example.net --token-file token --ca ca.pem

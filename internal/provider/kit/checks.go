@@ -222,6 +222,46 @@ func (r *run) change(ctx context.Context) error {
 	return step("members again", 1)
 }
 
+// datagrams: many clouds carry them by something else than connections.
+func (r *run) datagrams(ctx context.Context) error {
+	for _, p := range []provider.Protocol{provider.UDP, provider.TCP} {
+		if !slices.Contains(r.able.Protocols, p) {
+			return skipped("it does not carry " + string(p))
+		}
+	}
+	if !r.Member.IsValid() {
+		return skipped("say a member: only traffic shows who gets datagrams")
+	}
+	id, s := r.id(), r.spec()
+	connections := s.Listeners
+	udp := connections[0]
+	udp.Protocol, udp.Settings = provider.UDP, r.able.Prune(provider.UDP, full)
+	for _, step := range []struct {
+		what string
+		node int // that answers datagrams; -1: none
+	}{{"both on one port", 0}, {"another nodePort for datagrams", 1}, {"no more datagrams", -1}} {
+		if s.Listeners = connections; step.node >= 0 {
+			udp.NodePort = r.nodePort(step.node)
+			s.Listeners = append(slices.Clone(connections), udp)
+		}
+		b, err := r.settle(ctx, id, s)
+		if err == nil {
+			err = r.answers(ctx, b, provider.Spec{Listeners: connections}, 0)
+		}
+		datagrams := provider.Spec{Listeners: []provider.Listener{udp}}
+		if err == nil && step.node >= 0 {
+			err = r.answers(ctx, b, datagrams, step.node)
+		}
+		if err == nil && step.node < 0 {
+			err = r.silent(ctx, b, datagrams)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
 func (r *run) sources(ctx context.Context) error {
 	if why := r.able.Unsupported(provider.SourceRanges, provider.TCP); why != "" {
 		return skipped("it cannot: " + why)

@@ -3,10 +3,13 @@ package kit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,19 +17,21 @@ import (
 	"github.com/external-lb/external-lb/provider"
 )
 
-// memory is a cloud without traffic that takes several calls for everything, and may have faults.
+// memory is a cloud that takes several calls for everything, and may have faults.
 type memory struct {
 	mu     sync.Mutex
 	all    map[provider.ID]*entry
 	others int // objects of strangers
 	next   netip.Addr
 	faults struct {
-		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor bool
+		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort bool
 
 		late bool // it hears requests that were cut when another load balancer is asked for
 	}
 	late     map[provider.ID]provider.Spec
 	cameLate int
+	first    map[string]string // where datagrams to an address went first
+	asked    int
 }
 
 type entry struct {
@@ -38,7 +43,7 @@ type entry struct {
 }
 
 func newCloud() *memory {
-	return &memory{all: map[provider.ID]*entry{}, late: map[provider.ID]provider.Spec{}, others: 3, next: netip.MustParseAddr("203.0.113.100")}
+	return &memory{all: map[provider.ID]*entry{}, late: map[provider.ID]provider.Spec{}, first: map[string]string{}, others: 3, next: netip.MustParseAddr("203.0.113.100")}
 }
 
 func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
@@ -216,6 +221,41 @@ func (c *memory) List(_ context.Context, cluster string) (out []provider.Observe
 		}
 	}
 	return out, nil
+}
+
+// dial as a client whom a load balancer sends on.
+func (c *memory) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	to := c.nodePort(network, address)
+	if to == "" {
+		return nil, errors.New("nothing listens there")
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, to)
+}
+
+// nodePort that gets what comes to an address, or "".
+func (c *memory) nodePort(network, address string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.all {
+		for _, l := range e.spec.Listeners {
+			f := e.spec.Families[0]
+			mayCome := slices.ContainsFunc(f.Sources, func(p netip.Prefix) bool { return p.Contains(netip.MustParseAddr("127.0.0.1")) })
+			if strings.ToLower(string(l.Protocol)) != network || netip.AddrPortFrom(e.address, l.Port).String() != address || !mayCome || len(f.Members) == 0 {
+				continue
+			}
+			to := netip.AddrPortFrom(f.Members[0].Address, l.NodePort).String()
+			if c.faults.keepsNodePort && l.Protocol == provider.UDP {
+				if c.first[address] == "" {
+					c.first[address] = to
+				}
+				if c.asked++; c.asked%2 == 0 {
+					return c.first[address]
+				}
+			}
+			return to
+		}
+	}
+	return ""
 }
 
 func (c *memory) drift(id provider.ID) error {

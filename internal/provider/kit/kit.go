@@ -73,6 +73,7 @@ var checks = []struct {
 	{"create", "a load balancer becomes Live, with the digest of what is wanted, and carries traffic", (*run).create},
 	{"repeat", "the same once more changes nothing in the cloud", (*run).repeat},
 	{"change", "listeners, nodePorts and members change, and the address stays", (*run).change},
+	{"datagrams", "on one port, connections and datagrams go their own ways", (*run).datagrams},
 	{"sources", "only clients of the ranges may connect", (*run).sources},
 	{"affinity", "session affinity comes, changes and goes, and what is read back says so", (*run).affinity},
 	{"flavor", "a flavor that it offers is what comes, and another one is told before anything is made", (*run).flavor},

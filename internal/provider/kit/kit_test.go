@@ -16,10 +16,14 @@ import (
 
 const secret = "a token of this test"
 
+// member to which clouds with traffic send it.
+var member = netip.MustParseAddr("127.1.0.1")
+
 // failures runs the kit and returns the names of the checks that failed.
 func failures(t *testing.T, c provider.Cloud, change func(*Options)) (names []string) {
 	t.Helper()
-	s := &provider.Server{Cloud: c, Token: secret}
+	admit := provider.Admit{Nodes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.PrefixFrom(member, 32)}}
+	s := &provider.Server{Cloud: c, Token: secret, Admit: admit}
 	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
 	o := Options{URL: server.URL, Token: secret, Timeout: time.Minute, Address: netip.MustParseAddr("203.0.113.9")}
@@ -41,7 +45,9 @@ func failures(t *testing.T, c provider.Cloud, change func(*Options)) (names []st
 func TestASlowCloudPasses(t *testing.T) {
 	c := newCloud()
 	drift := func(_ context.Context, id provider.ID, _ provider.LoadBalancer) error { return c.drift(id) }
-	got := failures(t, c, func(o *Options) { o.Drift, o.Strangers = drift, c.strangers })
+	got := failures(t, c, func(o *Options) {
+		o.Drift, o.Strangers, o.Member, o.Dial = drift, c.strangers, member, c.dial
+	})
 	if len(got) > 0 {
 		t.Errorf("failed: %v", got)
 	}
@@ -96,6 +102,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"strangers":      func(c *memory) { c.faults.sweeps = true },
 		"create":         func(c *memory) { c.faults.forgets = true },
 		"affinity":       func(c *memory) { c.faults.clings = true },
+		"datagrams":      func(c *memory) { c.faults.keepsNodePort = true },
 		"flavor":         func(c *memory) { c.faults.anyFlavor = true },
 	} {
 		t.Run(check, func(t *testing.T) {
@@ -104,7 +111,7 @@ func TestFaultsAreFound(t *testing.T) {
 			fault(c)
 			drift := func(_ context.Context, id provider.ID, _ provider.LoadBalancer) error { return c.drift(id) }
 			got := failures(t, c, func(o *Options) {
-				o.Drift, o.Strangers, o.Timeout = drift, c.strangers, 300*time.Millisecond
+				o.Drift, o.Strangers, o.Member, o.Dial, o.Timeout = drift, c.strangers, member, c.dial, 300*time.Millisecond
 			})
 			if !slices.Contains(got, check) {
 				t.Errorf("only %v failed", got)

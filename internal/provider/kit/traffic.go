@@ -13,10 +13,11 @@ import (
 	"github.com/external-lb/external-lb/provider"
 )
 
-// node answers on a nodePort as pods behind it would: it says its name.
+// node answers on a nodePort as pods behind it would, to connections and to datagrams: it says its name.
 type node struct {
 	net.Listener
-	name string
+	datagrams net.PacketConn
+	name      string
 }
 
 // nodePort of one of our two nodes.
@@ -34,18 +35,33 @@ func (r *run) listen() error {
 	}
 	var last error
 	for port, i := uint16(30100), 0; port < 32768; port++ {
-		at, err := net.Listen("tcp", netip.AddrPortFrom(r.Member, port).String())
+		n, err := newNode(netip.AddrPortFrom(r.Member, port).String(), "node "+strconv.Itoa(i))
 		if err != nil {
 			last = err
 			continue
 		}
-		r.nodes[i] = &node{at, "node " + strconv.Itoa(i)}
-		go r.nodes[i].serve()
+		r.nodes[i] = n
 		if i++; i == len(r.nodes) {
 			return nil
 		}
 	}
 	return fmt.Errorf("no nodePort of %s is free: %w", r.Member, last)
+}
+
+func newNode(at, name string) (*node, error) {
+	connections, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	datagrams, err := net.ListenPacket("udp", at)
+	if err != nil {
+		connections.Close()
+		return nil, err
+	}
+	n := &node{connections, datagrams, name}
+	go n.serve()
+	go n.reply()
+	return n, nil
 }
 
 func (n *node) serve() {
@@ -59,10 +75,21 @@ func (n *node) serve() {
 	}
 }
 
+func (n *node) reply() {
+	for {
+		_, from, err := n.datagrams.ReadFrom(make([]byte, 64))
+		if err != nil {
+			return // closed
+		}
+		_, _ = n.datagrams.WriteTo([]byte(n.name), from) // who gets none asks again
+	}
+}
+
 func (r *run) close() {
 	for _, n := range r.nodes {
 		if n != nil {
 			n.Close()
+			n.datagrams.Close()
 		}
 	}
 }
@@ -88,15 +115,16 @@ func (r *run) traffic(ctx context.Context, b provider.LoadBalancer, s provider.S
 	ctx, cancel := context.WithTimeout(ctx, min(settling, r.Timeout))
 	defer cancel()
 	for _, l := range s.Listeners {
-		if l.Protocol != provider.TCP {
+		if l.Protocol == provider.SCTP {
 			continue
 		}
-		for {
-			got, err := r.ask(ctx, b, l.Port)
+		for inARow := 0; inARow < 2; { // one of two may be chance, where an old nodePort has its turn, too
+			got, err := r.ask(ctx, b, l)
 			if good(got, err) {
-				break
+				inARow++
+				continue
 			}
-			if !pause(ctx, 50*time.Millisecond) {
+			if inARow = 0; !pause(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("port %s: the answer %q, %w", l, got, orNothing(err))
 			}
 		}
@@ -105,7 +133,7 @@ func (r *run) traffic(ctx context.Context, b provider.LoadBalancer, s provider.S
 }
 
 // ask who answers on a port.
-func (r *run) ask(ctx context.Context, b provider.LoadBalancer, port uint16) (string, error) {
+func (r *run) ask(ctx context.Context, b provider.LoadBalancer, l provider.Listener) (string, error) {
 	if len(b.Addresses) == 0 {
 		return "", errors.New("there is no address")
 	}
@@ -113,14 +141,26 @@ func (r *run) ask(ctx context.Context, b provider.LoadBalancer, port uint16) (st
 	if host == "" {
 		host = b.Addresses[0].IP.String()
 	}
-	c, err := r.Dial(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	network, patience := "tcp", 2*time.Second
+	if l.Protocol == provider.UDP {
+		network, patience = "udp", time.Second // it may be lost, and is asked again
+	}
+	c, err := r.Dial(ctx, network, net.JoinHostPort(host, strconv.Itoa(int(l.Port))))
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
-	got, err := io.ReadAll(io.LimitReader(c, 64))
-	return string(got), err
+	if l.Protocol != provider.UDP {
+		got, err := io.ReadAll(io.LimitReader(c, 64))
+		return string(got), err
+	}
+	if _, err := io.WriteString(c, "who is there?"); err != nil {
+		return "", err
+	}
+	var got [64]byte
+	n, err := c.Read(got[:])
+	return string(got[:n]), err
 }

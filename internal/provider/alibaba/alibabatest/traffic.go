@@ -13,7 +13,7 @@ import (
 
 // port where a listener is open.
 type port struct {
-	net.Listener
+	io.Closer
 	of string
 }
 
@@ -65,8 +65,12 @@ func (c *Cloud) reopen() {
 	c.sweep()
 	wanted := map[string]string{}
 	for id, l := range c.listeners {
-		if b := c.balancers[l.of]; b != nil && !b.leaves && !b.off && !l.stopped && !l.leaves && l.protocol != "udp" && l.protocol != "UDP" {
-			wanted[net.JoinHostPort(b.address, l.port)] = id
+		if b := c.balancers[l.of]; b != nil && !b.leaves && !b.off && !l.stopped && !l.leaves {
+			network := "tcp"
+			if strings.EqualFold(l.protocol, "udp") {
+				network = "udp"
+			}
+			wanted[network+" "+net.JoinHostPort(b.address, l.port)] = id
 		}
 	}
 	for at, p := range c.open {
@@ -79,23 +83,67 @@ func (c *Cloud) reopen() {
 		if c.open[at] != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", at)
-		if err != nil {
-			continue // it is tried again
+		if p, err := c.listen(id, at); err == nil { // or it is tried again
+			c.open[at] = &port{p, id}
 		}
-		p := &port{l, id}
-		c.open[at] = p
-		go c.accept(p)
 	}
 }
 
-func (c *Cloud) accept(p *port) {
+func (c *Cloud) listen(id, at string) (io.Closer, error) {
+	network, address, _ := strings.Cut(at, " ")
+	if network == "udp" {
+		p, err := net.ListenPacket(network, address)
+		if err == nil {
+			go c.receive(id, p)
+		}
+		return p, err
+	}
+	l, err := net.Listen(network, address)
+	if err == nil {
+		go c.accept(id, l)
+	}
+	return l, err
+}
+
+func (c *Cloud) receive(id string, p net.PacketConn) {
 	for {
-		client, err := p.Accept()
+		datagram := make([]byte, 1500)
+		n, from, err := p.ReadFrom(datagram)
 		if err != nil {
 			return // closed
 		}
-		go c.forward(p.of, client)
+		go c.pass(id, p, from, datagram[:n])
+	}
+}
+
+// pass a datagram on, and one answer back.
+func (c *Cloud) pass(id string, p net.PacketConn, from net.Addr, datagram []byte) {
+	to := c.server(id, from.(*net.UDPAddr).AddrPort().Addr().Unmap())
+	if to == "" {
+		return
+	}
+	node, err := net.Dial("udp", to)
+	if err != nil {
+		return
+	}
+	defer node.Close()
+	_ = node.SetDeadline(time.Now().Add(time.Second))
+	if _, err := node.Write(datagram); err != nil {
+		return
+	}
+	answer := make([]byte, 1500)
+	if n, err := node.Read(answer); err == nil {
+		_, _ = p.WriteTo(answer[:n], from) // either end may go
+	}
+}
+
+func (c *Cloud) accept(id string, l net.Listener) {
+	for {
+		client, err := l.Accept()
+		if err != nil {
+			return // closed
+		}
+		go c.forward(id, client)
 	}
 }
 
