@@ -268,6 +268,21 @@ func TestHAProxy_SaysWhyItProvesNothing(t *testing.T) {
 	})
 }
 
+// HAProxy makes its socket at its start alone.
+func TestHAProxy_SaysThatItsSocketIsGone(t *testing.T) {
+	b := newHAProxyBox(t)
+	socket := b.haproxy().Socket
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	if m := b.status().message; !strings.HasPrefix(m, "HAProxy does not answer at its socket "+socket) {
+		t.Error(m)
+	}
+	b.stop()
+	b.startUnasked()
+	wait.True(b, "it is well", func() bool { return b.status().message == "" })
+}
+
 func TestHAProxy_Install(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
 		options := InstallOptions{Engine: "haproxy", AuthorizedKeys: []string{aKey}}

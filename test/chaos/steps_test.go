@@ -149,7 +149,8 @@ func (w *world) ofHost(ctx context.Context, k kind, h *cluster.Host) error {
 }
 
 // rewind brings back the backup of what the agent keeps, as an administrator would, or
-// makes one where there is none. The host must find its way to what it had before.
+// makes one where there is none. Sockets are nothing to keep: HAProxy makes its own at its
+// start alone. The host must find its way to what it had before.
 func (w *world) rewind(ctx context.Context, h *cluster.Host) error {
 	live := func(ctx context.Context) (string, error) {
 		return h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live && find . -type f -exec sha256sum {} + | sort")
@@ -162,11 +163,12 @@ func (w *world) rewind(ctx context.Context, h *cluster.Host) error {
 pkill -STOP -f '^/bin/sh /run/external-lb-agent.sh'
 pkill -KILL -f '^/usr/local/bin/external-lb host agent' || true
 if [ -d /root/backup ]; then
-  find /var/lib/external-lb -mindepth 1 -delete
+  find /var/lib/external-lb -mindepth 1 ! -type s -delete
   cp -a /root/backup/. /var/lib/external-lb/
   rm -rf /root/backup
 else
   cp -a /var/lib/external-lb /root/backup
+  find /root/backup -type s -delete
 fi
 pkill -CONT -f '^/bin/sh /run/external-lb-agent.sh'`)
 	if err != nil {

@@ -50,6 +50,9 @@ func (h *Daemon) PIDFile() string { return h.Settings.PIDFile }
 func (h *Daemon) Commands() [][]string { return [][]string{h.CheckAll, h.Settings.Reload} }
 
 func (h *Daemon) Unincluded() string {
+	if slices.Contains(h.commandLine(), h.Live()) { // HAProxy does not make its socket anew at a reload
+		return fmt.Sprintf("HAProxy does not answer at its socket %s, which somebody has removed or replaced, as a restored backup does: restart it once (systemctl restart haproxy)", h.Socket)
+	}
 	return fmt.Sprintf("HAProxy runs, but without external-lb's configuration: %s in %s must hold `-f %s`, to which `external-lb host install` sees; then restart it once (systemctl restart haproxy)",
 		h.variable(), h.Environment, h.Live())
 }

@@ -1,7 +1,6 @@
 package haproxy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -18,15 +17,20 @@ import (
 
 // master is the socket of HAProxy's master, as its command line has it; "": it has none.
 func (h *Daemon) master() string {
-	pid, _ := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
-	words := bytes.Split(engine.CommandLine(pid), []byte{0})
+	words := h.commandLine()
 	for i, word := range words[:max(0, len(words)-1)] {
-		if string(word) == "-S" {
-			path, _, _ := strings.Cut(string(words[i+1]), ",")
+		if word == "-S" {
+			path, _, _ := strings.Cut(words[i+1], ",")
 			return strings.TrimPrefix(path, "unix@")
 		}
 	}
 	return ""
+}
+
+// commandLine of the master.
+func (h *Daemon) commandLine() []string {
+	pid, _ := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
+	return strings.Split(string(engine.CommandLine(pid)), "\x00")
 }
 
 // masterEnds makes a master hang up when it has answered, as a worker does by itself.
