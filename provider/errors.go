@@ -82,12 +82,17 @@ func NoFlavor(name string, offered []string) *Error {
 	return &Error{Code: Unsupported, Field: "flavor", Message: message}
 }
 
-// OtherFlavor is the message about a load balancer whose flavor is another one than is wanted.
-func OtherFlavor(has string) string {
+// OtherFlavor is what a Cloud says of a load balancer whose flavor is another one than is wanted, and of
+// its ports that are refused: who asked looks at those only where all else is as it is wanted.
+func OtherFlavor(has string, refused []Refusal) (Code, string) {
 	if has == "" {
 		has = "the provider's own"
 	}
-	return "its flavor is " + has + ": the cloud does not change that, so make the Service anew"
+	message := "its flavor is " + has + ": the cloud does not change that, so make the Service anew"
+	if len(refused) > 0 {
+		message += fmt.Sprintf("; port %d: %s", refused[0].Port, refused[0].Message)
+	}
+	return Unsupported, message
 }
 
 func invalid(field, format string, args ...any) *Error {

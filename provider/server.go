@@ -42,11 +42,19 @@ type Observed struct {
 
 func (o Observed) answer() LoadBalancer {
 	b := o.LoadBalancer
-	b.Namespace, b.Name = o.Spec.Namespace, o.Spec.Name
+	b.Namespace, b.Name = named(o.Spec.Namespace), named(o.Spec.Name)
 	if len(o.Spec.Listeners) > 0 {
 		b.Digest = o.Spec.Digest()
 	}
 	return b.tidy()
+}
+
+// named is a name that the contract takes. What a cloud keeps may be none, since anybody in it can change that.
+func named(name string) string {
+	if !label.MatchString(name) {
+		return "unknown"
+	}
+	return name
 }
 
 // Server answers for a Cloud: it lets nobody in without the token, and nothing through that
@@ -227,7 +235,7 @@ func (s *Server) list(r *http.Request, id ID) (any, error) {
 	slices.SortFunc(all, func(a, b Observed) int { return strings.Compare(a.Service, b.Service) })
 	out := List{LoadBalancers: []LoadBalancer{}}
 	for _, o := range all {
-		if o.Service <= r.URL.Query().Get("after") {
+		if o.Service <= r.URL.Query().Get("after") || !label.MatchString(o.Service) { // what is none is nobody's
 			continue
 		}
 		if out.More = len(out.LoadBalancers) == MaxPage; out.More {

@@ -49,14 +49,16 @@ func (c *cloud) Put(_ context.Context, id provider.ID, want provider.Spec) (prov
 	if err != nil {
 		return provider.Observed{}, err
 	}
+	asked := want.Flavor
+	want.Flavor = "" // it has none
 	o := b.observed(id)
-	if o.Spec.Digest() == want.Digest() {
-		return o, nil
+	if o.Spec.Digest() != want.Digest() {
+		b.namespace, b.name = want.Namespace, want.Name
+		refused, writes := b.carry(want)
+		o = b.observed(id)
+		o.Refused, o.Calls.Writes = refused, writes
 	}
-	b.namespace, b.name = want.Namespace, want.Name
-	refused, writes := b.carry(want)
-	o = b.observed(id)
-	if o.Refused, o.Calls.Writes = refused, writes; want.Flavor != "" {
+	if asked != "" {
 		o.Reason, o.Message = provider.Unsupported, "the example has no flavors"
 	}
 	return o, nil

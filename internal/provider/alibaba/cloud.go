@@ -54,8 +54,11 @@ type Cloud struct {
 	servers servers
 
 	mu    sync.Mutex
-	begun map[provider.ID]time.Time // when a load balancer was first asked for that is not listed yet
+	begun map[provider.ID]begun
 }
+
+// begun is a load balancer that was asked for, and is not listed yet.
+type begun struct{ first, last time.Time }
 
 // The tags of all that we make.
 const (
@@ -162,37 +165,42 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 	if t.lb != nil && s.elsewhere(t.lb) != "" { // what it carries is kept right, and it gets nothing new
 		want.Listeners = slices.DeleteFunc(slices.Clone(want.Listeners), func(l provider.Listener) bool { return t.at(l) == nil })
 	}
-	steps, waiting := s.steps(t, want, nodes)
-	if t.lb == nil && len(missing) > 0 && len(nodes) == 0 {
-		steps = nil // what nobody can answer at is not paid for
+	var steps []step
+	var waiting bool
+	if t.lb != nil || len(missing) == 0 || len(nodes) > 0 { // else nobody can answer at what would be paid for
+		steps, waiting = s.steps(t, want, nodes)
 	}
 	refused, err := s.walk(ctx, steps)
 	if err != nil && !provider.Is(err, provider.Immutable) {
-		if t.lb == nil && !again(err) {
-			s.listed(id) // it was not made
+		if t.lb == nil && never(err) {
+			s.listed(id)
 		}
 		return provider.Observed{}, err
 	}
-	if stays := s.away(ctx, t.others); err == nil {
-		err = stays
+	if t.lb != nil && t.lb.state == provider.Live { // else a twin may be what serves
+		if stays := s.away(ctx, t.others); err == nil {
+			err = stays
+		}
 	}
 	o := t.observed(s)
 	o.Spec.Namespace, o.Spec.Name = want.Namespace, want.Name
 	o.Refused = append(impossible, refused...)
 	held, _ := errors.AsType[*provider.Error](err)
-	switch differs := o.Spec.Digest() != want.Without(refused).Digest(); {
-	case o.State == provider.Failed:
+	works := waiting || int(s.writes.Load()) > len(refused)
+	switch {
+	case o.State == provider.Failed && (t.lb.state == provider.Failed || !works):
 	case held != nil:
 		o.State, o.Reason, o.Message, o.RetryAfterSeconds = provider.Pending, held.Code, held.Message, held.RetryAfterSeconds
-	case waiting || int(s.writes.Load()) > len(refused):
+	case works:
 		o.State, o.RetryAfterSeconds = provider.Pending, 0
-	case len(missing) > 0 || len(refused) > 0 && differs: // a port is there, and not as it is wanted
+	case len(missing) > 0 || len(refused) > 0 && differ(o.Spec, want.Without(refused)): // a port is there, and not as it is wanted
 		o.State, o.RetryAfterSeconds = provider.Pending, 10
 		o.Reason, o.Message = why(refused, missing)
+	case o.Spec.Flavor != want.Flavor:
+		o.RetryAfterSeconds = 30
+		o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, refused)
 	case len(refused) > 0:
 		o.RetryAfterSeconds = 30
-	case o.Spec.Flavor != want.Flavor:
-		o.Reason, o.Message = provider.Unsupported, provider.OtherFlavor(o.Spec.Flavor)
 	}
 	o.Calls = s.calls()
 	return o, nil
@@ -210,13 +218,26 @@ func why(refused []provider.Refusal, missing []netip.Addr) (provider.Code, strin
 	return code, strings.Join(words, "; ")
 }
 
+// differ reports whether two Specs do in more than the flavor, which does not change.
+func differ(is, want provider.Spec) bool {
+	want.Flavor = is.Flavor
+	return is.Digest() != want.Digest()
+}
+
+// never reports whether a call that failed has surely done nothing.
+func never(err error) bool {
+	e, told := errors.AsType[*provider.Error](err)
+	return told && !again(err) && (e.Code != provider.Internal || denied(e))
+}
+
 // again reports whether a call that failed may have done something, or may do so if it is made once more.
 func again(err error) bool {
 	return provider.Is(err, provider.Immutable) || provider.Is(err, provider.Throttled) || provider.Is(err, provider.Unavailable)
 }
 
-// walk makes calls. Where one has to wait, so do all after it. One that is refused for a port costs that port.
-func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Refusal, _ error) {
+// walk makes calls. Where one has to wait, so do all after it. One that is refused for a port costs that
+// port; of others that are refused the first one is returned, and costs nothing else.
+func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Refusal, first error) {
 	for _, step := range steps {
 		if slices.ContainsFunc(refused, func(r provider.Refusal) bool { return step.of(r) }) {
 			continue
@@ -225,13 +246,15 @@ func (s *session) walk(ctx context.Context, steps []step) (refused []provider.Re
 		e, told := errors.AsType[*provider.Error](err)
 		switch {
 		case err == nil:
-		case told && step.listener != nil && !again(err) && !denied(e):
-			refused = append(refused, provider.Refusal{Port: step.listener.Port, Protocol: step.listener.Protocol, Reason: e.Code, Message: e.Message})
-		default:
+		case !told || again(err) || denied(e):
 			return refused, err
+		case step.listener != nil:
+			refused = append(refused, provider.Refusal{Port: step.listener.Port, Protocol: step.listener.Protocol, Reason: e.Code, Message: e.Message})
+		case first == nil:
+			first = err
 		}
 	}
-	return refused, nil
+	return refused, first
 }
 
 // away takes load balancers away, each whatever becomes of the others, and returns the first error. One that
@@ -290,7 +313,11 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 	if err != nil {
 		return provider.Observed{}, err
 	}
-	if t.empty() && !c.asked(id) {
+	switch {
+	case t.empty() && c.asked(id):
+		return provider.Observed{}, &provider.Error{Code: provider.Immutable, RetryAfterSeconds: 5,
+			Message: "a load balancer was asked for a moment ago, and the cloud may list it yet"}
+	case t.empty():
 		return provider.Observed{}, notFound
 	}
 	o := t.observed(s)
@@ -304,11 +331,8 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 		return provider.Observed{}, err
 	}
 	o.State, o.RetryAfterSeconds, o.Reason, o.Message = provider.Deleting, 0, "", ""
-	switch {
-	case held != nil:
+	if held != nil {
 		o.Message = held.Message
-	case t.empty():
-		o.RetryAfterSeconds, o.Message = 5, "a load balancer was asked for a moment ago, and the cloud may list it yet"
 	}
 	o.Calls = s.calls()
 	return o, nil
@@ -340,7 +364,11 @@ func recently() time.Time { return time.Now().Truncate(recent) }
 // also where the answer to the first one was lost and what it made is not listed yet. What was taken
 // away meanwhile comes again when the time is over.
 func once(id provider.ID, c call, since time.Time) call {
-	c.params["ClientToken"] = sum(id.Cluster, id.Service, c.action, fmt.Sprint(c.params), fmt.Sprint(since.Unix()))
+	what := fmt.Sprint(c.params)
+	if c.action == "CreateLoadBalancer" { // there is to be one, whatever else is wanted meanwhile
+		what = ""
+	}
+	c.params["ClientToken"] = sum(id.Cluster, id.Service, c.action, what, fmt.Sprint(since.Unix()))
 	return c
 }
 
@@ -352,13 +380,16 @@ func (c *Cloud) since(id provider.ID) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.begun == nil {
-		c.begun = map[provider.ID]time.Time{}
+		c.begun = map[provider.ID]begun{}
 	}
 	c.forget()
-	if _, again := c.begun[id]; !again {
-		c.begun[id] = recently() // after a restart it is the same for a while
+	b, again := c.begun[id]
+	if !again {
+		b.first = recently() // after a restart it is the same for a while
 	}
-	return c.begun[id]
+	b.last = time.Now()
+	c.begun[id] = b
+	return b.first
 }
 
 // asked reports whether a load balancer was asked for that is not listed yet.
@@ -372,8 +403,8 @@ func (c *Cloud) asked(id provider.ID) bool {
 
 // forget those that are never listed.
 func (c *Cloud) forget() {
-	for id, at := range c.begun {
-		if time.Since(at) > unlisted {
+	for id, b := range c.begun {
+		if time.Since(b.last) > unlisted {
 			delete(c.begun, id)
 		}
 	}

@@ -27,7 +27,7 @@ func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (o
 		return []step{{call: once(t.id, s.create(t.id, want), s.since(t.id))}}, false
 	case t.lb.state != provider.Live:
 		return nil, true
-	case t.lb.off:
+	case t.lb.off && s.elsewhere(t.lb) == "":
 		if on := s.switchOn(t.lb.id); on != nil {
 			out = append(out, step{call: *on})
 		}
@@ -43,15 +43,15 @@ func (s *session) steps(t *tree, want provider.Spec, nodes map[string]server) (o
 		}
 	}
 	lists, listed := s.sources(t, want)
-	for _, c := range lists {
-		out = append(out, step{call: c})
-	}
 	for i := range want.Listeners {
 		of, more := s.listener(t, want, want.Listeners[i], nodes, listed)
 		for _, c := range of {
 			out = append(out, step{call: c, listener: &want.Listeners[i]})
 		}
 		waiting = waiting || more
+	}
+	for _, c := range lists { // after members: one that is refused is to hold up none
+		out = append(out, step{call: c})
 	}
 	unused, more := s.unused(t, want)
 	for _, c := range unused {
@@ -103,7 +103,7 @@ func (s *session) listener(t *tree, want provider.Spec, l provider.Listener, nod
 		return out, true
 	case !maps.Equal(at.fields, fields):
 		return append(out, s.updateListener(t, at, fields)), false
-	case at.stopped:
+	case at.stopped && s.elsewhere(t.lb) == "":
 		return append(out, s.startListener(t, at)), false
 	}
 	return out, false

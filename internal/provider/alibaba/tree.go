@@ -161,7 +161,9 @@ func (t *tree) observed(s *session) provider.Observed {
 		o.Addresses = []provider.Address{t.lb.address}
 	}
 	if len(t.others) > 0 || t.lb.off {
-		o.State = provider.Pending
+		if o.State == provider.Live {
+			o.State = provider.Pending
+		}
 		return o
 	}
 	o.Spec.Flavor = t.lb.flavor

@@ -123,10 +123,14 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		}
 		if changed || s.finishing {
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
-		} else if o.Refused = t.refused(want); len(o.Refused) > 0 {
-			o.RetryAfterSeconds = int32(mendInterval / time.Second)
-		} else if o.Spec.Flavor != want.Flavor {
-			o.Reason, o.Message = provider.Unsupported, provider.OtherFlavor(o.Spec.Flavor)
+		} else {
+			o.Refused = t.refused(want)
+			if len(o.Refused) > 0 || o.Spec.Flavor != want.Flavor {
+				o.RetryAfterSeconds = int32(mendInterval / time.Second)
+			}
+			if o.Spec.Flavor != want.Flavor {
+				o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, o.Refused)
+			}
 		}
 	}
 	o.Calls = s.calls

@@ -183,6 +183,9 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 	case b.State == provider.Failed:
 		c.waitsFor(id, w.key, lb.RefusedUnavailable, said(b.Reason, b.Message), 0)
 		return false, nil
+	case b.State == provider.Live && b.Reason == provider.Unsupported: // more cannot be had
+		c.waitsFor(id, w.key, lb.RefusedByEngine, said(b.Reason, b.Message), 0)
+		return false, nil
 	}
 	c.waitsFor(id, w.key, lb.RefusedPending, atWork+": "+said(b.Reason, b.Message), b.RetryAfterSeconds)
 	return true, nil

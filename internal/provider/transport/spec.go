@@ -165,11 +165,12 @@ func check(f *engine.Frontend, can provider.Capabilities) provider.HealthCheck {
 		Type: string(h.Type), Path: h.Path, Port: h.Port, Rise: h.Rise, Fall: h.Fall,
 		IntervalMilliseconds: milliseconds(h.Interval), TimeoutMilliseconds: milliseconds(h.Timeout),
 	}
-	if h.Type != lb.CheckAuto {
+	p := provider.Protocol(f.Listener.Protocol)
+	noServer := h.Type == lb.CheckHTTP && h.Port == 0 && p != provider.TCP // speaks HTTP at such a nodePort
+	if h.Type != lb.CheckAuto && !noServer {
 		return out
 	}
 	out.Type, out.Path, out.Port = provider.CheckTCP, "", 0
-	p := provider.Protocol(f.Listener.Protocol)
 	for _, needs := range []provider.Setting{"healthCheck.type=Auto", "healthCheck.type=HTTP", "healthCheck.http"} {
 		if can.Unsupported(needs, p) != "" {
 			return out
