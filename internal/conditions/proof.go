@@ -134,7 +134,7 @@ func (p *Prover) proved(s deliver.State, svc *plan.Service, keys []lb.Key) bool 
 		}
 		closed[r.Listener] = true
 	}
-	return len(closed) == 0 || len(closed) < svc.Listeners
+	return len(closed) == 0 || len(closed) < len(svc.Frontends)
 }
 
 // refuses reports whether a host leaves a listener of a Service out.
