@@ -78,6 +78,12 @@ func TestWhichAddressIsMissingIsSaid(t *testing.T) {
 	full := []plan.Problem{{Reason: v1alpha1.ReasonPoolExhausted, Message: "edge is full"}}
 	conflict := []plan.Problem{{Reason: v1alpha1.ReasonPortConflict, Message: "default/older has it"}}
 	_, p := view()
+	given := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	gives := func(a provider.Address) deliver.State {
+		s := inSync("lb1", p)
+		s.Given = map[lb.Key][]provider.Address{web: {a}}
+		return s
+	}
 	refuses := inSync("lb1", p, lb.Refusal{Key: web, Listener: http2, Message: "no IPv6"})
 	for name, c := range map[string]struct {
 		state     deliver.State
@@ -94,7 +100,9 @@ func TestWhichAddressIsMissingIsSaid(t *testing.T) {
 			"2001:db8::1 is not published, since no port answers there; ports are refused: lb1: [2001:db8::1]:80/TCP: no IPv6"},
 		"another's": {inSync("lb1", p), []netip.Addr{address, second}, []lb.Listener{http}, conflict, v1alpha1.ReasonPortConflict,
 			"2001:db8::1 is not published, since no port answers there; default/older has it"},
-		"the cloud's": {inSync("lb1", p), []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, []lb.Listener{http}, nil,
+		"the cloud gives one": {gives(provider.Address{Family: provider.IPv4, IP: address}), given, []lb.Listener{http}, nil,
+			v1alpha1.ReasonProgrammed, "it has no IPv6 address"},
+		"the cloud gives a name": {gives(provider.Address{Family: provider.IPv4, Hostname: "web.example.net"}), given, []lb.Listener{http}, nil,
 			v1alpha1.ReasonProgrammed, ProgrammedMessage},
 	} {
 		svc, _ := view()

@@ -66,10 +66,11 @@ func (s Service) answers(a netip.Addr) bool {
 func (s Service) missing() (out []string) {
 	for _, family := range s.Object.Spec.IPFamilies {
 		i := slices.IndexFunc(s.Addresses, func(a netip.Addr) bool { return a.Is4() == (family == corev1.IPv4Protocol) })
-		if i < 0 {
+		switch {
+		case i < 0, lb.Given(s.Addresses[i]) && s.given(s.Addresses[i], nil) == nil:
 			out = append(out, fmt.Sprintf("it has no %s address", family))
-		} else if a := s.Addresses[i]; !lb.Given(a) && !s.shows(a) {
-			out = append(out, fmt.Sprintf("%s is not published, since no port answers there", a))
+		case !lb.Given(s.Addresses[i]) && !s.shows(s.Addresses[i]):
+			out = append(out, fmt.Sprintf("%s is not published, since no port answers there", s.Addresses[i]))
 		}
 	}
 	return out
