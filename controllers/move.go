@@ -48,7 +48,7 @@ func (r *balancerReconciler) writeRecord(ctx context.Context, svc *corev1.Servic
 // that cannot holds its record, but not the traffic.
 func (r *balancerReconciler) promote(ctx context.Context, s *scope, svc *plan.Service) error {
 	now := s.assigned.Record(svc.Object)
-	if svc.Staying || !withVRRP(s.balancer) || now.Holders[0] == s.balancer.Name {
+	if svc.Staying || !s.balancer.Spec.UsesVRRP() || now.Holders[0] == s.balancer.Name {
 		return nil
 	}
 	for _, other := range svc.Others {
@@ -61,15 +61,13 @@ func (r *balancerReconciler) promote(ctx context.Context, s *scope, svc *plan.Se
 	return err
 }
 
-func withVRRP(b *v1alpha1.Balancer) bool { return b.Spec.VirtualAddresses.Mode == v1alpha1.VRRP }
-
 // lookAgain at the hosts of other Balancers, whose news start no reconcile of this one.
 const lookAgain = time.Second
 
 // waitsForOthers reports whether an address comes once the hosts of other Balancers
 // have let go of it: see promote.
 func (s *scope) waitsForOthers() bool {
-	return withVRRP(s.balancer) && slices.ContainsFunc(s.plan.Services, func(svc *plan.Service) bool {
+	return s.balancer.Spec.UsesVRRP() && slices.ContainsFunc(s.plan.Services, func(svc *plan.Service) bool {
 		return svc.From == "" && !svc.Staying && len(svc.Others) > 0 && record.Holders(svc.Object)[0] != s.balancer.Name
 	})
 }

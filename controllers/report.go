@@ -136,7 +136,8 @@ func (r *balancerReconciler) reportPool(ctx context.Context, pool conditions.Poo
 	}
 	r.patch.written.keep(changed)
 	r.patch.written.final(changed)
-	c, was := meta.FindStatusCondition(changed.Status.Conditions, v1alpha1.ConditionAccepted), meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted)
+	c := meta.FindStatusCondition(changed.Status.Conditions, v1alpha1.ConditionAccepted)
+	was := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted)
 	if c.Reason != v1alpha1.ReasonAccepted && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {
 		r.events.warning(ctx, p, c.Reason, "%s", c.Message)
 	}

@@ -72,7 +72,9 @@ func stripSlice(s *discoveryv1.EndpointSlice) {
 		if e.TargetRef != nil {
 			e.TargetRef = &corev1.ObjectReference{Kind: e.TargetRef.Kind, Namespace: e.TargetRef.Namespace, Name: e.TargetRef.Name}
 		}
-		s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: sharedConditions(e.Conditions), NodeName: sharedName(e.NodeName), TargetRef: e.TargetRef}
+		s.Endpoints[i] = discoveryv1.Endpoint{
+			Addresses: e.Addresses, Conditions: sharedConditions(e.Conditions), NodeName: sharedName(e.NodeName), TargetRef: e.TargetRef,
+		}
 	}
 	s.Endpoints = slices.Clone(s.Endpoints) // without room for more
 }

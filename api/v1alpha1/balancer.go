@@ -215,6 +215,9 @@ type VirtualAddresses struct {
 	VRRP *VRRPSettings `json:"vrrp,omitempty"`
 }
 
+// UsesVRRP reports whether one host has the addresses at a time.
+func (s *BalancerSpec) UsesVRRP() bool { return s.VirtualAddresses.Mode == VRRP }
+
 // VRRPSettings are those of one virtual router. Version 3 of the protocol is
 // spoken, over IPv4; it carries addresses of both families.
 type VRRPSettings struct {

@@ -91,7 +91,8 @@ func checksAsText(w io.Writer, checks preflight.Checks) error {
 			fmt.Fprintf(&out, "      %-*s  → %s\n", wide, "", plain(c.Do))
 		}
 	}
-	fmt.Fprintf(&out, "\n%d ok, %d skipped, %d to look at, %d failed\n", counts[preflight.OK], counts[preflight.Skip], counts[preflight.Warn], counts[preflight.Fail])
+	fmt.Fprintf(&out, "\n%d ok, %d skipped, %d to look at, %d failed\n",
+		counts[preflight.OK], counts[preflight.Skip], counts[preflight.Warn], counts[preflight.Fail])
 	_, err := io.WriteString(w, out.String())
 	return err
 }

@@ -29,7 +29,7 @@ func needed(b *v1alpha1.Balancer, serving int) int {
 // activeProved reports whether the host that has the addresses is among those
 // that proved something. Without VRRP, all have them.
 func activeProved(b *v1alpha1.Balancer, states []deliver.State, proved func(deliver.State) bool) bool {
-	return b.Spec.VirtualAddresses.Mode != v1alpha1.VRRP ||
+	return !b.Spec.UsesVRRP() ||
 		slices.ContainsFunc(states, func(s deliver.State) bool { return s.Active && proved(s) })
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/plan"
 	"github.com/external-lb/external-lb/internal/record"
-	"github.com/external-lb/external-lb/internal/translate"
 	"github.com/external-lb/external-lb/provider"
 	"github.com/external-lb/external-lb/test/builder"
 )
@@ -21,10 +21,9 @@ import (
 // An address at which nobody opens a port is not told, until somebody does; from then on it stays.
 func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
 	second := netip.MustParseAddr("2001:db8::1")
-	var refused []lb.Refusal
-	for _, port := range []uint16{80, 443} {
-		refused = append(refused, lb.Refusal{Key: web, Listener: lb.Listener{Address: second, Port: port, Protocol: lb.TCP}, Message: "one family"})
-	}
+	http2, https2 := lb.Listener{Address: second, Port: 80, Protocol: lb.TCP}, lb.Listener{Address: second, Port: 443, Protocol: lb.TCP}
+	refused := []lb.Refusal{{Key: web, Listener: http2, Message: "one family"}, {Key: web, Listener: https2, Message: "one family"}}
+	all := []lb.Listener{http, https, http2, https2}
 	both, first := "[192.0.2.1 2001:db8::1]", "[192.0.2.1]"
 	_, p := view()
 	away := deliver.State{Host: "lb1", State: v1alpha1.HostUnreachable}
@@ -33,23 +32,25 @@ func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		balancer *v1alpha1.Balancer
 		states   []deliver.State
-		errors   map[translate.PortKey]string
+		made     []lb.Listener // by the translation
 		was      []netip.Addr
 		want     string
 	}{
-		"nobody refuses":          {plain, []deliver.State{inSync("lb1", p)}, nil, nil, both},
-		"all refuse":              {plain, []deliver.State{inSync("lb1", p, refused...), inSync("lb2", p, refused...)}, nil, nil, first},
-		"one refuses":             {plain, []deliver.State{inSync("lb1", p, refused...), inSync("lb2", p)}, nil, nil, both},
-		"but for a port":          {plain, []deliver.State{inSync("lb1", p, refused[0])}, nil, nil, both},
-		"but for a bad one":       {plain, []deliver.State{inSync("lb1", p, refused[0])}, map[translate.PortKey]string{{Port: 443, Protocol: "TCP"}: "bad"}, nil, first},
-		"it answered once":        {plain, []deliver.State{inSync("lb1", p, refused...)}, nil, []netip.Addr{address, second}, both},
-		"who has it is away":      {plain, []deliver.State{away, inSync("lb2", p, refused...)}, nil, []netip.Addr{address, second}, both},
-		"the active host refuses": {vrrp, []deliver.State{active(inSync("lb1", p, refused...)), inSync("lb2", p)}, nil, nil, first},
-		"the other host refuses":  {vrrp, []deliver.State{active(inSync("lb1", p)), inSync("lb2", p, refused...)}, nil, nil, both},
+		"nobody refuses":          {plain, []deliver.State{inSync("lb1", p)}, all, nil, both},
+		"all refuse":              {plain, []deliver.State{inSync("lb1", p, refused...), inSync("lb2", p, refused...)}, all, nil, first},
+		"one refuses":             {plain, []deliver.State{inSync("lb1", p, refused...), inSync("lb2", p)}, all, nil, both},
+		"but for a port":          {plain, []deliver.State{inSync("lb1", p, refused[0])}, all, nil, both},
+		"but for a bad one":       {plain, []deliver.State{inSync("lb1", p, refused[0])}, []lb.Listener{http, http2}, nil, first},
+		"but for another's":       {plain, []deliver.State{inSync("lb1", p, refused[0])}, []lb.Listener{http, https, http2}, nil, first},
+		"others have its ports":   {plain, []deliver.State{inSync("lb1", p)}, []lb.Listener{http, https}, nil, first},
+		"it answered once":        {plain, []deliver.State{inSync("lb1", p, refused...)}, all, []netip.Addr{address, second}, both},
+		"who has it is away":      {plain, []deliver.State{away, inSync("lb2", p, refused...)}, all, []netip.Addr{address, second}, both},
+		"the active host refuses": {vrrp, []deliver.State{active(inSync("lb1", p, refused...)), inSync("lb2", p)}, all, nil, first},
+		"the other host refuses":  {vrrp, []deliver.State{active(inSync("lb1", p)), inSync("lb2", p, refused...)}, all, nil, both},
 	} {
 		for _, kind := range []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort} {
 			svc, _ := view()
-			svc.PortErrors, svc.Addresses, svc.Listeners = c.errors, append(svc.Addresses, second), 4
+			svc.Addresses, svc.Frontends = append(svc.Addresses, second), frontends(c.made...)
 			svc.Object.Spec.Type = kind
 			svc.Object = record.Record{Holders: []string{"edge"}, Addresses: svc.Addresses, Published: c.was}.Write(svc.Object)
 			for _, a := range c.was {
@@ -66,6 +67,50 @@ func TestAnAddressThatIsRefusedIsNotTold(t *testing.T) {
 			if fmt.Sprint(got) != c.want {
 				t.Errorf("%s, %s: %v is told, want %s", name, kind, got, c.want)
 			}
+		}
+	}
+}
+
+// What keeps users from one family is said, first.
+func TestWhichAddressIsMissingIsSaid(t *testing.T) {
+	second := netip.MustParseAddr("2001:db8::1")
+	http2 := lb.Listener{Address: second, Port: 80, Protocol: lb.TCP}
+	full := []plan.Problem{{Reason: v1alpha1.ReasonPoolExhausted, Message: "edge is full"}}
+	conflict := []plan.Problem{{Reason: v1alpha1.ReasonPortConflict, Message: "default/older has it"}}
+	_, p := view()
+	given := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	gives := func(a provider.Address) deliver.State {
+		s := inSync("lb1", p)
+		s.Given = map[lb.Key][]provider.Address{web: {a}}
+		return s
+	}
+	refuses := inSync("lb1", p, lb.Refusal{Key: web, Listener: http2, Message: "no IPv6"})
+	for name, c := range map[string]struct {
+		state     deliver.State
+		addresses []netip.Addr
+		made      []lb.Listener
+		problems  []plan.Problem
+		reason    string
+		want      string
+	}{
+		"none": {inSync("lb1", p), []netip.Addr{address, second}, []lb.Listener{http, http2}, nil, v1alpha1.ReasonProgrammed, ProgrammedMessage},
+		"not given": {inSync("lb1", p), []netip.Addr{address}, []lb.Listener{http}, full, v1alpha1.ReasonPoolExhausted,
+			"it has no IPv6 address; edge is full"},
+		"refused": {refuses, []netip.Addr{address, second}, []lb.Listener{http, http2}, nil, v1alpha1.ReasonRefused,
+			"2001:db8::1 is not published, since no port answers there; ports are refused: lb1: [2001:db8::1]:80/TCP: no IPv6"},
+		"another's": {inSync("lb1", p), []netip.Addr{address, second}, []lb.Listener{http}, conflict, v1alpha1.ReasonPortConflict,
+			"2001:db8::1 is not published, since no port answers there; default/older has it"},
+		"the cloud gives one": {gives(provider.Address{Family: provider.IPv4, IP: address}), given, []lb.Listener{http}, nil,
+			v1alpha1.ReasonProgrammed, "it has no IPv6 address"},
+		"the cloud gives a name": {gives(provider.Address{Family: provider.IPv4, Hostname: "web.example.net"}), given, []lb.Listener{http}, nil,
+			v1alpha1.ReasonProgrammed, ProgrammedMessage},
+	} {
+		svc, _ := view()
+		svc.Object.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		svc.Addresses, svc.Frontends, svc.Problems = c.addresses, frontends(c.made...), c.problems
+		s := Service{Service: svc, Proof: NewProver(builder.Balancer("edge").Obj(), p, []deliver.State{c.state}).Prove(svc), By: "edge"}
+		if got, _ := s.programmed(); got.Status != metav1.ConditionTrue || got.Reason != c.reason || got.Message != c.want {
+			t.Errorf("%s: %s, %s: %q", name, got.Status, got.Reason, got.Message)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (p *Prover) Prove(svc *plan.Service) Proof {
 	proved := func(s deliver.State) bool { return p.proved(s, svc, keys) }
 	out.Shut = maps.Clone(out.Closed)
 	for _, s := range p.serving {
-		if proved(s) && (s.Active || p.balancer.Spec.VirtualAddresses.Mode != v1alpha1.VRRP) {
+		if proved(s) && (s.Active || !p.balancer.Spec.UsesVRRP()) {
 			maps.DeleteFunc(out.Shut, func(l lb.Listener, _ bool) bool { return !p.refuses(s, svc, l) })
 		}
 	}
@@ -134,7 +134,7 @@ func (p *Prover) proved(s deliver.State, svc *plan.Service, keys []lb.Key) bool 
 		}
 		closed[r.Listener] = true
 	}
-	return len(closed) == 0 || len(closed) < svc.Listeners
+	return len(closed) == 0 || len(closed) < len(svc.Frontends)
 }
 
 // refuses reports whether a host leaves a listener of a Service out.

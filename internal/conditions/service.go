@@ -54,12 +54,26 @@ func (s Service) shows(a netip.Addr) bool {
 	return s.Proof.Enough && s.answers(a) || slices.Contains(record.Published(s.Object), a)
 }
 
-// answers reports whether some port of an address is not refused everywhere: with a second family, one may be.
+// answers reports whether hosts have some port of an address that they do not all refuse: with a second family, one
+// may have none.
 func (s Service) answers(a netip.Addr) bool {
-	return slices.ContainsFunc(s.Object.Spec.Ports, func(port corev1.ServicePort) bool {
-		_, failed := s.PortError(port)
-		return !failed && !s.Proof.Shut[lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}]
+	return slices.ContainsFunc(s.Frontends, func(f lb.Frontend) bool {
+		return f.Listener.Address == a && !s.Proof.Shut[f.Listener]
 	})
+}
+
+// missing says at which addresses users do not reach a Service of which others are told.
+func (s Service) missing() (out []string) {
+	for _, family := range s.Object.Spec.IPFamilies {
+		i := slices.IndexFunc(s.Addresses, func(a netip.Addr) bool { return a.Is4() == (family == corev1.IPv4Protocol) })
+		switch {
+		case i < 0, lb.Given(s.Addresses[i]) && s.given(s.Addresses[i], nil) == nil:
+			out = append(out, fmt.Sprintf("it has no %s address", family))
+		case !lb.Given(s.Addresses[i]) && !s.shows(s.Addresses[i]):
+			out = append(out, fmt.Sprintf("%s is not published, since no port answers there", s.Addresses[i]))
+		}
+	}
+	return out
 }
 
 // given adds what the cloud gave for an address, or what was told of that until it is proved.
@@ -186,7 +200,7 @@ func (s Service) programmed() (c metav1.Condition, known bool) {
 		c.Reason, c.Message = s.Fatal().Reason, s.ProblemMessages()
 	case s.Proof.Enough:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonProgrammed, ProgrammedMessage
-		var messages []string
+		messages := s.missing()
 		if len(s.Problems) > 0 {
 			c.Reason, messages = s.Problems[0].Reason, append(messages, s.ProblemMessages())
 		}
@@ -216,7 +230,7 @@ func (s Service) programmed() (c metav1.Condition, known bool) {
 // refused is why hosts leave a Service out, "" if they do not. All of its ports are as
 // much as the whole.
 func (s Service) refused() string {
-	if len(s.Proof.Refused) == 0 && len(s.Proof.Closed) > 0 && len(s.Proof.Closed) < s.Listeners {
+	if len(s.Proof.Refused) == 0 && len(s.Proof.Closed) > 0 && len(s.Proof.Closed) < len(s.Frontends) {
 		return ""
 	}
 	return list(slices.Concat(s.Proof.Refused, s.Proof.RefusedPorts))

@@ -105,11 +105,18 @@ var (
 
 const olderWords = "lb1: no (the older version stays); lb1: 192.0.2.1:443/TCP: another nodePort (the older version stays)"
 
+func frontends(of ...lb.Listener) (out []lb.Frontend) {
+	for _, l := range of {
+		out = append(out, lb.Frontend{Listener: l})
+	}
+	return out
+}
+
 // view is a Service with two ports, of a plan for two hosts.
 func view() (*plan.Service, *plan.Plan) {
 	svc := &plan.Service{
 		Object: builder.Service("default", "web").Port(80).Port(443).Obj(),
-		Key:    web, Addresses: []netip.Addr{address}, Listeners: 2, Shape: "s",
+		Key:    web, Addresses: []netip.Addr{address}, Frontends: frontends(http, https), Shape: "s",
 	}
 	set := lb.NewSet(lb.NewItem(web, []byte("now")), lb.NewItem(lb.AddressKey(address), []byte("a")))
 	svc.Targets = []lb.Targets{{All: true}, {All: true}}

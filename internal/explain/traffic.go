@@ -64,7 +64,8 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 			break // it is to carry nothing
 		}
 		f.State, f.See = Wrong, seeBalancer
-		if c := meta.FindStatusCondition(e.balancer.Status.Conditions, v1alpha1.ConditionDegraded); c != nil && c.Reason == v1alpha1.ReasonContested && strings.Contains(h.Message, "reset-term") {
+		if c := meta.FindStatusCondition(e.balancer.Status.Conditions, v1alpha1.ConditionDegraded); c != nil && c.Reason == v1alpha1.ReasonContested &&
+			strings.Contains(h.Message, "reset-term") {
 			f.See = seeOthers
 		}
 	}

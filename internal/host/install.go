@@ -126,7 +126,8 @@ func (in *installer) each(do func(p *part) error) error {
 
 // commonPrograms are needed whatever the daemon is.
 var commonPrograms = []engine.Program{
-	{Path: "sudo", Package: "sudo"}, {Path: "/usr/sbin/visudo", Package: "sudo"}, {Path: "/usr/sbin/sshd", Package: "openssh-server"}, {Path: "/usr/sbin/useradd", Package: "passwd"},
+	{Path: "sudo", Package: "sudo"}, {Path: "/usr/sbin/visudo", Package: "sudo"},
+	{Path: "/usr/sbin/sshd", Package: "openssh-server"}, {Path: "/usr/sbin/useradd", Package: "passwd"},
 }
 
 // packages finds what must be installed before, and reads the owner's configuration.

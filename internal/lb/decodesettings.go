@@ -74,7 +74,8 @@ func (r *reader) healthCheck(m *lbpb.HealthCheck) HealthCheck {
 	if h.Host = m.GetHost(); !SafeHost(h.Host) {
 		r.fail("the host %.80q of the health check is not a name", h.Host)
 	}
-	h.Status = Status{uint16(r.count("status of the health check", m.GetStatusFrom(), 0, 599)), uint16(r.count("status of the health check", m.GetStatusTo(), 0, 599))}
+	const status = "status of the health check"
+	h.Status = Status{uint16(r.count(status, m.GetStatusFrom(), 0, 599)), uint16(r.count(status, m.GetStatusTo(), 0, 599))}
 	if !h.Status.Valid() {
 		r.fail("the status %s of the health check: want codes from 100 to 599", h.Status)
 	}

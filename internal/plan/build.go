@@ -79,7 +79,7 @@ func (p *Planner) view(s *Snapshot, a *Assignments, e *entry, brings bool) *Serv
 		if made != e.planned.made {
 			e.planned.made, e.planned.shape = made, shape(made)
 		}
-		view.Shape, view.Listeners = e.planned.shape, len(made.Frontends)
+		view.Shape, view.Frontends = e.planned.shape, made.Frontends
 		view.Targets, view.Pods = []lb.Targets{made.IPv4.Targets, made.IPv6.Targets}, made.Pods
 	}
 	if brings && !e.waitsForAddress(a.balancer) {

@@ -91,7 +91,7 @@ func (c Claims) SameRouter(b *v1alpha1.Balancer) *v1alpha1.Balancer {
 
 // routerID is 0 without VRRP.
 func routerID(b *v1alpha1.Balancer) int32 {
-	if v := b.Spec.VirtualAddresses.VRRP; b.Spec.VirtualAddresses.Mode == v1alpha1.VRRP && v != nil {
+	if v := b.Spec.VirtualAddresses.VRRP; b.Spec.UsesVRRP() && v != nil {
 		return v.VirtualRouterID
 	}
 	return 0

@@ -43,12 +43,12 @@ type Service struct {
 	// Shape changes with what the Service's owner changed: ports, addresses,
 	// sources; not with nodes. Empty if it is not in the plan's Set.
 	Shape      string
-	Listeners  int          // that hosts are to have of it
-	Targets    []lb.Targets // nodes that answer, by family
-	Pods       bool         // pods answer, and no nodes
-	Since      int          // the generation from which on all that it needs is in the Sets as it is now
-	Direct     bool         // nodes get packets with the Service's address on them
-	Problems   []Problem    // the fatal ones first
+	Frontends  []lb.Frontend // that hosts are to have of it
+	Targets    []lb.Targets  // nodes that answer, by family
+	Pods       bool          // pods answer, and no nodes
+	Since      int           // the generation from which on all that it needs is in the Sets as it is now
+	Direct     bool          // nodes get packets with the Service's address on them
+	Problems   []Problem     // the fatal ones first
 	PortErrors map[translate.PortKey]string
 
 	From     string   // the Balancer that carries it until this one has proved it; "": none

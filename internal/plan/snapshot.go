@@ -86,7 +86,8 @@ func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
 	s := &Snapshot{
 		Balancer: b, Claims: o.Claims(), Rejected: o.Pools.Rejected,
 		Services: o.Services, Partial: o.Partial, Gone: o.Gone,
-		Nodes: o.Nodes, Slices: o.Slices, Endpoints: o.Endpoints, PodsUnread: o.PodsUnread, Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
+		Nodes: o.Nodes, Slices: o.Slices, Endpoints: o.Endpoints, PodsUnread: o.PodsUnread,
+		Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
 	}
 	for _, p := range s.Claims.pools {
 		if p.Balancer == b.Name {

@@ -160,7 +160,7 @@ func (c *checks) limits(topic string, b *v1alpha1.Balancer) {
 		}
 	}
 	c.limit(topic, "ports", listeners, admit.MaxListeners)
-	if b.Spec.VirtualAddresses.Mode == v1alpha1.VRRP {
+	if b.Spec.UsesVRRP() {
 		c.limit(topic, "addresses that VRRP moves", len(addresses), admit.MaxAddresses)
 	}
 }

@@ -144,7 +144,8 @@ func (t target) conflicts(older []*v1alpha1.UpstreamPolicy) []string {
 			continue
 		}
 		for _, o := range older {
-			if o.Namespace == p.Namespace && targets(o, ref.Name, ref.SectionName) && f.get(&o.Spec.UpstreamSettings) != "" && checkFor(&o.Spec.UpstreamSettings, t.service) == nil {
+			if o.Namespace == p.Namespace && targets(o, ref.Name, ref.SectionName) &&
+				f.get(&o.Spec.UpstreamSettings) != "" && checkFor(&o.Spec.UpstreamSettings, t.service) == nil {
 				out = append(out, fmt.Sprintf("%s by %s", f.name, o.Name))
 				break
 			}

@@ -219,7 +219,8 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 		t.problem(v1alpha1.ReasonMixedProtocol, "%s cannot carry %s", t.carriers, strings.Join(cannot, ", "))
 	}
 	if len(lacking) > 0 {
-		t.problem(v1alpha1.ReasonNoNodePort, "no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true", strings.Join(lacking, ", "))
+		t.problem(v1alpha1.ReasonNoNodePort, "no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true",
+			strings.Join(lacking, ", "))
 	}
 	if len(open.ports) > 0 {
 		t.problem(open.reason, "%s", &open)

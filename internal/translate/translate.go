@@ -270,7 +270,8 @@ func uses(b *v1alpha1.Balancer, datagrams bool) []use {
 
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
 func commonKey(b *v1alpha1.Balancer, load int) string {
-	parts := []string{Carriers(b).String(), strconv.Itoa(load), strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+	parts := []string{Carriers(b).String(), strconv.Itoa(load),
+		strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	if b.Spec.Provider != nil {
 		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
 	}

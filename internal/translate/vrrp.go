@@ -22,7 +22,7 @@ const (
 // from files may hold it, and the host refuses the result.
 func virtualRouter(b *v1alpha1.Balancer) map[string]*lb.VRRP {
 	set := b.Spec.VirtualAddresses.VRRP
-	if b.Spec.VirtualAddresses.Mode != v1alpha1.VRRP || set == nil {
+	if !b.Spec.UsesVRRP() || set == nil {
 		return nil
 	}
 	v := lb.VRRP{Interface: set.Interface, Interval: defaultInterval}

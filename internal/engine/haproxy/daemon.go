@@ -30,6 +30,7 @@ type Daemon struct {
 	left   *engine.Leaving
 	pause  engine.Pause                    // where connections were ended, or could not be
 	old    engine.Pause                    // where those in old workers could not be
+	unread engine.Pause                    // where a Service could not be read, so nobody knows whether its are to be
 	asRoot func(ctx context.Context) error // has EndLeft done; nil: this process can
 }
 

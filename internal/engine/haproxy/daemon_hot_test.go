@@ -180,6 +180,35 @@ func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	}
 }
 
+// Who leaves a Service that can be read is ended at once, though another cannot be: that is said, and tried again later.
+func TestAServiceThatCannotBeReadDelaysNoOther(t *testing.T) {
+	bad, badSection := named("bad", time.Minute)
+	_, webSection := named("web", time.Minute)
+	h := daemon(t)
+	told := heard(t, h.Socket, "", "")
+	h.set = func(string) (engine.Set, error) { return broken(setOf(t, bad), bad), nil }
+	h.left.Leave(map[string]time.Duration{badSection + "/n3": time.Nanosecond})
+	for _, name := range []string{"n1", "n2"} {
+		h.left.Leave(map[string]time.Duration{webSection + "/" + name: time.Nanosecond})
+		if !h.Late() {
+			t.Errorf("%s is not late", name)
+		}
+		if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else has changed it") {
+			t.Errorf("it says %v", err)
+		}
+		var said []string
+		for len(told) > 0 {
+			said = append(said, <-told)
+		}
+		if !slices.Contains(said, "shutdown sessions server "+webSection+"/"+name) {
+			t.Errorf("it is told %q", said)
+		}
+	}
+	if late := h.left.Late(0); h.Late() || !slices.Equal(late, []string{badSection + "/n3"}) {
+		t.Errorf("tried again at once: %t; late are %q", h.Late(), late)
+	}
+}
+
 // However long it takes to see who is still gone: those of whom that is known are ended, and the others
 // have their turn.
 func TestASlowLookEndsWhatItHasSeen(t *testing.T) {

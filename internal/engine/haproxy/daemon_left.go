@@ -86,16 +86,17 @@ func hasServer(all []server, name string) bool {
 }
 
 // stillGone are those of some servers, in order, that do not carry again, nor still, since a change was
-// taken back. The others are dropped. A Service that cannot be read, of which nobody knows, is an error,
+// taken back. The others are dropped. A Service that cannot be read, of which nobody knows, is in h.unread alone,
 // and holds back no other. Those for which there is no time are neither: they have their turn.
 func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped map[string]bool, err error) {
 	live, err := h.set(engine.LiveLink)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	look, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	gone, dropped = map[string]bool{}, map[string]bool{}
+	unread, why := map[string]bool{}, error(nil)
 	var at string
 	var carried *service // by the file at; nil: nobody knows
 	for _, full := range names {
@@ -106,15 +107,16 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 			continue
 		}
 		if path := engine.Path(id); path != at {
-			if ctx.Err() != nil {
+			if look.Err() != nil {
 				break
 			}
 			at, carried = path, &service{}
-			if _, unread := live.View(path, carried); unread != nil {
-				carried, err = nil, cmp.Or(err, unread)
+			if _, err := live.View(path, carried); err != nil {
+				carried, why = nil, cmp.Or(why, err)
 			}
 		}
 		if carried == nil {
+			unread[full] = true
 			continue
 		}
 		if f := carried.frontend(section); f != nil && hasServer(f.Backends, name) {
@@ -123,7 +125,11 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 			gone[full] = true
 		}
 	}
-	return gone, dropped, err
+	if why != nil {
+		h.left.Told(unread)          // these are left alone for a while
+		_ = h.unread.After(ctx, why) // Repair says it
+	}
+	return gone, dropped, nil
 }
 
 // endTime is how long it may take to end connections, lookTime what it may take of it to see whose, and
@@ -141,9 +147,12 @@ func some(late []string) []string {
 	return slices.Concat(late[at:], late[:at])[:min(len(late), endAtOnce)]
 }
 
-// due are those to end now. While old workers are left alone, those are not whom only these may have still.
+// due are those to end now. While old workers are left alone, those are not whom only these may have still; nor are
+// those of a Service that could not be read a moment ago.
 func (h *Daemon) due(late []string) []string {
-	if over, _ := h.old.Over(); over {
+	old, _ := h.old.Over()
+	unread, _ := h.unread.Over()
+	if old && unread {
 		return late
 	}
 	return h.left.Untold(late)
@@ -159,16 +168,17 @@ func (h *Daemon) Late() bool {
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
-	var why, old error
+	var why, old, unread error
 	if late := h.late(); len(late) > 0 {
 		var over bool
 		over, why = h.pause.Over()
 		if due := h.due(late); over && len(due) > 0 { // deliveries wait for that, however often somebody asks how it is
 			why = h.pause.After(ctx, h.endLeft(ctx, some(due)))
 		}
+		_, unread = h.unread.Over()
 		_, old = h.old.Over()
 	}
-	return cmp.Or(why, old, h.left.Kept(), h.left.Missed())
+	return cmp.Or(why, unread, old, h.left.Kept(), h.left.Missed())
 }
 
 // endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is
@@ -177,7 +187,10 @@ func (h *Daemon) Repair(ctx context.Context) error {
 func (h *Daemon) endLeft(asked context.Context, late []string) error {
 	ctx, cancel := context.WithTimeout(asked, endTime)
 	defer cancel()
-	gone, dropped, unread := h.stillGone(ctx, late)
+	gone, dropped, err := h.stillGone(ctx, late)
+	if err != nil {
+		return err
+	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
 	var commands []string
 	for _, full := range late { // in this order, which begins elsewhere each time
@@ -200,13 +213,13 @@ func (h *Daemon) endLeft(asked context.Context, late []string) error {
 		return dropped[name] || gone[name] && (alone || drain == 0)
 	})
 	if alone {
-		return unread
+		return nil
 	}
 	h.left.Told(gone)
 	if over, _ := h.old.Over(); over {
 		_ = h.old.After(asked, h.endMarked(ctx, gone)) // Repair says it
 	}
-	return unread
+	return nil
 }
 
 // endMarked ends in old workers what some servers have, and that have a time of their own.

@@ -25,7 +25,8 @@ func (k *Daemon) Installer(on engine.Steps) engine.Installer { return k.Install(
 func (k *Daemon) Install(on engine.Steps) *Installation { return &Installation{on, k} }
 
 func (p *Installation) Programs() []engine.Program {
-	return []engine.Program{{Path: p.keepalived.Binary, Package: "keepalived"}, {Path: "/usr/bin/pkill", Package: "procps"}, {Path: "/usr/bin/pgrep", Package: "procps"},
+	return []engine.Program{{Path: p.keepalived.Binary, Package: "keepalived"},
+		{Path: "/usr/bin/pkill", Package: "procps"}, {Path: "/usr/bin/pgrep", Package: "procps"},
 		{Path: unshare, Package: "util-linux"}}
 }
 

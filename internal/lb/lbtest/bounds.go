@@ -154,7 +154,9 @@ func healthCheck(v any) bool {
 		return h == lb.HealthCheck{Type: lb.CheckNone}
 	}
 	return oneOf(lb.CheckAuto, lb.CheckTCP, lb.CheckHTTP)(h.Type) && matches(`(/[-A-Za-z0-9._~/%]{0,255})?`)(h.Path) && (h.Path != "" || h.Type != lb.CheckHTTP) &&
-		duration(h.Interval) && h.Interval >= 100*time.Millisecond && duration(h.Timeout) && between[int32](1, 100)(h.Rise) && between[int32](1, 100)(h.Fall) && reflect.TypeOf(h).NumField() == 12 && matches(`([0-9a-f]{2}){0,256}`)(h.Send) && matches(`([0-9a-f]{2}){0,256}`)(h.Expect) &&
+		duration(h.Interval) && h.Interval >= 100*time.Millisecond && duration(h.Timeout) &&
+		between[int32](1, 100)(h.Rise) && between[int32](1, 100)(h.Fall) && reflect.TypeOf(h).NumField() == 12 &&
+		matches(`([0-9a-f]{2}){0,256}`)(h.Send) && matches(`([0-9a-f]{2}){0,256}`)(h.Expect) &&
 		matches(`([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?`)(h.Host) && (h.Status == lb.Status{} || 100 <= h.Status.From && h.Status.From <= h.Status.To && h.Status.To <= 599)
 }
 

@@ -170,7 +170,10 @@ func endpoints(t *rapid.T, ipv4 bool) []lb.Endpoint {
 		if !ipv4 {
 			a = netip.AddrFrom16([16]byte{0xfd, 0x44, 15: last})
 		}
-		out = append(out, lb.Endpoint{Address: netip.AddrPortFrom(a, rapid.SampledFrom([]uint16{1, 8080, 65535}).Draw(t, "pod's port")), Draining: rapid.Bool().Draw(t, "draining")})
+		out = append(out, lb.Endpoint{
+			Address:  netip.AddrPortFrom(a, rapid.SampledFrom([]uint16{1, 8080, 65535}).Draw(t, "pod's port")),
+			Draining: rapid.Bool().Draw(t, "draining"),
+		})
 	}
 	slices.SortFunc(out, func(a, b lb.Endpoint) int { return a.Address.Compare(b.Address) })
 	return out
@@ -189,7 +192,8 @@ func settings() *rapid.Generator[lb.Settings] {
 			MaxRatePerClient: rapid.SampledFrom([]int32{0, 1, 10, lb.MostRate}).Draw(t, "rate"),
 			ClientTimeout:    orNone.Draw(t, "client"), ServerTimeout: orNone.Draw(t, "server"),
 			QueueTimeout: orNone.Draw(t, "queue"), SlowStart: orNone.Draw(t, "slow"), MaxQueue: limit.Draw(t, "queued"), AbortOnClose: rapid.Bool().Draw(t, "abort"),
-			KeepAlive: rapid.SampledFrom([]time.Duration{0, time.Second, 1500 * time.Millisecond, 9 * time.Hour}).Draw(t, "keep-alive"), NoAccessLog: rapid.Bool().Draw(t, "not logged"),
+			KeepAlive:      rapid.SampledFrom([]time.Duration{0, time.Second, 1500 * time.Millisecond, 9 * time.Hour}).Draw(t, "keep-alive"),
+			NoAccessLog:    rapid.Bool().Draw(t, "not logged"),
 			Drain:          rapid.SampledFrom([]time.Duration{0, time.Second, time.Hour}).Draw(t, "drain"),
 			HealthCheck:    lb.HealthCheck{Type: rapid.SampledFrom([]lb.HealthCheckType{lb.CheckNone, lb.CheckAuto, lb.CheckTCP, lb.CheckHTTP}).Draw(t, "check")},
 			MaxConnections: limit.Draw(t, "max"), MaxConnectionsPerNode: limit.Draw(t, "per node"), MaxConnectionsPerClient: limit.Draw(t, "per client"),
