@@ -157,6 +157,20 @@ func TestList_HasPages(t *testing.T) {
 	}
 }
 
+// Anybody in a cloud can change tags. One that says nothing costs nobody else anything.
+func TestList_OutlivesTagsOfStrangers(t *testing.T) {
+	observed := func(service string) Observed {
+		return Observed{LoadBalancer: LoadBalancer{Service: service, State: Pending}, Spec: example()}
+	}
+	nameless, strange := observed("nameless"), observed("No label")
+	nameless.Spec.Namespace, nameless.Spec.Name = "", "\n"
+	s := Server{Token: "secret", Cloud: stub{all: []Observed{strange, observed("web"), nameless}}}
+	got, err := client(t, s.Handler(), "secret").List(t.Context(), "c1")
+	if err != nil || len(got) != 2 || got[0].Service != "nameless" || got[0].Name != "unknown" || got[1].Name != example().Name {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // What answers may be anything.
 func TestClient_BelievesTheContractOnly(t *testing.T) {
 	digest := `"digest":"` + strings.Repeat("a", 64) + `"`

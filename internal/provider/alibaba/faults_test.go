@@ -191,8 +191,9 @@ func TestDelete_WaitsForWhatIsNotListedYet(t *testing.T) {
 		if _, err := s.Put(t.Context(), web, want); err != nil {
 			t.Fatal(err)
 		}
-		if o, err := s.Delete(t.Context(), web); err != nil || o.State != provider.Deleting || o.RetryAfterSeconds == 0 {
-			t.Errorf("it is there, and Delete says %s, %v", o.State, err)
+		_, err := s.Delete(t.Context(), web)
+		if e, _ := errors.AsType[*provider.Error](err); e == nil || e.Code != provider.Immutable || e.RetryAfterSeconds == 0 {
+			t.Errorf("it is there, and Delete says %v", err)
 		}
 		s.with(func(*alibabatest.Cloud) { hidden = false })
 		providertest.Reach(t, s, web, nil)
@@ -200,6 +201,71 @@ func TestDelete_WaitsForWhatIsNotListedYet(t *testing.T) {
 			t.Errorf("left over: %v", left)
 		}
 	})
+}
+
+// A list of networks that cannot be made is told, and holds no node up.
+func TestFault_OfAListHoldsNoMemberUp(t *testing.T) {
+	s := newScene(t, "clb")
+	want := *providertest.SpecOf(s.Cloud, 80)
+	providertest.Reach(t, s, web, &want)
+	s.fails("CreateAccessControlList", "AclNumberOverLimit")
+	want.Families[0].Sources = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	want.Listeners[0].NodePort = 30999
+	within(t, func(ctx context.Context) error {
+		_, err := s.Put(ctx, web, want)
+		if !provider.Is(err, provider.QuotaExceeded) {
+			return wait.GiveUp(fmt.Errorf("want QuotaExceeded, got %v", err))
+		}
+		if got := s.double.Servers(web.Service); !strings.Contains(got, ":30999") {
+			return errors.New(got)
+		}
+		return nil
+	})
+}
+
+// A twin that serves stays while the older one cannot.
+func TestTwin_ThatServesStays(t *testing.T) {
+	eachKind(t, func(t *testing.T, s scene) {
+		want := *providertest.SpecOf(s.Cloud, 80)
+		providertest.Reach(t, s, web, &want)
+		s.change(t, "twin")
+		s.with(func(c *alibabatest.Cloud) { c.LockBut("-twin") })
+		o, err := s.Put(t.Context(), web, want)
+		if err != nil || o.State == provider.Live {
+			t.Errorf("%s, %v", o.State, err)
+		}
+		if left := strings.Join(s.double.Owned(web.Cluster, web.Service), " "); !strings.Contains(left, "-twin") {
+			t.Errorf("left are %s", left)
+		}
+	})
+}
+
+// What nobody knows to be made is asked for again as the same one, also where another flavor is wanted meanwhile.
+func TestToken_IsOneForAllThatIsWanted(t *testing.T) {
+	s := newScene(t, "clb private")
+	hidden, lost := true, true
+	s.with(func(c *alibabatest.Cloud) {
+		c.Listed = func(string, time.Time) bool { return !hidden }
+		c.Lost = func(action string) bool { return action == "CreateLoadBalancer" && lost }
+	})
+	want := *providertest.SpecOf(s.Cloud, 80)
+	if _, err := s.Put(t.Context(), web, want); !provider.Is(err, provider.Internal) {
+		t.Fatalf("want an answer that says nothing, got %v", err)
+	}
+	lost = false
+	want.Flavor = "big"
+	if _, err := s.Put(t.Context(), web, want); err == nil {
+		o, err := s.Put(t.Context(), web, want)
+		if err != nil || o.Reason != provider.Immutable {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}
+	if made := s.double.Owned(web.Cluster, web.Service); len(made) != 1 {
+		t.Errorf("made %v", made)
+	}
+	s.with(func(*alibabatest.Cloud) { hidden = false })
+	want.Flavor = ""
+	providertest.Reach(t, s, web, &want)
 }
 
 // One that was refused is not waited for.

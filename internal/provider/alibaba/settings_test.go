@@ -146,6 +146,20 @@ func TestPrivate_IsNotWhatIsPublic(t *testing.T) {
 		if open := s.double.Open(web.Service); open != 1 {
 			t.Errorf("%s: %d listeners", kind, open)
 		}
+		for _, change := range map[string][]string{"nlb": {"listener off"}, "clb": {"listener off", "off"}}[kind] { // who switches it off has a reason
+			s.change(t, change)
+			s.with(func(c *alibabatest.Cloud) { clear(c.Calls) })
+			if o, err := private.Put(t.Context(), web, more); err != nil || o.State != provider.Failed {
+				t.Errorf("%s, %s: %s, %v", kind, change, o.State, err)
+			}
+			s.with(func(c *alibabatest.Cloud) {
+				for action := range c.Calls {
+					if strings.HasPrefix(action, "Start") || strings.HasPrefix(action, "Set") {
+						t.Errorf("%s, %s: %v", kind, change, c.Calls)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -290,6 +290,29 @@ func TestApply_TellsWhatTheCloudRefuses(t *testing.T) {
 	}
 }
 
+// What is live and cannot be more, as another flavor, is told, and not asked for again and again.
+func TestApply_WhatCannotBeMoreIsAskedForOnce(t *testing.T) {
+	w := newHastyWorld(t)
+	puts := 0
+	w.PutFault = func(s provider.Spec) (*provider.Observed, error) {
+		puts++
+		o := &provider.Observed{Spec: s}
+		o.Spec.Flavor, o.State, o.Reason, o.Message = "small", provider.Live, provider.Unsupported, "its flavor is small"
+		return o, nil
+	}
+	svc := service("web", 30080)
+	svc.Flavor = "big"
+	out, err := w.apply(config(svc))
+	if err != nil || len(out.Refused) != 1 || out.Refused[0].Reason != lb.RefusedByEngine || out.Refused[0].Message != "Unsupported: its flavor is small" {
+		t.Errorf("%v %+v", err, out.Refused)
+	}
+	w.Lock()
+	defer w.Unlock()
+	if puts != 1 {
+		t.Errorf("%d requests", puts)
+	}
+}
+
 // S18: a nodePort that a Service no longer has may be somebody else's, so nothing may go
 // there any more, also where the change as such is refused.
 func TestApply_LeavesNoOldNodePort(t *testing.T) {

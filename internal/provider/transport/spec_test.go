@@ -53,6 +53,20 @@ func TestSpec_HealthChecks(t *testing.T) {
 	}
 }
 
+// Nothing speaks HTTP at a nodePort of datagrams: kube-proxy is asked, unless the policy names a port.
+func TestSpec_HealthChecksOfDatagrams(t *testing.T) {
+	for port, want := range map[uint16]uint16{0: 10256, 8080: 8080} {
+		svc := service("dns", 30080)
+		f := &svc.Frontends[0]
+		f.Listener.Protocol = lb.UDP
+		f.Settings.HealthCheck.Type, f.Settings.HealthCheck.Port, f.Settings.HealthCheck.Path = lb.CheckHTTP, port, "/ok"
+		s, refused := specOf(t, config(svc))
+		if h := s.Listeners[0].Settings.HealthCheck; len(refused) > 0 || h.Type != provider.CheckHTTP || h.Port != want {
+			t.Errorf("%d: %+v, %v", port, h, refused)
+		}
+	}
+}
+
 // A cloud that gives no address by itself is not asked for one.
 func TestSpec_ACloudThatGivesNoAddress(t *testing.T) {
 	svc := service("web", 30080)

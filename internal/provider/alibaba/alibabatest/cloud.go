@@ -39,6 +39,7 @@ type Cloud struct {
 	PageSize int                                                  // of an answer at most; 0: 100
 	Calls    map[string]int                                       // by action
 	Listed   func(action string, created time.Time) bool          // whether an object is listed yet; nil: it is
+	Lost     func(action string) bool                             // a call is made, and its answer is an error that says nothing
 	Carry    bool                                                 // traffic, on addresses of loopback
 
 	balancers map[string]*balancer
@@ -204,6 +205,9 @@ func (c *Cloud) serve(r *http.Request) (object, *Fault) {
 	answer, fault := do(c, p)
 	if fault == nil && key != "" {
 		c.tokens[key] = answered{request, answer}
+	}
+	if c.Lost != nil && c.Lost(action) {
+		return nil, refuse(500, "InternalError", "The request processing has failed due to some unknown error.")
 	}
 	return answer, fault
 }

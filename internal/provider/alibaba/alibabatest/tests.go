@@ -186,6 +186,13 @@ func (c *Cloud) Spec(service string) string {
 	return ""
 }
 
+// LockBut locks all load balancers, as for bills that are not paid, but those whose IDs end so.
+func (c *Cloud) LockBut(end string) {
+	for id, b := range c.balancers {
+		b.locked = !strings.HasSuffix(id, end)
+	}
+}
+
 // Open are how many listeners all load balancers of a Service have.
 func (c *Cloud) Open(service string) (n int) {
 	c.Lock()
