@@ -152,8 +152,8 @@ func (w *world) ofHost(ctx context.Context, k kind, h *cluster.Host) error {
 // makes one where there is none. Sockets are nothing to keep: HAProxy makes its own at its
 // start alone. The host must find its way to what it had before.
 func (w *world) rewind(ctx context.Context, h *cluster.Host) error {
-	live := func(ctx context.Context) (string, error) {
-		return h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live && find . -type f -exec sha256sum {} + | sort")
+	live := func(ctx context.Context) (string, error) { // but for the name of the generation, which HAProxy's file has in it
+		return h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live && for f in $(find . -type f | sort); do echo $f $(sed 's,/generations/[^/]*/,/generations/,' $f | sha256sum); done")
 	}
 	before, err := live(ctx)
 	if err != nil {
