@@ -153,7 +153,7 @@ func (w *world) ofHost(ctx context.Context, k kind, h *cluster.Host) error {
 // start alone. The host must find its way to what it had before.
 func (w *world) rewind(ctx context.Context, h *cluster.Host) error {
 	live := func(ctx context.Context) (string, error) { // but for the name of the generation, which HAProxy's file has in it
-		return h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live && for f in $(find . -type f | sort); do echo $f $(sed 's,/generations/[^/]*/,/generations/,' $f | sha256sum); done")
+		return h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live && for f in $(find . -type f | sort); do echo $f $(sed 's,/gen/[^/]*/,/gen/,' $f | sha256sum); done")
 	}
 	before, err := live(ctx)
 	if err != nil {
