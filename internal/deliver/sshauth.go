@@ -83,12 +83,13 @@ func lowerHosts(text []byte) []byte {
 		if bytes.HasPrefix(rest, []byte("@")) { // a marker, and a space
 			rest = bytes.TrimLeft(rest[max(0, bytes.IndexAny(rest, " \t")):], " \t")
 		}
-		hosts := rest[:max(0, bytes.IndexAny(rest, " \t"))]
+		end := max(0, bytes.IndexAny(rest, " \t"))
+		hosts := rest[:end]
 		before := line[:len(line)-len(rest)]
 		if !bytes.HasPrefix(hosts, []byte("|")) {
-			hosts = bytes.ToLower(hosts)
+			hosts = bytes.ToLower(hosts) // what is no UTF-8 gets longer
 		}
-		out = slices.Concat(out, before, hosts, rest[len(hosts):])
+		out = slices.Concat(out, before, hosts, rest[end:])
 	}
 	return out
 }
