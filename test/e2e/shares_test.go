@@ -62,6 +62,7 @@ func onEveryEngine() int {
 	if share.Filtered() {
 		return code
 	}
+	var every results
 	for _, e := range engines {
 		var all []result
 		for _, p := range processes {
@@ -74,8 +75,17 @@ func onEveryEngine() int {
 			}
 			all = append(all, its...)
 		}
+		for _, r := range all {
+			r.Engine = e.called()
+			every.all = append(every.all, r)
+		}
 		if e.part == "" || len(e.rows) > 0 {
 			code = max(code, conforms(e.called(), all, e.rows...))
+		}
+	}
+	if *resultsFile != "" {
+		if err := every.write(*resultsFile); err != nil {
+			code = share.Failed(err)
 		}
 	}
 	return code
@@ -108,6 +118,7 @@ type result struct {
 	Test    string
 	Outcome conformance.Outcome
 	Took    time.Duration
+	Engine  v1alpha1.Engine `json:",omitempty"` // where several are told of
 }
 
 // results are those of one process.
@@ -126,7 +137,7 @@ func (r *results) add(t *testing.T, took time.Duration) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all = append(r.all, result{t.Name(), o, took})
+	r.all = append(r.all, result{Test: t.Name(), Outcome: o, Took: took})
 }
 
 func (r *results) write(file string) error {
