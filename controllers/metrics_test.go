@@ -103,7 +103,10 @@ func TestMetricsOfServices(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m.collectors()...)
 	service := func(name string, change ...func(*corev1.Service)) *plan.Service {
-		return &plan.Service{Object: builder.Service("default", name).Port(80).With(change...).Obj(), Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Shape: "s"}
+		address := netip.MustParseAddr("192.0.2.1")
+		listens := lb.Frontend{Listener: lb.Listener{Address: address, Port: 80, Protocol: lb.TCP}}
+		return &plan.Service{Object: builder.Service("default", name).Port(80).With(change...).Obj(), Addresses: []netip.Addr{address},
+			Frontends: []lb.Frontend{listens}, Shape: "s"}
 	}
 	full := service("full")
 	full.Addresses, full.Problems = nil, []plan.Problem{{Reason: v1alpha1.ReasonPoolExhausted, Fatal: true}}

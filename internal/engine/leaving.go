@@ -65,11 +65,11 @@ func uptime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// boot names the time since the machine started.
-func boot() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it a file outlives a reboot, and names what has no connections
-	return strings.TrimSpace(string(id))
-}
+// boot names the time since the machine started. Who does not know it knows of no file whether it counts.
+var boot = sync.OnceValues(func() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+})
 
 // NewLeaving is the one that is kept in a file.
 func NewLeaving(path string) *Leaving { return &Leaving{path: path} }
@@ -251,9 +251,12 @@ func (l *Leaving) Marked() (names map[string]bool, err error) {
 	return names, nil
 }
 
+// errDamaged is that somebody has changed the file.
+var errDamaged = errors.New("it is not what was written")
+
 // look reads what another process has written. What cannot be read changes nothing, and is told where this
-// process has just begun; it is to be written anew, as is a file that somebody has removed. What this one
-// could not write, the other did not know.
+// process has just begun. What this one knows is to be written anew where somebody has damaged or removed the
+// file. What this one could not write, the other did not know.
 func (l *Leaving) look() {
 	begins := l.all == nil
 	if begins {
@@ -274,8 +277,13 @@ func (l *Leaving) look() {
 	if begins && err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.miss(err)
 	}
+	if errors.Is(err, errDamaged) {
+		l.file = info // it is not read again until it changes
+		if len(l.all) > 0 {
+			l.unkept = cmp.Or(l.unkept, err)
+		}
+	}
 	if err != nil {
-		l.file, l.unkept = info, cmp.Or(l.unkept, err) // it is not read again until it changes
 		return
 	}
 	for name, one := range l.all {
@@ -290,29 +298,40 @@ func (l *Leaving) look() {
 // readLeaving reads a file that may be another account's than this process's: it is neither led
 // elsewhere by it, nor kept waiting.
 func readLeaving(path string) (map[string]leaver, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	now, err := boot()
 	if err != nil {
 		return nil, err
 	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, syscall.ELOOP): // a link
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	case err != nil:
+		return nil, err
+	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, fmt.Errorf("%s is no file", path))
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no file", errDamaged, path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, leavingBytes+1))
-	if err == nil && len(data) > leavingBytes {
-		err = fmt.Errorf("%s has more than %d MiB", path, leavingBytes>>20)
-	}
 	if err != nil {
 		return nil, err
 	}
 	var record leavingRecord
-	if err := json.Unmarshal(data, &record); err != nil || record.Leaving == nil {
-		return nil, cmp.Or(err, fmt.Errorf("%s is not what was written", path))
-	}
-	if len(record.Leaving) > MaxLeaving {
-		return nil, fmt.Errorf("%s has more than %d that leave", path, MaxLeaving)
-	}
-	if record.Boot != boot() {
+	switch err := json.Unmarshal(data, &record); {
+	case len(data) > leavingBytes:
+		return nil, fmt.Errorf("%w: %s has more than %d MiB", errDamaged, path, leavingBytes>>20)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", errDamaged, path, err)
+	case record.Leaving == nil:
+		return nil, fmt.Errorf("%w: %s has no list", errDamaged, path)
+	case len(record.Leaving) > MaxLeaving:
+		return nil, fmt.Errorf("%w: %s has more than %d that leave", errDamaged, path, MaxLeaving)
+	case record.Boot != now:
 		return map[string]leaver{}, nil
 	}
 	return record.Leaving, nil
@@ -321,7 +340,11 @@ func readLeaving(path string) (map[string]leaver, error) {
 // keep them in the file. Where it cannot be written, this process knows them still, and that is no
 // reason to refuse a change of what is carried. The file that there is, is older then.
 func (l *Leaving) keep() {
-	data, err := json.Marshal(leavingRecord{boot(), l.all})
+	now, err := boot()
+	var data []byte
+	if err == nil {
+		data, err = json.Marshal(leavingRecord{now, l.all})
+	}
 	if err == nil {
 		err = ReplaceFile(l.path, data, 0o644)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -125,11 +126,15 @@ func TestLeaving_OnlyWithoutRoomKeepsTheSame(t *testing.T) {
 func TestLeaving_EndsWithTheMachine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leaving.json")
 	NewLeaving(path).Leave(map[string]time.Duration{"a": time.Nanosecond})
+	id, err := boot()
+	if err != nil {
+		t.Fatal(err)
+	}
 	data, err := os.ReadFile(path)
-	if err != nil || strings.Contains(string(data), time.Now().Format("2006-01")) || !strings.Contains(string(data), boot()) {
+	if err != nil || strings.Contains(string(data), time.Now().Format("2006-01")) || !strings.Contains(string(data), id) {
 		t.Errorf("%s, %v", data, err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(data), boot(), "another", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), id, "another", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l := NewLeaving(path)
@@ -164,5 +169,39 @@ func TestLeaving_WhoIsOverIsMarked(t *testing.T) {
 	again := NewLeaving(l.path)
 	if err := again.Missed(); err == nil || !strings.Contains(err.Error(), "not all that left are known") {
 		t.Errorf("one that begins says %v", err)
+	}
+}
+
+// A sound file that cannot be read once is not written over by who has just begun, and is read when it can be.
+func TestLeaving_WhatCannotBeReadIsNotReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	NewLeaving(path).Leave(map[string]time.Duration{"a": time.Nanosecond})
+	sound, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, content := range map[string]string{"damaged": "{", "sound": string(sound)} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := NewLeaving(path)
+		if what == "sound" {
+			known := boot
+			boot = func() (string, error) { return "", errors.New("too many open files") }
+			l.Missed()
+			boot = known
+		}
+		if err := l.Kept(); err != nil {
+			t.Error(what, err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != content {
+			t.Errorf("%s: the file is now %q, %v", what, got, err)
+		}
+		if late := l.Late(0); len(late) > 0 != (what == "sound") {
+			t.Errorf("%s: late are %q", what, late)
+		}
+		if l.Missed() == nil {
+			t.Errorf("%s: it is not told", what)
+		}
 	}
 }

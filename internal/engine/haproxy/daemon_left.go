@@ -132,10 +132,10 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 	return gone, dropped, nil
 }
 
-// endTime is how long it may take to end connections, lookTime what it may take of it to see whose, and
-// rootsTime what root has of it: a delivery waits for that. What fails is tried again after a pause, and
-// what is left after endRest.
-const endTime, lookTime, rootsTime, endRest = 5 * time.Second, time.Second, 4 * time.Second, 3 * time.Second
+// lookTime is how long it may take to see whose connections are to end, tellTime to end them in the worker
+// that answers, and endTime in old workers, of which root has rootsTime: a delivery waits for that. What fails
+// is tried again after a pause, and what is left after endRest.
+const lookTime, tellTime, endTime, rootsTime, endRest = time.Second, 3 * time.Second, 5 * time.Second, 4 * time.Second, 3 * time.Second
 
 // endAtOnce is how many servers' connections are ended in that time.
 const endAtOnce = 10_000
@@ -185,27 +185,14 @@ func (h *Daemon) Repair(ctx context.Context) error {
 // root's. What is not told to the end is late still. How it went with old ones is in h.old alone: they
 // hold back nothing in the worker that answers.
 func (h *Daemon) endLeft(asked context.Context, late []string) error {
-	ctx, cancel := context.WithTimeout(asked, endTime)
-	defer cancel()
-	gone, dropped, err := h.stillGone(ctx, late)
+	gone, dropped, err := h.stillGone(asked, late)
 	if err != nil {
 		return err
 	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
-	var commands []string
-	for _, full := range late { // in this order, which begins elsewhere each time
-		if !gone[full] {
-			continue
-		}
-		// Of a server that has gone meanwhile HAProxy says that there is none.
-		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
-	}
-	for batch := range batches(commands) {
-		if _, err := h.tell(ctx, batch...); err != nil && master != 0 {
-			return engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
-		} else if err != nil {
-			break // it does not run, which others tell, and so has no connections
-		}
+	gone, err = h.tellGone(asked, gone, late)
+	if err != nil && master != 0 { // else it does not run, which others tell, and so has no connections
+		return engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
 	}
 	// Old workers end by themselves when hardStopAfter is over.
 	alone := len(workers) < 2
@@ -217,9 +204,38 @@ func (h *Daemon) endLeft(asked context.Context, late []string) error {
 	}
 	h.left.Told(gone)
 	if over, _ := h.old.Over(); over {
+		ctx, cancel := context.WithTimeout(asked, endTime)
+		defer cancel()
 		_ = h.old.After(asked, h.endMarked(ctx, gone)) // Repair says it
 	}
 	return nil
+}
+
+// tellGone ends in the worker that answers what servers have, in the order of late, which begins elsewhere each
+// time, and returns those that were told in time. An error is where none was.
+func (h *Daemon) tellGone(ctx context.Context, gone map[string]bool, late []string) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	var names, commands []string
+	for _, full := range late {
+		if gone[full] {
+			// Of a server that has gone meanwhile HAProxy says that there is none.
+			names, commands = append(names, full), append(commands, "shutdown sessions server "+full+";del server "+full)
+		}
+	}
+	told := map[string]bool{}
+	for batch := range batches(commands) {
+		if _, err := h.tell(ctx, batch...); err != nil {
+			if len(told) > 0 && ctx.Err() != nil {
+				return told, nil // the others have their turn next time
+			}
+			return gone, err
+		}
+		for range batch {
+			told[names[0]], names = true, names[1:]
+		}
+	}
+	return gone, nil
 }
 
 // endMarked ends in old workers what some servers have, and that have a time of their own.

@@ -354,3 +354,36 @@ func TestWorkersHoldBackNoOther(t *testing.T) {
 		t.Error("told to end what stays")
 	}
 }
+
+// Where the time is over, those that were told are, and the others have their turn.
+func TestTellGone_KeepsWhatWasToldInTime(t *testing.T) {
+	h := &Daemon{Settings: &Settings{Socket: filepath.Join(t.TempDir(), "s")}}
+	l, err := net.Listen("unix", h.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for answered := false; ; answered = true {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close() // the first one at once
+			if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil && !answered {
+				conn.Close()
+			}
+		}
+	}()
+	gone, late := map[string]bool{}, []string{}
+	for i := range 1000 {
+		late = append(late, fmt.Sprintf("%s/n%d", strings.Repeat("s", 100), i))
+		gone[late[i]] = true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	told, err := h.tellGone(ctx, gone, late)
+	if err != nil || len(told) == 0 || len(told) == len(late) || !told[late[0]] || told[late[999]] {
+		t.Errorf("told %d of %d, %v", len(told), len(late), err)
+	}
+}
