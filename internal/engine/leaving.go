@@ -207,11 +207,18 @@ func (l *Leaving) Told(names map[string]bool) {
 	}
 }
 
-// Untold are those of some who leave that are not noted so.
-func (l *Leaving) Untold(names []string) []string {
+// Untold are those of some who leave that are not noted so, and told the others.
+func (l *Leaving) Untold(names []string) (untold, told []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return l.all[name].told })
+	for _, name := range names {
+		if l.all[name].told {
+			told = append(told, name)
+		} else {
+			untold = append(untold, name)
+		}
+	}
+	return untold, told
 }
 
 // Mark those of some that have a time of their own, and no others: what they have is to end now, by

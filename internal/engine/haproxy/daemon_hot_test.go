@@ -266,9 +266,9 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	for i := range late {
 		late[i] = strconv.Itoa(i)
 	}
-	seen := map[string]bool{}
+	h, seen := daemon(t), map[string]bool{}
 	for range 100 {
-		now := some(late)
+		now := h.due(late)
 		if len(now) != endAtOnce {
 			t.Fatalf("%d at once", len(now))
 		}
@@ -281,7 +281,7 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	}
 	first := map[string]bool{}
 	for range 100 {
-		first[some(late[:2])[0]] = true
+		first[h.due(late[:2])[0]] = true
 	}
 	if len(first) != 2 {
 		t.Errorf("of two, %v is first each time", first)

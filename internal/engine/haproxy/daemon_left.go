@@ -132,30 +132,41 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 	return gone, dropped, nil
 }
 
-// endTime is how long it may take to end connections, lookTime what it may take of it to see whose, and
-// rootsTime what root has of it: a delivery waits for that. What fails is tried again after a pause, and
-// what is left after endRest.
-const endTime, lookTime, rootsTime, endRest = 5 * time.Second, time.Second, 4 * time.Second, 3 * time.Second
+// endTime is how long it may take to end connections: a delivery waits for that. It has lookTime to see whose,
+// and tellTime for the worker that answers; root has the rest, and never more than rootsTime. What fails is
+// tried again after a pause, and what is left after endRest.
+const (
+	endTime   = 5 * time.Second
+	lookTime  = time.Second
+	tellTime  = 2 * time.Second
+	rootsTime = 4 * time.Second
+	endRest   = 3 * time.Second
+)
 
 // endAtOnce is how many servers' connections are ended in that time.
 const endAtOnce = 10_000
 
-// some of what is late, in order, beginning elsewhere each time: neither what fails nor what takes long
+// turned are some names, in order, beginning elsewhere each time: neither what fails nor what takes long
 // holds back the others for ever.
-func some(late []string) []string {
-	at := rand.IntN(len(late))
-	return slices.Concat(late[at:], late[:at])[:min(len(late), endAtOnce)]
+func turned(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	at := rand.IntN(len(names))
+	return slices.Concat(names[at:], names[:at])
 }
 
-// due are those to end now. While old workers are left alone, those are not whom only these may have still; nor are
-// those of a Service that could not be read a moment ago.
+// due are those to end now, and first those that were not told. While old workers are left alone, those are not
+// whom only these may have still; nor are those of a Service that could not be read a moment ago.
 func (h *Daemon) due(late []string) []string {
+	untold, told := h.left.Untold(late)
 	old, _ := h.old.Over()
 	unread, _ := h.unread.Over()
-	if old && unread {
-		return late
+	if !old || !unread {
+		told = nil
 	}
-	return h.left.Untold(late)
+	due := slices.Concat(turned(untold), turned(told))
+	return due[:min(len(due), endAtOnce)]
 }
 
 func (h *Daemon) late() []string { return h.left.Late(time.Duration(h.HardStopAfter)) }
@@ -173,7 +184,7 @@ func (h *Daemon) Repair(ctx context.Context) error {
 		var over bool
 		over, why = h.pause.Over()
 		if due := h.due(late); over && len(due) > 0 { // deliveries wait for that, however often somebody asks how it is
-			why = h.pause.After(ctx, h.endLeft(ctx, some(due)))
+			why = h.pause.After(ctx, h.endLeft(ctx, due))
 		}
 		_, unread = h.unread.Over()
 		_, old = h.old.Over()
@@ -192,19 +203,13 @@ func (h *Daemon) endLeft(asked context.Context, late []string) error {
 		return err
 	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
-	var commands []string
-	for _, full := range late { // in this order, which begins elsewhere each time
-		if !gone[full] {
-			continue
-		}
-		// Of a server that has gone meanwhile HAProxy says that there is none.
-		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
-	}
-	for batch := range batches(commands) {
-		if _, err := h.tell(ctx, batch...); err != nil && master != 0 {
-			return engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
-		} else if err != nil {
-			break // it does not run, which others tell, and so has no connections
+	late = slices.DeleteFunc(late, func(full string) bool { return !gone[full] })
+	told, err := h.tellEnd(ctx, late)
+	if err != nil && master != 0 {
+		return err
+	} else if err == nil { // else it does not run, which others tell, and so has no connections
+		for _, full := range late[told:] {
+			delete(gone, full)
 		}
 	}
 	// Old workers end by themselves when hardStopAfter is over.
@@ -220,6 +225,28 @@ func (h *Daemon) endLeft(asked context.Context, late []string) error {
 		_ = h.old.After(asked, h.endMarked(ctx, gone)) // Repair says it
 	}
 	return nil
+}
+
+// tellEnd tells the worker that answers whose connections end, in their order, and says how many it was told:
+// what there is no time for has its turn soon. Only where it was told none, that is an error.
+func (h *Daemon) tellEnd(ctx context.Context, names []string) (told int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	var commands []string
+	for _, full := range names {
+		// Of a server that has gone meanwhile HAProxy says that there is none.
+		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
+	}
+	answered := 0
+	for batch := range batches(commands) {
+		if _, err := h.tell(ctx, batch...); err != nil && answered == 0 {
+			return 0, engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
+		} else if err != nil {
+			break
+		}
+		answered += len(batch)
+	}
+	return answered / 2, nil
 }
 
 // endMarked ends in old workers what some servers have, and that have a time of their own.

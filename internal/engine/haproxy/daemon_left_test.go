@@ -234,6 +234,56 @@ func TestOldWorkersHoldBackNothingInTheCurrentOne(t *testing.T) {
 	}
 }
 
+// slow is a HAProxy that takes a while for each connection, one after the other.
+func slow(t *testing.T, socket string, each time.Duration) {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it is there until then
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(conn).ReadString('\n') // who asked has gone otherwise
+			time.Sleep(each)
+			_ = conn.Close()
+		}
+	}()
+}
+
+// However slow HAProxy is: those of whom it was told are done with, also in old workers, and the others are next.
+func TestASlowHAProxyIsToldOneAfterAnother(t *testing.T) {
+	h := daemon(t)
+	h.workers(t)
+	var marked map[string]bool
+	h.asRoot = func(context.Context) (err error) {
+		marked, err = h.left.Marked()
+		return errors.Join(err, errors.New("an old worker hangs"))
+	}
+	h.set = func(string) (engine.Set, error) { return setOf(t), nil }
+	slow(t, h.Socket, tellTime/5)
+	many := map[string]time.Duration{}
+	for i := range 1000 {
+		many[fmt.Sprint(section, "/n", i)] = time.Nanosecond
+	}
+	h.left.Leave(many)
+	if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "an old worker hangs") {
+		t.Errorf("it says %v", err)
+	}
+	untold, told := h.left.Untold(h.late())
+	if len(untold) == 0 || len(told) == 0 || len(marked) != len(told) {
+		t.Errorf("%d are told, and %d are not; root knows of %d", len(told), len(untold), len(marked))
+	}
+	h.old = engine.Pause{}
+	if first := h.due(h.late())[:len(untold)]; !slices.Equal(slices.Sorted(slices.Values(first)), untold) {
+		t.Error("those that were told are due before the others")
+	}
+}
+
 // set of what Services print, by their names.
 func setOf(t *testing.T, all ...*engine.Service) engine.Set {
 	t.Helper()
