@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +80,37 @@ func TestLeaving_ATenantFillsItsOwnRoomAlone(t *testing.T) {
 	}
 }
 
+// Who was ended as far as that goes takes no room of those that are not yet.
+func TestLeaving_WhoWasToldMakesRoom(t *testing.T) {
+	crowd := func(of string, n int) map[string]time.Duration {
+		all := map[string]time.Duration{}
+		for i := range n {
+			all[fmt.Sprintf("a.%s/%d", of, i)] = time.Nanosecond
+		}
+		return all
+	}
+	l := NewLeaving(filepath.Join(t.TempDir(), "leaving.json"))
+	l.Leave(crowd("old", MaxLeaving))
+	l.Told(l.Names())
+	l.Leave(crowd("new", 10))
+	untold, told := l.Untold(l.Late(0))
+	if len(untold) != 10 || len(told) != MaxLeaving-10 {
+		t.Errorf("%d are not told, %d are", len(untold), len(told))
+	}
+}
+
+// Very short names are not all read before it is seen that they are too many.
+func TestLeaving_TooManyAreNotReadToTheEnd(t *testing.T) {
+	data := []byte("{")
+	for i := range 2 * MaxLeaving {
+		data = fmt.Appendf(data, "%q:{},", strconv.Itoa(i))
+	}
+	var all leavers
+	if err := all.UnmarshalJSON(data); !errors.Is(err, errTooMany) || len(all) > MaxLeaving+1 {
+		t.Errorf("%d are read, %v", len(all), err)
+	}
+}
+
 // What two processes know together is bounded, too: else nobody would believe the file.
 func TestLeaving_TwoProcessesFillOneRoom(t *testing.T) {
 	crowd := func(of string) map[string]time.Duration {
@@ -125,11 +158,12 @@ func TestLeaving_OnlyWithoutRoomKeepsTheSame(t *testing.T) {
 func TestLeaving_EndsWithTheMachine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leaving.json")
 	NewLeaving(path).Leave(map[string]time.Duration{"a": time.Nanosecond})
+	id, _ := boot() // without it there is no file
 	data, err := os.ReadFile(path)
-	if err != nil || strings.Contains(string(data), time.Now().Format("2006-01")) || !strings.Contains(string(data), boot()) {
+	if err != nil || strings.Contains(string(data), time.Now().Format("2006-01")) || !strings.Contains(string(data), id) {
 		t.Errorf("%s, %v", data, err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(data), boot(), "another", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), id, "another", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l := NewLeaving(path)

@@ -116,7 +116,8 @@ type unproved struct {
 	asked int
 }
 
-func (d *unproved) Late() bool { return true }
+func (d *unproved) Late() bool    { return true }
+func (d *unproved) Missed() error { return nil }
 
 func (d *unproved) ProvesWithin(context.Context, fileset.Digest, time.Duration) bool {
 	d.asked++

@@ -21,14 +21,24 @@ import (
 // leavingFile has the servers that went, as SECTION/SERVER.
 const leavingFile = "leaving.json"
 
-// goneWithReload are those who go with what is live now.
-func (h *Daemon) goneWithReload() (map[string]time.Duration, error) {
+// goneWithReload are those who go with what is live now, and who had come back.
+func (h *Daemon) goneWithReload() (gone map[string]time.Duration, back map[string]bool, err error) {
 	live, err := h.set(engine.LiveLink)
 	before, beforeErr := h.set(engine.BackLink)
 	if err := errors.Join(err, beforeErr); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return goneServers(before, live, h.left.Names())
+}
+
+// leave notes who goes. Who had come back, and is none of them, is forgotten: its connections are not from when
+// it left first.
+func (h *Daemon) leave(gone map[string]time.Duration, back map[string]bool) {
+	h.left.Leave(gone)
+	h.left.Forget(func(name string, _ time.Duration) bool {
+		_, goes := gone[name]
+		return back[name] && !goes
+	})
 }
 
 // leftBehind notes who has gone with a reload, from now on, and leaves to HAProxy itself what has no
@@ -40,10 +50,10 @@ func (h *Daemon) leftBehind(gone map[string]time.Duration) {
 
 // goneServers are those of Services that are in one set and not in the next, each with its drain.
 // One that has none is there if it left before: it came back, and leaves anew. They are about twice as many as
-// may leave at once at most. What did not change is not looked at. A Service that cannot be read is an
-// error, and holds back no other.
-func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]time.Duration, err error) {
-	gone = map[string]time.Duration{}
+// may leave at once at most. All that left and came back, or may have, are in back. What did not change is not
+// looked at. A Service that cannot be read is an error, and holds back no other.
+func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]time.Duration, back map[string]bool, err error) {
+	gone, back = map[string]time.Duration{}, map[string]bool{}
 	for _, path := range before.Paths {
 		if path == engine.MainPath || now.Sum != nil && now.Sum(path) == before.Sum(path) {
 			continue
@@ -53,6 +63,11 @@ func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]
 		_, isErr := now.View(path, &is)
 		if unread := cmp.Or(wasErr, isErr); unread != nil {
 			err = cmp.Or(err, unread)
+			for full := range left {
+				if leftOf(full, path) {
+					back[full] = true
+				}
+			}
 			continue
 		}
 		for _, f := range was.Frontends {
@@ -61,16 +76,27 @@ func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]
 				drain, stay = next.Drain, next.Backends
 			}
 			for _, s := range f.Backends {
-				if full := f.Name + "/" + s.Name; (drain > 0 || left[full]) && !hasServer(stay, s.Name) {
+				full := f.Name + "/" + s.Name
+				if left[full] {
+					back[full] = true
+				}
+				if (drain > 0 || left[full]) && !hasServer(stay, s.Name) {
 					gone[full] = time.Duration(drain) * time.Second
 				}
 			}
 		}
 		if len(gone) > 2*engine.MaxLeaving { // one more is left than may leave: so it is told that some are missing
-			engine.Share(gone, engine.MaxLeaving+1, func(time.Duration) bool { return true })
+			engine.Share(gone, engine.MaxLeaving+1)
 		}
 	}
-	return gone, err
+	return gone, back, err
+}
+
+// leftOf reports whether a server is of the Service that has a file.
+func leftOf(full, path string) bool {
+	section, _, _ := strings.Cut(full, "/")
+	id, _, _, ours := engine.ParseFrontendName(section)
+	return ours && engine.Path(id) == path
 }
 
 func (s *service) frontend(name string) *frontend {
@@ -126,7 +152,7 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 		}
 	}
 	if why != nil {
-		h.left.Told(unread)          // these are left alone for a while
+		h.left.Rest(unread)
 		_ = h.unread.After(ctx, why) // Repair says it
 	}
 	return gone, dropped, nil
@@ -179,6 +205,7 @@ func (h *Daemon) Late() bool {
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
+	h.left.ForgetTold(time.Duration(h.HardStopAfter)) // whatever worker they were in has ended, though root could not be asked
 	var why, old, unread error
 	if late := h.late(); len(late) > 0 {
 		var over bool
@@ -189,8 +216,11 @@ func (h *Daemon) Repair(ctx context.Context) error {
 		_, unread = h.unread.Over()
 		_, old = h.old.Over()
 	}
-	return cmp.Or(why, unread, old, h.left.Kept(), h.left.Missed())
+	return cmp.Or(why, unread, old, h.left.Kept())
 }
+
+// Missed says why not all are known whose connections are to end.
+func (h *Daemon) Missed() error { return h.left.Missed() }
 
 // endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is
 // root's. What is not told to the end is late still. How it went with old ones is in h.old alone: they

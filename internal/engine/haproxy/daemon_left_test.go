@@ -234,6 +234,23 @@ func TestOldWorkersHoldBackNothingInTheCurrentOne(t *testing.T) {
 	}
 }
 
+// Where root cannot end them, those that were told are forgotten when no worker has their connections any more.
+func TestWhomNoWorkerHasIsForgotten(t *testing.T) {
+	h := daemon(t)
+	h.workers(t)
+	h.asRoot = func(context.Context) error { return errors.New("its master has no socket") }
+	h.set = func(string) (engine.Set, error) { return setOf(t), nil }
+	heard(t, h.Socket, "", "")
+	h.left.Leave(map[string]time.Duration{section + "/n1": 1})
+	if err := h.Repair(t.Context()); err == nil || len(h.late()) != 1 {
+		t.Errorf("%d are late, it says %v", len(h.late()), err)
+	}
+	h.HardStopAfter = 1
+	if err := h.Repair(t.Context()); err != nil || len(h.late()) > 0 {
+		t.Errorf("%d are late, it says %v", len(h.late()), err)
+	}
+}
+
 // slow is a HAProxy that takes a while for each connection, one after the other.
 func slow(t *testing.T, socket string, each time.Duration) {
 	t.Helper()
@@ -325,7 +342,7 @@ func TestWhoIsGoneHasItsDrain(t *testing.T) {
 		"a port":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Hour, elsewhere)), map[string]time.Duration{section + "/n1": time.Minute, section + "/n2": time.Minute}},
 		"who has come":                {setOf(t), setOf(t, drains(time.Minute)), nil},
 	} {
-		got, err := goneServers(c.before, c.now, nil)
+		got, _, err := goneServers(c.before, c.now, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
