@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,7 @@ type Leaving struct {
 
 	mu     sync.Mutex
 	file   fs.FileInfo // that was read or written last, or was in the way of what could not be written; nil: none
+	unseen bool        // a file is there, and this process knows nothing of what it says
 	all    map[string]leaver
 	unkept error // why what is known here is not in the file; nil: it is
 	missed error // why some that left are not known
@@ -38,18 +40,46 @@ type leaver struct {
 	Since time.Duration
 	Drain time.Duration `json:",omitempty"` // 0: as long as the host's owner lets them
 	Over  bool          `json:",omitempty"` // see Leaving.Mark
-	told  bool          // see Leaving.Told
+	told  time.Duration // see Leaving.Told: when that was; 0: never
+	rests bool          // see Leaving.Rest
 }
 
 // leavingRecord is what the file has.
 type leavingRecord struct {
 	Boot    string // since which times count: nothing has connections from before
-	Leaving map[string]leaver
+	Leaving leavers
+}
+
+type leavers map[string]leaver
+
+var errTooMany = fmt.Errorf("more than %d leave", MaxLeaving)
+
+// UnmarshalJSON stops at too many: very short names would take a lot of memory, of root's, too.
+func (l *leavers) UnmarshalJSON(data []byte) error {
+	*l = leavers{}
+	in := json.NewDecoder(bytes.NewReader(data))
+	if begin, err := in.Token(); err != nil || begin != json.Delim('{') {
+		return cmp.Or(err, errors.New("who leaves is no object"))
+	}
+	for in.More() {
+		name, err := in.Token()
+		if err != nil {
+			return err
+		}
+		var one leaver
+		if err := in.Decode(&one); err != nil {
+			return err
+		}
+		if (*l)[name.(string)] = one; len(*l) > MaxLeaving { // a key is a string
+			return errTooMany
+		}
+	}
+	return nil
 }
 
 // MaxLeaving is how many leave at once, at most: a node that leaves is there once for each listener.
-// Others are told of, and keep their connections as without a drain. They are of the namespaces with the
-// most: see Share.
+// Others are told of, and no drain ends their connections: what went from HAProxy without a reload then stays
+// until the next one, and hardStopAfter. They are of the namespaces with the most: see Share.
 const MaxLeaving = 100_000
 
 // leavingBytes are how many of a file are read: so many have less.
@@ -65,11 +95,16 @@ func uptime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// boot names the time since the machine started. Who does not know it knows of no file whether it counts.
-var boot = sync.OnceValues(func() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id)), err
-})
+// boot names the time since the machine started. Where nobody knows it, that is no reboot.
+func boot() (string, error) {
+	const path = "/proc/sys/kernel/random/boot_id"
+	data, err := os.ReadFile(path)
+	id := strings.TrimSpace(string(data))
+	if err == nil && id == "" {
+		err = fmt.Errorf("%s is empty", path)
+	}
+	return id, err
+}
 
 // NewLeaving is the one that is kept in a file.
 func NewLeaving(path string) *Leaving { return &Leaving{path: path} }
@@ -90,9 +125,12 @@ func (l *Leaving) Leave(names map[string]time.Duration) {
 	l.keep()
 }
 
-// bound drops those that are too many, and first those that begin to leave now: the others are told of.
+// bound drops those that are too many: first those that were ended as far as that goes, and then those that
+// begin to leave now. That is told.
 func (l *Leaving) bound(all map[string]leaver, now time.Duration) {
-	if greediest := Share(all, MaxLeaving, func(one leaver) bool { return one.Since == now }); greediest != "" {
+	told := func(one leaver) bool { return one.told > 0 }
+	begins := func(one leaver) bool { return one.Since == now }
+	if greediest := Share(all, MaxLeaving, told, begins); greediest != "" {
 		l.miss(fmt.Errorf("more than %d leave at once, most of them of the namespace %s", MaxLeaving, greediest))
 	}
 }
@@ -115,7 +153,7 @@ func (l *Leaving) Missed() error {
 	if l.missed == nil || uptime()-l.since > missedTime {
 		return nil
 	}
-	return Failed("not all that left are known, so connections of the others end as where no drain is set: %v", l.missed)
+	return Failed("not all that left are known, so no drain ends the connections of the others: %v", l.missed)
 }
 
 // Only these leave: those that have left already go on doing so.
@@ -140,12 +178,22 @@ func (l *Leaving) Only(names map[string]time.Duration) {
 
 // Forget some of them.
 func (l *Leaving) Forget(gone func(name string, drain time.Duration) bool) {
+	l.forget(func(name string, one leaver) bool { return gone(name, one.Drain) })
+}
+
+// ForgetTold forgets those that were told so long ago: nobody has what they had.
+func (l *Leaving) ForgetTold(ago time.Duration) {
+	now := uptime()
+	l.forget(func(_ string, one leaver) bool { return one.told > 0 && now-one.told >= ago })
+}
+
+func (l *Leaving) forget(gone func(name string, one leaver) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
 	before := len(l.all)
 	for name, one := range l.all {
-		if gone(name, one.Drain) {
+		if gone(name, one) {
 			delete(l.all, name)
 		}
 	}
@@ -200,18 +248,40 @@ func (l *Leaving) Told(names map[string]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
+	now := uptime()
 	for name, one := range l.all {
-		if one.told = names[name] || one.told; one.told {
+		if names[name] && one.told == 0 {
+			one.told = now
 			l.all[name] = one
 		}
 	}
 }
 
-// Untold are those of some who leave that are not noted so.
-func (l *Leaving) Untold(names []string) []string {
+// Rest notes whom this process leaves alone for a while, as if they were told.
+func (l *Leaving) Rest(names map[string]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return l.all[name].told })
+	l.look()
+	for name, one := range l.all {
+		if names[name] {
+			one.rests = true
+			l.all[name] = one
+		}
+	}
+}
+
+// Untold are those of some who leave that are noted neither so nor so, and told the others.
+func (l *Leaving) Untold(names []string) (untold, told []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range names {
+		if one := l.all[name]; one.told > 0 || one.rests {
+			told = append(told, name)
+		} else {
+			untold = append(untold, name)
+		}
+	}
+	return untold, told
 }
 
 // Mark those of some that have a time of their own, and no others: what they have is to end now, by
@@ -251,12 +321,9 @@ func (l *Leaving) Marked() (names map[string]bool, err error) {
 	return names, nil
 }
 
-// errDamaged is that somebody has changed the file.
-var errDamaged = errors.New("it is not what was written")
-
 // look reads what another process has written. What cannot be read changes nothing, and is told where this
-// process has just begun. What this one knows is to be written anew where somebody has damaged or removed the
-// file. What this one could not write, the other did not know.
+// process has just begun. Who knows of any that leave is to write it anew, as a file that somebody has removed.
+// What this one could not write, the other did not know.
 func (l *Leaving) look() {
 	begins := l.all == nil
 	if begins {
@@ -277,15 +344,18 @@ func (l *Leaving) look() {
 	if begins && err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.miss(err)
 	}
-	if errors.Is(err, errDamaged) {
-		l.file = info // it is not read again until it changes
+	if err != nil {
 		if len(l.all) > 0 {
 			l.unkept = cmp.Or(l.unkept, err)
+		} else {
+			l.unseen = info.Mode().IsRegular()
 		}
-	}
-	if err != nil {
+		if errors.Is(err, errDamaged) { // it is not read again until it changes; others may be read the next time
+			l.file = info
+		}
 		return
 	}
+	l.unseen = false
 	for name, one := range l.all {
 		if other, there := all[name]; l.unkept != nil && (!there || one.Since > other.Since) {
 			all[name] = one
@@ -295,59 +365,57 @@ func (l *Leaving) look() {
 	l.all, l.file = all, info
 }
 
+// errDamaged is a file that was read, and is not what was written.
+var errDamaged = errors.New("it is damaged")
+
 // readLeaving reads a file that may be another account's than this process's: it is neither led
 // elsewhere by it, nor kept waiting.
 func readLeaving(path string) (map[string]leaver, error) {
-	now, err := boot()
-	if err != nil {
-		return nil, err
-	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, syscall.ELOOP): // a link
-		return nil, fmt.Errorf("%w: %w", errDamaged, err)
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no file", errDamaged, path)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, cmp.Or(err, fmt.Errorf("%s is no file", path))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, leavingBytes+1))
 	if err != nil {
 		return nil, err
 	}
+	if len(data) > leavingBytes {
+		return nil, fmt.Errorf("%s: %w: it has more than %d MiB", path, errDamaged, leavingBytes>>20)
+	}
 	var record leavingRecord
-	switch err := json.Unmarshal(data, &record); {
-	case len(data) > leavingBytes:
-		return nil, fmt.Errorf("%w: %s has more than %d MiB", errDamaged, path, leavingBytes>>20)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %s: %w", errDamaged, path, err)
-	case record.Leaving == nil:
-		return nil, fmt.Errorf("%w: %s has no list", errDamaged, path)
-	case len(record.Leaving) > MaxLeaving:
-		return nil, fmt.Errorf("%w: %s has more than %d that leave", errDamaged, path, MaxLeaving)
-	case record.Boot != now:
+	if err := json.Unmarshal(data, &record); err != nil || record.Leaving == nil {
+		return nil, fmt.Errorf("%s: %w: %v", path, errDamaged, cmp.Or(err, errors.New("it does not say who leaves")))
+	}
+	now, err := boot()
+	if err != nil {
+		return nil, err
+	}
+	if record.Boot != now {
 		return map[string]leaver{}, nil
 	}
 	return record.Leaving, nil
 }
 
 // keep them in the file. Where it cannot be written, this process knows them still, and that is no
-// reason to refuse a change of what is carried. The file that there is, is older then.
+// reason to refuse a change of what is carried. The file that there is, is older then. One that nobody
+// could read is kept beside it: it may say more.
 func (l *Leaving) keep() {
-	now, err := boot()
+	id, err := boot()
 	var data []byte
 	if err == nil {
-		data, err = json.Marshal(leavingRecord{now, l.all})
+		data, err = json.Marshal(leavingRecord{id, l.all})
+	}
+	if err == nil && l.unseen {
+		_ = os.Rename(l.path, l.path+".damaged") // without it the file is replaced all the same
 	}
 	if err == nil {
 		err = ReplaceFile(l.path, data, 0o644)
 	}
+	l.unseen = l.unseen && err != nil
 	if l.unkept = err; err == nil || l.file == nil {
 		l.file, _ = os.Stat(l.path)
 	}

@@ -7,9 +7,10 @@ import (
 )
 
 // Share drops some of what leaves, until there are no more than most: of the namespaces with the most
-// names alone, so that none takes another one's room. Those for which first is true go first. It names the
-// namespace that has most; "" if nothing was dropped. A name begins with its namespace and a dot.
-func Share[V any](all map[string]V, most int, first func(V) bool) (greediest string) {
+// names alone, so that none takes another one's room. Those for which the first of some functions is true go
+// first, then those of the next one. It names the namespace that has most; "" if nothing was dropped. A name
+// begins with its namespace and a dot.
+func Share[V any](all map[string]V, most int, first ...func(V) bool) (greediest string) {
 	if len(all) <= most {
 		return ""
 	}
@@ -29,12 +30,12 @@ func Share[V any](all map[string]V, most int, first func(V) bool) (greediest str
 		}
 		rest -= have[of]
 	}
-	for _, anyone := range []bool{false, true} {
+	for _, goes := range append(first, func(V) bool { return true }) {
 		for name, one := range all {
 			if len(all) <= most {
 				break
 			}
-			if of := namespace(name); have[of] > share && (anyone || first(one)) {
+			if of := namespace(name); have[of] > share && goes(one) {
 				delete(all, name)
 				have[of]--
 			}

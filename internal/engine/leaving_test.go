@@ -128,6 +128,44 @@ func TestLeaving_ItsFileIsWrittenAnew(t *testing.T) {
 	}
 }
 
+// A sound file that a process cannot read once, as it begins, is not replaced by nothing.
+func TestLeaving_AFileThatIsNotReadOnceIsThereStill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	NewLeaving(path).Leave(map[string]time.Duration{"a": time.Nanosecond})
+	elsewhere := path + ".moved"
+	if err := errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path)); err != nil { // which is not opened
+		t.Fatal(err)
+	}
+	l := NewLeaving(path)
+	if got := l.Late(0); len(got) > 0 {
+		t.Errorf("%q is late", got)
+	}
+	if err := errors.Join(os.Rename(elsewhere, path), l.Kept()); err != nil {
+		t.Error(err)
+	}
+	for what, l := range map[string]*Leaving{"this process": l, "another": NewLeaving(path)} {
+		if got := l.Late(0); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("%s: %q is late", what, got)
+		}
+	}
+}
+
+// A damaged file of which nobody knows what it said is kept.
+func TestLeaving_ADamagedFileIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaving.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := NewLeaving(path)
+	l.Leave(map[string]time.Duration{"a": time.Nanosecond})
+	if data, err := os.ReadFile(path + ".damaged"); string(data) != "{" || err != nil {
+		t.Errorf("%q is kept, %v", data, err)
+	}
+	if got := NewLeaving(path).Late(0); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("another process: %q is late", got)
+	}
+}
+
 // What a crash has left is removed when the next process begins, but not what another one may be writing.
 func TestLeaving_WhatACrashLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()

@@ -198,6 +198,8 @@ type Repairer interface {
 type Drainer interface {
 	// Late reports whether such a time is over: Repair is to be called soon.
 	Late() bool
+	// Missed says for a while why not all are known whose time ends: nobody can mend that any more.
+	Missed() error
 }
 
 // RootDrainer is one that takes root to end connections.

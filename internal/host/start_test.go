@@ -116,7 +116,8 @@ type unproved struct {
 	asked int
 }
 
-func (d *unproved) Late() bool { return true }
+func (d *unproved) Late() bool    { return true }
+func (d *unproved) Missed() error { return nil }
 
 func (d *unproved) ProvesWithin(context.Context, fileset.Digest, time.Duration) bool {
 	d.asked++
@@ -157,5 +158,25 @@ func TestStart_IsAmongTheRights(t *testing.T) {
 				t.Errorf("%s: %q", settings, all)
 			}
 		}
+	}
+}
+
+// missing is a daemon that does not know all that left.
+type missing struct{ unproved }
+
+func (*missing) Missed() error { return errors.New("not all are known") }
+
+// What nobody can mend any more is said where nothing else is wrong.
+func TestStatus_WhatWasMissedComesLast(t *testing.T) {
+	b := newBox(t)
+	web := b.web("web", "one", public(t))
+	b.send(wants(b.node(), web))
+	b.unit.daemon = &missing{unproved{Daemon: b.unit.daemon}}
+	if words := b.status().message; words != "not all are known" {
+		t.Errorf("it says %q", words)
+	}
+	put(t, b.file(web), "# nothing\n")
+	if words := b.status().message; !strings.Contains(words, "somebody else has changed") {
+		t.Errorf("it says %q", words)
 	}
 }

@@ -69,6 +69,11 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 		p := slices.Min(slices.Collect(maps.Keys(unopened)))
 		c.message = p + ": " + unopened[p].Reason
 	}
+	if d, ok := u.daemon.(engine.Drainer); ok && c.message == "" { // last: nothing is to be done about it
+		if missed := d.Missed(); missed != nil {
+			c.message = missed.Error()
+		}
+	}
 	return c, ctx.Err()
 }
 

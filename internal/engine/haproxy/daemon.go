@@ -207,11 +207,11 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 		old[a.PID] = true
 	}
 	known, knownErr := h.standings(ctx)
-	gone, goneErr := h.goneWithReload()
+	gone, back, goneErr := h.goneWithReload()
 	if goneErr != nil {
 		h.left.Miss(goneErr)
 	}
-	h.left.Leave(gone) // when it is live, this process may not be there any more
+	h.leave(gone, back) // when it is live, this process may not be there any more
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.
 	first := h.proof(want, time.Duration(h.ProofTimeout)/3)

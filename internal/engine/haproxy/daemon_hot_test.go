@@ -115,7 +115,7 @@ func TestWhoLeavesAgainWithoutADrainLeavesAnew(t *testing.T) {
 				}
 				return setOf(t), nil
 			}
-			gone, err := h.goneWithReload()
+			gone, _, err := h.goneWithReload()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +160,7 @@ func named(name string, drain time.Duration) (*engine.Service, string) {
 func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	bad, badSection := named("bad", time.Minute)
 	web, webSection := named("web", time.Minute)
-	gone, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t), nil)
+	gone, _, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t), nil)
 	if gone[webSection+"/n1"] != time.Minute || err == nil {
 		t.Errorf("gone are %v, %v", gone, err)
 	}
@@ -177,6 +177,22 @@ func TestAServiceThatCannotBeReadHoldsBackNoOther(t *testing.T) {
 	}
 	if !said["shutdown sessions server "+webSection+"/n1"] || said["shutdown sessions server "+badSection+"/n3"] {
 		t.Errorf("it is told %v", said)
+	}
+}
+
+// Who left, came back and leaves again has no time that began before, though nobody knows that it leaves.
+func TestWhoLeavesUnseenIsNotEndedByItsFirstTime(t *testing.T) {
+	bad, badSection := named("bad", time.Minute)
+	web, webSection := named("web", time.Minute)
+	h := daemon(t)
+	h.left.Leave(map[string]time.Duration{badSection + "/n1": 1, webSection + "/n1": 1, webSection + "/n9": 1})
+	_, back, err := goneServers(broken(setOf(t, bad, web), bad), setOf(t), h.left.Names())
+	if err == nil {
+		t.Error("all can be read")
+	}
+	h.leave(nil, back) // no other has room
+	if late := h.left.Late(0); !slices.Equal(late, []string{webSection + "/n9"}) {
+		t.Errorf("late are %q", late)
 	}
 }
 
@@ -266,9 +282,9 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	for i := range late {
 		late[i] = strconv.Itoa(i)
 	}
-	seen := map[string]bool{}
+	h, seen := daemon(t), map[string]bool{}
 	for range 100 {
-		now := some(late)
+		now := h.due(late)
 		if len(now) != endAtOnce {
 			t.Fatalf("%d at once", len(now))
 		}
@@ -281,7 +297,7 @@ func TestManyThatAreLateHaveTheirTurns(t *testing.T) {
 	}
 	first := map[string]bool{}
 	for range 100 {
-		first[some(late[:2])[0]] = true
+		first[h.due(late[:2])[0]] = true
 	}
 	if len(first) != 2 {
 		t.Errorf("of two, %v is first each time", first)
@@ -310,7 +326,7 @@ func TestOneTenantsManyHideNobodyElses(t *testing.T) {
 		return read(p)
 	}
 	before.Sum = func(string) lb.Sum { return lb.Sum{1} } // all of it goes
-	gone, err := goneServers(before, setOf(t), nil)
+	gone, _, err := goneServers(before, setOf(t), nil)
 	if n := len(gone); err != nil || gone[webSection+"/n1"] != time.Minute || n <= engine.MaxLeaving || n > 2*engine.MaxLeaving {
 		t.Errorf("%d are gone, of them n1 for %s; %v", n, gone[webSection+"/n1"], err)
 	}

@@ -21,14 +21,24 @@ import (
 // leavingFile has the servers that went, as SECTION/SERVER.
 const leavingFile = "leaving.json"
 
-// goneWithReload are those who go with what is live now.
-func (h *Daemon) goneWithReload() (map[string]time.Duration, error) {
+// goneWithReload are those who go with what is live now, and who had come back.
+func (h *Daemon) goneWithReload() (gone map[string]time.Duration, back map[string]bool, err error) {
 	live, err := h.set(engine.LiveLink)
 	before, beforeErr := h.set(engine.BackLink)
 	if err := errors.Join(err, beforeErr); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return goneServers(before, live, h.left.Names())
+}
+
+// leave notes who goes. Who had come back, and is none of them, is forgotten: its connections are not from when
+// it left first.
+func (h *Daemon) leave(gone map[string]time.Duration, back map[string]bool) {
+	h.left.Leave(gone)
+	h.left.Forget(func(name string, _ time.Duration) bool {
+		_, goes := gone[name]
+		return back[name] && !goes
+	})
 }
 
 // leftBehind notes who has gone with a reload, from now on, and leaves to HAProxy itself what has no
@@ -40,10 +50,10 @@ func (h *Daemon) leftBehind(gone map[string]time.Duration) {
 
 // goneServers are those of Services that are in one set and not in the next, each with its drain.
 // One that has none is there if it left before: it came back, and leaves anew. They are about twice as many as
-// may leave at once at most. What did not change is not looked at. A Service that cannot be read is an
-// error, and holds back no other.
-func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]time.Duration, err error) {
-	gone = map[string]time.Duration{}
+// may leave at once at most. All that left and came back, or may have, are in back. What did not change is not
+// looked at. A Service that cannot be read is an error, and holds back no other.
+func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]time.Duration, back map[string]bool, err error) {
+	gone, back = map[string]time.Duration{}, map[string]bool{}
 	for _, path := range before.Paths {
 		if path == engine.MainPath || now.Sum != nil && now.Sum(path) == before.Sum(path) {
 			continue
@@ -53,6 +63,11 @@ func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]
 		_, isErr := now.View(path, &is)
 		if unread := cmp.Or(wasErr, isErr); unread != nil {
 			err = cmp.Or(err, unread)
+			for full := range left {
+				if leftOf(full, path) {
+					back[full] = true
+				}
+			}
 			continue
 		}
 		for _, f := range was.Frontends {
@@ -61,16 +76,27 @@ func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]
 				drain, stay = next.Drain, next.Backends
 			}
 			for _, s := range f.Backends {
-				if full := f.Name + "/" + s.Name; (drain > 0 || left[full]) && !hasServer(stay, s.Name) {
+				full := f.Name + "/" + s.Name
+				if left[full] {
+					back[full] = true
+				}
+				if (drain > 0 || left[full]) && !hasServer(stay, s.Name) {
 					gone[full] = time.Duration(drain) * time.Second
 				}
 			}
 		}
 		if len(gone) > 2*engine.MaxLeaving { // one more is left than may leave: so it is told that some are missing
-			engine.Share(gone, engine.MaxLeaving+1, func(time.Duration) bool { return true })
+			engine.Share(gone, engine.MaxLeaving+1)
 		}
 	}
-	return gone, err
+	return gone, back, err
+}
+
+// leftOf reports whether a server is of the Service that has a file.
+func leftOf(full, path string) bool {
+	section, _, _ := strings.Cut(full, "/")
+	id, _, _, ours := engine.ParseFrontendName(section)
+	return ours && engine.Path(id) == path
 }
 
 func (s *service) frontend(name string) *frontend {
@@ -126,36 +152,47 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 		}
 	}
 	if why != nil {
-		h.left.Told(unread)          // these are left alone for a while
+		h.left.Rest(unread)
 		_ = h.unread.After(ctx, why) // Repair says it
 	}
 	return gone, dropped, nil
 }
 
-// lookTime is how long it may take to see whose connections are to end, tellTime to end them in the worker
-// that answers, and endTime in old workers, of which root has rootsTime: a delivery waits for that. What fails
-// is tried again after a pause, and what is left after endRest.
-const lookTime, tellTime, endTime, rootsTime, endRest = time.Second, 3 * time.Second, 5 * time.Second, 4 * time.Second, 3 * time.Second
+// endTime is how long it may take to end connections: a delivery waits for that. It has lookTime to see whose,
+// and tellTime for the worker that answers; root has the rest, and never more than rootsTime. What fails is
+// tried again after a pause, and what is left after endRest.
+const (
+	endTime   = 5 * time.Second
+	lookTime  = time.Second
+	tellTime  = 2 * time.Second
+	rootsTime = 4 * time.Second
+	endRest   = 3 * time.Second
+)
 
 // endAtOnce is how many servers' connections are ended in that time.
 const endAtOnce = 10_000
 
-// some of what is late, in order, beginning elsewhere each time: neither what fails nor what takes long
+// turned are some names, in order, beginning elsewhere each time: neither what fails nor what takes long
 // holds back the others for ever.
-func some(late []string) []string {
-	at := rand.IntN(len(late))
-	return slices.Concat(late[at:], late[:at])[:min(len(late), endAtOnce)]
+func turned(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	at := rand.IntN(len(names))
+	return slices.Concat(names[at:], names[:at])
 }
 
-// due are those to end now. While old workers are left alone, those are not whom only these may have still; nor are
-// those of a Service that could not be read a moment ago.
+// due are those to end now, and first those that were not told. While old workers are left alone, those are not
+// whom only these may have still; nor are those of a Service that could not be read a moment ago.
 func (h *Daemon) due(late []string) []string {
+	untold, told := h.left.Untold(late)
 	old, _ := h.old.Over()
 	unread, _ := h.unread.Over()
-	if old && unread {
-		return late
+	if !old || !unread {
+		told = nil
 	}
-	return h.left.Untold(late)
+	due := slices.Concat(turned(untold), turned(told))
+	return due[:min(len(due), endAtOnce)]
 }
 
 func (h *Daemon) late() []string { return h.left.Late(time.Duration(h.HardStopAfter)) }
@@ -168,31 +205,42 @@ func (h *Daemon) Late() bool {
 
 // Repair ends the connections of servers that have had their time.
 func (h *Daemon) Repair(ctx context.Context) error {
+	h.left.ForgetTold(time.Duration(h.HardStopAfter)) // whatever worker they were in has ended, though root could not be asked
 	var why, old, unread error
 	if late := h.late(); len(late) > 0 {
 		var over bool
 		over, why = h.pause.Over()
 		if due := h.due(late); over && len(due) > 0 { // deliveries wait for that, however often somebody asks how it is
-			why = h.pause.After(ctx, h.endLeft(ctx, some(due)))
+			why = h.pause.After(ctx, h.endLeft(ctx, due))
 		}
 		_, unread = h.unread.Over()
 		_, old = h.old.Over()
 	}
-	return cmp.Or(why, unread, old, h.left.Kept(), h.left.Missed())
+	return cmp.Or(why, unread, old, h.left.Kept())
 }
+
+// Missed says why not all are known whose connections are to end.
+func (h *Daemon) Missed() error { return h.left.Missed() }
 
 // endLeft ends those of some servers: in the worker that answers, and then in old ones, whose master is
 // root's. What is not told to the end is late still. How it went with old ones is in h.old alone: they
 // hold back nothing in the worker that answers.
 func (h *Daemon) endLeft(asked context.Context, late []string) error {
-	gone, dropped, err := h.stillGone(asked, late)
+	ctx, cancel := context.WithTimeout(asked, endTime)
+	defer cancel()
+	gone, dropped, err := h.stillGone(ctx, late)
 	if err != nil {
 		return err
 	}
 	master, workers := engine.Children(h.Settings.PIDFile, "haproxy", "haproxy")
-	gone, err = h.tellGone(asked, gone, late)
-	if err != nil && master != 0 { // else it does not run, which others tell, and so has no connections
-		return engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
+	late = slices.DeleteFunc(late, func(full string) bool { return !gone[full] })
+	told, err := h.tellEnd(ctx, late)
+	if err != nil && master != 0 {
+		return err
+	} else if err == nil { // else it does not run, which others tell, and so has no connections
+		for _, full := range late[told:] {
+			delete(gone, full)
+		}
 	}
 	// Old workers end by themselves when hardStopAfter is over.
 	alone := len(workers) < 2
@@ -204,38 +252,31 @@ func (h *Daemon) endLeft(asked context.Context, late []string) error {
 	}
 	h.left.Told(gone)
 	if over, _ := h.old.Over(); over {
-		ctx, cancel := context.WithTimeout(asked, endTime)
-		defer cancel()
 		_ = h.old.After(asked, h.endMarked(ctx, gone)) // Repair says it
 	}
 	return nil
 }
 
-// tellGone ends in the worker that answers what servers have, in the order of late, which begins elsewhere each
-// time, and returns those that were told in time. An error is where none was.
-func (h *Daemon) tellGone(ctx context.Context, gone map[string]bool, late []string) (map[string]bool, error) {
+// tellEnd tells the worker that answers whose connections end, in their order, and says how many it was told:
+// what there is no time for has its turn soon. Only where it was told none, that is an error.
+func (h *Daemon) tellEnd(ctx context.Context, names []string) (told int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tellTime)
 	defer cancel()
-	var names, commands []string
-	for _, full := range late {
-		if gone[full] {
-			// Of a server that has gone meanwhile HAProxy says that there is none.
-			names, commands = append(names, full), append(commands, "shutdown sessions server "+full+";del server "+full)
-		}
+	var commands []string
+	for _, full := range names {
+		// Of a server that has gone meanwhile HAProxy says that there is none.
+		commands = append(commands, "shutdown sessions server "+full, "del server "+full)
 	}
-	told := map[string]bool{}
+	answered := 0
 	for batch := range batches(commands) {
-		if _, err := h.tell(ctx, batch...); err != nil {
-			if len(told) > 0 && ctx.Err() != nil {
-				return told, nil // the others have their turn next time
-			}
-			return gone, err
+		if _, err := h.tell(ctx, batch...); err != nil && answered == 0 {
+			return 0, engine.Failed("HAProxy is not told to end connections to nodes that left: %v", err)
+		} else if err != nil {
+			break
 		}
-		for range batch {
-			told[names[0]], names = true, names[1:]
-		}
+		answered += len(batch)
 	}
-	return gone, nil
+	return answered / 2, nil
 }
 
 // endMarked ends in old workers what some servers have, and that have a time of their own.

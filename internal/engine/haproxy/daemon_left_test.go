@@ -234,6 +234,73 @@ func TestOldWorkersHoldBackNothingInTheCurrentOne(t *testing.T) {
 	}
 }
 
+// Where root cannot end them, those that were told are forgotten when no worker has their connections any more.
+func TestWhomNoWorkerHasIsForgotten(t *testing.T) {
+	h := daemon(t)
+	h.workers(t)
+	h.asRoot = func(context.Context) error { return errors.New("its master has no socket") }
+	h.set = func(string) (engine.Set, error) { return setOf(t), nil }
+	heard(t, h.Socket, "", "")
+	h.left.Leave(map[string]time.Duration{section + "/n1": 1})
+	if err := h.Repair(t.Context()); err == nil || len(h.late()) != 1 {
+		t.Errorf("%d are late, it says %v", len(h.late()), err)
+	}
+	h.HardStopAfter = 1
+	if err := h.Repair(t.Context()); err != nil || len(h.late()) > 0 {
+		t.Errorf("%d are late, it says %v", len(h.late()), err)
+	}
+}
+
+// slow is a HAProxy that takes a while for each connection, one after the other.
+func slow(t *testing.T, socket string, each time.Duration) {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it is there until then
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(conn).ReadString('\n') // who asked has gone otherwise
+			time.Sleep(each)
+			_ = conn.Close()
+		}
+	}()
+}
+
+// However slow HAProxy is: those of whom it was told are done with, also in old workers, and the others are next.
+func TestASlowHAProxyIsToldOneAfterAnother(t *testing.T) {
+	h := daemon(t)
+	h.workers(t)
+	var marked map[string]bool
+	h.asRoot = func(context.Context) (err error) {
+		marked, err = h.left.Marked()
+		return errors.Join(err, errors.New("an old worker hangs"))
+	}
+	h.set = func(string) (engine.Set, error) { return setOf(t), nil }
+	slow(t, h.Socket, tellTime/5)
+	many := map[string]time.Duration{}
+	for i := range 1000 {
+		many[fmt.Sprint(section, "/n", i)] = time.Nanosecond
+	}
+	h.left.Leave(many)
+	if err := h.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "an old worker hangs") {
+		t.Errorf("it says %v", err)
+	}
+	untold, told := h.left.Untold(h.late())
+	if len(untold) == 0 || len(told) == 0 || len(marked) != len(told) {
+		t.Errorf("%d are told, and %d are not; root knows of %d", len(told), len(untold), len(marked))
+	}
+	h.old = engine.Pause{}
+	if first := h.due(h.late())[:len(untold)]; !slices.Equal(slices.Sorted(slices.Values(first)), untold) {
+		t.Error("those that were told are due before the others")
+	}
+}
+
 // set of what Services print, by their names.
 func setOf(t *testing.T, all ...*engine.Service) engine.Set {
 	t.Helper()
@@ -275,7 +342,7 @@ func TestWhoIsGoneHasItsDrain(t *testing.T) {
 		"a port":                      {setOf(t, drains(time.Minute)), setOf(t, drains(time.Hour, elsewhere)), map[string]time.Duration{section + "/n1": time.Minute, section + "/n2": time.Minute}},
 		"who has come":                {setOf(t), setOf(t, drains(time.Minute)), nil},
 	} {
-		got, err := goneServers(c.before, c.now, nil)
+		got, _, err := goneServers(c.before, c.now, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -352,38 +419,5 @@ func TestWorkersHoldBackNoOther(t *testing.T) {
 	}
 	if told["@!2 shutdown session 0x2"] {
 		t.Error("told to end what stays")
-	}
-}
-
-// Where the time is over, those that were told are, and the others have their turn.
-func TestTellGone_KeepsWhatWasToldInTime(t *testing.T) {
-	h := &Daemon{Settings: &Settings{Socket: filepath.Join(t.TempDir(), "s")}}
-	l, err := net.Listen("unix", h.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for answered := false; ; answered = true {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer conn.Close() // the first one at once
-			if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil && !answered {
-				conn.Close()
-			}
-		}
-	}()
-	gone, late := map[string]bool{}, []string{}
-	for i := range 1000 {
-		late = append(late, fmt.Sprintf("%s/n%d", strings.Repeat("s", 100), i))
-		gone[late[i]] = true
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	told, err := h.tellGone(ctx, gone, late)
-	if err != nil || len(told) == 0 || len(told) == len(late) || !told[late[0]] || told[late[999]] {
-		t.Errorf("told %d of %d, %v", len(told), len(late), err)
 	}
 }

@@ -173,8 +173,11 @@ func (k *Daemon) Repair(ctx context.Context) error {
 	if err == nil {
 		err = k.load(ctx, live, nil)
 	}
-	return cmp.Or(k.pause.After(ctx, err), k.left.Kept(), k.left.Missed())
+	return cmp.Or(k.pause.After(ctx, err), k.left.Kept())
 }
+
+// Missed says why not all are known whose connections are to end.
+func (k *Daemon) Missed() error { return k.left.Missed() }
 
 // gone reports whether something of what was there before is there no longer.
 func gone(before, now map[fileset.Socket]virtualServer) bool {
