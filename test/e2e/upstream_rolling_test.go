@@ -171,14 +171,17 @@ func (d *deployment) drain(p placed) {
 // end, in the hope that it does so meanwhile.
 func (d *deployment) forgets(node, pod string) {
 	d.t.Helper()
+	const all = `nft list ruleset; ! command -v iptables-save >/dev/null || { iptables-save -t nat; ip6tables-save -t nat; }`
 	wait.For(d.t, func(ctx context.Context) error {
-		rules, err := env.Exec(ctx, node, "nft", "list", "ruleset")
+		rules, err := env.Exec(ctx, node, "/bin/sh", "-ec", all)
 		if err != nil {
 			return err
 		}
 		for _, at := range env.Addrs(d.namespace + "/" + pod) {
-			if to := "dnat to " + netip.AddrPortFrom(at, 8080).String(); strings.Contains(rules, to) {
-				return fmt.Errorf("%s has %q", node, to)
+			for _, verb := range []string{"dnat to ", "--to-destination "} { // of nft, and of kube-proxy's mode iptables
+				if to := verb + netip.AddrPortFrom(at, 8080).String(); strings.Contains(rules, to) {
+					return fmt.Errorf("%s has %q", node, to)
+				}
 			}
 		}
 		return nil
