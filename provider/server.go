@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -64,13 +65,21 @@ type Server struct {
 	Token string // that requests bear
 	Admit Admit
 
-	mu   sync.Mutex
-	busy map[ID]bool
+	mu    sync.Mutex
+	busy  map[ID]bool
+	lists map[string]listed // by cluster
+}
+
+// listed is what a cloud had a moment ago, for the pages that follow the first.
+type listed struct {
+	all   []Observed
+	until time.Time
 }
 
 const (
 	maxBusy = 32              // load balancers that are worked on at a time
 	maxWork = 2 * time.Minute // that one request may take
+	paging  = time.Minute     // from the first page of a list to the last
 )
 
 // Handler answers requests.
@@ -228,14 +237,14 @@ func decode(body io.Reader, into any) error {
 }
 
 func (s *Server) list(r *http.Request, id ID) (any, error) {
-	all, err := s.Cloud.List(r.Context(), id.Cluster)
+	after := r.URL.Query().Get("after")
+	all, err := s.all(r.Context(), id.Cluster, after == "")
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(all, func(a, b Observed) int { return strings.Compare(a.Service, b.Service) })
 	out := List{LoadBalancers: []LoadBalancer{}}
 	for _, o := range all {
-		if o.Service <= r.URL.Query().Get("after") || !label.MatchString(o.Service) { // what is none is nobody's
+		if o.Service <= after || !label.MatchString(o.Service) { // what is none is nobody's
 			continue
 		}
 		if out.More = len(out.LoadBalancers) == MaxPage; out.More {
@@ -244,6 +253,33 @@ func (s *Server) list(r *http.Request, id ID) (any, error) {
 		out.LoadBalancers = append(out.LoadBalancers, o.answer())
 	}
 	return out, nil
+}
+
+// all of a cluster, sorted by Service. Who asks for the first page has the cloud read, and the others are of that:
+// else a list would cost as many readings of all as it has pages.
+func (s *Server) all(ctx context.Context, cluster string, first bool) ([]Observed, error) {
+	s.mu.Lock()
+	l, known := s.lists[cluster]
+	s.mu.Unlock()
+	if known && !first && time.Now().Before(l.until) {
+		return l.all, nil
+	}
+	all, err := s.Cloud.List(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b Observed) int { return strings.Compare(a.Service, b.Service) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.lists, func(_ string, l listed) bool { return time.Now().After(l.until) })
+	delete(s.lists, cluster)
+	if len(all) > MaxPage {
+		if s.lists == nil {
+			s.lists = map[string]listed{}
+		}
+		s.lists[cluster] = listed{all, time.Now().Add(paging)}
+	}
+	return all, nil
 }
 
 func fail(w http.ResponseWriter, err error) {

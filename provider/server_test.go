@@ -157,6 +157,33 @@ func TestList_HasPages(t *testing.T) {
 	}
 }
 
+// counting counts how often all is read.
+type counting struct {
+	stub
+	reads *int
+}
+
+func (c counting) List(ctx context.Context, cluster string) ([]Observed, error) {
+	*c.reads++
+	return c.stub.List(ctx, cluster)
+}
+
+// However long a list is, the cloud is read once for it, and anew for the next one.
+func TestList_ReadsTheCloudOnce(t *testing.T) {
+	var all []Observed
+	for i := range 3 * MaxPage {
+		all = append(all, Observed{LoadBalancer: LoadBalancer{Service: fmt.Sprintf("s%04d", i), State: Pending}, Spec: example()})
+	}
+	reads := 0
+	s := Server{Token: "secret", Cloud: counting{stub{all: all}, &reads}}
+	c := client(t, s.Handler(), "secret")
+	for want := 1; want <= 2; want++ {
+		if got, err := c.List(t.Context(), "c1"); err != nil || len(got) != len(all) || reads != want {
+			t.Errorf("%d of %d, %d reads, %v", len(got), len(all), reads, err)
+		}
+	}
+}
+
 // Anybody in a cloud can change tags. One that says nothing costs nobody else anything.
 func TestList_OutlivesTagsOfStrangers(t *testing.T) {
 	observed := func(service string) Observed {

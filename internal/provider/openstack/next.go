@@ -147,6 +147,9 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		if method := method(want, l); p.LBMethod != method || !p.AdminStateUp {
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
 		}
+		if p.Persistence.Type != "" {
+			return true, pools.Update(ctx, s.API, p.ID, noSessions{}).Err
+		}
 		if check := l.Settings.HealthCheck; p.monitor != nil {
 			check.Port = 0
 			if p.check() != check {
@@ -164,6 +167,14 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		}
 	}
 	return false, nil
+}
+
+// noSessions takes the sessions from a pool that somebody gave to it.
+type noSessions struct{}
+
+// ToPoolUpdateMap has what pools.UpdateOpts leaves out where it is nil.
+func (noSessions) ToPoolUpdateMap() (map[string]any, error) {
+	return map[string]any{"pool": map[string]any{"session_persistence": nil}}, nil
 }
 
 // unused pools go.
@@ -237,7 +248,7 @@ func monitorOpts(l provider.Listener) *monitors.CreateOpts {
 	o := &monitors.CreateOpts{Type: c.Type, Delay: int(c.IntervalMilliseconds / 1000), Timeout: int(c.TimeoutMilliseconds / 1000),
 		MaxRetries: max(int(c.Rise), 1), MaxRetriesDown: int(c.Fall)}
 	if c.Type == provider.CheckHTTP {
-		o.URLPath, o.ExpectedCodes = c.Path, "200"
+		o.URLPath, o.ExpectedCodes, o.HTTPMethod = c.Path, goodCodes, "GET"
 	}
 	return o
 }

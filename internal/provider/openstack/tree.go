@@ -224,7 +224,7 @@ func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 	slices.SortFunc(f.Members, func(a, b provider.Member) int { return a.Address.Compare(b.Address) })
 	f.Sources, ok = sources.Read(from.AllowedCIDRs)
 	s = provider.Spec{Families: []provider.Family{f}, Listeners: []provider.Listener{l}, AffinitySeconds: says.affinity}
-	return s, ok && p.AdminStateUp && l.NodePort != 0
+	return s, ok && p.AdminStateUp && p.Persistence.Type == "" && l.NodePort != 0
 }
 
 // described is what the description of a pool says: ports of members and of their check, and with
@@ -256,7 +256,7 @@ func (p *pool) check() provider.HealthCheck {
 	switch {
 	case m == nil:
 		return provider.HealthCheck{Type: provider.CheckNone}
-	case !m.AdminStateUp || m.Type != "TCP" && m.Type != "HTTP":
+	case !m.AdminStateUp || m.Type != "TCP" && m.Type != "HTTP" || m.Type == "HTTP" && (m.ExpectedCodes != goodCodes || m.HTTPMethod != "GET"):
 		return provider.HealthCheck{Type: "other"}
 	}
 	c := provider.HealthCheck{Type: m.Type, IntervalMilliseconds: int32(m.Delay) * 1000, TimeoutMilliseconds: int32(m.Timeout) * 1000,
@@ -275,6 +275,9 @@ var (
 	algorithms = map[string]string{provider.RoundRobin: "ROUND_ROBIN", provider.LeastConnections: "LEAST_CONNECTIONS", provider.SourceHash: sticky}
 	proxies    = map[string]string{provider.ProxyNone: "TCP", provider.ProxyV1: "PROXY", provider.ProxyV2: "PROXYV2"}
 )
+
+// goodCodes are those of HTTP by which a node is well.
+const goodCodes = "200"
 
 // udp is the protocol of listeners and of pools.
 const udp = "UDP"

@@ -60,7 +60,7 @@ func made(s provider.Spec) *tree {
 		}
 		if m := monitorOpts(l); m != nil {
 			p.monitor = &monitors.Monitor{Type: m.Type, Delay: m.Delay, Timeout: m.Timeout, MaxRetries: m.MaxRetries,
-				MaxRetriesDown: m.MaxRetriesDown, URLPath: m.URLPath, AdminStateUp: true, ProvisioningStatus: active}
+				MaxRetriesDown: m.MaxRetriesDown, URLPath: m.URLPath, ExpectedCodes: m.ExpectedCodes, HTTPMethod: m.HTTPMethod, AdminStateUp: true, ProvisioningStatus: active}
 		}
 		t.pools = append(t.pools, p)
 		at := listeners.Listener{ID: fmt.Sprint("l", i), ProvisioningStatus: active, Protocol: string(lo.Protocol), ProtocolPort: lo.ProtocolPort,
@@ -115,6 +115,9 @@ func TestObserved_SeesDrift(t *testing.T) {
 		"no monitor":           func(t *tree) { t.pools[0].monitor = nil },
 		"another monitor":      func(t *tree) { t.pools[1].monitor = &monitors.Monitor{Type: "PING", AdminStateUp: true} },
 		"the check's path":     func(t *tree) { t.pools[0].monitor.URLPath = "/" },
+		"the check's codes":    func(t *tree) { t.pools[0].monitor.ExpectedCodes = "200-499" },
+		"the check's method":   func(t *tree) { t.pools[0].monitor.HTTPMethod = "HEAD" },
+		"sessions":             func(t *tree) { t.pools[1].Persistence.Type = "SOURCE_IP" },
 		"a listener off":       func(t *tree) { t.listeners[0].AdminStateUp = false },
 		"a listener less":      func(t *tree) { t.listeners = t.listeners[1:] },
 		"another pool":         func(t *tree) { t.listeners[0].DefaultPoolID = "p1" },

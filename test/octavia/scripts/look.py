@@ -34,7 +34,13 @@ def drift():
     mine = [lb for lb in ask('GET', 'loadbalancers')['loadbalancers'] if 'external-lb:service=' + os.environ['SERVICE'] in lb['tags']]
     listener = ask('GET', 'listeners?loadbalancer_id=' + mine[0]['id'])['listeners'][0]
     ask('PUT', 'listeners/' + listener['id'], {'listener': {'connection_limit': 7}})
-    while ask('GET', 'loadbalancers/' + mine[0]['id'])['loadbalancer']['provisioning_status'] != 'ACTIVE':
+    settled(mine[0]['id'])
+    ask('PUT', 'pools/' + listener['default_pool_id'], {'pool': {'session_persistence': {'type': 'SOURCE_IP'}}})
+    settled(mine[0]['id'])
+
+
+def settled(lb):
+    while ask('GET', 'loadbalancers/' + lb)['loadbalancer']['provisioning_status'] != 'ACTIVE':
         time.sleep(0.1)
 
 
