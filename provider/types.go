@@ -8,7 +8,7 @@ import (
 // ID is whose load balancer it is, and the tag by which its objects are found in the cloud.
 // What does not bear it, or bears another, is a stranger's and is never touched.
 type ID struct {
-	Cluster string // the UID of its namespace kube-system
+	Cluster string // a label: the UID of its namespace kube-system, and a sum of the Balancer's name
 	Service string // the Service's UID
 }
 

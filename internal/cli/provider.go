@@ -43,7 +43,7 @@ func newProviderCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check URL",
 		Short: "Check that a provider keeps to its contract",
-		Long: `Ask a provider for load balancers as a controller would, for two clusters that do not
+		Long: `Ask a provider for load balancers as a controller would, for three clusters that do not
 exist, and say what it does not keep to. All that it makes it takes away again, but each
 load balancer costs what the cloud takes for it.
 
