@@ -145,12 +145,13 @@ func (c clb) read(ctx context.Context, s *session, asked params) ([]*tree, error
 		return nil, err
 	}
 	var groups []*group
-	for _, t := range all.sorted() {
+	trees = all.sorted() // without what has gone meanwhile
+	for _, t := range trees {
 		for i := range t.groups {
 			groups = append(groups, &t.groups[i])
 		}
 	}
-	return all.sorted(), s.addresses(ctx, groups)
+	return trees, s.addresses(ctx, groups)
 }
 
 func (c clb) groups(ctx context.Context, s *session, t *tree) error {
