@@ -6,12 +6,12 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/external-lb/external-lb/internal/admit"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -32,9 +32,6 @@ func (f *providerServe) add(to *cobra.Command) {
 	flags.StringVar(&f.nodePorts, "node-ports", "30000-32767", "nodePorts of the cluster")
 }
 
-// flavorName is one that the contract takes: a DNS label.
-var flavorName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-
 // offered flavors, of the values of --flavors.
 func offered(all []string) (map[string]string, error) {
 	out := map[string]string{}
@@ -43,7 +40,7 @@ func offered(all []string) (map[string]string, error) {
 		switch _, twice := out[name]; {
 		case err != nil:
 			return nil, err
-		case !flavorName.MatchString(name):
+		case !lb.SafeFlavor(name):
 			return nil, fmt.Errorf("--flavors: %q is no name: want small letters, digits and hyphens, 63 at most", name)
 		case twice:
 			return nil, fmt.Errorf("--flavors: there are two of the name %s", name)
