@@ -245,26 +245,23 @@ func (l *Leaving) Late(otherwise time.Duration) (names []string) {
 
 // Told notes whom this process has ended as far as it can, though they leave still. Who leaves anew is not.
 func (l *Leaving) Told(names map[string]bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.look()
 	now := uptime()
-	for name, one := range l.all {
-		if names[name] && one.told == 0 {
-			one.told = now
-			l.all[name] = one
-		}
-	}
+	l.note(names, func(one *leaver) { one.told = cmp.Or(one.told, now) })
 }
 
 // Rest notes whom this process leaves alone for a while, as if they were told.
 func (l *Leaving) Rest(names map[string]bool) {
+	l.note(names, func(one *leaver) { one.rests = true })
+}
+
+// note something of some who leave, for this process alone.
+func (l *Leaving) note(names map[string]bool, how func(*leaver)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look()
 	for name, one := range l.all {
 		if names[name] {
-			one.rests = true
+			how(&one)
 			l.all[name] = one
 		}
 	}
