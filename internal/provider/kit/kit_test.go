@@ -79,18 +79,10 @@ func TestACloudThatGivesNoAddress(t *testing.T) {
 	}
 }
 
-// A flavor that is taken and does not come is no less a fault than one that nobody offers.
-func TestFlavor_ThatDoesNotComeIsFound(t *testing.T) {
-	c := newCloud()
-	c.faults.noFlavor = true
-	if got := failures(t, c, func(o *Options) { o.Timeout = 300 * time.Millisecond }); !slices.Equal(got, []string{"flavor"}) {
-		t.Errorf("failed: %v", got)
-	}
-}
-
-// Each fault that a provider may have is found, by the check that promises otherwise.
+// Each fault that a provider may have is found, by the check that promises otherwise. On a
+// busy machine others may fail beside it, as each has little time here.
 func TestFaultsAreFound(t *testing.T) {
-	for check, fault := range map[string]func(*memory){
+	for name, fault := range map[string]func(*memory){
 		"repeat":         func(c *memory) { c.faults.rewrites = true },
 		"change":         func(c *memory) { c.faults.newAddress = true },
 		"wanted address": func(c *memory) { c.faults.sharesAddresses = true },
@@ -104,9 +96,11 @@ func TestFaultsAreFound(t *testing.T) {
 		"affinity":       func(c *memory) { c.faults.clings = true },
 		"datagrams":      func(c *memory) { c.faults.keepsNodePort = true },
 		"flavor":         func(c *memory) { c.faults.anyFlavor = true },
+		"flavor: a flavor that is taken, and does not come": func(c *memory) { c.faults.noFlavor = true },
 	} {
-		t.Run(check, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			check, _, _ := strings.Cut(name, ":")
 			c := newCloud()
 			fault(c)
 			drift := func(_ context.Context, id provider.ID, _ provider.LoadBalancer) error { return c.drift(id) }
