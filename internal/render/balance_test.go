@@ -191,6 +191,30 @@ func TestNginxLimitsFlowsOfAService(t *testing.T) {
 	}
 }
 
+// A resolver asks from a new port each time, and each is a connection that nginx keeps, and
+// one to the node beside it. Its Service uses up its own share, and not its neighbour's.
+func TestNginxAStormOfFlowsTakesNobodysConnections(t *testing.T) {
+	const flows = 2 * 1024 // as many as all workers have, for half of what is needed
+	dns, web := freeAddress(t, "127.1.0.15"), freeAddress(t, "127.1.0.16")
+	storm, neighbour := service(t, "dns", udp(dns, startUDPNode(t, "127.0.0.1").LocalAddr().String())), service(t, "web", tcp(web, startNodes(t, 1)...))
+	storm.MaxConnections, neighbour.MaxConnections = 256, 256
+	serveServices(t, storm, neighbour)
+	for i := range flows {
+		if _, err := client("127.0.2.1").dial(t, "udp", dns).Write([]byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		if i%64 != 0 {
+			continue
+		}
+		if got := client("127.0.1.1").reaches(t, web); got == "" {
+			t.Fatalf("after %d flows of another Service, a connection of TCP is refused", i+1)
+		}
+	}
+	if got, _ := exchange(t, client("127.0.2.1").dial(t, "udp", dns), []byte("a"), silence); got != "" {
+		t.Error("the storm is within its share: it proves nothing")
+	}
+}
+
 func TestConnectionsPerClientAreLimited(t *testing.T) {
 	onEngines(t, func(t onEngine) {
 		at, nodes := freeAddress(t, "127.1.0.8"), startNodes(t, 2)
