@@ -122,6 +122,11 @@ test-versions: deps ## The same, on nginx, on older releases of Kubernetes: VERS
 	@for version in $(VERSIONS); do echo "Kubernetes $$version:"; \
 	  go run ./test/conformance/run -engine nginx -kubernetes $$version || exit; done
 
+.PHONY: test-crds
+MINORS ?= 31 32 33 34 35 36
+test-crds: ## Our kinds, looked at by the code of each API server between the oldest and the newest, which test-quick has: MINORS="31 32". 5 min, or 12
+	test/crd/minor.sh $(MINORS)
+
 .PHONY: chaos
 STEPS ?= 1000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
