@@ -303,6 +303,7 @@ func fail(w http.ResponseWriter, err error) {
 	}
 	said := *e
 	said.Message, said.Field = clip(said.Message), clip(said.Field)
+	said.RetryAfterSeconds = min(max(said.RetryAfterSeconds, 0), maxRetryAfter)
 	if said.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(said.RetryAfterSeconds)))
 	}
