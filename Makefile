@@ -89,7 +89,7 @@ release-check: deps ## Build it twice, in two places, and look into all that is 
 	go test -count=1 -timeout 30m $(TESTFLAGS) ./test/release
 
 ##@ Test it (test/README.md says more)
-# Each package is in one of these lists, or is the suite of test/e2e or test/octavia, or of the module test/crd.
+# Each package is in one of these lists, or is the suite of test/e2e or test/octavia, or of the modules test/crd and test/openapi.
 QUICK = $$(go list ./... | grep -v /test/) ./test/conformance/...
 CLUSTER = $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance -e /test/octavia)
 
@@ -101,6 +101,7 @@ test-quick: deps-quick ## Units, goldens, each daemon's own check, and the contr
 	for module in $(TOOLS); do (cd tools/$$module && go test -count=1 $(TESTFLAGS) .); done # -count: Go does not see changes outside of a module
 	cd test/crd && for flags in '' '-modfile=oldest.mod -tags oldest'; do \
 	  go test -count=1 $$flags $(TESTFLAGS) .; done
+	cd test/openapi && go test -count=1 $(TESTFLAGS) .
 
 test-cluster: deps ## The test cluster itself, a toy engine, the chart, a release, that the documentation is true on it, and faults on it. 3 min
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
@@ -145,6 +146,7 @@ lint: ## Vet, staticcheck, gofmt, the directions of imports and the workflows. 1
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v -e zz_generated -e '\.pb\.go$$') | tee /dev/stderr)"
 	go vet ./...
 	cd test/crd && go vet .
+	cd test/openapi && go vet .
 	cd tools/release && go vet ./image
 	for module in $(TOOLS); do (cd tools/$$module && go vet .); done
 	go tool -modfile=tools/go.mod staticcheck ./...
@@ -192,6 +194,7 @@ recording: deps-proxies build ## Record the demo with two hosts, for the README.
 verify: generate manifests docs ## Fail if kinds, rights, dashboards or the reference are not as committed. 1 min, or 3
 	go mod tidy -diff
 	cd test/crd && go mod tidy -diff
+	cd test/openapi && go mod tidy -diff
 	for module in $(TOOLS); do (cd tools/$$module && go mod tidy -diff); done
 	go mod verify
 	git diff --exit-code -- api charts config docs

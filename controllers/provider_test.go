@@ -141,9 +141,10 @@ func TestProvider_GivesAnAddress(t *testing.T) {
 	shows(third, gives(third))
 	shows(svc, gives(svc))
 	c.cloud.Lock()
-	c.cloud.Addresses = []provider.Address{{Family: provider.IPv4, Hostname: "web.example.net"}}
+	c.cloud.Named = true
 	c.cloud.Unlock()
-	shows(c.web("named"), "web.example.net")
+	named := c.web("named")
+	shows(named, providertest.Name(provider.ID{Service: string(named.UID)}))
 	c.check(kube.Delete(t.Context(), svc))
 	c.gone(svc)
 	if _, there := c.asks(); there != 3 {

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -15,14 +16,19 @@ import (
 const (
 	MaxBody       = 1 << 20 // bytes of a request
 	MaxAnswer     = 4 << 20 // bytes of an answer
+	maxValues     = 150_000 // of a request or an answer: members of objects, and items of lists
 	MaxListeners  = 256
 	MaxMembers    = 5000   // of one family
 	MaxSources    = 1000   // of one family
 	MaxPage       = 100    // load balancers of one List
 	MaxList       = 20_000 // load balancers of one cluster
+	MaxRefused    = 50_000 // listeners that all of these refuse together
 	MaxMessage    = 256    // bytes of a message or reason
 	MaxFlavors    = 32     // that a provider offers
 	maxSettings   = 64     // that a provider states
+	maxVersion    = 63     // bytes
+	maxHostname   = 253    // bytes
+	maxAddresses  = 4      // of one load balancer: a hostname may be of two families
 	maxWeight     = 256
 	maxNumber     = 1_000_000_000
 	maxAffinity   = 86400
@@ -32,8 +38,9 @@ const (
 var (
 	label    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	path     = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
-	hostname = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	hostname = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])*[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`) // the last part shows that it is no number
 	sum      = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	setting  = regexp.MustCompile(`^[A-Za-z][-A-Za-z0-9._=]{0,62}$`)
 )
 
 // check that the parts that a path has are DNS labels, as Kubernetes' UIDs are.
@@ -149,7 +156,28 @@ func (a Admit) checkFamily(field string, f Family) *Error {
 
 // odd addresses are no load balancer's and no node's, whatever is admitted.
 func odd(a netip.Addr) bool {
-	return a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast()
+	return a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() || a == broadcast
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// checkValues counts them before they are decoded: a text of tiny ones takes a hundred times its bytes then.
+func checkValues(text []byte) error {
+	n, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case !quoted && (c == ',' || c == '{' || c == '['): // before each of them is one of these
+			n++
+		}
+	}
+	if n > maxValues {
+		return fmt.Errorf("it has more than %d values", maxValues)
+	}
+	return nil
 }
 
 func (a Admit) checkListener(field string, l Listener) *Error {
@@ -229,11 +257,22 @@ func (s Spec) uses() (out []Setting) {
 
 // Check that a provider states all that it has to, and nothing that it cannot mean.
 func (c Capabilities) Check() error {
-	if !label.MatchString(c.Name) || len(c.Version) > 63 {
-		return invalid("name", "%.80q is not a DNS label, or its version is longer than 63 bytes", c.Name)
+	if !label.MatchString(c.Name) {
+		return invalid("name", "%.80q is not a DNS label", c.Name)
 	}
-	if len(c.Protocols) == 0 || len(c.Families) == 0 {
-		return invalid("protocols", "no protocol or no family is carried")
+	if len(c.Version) > maxVersion || strings.ContainsFunc(c.Version, text.Unprintable) {
+		return invalid("version", "%.80q is not one line of %d bytes at most", c.Version, maxVersion)
+	}
+	if !some(c.Protocols, TCP, UDP, SCTP) {
+		return invalid("protocols", "want some of TCP, UDP and SCTP, each once")
+	}
+	if !some(c.Families, IPv4, IPv6) {
+		return invalid("families", "want IPv4, IPv6 or both, each once")
+	}
+	for field, n := range map[string]int32{"maxListeners": c.MaxListeners, "maxMembers": c.MaxMembers, "maxSources": c.MaxSources} {
+		if n < 0 || n > maxNumber {
+			return invalid(field, "%d is not from 0 to %d", n, maxNumber)
+		}
 	}
 	if len(c.Flavors) > MaxFlavors {
 		return invalid("flavors", "%d of them: want %d at most", len(c.Flavors), MaxFlavors)
@@ -252,6 +291,9 @@ func (c Capabilities) Check() error {
 		return invalid("settings", "%d of them", len(c.Settings))
 	}
 	for name, s := range c.Settings {
+		if !setting.MatchString(string(name)) {
+			return invalid("settings", "%.80q is no name of a setting", name)
+		}
 		for _, words := range [...]string{s.Missing, s.UDP, s.Affinity, s.Note} {
 			if len(words) > MaxMessage || strings.ContainsFunc(words, text.Unprintable) {
 				return invalid("settings."+string(name), "a reason is one line of %d bytes at most", MaxMessage)
@@ -269,4 +311,14 @@ func (c Capabilities) Check() error {
 		}
 	}
 	return nil
+}
+
+// some reports whether there is at least one of the words, each once, and nothing else.
+func some[W comparable](got []W, words ...W) bool {
+	for i, w := range got {
+		if !slices.Contains(words, w) || slices.Contains(got[:i], w) {
+			return false
+		}
+	}
+	return len(got) > 0
 }

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +38,7 @@ func NewClient(base, token string, roots []byte) (*Client, error) {
 		return nil, fmt.Errorf("%.80q: want https, so that nobody reads the token on the way", base)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes = 64 << 10
 	if roots != nil {
 		transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(roots) {
@@ -73,6 +73,9 @@ func (c *Client) Put(ctx context.Context, id ID, spec Spec) (LoadBalancer, error
 	if err != nil {
 		return LoadBalancer{}, err
 	}
+	if len(body) > MaxBody { // who does not read all of it may break the connection off, and tell nobody why
+		return LoadBalancer{}, tooLarge()
+	}
 	return c.one(ctx, http.MethodPut, id, body)
 }
 
@@ -89,7 +92,7 @@ func (c *Client) Delete(ctx context.Context, id ID) (LoadBalancer, error) {
 // List reads all of a cluster back, sorted by Service.
 func (c *Client) List(ctx context.Context, cluster string) ([]LoadBalancer, error) {
 	var all []LoadBalancer
-	for after := ""; ; {
+	for after, refused := "", 0; ; {
 		var page List
 		if err := c.Do(ctx, http.MethodGet, clusterPath(cluster)+"?after="+url.QueryEscape(after), nil, &page); err != nil {
 			return nil, err
@@ -105,7 +108,11 @@ func (c *Client) List(ctx context.Context, cluster string) ([]LoadBalancer, erro
 				return nil, notTheContract("a list is not sorted by Service")
 			}
 			after = b.Service
+			refused += len(b.Refused)
 			all = append(all, b.tidy())
+		}
+		if refused > MaxRefused {
+			return nil, notTheContract(fmt.Sprintf("more than %d refused listeners in a list", MaxRefused))
 		}
 		if !page.More {
 			return all, nil
@@ -132,31 +139,6 @@ func (c *Client) one(ctx context.Context, method string, id ID, body []byte) (Lo
 		return LoadBalancer{}, err
 	}
 	return out.tidy(), nil
-}
-
-// check that an answer is within the contract.
-func (b LoadBalancer) check() error {
-	if !slices.Contains([]State{Pending, Live, Failed, Deleting}, b.State) {
-		return notTheContract(fmt.Sprintf("the state %.40q", b.State))
-	}
-	if b.Digest != "" && !sum.MatchString(b.Digest) || b.State == Live && b.Digest == "" {
-		return notTheContract(fmt.Sprintf("%s with the digest %.80q", b.State, b.Digest))
-	}
-	if len(b.Addresses) > 4 || len(b.Refused) > MaxListeners || !label.MatchString(b.Service) {
-		return notTheContract("more addresses or refusals than a load balancer has, or no Service")
-	}
-	if !label.MatchString(b.Namespace) || !label.MatchString(b.Name) {
-		return notTheContract("a load balancer without its Service's namespace and name")
-	}
-	for _, a := range b.Addresses {
-		_, err := netip.ParseAddr(a.Hostname)
-		named := err != nil && !a.IP.IsValid() && len(a.Hostname) <= 253 && hostname.MatchString(a.Hostname) &&
-			(a.Family == IPv4 || a.Family == IPv6)
-		if numbered := a.Hostname == "" && a.Family.Has(a.IP) && !odd(a.IP); !named && !numbered {
-			return notTheContract(fmt.Sprintf("the address %v %.80q of %.10q", a.IP, a.Hostname, a.Family))
-		}
-	}
-	return nil
 }
 
 func notTheContract(what string) error {
@@ -189,7 +171,11 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte, into 
 	case response.StatusCode != http.StatusOK:
 		return refusal(response, answer)
 	}
-	if err := json.Unmarshal(answer, into); err != nil { // newer fields are passed over
+	err = checkValues(answer)
+	if err == nil {
+		err = json.Unmarshal(answer, into) // newer fields are passed over
+	}
+	if err != nil {
 		return notTheContract(clip(err.Error()))
 	}
 	return nil
@@ -200,7 +186,7 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte, into 
 func refusal(response *http.Response, answer []byte) error {
 	var e Error
 	code, known := 0, false
-	if json.Unmarshal(answer, &e) == nil {
+	if checkValues(answer) == nil && json.Unmarshal(answer, &e) == nil {
 		code, known = status[e.Code]
 	}
 	if !known || code != response.StatusCode {

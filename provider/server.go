@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -220,9 +221,18 @@ func (s *Server) put(r *http.Request, id ID) (any, error) {
 // decode one JSON value. What it does not know it refuses: it asks for something that would
 // not be done.
 func decode(body io.Reader, into any) error {
-	decoder := json.NewDecoder(body)
+	all, err := io.ReadAll(body)
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return tooLarge()
+	}
+	if err == nil {
+		err = checkValues(all)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(all))
 	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
+	if err == nil {
+		err = decoder.Decode(into)
+	}
 	if err == nil {
 		if _, more := decoder.Token(); more == io.EOF {
 			return nil
@@ -230,10 +240,11 @@ func decode(body io.Reader, into any) error {
 			err = errors.New("more than one value")
 		}
 	}
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return &Error{Code: TooLarge, Message: "more than " + strconv.Itoa(MaxBody) + " bytes"}
-	}
 	return invalid("", "%.200s", err)
+}
+
+func tooLarge() error {
+	return &Error{Code: TooLarge, Message: "more than " + strconv.Itoa(MaxBody) + " bytes"}
 }
 
 func (s *Server) list(r *http.Request, id ID) (any, error) {
@@ -292,6 +303,7 @@ func fail(w http.ResponseWriter, err error) {
 	}
 	said := *e
 	said.Message, said.Field = clip(said.Message), clip(said.Field)
+	said.RetryAfterSeconds = min(max(said.RetryAfterSeconds, 0), maxRetryAfter)
 	if said.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(said.RetryAfterSeconds)))
 	}

@@ -140,6 +140,42 @@ func TestCommandsExist(t *testing.T) {
 	}
 }
 
+// Who looks for a cloud finds each provider, from wherever they begin.
+func TestPagesOnCloudsNameEachProvider(t *testing.T) {
+	read := func(page string) string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	of := map[string]string{"openstack": "octavia.md", "alibaba": "alibaba.md"}
+	found := 0
+	for _, m := range regexp.MustCompile(`(?m)^## external-lb provider ([a-z]+)$`).FindAllStringSubmatch(read("docs/reference/commands.md"), -1) {
+		if m[1] == "check" {
+			continue
+		}
+		found++
+		page := of[m[1]]
+		if page == "" {
+			t.Errorf("there is no page on the provider %s", m[1])
+			continue
+		}
+		if !strings.Contains(read("docs/howto/"+page), "external-lb provider "+m[1]+" ") {
+			t.Errorf("%s does not say how to run the provider %s", page, m[1])
+		}
+		for _, list := range []string{"README.md", "docs/README.md", "docs/howto/cloud.md", "docs/contributing/write-a-provider.md", "docs/reference/capabilities.md"} {
+			if !strings.Contains(read(list), page) {
+				t.Errorf("%s does not lead to %s", list, page)
+			}
+		}
+	}
+	if found != len(of) {
+		t.Errorf("%d providers of %d", found, len(of))
+	}
+}
+
 // commandLines joins continued lines and drops comments and output.
 func commandLines(block string) []string {
 	var out []string

@@ -3,6 +3,7 @@ package providertest
 
 import (
 	"context"
+	"encoding/binary"
 	"hash/fnv"
 	"net/http/httptest"
 	"net/netip"
@@ -34,6 +35,7 @@ type Cloud struct {
 	Wait        func(provider.Spec)                             // before each Put, without the lock
 	PutFault    func(provider.Spec) (*provider.Observed, error) // nil, nil: it does as it is told
 	Addresses   []provider.Address                              // of each load balancer; nil: as Gives has them
+	Named       bool                                            // it gives each load balancer a hostname of its own, see Name
 	Fails       bool                                            // all of them are in error
 	DeleteFault func() error                                    // nil: it is gone
 	Change      func(*provider.Capabilities)
@@ -71,24 +73,30 @@ func Observed(id provider.ID, s provider.Spec) provider.Observed {
 	return o
 }
 
-// Gives is the address that a load balancer gets which wants none.
+// Gives is the address that a load balancer gets which wants none: hardly two get the same one.
 func Gives(id provider.ID, f provider.IPFamily) netip.Addr {
 	h := fnv.New32a()
 	h.Write([]byte(id.Service))
-	a := netip.MustParseAddr("203.0.113.0").As4()
-	if a[3] = byte(1 + h.Sum32()%250); f == provider.IPv4 {
-		return netip.AddrFrom4(a)
+	sum := h.Sum32()
+	if f == provider.IPv4 {
+		return netip.AddrFrom4([4]byte{198, 18 + byte(sum>>16&1), byte(sum >> 8), byte(sum)})
 	}
 	b := netip.MustParseAddr("2001:db8:113::").As16()
-	b[15] = a[3]
+	binary.BigEndian.PutUint32(b[12:], sum)
 	return netip.AddrFrom16(b)
 }
+
+// Name is the hostname that a load balancer gets from a cloud that has no lasting IPs.
+func Name(id provider.ID) string { return id.Service + ".example.net" }
 
 // observed is what was made of a Spec, with the addresses that the test wants. The lock is held.
 func (c *Cloud) observed(id provider.ID, s provider.Spec) provider.Observed {
 	o := Observed(id, s)
 	if c.Addresses != nil {
 		o.Addresses = c.Addresses
+	}
+	if c.Named {
+		o.Addresses = []provider.Address{{Family: s.Families[0].Family, Hostname: Name(id)}}
 	}
 	if c.Fails {
 		o.State = provider.Failed

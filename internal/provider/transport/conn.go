@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +60,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 		client: client, owner: Owner(t.Cluster, t.Balancer), patience: cmp.Or(d.Patience, 2*time.Second), workFor: workFor,
 		slots: make(chan struct{}, atOnce), news: make(chan struct{}, 1),
 		wanted: lb.NewSet(), wishes: map[string]*wish{}, taken: map[string]provider.Spec{},
-		waits: map[string]lb.Refusal{}, later: map[string]time.Time{}, jobs: map[string]*job{},
+		holds: holders{}, waits: map[string]lb.Refusal{}, later: map[string]time.Time{}, jobs: map[string]*job{},
 	}
 	c.asked = func(string, error, provider.Calls) {}
 	if d.Asked != nil {
@@ -121,6 +122,7 @@ type conn struct {
 	contest contest
 
 	given map[lb.Key][]provider.Address // of the last report
+	holds holders
 }
 
 // Close ends what is under way. Each request is one by itself.
@@ -242,6 +244,7 @@ func (c *conn) list(ctx context.Context) error {
 // hosts, or in the Specs: it is live as it is wanted. The mu is held.
 func (c *conn) report() host.Report {
 	c.told()
+	c.hold()
 	out := host.Report{
 		Wanted: c.wanted.Manifest(), Proved: true, Generation: string(c.wanted.Digest()), Refused: slices.Clone(c.strange),
 	}
@@ -254,7 +257,7 @@ func (c *conn) report() host.Report {
 	c.given = map[lb.Key][]provider.Address{}
 	for uid, b := range c.seen {
 		key := c.key(uid)
-		if live[key] = (lb.Sum{}); c.shows(uid, b) {
+		if live[key] = (lb.Sum{}); c.shows(uid, b) && c.rival(uid) == "" {
 			live[key], c.given[key] = c.wishes[uid].sum, b.Addresses
 			delete(c.waits, uid)
 		}
@@ -296,7 +299,9 @@ func (w *wish) fulfilled(b provider.LoadBalancer) bool {
 }
 
 // ofNoClient are addresses to which nobody can be sent. Others of that kind are out of the contract.
-func ofNoClient(a provider.Address) bool { return a.IP.IsLoopback() || a.Hostname == "localhost" }
+func ofNoClient(a provider.Address) bool {
+	return a.IP.IsLoopback() || a.Hostname == "localhost" || strings.HasSuffix(a.Hostname, ".localhost")
+}
 
 // refusals of a wish: what it cannot be asked for, and what the cloud does not do.
 func (c *conn) refusals(w *wish) []lb.Refusal {
@@ -304,6 +309,9 @@ func (c *conn) refusals(w *wish) []lb.Refusal {
 	b, there := c.seen[uid]
 	out := slices.Clip(w.refused)
 	if there && c.shows(uid, b) {
+		if rival := c.rival(uid); rival != "" {
+			return append(out, lb.Refusal{Key: w.key, Reason: lb.RefusedUnavailable, Message: rival})
+		}
 		for _, r := range b.Refused {
 			for _, l := range w.listeners(r.Port, r.Protocol) {
 				out = append(out, lb.Refusal{Key: w.key, Listener: l, Reason: reasonOf(r.Reason), Message: said(r.Reason, r.Message)})
