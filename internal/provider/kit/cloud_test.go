@@ -24,7 +24,7 @@ type memory struct {
 	others int // objects of strangers
 	next   netip.Addr
 	faults struct {
-		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort bool
+		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort, anyCertificate, noTLS bool
 
 		late bool // it hears requests that were cut when another load balancer is asked for
 	}
@@ -60,7 +60,7 @@ func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
 		settings[provider.GivenAddress] = provider.Support{Missing: "say which one"}
 	}
 	return provider.Capabilities{Name: "memory", Settings: settings,
-		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}, Flavors: []string{"big"}}, nil
+		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}, Flavors: []string{"big"}, Certificates: []string{"shop"}}, nil
 }
 
 func (c *memory) key(id provider.ID) provider.ID {
@@ -117,6 +117,9 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 	if e == nil && want.Flavor != "" && want.Flavor != "big" && !c.faults.anyFlavor {
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "flavor", Message: "this cloud has big ones"}
 	}
+	if name := want.Listeners[0].Certificate; name != "" && name != "shop" && !c.faults.anyCertificate {
+		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "certificates", Message: provider.NoCertificate(name, []string{"shop"})}
+	}
 	if e == nil {
 		if !address.IsValid() {
 			if address = c.next; !c.faults.oneAddress {
@@ -157,6 +160,10 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 		if c.faults.forgets && len(want.Listeners) > 0 && want.Listeners[0].Protocol == provider.UDP {
 			e.spec.Listeners = slices.Clone(want.Listeners)
 			e.spec.Listeners[0].NodePort++
+		}
+		if c.faults.noTLS {
+			e.spec.Listeners = slices.Clone(want.Listeners)
+			e.spec.Listeners[0].Certificate = ""
 		}
 		if c.faults.noFlavor {
 			e.spec.Flavor = ""

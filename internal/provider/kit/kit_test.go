@@ -79,6 +79,15 @@ func TestACloudThatGivesNoAddress(t *testing.T) {
 	}
 }
 
+// A port that is open without the TLS that was asked for is found.
+func TestCertificate_ThatDoesNotComeIsFound(t *testing.T) {
+	c := newCloud()
+	c.faults.noTLS = true
+	if got := failures(t, c, func(o *Options) { o.Timeout = 300 * time.Millisecond }); !slices.Equal(got, []string{"certificate"}) {
+		t.Errorf("failed: %v", got)
+	}
+}
+
 // A flavor that is taken and does not come is no less a fault than one that nobody offers.
 func TestFlavor_ThatDoesNotComeIsFound(t *testing.T) {
 	c := newCloud()
@@ -104,6 +113,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"affinity":       func(c *memory) { c.faults.clings = true },
 		"datagrams":      func(c *memory) { c.faults.keepsNodePort = true },
 		"flavor":         func(c *memory) { c.faults.anyFlavor = true },
+		"certificate":    func(c *memory) { c.faults.anyCertificate = true },
 	} {
 		t.Run(check, func(t *testing.T) {
 			t.Parallel()

@@ -4,6 +4,7 @@
 package alibabatest
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -52,6 +53,7 @@ type Cloud struct {
 	taken     map[string]bool
 	open      map[string]*port
 	wasOpen   bool // to everybody, by a list without entries
+	own       []tls.Certificate
 }
 
 // url has the parameters of a call.
@@ -122,6 +124,9 @@ func New(t testing.TB) *Cloud {
 		listeners: map[string]*listener{}, acls: map[string]*acl{}, tokens: map[string]answered{}, taken: map[string]bool{}, open: map[string]*port{}}
 	s := httptest.NewServer(c)
 	c.URL = s.URL
+	with := httptest.NewTLSServer(nil) // it has a certificate
+	with.Close()
+	c.own = with.TLS.Certificates
 	stop := make(chan struct{})
 	var carrying sync.WaitGroup
 	carrying.Go(func() { c.carry(stop) })
