@@ -58,7 +58,7 @@ It was tried against a double that follows the published API, never in a real ac
 	flags.StringSliceVar(&f.flavors, "flavors", nil, "NAME=SPEC of a clb that Services may ask for; the spec use is paid by use (default: none)")
 	flags.StringVar(&f.options.Resource, "resource-group", "", "ID of the group of resources (default: the account's)")
 	flags.StringSliceVar(&f.certificates, "certificates", nil, "NAME=ID of certificates of the account, with which an nlb ends TLS for Services that ask for it (default: none)")
-	flags.StringVar(&f.endpoint, "endpoint", "", "URL of another API, as that of a test")
+	flags.StringVar(&f.endpoint, "endpoint", "", "vpc: the APIs' addresses in the VPC, for a machine without a way to the internet; or the URL of another API, as that of a test")
 	cmd.Flag("region").DefValue = ""
 	return cmd
 }

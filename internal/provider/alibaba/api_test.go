@@ -42,11 +42,13 @@ func TestHost_IsThatOfTheRegion(t *testing.T) {
 	for _, c := range []struct {
 		service
 		region, want string
+		inside       bool
 	}{
-		{nlbAPI, "cn-hangzhou", "nlb.cn-hangzhou.aliyuncs.com"}, {ecsAPI, "us-west-1", "ecs.us-west-1.aliyuncs.com"},
-		{slbAPI, "cn-hangzhou", "slb.aliyuncs.com"}, {slbAPI, "eu-central-1", "slb.eu-central-1.aliyuncs.com"},
+		{nlbAPI, "cn-hangzhou", "nlb.cn-hangzhou.aliyuncs.com", false}, {ecsAPI, "us-west-1", "ecs.us-west-1.aliyuncs.com", false},
+		{slbAPI, "cn-hangzhou", "slb.aliyuncs.com", false}, {slbAPI, "eu-central-1", "slb.eu-central-1.aliyuncs.com", false},
+		{slbAPI, "cn-hangzhou", "slb-vpc.cn-hangzhou.aliyuncs.com", true}, {nlbAPI, "eu-central-1", "nlb-vpc.eu-central-1.aliyuncs.com", true},
 	} {
-		if got := host(c.service, c.region); got != c.want {
+		if got := host(c.service, c.region, c.inside); got != c.want {
 			t.Errorf("%s in %s: %s", c.name, c.region, got)
 		}
 	}
