@@ -48,8 +48,8 @@ func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTri
 		at := &url.URL{Scheme: "https", Host: host(s, region, endpoint == Inside)}
 		if endpoint != "" && endpoint != Inside {
 			var err error
-			if at, err = url.Parse(endpoint); err != nil {
-				return nil, err
+			if at, err = url.Parse(endpoint); err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
+				return nil, fmt.Errorf("--endpoint: want %s or a URL, got %.80q", Inside, endpoint)
 			}
 		}
 		c, err := client.NewClient(&client.Config{Credential: c, Protocol: &at.Scheme, Endpoint: &at.Host, HttpClient: bounded{via}})
@@ -63,7 +63,8 @@ func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTri
 }
 
 // oldRegions are those in which SLB is asked at one place for all.
-var oldRegions = []string{"ap-southeast-1", "cn-beijing", "cn-hangzhou", "cn-hongkong", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "us-east-1", "us-west-1"}
+var oldRegions = []string{"ap-southeast-1", "cn-beijing", "cn-hangzhou", "cn-hangzhou-finance", "cn-hongkong", "cn-north-2-gov-1", "cn-qingdao",
+	"cn-shanghai", "cn-shanghai-finance-1", "cn-shenzhen", "cn-shenzhen-finance-1", "us-east-1", "us-west-1"}
 
 // host of a service in a region, as the vendor publishes them.
 func host(s service, region string, inside bool) string {
@@ -208,6 +209,9 @@ func said(err error) error {
 	action, _, _ := strings.Cut(err.Error(), ": ")
 	code := dara.StringValue(r.GetCode())
 	message, _ := r.GetData()["Message"].(string)
+	if strings.Contains(code, "Signature") && meaning(code) == provider.Internal { // it repeats what was signed, a token of the session with it
+		message = "what was signed is not what came"
+	}
 	e := &provider.Error{Code: meaning(code), Message: action + ": " + code + ": " + message}
 	switch e.Code {
 	case provider.Throttled:
@@ -216,7 +220,7 @@ func said(err error) error {
 			e.RetryAfterSeconds = int32(min(after/time.Second+1, 3600))
 		}
 	case provider.Internal:
-		if strings.Contains(code, "Forbidden") || strings.Contains(code, "NoPermission") || strings.Contains(code, "AccessKey") || strings.Contains(code, "Signature") {
+		if strings.Contains(code, "Forbidden") || strings.Contains(code, "NoPermission") || strings.Contains(code, "AccessKey") || strings.Contains(code, "SecurityToken") || strings.Contains(code, "Signature") {
 			e.Message += seeCredentials
 		}
 	}

@@ -68,7 +68,10 @@ func TestRights_AreThoseOfTheCalls(t *testing.T) {
 	known := slices.Collect(maps.Keys(listed[0]))
 	known = append(known, slices.Collect(maps.Keys(listed[1]))...)
 	for _, text := range actionsInCode(t) {
-		if !slices.ContainsFunc(known, func(right string) bool { _, action, _ := strings.Cut(right, ":"); return strings.HasPrefix(action, text) }) {
+		if !slices.ContainsFunc(known, func(right string) bool {
+			_, action, _ := strings.Cut(right, ":")
+			return strings.HasPrefix(action, text)
+		}) {
 			t.Errorf("%s is in the code, and not on the page", text)
 		}
 	}
