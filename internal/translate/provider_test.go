@@ -94,7 +94,9 @@ func certificatesOf(r translated) string {
 
 // A certificate is for each TCP port, or for those that are named.
 func TestCertificate_IsOfPorts(t *testing.T) {
-	web := func() *builder.ServiceBuilder { return service("web").Port(80).Port(443).PortOf(corev1.ProtocolUDP, 443, 30444) }
+	web := func() *builder.ServiceBuilder {
+		return service("web").Port(80).Port(443).PortOf(corev1.ProtocolUDP, 443, 30444)
+	}
 	for text, want := range map[string]string{
 		" shop ":               "192.0.2.1:80/TCP shop, 192.0.2.1:443/TCP shop, 192.0.2.1:443/UDP ",
 		"443=shop":             "192.0.2.1:80/TCP , 192.0.2.1:443/TCP shop, 192.0.2.1:443/UDP ",
