@@ -2,11 +2,14 @@ package kit
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -117,7 +120,7 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 	if e == nil && want.Flavor != "" && want.Flavor != "big" && !c.faults.anyFlavor {
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "flavor", Message: "this cloud has big ones"}
 	}
-	if name := want.Listeners[0].Certificate; name != "" && name != "shop" && !c.faults.anyCertificate {
+	if name := certificateOf(want); name != "" && name != "shop" && !c.faults.anyCertificate {
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "certificates", Message: provider.NoCertificate(name, []string{"shop"})}
 	}
 	if e == nil {
@@ -236,7 +239,47 @@ func (c *memory) dial(ctx context.Context, network, address string) (net.Conn, e
 	if to == "" {
 		return nil, errors.New("nothing listens there")
 	}
-	return (&net.Dialer{}).DialContext(ctx, network, to)
+	node, err := (&net.Dialer{}).DialContext(ctx, network, to)
+	if err != nil || !c.secure(address) {
+		return node, err
+	}
+	client, here := net.Pipe()
+	go func() { // TLS is terminated
+		defer node.Close()
+		ended := tls.Server(here, &tls.Config{Certificates: own()})
+		defer ended.Close()
+		_, _ = io.Copy(ended, node) // either end may go
+	}()
+	return client, nil
+}
+
+// own certificate of the cloud.
+var own = sync.OnceValue(func() []tls.Certificate {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates
+})
+
+// secure reports whether TLS is terminated at an address.
+func (c *memory) secure(address string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.all {
+		for _, l := range e.spec.Listeners {
+			if l.Certificate != "" && netip.AddrPortFrom(e.address, l.Port).String() == address {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// certificateOf the first listener, if there is any.
+func certificateOf(s provider.Spec) string {
+	if len(s.Listeners) == 0 {
+		return ""
+	}
+	return s.Listeners[0].Certificate
 }
 
 // nodePort that gets what comes to an address, or "".
