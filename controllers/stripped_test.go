@@ -64,7 +64,7 @@ func TestCacheKeepsWhatIsRead(t *testing.T) {
 // Of a Service, also as the API server answers it to a write, there are the annotations of which
 // something is made, and not what others keep in theirs.
 func TestCacheKeepsAnnotationsThatAreRead(t *testing.T) {
-	read := []string{v1alpha1.AddressesAnnotation, v1alpha1.AddressPoolAnnotation, v1alpha1.BalancerAnnotation, v1alpha1.FlavorAnnotation, v1alpha1.AssignedAddressesAnnotation,
+	read := []string{v1alpha1.AddressesAnnotation, v1alpha1.AddressPoolAnnotation, v1alpha1.BalancerAnnotation, v1alpha1.FlavorAnnotation, v1alpha1.CertificateAnnotation, v1alpha1.AssignedAddressesAnnotation,
 		v1alpha1.SourceRangesAnnotation, "metallb.io/loadBalancerIPs", "metallb.universe.tf/address-pool", "metallb.io/allow-shared-ip", "external-lb.dev/held-by"}
 	full := builder.Service("default", "web").Annotate(corev1.LastAppliedConfigAnnotation, "large").Annotate("example.com/owner", "x")
 	want := builder.Service("default", "web")

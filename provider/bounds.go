@@ -14,25 +14,26 @@ import (
 
 // The bounds of the contract. A provider's own may be lower: see Capabilities.
 const (
-	MaxBody       = 1 << 20 // bytes of a request
-	MaxAnswer     = 4 << 20 // bytes of an answer
-	maxValues     = 150_000 // of a request or an answer: members of objects, and items of lists
-	MaxListeners  = 256
-	MaxMembers    = 5000   // of one family
-	MaxSources    = 1000   // of one family
-	MaxPage       = 100    // load balancers of one List
-	MaxList       = 20_000 // load balancers of one cluster
-	MaxRefused    = 50_000 // listeners that all of these refuse together
-	MaxMessage    = 256    // bytes of a message or reason
-	MaxFlavors    = 32     // that a provider offers
-	maxSettings   = 64     // that a provider states
-	maxVersion    = 63     // bytes
-	maxHostname   = 253    // bytes
-	maxAddresses  = 4      // of one load balancer: a hostname may be of two families
-	maxWeight     = 256
-	maxNumber     = 1_000_000_000
-	maxAffinity   = 86400
-	maxRetryAfter = 3600 // seconds
+	MaxBody         = 1 << 20 // bytes of a request
+	MaxAnswer       = 4 << 20 // bytes of an answer
+	maxValues       = 150_000 // of a request or an answer: members of objects, and items of lists
+	MaxListeners    = 256
+	MaxMembers      = 5000   // of one family
+	MaxSources      = 1000   // of one family
+	MaxPage         = 100    // load balancers of one List
+	MaxList         = 20_000 // load balancers of one cluster
+	MaxRefused      = 50_000 // listeners that all of these refuse together
+	MaxMessage      = 256    // bytes of a message or reason
+	MaxFlavors      = 32     // that a provider offers
+	MaxCertificates = 256    // that it offers
+	maxSettings     = 64     // that a provider states
+	maxVersion      = 63     // bytes
+	maxHostname     = 253    // bytes
+	maxAddresses    = 4      // of one load balancer: a hostname may be of two families
+	maxWeight       = 256
+	maxNumber       = 1_000_000_000
+	maxAffinity     = 86400
+	maxRetryAfter   = 3600 // seconds
 )
 
 var (
@@ -191,6 +192,10 @@ func (a Admit) checkListener(field string, l Listener) *Error {
 		return invalid(field+".nodePort", "%d is not among the nodePorts", l.NodePort)
 	case check.Port != 0 && check.Port != kubeProxyHealth && !a.port(check.Port):
 		return invalid(field+".settings.healthCheck.port", "%d is neither a nodePort nor %d", check.Port, kubeProxyHealth)
+	case l.Certificate != "" && !label.MatchString(l.Certificate):
+		return invalid(field+".certificate", "%.80q is not a DNS label", l.Certificate)
+	case l.Certificate != "" && l.Protocol != TCP:
+		return invalid(field+".certificate", "%s has no TLS", l.Protocol)
 	case check.Path != "" && !path.MatchString(check.Path):
 		return invalid(field+".settings.healthCheck.path", "%.80q is none, or has other letters than A-Za-z0-9 and -._~/%%", check.Path)
 	}
@@ -219,6 +224,11 @@ func (c Capabilities) check(s Spec) *Error {
 		}
 		for _, setting := range s.uses() {
 			if err := c.unsupported(setting, l); err != nil {
+				return err
+			}
+		}
+		if l.Certificate != "" {
+			if err := c.unsupported(Certificates, l); err != nil {
 				return err
 			}
 		}
@@ -255,6 +265,19 @@ func (s Spec) uses() (out []Setting) {
 	return out
 }
 
+// checkNames of what a provider offers.
+func checkNames(field string, names []string, most int) error {
+	if len(names) > most {
+		return invalid(field, "%d of them: want %d at most", len(names), most)
+	}
+	for i, name := range names {
+		if !label.MatchString(name) || slices.Contains(names[:i], name) {
+			return invalid(field, "%.80q is not a DNS label, or is there twice", name)
+		}
+	}
+	return nil
+}
+
 // Check that a provider states all that it has to, and nothing that it cannot mean.
 func (c Capabilities) Check() error {
 	if !label.MatchString(c.Name) {
@@ -274,13 +297,11 @@ func (c Capabilities) Check() error {
 			return invalid(field, "%d is not from 0 to %d", n, maxNumber)
 		}
 	}
-	if len(c.Flavors) > MaxFlavors {
-		return invalid("flavors", "%d of them: want %d at most", len(c.Flavors), MaxFlavors)
+	if err := checkNames("flavors", c.Flavors, MaxFlavors); err != nil {
+		return err
 	}
-	for i, name := range c.Flavors {
-		if !label.MatchString(name) || slices.Contains(c.Flavors[:i], name) {
-			return invalid("flavors", "%.80q is not a DNS label, or is there twice", name)
-		}
+	if err := checkNames("certificates", c.Certificates, MaxCertificates); err != nil {
+		return err
 	}
 	for _, s := range AllSettings() {
 		if _, stated := c.Settings[s]; !stated {

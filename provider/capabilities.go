@@ -71,11 +71,12 @@ const (
 	WantedAddress   Setting = "wantedAddress"   // Family.Address
 	GivenAddress    Setting = "givenAddress"    // a Family without it: the cloud chooses
 	DualStack       Setting = "dualStack"       // two Families
+	Certificates    Setting = "certificates"    // Listener.Certificate
 )
 
 // AllSettings are those that every provider states something of.
 func AllSettings() []Setting {
-	return append(slices.Clone(PolicySettings), SessionAffinity, SourceRanges, Weights, WantedAddress, GivenAddress, DualStack)
+	return append(slices.Clone(PolicySettings), SessionAffinity, SourceRanges, Weights, WantedAddress, GivenAddress, DualStack, Certificates)
 }
 
 // Capabilities are what a provider's cloud can do.
@@ -93,6 +94,9 @@ type Capabilities struct {
 	// Flavors are the names of those that Spec.Flavor may ask for, for people. A server takes
 	// others, too: what becomes of them the Cloud says.
 	Flavors []string `json:"flavors,omitempty"`
+	// Certificates are the names of those that Listener.Certificate may ask for. A server takes
+	// others, too: what becomes of them the Cloud says.
+	Certificates []string `json:"certificates,omitempty"`
 	// Settings has AllSettings. What is missing is one that the cloud cannot do.
 	Settings map[Setting]Support `json:"settings"`
 }

@@ -87,6 +87,7 @@ func TestDigest_IsThatOfWhatIsWanted(t *testing.T) {
 		"a weight":   func(s *Spec) { s.Families[0].Members[0].Weight = 2 },
 		"affinity":   func(s *Spec) { s.AffinitySeconds = 1 },
 		"a flavor":   func(s *Spec) { s.Flavor = "big" },
+		"TLS":        func(s *Spec) { s.Listeners[0].Certificate = "shop" },
 	}
 	for what, change := range changes {
 		s := example()
@@ -154,6 +155,9 @@ func TestCheck_WantsEverythingStated(t *testing.T) {
 		"no name":                 func(c *Capabilities) { c.Name = "" },
 		"a flavor of two words":   func(c *Capabilities) { c.Flavors = []string{"very big"} },
 		"a flavor twice":          func(c *Capabilities) { c.Flavors = []string{"big", "big"} },
+		"an ID for a certificate": func(c *Capabilities) { c.Certificates = []string{"1234_CN"} },
+		"a certificate twice":     func(c *Capabilities) { c.Certificates = []string{"shop", "shop"} },
+		"too many certificates":   func(c *Capabilities) { c.Certificates = flavors(MaxCertificates + 1) },
 		"too many flavors":        func(c *Capabilities) { c.Flavors = flavors(MaxFlavors + 1) },
 		"certificates":            func(c *Capabilities) { c.Settings["tls.secretRef"] = Able },
 		"a long reason":           func(c *Capabilities) { c.Settings["retries"] = Support{Note: strings.Repeat("a", 300)} },
@@ -179,7 +183,7 @@ func flavors(n int) (out []string) {
 // The bound is the last number that is taken.
 func TestCheck_TakesFlavors(t *testing.T) {
 	c := everything()
-	if c.Flavors = flavors(MaxFlavors); c.Check() != nil {
+	if c.Flavors, c.Certificates = flavors(MaxFlavors), flavors(MaxCertificates); c.Check() != nil {
 		t.Error(c.Check())
 	}
 }
@@ -205,6 +209,30 @@ func TestFlavor_IsANameThatTheCloudJudges(t *testing.T) {
 		if err := everything().check(s); err != nil {
 			t.Errorf("%q, without any that is offered: %v", flavor, err)
 		}
+	}
+}
+
+// A certificate is a name, for TCP alone. A cloud that states it has none is never asked for one.
+func TestCertificate_IsANameThatTheCloudJudges(t *testing.T) {
+	for name, good := range map[string]bool{"": true, "shop": true, strings.Repeat("a", 64): false, "1234_cn": false, "Shop": false, "shop\n": false} {
+		s := example()
+		s.Listeners[0].Certificate = name
+		if err := (Admit{}).check(s); (err == nil) != good || err != nil && (err.Code != Invalid || err.Field != "listeners[0].certificate") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	s := example()
+	s.Listeners[0].Certificate = "shop"
+	if err := everything().check(s); err != nil {
+		t.Errorf("without any that is offered: %v", err)
+	}
+	c := everything()
+	c.Settings[Certificates] = Support{Missing: "it has none"}
+	if err := c.check(s); err == nil || err.Code != Unsupported || err.Field != "certificates" {
+		t.Errorf("a cloud that has none: %v", err)
+	}
+	if s.Listeners[0].Protocol = UDP; (Admit{}).check(s) == nil {
+		t.Error("TLS over UDP is taken")
 	}
 }
 

@@ -73,6 +73,7 @@ func bounds() map[string]any {
 
 		"Capabilities required":          words("families", "name", "protocols", "settings", "version"),
 		"Capabilities version maxLength": maxVersion, "Capabilities flavors maxItems": MaxFlavors, "Capabilities flavors uniqueItems": true,
+		"Capabilities certificates maxItems": MaxCertificates, "Capabilities certificates uniqueItems": true,
 		"Capabilities protocols minItems": 1, "Capabilities protocols uniqueItems": true,
 		"Capabilities families minItems": 1, "Capabilities families uniqueItems": true,
 		"Capabilities settings maxProperties": maxSettings, "Capabilities settings propertyNames pattern": setting.String(),

@@ -82,6 +82,14 @@ func NoFlavor(name string, offered []string) *Error {
 	return &Error{Code: Unsupported, Field: "flavor", Message: message}
 }
 
+// NoCertificate is why a Listener is refused whose certificate is none that the provider offers.
+func NoCertificate(name string, offered []string) string {
+	if len(offered) == 0 {
+		return "there is no certificate " + name + ": this provider offers none"
+	}
+	return "there is no certificate " + name + ": this provider offers " + strings.Join(offered, ", ")
+}
+
 // OtherFlavor is what a Cloud says of a load balancer whose flavor is another one than is wanted, and of
 // its ports that are refused: who asked looks at those only where all else is as it is wanted.
 func OtherFlavor(has string, refused []Refusal) (Code, string) {

@@ -76,6 +76,10 @@ type Listener struct {
 	Protocol Protocol `json:"protocol"`
 	NodePort uint16   `json:"nodePort"`
 	Settings Settings `json:"settings,omitzero"`
+	// Certificate is the name of one of Capabilities.Certificates, with which TLS is terminated.
+	// "": it is not. One that the cloud does not know, it refuses: such a Listener is never
+	// opened without TLS.
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // String prints a Listener as 80/TCP.

@@ -25,6 +25,9 @@ const (
 	// FlavorAnnotation names the flavor of a cloud's load balancer, one that its provider
 	// offers. Hosts have none: there it changes nothing.
 	FlavorAnnotation = "external-lb.dev/flavor"
+	// CertificateAnnotation names certificates that a cloud's provider offers, with which TLS is
+	// terminated: NAME at each TCP port, or PORT=NAME,... at some.
+	CertificateAnnotation = "external-lb.dev/certificate"
 )
 
 // AssignedAddressesAnnotation, which external-lb puts on a Service of type NodePort, is

@@ -45,6 +45,11 @@ type ProviderStatus struct {
 	// +optional
 	// +listType=set
 	Flavors []string `json:"flavors,omitempty"`
+	// certificates by their names, of which a Service may name one for each of its ports in the
+	// annotation external-lb.dev/certificate.
+	// +optional
+	// +listType=set
+	Certificates []string `json:"certificates,omitempty"`
 	// settings and what becomes of them.
 	// +optional
 	// +listType=map

@@ -640,6 +640,11 @@ func (in *ProviderStatus) DeepCopyInto(out *ProviderStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Certificates != nil {
+		in, out := &in.Certificates, &out.Certificates
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Settings != nil {
 		in, out := &in.Settings, &out.Settings
 		*out = make([]ProviderSetting, len(*in))

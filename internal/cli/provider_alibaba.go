@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/aliyun/credentials-go/credentials"
@@ -40,7 +39,8 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 
 It was tried against a double that follows the published API, never in a real account.`,
 		Example: `  external-lb provider alibaba --token-file token --cert tls.crt --key tls.key --listen :8480 \
-    --region cn-hangzhou --vpc vpc-bp1example --vswitch cn-hangzhou-a=vsw-bp1a,cn-hangzhou-b=vsw-bp1b --nodes 10.0.0.0/16
+    --region cn-hangzhou --vpc vpc-bp1example --vswitch cn-hangzhou-a=vsw-bp1a,cn-hangzhou-b=vsw-bp1b --nodes 10.0.0.0/16 \
+    --certificates shop=1234567-cn-hangzhou
   external-lb provider alibaba --token-file token --region cn-hangzhou --vpc vpc-bp1example --type clb
   external-lb provider alibaba --token-file token --region cn-hangzhou --vpc vpc-bp1example --type clb \
     --private --vswitch cn-hangzhou-a=vsw-bp1a --flavors small=slb.s1.small,big=slb.s3.medium,metered=use`,
@@ -57,8 +57,8 @@ It was tried against a double that follows the published API, never in a real ac
 	flags.StringVar(&f.options.Spec, "spec", "", "of a clb, as slb.s1.small, which is paid by the hour, where the account may still make such (default: paid by use)")
 	flags.StringSliceVar(&f.flavors, "flavors", nil, "NAME=SPEC of a clb that Services may ask for; the spec use is paid by use (default: none)")
 	flags.StringVar(&f.options.Resource, "resource-group", "", "ID of the group of resources (default: the account's)")
-	flags.StringSliceVar(&f.certificates, "certificate", nil, "PORT=ID: an nlb ends TLS at a Service's port with a certificate of the account")
-	flags.StringVar(&f.endpoint, "endpoint", "", "URL of another API, as that of a test")
+	flags.StringSliceVar(&f.certificates, "certificates", nil, "NAME=ID of certificates of the account, with which an nlb ends TLS for Services that ask for it (default: none)")
+	flags.StringVar(&f.endpoint, "endpoint", "", "vpc: the APIs' addresses in the VPC, for a machine without a way to the internet; or the URL of another API, as that of a test")
 	cmd.Flag("region").DefValue = ""
 	return cmd
 }
@@ -95,24 +95,10 @@ func (f *providerAlibaba) parse() (o cloud.Options, err error) {
 		}
 		o.Zones = append(o.Zones, cloud.Zone{ID: zone, VSwitch: id})
 	}
-	for _, one := range f.certificates {
-		port, id, err := pair("--certificate", one, "PORT")
-		if err != nil {
-			return o, err
-		}
-		number, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || number == 0 {
-			return o, fmt.Errorf("--certificate: %q is no port", port)
-		}
-		if o.Certificates == nil {
-			o.Certificates = map[uint16]string{}
-		}
-		if _, twice := o.Certificates[uint16(number)]; twice {
-			return o, fmt.Errorf("--certificate: port %d has two, and the cloud takes one", number)
-		}
-		o.Certificates[uint16(number)] = id
+	if o.Certificates, err = offered("--certificates", f.certificates, provider.MaxCertificates); err != nil {
+		return o, err
 	}
-	if o.Flavors, err = offered(f.flavors); err != nil {
+	if o.Flavors, err = offered("--flavors", f.flavors, provider.MaxFlavors); err != nil {
 		return o, err
 	}
 	switch {
@@ -129,7 +115,7 @@ func (f *providerAlibaba) parse() (o cloud.Options, err error) {
 	case o.Type == cloud.CLB && o.Private != (len(o.Zones) == 1):
 		return o, errors.New("say one --vswitch with --type clb and --private, and none without --private")
 	case o.Type == cloud.CLB && len(o.Certificates) > 0:
-		return o, errors.New("--certificate is of --type nlb")
+		return o, errors.New("--certificates is of --type nlb: a clb ends TLS of HTTP alone")
 	}
 	return o, nil
 }

@@ -26,7 +26,7 @@ func TestProviderAlibaba_PassesTheCheck(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		args := []string{"external-lb", "provider", "alibaba", "--listen", "127.0.0.1:0", "--token-file", token, "--endpoint", double.URL,
-			"--region", "cn-hangzhou", "--vpc", "vpc-1", "--vswitch", "cn-hangzhou-a=vsw-1,cn-hangzhou-b=vsw-2"}
+			"--region", "cn-hangzhou", "--vpc", "vpc-1", "--vswitch", "cn-hangzhou-a=vsw-1,cn-hangzhou-b=vsw-2", "--certificates", "shop=1234-cn-hangzhou"}
 		code := Main(ctx, args, strings.NewReader(""), out, out)
 		out.Close()
 		ended <- code
@@ -40,18 +40,21 @@ func TestProviderAlibaba_PassesTheCheck(t *testing.T) {
 	if code := Main(t.Context(), []string{"external-lb", "provider", "check", "http://" + at, "--token-file", token}, strings.NewReader(""), &result, &result); code != 0 {
 		t.Error(result.String())
 	}
+	if !strings.Contains(result.String(), "ok  certificate:") {
+		t.Errorf("no certificate was asked for:\n%s", result.String())
+	}
 	stop()
 	if code := <-ended; code != 0 {
 		t.Errorf("it ended with %d", code)
 	}
 }
 
-func TestProviderFlavors_AreNames(t *testing.T) {
-	if got, err := offered([]string{"big=slb.s3.medium", "metered=use"}); err != nil || got["big"] != "slb.s3.medium" || got["metered"] != "use" {
+func TestOffers_AreNames(t *testing.T) {
+	if got, err := offered("--flavors", []string{"big=slb.s3.medium", "metered=use"}, 2); err != nil || got["big"] != "slb.s3.medium" || got["metered"] != "use" {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, wrong := range [][]string{{"big"}, {"Big=x"}, {"a=x", "a=y"}, {"a="}, {"a=x y"}} {
-		if got, err := offered(wrong); err == nil || !strings.Contains(err.Error(), "--flavors") {
+	for _, wrong := range [][]string{{"big"}, {"Big=x"}, {"a=x", "a=y"}, {"a="}, {"a=x y"}, {"a=x", "b=x", "c=x"}} {
+		if got, err := offered("--flavors", wrong, 2); err == nil || !strings.Contains(err.Error(), "--flavors") {
 			t.Errorf("%q: %v, %v", wrong, got, err)
 		}
 	}

@@ -55,7 +55,7 @@ func (f *providerOpenStack) serve(ctx context.Context, out io.Writer) error {
 		return errors.New("say either --subnet or --network: where load balancers have their addresses")
 	}
 	var err error
-	if f.Flavors, err = offered(f.flavors); err != nil {
+	if f.Flavors, err = offered("--flavors", f.flavors, provider.MaxFlavors); err != nil {
 		return err
 	}
 	return f.providerServe.serve(ctx, out, func() (provider.Cloud, error) {

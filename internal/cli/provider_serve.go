@@ -32,23 +32,23 @@ func (f *providerServe) add(to *cobra.Command) {
 	flags.StringVar(&f.nodePorts, "node-ports", "30000-32767", "nodePorts of the cluster")
 }
 
-// offered flavors, of the values of --flavors.
-func offered(all []string) (map[string]string, error) {
+// offered is what Services may ask for, by name, of the values of a flag.
+func offered(flag string, all []string, most int) (map[string]string, error) {
 	out := map[string]string{}
 	for _, one := range all {
-		name, of, err := pair("--flavors", one, "NAME")
+		name, of, err := pair(flag, one, "NAME")
 		switch _, twice := out[name]; {
 		case err != nil:
 			return nil, err
-		case !lb.SafeFlavor(name):
-			return nil, fmt.Errorf("--flavors: %q is no name: want small letters, digits and hyphens, 63 at most", name)
+		case !lb.SafeOffer(name):
+			return nil, fmt.Errorf("%s: %q is no name: want small letters, digits and hyphens, 63 at most", flag, name)
 		case twice:
-			return nil, fmt.Errorf("--flavors: there are two of the name %s", name)
+			return nil, fmt.Errorf("%s: there are two of the name %s", flag, name)
 		}
 		out[name] = of
 	}
-	if len(out) > provider.MaxFlavors {
-		return nil, fmt.Errorf("--flavors: there are %d, and %d may be offered", len(out), provider.MaxFlavors)
+	if len(out) > most {
+		return nil, fmt.Errorf("%s: there are %d, and %d may be offered", flag, len(out), most)
 	}
 	return out, nil
 }

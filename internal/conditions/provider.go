@@ -23,6 +23,9 @@ func Provider(b *v1alpha1.Balancer, states []deliver.State) *v1alpha1.ProviderSt
 	if len(can.Flavors) > 0 { // an empty list does not come back from the API server
 		out.Flavors = texts(can.Flavors)
 	}
+	if len(can.Certificates) > 0 {
+		out.Certificates = texts(can.Certificates)
+	}
 	for name, s := range can.Settings {
 		out.Settings = append(out.Settings, v1alpha1.ProviderSetting{
 			Name: string(name), Missing: s.Missing, UDP: s.UDP, Affinity: s.Affinity, Note: s.Note,

@@ -12,15 +12,15 @@ import (
 
 // What a provider offers is in the Balancer's status, and nothing where it offers none: else
 // the status would be written again and again.
-func TestProvider_SaysWhichFlavorsThereAre(t *testing.T) {
+func TestProvider_SaysWhatIsOffered(t *testing.T) {
 	b := builder.Balancer("edge").With(func(b *v1alpha1.Balancer) { b.Spec.Provider = &v1alpha1.Provider{} }).Obj()
-	can := &provider.Capabilities{Flavors: []string{"small", "big"}}
+	can := &provider.Capabilities{Flavors: []string{"small", "big"}, Certificates: []string{"shop", "admin"}}
 	states := []deliver.State{{Offers: can}}
-	if got := Provider(b, states).Flavors; !slices.Equal(got, []string{"big", "small"}) {
-		t.Errorf("%q", got)
+	if got := Provider(b, states); !slices.Equal(got.Flavors, []string{"big", "small"}) || !slices.Equal(got.Certificates, []string{"admin", "shop"}) {
+		t.Errorf("%q %q", got.Flavors, got.Certificates)
 	}
-	can.Flavors = []string{}
-	if got := Provider(b, states).Flavors; got != nil {
+	can.Flavors, can.Certificates = []string{}, []string{}
+	if got := Provider(b, states); got.Flavors != nil || got.Certificates != nil {
 		t.Errorf("%#v", got)
 	}
 }

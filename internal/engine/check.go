@@ -87,6 +87,9 @@ func checkSocket(a netip.Addr, port uint16) error {
 }
 
 func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol) error {
+	if s.CloudCertificate != "" {
+		return errors.New("tls: the certificate is one of a cloud's provider, and hosts have none of these")
+	}
 	for _, field := range [...]string{"algorithm=" + string(s.Algorithm), "mode=" + string(s.Mode),
 		"proxyProtocol.send=" + string(s.SendProxy), "healthCheck.type=" + string(s.HealthCheck.Type)} {
 		if reason := c.Unsupported(Field(field), lb.TCP); reason != "" {

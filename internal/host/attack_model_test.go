@@ -72,6 +72,7 @@ func able(e *engine.Engine, s *lb.Service) {
 
 // settle replaces what an engine cannot do.
 func settle(set *lb.Settings, can func(engine.Field) bool) {
+	set.CloudCertificate = ""
 	if !can("algorithm=" + engine.Field(set.Algorithm)) {
 		set.Algorithm = lb.RoundRobin
 	}

@@ -275,7 +275,7 @@ func readService(m *lbpb.Service, r reader) (any, Key, error) {
 	if len(m.GetFrontends()) == 0 {
 		r.fail("no frontends")
 	}
-	if !SafeFlavor(s.Flavor) {
+	if !SafeOffer(s.Flavor) {
 		r.fail("the flavor %.80q is not a DNS label", s.Flavor)
 	}
 	for i, n := range m.GetServers() {

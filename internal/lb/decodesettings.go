@@ -23,6 +23,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 		MaxRatePerClient:        r.count("maxRatePerClient", m.GetMaxRatePerClient(), 0, MostRate),
 		Retries:                 r.count("retries", m.GetRetries(), 0, maxTries),
 		Certificate:             m.GetCertificate(),
+		CloudCertificate:        m.GetCloudCertificate(),
 		H2C:                     m.GetH2C(),
 		RedirectToHTTPS:         m.GetRedirectToHttps(),
 		MaxBodyBytes:            m.GetMaxBodyBytes(),
@@ -52,6 +53,9 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 	}
 	if s.Certificate != "" && !safeCertificate.MatchString(s.Certificate) {
 		r.fail("%.80q is not the name of a certificate", s.Certificate)
+	}
+	if !SafeOffer(s.CloudCertificate) {
+		r.fail("the certificate %.80q is not a DNS label", s.CloudCertificate)
 	}
 	s.HealthCheck = r.healthCheck(m.GetHealthCheck())
 	return s

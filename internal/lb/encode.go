@@ -187,7 +187,7 @@ func fromSettings(s *Settings) *lbpb.Settings {
 		MaxConnections: uint32(s.MaxConnections), MaxConnectionsPerNode: uint32(s.MaxConnectionsPerNode),
 		MaxConnectionsPerClient: uint32(s.MaxConnectionsPerClient), Retries: uint32(s.Retries),
 		MaxRatePerClient: uint32(s.MaxRatePerClient),
-		Certificate:      s.Certificate, H2C: s.H2C,
+		Certificate:      s.Certificate, CloudCertificate: s.CloudCertificate, H2C: s.H2C,
 		RedirectToHttps: s.RedirectToHTTPS, MaxBodyBytes: s.MaxBodyBytes, MaxHeaderBytes: uint32(s.MaxHeaderBytes),
 		SourceIpv4: fromPrefix(s.Source.IPv4), SourceIpv6: fromPrefix(s.Source.IPv6),
 	}

@@ -38,7 +38,7 @@ func samples(t testing.TB) []sample {
 		ClientTimeout: time.Hour, ServerTimeout: time.Second, MaxRatePerClient: 7,
 		QueueTimeout: time.Minute, MaxQueue: 70, AbortOnClose: true, KeepAlive: time.Hour, NoAccessLog: true, SlowStart: time.Minute, Drain: time.Minute,
 		HealthCheck:    lb.HealthCheck{Type: lb.CheckHTTP, Path: "/healthz", Port: 30081, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3, TLS: true, Host: "web.example", Status: lb.Status{From: 200, To: 204}, Send: "50494e47", Expect: "2b"},
-		MaxConnections: 1000, MaxConnectionsPerNode: 100, MaxConnectionsPerClient: 10, Retries: 2, Certificate: lbtest.Certificates()[0].Name(), H2C: true, RedirectToHTTPS: true, MaxBodyBytes: 1 << 20, MaxHeaderBytes: 1 << 12,
+		MaxConnections: 1000, MaxConnectionsPerNode: 100, MaxConnectionsPerClient: 10, Retries: 2, Certificate: lbtest.Certificates()[0].Name(), CloudCertificate: "shop", H2C: true, RedirectToHTTPS: true, MaxBodyBytes: 1 << 20, MaxHeaderBytes: 1 << 12,
 		Source: lb.Source{IPv4: netip.MustParsePrefix("192.0.2.8/29"), IPv6: netip.MustParsePrefix("2001:db8::10/128")},
 	}
 	service := &lb.Service{

@@ -75,8 +75,8 @@ func NewID(namespace, name, uid string) (ID, error) {
 	return ID{Namespace: namespace, Name: name, UID: uid}, nil
 }
 
-// SafeFlavor reports whether the name of a flavor is a DNS label, or there is none.
-func SafeFlavor(name string) bool { return name == "" || safeLabel.MatchString(name) }
+// SafeOffer reports whether the name of what a provider offers is a DNS label, or there is none.
+func SafeOffer(name string) bool { return name == "" || safeLabel.MatchString(name) }
 
 // SafeNode reports whether a node's name is in the alphabet [a-z0-9.-].
 func SafeNode(name string) bool { return safeNode.MatchString(name) }

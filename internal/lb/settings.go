@@ -34,6 +34,9 @@ type Settings struct {
 	Drain                   time.Duration // for which connections are served whose Backend or Frontend has gone; 0: as long as they last
 	// Certificate is the name of the one with which TLS is terminated. "": it is not.
 	Certificate string
+	// CloudCertificate is the name of one that a cloud's provider offers, a DNS label, with which
+	// TLS is terminated. "": it is not. Hosts have none.
+	CloudCertificate string
 	// H2C: with ModeHTTP, Backends are spoken to in HTTP/2, in plain text.
 	H2C bool
 	// RedirectToHTTPS: with ModeHTTP, requests are redirected instead of carried.

@@ -82,3 +82,52 @@ func TestFlavor_ThatCannotBeReadIsTold(t *testing.T) {
 		}
 	}
 }
+
+// certificatesOf a Service's ports, as a text.
+func certificatesOf(r translated) string {
+	var out []string
+	for _, f := range r.Frontends {
+		out = append(out, f.Listener.String()+" "+f.Settings.CloudCertificate)
+	}
+	return strings.Join(out, ", ")
+}
+
+// A certificate is for each TCP port, or for those that are named.
+func TestCertificate_IsOfPorts(t *testing.T) {
+	web := func() *builder.ServiceBuilder {
+		return service("web").Port(80).Port(443).PortOf(corev1.ProtocolUDP, 443, 30444)
+	}
+	for text, want := range map[string]string{
+		" shop ":               "192.0.2.1:80/TCP shop, 192.0.2.1:443/TCP shop, 192.0.2.1:443/UDP ",
+		"443=shop":             "192.0.2.1:80/TCP , 192.0.2.1:443/TCP shop, 192.0.2.1:443/UDP ",
+		"443=shop, 80=old-one": "192.0.2.1:80/TCP old-one, 192.0.2.1:443/TCP shop, 192.0.2.1:443/UDP ",
+	} {
+		got := cloudInput(web().Annotate(v1alpha1.CertificateAnnotation, text)).Only(t)
+		if got.wantProblems(t); certificatesOf(got) != want {
+			t.Errorf("%q: %s", text, certificatesOf(got))
+		}
+	}
+	for _, text := range []string{"Shop", "443=", "=shop", "443=Shop", "443=1234_cn", "https=shop", "0=shop", "65536=shop", "443=shop,443=other", "8443=shop", "443=shop,", "443=shop;80=x"} {
+		for _, shown := range []string{"", "192.0.2.1"} { // never is it open without TLS
+			got := cloudInput(web().Annotate(v1alpha1.CertificateAnnotation, text).Annotate(v1alpha1.AssignedAddressesAnnotation, shown)).Only(t)
+			got.want(t)
+			got.wantProblems(t, "!"+v1alpha1.ReasonInvalidAnnotation)
+			if m := got.Problems[0].Message; !strings.Contains(m, v1alpha1.CertificateAnnotation) {
+				t.Errorf("%q is told %q", text, m)
+			}
+		}
+	}
+}
+
+// Hosts have no certificates by name: such a port is not carried, and the others are.
+func TestCertificate_IsForCloudsAlone(t *testing.T) {
+	got := MakeInput(on(service("web").Port(80).Port(443).Annotate(v1alpha1.CertificateAnnotation, "443=shop"), "192.0.2.1")).Only(t)
+	got.want(t, "192.0.2.1:80/TCP -> 30080 on all")
+	got.wantProblems(t, v1alpha1.ReasonTLSNotSupported)
+	if m := got.Problems[0].Message; !strings.Contains(m, "443") || !strings.Contains(m, v1alpha1.CertificateAnnotation) || !strings.Contains(m, "UpstreamPolicy") {
+		t.Errorf("it is told %q", m)
+	}
+	if got.PortErrors[PortKey{Protocol: corev1.ProtocolTCP, Port: 443}] != v1alpha1.PortErrorTLS {
+		t.Errorf("%v", got.PortErrors)
+	}
+}

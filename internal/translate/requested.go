@@ -1,9 +1,11 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -121,7 +123,7 @@ func (t *translation) flavor() (name string, problem *Problem) {
 	shown := len(svc.Status.LoadBalancer.Ingress) > 0 || svc.Annotations[v1alpha1.AssignedAddressesAnnotation] != ""
 	invalid := &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Fatal: t.cloud && !shown}
 	switch {
-	case name == "" || t.cloud && lb.SafeFlavor(name):
+	case name == "" || t.cloud && lb.SafeOffer(name):
 		return name, nil
 	case !t.cloud:
 		invalid.Message = fmt.Sprintf("the annotation %s changes nothing: a cloud's load balancers have flavors, and hosts have none", v1alpha1.FlavorAnnotation)
@@ -129,6 +131,45 @@ func (t *translation) flavor() (name string, problem *Problem) {
 		invalid.Message = fmt.Sprintf("the annotation %s: %s is not the name of a flavor; want a DNS label, such as big", v1alpha1.FlavorAnnotation, quoted(name))
 	}
 	return "", invalid
+}
+
+// offered are the certificates of a cloud's provider that a Service names, by port. That of port 0
+// is for every TCP port.
+type offered map[int32]string
+
+func (o offered) of(port corev1.ServicePort) string { return cmp.Or(o[port.Port], o[0]) }
+
+// requestedCertificates reads the annotation: NAME, or PORT=NAME,... One that cannot be read keeps
+// the Service from coming, as it does with source ranges: a port is not to be open without the TLS
+// that somebody meant for it.
+func requestedCertificates(svc *corev1.Service) (offered, *Problem) {
+	text := strings.TrimSpace(svc.Annotations[v1alpha1.CertificateAnnotation])
+	if text == "" {
+		return nil, nil
+	}
+	invalid := func(format string, args ...any) (offered, *Problem) {
+		return nil, &Problem{Reason: v1alpha1.ReasonInvalidAnnotation, Fatal: true,
+			Message: fmt.Sprintf("the annotation %s: ", v1alpha1.CertificateAnnotation) + fmt.Sprintf(format, args...)}
+	}
+	if lb.SafeOffer(text) {
+		return offered{0: text}, nil
+	}
+	out := offered{}
+	for one := range strings.SplitSeq(text, ",") {
+		number, name, _ := strings.Cut(strings.TrimSpace(one), "=")
+		port, err := strconv.ParseUint(number, 10, 16)
+		switch at := int32(port); {
+		case err != nil || port == 0 || name == "" || !lb.SafeOffer(name):
+			return invalid("%s is no certificate; want the name of one for each TCP port, such as shop, or a name for a port, such as 443=shop", quoted(one))
+		case out[at] != "":
+			return invalid("port %d has two certificates", at)
+		case !slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == at && p.Protocol == corev1.ProtocolTCP }):
+			return invalid("the Service has no TCP port %d", at)
+		default:
+			out[at] = name
+		}
+	}
+	return out, nil
 }
 
 func differ(a, b, what string) *Problem {

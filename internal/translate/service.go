@@ -31,6 +31,7 @@ type translation struct {
 	cloud      bool // carries it, and no hosts do
 
 	certificates Certificates
+	offered      offered // that the Service names
 
 	result        *ServiceResult
 	backed        backed
@@ -59,6 +60,9 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	flavor, wrong := t.flavor()
 	if wrong != nil && wrong.Fatal {
 		return t.fatal(wrong.Reason, wrong.Message)
+	}
+	if t.offered, problem = requestedCertificates(svc); problem != nil {
+		return t.fatal(problem.Reason, problem.Message)
 	}
 	out := &lb.Service{
 		ID: id, Frontends: t.frontends(),
@@ -163,7 +167,7 @@ func wrongPort(ports []corev1.ServicePort) string {
 // frontends are one for each port that can be carried, on each address that the
 // Service has it on.
 func (t *translation) frontends() []lb.Frontend {
-	ports, certificates := t.carriedPorts()
+	ports, secured := t.carriedPorts()
 	withheld := make(map[lb.Listener]bool, len(t.in.Withheld))
 	for _, l := range t.in.Withheld {
 		withheld[l] = true
@@ -177,7 +181,7 @@ func (t *translation) frontends() []lb.Frontend {
 				continue
 			}
 			settings := t.precedence.resolve(t.carriers, port.Name, l.Protocol)
-			settings.Certificate = certificates[i]
+			settings.Certificate, settings.CloudCertificate = secured[i].certificate, secured[i].cloud
 			settings.RedirectToHTTPS = settings.RedirectToHTTPS && settings.Certificate == ""
 			settings.H2C = settings.Mode == lb.ModeHTTP && speaksH2C(port)
 			out = append(out, lb.Frontend{Listener: l, NodePort: uint16(port.NodePort), Settings: settings})
@@ -192,9 +196,9 @@ func speaksH2C(port corev1.ServicePort) bool {
 	return protocol == "kubernetes.io/h2c" || protocol == "grpc"
 }
 
-// carriedPorts are the ports that the engine can carry, each with the name of the
-// certificate for its TLS, if it has any; the others get an error.
-func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates []string) {
+// carriedPorts are the ports that the engine can carry, each with what becomes of its
+// TLS; the others get an error.
+func (t *translation) carriedPorts() (carried []corev1.ServicePort, tls []tlsPort) {
 	var cannot, lacking []string
 	var open notTerminated
 	for _, port := range t.in.Object.Spec.Ports {
@@ -212,7 +216,7 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 			t.result.PortErrors[key] = secured.portError
 			open.add(name, secured.problem)
 		default:
-			carried, certificates = append(carried, port), append(certificates, secured.certificate)
+			carried, tls = append(carried, port), append(tls, secured)
 		}
 	}
 	if len(cannot) > 0 {
@@ -228,7 +232,7 @@ func (t *translation) carriedPorts() (carried []corev1.ServicePort, certificates
 	if len(carried) == 0 {
 		t.result.Problems[0].Fatal = true // there is at least one port, and so one problem
 	}
-	return carried, certificates
+	return carried, tls
 }
 
 // targets are the nodes that answer for one family: by rule, or of a Local Service

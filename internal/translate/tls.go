@@ -79,6 +79,7 @@ func (p precedence) tlsAt(port string) *v1alpha1.UpstreamPolicy {
 // tlsPort is what becomes of a port because of TLS.
 type tlsPort struct {
 	certificate string  // its name; "": the port is carried as it is
+	cloud       string  // the name of one that a cloud's provider offers
 	portError   string  // "": it is carried
 	problem     Problem // why not
 }
@@ -86,9 +87,15 @@ type tlsPort struct {
 // tlsOf settles TLS for a port. Where it cannot be terminated, the port is not
 // carried: never is anybody served in plain text who was promised TLS.
 func (t *translation) tlsOf(port corev1.ServicePort) tlsPort {
-	policy := t.precedence.tlsAt(port.Name)
-	if policy == nil || lb.Protocol(port.Protocol) != lb.TCP {
+	policy, named := t.precedence.tlsAt(port.Name), t.offered.of(port)
+	switch {
+	case lb.Protocol(port.Protocol) != lb.TCP || policy == nil && named == "":
 		return tlsPort{}
+	case named != "" && !t.cloud:
+		return tlsPort{portError: v1alpha1.PortErrorTLS, problem: Problem{Reason: v1alpha1.ReasonTLSNotSupported,
+			Message: fmt.Sprintf("the annotation %s names a certificate of a cloud's provider, and hosts have none: see spec.tls of an UpstreamPolicy", v1alpha1.CertificateAnnotation)}}
+	case policy == nil:
+		return tlsPort{cloud: named}
 	}
 	if reason := t.carriers.Main.Unsupported(tlsField, lb.TCP); reason != "" {
 		return tlsPort{portError: v1alpha1.PortErrorTLS, problem: Problem{Reason: v1alpha1.ReasonTLSNotSupported, Message: reason}}

@@ -1009,9 +1009,12 @@ type Settings struct {
 	SourceIpv6 *Prefix `protobuf:"bytes,27,opt,name=source_ipv6,json=sourceIpv6,proto3" json:"source_ipv6,omitempty"`
 	// For how long connections are served whose node or port has gone, in whole seconds.
 	// 0: as long as they last.
-	Drain         int64 `protobuf:"varint,28,opt,name=drain,proto3" json:"drain,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Drain int64 `protobuf:"varint,28,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Name of a certificate that a cloud's provider offers, a DNS label, with which TLS is
+	// terminated; empty: it is not.
+	CloudCertificate string `protobuf:"bytes,29,opt,name=cloud_certificate,json=cloudCertificate,proto3" json:"cloud_certificate,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -1238,6 +1241,13 @@ func (x *Settings) GetDrain() int64 {
 		return x.Drain
 	}
 	return 0
+}
+
+func (x *Settings) GetCloudCertificate() string {
+	if x != nil {
+		return x.CloudCertificate
+	}
+	return ""
 }
 
 // HealthCheck says how nodes are judged.
@@ -1601,7 +1611,7 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
-	"\bdraining\x18\x03 \x01(\bR\bdraining\"\x9e\t\n" +
+	"\bdraining\x18\x03 \x01(\bR\bdraining\"\xcb\t\n" +
 	"\bSettings\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.externallb.lb.v1.AlgorithmR\talgorithm\x12*\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x16.externallb.lb.v1.ModeR\x04mode\x12>\n" +
@@ -1636,7 +1646,8 @@ const file_lbpb_lb_proto_rawDesc = "" +
 	"sourceIpv4\x129\n" +
 	"\vsource_ipv6\x18\x1b \x01(\v2\x18.externallb.lb.v1.PrefixR\n" +
 	"sourceIpv6\x12\x14\n" +
-	"\x05drain\x18\x1c \x01(\x03R\x05drain\"\xda\x02\n" +
+	"\x05drain\x18\x1c \x01(\x03R\x05drain\x12+\n" +
+	"\x11cloud_certificate\x18\x1d \x01(\tR\x10cloudCertificate\"\xda\x02\n" +
 	"\vHealthCheck\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.externallb.lb.v1.HealthCheckTypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +

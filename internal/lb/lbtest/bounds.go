@@ -131,6 +131,7 @@ var fields = map[string]func(any) bool{
 	"Settings.MaxBodyBytes":            between[int64](0, 1<<40),
 	"Settings.MaxHeaderBytes":          func(v any) bool { return v == int32(0) || between[int32](1024, 65536)(v) },
 	"Settings.Certificate":             matches(`([0-9a-f]{32})?`),
+	"Settings.CloudCertificate":        matches(`([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?`),
 	"Settings.HealthCheck":             healthCheck,
 	"Source.IPv4":                      sourceOf(true),
 	"Source.IPv6":                      sourceOf(false),

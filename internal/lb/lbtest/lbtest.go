@@ -209,6 +209,7 @@ func settings() *rapid.Generator[lb.Settings] {
 		if rapid.Bool().Draw(t, "TLS") {
 			s.Certificate = rapid.SampledFrom(Certificates()).Draw(t, "certificate").Name()
 		}
+		s.CloudCertificate = rapid.OneOf(rapid.Just(""), Label()).Draw(t, "certificate of a cloud")
 		if h := &s.HealthCheck; h.Type != lb.CheckNone {
 			h.TLS = rapid.Bool().Draw(t, "check over TLS")
 			h.Path = rapid.SampledFrom([]string{"/", "/healthz", "/a~b/%20.-_", "/" + strings.Repeat("x", 255)}).Draw(t, "path")

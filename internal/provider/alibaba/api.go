@@ -37,16 +37,19 @@ type API struct {
 	slots   chan struct{} // of calls at a time
 }
 
+// Inside is the endpoint that stands for those of the region's services that a VPC reaches by itself.
+const Inside = "vpc"
+
 // NewAPI makes an API of credentials. Without an endpoint, each service is asked at its own in
 // the region. via is what carries requests.
 func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTripper) (*API, error) {
 	a := &API{region: region, clients: map[service]*client.Client{}, slots: make(chan struct{}, maxCalls)}
 	for _, s := range []service{slbAPI, nlbAPI, ecsAPI} {
-		at := &url.URL{Scheme: "https", Host: host(s, region)}
-		if endpoint != "" {
+		at := &url.URL{Scheme: "https", Host: host(s, region, endpoint == Inside)}
+		if endpoint != "" && endpoint != Inside {
 			var err error
-			if at, err = url.Parse(endpoint); err != nil {
-				return nil, err
+			if at, err = url.Parse(endpoint); err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
+				return nil, fmt.Errorf("--endpoint: want %s or a URL, got %.80q", Inside, endpoint)
 			}
 		}
 		c, err := client.NewClient(&client.Config{Credential: c, Protocol: &at.Scheme, Endpoint: &at.Host, HttpClient: bounded{via}})
@@ -60,10 +63,14 @@ func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTri
 }
 
 // oldRegions are those in which SLB is asked at one place for all.
-var oldRegions = []string{"ap-southeast-1", "cn-beijing", "cn-hangzhou", "cn-hongkong", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "us-east-1", "us-west-1"}
+var oldRegions = []string{"ap-southeast-1", "cn-beijing", "cn-hangzhou", "cn-hangzhou-finance", "cn-hongkong", "cn-north-2-gov-1", "cn-qingdao",
+	"cn-shanghai", "cn-shanghai-finance-1", "cn-shenzhen", "cn-shenzhen-finance-1", "us-east-1", "us-west-1"}
 
 // host of a service in a region, as the vendor publishes them.
-func host(s service, region string) string {
+func host(s service, region string, inside bool) string {
+	if inside {
+		return s.name + "-vpc." + region + ".aliyuncs.com"
+	}
 	if s == slbAPI && slices.Contains(oldRegions, region) {
 		return "slb.aliyuncs.com"
 	}
@@ -109,18 +116,23 @@ func (c call) inQuery(name string) bool {
 }
 
 // busyTries are how often a read is tried that is throttled: one answer takes many reads, and
-// would else never be whole.
-const busyTries = 5
+// would else never be whole. For longer than busyPause nobody waits: who asked is told when to ask again.
+const (
+	busyTries = 5
+	busyPause = 3 * time.Second
+)
 
 // do a call, and count it. What reads is tried again where the API has too many requests.
 func (s *session) do(ctx context.Context, c call, into any) error {
 	for try := 0; ; try++ {
 		s.count(c.reads())
-		err := said(s.api.send(ctx, c, into))
-		if !c.reads() || try == busyTries || !provider.Is(err, provider.Throttled) {
+		refused := s.api.send(ctx, c, into)
+		err := said(refused)
+		pause := max(time.Duration(100<<try)*time.Millisecond, timeLeft(refused))
+		if !c.reads() || try == busyTries || !provider.Is(err, provider.Throttled) || pause > busyPause {
 			return err
 		}
-		wait := time.NewTimer(time.Duration(100<<try+rand.IntN(100)) * time.Millisecond)
+		wait := time.NewTimer(pause + rand.N(100*time.Millisecond))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -176,6 +188,15 @@ type refusal interface {
 	GetData() map[string]any
 }
 
+// timeLeft until the API takes the call again, where it says so.
+func timeLeft(err error) time.Duration {
+	var r refusal
+	if !errors.As(err, &r) {
+		return 0
+	}
+	return time.Duration(min(dara.Int64Value(r.GetRetryAfter()), 3_600_000)) * time.Millisecond
+}
+
 // said is what the API says, by the code that the contract has for it.
 func said(err error) error {
 	var r refusal
@@ -188,15 +209,18 @@ func said(err error) error {
 	action, _, _ := strings.Cut(err.Error(), ": ")
 	code := dara.StringValue(r.GetCode())
 	message, _ := r.GetData()["Message"].(string)
+	if strings.Contains(code, "Signature") && meaning(code) == provider.Internal { // it repeats what was signed, a token of the session with it
+		message = "what was signed is not what came"
+	}
 	e := &provider.Error{Code: meaning(code), Message: action + ": " + code + ": " + message}
 	switch e.Code {
 	case provider.Throttled:
 		e.RetryAfterSeconds = 5
-		if after := dara.Int64Value(r.GetRetryAfter()); after > 0 {
-			e.RetryAfterSeconds = int32(min(after/1000+1, 3600))
+		if after := timeLeft(err); after > 0 {
+			e.RetryAfterSeconds = int32(min(after/time.Second+1, 3600))
 		}
 	case provider.Internal:
-		if strings.Contains(code, "Forbidden") || strings.Contains(code, "NoPermission") || strings.Contains(code, "AccessKey") || strings.Contains(code, "Signature") {
+		if strings.Contains(code, "Forbidden") || strings.Contains(code, "NoPermission") || strings.Contains(code, "AccessKey") || strings.Contains(code, "SecurityToken") || strings.Contains(code, "Signature") {
 			e.Message += seeCredentials
 		}
 	}

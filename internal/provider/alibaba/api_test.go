@@ -1,6 +1,7 @@
 package alibaba
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -38,15 +39,43 @@ func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 	}
 }
 
+// What is wrong with credentials is told with where to look, and without what was signed: that has the
+// key's ID and a session's token in it, and Services show it.
+func TestSaid_OfCredentials(t *testing.T) {
+	s := newScene(t, "nlb")
+	for code, words := range map[string]string{
+		"Forbidden.RAM": "Because.", "NoPermission": "Because.", "InvalidAccessKeyId.NotFound": "Because.", "InvalidSecurityToken.Expired": "Because.",
+		"SignatureDoesNotMatch": "", "IncompleteSignature": "",
+	} {
+		s.fails("ListLoadBalancers", code)
+		_, err := s.Get(t.Context(), web)
+		e, _ := errors.AsType[*provider.Error](err)
+		if e == nil || !denied(e) || !strings.Contains(e.Message, "ListLoadBalancers: "+code+": "+words) || words == "" && strings.Contains(e.Message, "Because.") {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
+// An endpoint that is no URL is told before anything is asked of nowhere.
+func TestEndpoint_IsAURL(t *testing.T) {
+	for _, wrong := range []string{"nlb.example.com", "vpcs", "ftp://nlb.example.com", "https://", "https://a b"} {
+		if _, err := NewAPI("cn-hangzhou", wrong, nil, http.DefaultTransport); err == nil || !strings.Contains(err.Error(), "--endpoint") {
+			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+}
+
 func TestHost_IsThatOfTheRegion(t *testing.T) {
 	for _, c := range []struct {
 		service
 		region, want string
+		inside       bool
 	}{
-		{nlbAPI, "cn-hangzhou", "nlb.cn-hangzhou.aliyuncs.com"}, {ecsAPI, "us-west-1", "ecs.us-west-1.aliyuncs.com"},
-		{slbAPI, "cn-hangzhou", "slb.aliyuncs.com"}, {slbAPI, "eu-central-1", "slb.eu-central-1.aliyuncs.com"},
+		{nlbAPI, "cn-hangzhou", "nlb.cn-hangzhou.aliyuncs.com", false}, {ecsAPI, "us-west-1", "ecs.us-west-1.aliyuncs.com", false},
+		{slbAPI, "cn-hangzhou", "slb.aliyuncs.com", false}, {slbAPI, "cn-shanghai-finance-1", "slb.aliyuncs.com", false}, {slbAPI, "eu-central-1", "slb.eu-central-1.aliyuncs.com", false},
+		{slbAPI, "cn-hangzhou", "slb-vpc.cn-hangzhou.aliyuncs.com", true}, {nlbAPI, "eu-central-1", "nlb-vpc.eu-central-1.aliyuncs.com", true},
 	} {
-		if got := host(c.service, c.region); got != c.want {
+		if got := host(c.service, c.region, c.inside); got != c.want {
 			t.Errorf("%s in %s: %s", c.name, c.region, got)
 		}
 	}

@@ -15,8 +15,7 @@ import (
 // listeners have the checks and the algorithm. Its members are instances.
 type clb struct{ Options }
 
-func (clb) oneByOne() bool      { return false }
-func (clb) description() string { return "Description" }
+func (clb) oneByOne() bool { return false }
 
 const (
 	perList    = 20  // servers that one call takes
@@ -149,7 +148,7 @@ var schedulers = map[string]string{provider.RoundRobin: "wrr", provider.SourceHa
 // checks are the words of CLB for the type of a check.
 var checks = map[string]string{provider.CheckTCP: "tcp", provider.CheckHTTP: "http"}
 
-func (clb) listenerFields(t *tree, want provider.Spec, l provider.Listener, group string) params {
+func (clb) listenerFields(t *tree, _ *listener, want provider.Spec, l provider.Listener, group string) params {
 	p := params{"VServerGroupId": group, "Description": describe(l), "Scheduler": schedulers[l.Settings.Algorithm], "Bandwidth": "-1",
 		"AclStatus": "off", "HealthCheckSwitch": "off", "ProxyProtocolV2Enabled": "false"}
 	if list := t.acl(); list != nil && len(sources.List(want.Families[0].Sources)) > 0 {
@@ -208,7 +207,7 @@ func (c clb) startListener(t *tree, at *listener) call {
 	return c.at(t.lb.id, "StartLoadBalancerListener", at.port, at.raw)
 }
 
-func (c clb) settings(at *listener, _ *group) (provider.Settings, int32, bool) {
+func (c clb) settings(at *listener, _ *group, l provider.Listener) (provider.Settings, int32, bool) {
 	f := at.fields
 	s := provider.Settings{Mode: provider.ModeTCP, Algorithm: reverse(schedulers, f["Scheduler"]), SendProxy: provider.ProxyNone,
 		HealthCheck: provider.HealthCheck{Type: provider.CheckNone}}
@@ -227,13 +226,13 @@ func (c clb) settings(at *listener, _ *group) (provider.Settings, int32, bool) {
 		}
 	}
 	// What the contract has no words for is as we make it.
-	l := provider.Listener{Port: at.port, Protocol: at.protocol, NodePort: described(f["Description"]), Settings: s}
+	l.Settings = s
 	want := provider.Spec{AffinitySeconds: value(f["PersistenceTimeout"]), Families: []provider.Family{{Sources: nil}}}
 	t := &tree{acls: []acl{{id: at.acl}}}
 	if at.acl == "" {
 		want.Families[0].Sources = append(want.Families[0].Sources, sources.Everybody)
 	}
-	return s, want.AffinitySeconds, same(f, c.listenerFields(t, want, l, at.group))
+	return s, want.AffinitySeconds, same(f, c.listenerFields(t, at, want, l, at.group))
 }
 
 func (o Options) createACL(t *tree) call {

@@ -227,6 +227,7 @@ func (c clb) listeners(ctx context.Context, s *session, of map[string]*balancer)
 func (l clbListener) listener() listener {
 	at := listener{port: l.ListenerPort, raw: l.ListenerProtocol, group: l.VServerGroupId,
 		busy: l.Status != "running" && l.Status != "stopped", stopped: l.Status == "stopped"}
+	at.nodePort, at.certificate = described(l.Description)
 	var of clbConfig
 	switch strings.ToUpper(l.ListenerProtocol) {
 	case "TCP":

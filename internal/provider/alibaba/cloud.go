@@ -38,8 +38,8 @@ type Options struct {
 	// Flavors are the Specs of a CLB that a Service may ask for, by their names.
 	Flavors  map[string]string
 	Resource string // group of resources, by ID
-	// Certificates by ID: an NLB ends TLS with them at these ports.
-	Certificates map[uint16]string
+	// Certificates are the IDs of those that a Service may ask for, by their names.
+	Certificates map[string]string
 }
 
 // Zone has a VSwitch in it.
@@ -85,15 +85,14 @@ type product interface {
 	removeGroup(id string) call
 	// members makes those of a group the ones that are wanted, in the order of the calls.
 	members(g *group, want []server) []call
-	listenerFields(t *tree, want provider.Spec, l provider.Listener, group string) params
+	// listenerFields are those of a listener; at is that which is there, if any.
+	listenerFields(t *tree, at *listener, want provider.Spec, l provider.Listener, group string) params
 	createListener(t *tree, l provider.Listener, fields params) call
 	updateListener(t *tree, at *listener, fields params) call
 	removeListener(balancer string, at *listener) call
 	startListener(t *tree, at *listener) call
-	// settings that a listener and its group have, or false where they are none of ours.
-	settings(at *listener, g *group) (_ provider.Settings, affinity int32, ok bool)
-	// description is the name of a listener's.
-	description() string
+	// settings that a listener and its group have, or false where they are none of ours. l is the rest of it.
+	settings(at *listener, g *group, l provider.Listener) (_ provider.Settings, affinity int32, ok bool)
 	// oneByOne: a group is at work after each call.
 	oneByOne() bool
 }
@@ -136,17 +135,22 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (provider.Observed, error) {
 	s := c.session()
 	impossible := s.cannot(want)
-	if len(impossible) == len(want.Listeners) && len(impossible) > 0 {
-		return provider.Observed{}, &provider.Error{Code: impossible[0].Reason, Field: string(provider.SessionAffinity), Message: impossible[0].Message}
-	}
-	want = want.Without(impossible)
-	if err := s.possible(want); err != nil {
+	if err := s.possible(want.Without(impossible)); err != nil {
 		return provider.Observed{}, err
 	}
 	t, err := s.one(ctx, id)
 	if err != nil {
 		return provider.Observed{}, err
 	}
+	field := provider.SessionAffinity
+	if len(impossible) == 0 {
+		field = provider.Certificates
+	}
+	impossible = append(impossible, s.unoffered(t, want.Without(impossible))...)
+	if len(impossible) == len(want.Listeners) {
+		return provider.Observed{}, &provider.Error{Code: impossible[0].Reason, Field: string(field), Message: impossible[0].Message}
+	}
+	want = want.Without(impossible)
 	if a := want.Families[0].Address; a.IsValid() && t.lb != nil && a != t.lb.address.IP {
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: string(provider.WantedAddress),
 			Message: fmt.Sprintf("it has %v, and the cloud does not change that", t.lb.address.IP)}

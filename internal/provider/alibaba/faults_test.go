@@ -41,6 +41,38 @@ func TestFault_Throttled(t *testing.T) {
 	})
 }
 
+// A read waits for as long as the API says, and where that is long, who asked is told when to ask again.
+func TestFault_ThrottledUntil(t *testing.T) {
+	eachKind(t, func(t *testing.T, s scene) {
+		left, asked := 500, time.Time{}
+		s.with(func(c *alibabatest.Cloud) {
+			c.Fault = func(action string, _ map[string]string) *alibabatest.Fault {
+				if asked.IsZero() {
+					asked = time.Now()
+					return &alibabatest.Fault{Status: 400, Code: "Throttling.Api", Message: "Request was denied due to api flow control.", TimeLeft: left}
+				}
+				if time.Since(asked) < time.Duration(left)*time.Millisecond {
+					t.Errorf("%s after %s", action, time.Since(asked))
+				}
+				return nil
+			}
+		})
+		if _, err := s.Get(t.Context(), web); !provider.Is(err, provider.NotFound) {
+			t.Errorf("want NotFound, got %v", err)
+		}
+		s.with(func(c *alibabatest.Cloud) { left, asked = 60_000, time.Time{}; clear(c.Calls) })
+		_, err := s.List(t.Context(), web.Cluster)
+		if e, _ := errors.AsType[*provider.Error](err); e == nil || e.Code != provider.Throttled || e.RetryAfterSeconds != 61 {
+			t.Errorf("want Throttled for 61 seconds, got %v", err)
+		}
+		s.with(func(c *alibabatest.Cloud) {
+			if len(c.Calls) != 1 {
+				t.Errorf("it went on asking: %v", c.Calls)
+			}
+		})
+	})
+}
+
 // A port that the account may not have any more is told, and the others are carried.
 func TestFault_QuotaOfListeners(t *testing.T) {
 	eachKind(t, func(t *testing.T, s scene) {

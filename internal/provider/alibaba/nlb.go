@@ -1,7 +1,9 @@
 package alibaba
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/external-lb/external-lb/provider"
@@ -11,13 +13,13 @@ import (
 // it, and have the checks and the algorithm. Nearly all that it does takes it some time.
 type nlb struct{ Options }
 
-func (nlb) oneByOne() bool      { return true }
-func (nlb) description() string { return "ListenerDescription" }
+func (nlb) oneByOne() bool { return true }
 
 const (
-	perCall = 40                      // servers that one call takes
-	tls12   = "tls_cipher_policy_1_2" // TLS 1.2 and later: the default begins with 1.0
-	every   = "5"                     // seconds from one check to the next: the least that NLB takes, and more than our default
+	perCall       = 40                      // servers that one call takes
+	certificateID = "CertificateIds.1"      // of a listener, which has one
+	tls12         = "tls_cipher_policy_1_2" // TLS 1.2 and later: the default begins with 1.0
+	every         = "5"                     // seconds from one check to the next: the least that NLB takes, and more than our default
 )
 
 func (n nlb) capabilities() provider.Capabilities {
@@ -27,7 +29,10 @@ func (n nlb) capabilities() provider.Capabilities {
 	able.no("NLB does not have it", provider.SessionAffinity)
 	able.no("NLB takes 5 to 50 seconds, and this provider 5", "healthCheck.interval")
 	able.note("of TCP, 1 to 900 seconds", "timeouts.idle")
-	return able.capabilities()
+	able[provider.Certificates] = provider.Support{UDP: "TLS is over TCP", Note: "those that the provider's owner offers; TLS 1.2 and later"}
+	out := able.capabilities()
+	out.Certificates = slices.Sorted(maps.Keys(n.Certificates))
+	return out
 }
 
 func (n nlb) possible(want provider.Spec) error { return possible(want, 1, false) }
@@ -113,21 +118,21 @@ func (nlb) members(g *group, want []server) (out []call) {
 	return out
 }
 
-func (n nlb) listenerFields(_ *tree, _ provider.Spec, l provider.Listener, group string) params {
+func (n nlb) listenerFields(_ *tree, at *listener, _ provider.Spec, l provider.Listener, group string) params {
 	p := params{"ServerGroupId": group, "ListenerDescription": describe(l), "Cps": "0"} // connections a second: no limit
 	if l.Protocol == provider.UDP {
 		return p
 	}
 	p.with(params{"IdleTimeout": seconds(l.Settings.IdleTimeoutMilliseconds), "ProxyProtocolEnabled": strconv.FormatBool(l.Settings.SendProxy == provider.ProxyV2)})
-	if n.tls(l) {
-		p.with(params{"CertificateIds.1": n.Certificates[l.Port], "SecurityPolicyId": tls12, "CaEnabled": "false"})
+	if l.Certificate != "" {
+		p.with(params{certificateID: n.certificate(l, at), "SecurityPolicyId": tls12, "CaEnabled": "false"})
 	}
 	return p
 }
 
 func (n nlb) createListener(t *tree, l provider.Listener, fields params) call {
 	protocol := string(l.Protocol)
-	if n.tls(l) {
+	if l.Certificate != "" {
 		protocol = "TCPSSL"
 	}
 	p := params{"LoadBalancerId": t.lb.id, "ListenerProtocol": protocol, "ListenerPort": strconv.Itoa(int(l.Port))}
@@ -146,7 +151,7 @@ func (nlb) startListener(_ *tree, at *listener) call {
 	return call{nlbAPI, "StartListener", params{"ListenerId": at.id}}
 }
 
-func (n nlb) settings(at *listener, g *group) (provider.Settings, int32, bool) {
+func (n nlb) settings(at *listener, g *group, l provider.Listener) (provider.Settings, int32, bool) {
 	s := provider.Settings{Mode: provider.ModeTCP, Algorithm: reverse(algorithms, g.fields["Scheduler"]), SendProxy: provider.ProxyNone,
 		HealthCheck: provider.HealthCheck{Type: provider.CheckNone}}
 	if at.protocol == provider.TCP {
@@ -162,8 +167,8 @@ func (n nlb) settings(at *listener, g *group) (provider.Settings, int32, bool) {
 			Port: uint16(value(check["HealthCheckConfig.HealthCheckConnectPort"])), Path: check["HealthCheckConfig.HealthCheckUrl"]}
 	}
 	// What the contract has no words for is as we make it.
-	l := provider.Listener{Port: at.port, Protocol: at.protocol, NodePort: described(at.fields["ListenerDescription"]), Settings: s}
-	return s, 0, same(g.fields, n.groupFields(l)) && same(at.fields, n.listenerFields(nil, provider.Spec{}, l, g.id))
+	l.Settings = s
+	return s, 0, same(g.fields, n.groupFields(l)) && same(at.fields, n.listenerFields(nil, at, provider.Spec{}, l, g.id))
 }
 
 // address of an NLB is a name: each zone has an address of its own.

@@ -156,14 +156,12 @@ func (n nlb) listeners(ctx context.Context, s *session, of map[string]*balancer)
 				}
 				at := listener{id: l.ListenerId, port: l.ListenerPort, raw: l.ListenerProtocol, group: l.ServerGroupId,
 					busy: l.ListenerStatus != "Running" && l.ListenerStatus != "Stopped", stopped: l.ListenerStatus == "Stopped"}
+				at.nodePort, at.certificate = described(l.ListenerDescription)
 				at.fields = params{"ServerGroupId": l.ServerGroupId, "ListenerDescription": l.ListenerDescription, "Cps": number(l.Cps)}
-				ends := l.ListenerProtocol == "TCPSSL"
 				switch l.ListenerProtocol {
 				case "TCP", "TCPSSL":
-					if n.tls(provider.Listener{Port: l.ListenerPort, Protocol: provider.TCP}) == ends {
-						at.protocol = provider.TCP // else it is made anew: it does not change
-					}
-					if ends {
+					at.protocol, at.tls = provider.TCP, l.ListenerProtocol == "TCPSSL"
+					if at.tls {
 						at.fields.with(params{"SecurityPolicyId": l.SecurityPolicyId, "CaEnabled": strconv.FormatBool(l.CaEnabled)})
 					}
 					at.fields.with(params{"IdleTimeout": number(l.IdleTimeout), "ProxyProtocolEnabled": strconv.FormatBool(l.ProxyProtocolEnabled)},

@@ -107,7 +107,8 @@ func (s scene) fails(action, code string) {
 
 // kinds of load balancers.
 var kinds = map[string]Options{
-	"nlb": {Type: NLB, VPC: "vpc-1", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}, {"cn-hangzhou-b", "vsw-b"}}},
+	"nlb": {Type: NLB, VPC: "vpc-1", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}, {"cn-hangzhou-b", "vsw-b"}},
+		Certificates: map[string]string{"shop": "1234-cn-hangzhou", "admin": "5678-cn-hangzhou"}},
 	"clb": {Type: CLB, VPC: "vpc-1"},
 	"clb private": {Type: CLB, VPC: "vpc-1", Private: true, Spec: "slb.s1.small", Zones: []Zone{{"cn-hangzhou-a", "vsw-a"}},
 		Flavors: map[string]string{"big": "slb.s3.medium", "metered": ByUse}},

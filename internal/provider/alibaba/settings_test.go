@@ -14,26 +14,84 @@ import (
 	"github.com/external-lb/external-lb/provider"
 )
 
-// TLS is ended with the certificate of a port, also where there was none before.
+// TLS is ended with the certificate that a Service names for a port, also where there was none before, and
+// no other one: whoever names it never sees the port open without TLS.
 func TestCertificate_EndsTLS(t *testing.T) {
 	s := newScene(t, "nlb")
 	want := *providertest.SpecOf(s.Cloud, 80, 443)
+	for certificate, listeners := range map[string]string{"": "TCP 443, TCP 80", "shop": "TCP 80, TCPSSL 443 1234-cn-hangzhou tls_cipher_policy_1_2",
+		"admin": "TCP 80, TCPSSL 443 5678-cn-hangzhou tls_cipher_policy_1_2"} {
+		want.Listeners[1].Certificate = certificate
+		providertest.Reach(t, s, web, &want)
+		if got := s.double.Protocols(web.Service); got != listeners {
+			t.Errorf("%q: %s", certificate, got)
+		}
+	}
+	want.Listeners[1].Certificate = "shop"
 	providertest.Reach(t, s, web, &want)
-	o := s.Options
-	o.Certificates = map[uint16]string{443: "1234-cn-hangzhou"}
-	with := newCloud(t, s.double, o, providertest.Same)
-	if o, err := with.Get(t.Context(), web); err != nil || len(o.Spec.Listeners) != 1 {
-		t.Errorf("before: %v, %v", o.Spec.Listeners, err)
-	}
-	providertest.Reach(t, with, web, &want)
-	if got := s.double.Protocols(web.Service); got != "TCP 80, TCPSSL 443 1234-cn-hangzhou tls_cipher_policy_1_2" {
-		t.Error(got)
-	}
 	s.change(t, "certificates of clients")
-	if o, err := with.Get(t.Context(), web); err != nil || o.State == provider.Live && o.Spec.Digest() == want.Digest() {
+	if o, err := s.Get(t.Context(), web); err != nil || o.State == provider.Live && o.Spec.Digest() == want.Digest() {
 		t.Errorf("not seen: %v, %v", o, err)
 	}
-	providertest.Reach(t, with, web, &want)
+	providertest.Reach(t, s, web, &want)
+}
+
+// One that is renewed has another ID: the listener gets it, and is not made anew.
+func TestCertificate_IsRenewed(t *testing.T) {
+	s := newScene(t, "nlb")
+	want := *providertest.SpecOf(s.Cloud, 443)
+	want.Listeners[0].Certificate = "shop"
+	providertest.Reach(t, s, web, &want)
+	o := s.Options
+	o.Certificates = map[string]string{"shop": "9999-cn-hangzhou"}
+	renewed := newCloud(t, s.double, o, providertest.Same)
+	s.with(func(c *alibabatest.Cloud) { clear(c.Calls) })
+	providertest.Reach(t, renewed, web, &want)
+	if got := s.double.Protocols(web.Service); got != "TCPSSL 443 9999-cn-hangzhou tls_cipher_policy_1_2" {
+		t.Error(got)
+	}
+	s.with(func(c *alibabatest.Cloud) {
+		if c.Calls["UpdateListenerAttribute"] != 1 || c.Calls["CreateListener"]+c.Calls["DeleteListener"] > 0 {
+			t.Error(c.Calls)
+		}
+	})
+}
+
+// A name that the owner does not offer costs the port that names it. One that is offered no more stays where it is,
+// with its members, and goes nowhere else.
+func TestCertificate_IsOneThatTheOwnerOffers(t *testing.T) {
+	s := newScene(t, "nlb")
+	want := *providertest.SpecOf(s.Cloud, 80, 443)
+	for _, name := range []string{"theirs", "1234-cn-hangzhou"} { // an ID is no name
+		want.Listeners[1].Certificate = name
+		s.puts(t, want, func(o provider.Observed) bool {
+			return o.State == provider.Live && len(o.Refused) == 1 && o.Refused[0].Port == 443 && o.Refused[0].Reason == provider.Unsupported &&
+				strings.Contains(o.Refused[0].Message, "offers admin, shop") && o.Spec.Digest() == want.Without(o.Refused).Digest()
+		})
+		if got := s.double.Protocols(web.Service); got != "TCP 80" {
+			t.Error(got)
+		}
+	}
+	want.Listeners[1].Certificate = "shop"
+	providertest.Reach(t, s, web, &want)
+	o := s.Options
+	o.Certificates = nil
+	without := newCloud(t, s.double, o, providertest.Same)
+	want.Families[0].Members[0].Address = netip.MustParseAddr("192.0.2.12")
+	providertest.Reach(t, without, web, &want)
+	if got := s.double.Protocols(web.Service); got != "TCP 80, TCPSSL 443 1234-cn-hangzhou tls_cipher_policy_1_2" || strings.Count(s.double.Servers(web.Service), "192.0.2.12") != 2 {
+		t.Error(got, s.double.Servers(web.Service))
+	}
+	other := provider.ID{Cluster: web.Cluster, Service: "other"}
+	alone := *providertest.SpecOf(s.Cloud, 443)
+	alone.Listeners[0].Certificate = "shop"
+	_, err := without.Put(t.Context(), other, alone)
+	if e, _ := errors.AsType[*provider.Error](err); e == nil || e.Code != provider.Unsupported || e.Field != "certificates" {
+		t.Errorf("want Unsupported, got %v", err)
+	}
+	if made := s.double.Owned(other.Cluster, other.Service); len(made) > 0 {
+		t.Errorf("made %v", made)
+	}
 }
 
 // A list of networks is in force from the first moment, and is never empty in between.

@@ -95,7 +95,7 @@ func (s *session) listener(t *tree, want provider.Spec, l provider.Listener, nod
 	if !listed {
 		return out, false
 	}
-	fields := s.listenerFields(t, want, l, g.id)
+	fields := s.listenerFields(t, at, want, l, g.id)
 	switch {
 	case at == nil:
 		return append(out, s.createListener(t, l, fields)), false

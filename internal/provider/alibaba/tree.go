@@ -60,11 +60,15 @@ type listener struct {
 	port     uint16
 	protocol provider.Protocol // "": one that we do not make
 	raw      string            // protocol, as the cloud calls it
+	tls      bool              // is terminated
 	busy     bool
 	stopped  bool
 	group    string
-	acl      string // "": it is open to everybody
-	fields   params
+	nodePort uint16
+	// certificate that it was made with, by the name that was offered.
+	certificate string
+	acl         string // "": it is open to everybody
+	fields      params
 }
 
 // acl is a list of networks that may connect.
@@ -89,7 +93,7 @@ func (t *tree) listeners() []listener {
 func (t *tree) at(l provider.Listener) *listener {
 	all := t.listeners()
 	for i := range all {
-		if all[i].port == l.Port && all[i].protocol == l.Protocol {
+		if all[i].port == l.Port && all[i].protocol == l.Protocol && all[i].tls == (l.Certificate != "") { // TLS neither comes nor goes: it is made anew
 			return &all[i]
 		}
 	}
@@ -129,16 +133,44 @@ func groupName(l provider.Listener) string {
 	return fmt.Sprintf("external-lb-%s-%d", l.Protocol, l.Port)
 }
 
-// describe is the description of a listener: its nodePort, which is not known where there is no member.
-func describe(l provider.Listener) string { return "nodePort-" + strconv.Itoa(int(l.NodePort)) }
+// describe is the description of a listener: its nodePort, which is not known where there is no member, and
+// the name of its certificate. CLB takes 80 letters, digits and -/._ of it.
+func describe(l provider.Listener) string {
+	text := "nodePort-" + strconv.Itoa(int(l.NodePort))
+	if l.Certificate != "" {
+		text += "/" + l.Certificate
+	}
+	return text
+}
 
-func described(text string) uint16 {
+func described(text string) (nodePort uint16, certificate string) {
 	number, ok := strings.CutPrefix(text, "nodePort-")
+	number, certificate, _ = strings.Cut(number, "/")
 	port, err := strconv.ParseUint(number, 10, 16)
 	if !ok || err != nil {
-		return 0
+		return 0, ""
 	}
-	return uint16(port)
+	return uint16(port), certificate
+}
+
+// certificate of a listener, by ID; "": the provider does not offer it. One that it offers no more stays
+// at the listener that has it.
+func (o Options) certificate(l provider.Listener, at *listener) string {
+	if id := o.Certificates[l.Certificate]; id != "" || at == nil || at.certificate != l.Certificate {
+		return id
+	}
+	return at.fields[certificateID]
+}
+
+// unoffered are the listeners whose certificate is none that may be named.
+func (s *session) unoffered(t *tree, want provider.Spec) (out []provider.Refusal) {
+	for _, l := range want.Listeners {
+		if l.Certificate != "" && s.certificate(l, t.at(l)) == "" {
+			out = append(out, provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: provider.Unsupported,
+				Message: provider.NoCertificate(l.Certificate, slices.Sorted(maps.Keys(s.Certificates)))})
+		}
+	}
+	return out
 }
 
 // observed is what a tree carries, in the words of the contract. What they cannot say is left
@@ -214,8 +246,8 @@ func (t *tree) carried(s *session, at *listener) (c carried, ok bool) {
 	if g == nil || g.busy || at.busy || at.stopped || at.protocol == "" {
 		return c, false
 	}
-	c.Listener = provider.Listener{Port: at.port, Protocol: at.protocol, NodePort: described(at.fields[s.description()])}
-	if c.Settings, c.affinity, ok = s.settings(at, g); !ok || c.NodePort == 0 {
+	c.Listener = provider.Listener{Port: at.port, Protocol: at.protocol, NodePort: at.nodePort, Certificate: at.certificate}
+	if c.Settings, c.affinity, ok = s.settings(at, g, c.Listener); !ok || c.NodePort == 0 || at.tls != (at.certificate != "") {
 		return c, false
 	}
 	for _, m := range g.servers {

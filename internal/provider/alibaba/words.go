@@ -29,6 +29,7 @@ func capable() ability {
 	able.no("this provider makes listeners of TCP and UDP", "mode=HTTP")
 	able.no("v1 of the contract has no words for it", provider.Unsaid...)
 	able.no("this provider makes IPv4 addresses", provider.DualStack)
+	able.no("CLB ends TLS of HTTP alone, and this provider makes listeners of TCP: take NLB", provider.Certificates)
 	for _, s := range []provider.Setting{"healthCheck.interval", "healthCheck.timeout"} {
 		able[s] = provider.Support{UDP: unchecked, Note: "in whole seconds; intervals up to 50, timeouts up to 300"}
 	}
@@ -154,9 +155,4 @@ func (o Options) grouped(p params) params {
 		p["ResourceGroupId"] = o.Resource
 	}
 	return p
-}
-
-// tls reports whether TLS is ended at a listener.
-func (o Options) tls(l provider.Listener) bool {
-	return l.Protocol == provider.TCP && o.Certificates[l.Port] != ""
 }

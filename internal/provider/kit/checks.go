@@ -76,6 +76,8 @@ var spoil = map[string]func(*provider.Spec){
 		f.Sources = append(f.Sources, netip.PrefixFrom(f.Members[0].Address, f.Members[0].Address.BitLen()))
 	},
 	"a flavor of two words": func(s *provider.Spec) { s.Flavor = "very big" },
+	"a certificate's ID":    func(s *provider.Spec) { s.Listeners[0].Certificate = "123_CN/shop" },
+	"a certificate of UDP":  func(s *provider.Spec) { s.Listeners[0].Protocol, s.Listeners[0].Certificate = provider.UDP, "shop" },
 	"a negative affinity":   func(s *provider.Spec) { s.AffinitySeconds = -1 },
 	"a name with a newline": func(s *provider.Spec) { s.Name = "web\nGET /" },
 	"a long name":           func(s *provider.Spec) { s.Name = strings.Repeat("a", 64) },
@@ -305,15 +307,15 @@ func (r *run) affinity(ctx context.Context) error {
 	return nil
 }
 
-// unknownFlavor is one that no provider should offer.
-const unknownFlavor = "no-such-flavor"
+// unknownName is one of what no provider should offer.
+const unknownName = "no-such-thing"
 
 func (r *run) flavor(ctx context.Context) error {
 	if len(r.able.Flavors) == 0 {
 		return skipped("it offers none")
 	}
 	id, s := r.id(), r.spec()
-	s.Flavor = unknownFlavor
+	s.Flavor = unknownName
 	_, err := r.client.Put(ctx, id, s)
 	if e, ok := errors.AsType[*provider.Error](err); !ok || e.Code != provider.Unsupported || e.Field != "flavor" {
 		return fmt.Errorf("%s: want Unsupported with the field flavor, got %w", s.Flavor, orNothing(err))
@@ -328,6 +330,32 @@ func (r *run) flavor(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Flavor, err)
+	}
+	return nil
+}
+
+func (r *run) certificate(ctx context.Context) error {
+	if len(r.able.Certificates) == 0 {
+		return skipped("it offers none")
+	}
+	id, s := r.id(), r.spec()
+	l := &s.Listeners[0]
+	l.Protocol, l.Certificate = provider.TCP, unknownName
+	_, err := r.client.Put(ctx, id, s)
+	if e, ok := errors.AsType[*provider.Error](err); !ok || e.Code != provider.Unsupported || e.Field != string(provider.Certificates) {
+		return fmt.Errorf("%s: want Unsupported with the field certificates, got %w", l.Certificate, orNothing(err))
+	}
+	if _, err := r.client.Get(ctx, id); !provider.Is(err, provider.NotFound) {
+		return fmt.Errorf("after %s was refused: want NotFound, got %w", l.Certificate, orNothing(err))
+	}
+	for _, l.Certificate = range []string{r.able.Certificates[0], "", r.able.Certificates[0]} {
+		b, err := r.settle(ctx, id, s)
+		if err == nil {
+			err = r.answers(ctx, b, s, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("%q: %w", l.Certificate, err)
+		}
 	}
 	return nil
 }

@@ -2,11 +2,14 @@ package kit
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,7 +27,7 @@ type memory struct {
 	others int // objects of strangers
 	next   netip.Addr
 	faults struct {
-		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort bool
+		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort, anyCertificate, noTLS bool
 
 		late bool // it hears requests that were cut when another load balancer is asked for
 	}
@@ -60,7 +63,7 @@ func (c *memory) Capabilities(context.Context) (provider.Capabilities, error) {
 		settings[provider.GivenAddress] = provider.Support{Missing: "say which one"}
 	}
 	return provider.Capabilities{Name: "memory", Settings: settings,
-		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}, Flavors: []string{"big"}}, nil
+		Protocols: []provider.Protocol{provider.TCP, provider.UDP}, Families: []provider.IPFamily{provider.IPv4}, Flavors: []string{"big"}, Certificates: []string{"shop"}}, nil
 }
 
 func (c *memory) key(id provider.ID) provider.ID {
@@ -117,6 +120,9 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 	if e == nil && want.Flavor != "" && want.Flavor != "big" && !c.faults.anyFlavor {
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "flavor", Message: "this cloud has big ones"}
 	}
+	if name := certificateOf(want); name != "" && name != "shop" && !c.faults.anyCertificate {
+		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "certificates", Message: provider.NoCertificate(name, []string{"shop"})}
+	}
 	if e == nil {
 		if !address.IsValid() {
 			if address = c.next; !c.faults.oneAddress {
@@ -157,6 +163,10 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 		if c.faults.forgets && len(want.Listeners) > 0 && want.Listeners[0].Protocol == provider.UDP {
 			e.spec.Listeners = slices.Clone(want.Listeners)
 			e.spec.Listeners[0].NodePort++
+		}
+		if c.faults.noTLS {
+			e.spec.Listeners = slices.Clone(want.Listeners)
+			e.spec.Listeners[0].Certificate = ""
 		}
 		if c.faults.noFlavor {
 			e.spec.Flavor = ""
@@ -229,7 +239,47 @@ func (c *memory) dial(ctx context.Context, network, address string) (net.Conn, e
 	if to == "" {
 		return nil, errors.New("nothing listens there")
 	}
-	return (&net.Dialer{}).DialContext(ctx, network, to)
+	node, err := (&net.Dialer{}).DialContext(ctx, network, to)
+	if err != nil || !c.secure(address) {
+		return node, err
+	}
+	client, here := net.Pipe()
+	go func() { // TLS is terminated
+		defer node.Close()
+		ended := tls.Server(here, &tls.Config{Certificates: own()})
+		defer ended.Close()
+		_, _ = io.Copy(ended, node) // either end may go
+	}()
+	return client, nil
+}
+
+// own certificate of the cloud.
+var own = sync.OnceValue(func() []tls.Certificate {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates
+})
+
+// secure reports whether TLS is terminated at an address.
+func (c *memory) secure(address string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.all {
+		for _, l := range e.spec.Listeners {
+			if l.Certificate != "" && netip.AddrPortFrom(e.address, l.Port).String() == address {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// certificateOf the first listener, if there is any.
+func certificateOf(s provider.Spec) string {
+	if len(s.Listeners) == 0 {
+		return ""
+	}
+	return s.Listeners[0].Certificate
 }
 
 // nodePort that gets what comes to an address, or "".

@@ -68,6 +68,7 @@ func use(s *provider.Spec, setting provider.Setting) bool {
 		"weights":                 func() { f.Members[0].Weight = 2 },
 		"wantedAddress":           func() { f.Address = map[bool]netip.Addr{true: v4, false: v6}[f.Family == provider.IPv4] },
 		"givenAddress":            func() { f.Address = netip.Addr{} },
+		"certificates":            func() { s.Listeners[0].Certificate = unknownName },
 		"dualStack":               func() { s.Families = append(s.Families, otherFamily(f.Family)) },
 	}
 	do, there := fields[name]

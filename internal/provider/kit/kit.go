@@ -77,6 +77,7 @@ var checks = []struct {
 	{"sources", "only clients of the ranges may connect", (*run).sources},
 	{"affinity", "session affinity comes, changes and goes, and what is read back says so", (*run).affinity},
 	{"flavor", "a flavor that it offers is what comes, and another one is told before anything is made", (*run).flavor},
+	{"certificate", "TLS is terminated with a certificate that it offers, and another one is told before anything is made", (*run).certificate},
 	{"unsupported", "what it cannot do is told, and changes nothing", (*run).unsupported},
 	{"wanted address", "the wanted address is what comes, and two do not get one", (*run).wanted},
 	{"given address", "who wants no address gets one that nobody else has, and keeps it", (*run).given},

@@ -96,7 +96,9 @@ func TestFaultsAreFound(t *testing.T) {
 		"affinity":       func(c *memory) { c.faults.clings = true },
 		"datagrams":      func(c *memory) { c.faults.keepsNodePort = true },
 		"flavor":         func(c *memory) { c.faults.anyFlavor = true },
+		"certificate":    func(c *memory) { c.faults.anyCertificate = true },
 		"flavor: a flavor that is taken, and does not come": func(c *memory) { c.faults.noFlavor = true },
+		"certificate: a port that is open without TLS":      func(c *memory) { c.faults.noTLS = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -68,6 +68,7 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 		settings[s] = provider.Support{Affinity: "with sessionAffinity, a hash of the client's address chooses the node"}
 	}
 	no("this provider makes one address", provider.DualStack)
+	no("this provider offers no certificates", provider.Certificates)
 	for _, s := range []provider.Setting{"healthCheck.interval", "healthCheck.timeout"} {
 		settings[s] = provider.Support{Note: "in whole seconds; the timeout is at most the interval"}
 	}

@@ -72,6 +72,8 @@ func (w *wish) add(f *engine.Frontend, can provider.Capabilities) (why string) {
 		return "a cloud's load balancer sends to nodePorts"
 	case f.Settings.Certificate != "":
 		return "a provider is sent no certificates"
+	case f.Settings.CloudCertificate != "" && can.Unsupported(provider.Certificates, provider.Protocol(f.Listener.Protocol)) != "":
+		return "TLS is not terminated: " + can.Unsupported(provider.Certificates, provider.Protocol(f.Listener.Protocol))
 	case at < 0 && len(w.spec.Families) > 0 && can.Unsupported(provider.DualStack, provider.TCP) != "":
 		return can.Unsupported(provider.DualStack, provider.TCP)
 	case at >= 0 && w.spec.Families[at].Address != wanted(f.Listener.Address):
@@ -85,7 +87,7 @@ func (w *wish) add(f *engine.Frontend, can provider.Capabilities) (why string) {
 	default:
 		w.spec.Families[at].Members = lightest(w.spec.Families[at].Members, members(f, can))
 	}
-	l := provider.Listener{Port: f.Listener.Port, Protocol: provider.Protocol(f.Listener.Protocol), NodePort: f.NodePort}
+	l := provider.Listener{Port: f.Listener.Port, Protocol: provider.Protocol(f.Listener.Protocol), NodePort: f.NodePort, Certificate: f.Settings.CloudCertificate}
 	known := func(o provider.Listener) bool { return o.String() == l.String() }
 	if !slices.ContainsFunc(w.spec.Listeners, known) { // it is one for both families
 		l.Settings = settings(f, can)

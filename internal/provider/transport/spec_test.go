@@ -127,6 +127,22 @@ func TestSpec_HasTheFlavor(t *testing.T) {
 	}
 }
 
+// The certificate of a port is passed on; where the cloud has none, that port is left out: it is
+// never open without TLS.
+func TestSpec_HasTheCertificate(t *testing.T) {
+	svc, secure := service("web", 30080), frontend("192.0.2.1", 443, 30443)
+	secure.Settings.CloudCertificate = "shop"
+	svc.Frontends = append(svc.Frontends, secure)
+	s, refused := specOf(t, config(svc))
+	if len(s.Listeners) != 2 || s.Listeners[0].Certificate != "" || s.Listeners[1].Certificate != "shop" || len(refused) > 0 {
+		t.Errorf("%+v %+v", s, refused)
+	}
+	s, refused = specOf(t, config(svc), provider.Certificates)
+	if len(s.Listeners) != 1 || s.Listeners[0].Port != 80 || len(refused) != 1 || refused[0].Message != "TLS is not terminated: not certificates" {
+		t.Errorf("%+v %+v", s, refused)
+	}
+}
+
 // What a load balancer cannot have is left out port by port, and told.
 func TestSpec_LeavesOutWhatCannotBe(t *testing.T) {
 	svc := service("web", 30080)

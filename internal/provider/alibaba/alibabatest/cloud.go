@@ -4,6 +4,7 @@
 package alibabatest
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -26,6 +27,7 @@ const Key = "LTAI-double"
 type Fault struct {
 	Status        int
 	Code, Message string
+	TimeLeft      int // milliseconds until the call is taken; 0: it says nothing of it
 }
 
 // Cloud is one account. Its fields are set before it is asked, or with the lock.
@@ -52,6 +54,7 @@ type Cloud struct {
 	taken     map[string]bool
 	open      map[string]*port
 	wasOpen   bool // to everybody, by a list without entries
+	own       []tls.Certificate
 }
 
 // url has the parameters of a call.
@@ -122,6 +125,9 @@ func New(t testing.TB) *Cloud {
 		listeners: map[string]*listener{}, acls: map[string]*acl{}, tokens: map[string]answered{}, taken: map[string]bool{}, open: map[string]*port{}}
 	s := httptest.NewServer(c)
 	c.URL = s.URL
+	with := httptest.NewTLSServer(nil) // it has a certificate
+	with.Close()
+	c.own = with.TLS.Certificates
 	stop := make(chan struct{})
 	var carrying sync.WaitGroup
 	carrying.Go(func() { c.carry(stop) })
@@ -135,7 +141,7 @@ func New(t testing.TB) *Cloud {
 
 // refuse an action.
 func refuse(status int, code, format string, args ...any) *Fault {
-	return &Fault{status, code, fmt.Sprintf(format, args...)}
+	return &Fault{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 func missing(name string) *Fault {
@@ -149,6 +155,9 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, fault := c.serve(r)
 	if fault != nil {
 		w.Header().Set("Content-Type", "application/json")
+		if fault.TimeLeft > 0 {
+			w.Header().Set("x-ratelimit-user-api", fmt.Sprintf("Limit:100,Remain:0,TimeLeft:%d", fault.TimeLeft))
+		}
 		w.WriteHeader(fault.Status)
 		answer = object{"Code": fault.Code, "Message": fault.Message, "HostId": r.Host}
 	}

@@ -3,6 +3,7 @@ package alibabatest
 import (
 	"cmp"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -279,6 +280,9 @@ func (c *Cloud) updateServers(p url) (object, *Fault) {
 	return object{"ServerGroupId": g.id, "JobId": "job"}, nil
 }
 
+// described is what the API takes for the description of a listener.
+var described = regexp.MustCompile(`^[\pL\pN,.;/@_-]{2,256}$`)
+
 func listenerParams(p url) *Fault {
 	return first(between(p, "IdleTimeout", 1, 900), between(p, "Cps", 0, 1000000), between(p, "ListenerPort", 0, 65535))
 }
@@ -307,6 +311,10 @@ func (c *Cloud) createListener(p url) (object, *Fault) {
 		return nil, refuse(400, "Mismatch.Protocol", "The Protocol is mismatched.")
 	case p["ListenerProtocol"] == "TCPSSL" && len(texts(p, "CertificateIds")) == 0:
 		return nil, missing("CertificateIds")
+	case p["ListenerProtocol"] != "TCPSSL" && len(texts(p, "CertificateIds")) > 0:
+		return nil, refuse(400, "Mismatch.Protocol", "The Protocol is mismatched.")
+	case !described.MatchString(p["ListenerDescription"]):
+		return nil, illegal("ListenerDescription")
 	}
 	if fault := c.full("listeners", count); fault != nil {
 		return nil, fault

@@ -3,6 +3,7 @@ package alibabatest
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,6 +229,9 @@ func portID(p url, protocol string) string {
 	return p["LoadBalancerId"] + " " + strings.ToLower(protocol) + " " + p["ListenerPort"]
 }
 
+// shortly is what the API takes for the description of a listener.
+var shortly = regexp.MustCompile(`^[\pL\pN/._-]{1,80}$`)
+
 func portParams(p url, protocol string) *Fault {
 	if _, there := p["PersistenceTimeout"]; there && protocol == "udp" {
 		return refuse(400, "InvalidParameter", "PersistenceTimeout is none of UDP.")
@@ -240,6 +244,8 @@ func portParams(p url, protocol string) *Fault {
 		return refuse(400, "InvalidParameter", "%s", fault.Message)
 	case !slices.Contains([]string{"", "wrr", "rr", "sch", "tch", "qch"}, p["Scheduler"]):
 		return refuse(400, "InvalidParameter", "The specified Scheduler is invalid.")
+	case p["Description"] != "" && !shortly.MatchString(p["Description"]):
+		return refuse(400, "InvalidParameter", "The specified Description is invalid.")
 	case p["AclStatus"] == "on" && (p["AclId"] == "" || p["AclType"] == ""):
 		return refuse(400, "MissingParam", "The parameter AclId is required.")
 	}

@@ -214,15 +214,15 @@ func (c *Cloud) Protocols(service string) string {
 	var out []string
 	for _, l := range c.listeners {
 		if l.tags["external-lb:service"] == service {
-			out = append(out, strings.Join(append([]string{l.protocol, l.port}, tls(l)...), " "))
+			out = append(out, strings.Join(append([]string{l.protocol, l.port}, ending(l)...), " "))
 		}
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ")
 }
 
-// tls is with what a listener ends TLS.
-func tls(l *listener) []string {
+// ending is with what a listener ends TLS.
+func ending(l *listener) []string {
 	if l.protocol != "TCPSSL" {
 		return nil
 	}

@@ -2,6 +2,7 @@ package alibabatest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -159,8 +160,19 @@ func (c *Cloud) forward(id string, client net.Conn) {
 		return
 	}
 	defer node.Close()
+	if c.ends(id) {
+		client = tls.Server(client, &tls.Config{Certificates: c.own})
+		defer client.Close()
+	}
 	go func() { _, _ = io.Copy(node, client) }()
 	_, _ = io.Copy(client, node) // either end may go
+}
+
+// ends reports whether TLS is ended at a listener.
+func (c *Cloud) ends(id string) bool {
+	c.Lock()
+	defer c.Unlock()
+	return c.listeners[id] != nil && c.listeners[id].protocol == "TCPSSL"
 }
 
 // server that gets what comes from an address, or "".
