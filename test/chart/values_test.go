@@ -2,6 +2,7 @@ package chart
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func alike(t *testing.T, path string, values, schema object) {
 			t.Errorf("%s.%s is not in the schema", path, name)
 			continue
 		}
-		if inner, ok := value.(object); ok && path+"."+name != ".resources" { // a container's, of which we say a part
+		if inner, ok := value.(object); ok && name != "resources" { // a container's, of which we say a part
 			alike(t, path+"."+name, inner, property)
 		}
 	}
@@ -74,6 +75,8 @@ func TestValues_ThatCannotBeMeantAreRefused(t *testing.T) {
 		"tls=true":                             "tls",
 		"ui.address=:80":                       "address",
 		"ui.service.hosts[0]=a b":              "hosts",
+		"provider.enabled=true":                "args",
+		"provider.port=0":                      "port",
 		"goMemLimit=1Gi":                       "goMemLimit",
 		"resources.limits.memory=1e9":          "goMemLimit",
 		"tolerations.key=a":                    "tolerations",
@@ -135,5 +138,42 @@ func TestChart_CanBeIncluded(t *testing.T) {
 	deployment := parse(t, text)["Deployment default/edge-external-lb"]
 	if deployment == nil || deployment["spec"].(object)["replicas"] != 3.0 {
 		t.Errorf("got %v", deployment)
+	}
+}
+
+// The values on the page about clouds bring a provider beside the manager that its commands take.
+func TestChart_RunsAProvider(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs/howto/cloud.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, values, _ := strings.Cut(string(page), "```yaml\nprovider:\n")
+	values, _, _ = strings.Cut("provider:\n"+values, "```")
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := helm(t, "template", "lb", chart, "--values", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	for _, o := range parse(t, text) {
+		if o["kind"] != "Deployment" {
+			continue
+		}
+		for _, c := range o["spec"].(object)["template"].(object)["spec"].(object)["containers"].([]any) {
+			if c := c.(object); c["name"] == "provider" {
+				for _, a := range c["args"].([]any) {
+					args = append(args, a.(string))
+				}
+			}
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"run", "."}, args...)...)
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "/etc/external-lb/provider/token") {
+		t.Errorf("want it to miss its token, which Kubernetes brings, and it says of %q: %v\n%s", args, err, out)
 	}
 }
