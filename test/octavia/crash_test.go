@@ -1,6 +1,7 @@
 package octavia
 
 import (
+	"context"
 	"net/http"
 	"testing"
 
@@ -25,20 +26,17 @@ func (s *scene) newCloud(through func(http.RoundTripper) http.RoundTripper) *ope
 // A provider that dies before or after any write finds all that it has made when it comes back, and nothing twice.
 func TestCrash_BetweenAnyTwoCalls(t *testing.T) {
 	providertest.Crashes{
-		New:    func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud { return env.newCloud(through) },
-		Writes: func(r *http.Request) bool { return r.Method != http.MethodGet },
-		Alone:  env.alone,
+		New:     func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud { return env.newCloud(through) },
+		Writes:  func(r *http.Request) bool { return r.Method != http.MethodGet },
+		Sources: true,
+		Alone:   env.alone,
 	}.Run(t)
 }
 
 // alone wants one load balancer with the tags of a Service, or none.
 func (s *scene) alone(t *testing.T, id provider.ID, there bool) {
 	t.Helper()
-	pages, err := loadbalancers.List(s.cloud.API(Project), loadbalancers.ListOpts{Tags: []string{"external-lb:service=" + id.Service}}).AllPages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := loadbalancers.ExtractLoadBalancers(pages)
+	all, err := s.cloud.tagged(context.WithoutCancel(t.Context()), loadbalancers.ListOpts{Tags: []string{serviceTag + id.Service}})
 	if err != nil {
 		t.Fatal(err)
 	}
