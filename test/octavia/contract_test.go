@@ -9,7 +9,7 @@ import (
 
 // What is asked of every provider holds on a real Octavia, with real traffic.
 func TestProvider_KeepsItsContract(t *testing.T) {
-	p := env.startProvider(t)
+	p := env.startProvider(t, InSubnet)
 	stranger := env.stranger(t, "203.0.113.3")
 	look := func(what string) string { return "nsenter --net=/run/netns/cloud " + env.cloud.Look(what) }
 	// not in the box of Octavia: datagrams to a load balancer would not leave it

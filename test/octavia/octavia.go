@@ -33,8 +33,11 @@ import (
 //go:embed base scripts
 var files embed.FS
 
-// Subnet is the ID of the subnet of load balancers. Without Neutron, each UUID is one.
-const Subnet = "2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11"
+// Subnet and Network are the IDs of those of load balancers. Without Neutron, each UUID is one.
+const (
+	Subnet  = "2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11"
+	Network = "8d0f5b1e-3c5d-4a57-9f5b-51f8a0a4c6d2"
+)
 
 // Octavia that runs in a box of a cluster. It ends with the cluster.
 type Octavia struct {
@@ -206,15 +209,29 @@ func (o *Octavia) Names(ctx context.Context) (names []string, err error) {
 
 // Configuration is what the HAProxy of a Service has, by the Service's UID.
 func (o *Octavia) Configuration(ctx context.Context, uid string) (string, error) {
+	lb, err := o.of(ctx, uid)
+	if err != nil {
+		return "", err
+	}
+	return o.inside(ctx, `cat "/var/lib/octavia/$1/haproxy.cfg"`, lb.ID)
+}
+
+// inside runs a script in its root file system.
+func (o *Octavia) inside(ctx context.Context, script, arg string) (string, error) {
+	const enter = `exec chroot "/proc/$(cat "$1")/root" /bin/sh -euc "$2" sh "$3"`
+	return o.c.Exec(ctx, o.box, "/bin/sh", "-euc", enter, "sh", filepath.Join(o.dir, "pid"), script, arg)
+}
+
+// of a Service, by its UID, the load balancer.
+func (o *Octavia) of(ctx context.Context, uid string) (*loadbalancers.LoadBalancer, error) {
 	all, err := o.tagged(ctx, loadbalancers.ListOpts{Tags: []string{serviceTag + uid}})
 	if err == nil && len(all) != 1 {
 		err = fmt.Errorf("%d load balancers are of the Service %s", len(all), uid)
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	const cat = `cat "/proc/$(cat "$1")/root/var/lib/octavia/$2/haproxy.cfg"`
-	return o.c.Exec(ctx, o.box, "/bin/sh", "-euc", cat, "sh", filepath.Join(o.dir, "pid"), all[0].ID)
+	return &all[0], nil
 }
 
 func (o *Octavia) tagged(ctx context.Context, with loadbalancers.ListOpts) ([]loadbalancers.LoadBalancer, error) {

@@ -28,9 +28,12 @@ type Provider struct {
 	end  context.CancelFunc
 }
 
-// StartProvider makes a token and a certificate in a directory, and starts a provider with them that sends to
-// some networks.
-func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, nodes ...string) (*Provider, error) {
+// InSubnet and InNetwork are the two ways to tell a provider where load balancers have their addresses.
+var InSubnet, InNetwork = []string{"--subnet", Subnet}, []string{"--network", Network}
+
+// StartProvider makes a token and a certificate in a directory, and starts a provider with them that has its
+// addresses somewhere, and sends to some networks.
+func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, where []string, nodes ...string) (*Provider, error) {
 	at := o.c.Addrs(o.box)[0]
 	flavor, err := o.flavor(ctx)
 	if err != nil {
@@ -47,8 +50,8 @@ func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, nodes .
 		"-subj", "/CN=provider", "-addext", "subjectAltName=IP:"+at.String(), "-keyout", key, "-out", p.CA).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("a certificate: %w\n%s", err, out)
 	}
-	p.args = []string{binary, "provider", "openstack", "--listen", listen, "--cert", p.CA, "--key", key, "--token-file", p.Token,
-		"--endpoint", endpoint, "--project", Project, "--subnet", Subnet, "--nodes", strings.Join(nodes, ","), "--flavors", "single=" + flavor}
+	p.args = append([]string{binary, "provider", "openstack", "--listen", listen, "--cert", p.CA, "--key", key, "--token-file", p.Token,
+		"--endpoint", endpoint, "--project", Project, "--nodes", strings.Join(nodes, ","), "--flavors", "single=" + flavor}, where...)
 	return p, p.Start(ctx)
 }
 

@@ -75,9 +75,9 @@ func withScene(m *testing.M) (code int, err error) {
 func (s *scene) address() netip.Addr { return s.Addrs("cloud")[0] }
 
 // startProvider in the box, beside Octavia.
-func (s *scene) startProvider(t *testing.T) *Provider {
+func (s *scene) startProvider(t *testing.T, where []string) *Provider {
 	t.Helper()
-	p, err := s.cloud.StartProvider(t.Context(), s.binary(), t.TempDir(), netip.PrefixFrom(s.address(), 20).Masked().String())
+	p, err := s.cloud.StartProvider(t.Context(), s.binary(), t.TempDir(), where, netip.PrefixFrom(s.address(), 20).Masked().String())
 	if err != nil {
 		t.Fatal(err)
 	}
