@@ -16,17 +16,20 @@ func specOf(ports ...uint16) *provider.Spec {
 	return providertest.SpecOf(new(openstack.Cloud), ports...)
 }
 
-// newCloud is a new provider, whose requests go through a transport.
-func (s *scene) newCloud(through func(http.RoundTripper) http.RoundTripper) *openstack.Cloud {
-	api := s.cloud.API(Project)
+// newCloud is a new provider for a project, whose requests go through a transport.
+func (s *scene) newCloud(project string, through func(http.RoundTripper) http.RoundTripper) *openstack.Cloud {
+	api := s.cloud.API(project)
 	api.HTTPClient.Transport = through(api.HTTPClient.Transport)
 	return &openstack.Cloud{API: api, Options: openstack.Options{Subnet: Subnet}}
 }
 
 // A provider that dies before or after any write finds all that it has made when it comes back, and nothing twice.
 func TestCrash_BetweenAnyTwoCalls(t *testing.T) {
+	t.Parallel()
 	providertest.Crashes{
-		New:     func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud { return env.newCloud(through) },
+		New: func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud {
+			return env.newCloud(Project, through)
+		},
 		Writes:  func(r *http.Request) bool { return r.Method != http.MethodGet },
 		Sources: true,
 		Alone:   env.alone,

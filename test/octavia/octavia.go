@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -43,6 +44,9 @@ const (
 type Octavia struct {
 	c              *cluster.Cluster
 	box, root, dir string
+
+	mu        sync.Mutex // whoever makes a provider
+	providers uint16     // that were made: each has a port of its own
 }
 
 // Tags of load balancers, before a Service's UID and its namespace/name.
@@ -55,7 +59,7 @@ func Start(ctx context.Context, c *cluster.Cluster, box, host string, ranges []s
 	if err != nil {
 		return nil, err
 	}
-	o := &Octavia{c, box, root, filepath.Join(filepath.Dir(c.Kubeconfig()), "octavia")}
+	o := &Octavia{c: c, box: box, root: root, dir: filepath.Join(filepath.Dir(c.Kubeconfig()), "octavia")}
 	if err := os.CopyFS(o.dir, files); err != nil {
 		return nil, err
 	}
@@ -242,9 +246,9 @@ func (o *Octavia) tagged(ctx context.Context, with loadbalancers.ListOpts) ([]lo
 	return loadbalancers.ExtractLoadBalancers(pages)
 }
 
-// Look is a shell command for its box that runs scripts/look.py.
-func (o *Octavia) Look(what string) string {
-	return "chroot " + o.root + " python3 - " + what + " <" + filepath.Join(o.dir, "scripts", "look.py")
+// Look is a shell command for its box that runs scripts/look.py, about a project.
+func (o *Octavia) Look(project, what string) string {
+	return "env PROJECT=" + project + " chroot " + o.root + " python3 - " + what + " <" + filepath.Join(o.dir, "scripts", "look.py")
 }
 
 func answers(ctx context.Context, from *http.Client, url string) error {

@@ -33,7 +33,7 @@ type carrier struct {
 // carry makes one of some ports, which nobody checks, as a test then wants it to be.
 func (s *scene) carry(t *testing.T, nodePort uint16, boxes []string, change func(*provider.Spec), ports ...uint16) *carrier {
 	t.Helper()
-	c := &carrier{cloud: s.newCloud(providertest.Same), id: provider.ID{Cluster: "traffic", Service: t.Name()}, want: specOf(ports...)}
+	c := &carrier{cloud: s.newCloud(Project, providertest.Same), id: provider.ID{Cluster: "traffic", Service: t.Name()}, want: specOf(ports...)}
 	c.want.Families[0].Members = nil
 	for _, box := range boxes {
 		c.want.Families[0].Members = append(c.want.Families[0].Members, provider.Member{Address: s.Addrs(box)[0], Weight: 1})

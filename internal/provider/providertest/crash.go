@@ -145,11 +145,11 @@ func (c Crashes) lifeOf(t *testing.T) (writes []int32) {
 	return writes
 }
 
-// dies in a step of a life, and lives it to its end.
+// dies in a step of a life, and ends it when that is done: all that follows is as in a life without a death.
 func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 	id := provider.ID{Cluster: "crash", Service: fmt.Sprintf("%d-%d-%t", in, after, lost)}
 	healthy := c.New(Same)
-	for i, step := range c.life() {
+	for i, step := range c.life()[:in+1] {
 		if i == in {
 			m := &mortal{changes: c.Writes, left: after, lost: lost}
 			dying := c.New(m.over)
@@ -167,6 +167,8 @@ func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 		Reach(t, healthy, id, step.want(healthy))
 		c.Alone(t, id, step.want(healthy) != nil)
 	}
+	Reach(t, healthy, id, nil)
+	c.Alone(t, id, false)
 }
 
 // Reach asks until it is as wanted, or gone where nothing is.
@@ -181,9 +183,23 @@ func Reach(t *testing.T, c provider.Cloud, id provider.ID, want *provider.Spec) 
 	})
 }
 
+// Until asks for what is wanted until what comes of it is enough.
+func Until(t *testing.T, c provider.Cloud, id provider.ID, want *provider.Spec, enough func(provider.Observed, error) error) {
+	t.Helper()
+	wait.For(t, func(ctx context.Context) error {
+		began := time.Now()
+		o, err := c.Put(ctx, id, *want)
+		if err = enough(o, err); err != nil {
+			pause(ctx, o, time.Since(began))
+		}
+		return err
+	})
+}
+
 // towards asks once for what is wanted, and then waits for as long as it is told to.
 func towards(ctx context.Context, c provider.Cloud, id provider.ID, want *provider.Spec) (done bool, err error) {
 	var o provider.Observed
+	began := time.Now()
 	if want == nil {
 		if o, err = c.Delete(ctx, id); provider.Is(err, provider.NotFound) {
 			return true, nil
@@ -191,11 +207,16 @@ func towards(ctx context.Context, c provider.Cloud, id provider.ID, want *provid
 	} else if o, err = c.Put(ctx, id, *want); err == nil && o.State == provider.Live && o.Spec.Digest() == want.Digest() {
 		return true, nil
 	}
-	again := time.NewTimer(time.Duration(o.RetryAfterSeconds) * time.Second)
+	pause(ctx, o, time.Since(began))
+	return false, err
+}
+
+// pause for as long as a cloud says. One that took long to say so is busy, and is asked the less.
+func pause(ctx context.Context, o provider.Observed, took time.Duration) {
+	again := time.NewTimer(max(time.Duration(o.RetryAfterSeconds)*time.Second, 2*took))
 	defer again.Stop()
 	select {
 	case <-ctx.Done():
 	case <-again.C:
 	}
-	return false, err
 }
