@@ -158,7 +158,7 @@ func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 			m := &mortal{changes: c.Writes, left: after, lost: lost}
 			dying := c.New(m.over)
 			wait.For(t, func(ctx context.Context) error {
-				switch done, err := towards(ctx, dying, id, step.want(dying)); {
+				switch done, _, err := towards(ctx, dying, id, step.want(dying)); {
 				case errors.Is(err, errDead) || m.writes.Load() > after:
 					return nil
 				case done: // what the cloud was at work on took less tries than in the first life
@@ -175,16 +175,26 @@ func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 	c.Alone(t, id, false)
 }
 
-// Reach asks until it is as wanted, or gone where nothing is.
+// Reach asks until it is as wanted, or gone where nothing is. It waits for each change anew: how long all of them
+// take on a busy machine, nobody knows.
 func Reach(t *testing.T, c provider.Cloud, id provider.ID, want *provider.Spec) {
 	t.Helper()
-	wait.For(t, func(ctx context.Context) error {
-		done, err := towards(ctx, c, id, want)
-		if err == nil && !done {
-			err = errors.New("not yet")
+	const rounds = 20 // some changes in each: more than anything takes
+	for range rounds {
+		var done, moved bool
+		began := time.Now()
+		wait.For(t, func(ctx context.Context) (err error) {
+			done, moved, err = towards(ctx, c, id, want)
+			if again := moved && time.Since(began) > wait.Patience/rounds; err == nil && !done && !again {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+		if done {
+			return
 		}
-		return err
-	})
+	}
+	t.Fatal("it is changed again and again, and is not as wanted")
 }
 
 // Until asks for what is wanted until what comes of it is enough.
@@ -200,19 +210,19 @@ func Until(t *testing.T, c provider.Cloud, id provider.ID, want *provider.Spec, 
 	})
 }
 
-// towards asks once for what is wanted, and then waits for as long as it is told to.
-func towards(ctx context.Context, c provider.Cloud, id provider.ID, want *provider.Spec) (done bool, err error) {
+// towards asks once for what is wanted, and then waits for as long as it is told to. It has moved where it was changed.
+func towards(ctx context.Context, c provider.Cloud, id provider.ID, want *provider.Spec) (done, moved bool, err error) {
 	var o provider.Observed
 	began := time.Now()
 	if want == nil {
 		if o, err = c.Delete(ctx, id); provider.Is(err, provider.NotFound) {
-			return true, nil
+			return true, false, nil
 		}
 	} else if o, err = c.Put(ctx, id, *want); err == nil && o.State == provider.Live && o.Spec.Digest() == want.Digest() {
-		return true, nil
+		return true, false, nil
 	}
 	pause(ctx, o, time.Since(began))
-	return false, err
+	return false, o.Calls.Writes > 0, err
 }
 
 // pause for as long as a cloud says. One that took long to say so is busy, and is asked the less.
