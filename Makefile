@@ -111,7 +111,7 @@ test-e2e: deps ## What users see, on every engine: requests through real balance
 
 .PHONY: test-octavia
 test-octavia: deps-octavia ## The provider for OpenStack, with a real Octavia that carries traffic. 8 min, and 3 to build Octavia the first time
-	go test -count=1 -parallel 8 -timeout 40m -v $(TESTFLAGS) ./test/octavia
+	go test -count=1 -parallel 4 -timeout 40m -v $(TESTFLAGS) ./test/octavia
 
 .PHONY: conformance
 conformance: deps-machines $(if $(filter octavia,$(ENGINE)),deps-octavia) ## What Kubernetes expects, row by row, on one ENGINE=nginx|haproxy|lvs, haproxy+lvs with datagrams in the kernel, or octavia: a table. 10 min

@@ -113,6 +113,20 @@ func (c *Cluster) DialFrom(ctx context.Context, where, network, address string) 
 	return conn, err
 }
 
+// ListenIn opens a socket of TCP that listens in the network of where, for the caller to use like any other.
+func (c *Cluster) ListenIn(ctx context.Context, where, address string) (net.Listener, error) {
+	p, err := c.network(where)
+	if err != nil {
+		return nil, err
+	}
+	var l net.Listener
+	err = p.visit(func() (err error) {
+		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		return err
+	})
+	return l, err
+}
+
 // HTTPClientFrom is a client whose connections start in the network of where. It keeps connections alive;
 // CloseIdleConnections on the client ends them.
 func (c *Cluster) HTTPClientFrom(where string) *http.Client {

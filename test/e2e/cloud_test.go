@@ -46,7 +46,7 @@ func startCloud(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	nodes := netip.PrefixFrom(env.Addrs(box)[0], 20).Masked().String()
-	if cloudProvider, err = cloud.StartProvider(ctx, binary, dir, nodes, "192.0.2.0/24"); err != nil {
+	if cloudProvider, err = cloud.StartProvider(ctx, binary, dir, octavia.Place{Project: octavia.Project, Subnet: octavia.Subnet}, nodes, "192.0.2.0/24"); err != nil {
 		return err
 	}
 	return createCloudBalancer(ctx)

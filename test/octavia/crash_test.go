@@ -1,6 +1,7 @@
 package octavia
 
 import (
+	"context"
 	"net/http"
 	"testing"
 
@@ -15,30 +16,30 @@ func specOf(ports ...uint16) *provider.Spec {
 	return providertest.SpecOf(new(openstack.Cloud), ports...)
 }
 
-// newCloud is a new provider, whose requests go through a transport.
-func (s *scene) newCloud(through func(http.RoundTripper) http.RoundTripper) *openstack.Cloud {
-	api := s.cloud.API(Project)
+// newCloud is a new provider for a project, whose requests go through a transport.
+func (s *scene) newCloud(project string, through func(http.RoundTripper) http.RoundTripper) *openstack.Cloud {
+	api := s.cloud.API(project)
 	api.HTTPClient.Transport = through(api.HTTPClient.Transport)
 	return &openstack.Cloud{API: api, Options: openstack.Options{Subnet: Subnet}}
 }
 
 // A provider that dies before or after any write finds all that it has made when it comes back, and nothing twice.
 func TestCrash_BetweenAnyTwoCalls(t *testing.T) {
+	t.Parallel()
 	providertest.Crashes{
-		New:    func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud { return env.newCloud(through) },
-		Writes: func(r *http.Request) bool { return r.Method != http.MethodGet },
-		Alone:  env.alone,
+		New: func(through func(http.RoundTripper) http.RoundTripper) provider.Cloud {
+			return env.newCloud(Project, through)
+		},
+		Writes:  func(r *http.Request) bool { return r.Method != http.MethodGet },
+		Sources: true,
+		Alone:   env.alone,
 	}.Run(t)
 }
 
 // alone wants one load balancer with the tags of a Service, or none.
 func (s *scene) alone(t *testing.T, id provider.ID, there bool) {
 	t.Helper()
-	pages, err := loadbalancers.List(s.cloud.API(Project), loadbalancers.ListOpts{Tags: []string{"external-lb:service=" + id.Service}}).AllPages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := loadbalancers.ExtractLoadBalancers(pages)
+	all, err := s.cloud.tagged(context.WithoutCancel(t.Context()), loadbalancers.ListOpts{Tags: []string{serviceTag + id.Service}})
 	if err != nil {
 		t.Fatal(err)
 	}

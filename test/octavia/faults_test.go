@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/listeners"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/quotas"
 
@@ -18,10 +17,10 @@ import (
 	"github.com/external-lb/external-lb/test/wait"
 )
 
-// stranger makes a load balancer that is not ours, with a listener, and returns its ID.
-func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
+// stranger makes a load balancer in a project that is not ours, and returns its ID.
+func (s *scene) stranger(t *testing.T, project, address string) string {
 	t.Helper()
-	api := s.cloud.API(Project)
+	api := s.cloud.API(project)
 	lb, err := loadbalancers.Create(t.Context(), api, loadbalancers.CreateOpts{Name: "theirs", VipSubnetID: Subnet, VipAddress: address}).Extract()
 	if err != nil {
 		t.Fatal(err)
@@ -33,13 +32,6 @@ func (s *scene) stranger(t *testing.T, address string, ports ...int) string {
 		}
 	})
 	s.finished(t, lb.ID)
-	for _, port := range ports {
-		opts := listeners.CreateOpts{LoadbalancerID: lb.ID, Protocol: listeners.ProtocolTCP, ProtocolPort: port}
-		if err := listeners.Create(t.Context(), api, opts).Err; err != nil {
-			t.Fatal(err)
-		}
-		s.finished(t, lb.ID)
-	}
 	return lb.ID
 }
 
@@ -57,10 +49,12 @@ func (s *scene) finished(t *testing.T, id string) {
 
 // An address that somebody else has is told as that, in the words of Neutron.
 func TestFault_TheAddressIsTaken(t *testing.T) {
-	env.stranger(t, wanted)
+	t.Parallel()
+	const address = "203.0.113.5"
+	env.stranger(t, Project, address)
 	want := specOf(80)
-	want.Families[0].Address = netip.MustParseAddr(wanted)
-	_, err := env.newCloud(providertest.Same).Put(t.Context(), provider.ID{Cluster: "faults", Service: "taken"}, *want)
+	want.Families[0].Address = netip.MustParseAddr(address)
+	_, err := env.newCloud(Project, providertest.Same).Put(t.Context(), provider.ID{Cluster: "faults", Service: "taken"}, *want)
 	if !provider.Is(err, provider.AddressTaken) {
 		t.Errorf("want AddressTaken, got %v", err)
 	}
@@ -68,24 +62,23 @@ func TestFault_TheAddressIsTaken(t *testing.T) {
 
 // Where the project may have no more, the Service is told so, and gets it when it may.
 func TestFault_TheQuotaIsReached(t *testing.T) {
-	api := env.cloud.API(Project)
+	t.Parallel()
+	const project = "poor"
+	api := env.cloud.API(project)
 	limit := func(n int) {
 		t.Helper()
-		if err := quotas.Update(context.WithoutCancel(t.Context()), api, Project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
+		if err := quotas.Update(context.WithoutCancel(t.Context()), api, project, quotas.UpdateOpts{Listener: &n}).Err; err != nil {
 			t.Fatal(err)
 		}
 	}
 	limit(0)
 	t.Cleanup(func() { limit(-1) })
-	c, id := env.newCloud(providertest.Same), provider.ID{Cluster: "faults", Service: "quota"}
-	wait.For(t, func(context.Context) error {
-		_, err := c.Put(t.Context(), id, *specOf(80))
+	c, id := env.newCloud(project, providertest.Same), provider.ID{Cluster: "faults", Service: "quota"}
+	providertest.Until(t, c, id, specOf(80), func(_ provider.Observed, err error) error {
 		if !provider.Is(err, provider.QuotaExceeded) {
-			err = fmt.Errorf("want QuotaExceeded, got: %v", err)
-		} else {
-			err = nil
+			return fmt.Errorf("want QuotaExceeded, got: %v", err)
 		}
-		return err
+		return nil
 	})
 	limit(-1)
 	providertest.Reach(t, c, id, specOf(80))
@@ -95,6 +88,7 @@ func TestFault_TheQuotaIsReached(t *testing.T) {
 // Where the data plane cannot open a port, Octavia has in ERROR what was changed last. That port is refused, the
 // others are not, and it is made anew until it works.
 func TestFault_AListenerInError(t *testing.T) {
+	t.Parallel()
 	const address = "203.0.113.4"
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -114,15 +108,16 @@ func TestFault_AListenerInError(t *testing.T) {
 	})
 	want := specOf(80, 443)
 	want.Families[0].Address = netip.MustParseAddr(address)
-	c, id := env.newCloud(providertest.Same), provider.ID{Cluster: "faults", Service: "error"}
-	wait.For(t, func(context.Context) error {
-		o, err := c.Put(t.Context(), id, *want)
+	c, id := env.newCloud(Project, providertest.Same), provider.ID{Cluster: "faults", Service: "error"}
+	t.Cleanup(func() {
+		if t.Failed() {
+			look, err := env.Exec(context.WithoutCancel(t.Context()), "cloud", "/bin/sh", "-c", env.cloud.Look(Project, "show"))
+			t.Log(look, err)
+		}
+	})
+	providertest.Until(t, c, id, want, func(o provider.Observed, err error) error {
 		if err == nil && (o.State != provider.Live || len(o.Refused) == 0 || o.Spec.Digest() != want.Without(o.Refused).Digest()) {
 			err = fmt.Errorf("it is %s with %v refused", o.State, o.Refused)
-		}
-		if err != nil {
-			look, _ := env.Exec(t.Context(), "cloud", "/bin/sh", "-c", env.cloud.Look("show"))
-			err = fmt.Errorf("%w\n%s", err, look)
 		}
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -33,13 +34,19 @@ import (
 //go:embed base scripts
 var files embed.FS
 
-// Subnet is the ID of the subnet of load balancers. Without Neutron, each UUID is one.
-const Subnet = "2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11"
+// Subnet and Network are the IDs of those of load balancers. Without Neutron, each UUID is one.
+const (
+	Subnet  = "2b7c8d0a-6f0e-4f0b-9b1c-7a2f6a3d9c11"
+	Network = "8d0f5b1e-3c5d-4a57-9f5b-51f8a0a4c6d2"
+)
 
 // Octavia that runs in a box of a cluster. It ends with the cluster.
 type Octavia struct {
 	c              *cluster.Cluster
 	box, root, dir string
+
+	mu        sync.Mutex // whoever makes a provider
+	providers uint16     // that were made: each has a port of its own
 }
 
 // Tags of load balancers, before a Service's UID and its namespace/name.
@@ -52,7 +59,7 @@ func Start(ctx context.Context, c *cluster.Cluster, box, host string, ranges []s
 	if err != nil {
 		return nil, err
 	}
-	o := &Octavia{c, box, root, filepath.Join(filepath.Dir(c.Kubeconfig()), "octavia")}
+	o := &Octavia{c: c, box: box, root: root, dir: filepath.Join(filepath.Dir(c.Kubeconfig()), "octavia")}
 	if err := os.CopyFS(o.dir, files); err != nil {
 		return nil, err
 	}
@@ -206,15 +213,29 @@ func (o *Octavia) Names(ctx context.Context) (names []string, err error) {
 
 // Configuration is what the HAProxy of a Service has, by the Service's UID.
 func (o *Octavia) Configuration(ctx context.Context, uid string) (string, error) {
+	lb, err := o.of(ctx, uid)
+	if err != nil {
+		return "", err
+	}
+	return o.inside(ctx, `cat "/var/lib/octavia/$1/haproxy.cfg"`, lb.ID)
+}
+
+// inside runs a script in its root file system.
+func (o *Octavia) inside(ctx context.Context, script, arg string) (string, error) {
+	const enter = `exec chroot "/proc/$(cat "$1")/root" /bin/sh -euc "$2" sh "$3"`
+	return o.c.Exec(ctx, o.box, "/bin/sh", "-euc", enter, "sh", filepath.Join(o.dir, "pid"), script, arg)
+}
+
+// of a Service, by its UID, the load balancer.
+func (o *Octavia) of(ctx context.Context, uid string) (*loadbalancers.LoadBalancer, error) {
 	all, err := o.tagged(ctx, loadbalancers.ListOpts{Tags: []string{serviceTag + uid}})
 	if err == nil && len(all) != 1 {
 		err = fmt.Errorf("%d load balancers are of the Service %s", len(all), uid)
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	const cat = `cat "/proc/$(cat "$1")/root/var/lib/octavia/$2/haproxy.cfg"`
-	return o.c.Exec(ctx, o.box, "/bin/sh", "-euc", cat, "sh", filepath.Join(o.dir, "pid"), all[0].ID)
+	return &all[0], nil
 }
 
 func (o *Octavia) tagged(ctx context.Context, with loadbalancers.ListOpts) ([]loadbalancers.LoadBalancer, error) {
@@ -225,9 +246,9 @@ func (o *Octavia) tagged(ctx context.Context, with loadbalancers.ListOpts) ([]lo
 	return loadbalancers.ExtractLoadBalancers(pages)
 }
 
-// Look is a shell command for its box that runs scripts/look.py.
-func (o *Octavia) Look(what string) string {
-	return "chroot " + o.root + " python3 - " + what + " <" + filepath.Join(o.dir, "scripts", "look.py")
+// Look is a shell command for its box that runs scripts/look.py, about a project.
+func (o *Octavia) Look(project, what string) string {
+	return "env PROJECT=" + project + " chroot " + o.root + " python3 - " + what + " <" + filepath.Join(o.dir, "scripts", "look.py")
 }
 
 func answers(ctx context.Context, from *http.Client, url string) error {

@@ -11,10 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/conditions"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
@@ -48,9 +53,17 @@ func (s *scene) balancer(t *testing.T, p *Provider) {
 	})
 }
 
-// The page for users of OpenStack, as it is written: a Service gets an address from Octavia, at which its pods answer.
-func TestService_GetsALoadBalancer(t *testing.T) {
-	env.balancer(t, env.startProvider(t))
+// The page for users of OpenStack, as it is written. The provider knows the network of addresses, and leaves it to
+// Octavia which of its subnets they are of.
+func TestServices(t *testing.T) {
+	t.Parallel()
+	env.balancer(t, env.startProvider(t, Place{Project: Project, Network: Network}))
+	t.Run("get a load balancer", getALoadBalancer)
+	t.Run("of datagrams", ofDatagrams)
+}
+
+// A Service gets an address from Octavia, at which its pods answer.
+func getALoadBalancer(t *testing.T) {
 	for _, node := range env.Nodes() {
 		pod := cluster.PodSpec{Name: "web-" + node, Node: node, Labels: map[string]string{"app": "web"}}
 		if _, err := env.AddPod(t.Context(), pod); err != nil {
@@ -65,10 +78,12 @@ func TestService_GetsALoadBalancer(t *testing.T) {
 	}
 	address := env.published(t, svc)
 	env.reaches(t, address, "web-")
+	env.isMended(t, svc)
 	if err := env.RemoveNode(t.Context(), env.Nodes()[1]); err != nil {
 		t.Fatal(err)
 	}
 	env.reaches(t, address, "web-"+env.Nodes()[0])
+	env.spoil(t, svc) // it goes in ERROR, too
 	if err := env.Kube.Delete(t.Context(), svc); err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +96,63 @@ func TestService_GetsALoadBalancer(t *testing.T) {
 		}
 		return nil
 	})
-	if got, err := env.ask(address); err == nil {
+	if got, err := env.ask(address); err == nil && strings.Contains(got, `"pod":"web-`) { // another test may have the address now
 		t.Errorf("the Service is gone, and %q answers", got)
 	}
 }
 
+// isMended wants to hear of a load balancer in ERROR on its Service, and of nothing when somebody has mended it in Octavia.
+func (s *scene) isMended(t *testing.T, svc *corev1.Service) {
+	t.Helper()
+	lb := s.spoil(t, svc)
+	s.says(t, svc, metav1.ConditionFalse, "the load balancer is ERROR in Octavia: see its amphorae, then fail it over")
+	if got, err := s.ask(lb.VipAddress); err != nil {
+		t.Errorf("it still answered in ERROR: %q, %v", got, err)
+	}
+	if err := loadbalancers.Failover(t.Context(), s.cloud.API(Project), lb.ID).ExtractErr(); err != nil {
+		t.Fatal(err)
+	}
+	s.says(t, svc, metav1.ConditionTrue, conditions.ProgrammedMessage)
+	s.reaches(t, lb.VipAddress, "web-")
+}
+
+// spoil has the load balancer of a Service in ERROR, as Octavia does where its machines fail. What Octavia is at work
+// on, it would mark ACTIVE afterwards.
+func (s *scene) spoil(t *testing.T, svc *corev1.Service) *loadbalancers.LoadBalancer {
+	t.Helper()
+	lb, err := s.cloud.of(t.Context(), string(svc.UID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const spoil = `mariadb --socket=/srv/my/s octavia -Nse "update load_balancer set provisioning_status = 'ERROR'
+where id = '$1' and provisioning_status = 'ACTIVE'; select row_count()"`
+	wait.For(t, func(ctx context.Context) error {
+		changed, err := s.cloud.inside(ctx, spoil, lb.ID)
+		if err == nil && strings.TrimSpace(changed) != "1" {
+			err = fmt.Errorf("of %q load balancers that are ACTIVE", changed)
+		}
+		return err
+	})
+	return lb
+}
+
+// says waits until a Service says whether it is programmed, and why not.
+func (s *scene) says(t *testing.T, svc *corev1.Service, want metav1.ConditionStatus, message string) {
+	t.Helper()
+	wait.For(t, func(ctx context.Context) error {
+		if err := s.Kube.Get(ctx, client.ObjectKeyFromObject(svc), svc); err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+		if c == nil || c.Status != want || !strings.Contains(c.Message, message) {
+			return fmt.Errorf("it says %v", c)
+		}
+		return nil
+	})
+}
+
 // Datagrams and connections come to one port of an address, from those networks that may.
-func TestService_OfDatagrams(t *testing.T) {
-	env.balancer(t, env.startProvider(t))
+func ofDatagrams(t *testing.T) {
 	pod := cluster.PodSpec{Name: "dns", Node: env.Nodes()[0], Labels: map[string]string{"app": "dns"}}
 	if _, err := env.AddPod(t.Context(), pod); err != nil {
 		t.Fatal(err)
@@ -101,6 +165,11 @@ func TestService_OfDatagrams(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := env.published(t, svc)
+	if lb, err := env.cloud.of(t.Context(), string(svc.UID)); err != nil {
+		t.Error(err)
+	} else if lb.VipNetworkID != Network {
+		t.Errorf("its network is %q", lb.VipNetworkID)
+	}
 	answers := func(want bool) {
 		t.Helper()
 		wait.For(t, func(ctx context.Context) error {

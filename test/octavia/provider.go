@@ -13,7 +13,7 @@ import (
 	"github.com/external-lb/external-lb/test/wait"
 )
 
-// Project in which load balancers of a Provider are.
+// Project in which load balancers are, where nothing is said.
 const Project = "shop"
 
 // Provider is an `external-lb provider openstack` beside Octavia, in its box.
@@ -28,27 +28,35 @@ type Provider struct {
 	end  context.CancelFunc
 }
 
+// Place is where a provider makes load balancers: in a project, with addresses of a subnet or of a network.
+type Place struct{ Project, Subnet, Network string }
+
 // StartProvider makes a token and a certificate in a directory, and starts a provider with them that sends to
 // some networks.
-func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, nodes ...string) (*Provider, error) {
-	at := o.c.Addrs(o.box)[0]
+func (o *Octavia) StartProvider(ctx context.Context, binary, dir string, at Place, nodes ...string) (*Provider, error) {
+	o.mu.Lock() // of two at once, one would be told that the flavor is there
+	defer o.mu.Unlock()
+	address := o.c.Addrs(o.box)[0]
 	flavor, err := o.flavor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	listen := netip.AddrPortFrom(at, 8480).String()
+	port := 8480 + o.providers
+	o.providers++
+	listen := netip.AddrPortFrom(address, port).String()
 	p := &Provider{URL: "https://" + listen, Token: filepath.Join(dir, "token"), CA: filepath.Join(dir, "provider.crt"),
-		o: o, log: filepath.Join(filepath.Dir(o.c.Kubeconfig()), "logs", "provider.log")}
+		o: o, log: filepath.Join(filepath.Dir(o.c.Kubeconfig()), "logs", fmt.Sprintf("provider-%d.log", port))}
 	key := filepath.Join(dir, "provider.key")
 	if err := os.WriteFile(p.Token, []byte("a token of tests"), 0o600); err != nil {
 		return nil, err
 	}
 	if out, err := exec.CommandContext(ctx, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-		"-subj", "/CN=provider", "-addext", "subjectAltName=IP:"+at.String(), "-keyout", key, "-out", p.CA).CombinedOutput(); err != nil {
+		"-subj", "/CN=provider", "-addext", "subjectAltName=IP:"+address.String(), "-keyout", key, "-out", p.CA).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("a certificate: %w\n%s", err, out)
 	}
 	p.args = []string{binary, "provider", "openstack", "--listen", listen, "--cert", p.CA, "--key", key, "--token-file", p.Token,
-		"--endpoint", endpoint, "--project", Project, "--subnet", Subnet, "--nodes", strings.Join(nodes, ","), "--flavors", "single=" + flavor}
+		"--endpoint", endpoint, "--project", at.Project, "--subnet", at.Subnet, "--network", at.Network,
+		"--nodes", strings.Join(nodes, ","), "--flavors", "single=" + flavor}
 	return p, p.Start(ctx)
 }
 

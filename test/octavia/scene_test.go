@@ -14,7 +14,7 @@ import (
 )
 
 // The addresses of load balancers. Octavia gives the upper half by itself.
-const addresses, wanted = "203.0.113.0/28", "203.0.113.2"
+const addresses, wanted = "203.0.113.0/25", "203.0.113.2"
 
 // scene is a cluster with Octavia beside it, in a box called cloud.
 type scene struct {
@@ -75,9 +75,9 @@ func withScene(m *testing.M) (code int, err error) {
 func (s *scene) address() netip.Addr { return s.Addrs("cloud")[0] }
 
 // startProvider in the box, beside Octavia.
-func (s *scene) startProvider(t *testing.T) *Provider {
+func (s *scene) startProvider(t *testing.T, at Place) *Provider {
 	t.Helper()
-	p, err := s.cloud.StartProvider(t.Context(), s.binary(), t.TempDir(), netip.PrefixFrom(s.address(), 20).Masked().String())
+	p, err := s.cloud.StartProvider(t.Context(), s.binary(), t.TempDir(), at, netip.PrefixFrom(s.address(), 20).Masked().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,7 @@ func (c *Cloud) Capabilities(context.Context) (provider.Capabilities, error) {
 	for _, s := range []provider.Setting{"healthCheck.rise", "healthCheck.fall"} {
 		settings[s] = provider.Support{Note: "10 at most"}
 	}
+	settings["maxConnections"] = provider.Support{Note: "above it, a connection waits until another one ends; without it, that is so above 50,000, or what your Octavia has as default_connection_limit"}
 	noUDP := func(why string, of ...provider.Setting) {
 		for _, s := range of {
 			support := settings[s]

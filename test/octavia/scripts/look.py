@@ -17,7 +17,7 @@ def ask(method, path, body=None):
 
 
 def strangers():
-    for lb in ask('GET', 'loadbalancers')['loadbalancers']:
+    for lb in ask('GET', 'loadbalancers?project_id=' + PROJECT)['loadbalancers']:
         if not any(tag.startswith('external-lb:cluster=kit-') for tag in lb['tags']):
             print(lb['id'], lb['name'], lb['vip_address'], lb['provisioning_status'], lb['tags'])
             for listener in ask('GET', 'listeners?loadbalancer_id=' + lb['id'])['listeners']:

@@ -7,6 +7,10 @@ import wsgiref.simple_server
 sys.path.insert(0, '/srv')
 
 from octavia.api import app
+from oslo_log import log
+# The threads here are real ones. What oslo.log does where eventlet is loaded, as the worker loads it, gives them locks
+# that hang for ever when two want one.
+log._fix_eventlet_logging = lambda: None
 application = app.setup_app(argv=['octavia', '--config-file', '/etc/octavia/octavia.conf'])
 
 import amphora  # noqa: F401: replaces what has no cloud here
