@@ -173,7 +173,7 @@ manifests: ## Generate the CRDs, the rights and the dashboards, for the chart to
 	cp config/components/dashboards/*.json $(CHART)/files/dashboards
 
 .PHONY: docs
-docs: ## Generate the reference: kinds, commands, capabilities, conformance, what was measured, values of the chart
+docs: ## Generate the reference: kinds, commands, capabilities, limits, conformance, what was measured, values of the chart
 	go tool -modfile=tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/gen/crd-ref-docs.yaml --renderer=markdown --output-path=docs/reference/kinds.md
 	go run ./docs/gen
 	go tool -modfile=tools/helm/go.mod helm-docs --chart-search-root=$(CHART) --sort-values-order=file --log-level=warning

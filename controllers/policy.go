@@ -83,11 +83,12 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 // is the matter with the certificate, which is one for all targets.
 func (r *policyReconciler) tell(ctx context.Context, p *v1alpha1.UpstreamPolicy, now v1alpha1.UpstreamPolicyStatus) {
 	was, is := certificateReady(p.Status), certificateReady(now)
-	if is != nil && translate.Wrong(*is) && (was == nil || was.Message != is.Message) {
+	if is != nil && translate.Wrong(*is) && toTell(was, *is) {
 		r.events.warning(ctx, p, is.Reason, "%s", is.Message)
 	}
-	if m := now.Message; m != "" && m != p.Status.Message && (is == nil || is.Message != m) {
-		r.events.warning(ctx, p, "NotInForce", "%s", m)
+	worst := conditions.Worst(now.Targets)
+	if worst != nil && toTell(conditions.Worst(p.Status.Targets), *worst) && (is == nil || is.Message != worst.Message) {
+		r.events.warning(ctx, p, "NotInForce", "%s", worst.Message)
 	}
 }
 

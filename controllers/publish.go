@@ -227,7 +227,7 @@ func conditionsPatch(have, want []metav1.Condition) (patch []any, changed []meta
 				c.LastTransitionTime = old.LastTransitionTime
 			}
 			patch = append(patch, c)
-			if old == nil || old.Status != c.Status || old.Reason != c.Reason {
+			if toTell(old, c) {
 				changed = append(changed, c)
 			}
 		}

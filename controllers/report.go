@@ -66,12 +66,19 @@ func setConditions(into *[]metav1.Condition, now []metav1.Condition) (generation
 	return generation
 }
 
+// toTell reports whether a condition is to be told: numbers and names in its words change all the time. How
+// long a certificate is still valid is told twice, in words alone.
+func toTell(was *metav1.Condition, now metav1.Condition) bool {
+	return was == nil || was.Type != now.Type || was.Status != now.Status || was.Reason != now.Reason ||
+		now.Reason == v1alpha1.ReasonCertificateExpiring && was.Message != now.Message
+}
+
 // tellBalancer writes an event for each condition that turned. Ready and Stalled repeat
 // others.
 func (r *balancerReconciler) tellBalancer(ctx context.Context, b *v1alpha1.Balancer, now []metav1.Condition) {
 	for _, c := range now {
 		was := meta.FindStatusCondition(b.Status.Conditions, c.Type)
-		if c.Type == v1alpha1.ConditionReady || c.Type == v1alpha1.ConditionStalled || was != nil && was.Status == c.Status && was.Reason == c.Reason {
+		if c.Type == v1alpha1.ConditionReady || c.Type == v1alpha1.ConditionStalled || !toTell(was, c) {
 			continue
 		}
 		bad := c.Status == metav1.ConditionTrue == (c.Type == v1alpha1.ConditionDegraded) ||
@@ -138,7 +145,7 @@ func (r *balancerReconciler) reportPool(ctx context.Context, pool conditions.Poo
 	r.patch.written.final(changed)
 	c := meta.FindStatusCondition(changed.Status.Conditions, v1alpha1.ConditionAccepted)
 	was := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted)
-	if c.Reason != v1alpha1.ReasonAccepted && (was == nil || was.Reason != c.Reason || was.Message != c.Message) {
+	if c.Reason != v1alpha1.ReasonAccepted && toTell(was, *c) {
 		r.events.warning(ctx, p, c.Reason, "%s", c.Message)
 	}
 	return nil

@@ -286,7 +286,8 @@ type Publish struct {
 // Reload limits how often the hosts reload.
 type Reload struct {
 	// minInterval between two reloads of one host, or two rounds of changes at a
-	// provider. The first change goes at once; further ones wait for this and go together.
+	// provider. What only adds something waits for this and goes together. What withdraws or
+	// changes something goes at once, with all that waits: a nodePort may be somebody else's by then.
 	// +optional
 	// +kubebuilder:default="1s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('10m')",message="minInterval is at most 10m"

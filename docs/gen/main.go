@@ -36,7 +36,7 @@ func write(dir string) error {
 		return err
 	}
 	pages := map[string]string{"capabilities.md": capabilities(), "commands.md": commands(), "conformance.md": conformance.Page(),
-		"performance.md": performance(measured)}
+		"performance.md": performance(measured), "limits.md": limits()}
 	for name, page := range pages {
 		if err := os.WriteFile(filepath.Join(dir, "reference", name), []byte(page), 0o644); err != nil {
 			return err

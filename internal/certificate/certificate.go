@@ -20,10 +20,10 @@ import (
 const (
 	// MaxBytes of what is printed of a Certificate: more than any that Parse takes has.
 	MaxBytes    = 160 << 10
-	maxChain    = 128 << 10 // bytes
-	maxKey      = 16 << 10  // bytes
+	MaxChain    = 128 << 10 // bytes
+	MaxKey      = 16 << 10  // bytes
 	maxKeyDER   = 3 << 10   // bytes: an RSA key of 4096 bits has 2375
-	maxCount    = 16        // certificates
+	MaxCount    = 16        // certificates
 	minRSA      = 2048      // bits, below which OpenSSL refuses a key
 	maxRSA      = 4096      // bits, above which a handshake costs the daemon too much
 	blockOfCert = "CERTIFICATE"
@@ -35,10 +35,10 @@ const (
 // nothing of the key.
 func Parse(chain, key []byte) (*Certificate, error) {
 	switch {
-	case len(chain) > maxChain:
-		return nil, fmt.Errorf("tls.crt has more than %d bytes", maxChain)
-	case len(key) > maxKey:
-		return nil, fmt.Errorf("tls.key has more than %d bytes", maxKey)
+	case len(chain) > MaxChain:
+		return nil, fmt.Errorf("tls.crt has more than %d bytes", MaxChain)
+	case len(key) > MaxKey:
+		return nil, fmt.Errorf("tls.key has more than %d bytes", MaxKey)
 	}
 	return parse(chain, key)
 }
@@ -93,8 +93,8 @@ func parseChain(text []byte) ([]*x509.Certificate, error) {
 		if err := strongSignature(c); err != nil {
 			return nil, fmt.Errorf("certificate %d in tls.crt %w", len(all)+1, err)
 		}
-		if all = append(all, c); len(all) > maxCount {
-			return nil, fmt.Errorf("tls.crt has more than %d certificates: the server's and those of its issuers are enough", maxCount)
+		if all = append(all, c); len(all) > MaxCount {
+			return nil, fmt.Errorf("tls.crt has more than %d certificates: the server's and those of its issuers are enough", MaxCount)
 		}
 	}
 	if len(all) == 0 {

@@ -184,20 +184,20 @@ func TestTheLargestCertificateIsReadAgain(t *testing.T) {
 	}
 	size := 96<<10 - 600
 	text := padded(size)
-	for next := text; len(next) <= maxChain; next = padded(size) { // signatures differ in length
+	for next := text; len(next) <= MaxChain; next = padded(size) { // signatures differ in length
 		text = next
 		size += 3
 	}
-	c, err := Parse(text, slices.Concat(pkcs8(p256), bytes.Repeat([]byte("\n"), maxKey-len(pkcs8(p256)))))
+	c, err := Parse(text, slices.Concat(pkcs8(p256), bytes.Repeat([]byte("\n"), MaxKey-len(pkcs8(p256)))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	again, err := ParsePrinted(c.PEM())
-	if err != nil || !again.Equal(c) || len(c.PEM()) < maxChain {
+	if err != nil || !again.Equal(c) || len(c.PEM()) < MaxChain {
 		t.Errorf("%d bytes: %v", len(c.PEM()), err)
 	}
 	// The key is larger with RSA, and a chain has more heads of blocks.
-	if most := len(c.PEM()) + 2*maxKeyDER + 100*maxCount; most > MaxBytes {
+	if most := len(c.PEM()) + 2*maxKeyDER + 100*MaxCount; most > MaxBytes {
 		t.Errorf("up to %d bytes are printed, a host takes %d", most, MaxBytes)
 	}
 	if _, err := ParsePrinted(make([]byte, MaxBytes+1)); err == nil {

@@ -1,6 +1,8 @@
 package conditions
 
 import (
+	"cmp"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -15,7 +17,7 @@ func Policy(p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) v
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
 		Reason: v1alpha1.ReasonAccepted, Message: "in force", ObservedGeneration: p.Generation,
 	}
-	in, mayWait := []metav1.Condition{accepted}, false
+	in := []metav1.Condition{accepted}
 	for _, t := range targets {
 		for _, c := range t.Conditions {
 			if c.Type == v1alpha1.ConditionAccepted && c.Status == metav1.ConditionFalse && worse(c, in[0]) {
@@ -24,14 +26,31 @@ func Policy(p *v1alpha1.UpstreamPolicy, targets []v1alpha1.PolicyTargetStatus) v
 			if len(in) == 1 && notServed(c) {
 				in = append(in, c) // it is one for all targets
 			}
-			if expires := c.Reason == v1alpha1.ReasonCertificateExpiring; translate.Wrong(c) && (out.Message == "" || mayWait && !expires) {
-				out.Message, mayWait = c.Message, expires
-			}
 		}
+	}
+	if c := Worst(targets); c != nil {
+		out.Message = c.Message
 	}
 	out.Accepted = string(in[0].Status)
 	out.Conditions = whole(len(in), in...)[:2] // those of its targets say the rest
 	return out
+}
+
+// Worst is the condition of a target that says first what is wrong; nil if nothing is. A certificate that
+// expires may wait.
+func Worst(targets []v1alpha1.PolicyTargetStatus) (worst *metav1.Condition) {
+	for _, t := range targets {
+		for _, c := range t.Conditions {
+			if !translate.Wrong(c) {
+				continue
+			}
+			if c.Reason != v1alpha1.ReasonCertificateExpiring {
+				return &c
+			}
+			worst = cmp.Or(worst, &c)
+		}
+	}
+	return worst
 }
 
 // worse reports whether a target that is not accepted says more than what was said

@@ -155,7 +155,7 @@ func TestTheActiveHostIsNotTheFirst(t *testing.T) {
 		first := fx.machines[0]
 		first.do(func() { first.takes = time.Second })
 		fx.Deliver("edge", set("a=2"), "service")
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		if first.asked() != 2 || last.asked() != 1 {
 			t.Errorf("the first host got %d deliveries, the active one %d", first.asked(), last.asked())

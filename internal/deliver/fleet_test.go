@@ -114,34 +114,55 @@ func TestS03_AFormerLeadersDeliveryMayStillCome(t *testing.T) {
 	})
 }
 
+// What adds goes together, in the least interval of a second. Changes wait for no more than the delivery that is
+// under way.
 func TestAStormCostsAFewReloads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fx := newFixture(t, 3)
-		for _, m := range fx.machines {
-			m.takes = 200 * time.Millisecond
-		}
-		fx.Set("edge", fx.targets)
-		for i := range 1000 {
-			fx.Deliver("edge", set(fmt.Sprintf("a=%d", i)), "storm")
-			time.Sleep(2 * time.Millisecond) // 2 s in all
-		}
-		fx.wait(t, 3*time.Second, "all in sync", func() bool {
-			for _, s := range fx.States("edge") {
-				if s.State != v1alpha1.HostInSync {
-					return false
+	const takes, storm = 200 * time.Millisecond, 2 * time.Second
+	for what, tc := range map[string]struct {
+		most  int
+		items func(i int) []string
+	}{
+		"what adds": {4, func(i int) []string {
+			var all []string
+			for k := range i + 1 {
+				all = append(all, fmt.Sprintf("a%d=1", k))
+			}
+			return all
+		}},
+		"changes": {int(storm/takes) + 2, func(i int) []string { return []string{fmt.Sprintf("a=%d", i)} }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fx := newFixture(t, 3)
+				for _, m := range fx.machines {
+					m.takes = takes
 				}
-			}
-			return true
+				fx.Set("edge", fx.targets)
+				const changes = 200
+				for i := range changes {
+					fx.Deliver("edge", set(tc.items(i)...), "storm")
+					time.Sleep(storm / changes)
+				}
+				fx.wait(t, 3*time.Second, "all in sync", func() bool {
+					for _, s := range fx.States("edge") {
+						if s.State != v1alpha1.HostInSync {
+							return false
+						}
+					}
+					return true
+				})
+				newest := set(tc.items(changes - 1)...)
+				for i, m := range fx.machines {
+					if n := m.asked(); n > tc.most {
+						t.Errorf("host %d: %d deliveries, want at most %d", i, n, tc.most)
+					}
+					if got := m.runs().Manifest().Digest(); got != newest.Digest() {
+						t.Errorf("host %d does not run the newest", i)
+					}
+				}
+			})
 		})
-		for i, m := range fx.machines {
-			if n := m.asked(); n > 4 {
-				t.Errorf("host %d: %d deliveries", i, n)
-			}
-			if _, ok := m.live["a"]; !ok || m.live["a"] != sum("999") {
-				t.Errorf("host %d does not run the newest", i)
-			}
-		}
-	})
+	}
 }
 
 func TestMinIntervalHoldsFromTheStartOfAReload(t *testing.T) {
@@ -153,13 +174,13 @@ func TestMinIntervalHoldsFromTheStartOfAReload(t *testing.T) {
 		fx.Deliver("edge", set("a=1"), "first")
 		start := time.Now()
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
-		fx.Deliver("edge", set("a=2"), "second")
+		fx.Deliver("edge", set("a=1", "b=1"), "second")
 		fx.waitState(t, 10*time.Second, v1alpha1.HostInSync)
 		if d := time.Since(start); d < 5300*time.Millisecond || d > 5350*time.Millisecond {
 			t.Errorf("the second was live after %v", d)
 		}
 		// A shorter interval counts at once, without a new connection.
-		fx.Deliver("edge", set("a=3"), "third")
+		fx.Deliver("edge", set("a=1", "b=1", "c=1"), "third")
 		fx.targets[0].MinInterval = 0
 		fx.Set("edge", fx.targets)
 		if d := fx.waitState(t, 10*time.Second, v1alpha1.HostInSync); d > 350*time.Millisecond {
@@ -167,6 +188,36 @@ func TestMinIntervalHoldsFromTheStartOfAReload(t *testing.T) {
 		}
 		if fx.net.dials["lb1"] != 1 {
 			t.Errorf("%d connections", fx.net.dials["lb1"])
+		}
+	})
+}
+
+// However long a Balancer lets pass between reloads, only what adds something waits for that: a nodePort that
+// has changed, or whose Service has gone, may be somebody else's by now.
+func TestS18_MinIntervalHoldsNoWithdrawal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		fx.targets[0].MinInterval = 10 * time.Minute
+		fx.Set("edge", fx.targets)
+		deliver := func(items ...string) time.Duration {
+			fx.Deliver("edge", set(items...), "change")
+			return fx.waitState(t, 20*time.Minute, v1alpha1.HostInSync)
+		}
+		deliver("a=1", "b=1")
+		for what, items := range map[string][]string{"a change": {"a=2", "b=1"}, "a withdrawal": {"b=1"}, "a withdrawal with what adds": {"c=1"}} {
+			deliver("a=1", "b=1")
+			if d := deliver(items...); d > 100*time.Millisecond {
+				t.Errorf("%s came after %v", what, d)
+			}
+		}
+		deliver("a=1")
+		fx.Deliver("edge", set("a=1", "b=1"), "waits")
+		fx.Deliver("edge", set("b=1"), "withdraws") // while something waits
+		if d := fx.waitState(t, 20*time.Minute, v1alpha1.HostInSync); d > 100*time.Millisecond {
+			t.Errorf("a withdrawal waited for what adds: %v", d)
+		}
+		if d := deliver("b=1", "d=1"); d < 9*time.Minute || d > 10*time.Minute {
+			t.Errorf("what adds came after %v", d)
 		}
 	})
 }

@@ -25,7 +25,7 @@ func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (ac
 		return actWait, "", w.statusAt
 	}
 	if !w.reloadAt.IsZero() {
-		due = latest(due, w.reloadAt.Add(max(minInterval, w.patience(want))))
+		due = latest(due, w.reloadAt.Add(w.patience(want, minInterval)))
 	}
 	if !now.Before(due) {
 		return actApply, cause, now
@@ -45,23 +45,28 @@ const (
 	nearBound     = 80              // hundredths of it
 )
 
-// patience is how long after a reload there may be no other.
-func (w *worker) patience(want desire) time.Duration {
-	if w.old.Crowded(nearBound) && onlyAdds(w.have.Wanted, want.set.Manifest()) {
-		return additionsWait
+// patience is how long after a reload there may be no other. What takes something away or changes it
+// waits for no reload: a nodePort that somebody else has by now, say.
+func (w *worker) patience(want desire, minInterval time.Duration) time.Duration {
+	wanted := want.set.Manifest()
+	switch {
+	case withdraws(w.have.Wanted, wanted):
+		return 0
+	case w.old.Crowded(nearBound) && !w.have.Wanted.Equal(wanted):
+		return max(minInterval, additionsWait)
+	default:
+		return minInterval
 	}
-	return 0
 }
 
-// onlyAdds reports whether a change takes nothing away and changes nothing that is there: a
-// nodePort that somebody else has by now, say, is never waited for.
-func onlyAdds(have, want lb.Manifest) bool {
+// withdraws reports whether a change takes something away, or changes something that is there.
+func withdraws(have, want lb.Manifest) bool {
 	for d := range have.Differences(want) {
 		if d.Was != nil {
-			return false
+			return true
 		}
 	}
-	return !have.Equal(want)
+	return false
 }
 
 // due says when a delivery should be made and why; zero: none is needed.

@@ -130,7 +130,7 @@ func TestWhatIsDesiredAgainNeedsNoDelivery(t *testing.T) {
 		fx.Set("edge", fx.targets)
 		fx.Deliver("edge", set("a=1"), "service")
 		fx.waitState(t, time.Second, v1alpha1.HostInSync)
-		fx.Deliver("edge", set("a=2"), "service") // waits for the interval
+		fx.Deliver("edge", set("a=1", "b=1"), "service") // waits for the interval
 		if s := fx.state(); s.State != v1alpha1.HostDelivering {
 			t.Errorf("%+v", s)
 		}

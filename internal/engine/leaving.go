@@ -345,7 +345,7 @@ func (l *Leaving) look() {
 		if len(l.all) > 0 {
 			l.unkept = cmp.Or(l.unkept, err)
 		} else {
-			l.unseen = info.Mode().IsRegular()
+			l.unseen = true
 		}
 		if errors.Is(err, errDamaged) { // it is not read again until it changes; others may be read the next time
 			l.file = info
@@ -407,7 +407,9 @@ func (l *Leaving) keep() {
 		data, err = json.Marshal(leavingRecord{id, l.all})
 	}
 	if err == nil && l.unseen {
-		_ = os.Rename(l.path, l.path+".damaged") // without it the file is replaced all the same
+		const suffix = ".damaged"
+		_ = os.RemoveAll(l.path + suffix)    // there is one at most, and it may be a directory
+		_ = os.Rename(l.path, l.path+suffix) // without it a file is replaced all the same
 	}
 	if err == nil {
 		err = ReplaceFile(l.path, data, 0o644)

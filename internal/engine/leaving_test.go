@@ -166,6 +166,40 @@ func TestLeaving_ADamagedFileIsKept(t *testing.T) {
 	}
 }
 
+// Whatever is in the place of the file, it is kept once, and the next one who leaves is noted.
+func TestLeaving_WhateverIsInTheWay(t *testing.T) {
+	for what, do := range map[string]func(path string) error{
+		"empty": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"too large": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, leavingBytes+1))
+		},
+		"a directory": func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "file"), nil, 0o600))
+		},
+		"a link":            func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"a link to nothing": func(path string) error { return os.Symlink("nothing", path) },
+		"a pipe":            func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		path := filepath.Join(t.TempDir(), "leaving.json")
+		for range 2 {
+			if err := errors.Join(os.RemoveAll(path), do(path)); err != nil {
+				t.Fatal(err)
+			}
+			l := NewLeaving(path)
+			l.Leave(map[string]time.Duration{"a": time.Nanosecond})
+			if err := l.Kept(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if got := NewLeaving(path).Late(0); !slices.Equal(got, []string{"a"}) {
+				t.Errorf("%s: another process knows that %q are late", what, got)
+			}
+			if _, err := os.Lstat(path + ".damaged"); err != nil && what != "a link to nothing" {
+				t.Errorf("%s: it is not kept: %v", what, err)
+			}
+		}
+	}
+}
+
 // What a crash has left is removed when the next process begins, but not what another one may be writing.
 func TestLeaving_WhatACrashLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -202,6 +201,9 @@ func (a *Agent) initialise() error {
 		return err
 	}
 	defer s.close() // nothing is written to a directory
+	if err := s.mend(); err != nil {
+		return err
+	}
 	if err := s.root.Mkdir(itemsDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -210,6 +212,10 @@ func (a *Agent) initialise() error {
 
 // initialised reports whether there is a model.
 func (a *Agent) initialised() bool {
-	info, err := os.Stat(filepath.Join(a.settings.modelDir(), itemsDir))
-	return err == nil && info.IsDir()
+	s, err := openStore(a.settings.modelDir())
+	if err != nil {
+		return false
+	}
+	defer s.close() // nothing is written to a directory
+	return s.isDir(itemsDir) && s.broken() == ""
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -162,9 +163,11 @@ func (a *Agent) leaving(on *delivery) bool {
 
 func everyAddress(netip.Addr) bool { return true }
 
-// maxRendered is how many bytes of files are shown at once: they are Services times
+// MaxRendered is how many bytes of files are shown at once: they are Services times
 // nodes, and whoever asks must not cost the agent its memory.
-var maxRendered = 64 << 20
+const MaxRendered = 64 << 20
+
+var maxRendered = MaxRendered
 
 // Render says what Apply would make of a delivery, and changes nothing.
 func (a *Agent) Render(ctx context.Context, d Delivery) (Rendering, error) {
@@ -173,8 +176,8 @@ func (a *Agent) Render(ctx context.Context, d Delivery) (Rendering, error) {
 		return Rendering{}, err
 	}
 	defer release()
-	if err := ofCluster(a.model.record.Cluster, d.Cluster); err != nil {
-		return Rendering{}, err
+	if err := cmp.Or(a.model.lost, ofCluster(a.model.record.Cluster, d.Cluster)); err != nil {
+		return Rendering{}, a.units[0].explain(err)
 	}
 	next, err := a.model.changed(d)
 	if err != nil {

@@ -42,7 +42,7 @@ func (u *unit) explain(err error) error {
 		return failed("%s is read-only: mount it writable; what is live goes on", u.dir)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return failed("no right to write below %s (%v): run `external-lb host install` again", u.dir, err)
-	case errors.Is(err, unix.ENOENT):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return failed("%s is not complete (%v): run `external-lb host install` on this machine as root", u.dir, err)
 	default:
 		return failed("%v", err)

@@ -249,9 +249,11 @@ func (g *staged) Paths() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(g.Files)), func(p string) bool { return g.out[p] })
 }
 
-// maxSources is how many bytes of files are put together at once: they are Services times
+// MaxSources is how many bytes of files are put together at once: they are Services times
 // nodes, and are in memory twice.
-var maxSources = 160 << 20
+const MaxSources = 160 << 20
+
+var maxSources = MaxSources
 
 // Sources are the files of which a configuration can be put together: those that
 // are neither set aside nor private, in the order in which they are read.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/haproxy"
@@ -304,10 +307,12 @@ func TestHAProxy_DrainThatCannotBeNoted(t *testing.T) {
 	d.reload()
 	endsBySudo(d)
 	inTheWay := filepath.Join(d.unit.dir, "leaving.json")
-	_ = os.Remove(inTheWay) // it may be there
-	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+	_ = os.Remove(inTheWay)                                                                                              // it may be there
+	if err := errors.Join(os.Mkdir(inTheWay, 0o700), unix.Mount("tmpfs", inTheWay, "tmpfs", 0, "size=4k")); err != nil { // which nothing moves
 		t.Fatal(err)
 	}
+	free := sync.OnceValue(func() error { return unix.Unmount(inTheWay, unix.MNT_DETACH) })
+	t.Cleanup(func() { _ = free() })
 	d.carry(d.all, 1)
 	wait.For(t, func(context.Context) error {
 		if words := d.status().message; !strings.Contains(words, "who left is not noted") {
@@ -320,7 +325,7 @@ func TestHAProxy_DrainThatCannotBeNoted(t *testing.T) {
 	if words := d.status().message; !strings.Contains(words, "who left is not noted") || d.asked > asked {
 		t.Errorf("it says %q, and root was asked %d times, and then %d", words, asked, d.asked)
 	}
-	if err := os.Remove(inTheWay); err != nil {
+	if err := errors.Join(free(), os.Remove(inTheWay)); err != nil {
 		t.Fatal(err)
 	}
 	d.status() // now it is noted

@@ -153,6 +153,9 @@ func (c *contents) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
+	if j.Files == nil {
+		return errors.New("it names no files")
+	}
 	*c = contents{Files: index{}, Items: lb.Sums{}, Renderer: j.Renderer}
 	var errs []error
 	sum := func(text string) lb.Sum {
@@ -277,7 +280,7 @@ func (x *indexes) remember(gen string, i knownIndex) {
 }
 
 func (s *store) readContents(gen string) (contents, error) {
-	data, err := s.root.ReadFile(path.Join(engine.GenerationsDir, gen, indexFile))
+	data, err := s.readFile(path.Join(engine.GenerationsDir, gen, indexFile), maxRecord)
 	if err != nil {
 		return contents{}, err
 	}

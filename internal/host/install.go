@@ -227,6 +227,9 @@ func (in *installer) firstGeneration(ctx context.Context) error {
 	if err := in.Step("first model", "empty, in "+in.settings.modelDir(), a.initialised(), a.initialise); err != nil {
 		return err
 	}
+	if err := in.whoDelivers(ctx); err != nil {
+		return err
+	}
 	return in.each(func(p *part) error {
 		present := p.unit.initialised()
 		p.changed = p.changed || !present

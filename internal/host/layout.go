@@ -16,12 +16,21 @@ func (u *unit) initialise(ctx context.Context) error {
 		return err
 	}
 	defer s.close() // nothing is written to a directory
+	if err := s.mend(); err != nil {
+		return err
+	}
 	unlock, err := s.lock(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	_, err = s.readState()
+	st, err := s.readState()
+	if err == nil && u.holds(s, st.Good) {
+		if s.linked(engine.LiveLink) == "" {
+			return s.pointBack(st.Good)
+		}
+		return nil // else what the daemon proves decides, see recover
+	}
 	if errors.Is(err, errDamaged) && u.holds(s, s.linked(engine.LiveLink)) {
 		return s.keep(state{Good: s.linked(engine.LiveLink)})
 	}
@@ -66,7 +75,7 @@ func (u *unit) initialised() bool {
 	}
 	defer s.close() // nothing is written to a directory
 	st, err := s.readState()
-	if err != nil {
+	if err != nil || s.broken() != "" {
 		return false
 	}
 	_, ok := u.digest(s, st.Good)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -63,6 +62,7 @@ func noItems() items { return items{parts: map[lb.Key]any{}} }
 type model struct {
 	*store
 	record modelRecord
+	lost   error // the record is damaged: nobody knows who delivers, so nobody does before root says who may
 	wanted wanted
 	sizes  map[lb.Sum]int // in bytes, of Items on the disk
 
@@ -86,51 +86,62 @@ func openModel(dir string) (*model, error) {
 		return nil, err
 	}
 	m := &model{store: s, wanted: wanted{noItems(), noItems()}, sizes: map[lb.Sum]int{}}
-	if m.record, err = m.recorded(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path.Join(dir, modelState), err), s.close())
+	if m.record, err = m.recorded(); errors.Is(err, errDamaged) {
+		m.lost = err
+	} else if err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	m.file, m.ownFile = m.onDisk(wantedFile), m.onDisk(ownFile) // before they are read: one that comes meanwhile is another
-	if m.wanted.items, err = m.readList(wantedFile, m.file); err != nil {
+	if m.wanted.items, err = m.readList(wantedFile); err != nil {
 		m.wanted.items = noItems()
 	}
-	m.wanted.own, m.ownErr = m.readList(ownFile, m.ownFile)
+	m.wanted.own, m.ownErr = m.readList(ownFile)
 	return m, nil
 }
 
 // current reports whether the model on the disk is the one that was read.
 func (m *model) current() bool {
 	now, err := m.recorded()
-	return err == nil && now == m.record && m.onDisk(wantedFile) == m.file && m.onDisk(ownFile) == m.ownFile
+	same := err == nil && m.lost == nil || errors.Is(err, errDamaged) && m.lost != nil
+	return same && now == m.record && m.onDisk(wantedFile) == m.file && m.onDisk(ownFile) == m.ownFile
 }
 
-// recorded is the record on the disk; the zero one if there is none yet.
-func (m *model) recorded() (r modelRecord, err error) {
-	data, err := m.root.ReadFile(modelState)
+// recorded is the record on the disk; the zero one if there is none yet. One that is damaged is never
+// taken for that: whoever has led once could deliver again.
+func (m *model) recorded() (modelRecord, error) {
+	data, err := m.readFile(modelState, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
+		return modelRecord{}, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(data, &r)
+	if err != nil {
+		return modelRecord{}, err
 	}
-	return r, err
+	var r struct {
+		modelRecord
+		Epoch *Epoch `json:"epoch"`
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return modelRecord{}, m.damaged(modelState, err)
+	}
+	if r.Epoch == nil {
+		return modelRecord{}, m.damaged(modelState, "it names no epoch")
+	}
+	return modelRecord{Cluster: r.Cluster, Epoch: *r.Epoch}, nil
 }
 
 // onDisk tells a file of the model from what it was before.
 func (m *model) onDisk(name string) identity {
-	info, err := m.root.Stat(name)
+	info, err := m.root.Lstat(name)
 	if err != nil {
 		return identity{}
 	}
 	return identify(info)
 }
 
-// readPart reads a part of what is wanted; nothing where there is no file.
-func (m *model) readList(name string, file identity) (items, error) {
+// readList reads a part of what is wanted; nothing where there is no file.
+func (m *model) readList(name string) (items, error) {
 	p := noItems()
-	if file.size > maxWantedFile {
-		return p, errors.New("too large")
-	}
-	text, err := m.root.ReadFile(name)
+	text, err := m.readFile(name, maxWantedFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
@@ -171,7 +182,7 @@ func itemPath(sum lb.Sum) string { return itemsDir + "/" + hex.EncodeToString(su
 
 // item reads an Item that was sent once, and refuses bytes that are not it.
 func (m *model) item(key lb.Key, sum lb.Sum) (lb.Item, error) {
-	data, err := m.root.ReadFile(itemPath(sum))
+	data, err := m.readFile(itemPath(sum), lb.MaxSetBytes)
 	if err != nil {
 		return lb.Item{}, err
 	}
@@ -195,6 +206,9 @@ func (m *model) older(key lb.Key, sum lb.Sum) any {
 // take writes down the epoch of a delivery before anything is done in its name, and
 // keeps what came with it. What it makes wanted is so once it is carried: see commit.
 func (m *model) take(d Delivery, mu sync.Locker) (*wanted, error) {
+	if m.lost != nil {
+		return nil, m.lost
+	}
 	if err := m.record.takes(d); err != nil {
 		return nil, err
 	}
@@ -214,7 +228,7 @@ func (m *model) note(r modelRecord, mu sync.Locker) error {
 		return err
 	}
 	mu.Lock()
-	m.record = r
+	m.record, m.lost = r, nil
 	mu.Unlock()
 	return nil
 }
@@ -370,7 +384,7 @@ func (m *model) clean(live lb.Manifest) error {
 		if sum, err := parseSum(e.Name()); err == nil && needed[sum] && itemPath(sum) == itemsDir+"/"+e.Name() {
 			continue
 		}
-		errs = append(errs, m.root.Remove(itemsDir+"/"+e.Name()))
+		errs = append(errs, m.root.RemoveAll(itemsDir+"/"+e.Name()))
 	}
 	err = errors.Join(errs...)
 	m.cleaned = err == nil
@@ -381,9 +395,7 @@ func (m *model) clean(live lb.Manifest) error {
 func (m *model) removeItems(gone []lb.Sum) error {
 	var errs []error
 	for _, sum := range gone {
-		if err := m.root.Remove(itemPath(sum)); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, m.root.RemoveAll(itemPath(sum)))
 	}
 	err := errors.Join(errs...)
 	m.cleaned = err == nil

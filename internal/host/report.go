@@ -126,7 +126,7 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 
 // refusals of the last delivery. All who ask share them.
 func (m *model) refusals() []lb.Refusal {
-	info, err := m.root.Stat(outcomeFile)
+	info, err := m.root.Lstat(outcomeFile)
 	if err != nil {
 		return nil
 	}
@@ -134,7 +134,7 @@ func (m *model) refusals() []lb.Refusal {
 	defer m.outcome.Unlock()
 	if now := identify(info); now != m.outcome.file {
 		var all []lb.Refusal
-		data, err := m.root.ReadFile(outcomeFile)
+		data, err := m.readFile(outcomeFile, maxRecord)
 		if err != nil || json.Unmarshal(data, &all) != nil {
 			return nil
 		}
@@ -185,6 +185,9 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out.Uses.Tracked = trackedUse()
 	out.Message = cmp.Or(out.Message, crowdedTable(out.Uses.Tracked))
 	m, err := a.latest()
+	if err == nil {
+		err = a.lost(m) // then who may hear what it carries is not known either
+	}
 	if err != nil {
 		out.Message = cmp.Or(out.Message, a.units[0].explain(err).Error())
 		return out, ctx.Err()

@@ -2,7 +2,7 @@ package host
 
 import (
 	"context"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -49,7 +49,7 @@ func (u *unit) startIfDown(ctx context.Context, now time.Time) {
 	if now.Before(u.starts.next) {
 		return
 	}
-	said, err := u.run.Run(ctx, []string{systemctl, "show", "--property=UnitFileState,ActiveState,Result", u.Service})
+	said, err := u.run.Run(ctx, []string{systemctl, "show", "--property=" + startProperties, u.Service})
 	if err != nil || !givenUp(said) {
 		return
 	}
@@ -58,11 +58,29 @@ func (u *unit) startIfDown(ctx context.Context, now time.Time) {
 	_, _ = u.run.Run(ctx, u.startCommand()) // the status says that it does not run, and systemd's journal why
 }
 
+// startProperties are what systemd is asked for.
+const startProperties = "UnitFileState,ActiveState,Result,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic"
+
 // givenUp reports whether systemd would run a service and no longer tries. One that its owner
-// stops is inactive, or failed by the time that this took.
+// stops is inactive, or failed by the time that this took. A start may take too long as well: then it
+// was never active since it began.
 func givenUp(said string) bool {
-	all := strings.Fields(said)
-	enabled := slices.Contains(all, "UnitFileState=enabled") || slices.Contains(all, "UnitFileState=enabled-runtime")
-	stopped := slices.Contains(all, "Result=success") || slices.Contains(all, "Result=timeout")
-	return enabled && slices.Contains(all, "ActiveState=failed") && !stopped
+	is := map[string]string{}
+	for line := range strings.Lines(said) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		is[name] = value
+	}
+	enabled := is["UnitFileState"] == "enabled" || is["UnitFileState"] == "enabled-runtime"
+	if !enabled || is["ActiveState"] != "failed" {
+		return false
+	}
+	switch is["Result"] {
+	case "", "success", "exec-condition": // the last one: its owner's unit says that it is not to run now
+		return false
+	case "timeout":
+		began, err := strconv.ParseUint(is["InactiveExitTimestampMonotonic"], 10, 64)
+		active, activeErr := strconv.ParseUint(is["ActiveEnterTimestampMonotonic"], 10, 64)
+		return err == nil && activeErr == nil && active < began
+	}
+	return true
 }

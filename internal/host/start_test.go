@@ -18,15 +18,30 @@ import (
 
 // What systemd says of a service, and whether it is the agent's to start it.
 func TestStart_WhatIsDownByItself(t *testing.T) {
+	const (
+		atBoot = "InactiveExitTimestampMonotonic=9000000\nActiveEnterTimestampMonotonic=0\n"
+		again  = "InactiveExitTimestampMonotonic=90000000\nActiveEnterTimestampMonotonic=9100000\n"
+		ran    = "InactiveExitTimestampMonotonic=9000000\nActiveEnterTimestampMonotonic=9100000\n"
+	)
 	for said, want := range map[string]bool{
-		"Result=exit-code\nActiveState=failed\nUnitFileState=enabled\n":       true, // also what did not start at boot
-		"Result=signal\nActiveState=failed\nUnitFileState=enabled-runtime\n":  true,
-		"Result=start-limit-hit\nActiveState=failed\nUnitFileState=enabled\n": true,
-		"Result=success\nActiveState=inactive\nUnitFileState=enabled\n":       false, // stopped
-		"Result=timeout\nActiveState=failed\nUnitFileState=enabled\n":         false, // stopped, with force in the end
-		"Result=exit-code\nActiveState=failed\nUnitFileState=disabled\n":      false,
-		"Result=exit-code\nActiveState=failed\nUnitFileState=masked\n":        false,
-		"Result=exit-code\nActiveState=activating\nUnitFileState=enabled\n":   false, // systemd is at it
+		"Result=exit-code\nActiveState=failed\nUnitFileState=enabled\n":        true, // also what did not start at boot
+		"Result=signal\nActiveState=failed\nUnitFileState=enabled-runtime\n":   true,
+		"Result=core-dump\nActiveState=failed\nUnitFileState=enabled\n":        true,
+		"Result=watchdog\nActiveState=failed\nUnitFileState=enabled\n":         true,
+		"Result=start-limit-hit\nActiveState=failed\nUnitFileState=enabled\n":  true,
+		"Result=resources\nActiveState=failed\nUnitFileState=enabled\n":        true,
+		"Result=protocol\nActiveState=failed\nUnitFileState=enabled\n":         true,
+		"Result=oom-kill\nActiveState=failed\nUnitFileState=enabled\n":         true,
+		"Result=timeout\nActiveState=failed\nUnitFileState=enabled\n" + atBoot: true,  // it took too long to start
+		"Result=timeout\nActiveState=failed\nUnitFileState=enabled\n" + again:  true,  // as it did when it was started anew
+		"Result=timeout\nActiveState=failed\nUnitFileState=enabled\n" + ran:    false, // stopped, with force in the end
+		"Result=timeout\nActiveState=failed\nUnitFileState=enabled\n":          false, // nobody knows which of the two
+		"Result=timeout\nActiveState=failed\nUnitFileState=masked\n" + atBoot:  false,
+		"Result=success\nActiveState=inactive\nUnitFileState=enabled\n":        false, // stopped
+		"Result=exec-condition\nActiveState=failed\nUnitFileState=enabled\n":   false, // not to run now
+		"Result=exit-code\nActiveState=failed\nUnitFileState=disabled\n":       false,
+		"Result=exit-code\nActiveState=failed\nUnitFileState=masked\n":         false,
+		"Result=exit-code\nActiveState=activating\nUnitFileState=enabled\n":    false, // systemd is at it
 		"": false,
 	} {
 		if givenUp(said) != want {

@@ -42,9 +42,6 @@ type state struct {
 	Previous string `json:"previous,omitempty"` // the one before
 }
 
-// errDamaged: a state is not what was written.
-var errDamaged = errors.New("it is damaged: run `external-lb host install` on this machine as root")
-
 func openStore(dir string) (*store, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -65,6 +62,9 @@ func (s *store) close() error { return s.root.Close() }
 
 // openLock opens the lock's file. Who can read it can take the lock and keep it.
 func (s *store) openLock() (*os.File, error) {
+	if name := s.broken(); name != "" {
+		return nil, s.damaged(name, "it is of another kind")
+	}
 	f, err := s.root.OpenFile(lockFile, os.O_RDONLY|os.O_CREATE, privateMode)
 	if err != nil {
 		return nil, err
@@ -116,12 +116,15 @@ func (s *store) lock(ctx context.Context, wait bool) (unlock func(), err error) 
 
 func (s *store) readState() (state, error) {
 	var st state
-	data, err := s.root.ReadFile(stateFile)
+	data, err := s.readFile(stateFile, maxState)
 	if err != nil {
 		return st, err
 	}
 	if err := json.Unmarshal(data, &st); err != nil {
-		return state{}, fmt.Errorf("%s (%v): %w", filepath.Join(s.dir, stateFile), err, errDamaged)
+		return state{}, s.damaged(stateFile, err)
+	}
+	if st.Good == "" {
+		return state{}, s.damaged(stateFile, "it names nothing")
 	}
 	return st, nil
 }
@@ -156,17 +159,10 @@ const (
 	privateMode fs.FileMode = 0o600
 )
 
-// write makes a file, or replaces what a crash has left in its place. One that is
-// private never was anything else, not even for a moment.
+// write makes a file, or replaces what is in its place. One that is private never was anything
+// else, not even for a moment.
 func (s *store) write(name string, data []byte, mode fs.FileMode, sync bool) error {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	if mode == privateMode {
-		if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		flags |= os.O_EXCL
-	}
-	f, err := s.root.OpenFile(name, flags, mode)
+	f, err := s.create(name, mode)
 	if err != nil {
 		return err
 	}
@@ -178,14 +174,6 @@ func (s *store) write(name string, data []byte, mode fs.FileMode, sync bool) err
 		return err
 	}
 	return s.own(name)
-}
-
-// rename replaces to by from, so that it holds after a power failure.
-func (s *store) rename(from, to string) error {
-	if err := s.root.Rename(from, to); err != nil {
-		return err
-	}
-	return s.syncDir(filepath.Dir(to))
 }
 
 func (s *store) syncDir(name string) error {
@@ -211,7 +199,7 @@ func (s *store) syncAll() error {
 
 // link points a link at a generation's files.
 func (s *store) link(name, gen string) error {
-	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.root.RemoveAll(name); err != nil {
 		return err
 	}
 	if err := s.root.Symlink(filepath.Join(engine.GenerationsDir, gen, engine.FilesDir), name); err != nil {
@@ -270,9 +258,7 @@ func (s *store) clean(st state) error {
 	}
 	var errs []error
 	for _, name := range []string{engine.CandidateLink, nextLink, engine.BackLink, stateFile + tmpSuffix, nextStateFile} {
-		if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, s.root.RemoveAll(name))
 	}
 	keep := []string{st.Good, st.Previous}
 	for _, name := range names {

@@ -3,7 +3,9 @@ package host
 import (
 	"crypto/sha256"
 	"errors"
+	"io"
 	"io/fs"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -69,14 +71,13 @@ func (c *sums) manifest(s *store, gen string) (fileset.Manifest, error) {
 		if known && was.identity == now.identity {
 			now.sum = was.sum
 		} else {
-			data, err := files.ReadFile(p)
+			now.sum, err = sumOf(files, p)
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			now.sum = sha256.Sum256(data)
 		}
 		if known && was.identity == now.identity || time.Since(time.Unix(now.ctime.Unix())) > settled {
 			next[p] = now
@@ -86,6 +87,18 @@ func (c *sums) manifest(s *store, gen string) (fileset.Manifest, error) {
 	})
 	c.known = next
 	return m, err
+}
+
+// sumOf a file, which somebody may have made larger than memory is.
+func sumOf(files *os.Root, p string) (sum fileset.Sum, err error) {
+	f, err := files.Open(p)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return fileset.Sum(h.Sum(nil)), err
 }
 
 func identify(info fs.FileInfo) identity {

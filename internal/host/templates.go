@@ -19,8 +19,8 @@ import (
 // for each engine. They say how traffic is carried, so they must be root's.
 const TemplatesDir = "/etc/external-lb/templates"
 
-// maxTemplates is how many bytes the templates of an engine may have.
-const maxTemplates = 1 << 20
+// MaxTemplates is how many bytes the templates of an engine may have.
+const MaxTemplates = 1 << 20
 
 // ReadTemplates reads those of a directory, by name, as a delivery does: an error says
 // why it would not take them.
@@ -49,8 +49,8 @@ func readTemplates(dir string, uid uint32) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if size += info.Size(); !info.Mode().IsRegular() || size > maxTemplates {
-			return nil, fmt.Errorf("%s: want files of at most %d bytes together", path, maxTemplates)
+		if size += info.Size(); !info.Mode().IsRegular() || size > MaxTemplates {
+			return nil, fmt.Errorf("%s: want files of at most %d bytes together", path, MaxTemplates)
 		}
 		if err := ownedOnly(path, uid); err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ type templateRecord struct {
 
 // templateRecord of the last delivery.
 func (m *model) templateRecord() (r templateRecord) {
-	data, err := m.root.ReadFile(templatesFile)
+	data, err := m.readFile(templatesFile, maxRecord)
 	if err != nil || json.Unmarshal(data, &r) != nil {
 		return templateRecord{}
 	}

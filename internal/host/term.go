@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // MaxTermJump is how far the term of one delivery may be ahead of the last one: whoever
@@ -52,16 +54,50 @@ func (r modelRecord) next(d Delivery) modelRecord {
 	return modelRecord{Cluster: d.Cluster, Epoch: d.Epoch}
 }
 
+// lost is why a model's record cannot be read; nil: it can.
+func (a *Agent) lost(m *model) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return m.lost
+}
+
 // ResetTerm forgets in which term the machine was delivered to, and by which cluster:
 // from now on it is that of the given one or, if that is "", of the first that delivers.
-func (a *Agent) ResetTerm(ctx context.Context, cluster string) error {
+// aside is where a record is kept that was damaged; "": it was not.
+func (a *Agent) ResetTerm(ctx context.Context, cluster string) (aside string, err error) {
 	if os.Geteuid() != 0 {
-		return errors.New("only the machine's owner decides who delivers to it: run it with sudo")
+		return "", errors.New("only the machine's owner decides who delivers to it: run it with sudo")
 	}
 	release, err := a.take(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer release()
-	return a.units[0].explain(a.model.note(modelRecord{Cluster: cluster}, &a.mu))
+	if a.model.lost != nil {
+		if err := a.model.setAside(modelState); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", a.units[0].explain(err)
+		}
+		aside = filepath.Join(a.model.dir, modelState+damagedSuffix)
+	}
+	return aside, a.units[0].explain(a.model.note(modelRecord{Cluster: cluster}, &a.mu))
+}
+
+// knowsWhoDelivers reports whether the machine's record can be read.
+func (a *Agent) knowsWhoDelivers() bool {
+	m, err := a.read()
+	return err != nil || a.lost(m) == nil // another error is told by who delivers
+}
+
+// whoDelivers puts a good record in the place of one that is damaged, and says what is lost by that.
+func (in *installer) whoDelivers(ctx context.Context) error {
+	a := &Agent{settings: in.settings, units: newUnits(in.settings, in.Runner), turn: make(chan struct{}, 1)}
+	if a.knowsWhoDelivers() {
+		return nil
+	}
+	path := filepath.Join(in.settings.modelDir(), modelState)
+	return in.Step("who delivers", path+" is damaged, and kept as "+path+damagedSuffix+": which cluster delivered to this machine, and in which term, is lost. "+
+		"The first cluster that delivers now stays; `external-lb host reset-term --cluster UID` names another", false, func() error {
+		_, err := a.ResetTerm(ctx, "")
+		return err
+	})
 }

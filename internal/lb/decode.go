@@ -24,8 +24,8 @@ const (
 	MaxDuration = 24 * time.Hour // of a timeout or an interval
 	// MinInterval of health checks: all tenants pay for them, on hosts and nodes.
 	MinInterval = 100 * time.Millisecond
-	// maxRanges of a Service: the source ranges of its ports. A daemon has them for each port.
-	maxRanges   = 1 << 17
+	// MaxRanges of a Service: the source ranges of its ports. A daemon has them for each port.
+	MaxRanges   = 1 << 17
 	maxKeyBytes = 320     // of a Key: kind, namespace, name and UID of a Service
 	maxLimit    = 1 << 30 // of connections
 	maxTries    = 100     // retries, and checks in a row
@@ -289,8 +289,8 @@ func readService(m *lbpb.Service, r reader) (any, Key, error) {
 	}
 	r.pods(s)
 	slices.SortFunc(s.Frontends, func(a, b Frontend) int { return a.Listener.Compare(b.Listener) })
-	if ranges := s.Ranges(); ranges > maxRanges {
-		r.fail("its ports have %d source ranges together, each port all of them, more than %d: have fewer ranges, or several Services", ranges, maxRanges)
+	if ranges := s.Ranges(); ranges > MaxRanges {
+		r.fail("its ports have %d source ranges together, each port all of them, more than %d: have fewer ranges, or several Services", ranges, MaxRanges)
 	}
 	for i := 1; i < len(s.Frontends); i++ {
 		if s.Frontends[i].Listener == s.Frontends[i-1].Listener {

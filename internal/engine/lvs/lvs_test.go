@@ -232,14 +232,15 @@ func TestEndingWaitsAfterAFailure(t *testing.T) {
 
 // Who leaves and cannot be noted is told, though the rules are loaded.
 func TestWhoCannotBeNotedIsTold(t *testing.T) {
-	k := open(engine.Place{
-		Dir: t.TempDir(), Settings: &Settings{Rules: []string{"nft"}},
-		Set:    func(string) (engine.Set, error) { return setOf(map[string]string{"services/a.conf": leaves()}), nil },
-		Runner: runner(func([]string) (string, error) { return "", nil }),
-	}).(*Daemon)
-	if err := os.Mkdir(filepath.Join(k.Dir, leavingFile), 0o700); err != nil {
+	dir := filepath.Join(t.TempDir(), "lvs")
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	k := open(engine.Place{
+		Dir: dir, Settings: &Settings{Rules: []string{"nft"}},
+		Set:    func(string) (engine.Set, error) { return setOf(map[string]string{"services/a.conf": leaves()}), nil },
+		Runner: runner(func([]string) (string, error) { return "", os.RemoveAll(dir) }),
+	}).(*Daemon)
 	if err := k.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "who left is not noted") {
 		t.Errorf("it says %v", err)
 	}

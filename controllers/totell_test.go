@@ -1,0 +1,94 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/ipam"
+	"github.com/external-lb/external-lb/test/builder"
+)
+
+// statusTaker takes every status.
+type statusTaker struct{ client.Client }
+
+func (statusTaker) Status() client.SubResourceWriter { return takesAll{} }
+
+type takesAll struct{ client.SubResourceWriter }
+
+func (takesAll) Patch(context.Context, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+	return nil
+}
+
+// eventsOf are the events that something writes.
+func eventsOf(t *testing.T, do func(ctx context.Context, e *events)) []string {
+	t.Helper()
+	s := &eventServer{tries: map[string]int{}, counts: map[string]int32{}}
+	synctest.Test(t, func(t *testing.T) {
+		e := newEvents(s, Scheme())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- e.Start(ctx) }()
+		do(ctx, e)
+		time.Sleep(time.Hour) // of the bubble
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s.created
+}
+
+// Where the words of a state change alone, as numbers in them do, that is no event: of none of our kinds.
+func TestAChangeOfWordsIsNoEvent(t *testing.T) {
+	const times = 5
+	words := func(i int) string { return fmt.Sprintf("%d of 7 cannot be had", i) }
+	cases := map[string]func(ctx context.Context, e *events, i int, reason string){}
+
+	pool := builder.AddressPool("public", "192.0.2.0/28").Obj()
+	cases["a pool"] = func(ctx context.Context, e *events, i int, reason string) {
+		r := &balancerReconciler{client: statusTaker{}, events: e, patch: patchServices{written: newWritten()}}
+		about := conditions.Pool{Object: pool, Problem: &ipam.Problem{Reason: reason, Message: words(i)}}
+		if err := r.reportPool(ctx, about); err != nil {
+			t.Error(err)
+		}
+		setConditions(&pool.Status.Conditions, about.Conditions())
+	}
+	balancer := builder.Balancer("edge").Obj()
+	cases["a Balancer"] = func(ctx context.Context, e *events, i int, reason string) {
+		now := []metav1.Condition{{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue, Reason: reason, Message: words(i)}}
+		(&balancerReconciler{events: e}).tellBalancer(ctx, balancer, now)
+		setConditions(&balancer.Status.Conditions, now)
+	}
+	for name, kind := range map[string]string{"a policy": v1alpha1.ConditionAccepted, "a policy's certificate": v1alpha1.ConditionCertificateReady} {
+		policy := builder.UpstreamPolicy("default", "web").For("web").Obj()
+		cases[name] = func(ctx context.Context, e *events, i int, reason string) {
+			targets := []v1alpha1.PolicyTargetStatus{{Conditions: []metav1.Condition{
+				{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: words(i)},
+			}}}
+			if err := (&policyReconciler{client: statusTaker{}, events: e}).report(ctx, policy, targets); err != nil {
+				t.Error(err)
+			}
+			policy.Status = conditions.Policy(policy, targets)
+		}
+	}
+	for name, say := range cases {
+		got := eventsOf(t, func(ctx context.Context, e *events) {
+			for i := range times {
+				say(ctx, e, i, v1alpha1.ReasonInvalid)
+			}
+			say(ctx, e, times, v1alpha1.ReasonUnsupported)
+		})
+		if want := []string{words(0), words(times)}; !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
