@@ -7,18 +7,22 @@ package chaos
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 var (
@@ -89,6 +93,16 @@ func newWorld(t *testing.T, engine v1alpha1.Engine) *world {
 	must(t, w.Kube.Create(t.Context(), builder.AddressPool("public", "203.0.113.0/29").Balancer("edge").Manifest()))
 	must(t, w.Kube.Create(t.Context(), builder.AddressPool(strangersPool, "203.0.113.64/26").Balancer("edge").Manual().Manifest()))
 	must(t, w.Kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: deniedNamespace}}))
+	wait.For(t, func(ctx context.Context) error { // so that there is a selector before one that cannot be read
+		b := &v1alpha1.Balancer{}
+		if err := w.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, b); err != nil {
+			return err
+		}
+		if !meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionAccepted) {
+			return fmt.Errorf("the Balancer says %+v", b.Status.Conditions)
+		}
+		return nil
+	})
 	for _, name := range w.Hosts() {
 		h, err := w.Host(name)
 		must(t, err)

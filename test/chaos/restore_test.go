@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,7 @@ func (w *world) restore(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	before = slices.DeleteFunc(before, func(svc corev1.Service) bool { return !w.live(ctx, &svc) })
 	if err := w.age(ctx); err != nil {
 		return err
 	}
@@ -100,6 +102,21 @@ func (w *world) age(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// live reports whether a Service that stays answers everywhere it is published.
+func (w *world) live(ctx context.Context, svc *corev1.Service) bool {
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		for _, l := range listeners(svc, in.IP) {
+			if !slices.ContainsFunc(w.carrying(), func(host string) bool {
+				app, err := w.ask(ctx, host, l)
+				return err == nil && app == svc.Name
+			}) {
+				return false
+			}
+		}
+	}
+	return svc.DeletionTimestamp.IsZero()
 }
 
 // unchanged are Services that are published now as they were before.
