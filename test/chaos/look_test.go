@@ -27,7 +27,7 @@ const (
 	// it can be reached.
 	answersWithin = 30 * time.Second
 	// Of the manager, in any minute, whatever happens.
-	mostEvents, mostWrites = 300, 600
+	mostEvents, mostWrites = 200, 300
 )
 
 // listener is where a Service can be asked.

@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	engine = flag.String("engine", "", "nginx, haproxy or lvs; none: nginx and then haproxy")
+	engine = flag.String("engine", "", "nginx, haproxy or lvs; none: nginx and haproxy, beside each other")
 	seed   = flag.Uint64("seed", 275, "what the schedule follows from; without it, one that has many kinds in few steps")
 	steps  = flag.Int("steps", 24, "how many steps the schedule has")
 	often  = flag.String("often", "", "kinds of steps, as they are printed, with commas between them, that are to come more often than others")
@@ -38,7 +38,10 @@ func TestSchedule_InvariantsHold(t *testing.T) {
 		engines = []string{string(v1alpha1.EngineNginx), string(v1alpha1.EngineHAProxy)}
 	}
 	for _, name := range engines {
-		t.Run(name, func(t *testing.T) { invariantsHold(t, v1alpha1.Engine(name)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // much of the time is spent waiting, as for a Lease to run out
+			invariantsHold(t, v1alpha1.Engine(name))
+		})
 	}
 }
 

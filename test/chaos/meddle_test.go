@@ -32,7 +32,7 @@ const (
 	rivals        = "192.0.2.99"
 	// attempts to write one Service within a minute, by one process: each of its two parts is
 	// tried 7 times in the first minute, and written once more when it is let go.
-	attempts = 18
+	attempts = 16
 )
 
 // meddlers harm nobody but the one that they are about: the others are told and served all the same.

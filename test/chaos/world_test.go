@@ -80,7 +80,7 @@ func (w *world) run(ctx context.Context, i int, s step) error {
 	}
 	took := time.Since(began)
 	w.table.add(s.kind, took)
-	fmt.Fprintf(os.Stderr, "%4d  %-40s %s\n", i, s, took.Round(time.Millisecond))
+	fmt.Fprintf(os.Stderr, "%-8s%4d  %-40s %s\n", w.engine, i, s, took.Round(time.Millisecond))
 	return nil
 }
 
