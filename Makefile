@@ -131,8 +131,9 @@ test-crds: ## Our kinds, looked at by the code of each API server between the ol
 .PHONY: chaos
 STEPS ?= 1000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+OFTEN ?= # kinds of steps, with commas between them
 chaos: deps-machines ## Take a cluster with ENGINE=nginx|haproxy|lvs through STEPS=1000 random faults; the same ones for the same SEED
-	cd test/chaos && go test -count=1 -timeout 0 $(TESTFLAGS) -run '^TestSchedule_' -engine $(ENGINE) -steps $(STEPS) -seed $(SEED)
+	cd test/chaos && go test -count=1 -timeout 0 $(TESTFLAGS) -run '^TestSchedule_' -engine $(ENGINE) -steps $(STEPS) -seed $(SEED) -often '$(OFTEN)'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

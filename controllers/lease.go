@@ -27,24 +27,56 @@ const (
 type renewals struct {
 	resourcelock.Interface
 	last atomic.Pointer[time.Time] // nil: this process never led
+
+	restored func()                            // says that the cluster was restored from a backup
+	seen     resourcelock.LeaderElectionRecord // the newest; the leader election asks one by one
+}
+
+// errRestored ends a process that was started before the cluster was restored.
+var errRestored = errors.New("the Lease is older than it was: the cluster was restored from a backup. What this process has read of it " +
+	"is of another time, and of what comes it would see little: it must be started anew")
+
+// Get implements resourcelock.Interface. After a restore the API server gives versions of
+// objects a second time, and whoever went on watching would be told nothing until the new
+// ones have passed the old ones. The Lease shows it, which is written every two seconds.
+func (r *renewals) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := r.Interface.Get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if older(record, &r.seen) {
+		r.restored()
+	}
+	r.seen = *record
+	return record, raw, nil
+}
+
+// older reports whether a record of the Lease is from before another one. The times of two
+// holders are of two clocks; those of one are stored in microseconds.
+func older(record, seen *resourcelock.LeaderElectionRecord) bool {
+	if record.LeaderTransitions != seen.LeaderTransitions {
+		return record.LeaderTransitions < seen.LeaderTransitions
+	}
+	return record.HolderIdentity == seen.HolderIdentity && seen.RenewTime.Sub(record.RenewTime.Time) > time.Second
 }
 
 // Create implements resourcelock.Interface.
 func (r *renewals) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	at := time.Now()
-	return r.note(at, r.Interface.Create(ctx, record))
+	return r.note(at, record, r.Interface.Create(ctx, record))
 }
 
 // Update implements resourcelock.Interface.
 func (r *renewals) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	at := time.Now()
-	return r.note(at, r.Interface.Update(ctx, record))
+	return r.note(at, record, r.Interface.Update(ctx, record))
 }
 
 // note when a request that was taken began: an answer may come long after it.
-func (r *renewals) note(at time.Time, err error) error {
+func (r *renewals) note(at time.Time, record resourcelock.LeaderElectionRecord, err error) error {
 	if err == nil {
 		r.last.Store(&at)
+		r.seen = record
 	}
 	return err
 }

@@ -10,13 +10,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // takes is a Lease that can be written, or not.
 type takes struct {
 	resourcelock.Interface
-	err error
+	err    error
+	record *resourcelock.LeaderElectionRecord
+}
+
+func (l takes) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	return l.record, nil, l.err
 }
 
 func (l takes) Create(context.Context, resourcelock.LeaderElectionRecord) error { return l.err }
@@ -120,4 +130,71 @@ func TestARenewalIsAsOldAsItsRequest(t *testing.T) {
 			t.Errorf("%s, %v", r.age(), err)
 		}
 	})
+}
+
+// A Lease that is older than it was is that of a backup. It is not for who is new, and
+// neither is one that another process holds, whose clock is another one.
+func TestARestoreIsSeenByTheLease(t *testing.T) {
+	now := metav1.Now()
+	record := func(holder string, transitions int, age time.Duration) resourcelock.LeaderElectionRecord {
+		return resourcelock.LeaderElectionRecord{HolderIdentity: holder, LeaderTransitions: transitions, RenewTime: metav1.NewTime(now.Add(-age))}
+	}
+	for name, test := range map[string]struct {
+		seen, read resourcelock.LeaderElectionRecord
+		restored   bool
+	}{
+		"first seen":                {resourcelock.LeaderElectionRecord{}, record("a", 3, time.Hour), false},
+		"renewed":                   {record("a", 3, time.Minute), record("a", 3, 0), false},
+		"as it was":                 {record("a", 3, 0), record("a", 3, 0), false},
+		"as it is stored":           {record("a", 3, 0), record("a", 3, time.Microsecond), false},
+		"another holder":            {record("a", 3, 0), record("b", 4, time.Hour), false},
+		"given back":                {record("a", 3, 0), record("", 3, time.Hour), false},
+		"an older one of the same":  {record("a", 3, 0), record("a", 3, time.Minute), true},
+		"of a holder that has gone": {record("b", 4, time.Hour), record("a", 3, 0), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for how, sees := range map[string]func(*renewals) error{
+				"reads":  func(r *renewals) error { _, _, err := r.Get(t.Context()); return err },
+				"writes": func(r *renewals) error { return r.Update(t.Context(), test.seen) },
+			} {
+				restored := false
+				r := &renewals{Interface: takes{record: &test.seen}, restored: func() { restored = true }}
+				if err := sees(r); err != nil || restored {
+					t.Fatalf("who %s it first: %v, restored %t", how, err, restored)
+				}
+				r.Interface = takes{record: &test.read}
+				if _, _, err := r.Get(t.Context()); err != nil || restored != test.restored {
+					t.Errorf("who %s it first: %v, restored %t, want %t", how, err, restored, test.restored)
+				}
+			}
+		})
+	}
+}
+
+// A manager that was started before the cluster was restored from a backup ends, and the
+// next one leads.
+func TestARestoreEndsTheManager(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	wait.For(t, func(ctx context.Context) error {
+		lease := &coordinationv1.Lease{}
+		if err := kube.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: leaseName}, lease); err != nil {
+			return err
+		}
+		lease.Spec.RenewTime.Time = lease.Spec.RenewTime.Add(-time.Hour)
+		return kube.Update(ctx, lease)
+	})
+	wait.For(t, func(context.Context) error {
+		select {
+		case err := <-w.ends:
+			if !errors.Is(err, errRestored) {
+				t.Fatal(err)
+			}
+			return nil
+		default:
+			return errors.New("the manager goes on")
+		}
+	})
+	w.start()
+	w.published(w.service("new"))
 }

@@ -67,15 +67,18 @@ func Scheme() *runtime.Scheme {
 	return scheme
 }
 
-// Run works until the context ends, or until another replica takes the lead.
+// Run works until the context ends, until another replica takes the lead, or until the
+// cluster was restored from a backup.
 func Run(ctx context.Context, config *rest.Config, o Options) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the API server's priority and fairness is the one throttle
 	leader, lock, err := leadership(config, o)
 	if err != nil {
 		return err
 	}
-	renewed := &renewals{Interface: lock}
+	renewed := &renewals{Interface: lock, restored: func() { end(errRestored) }}
 	if lock != nil {
 		lock = renewed
 		config.Wrap(renewed.leading) // after the Lease has its client
@@ -113,7 +116,11 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	if err := errors.Join(addChecks(mgr, renewed), addPage(mgr, fleet, o)); err != nil {
 		return err
 	}
-	return mgr.Start(ctx)
+	err = mgr.Start(ctx)
+	if errors.Is(context.Cause(ctx), errRestored) {
+		return errRestored
+	}
+	return err
 }
 
 // addChecks of liveness and readiness.

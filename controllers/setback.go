@@ -95,7 +95,8 @@ func (s *setbacks) later(wait time.Duration) {
 }
 
 // failed holds a part of a Service back, and reports whether to tell why: at once what
-// the API server refuses, and a failure of its own when it lasts.
+// the API server refuses, and a failure of its own when it lasts. Of the two parts one is
+// told, as long as it fails: mostly it is the same that is wrong with the other.
 func (s *setbacks) failed(p part, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +104,8 @@ func (s *setbacks) failed(p part, err error) (tell bool) {
 	b.fails++
 	b.hold()
 	s.later(b.wait)
-	tell = !b.told && (neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err))
+	other := s.of[part{p.uid, !p.status}]
+	tell = !b.told && (other == nil || !other.told) && (neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err))
 	b.told = b.told || tell
 	return tell
 }

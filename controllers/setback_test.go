@@ -66,6 +66,26 @@ func TestSetbacks(t *testing.T) {
 	})
 }
 
+// Where neither part of a Service can be written, that is told once, and again when the
+// one that was told of is written and the other is still refused.
+func TestBothPartsAreToldOnce(t *testing.T) {
+	s, status, record := newSetbacks(), part{"web", true}, part{"web", false}
+	denied := apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "web", errors.New("policy"))
+	fails := func(p part, want bool) {
+		t.Helper()
+		if told := s.failed(p, denied); told != want {
+			t.Errorf("%+v: told %t, want %t", p, told, want)
+		}
+	}
+	fails(record, true)
+	fails(status, false)
+	fails(record, false)
+	fails(part{"other", true}, true)
+	s.wrote(record, nil)
+	fails(status, true)
+	fails(status, false)
+}
+
 // A status that somebody else overwrites is repaired less and less often, and told once;
 // anything else that is written is not held back.
 func TestContestedStatus(t *testing.T) {

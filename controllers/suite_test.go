@@ -178,6 +178,7 @@ type world struct {
 	namespace string
 	api       *rest.Config // as its manager reaches it
 	stop      func()
+	ends      <-chan error // what the manager says when it does
 
 	logging sync.Mutex
 	ended   bool
@@ -240,6 +241,7 @@ func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	w.ends = done
 	go func() {
 		done <- Run(ctx, w.api, Options{
 			Namespace:      metav1.NamespaceDefault,

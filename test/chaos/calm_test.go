@@ -20,17 +20,8 @@ import (
 // address and answers at every host, what was withdrawn has left nothing, and hosts carry
 // what there is and nothing else.
 func (w *world) calm(ctx context.Context) error {
-	for _, first := range []bool{true, false} { // others need the API server
-		for about, kinds := range maps.Clone(w.open) {
-			for _, k := range slices.Clone(kinds) {
-				if first != (k == outage) {
-					continue
-				}
-				if err := w.end(ctx, k, about); err != nil {
-					return fmt.Errorf("%s %s: %w", endOf[k], about, err)
-				}
-			}
-		}
+	if err := w.endAll(ctx); err != nil {
+		return err
 	}
 	if err := w.sweep(ctx); err != nil {
 		return err
@@ -50,6 +41,32 @@ func (w *world) calm(ctx context.Context) error {
 		}
 	}
 	return w.inSync(ctx, w.nothingElse)
+}
+
+// endAll ends all that has begun: first what others need, last what is told once all else is well.
+func (w *world) endAll(ctx context.Context) error {
+	rank := func(k kind) int {
+		switch {
+		case k == outage:
+			return 0
+		case slices.Contains(meddlers, k):
+			return 2
+		}
+		return 1
+	}
+	for now := range 3 {
+		for about, kinds := range maps.Clone(w.open) {
+			for _, k := range slices.Clone(kinds) {
+				if rank(k) != now {
+					continue
+				}
+				if err := w.end(ctx, k, about); err != nil {
+					return fmt.Errorf("%s %s: %w", endOf[k], about, err)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // inSync waits until the Balancer says that of all hosts, and something else is so.
@@ -136,7 +153,7 @@ func (w *world) nothingElse(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		out, err := h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live/services 2>/dev/null && ls || true")
+		out, err := h.Shell(ctx, "cd /var/lib/external-lb/"+string(w.engine)+"/live/services 2>/dev/null && ls || true")
 		if err != nil {
 			return err
 		}

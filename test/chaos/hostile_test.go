@@ -72,6 +72,30 @@ var attacks = []func(name, address string) client.Object{
 	func(name, _ string) client.Object { // settings at their bounds
 		return builder.UpstreamPolicy(stranger, name).For(name).Algorithm(v1alpha1.LeastConnections).Retries(10).Idle("1s").Manifest()
 	},
+	func(name, _ string) client.Object { // as many checks as there may be, that nobody can pass
+		return builder.UpstreamPolicy(stranger, name).For(name).Set(func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{Interval: "100ms", Timeout: "1ms", Fall: new(int32(1)), Rise: new(int32(100))}
+		}).Manifest()
+	},
+}
+
+// refused are objects that the API server does not take: the kinds say what they may be.
+var refused = []func(name string) client.Object{
+	func(name string) client.Object { // a thousand checks a second
+		return builder.UpstreamPolicy(stranger, name).For(name).Set(func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{Interval: "1ms"}
+		}).Manifest()
+	},
+	func(name string) client.Object { // a node that never fails
+		return builder.UpstreamPolicy(stranger, name).For(name).Set(func(s *v1alpha1.UpstreamSettings) {
+			s.HealthCheck = &v1alpha1.HealthCheck{Fall: new(int32(0))}
+		}).Manifest()
+	},
+	func(name string) client.Object { // a selector that cannot be read
+		return builder.Balancer(name).With(func(b *v1alpha1.Balancer) {
+			b.Spec.Nodes.Selector.MatchExpressions = []v1alpha1.LabelSelectorRequirement{{Key: "edge", Operator: "in", Values: []v1alpha1.LabelValue{"yes"}}}
+		}).Manifest()
+	},
 }
 
 // notOfNodes are addresses that no node has.
@@ -86,7 +110,14 @@ func theirs(name string, port int32) *builder.ServiceBuilder {
 // attack with one of them. Some are deleted at once, while they are on their way to the hosts.
 func (w *world) attack(ctx context.Context, n int) error {
 	name := fmt.Sprintf("evil-%d", n)
-	obj := attacks[n%len(attacks)](name, fmt.Sprintf("203.0.113.%d", n%8))
+	which := n % (len(attacks) + len(refused))
+	if which >= len(attacks) {
+		if err := w.Kube.Create(ctx, refused[which-len(attacks)](name)); !apierrors.IsInvalid(err) {
+			return fmt.Errorf("the API server is to refuse %s: %w", name, err)
+		}
+		return nil
+	}
+	obj := attacks[which](name, fmt.Sprintf("203.0.113.%d", n%8))
 	if err := w.Kube.Create(ctx, obj); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
@@ -108,7 +139,8 @@ func (w *world) sweep(ctx context.Context) error {
 		var services corev1.ServiceList
 		var nodes corev1.NodeList
 		var policies v1alpha1.UpstreamPolicyList
-		for _, list := range []client.ObjectList{&services, &nodes, &policies} {
+		var secrets corev1.SecretList
+		for _, list := range []client.ObjectList{&services, &nodes, &policies, &secrets} {
 			if err := w.Kube.List(ctx, list); err != nil {
 				return err
 			}
@@ -122,6 +154,9 @@ func (w *world) sweep(ctx context.Context) error {
 		}
 		for i := range policies.Items {
 			evil = append(evil, &policies.Items[i])
+		}
+		for i := range secrets.Items {
+			evil = append(evil, &secrets.Items[i])
 		}
 		var left []string
 		for _, obj := range evil {

@@ -7,27 +7,49 @@ package chaos
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/lab"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 var (
-	engine = flag.String("engine", string(v1alpha1.EngineNginx), "nginx, haproxy or lvs")
-	seed   = flag.Uint64("seed", 1, "what the schedule follows from")
-	steps  = flag.Int("steps", 36, "how many steps the schedule has")
+	engine = flag.String("engine", "", "nginx, haproxy or lvs; none: nginx and haproxy, beside each other")
+	seed   = flag.Uint64("seed", 275, "what the schedule follows from; without it, one that has many kinds in few steps")
+	steps  = flag.Int("steps", 24, "how many steps the schedule has")
+	often  = flag.String("often", "", "kinds of steps, as they are printed, with commas between them, that are to come more often than others")
 )
 
 func TestSchedule_InvariantsHold(t *testing.T) {
-	t.Logf("to repeat it: make chaos ENGINE=%s SEED=%d STEPS=%d", *engine, *seed, *steps)
-	w := newWorld(t)
+	engines := []string{*engine}
+	if *engine == "" {
+		engines = []string{string(v1alpha1.EngineNginx), string(v1alpha1.EngineHAProxy)}
+	}
+	for _, name := range engines {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // much of the time is spent waiting, as for a Lease to run out
+			invariantsHold(t, v1alpha1.Engine(name))
+		})
+	}
+}
+
+func invariantsHold(t *testing.T, engine v1alpha1.Engine) {
+	t.Logf("to repeat it: make chaos ENGINE=%s SEED=%d STEPS=%d OFTEN='%s'", engine, *seed, *steps, *often)
+	w := newWorld(t, engine)
 	defer w.table.print(os.Stderr)
-	for i, s := range schedule(*seed, *steps) {
+	for i, s := range schedule(*seed, *steps, strings.Split(*often, ",")...) {
 		if err := w.run(t.Context(), i, s); err != nil {
 			w.explain(context.Background())
 			w.Keep(err)
@@ -37,7 +59,7 @@ func TestSchedule_InvariantsHold(t *testing.T) {
 }
 
 // newWorld starts the cluster with external-lb on it, and the pods of every app.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, engine v1alpha1.Engine) *world {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "cluster")
 	binary, err := lab.Build(t.Context(), t.TempDir())
@@ -46,9 +68,9 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	l, err := lab.Start(t.Context(), lab.Options{
 		Cluster: cluster.Options{
-			Dir: dir, Nodes: nodes, Hosts: hosts, Binary: binary, Engine: *engine, HostDisk: "128m", APIServerArgs: arguments,
+			Dir: dir, Nodes: nodes, Hosts: hosts, Binary: binary, Engine: string(engine), HostDisk: "128m", APIServerArgs: arguments,
 		},
-		Root: filepath.Join("..", ".."), Balancer: "edge", Log: os.Stderr,
+		Root: filepath.Join("..", ".."), Balancer: "edge", TLSSecrets: true, Log: os.Stderr,
 		Change: func(b *v1alpha1.Balancer) { b.Spec.Default, b.Spec.Reload.MinInterval = true, "100ms" },
 	})
 	must(t, err)
@@ -58,16 +80,32 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w := &world{
-		Lab: l, apps: map[string]*app{}, held: map[listener]bool{}, open: map[string][]kind{}, once: map[string]string{},
+		Lab: l, engine: engine, apps: map[string]*app{}, held: map[listener]bool{}, open: map[string][]kind{}, once: map[string]string{},
 		writes: log, table: newTable(),
 	}
 	t.Cleanup(func() {
 		if w.paused != nil {
 			must(t, w.paused.Kill())
 		}
+		if w.rival != nil {
+			w.rival.stop()
+			<-w.rival.done
+		}
 	})
 	// As few addresses as will do: each is soon somebody else's.
 	must(t, w.Kube.Create(t.Context(), builder.AddressPool("public", "203.0.113.0/29").Balancer("edge").Manifest()))
+	must(t, w.Kube.Create(t.Context(), builder.AddressPool(strangersPool, "203.0.113.64/26").Balancer("edge").Manual().Manifest()))
+	must(t, w.Kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: deniedNamespace}}))
+	wait.For(t, func(ctx context.Context) error { // so that there is a selector before one that cannot be read
+		b := &v1alpha1.Balancer{}
+		if err := w.Kube.Get(ctx, client.ObjectKey{Name: "edge"}, b); err != nil {
+			return err
+		}
+		if !meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionAccepted) {
+			return fmt.Errorf("the Balancer says %+v", b.Status.Conditions)
+		}
+		return nil
+	})
 	for _, name := range w.Hosts() {
 		h, err := w.Host(name)
 		must(t, err)

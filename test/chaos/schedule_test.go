@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -20,11 +21,15 @@ const (
 	expose    kind = "to LoadBalancer"
 	wipe      kind = "wipe the status"
 	hostile   kind = "hostile object"
+	certify   kind = "hostile certificate"
 	killLead  kind = "kill the manager"
 	killAgent kind = "kill the agent"
 	killServe kind = "kill host serve"
 	killProxy kind = "kill the daemon"
 	rewind    kind = "back up or restore a host"
+	backUp    kind = "back up the cluster"
+	restore   kind = "restore the cluster"
+	intrude   kind = "another cluster delivers"
 	// calm ends all that is open, and waits until everything is as it should be.
 	calm kind = "calm"
 )
@@ -39,19 +44,27 @@ const (
 	nodeDown  kind = "power a node off"
 	outage    kind = "stop the API server"
 	pauseLead kind = "pause the leader"
+	contend   kind = "fight over a status"
+	deny      kind = "deny writes of a namespace"
+	garble    kind = "garble the node selector"
 )
 
 // endOf are what ends each of them.
 var endOf = map[kind]kind{
 	cut: "plug the host in", mute: "let the manager reach the host", fill: "free the disk", freeze: "let the agent go on",
 	powerOff: "power the host on", nodeDown: "power the node on", outage: "start the API server", pauseLead: "wake the old leader",
+	contend: "leave the status alone", deny: "allow the writes", garble: "mend the node selector",
 }
+
+// needAPI are those that cannot end without an API server.
+var needAPI = []kind{nodeDown, contend, deny, garble}
 
 // weights say how often a kind is chosen, where it can be: some seldom can.
 var weights = map[kind]int{
 	create: 12, remove: 5, renew: 3, movePort: 6, withdraw: 3, expose: 6, wipe: 2, hostile: 8,
 	killLead: 3, killAgent: 4, killServe: 3, killProxy: 2, rewind: 30,
 	cut: 2, mute: 3, fill: 2, freeze: 2, powerOff: 2, nodeDown: 2, outage: 2, pauseLead: 1,
+	backUp: 3, restore: 3, intrude: 2, certify: 3, contend: 2, deny: 2, garble: 2,
 }
 
 const (
@@ -74,14 +87,17 @@ func (s step) String() string { return fmt.Sprintf("%s %s (%d)", s.kind, s.about
 // planned is what a schedule knows of the world while it is made.
 type planned struct {
 	random *rand.Rand
+	often  []string          // kinds that come more often than others
 	types  map[string]kind   // of the Services that are there: expose or withdraw
 	open   map[string][]kind // what has begun and not ended, by what it is about
+	saved  map[string]kind   // types, at the last backup of the cluster; nil: there is none
 	calm   bool              // nothing is on its way
 }
 
-// schedule makes steps: the same ones of the same seed and number. The last is a calm.
-func schedule(seed uint64, count int) []step {
-	p := &planned{random: rand.New(rand.NewPCG(seed, 0)), types: map[string]kind{}, open: map[string][]kind{}}
+// schedule makes steps: the same ones of the same seed and number, and of what comes often.
+// The last is a calm.
+func schedule(seed uint64, count int, often ...string) []step {
+	p := &planned{random: rand.New(rand.NewPCG(seed, 0)), often: often, types: map[string]kind{}, open: map[string][]kind{}}
 	var steps []step
 	for len(steps) < count-1 {
 		if len(steps)%every == every-1 {
@@ -115,14 +131,18 @@ func (p *planned) choose() step {
 func (p *planned) possible() (all []step) {
 	for _, k := range sorted(weights) {
 		about := slices.DeleteFunc(subjects(k), func(name string) bool { return !p.can(k, name) })
+		weight := 1000 * weights[k]
+		if slices.Contains(p.often, string(k)) {
+			weight = 40_000
+		}
 		for _, name := range about {
-			all = append(all, step{kind: k, about: name, n: 1000 * weights[k] / len(about)})
+			all = append(all, step{kind: k, about: name, n: weight / len(about)})
 		}
 	}
 	for _, name := range sorted(p.open) {
 		for _, k := range p.open[name] {
-			if k == nodeDown && p.any(outage) {
-				continue // its kube-proxy needs the API server
+			if p.any(outage) && slices.Contains(needAPI, k) {
+				continue
 			}
 			all = append(all, step{kind: endOf[k], about: name, n: 4000})
 		}
@@ -135,7 +155,7 @@ func subjects(k kind) []string {
 	switch k {
 	case create, remove, renew, movePort, withdraw, expose, wipe:
 		return numbered("app", apps)
-	case cut, mute, fill, freeze, powerOff, killAgent, killServe, killProxy, rewind:
+	case cut, mute, fill, freeze, powerOff, killAgent, killServe, killProxy, rewind, intrude:
 		return numbered("lb", hosts)
 	case nodeDown:
 		return numbered("node", nodes)
@@ -164,10 +184,14 @@ func (p *planned) can(k kind, name string) bool {
 		return is == expose && !down
 	case expose:
 		return is == withdraw && !down
-	case hostile, killLead, outage, pauseLead:
+	case hostile, certify, killLead, outage, pauseLead, backUp:
 		return !down && !p.any(pauseLead)
-	case nodeDown:
-		return !down && !p.any(nodeDown)
+	case nodeDown, contend, deny, garble:
+		return !down && !p.any(k)
+	case restore:
+		return p.saved != nil
+	case intrude: // it must be heard
+		return !down && len(p.open[name]) == 0
 	case killAgent, killServe, freeze:
 		return !p.is(name, powerOff) && !p.is(name, freeze)
 	case rewind: // what was live before must be so again, so nothing may be on its way
@@ -195,8 +219,13 @@ func (p *planned) is(name string, k kind) bool { return slices.Contains(p.open[n
 
 // take remembers what a step does.
 func (p *planned) take(s step) step {
-	p.calm = s.kind == calm || p.calm && s.kind == rewind
+	p.calm = s.kind == calm || s.kind == restore || p.calm && s.kind == rewind
 	switch s.kind {
+	case backUp:
+		p.saved = maps.Clone(p.types)
+	case restore: // which is a calm, too
+		p.types = maps.Clone(p.saved)
+		clear(p.open)
 	case create:
 		p.types[s.about] = expose
 	case remove:

@@ -45,6 +45,8 @@ func (w *world) take(ctx context.Context, s step) error {
 	switch s.kind {
 	case hostile:
 		return w.attack(ctx, s.n)
+	case certify:
+		return w.certify(ctx, s.n)
 	case nodeDown:
 		if err := w.NodeDown(ctx, s.about); err != nil {
 			return err
@@ -56,7 +58,7 @@ func (w *world) take(ctx context.Context, s step) error {
 		if err := w.Manager.Kill(); err != nil {
 			return err
 		}
-		return w.StartManager(ctx)
+		return w.startManager(ctx)
 	case pauseLead:
 		if err := w.leads(ctx); err != nil {
 			return err
@@ -65,7 +67,17 @@ func (w *world) take(ctx context.Context, s step) error {
 		if err := unix.Kill(w.paused.PID(), unix.SIGSTOP); err != nil {
 			return err
 		}
-		return w.StartManager(ctx)
+		return w.startManager(ctx)
+	case backUp:
+		return w.backUp(ctx)
+	case restore:
+		return w.restore(ctx, s.n)
+	case contend:
+		return w.contend(ctx, s.n)
+	case deny:
+		return w.deny(ctx, s.n)
+	case garble:
+		return w.garble(ctx)
 	}
 	return fmt.Errorf("nothing is known of %q", s.kind)
 }
@@ -75,7 +87,7 @@ func (w *world) ofUser(ctx context.Context, s step, a *app) error {
 	switch s.kind {
 	case create:
 		a.wanted, a.exposed, a.classless, a.changed = true, true, s.n%2 == 0, false
-		a.datagrams = s.n%3 == 0 && v1alpha1.Engine(*engine) != v1alpha1.EngineHAProxy // which carries none
+		a.datagrams = s.n%3 == 0 && w.engine != v1alpha1.EngineHAProxy // which carries none
 	case expose:
 		a.exposed, a.classless = true, s.n%2 == 0
 	case withdraw:
@@ -127,12 +139,14 @@ func (w *world) ofHost(ctx context.Context, k kind, h *cluster.Host) error {
 	case powerOff:
 		return h.PowerOff(ctx)
 	case killProxy:
-		if _, err := h.Shell(ctx, killDaemon[v1alpha1.Engine(*engine)]); err != nil {
+		if _, err := h.Shell(ctx, killDaemon[w.engine]); err != nil {
 			return err
 		}
 		return h.StartEngine(ctx)
 	case rewind:
 		return w.rewind(ctx, h)
+	case intrude:
+		return w.intrude(ctx, h.Name)
 	case mute: // what it answers does not arrive
 		script = "ip route add blackhole " + w.managersAddress()
 	case fill:
@@ -153,7 +167,7 @@ func (w *world) ofHost(ctx context.Context, k kind, h *cluster.Host) error {
 // start alone. The host must find its way to what it had before.
 func (w *world) rewind(ctx context.Context, h *cluster.Host) error {
 	live := func(ctx context.Context) (string, error) { // but for the name of the generation, which HAProxy's file has in it
-		return h.Shell(ctx, "cd /var/lib/external-lb/"+*engine+"/live && for f in $(find . -type f | sort); do echo $f $(sed 's,/gen/[^/]*/,/gen/,' $f | sha256sum); done")
+		return h.Shell(ctx, "cd /var/lib/external-lb/"+string(w.engine)+"/live && for f in $(find . -type f | sort); do echo $f $(sed 's,/gen/[^/]*/,/gen/,' $f | sha256sum); done")
 	}
 	before, err := live(ctx)
 	if err != nil {
@@ -208,6 +222,12 @@ func (w *world) end(ctx context.Context, k kind, about string) error {
 		return w.keepManager(ctx)
 	case pauseLead:
 		return w.wake(ctx)
+	case contend:
+		return w.makePeace(ctx)
+	case deny:
+		return w.allow(ctx)
+	case garble:
+		return w.ungarble(ctx)
 	case mute:
 		script = "ip route del blackhole " + w.managersAddress()
 	case fill:

@@ -13,6 +13,7 @@ type table struct {
 	rows map[kind]*row
 	// Of the manager, in any minute.
 	events, writes int
+	attempts       int // to write one Service, in any minute, that somebody else writes or forbids
 	restarts       int // of a manager that had ended by itself
 	answers        int // that were looked at
 }
@@ -43,7 +44,7 @@ func (t *table) print(to io.Writer) {
 		mean := r.total / time.Duration(r.count)
 		fmt.Fprintf(out, "%s\t%d\t%s\t%s\n", k, r.count, mean.Round(10*time.Millisecond), r.slowest.Round(10*time.Millisecond))
 	}
-	fmt.Fprintf(out, "\nanswers\t%d\nmost events in a minute\t%d\nmost other writes in a minute\t%d\nmanagers started again\t%d\n",
-		t.answers, t.events, t.writes, t.restarts)
+	fmt.Fprintf(out, "\nanswers\t%d\nmost events in a minute\t%d\nmost other writes in a minute\t%d\nmost of one Service that is fought for or denied\t%d\nmanagers started again\t%d\n",
+		t.answers, t.events, t.writes, t.attempts, t.restarts)
 	_ = out.Flush() // to a terminal
 }

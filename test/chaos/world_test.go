@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
@@ -40,14 +41,21 @@ type app struct {
 // world is the cluster, and what a schedule has made of it.
 type world struct {
 	*lab.Lab
+	engine v1alpha1.Engine
 	apps   map[string]*app
 	open   map[string][]kind // what has begun and not ended
 	paused *lab.Manager      // a leader that was stopped
-	last   []corev1.Service  // when the API server was asked last
-	once   map[string]string // the address of each Service that had one, by UID
-	held   map[listener]bool // what was published at some time, and whether it answered since
-	writes *writeLog         // of the manager
-	table  *table
+	starts int               // of managers
+	saved  *saved            // at the last backup of the cluster
+	rival  *rival            // who writes a status, too
+	denied string            // the Service of which nothing can be written
+	// deniedAt is how many managers had been started by then.
+	deniedAt int
+	last     []corev1.Service  // when the API server was asked last
+	once     map[string]string // the address of each Service that had one, by UID
+	held     map[listener]bool // what was published at some time, and whether it answered since
+	writes   *writeLog         // of the manager
+	table    *table
 }
 
 // run takes a step, and looks at what it has done.
@@ -72,7 +80,7 @@ func (w *world) run(ctx context.Context, i int, s step) error {
 	}
 	took := time.Since(began)
 	w.table.add(s.kind, took)
-	fmt.Fprintf(os.Stderr, "%4d  %-40s %s\n", i, s, took.Round(time.Millisecond))
+	fmt.Fprintf(os.Stderr, "%-8s%4d  %-40s %s\n", w.engine, i, s, took.Round(time.Millisecond))
 	return nil
 }
 
@@ -92,6 +100,11 @@ func (w *world) keepManager(ctx context.Context) error {
 		return nil
 	}
 	w.table.restarts++
+	return w.startManager(ctx)
+}
+
+func (w *world) startManager(ctx context.Context) error {
+	w.starts++
 	return w.StartManager(ctx)
 }
 

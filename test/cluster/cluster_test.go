@@ -16,6 +16,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -328,6 +329,37 @@ func TestAPIServerRestarts(t *testing.T) {
 	}
 	if len(nodes.Items) != 3 {
 		t.Errorf("%d nodes after a restart, not 3", len(nodes.Items))
+	}
+}
+
+func TestARestoreBringsBackWhatABackupHas(t *testing.T) {
+	ctx := t.Context()
+	maps := shared.Client().CoreV1().ConfigMaps("default")
+	create := func(name string) {
+		t.Helper()
+		if _, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create("old")
+	if err := shared.Backup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := maps.Delete(ctx, "old", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	create("new")
+	if err := shared.Restore(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := maps.Get(ctx, "new", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("what is younger than the backup is there: %v", err)
+	}
+	if err := maps.Delete(ctx, "old", metav1.DeleteOptions{}); err != nil {
+		t.Error(err)
+	}
+	for _, node := range shared.Nodes() {
+		wait.For(t, func(ctx context.Context) error { return shared.proxyHealthy(ctx, shared.Addrs(node)[0].String()) })
 	}
 }
 

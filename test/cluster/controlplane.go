@@ -58,14 +58,20 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	if err := c.addBox(ctx, controlPlane, controlPlaneAt); err != nil {
 		return err
 	}
-	if err := c.daemon("etcd", controlPlane, s.Bin+"/etcd",
-		"--name=etcd", "--data-dir="+filepath.Join(c.dir, "etcd"),
-		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
-		"--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-		"--initial-cluster=etcd=http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level=warn"); err != nil {
+	if err := c.startEtcd(); err != nil {
 		return err
 	}
 	return c.startAPIServer()
+}
+
+func (c *Cluster) etcdData() string { return filepath.Join(c.dir, "etcd") }
+
+func (c *Cluster) startEtcd() error {
+	return c.daemon("etcd", controlPlane, c.Bin("etcd"),
+		"--name=etcd", "--data-dir="+c.etcdData(),
+		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+		"--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+		"--initial-cluster=etcd=http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level=warn")
 }
 
 func (c *Cluster) startAPIServer() error {
