@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -123,18 +124,34 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		}
 		if changed || s.finishing {
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
-		} else {
-			o.Refused = t.refused(want)
-			if len(o.Refused) > 0 || o.Spec.Flavor != want.Flavor {
-				o.RetryAfterSeconds = int32(mendInterval / time.Second)
-			}
-			if o.Spec.Flavor != want.Flavor {
-				o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, o.Refused)
-			}
+		} else if err := s.rest(t, want, &o); err != nil {
+			return provider.Observed{}, err
 		}
 	}
 	o.Calls = s.calls
 	return o, nil
+}
+
+// rest says what is not as it is wanted where there is no change to make.
+func (s *session) rest(t *tree, want provider.Spec, o *provider.Observed) error {
+	if len(s.refused) > 0 && len(s.refused) == len(want.Listeners) {
+		return &provider.Error{Code: s.refused[0].Reason, Message: s.refused[0].Message}
+	}
+	o.Refused = append(s.refused, t.inError(want.Without(s.refused))...)
+	there := want.Without(o.Refused)
+	there.Flavor = o.Spec.Flavor
+	switch {
+	case len(s.refused) > 0 && o.Spec.Digest() != there.Digest(): // a port is there, and not as it is wanted
+		r := s.refused[0]
+		o.State, o.RetryAfterSeconds = provider.Pending, int32(mendInterval/time.Second)
+		o.Reason, o.Message = r.Reason, fmt.Sprintf("port %d: %s", r.Port, r.Message)
+	case o.Spec.Flavor != want.Flavor:
+		o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, o.Refused)
+		o.RetryAfterSeconds = int32(mendInterval / time.Second)
+	case len(o.Refused) > 0:
+		o.RetryAfterSeconds = int32(mendInterval / time.Second)
+	}
+	return nil
 }
 
 // Get reads one back.

@@ -46,6 +46,7 @@ type session struct {
 	*Cloud
 	calls     provider.Calls
 	finishing bool // Octavia is about to finish a part: see mends
+	refused   []provider.Refusal
 }
 
 // read finds a load balancer by its tags, and reads it back.
