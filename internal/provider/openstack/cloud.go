@@ -6,6 +6,7 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -261,10 +262,7 @@ func said(err error) error {
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		e.Code = provider.Unsupported
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		e.Code, e.RetryAfterSeconds = provider.Throttled, 5
-		if after, err := strconv.Atoi(answer.ResponseHeader.Get("Retry-After")); err == nil && after > 0 {
-			e.RetryAfterSeconds = int32(min(after, 3600))
-		}
+		e.Code, e.RetryAfterSeconds = provider.Throttled, cmp.Or(provider.RetryAfter(answer.ResponseHeader), 5)
 	}
 	return e
 }

@@ -36,6 +36,7 @@ type Cloud struct {
 	Addresses   []provider.Address                              // of each load balancer; nil: as Gives has them
 	Fails       bool                                            // all of them are in error
 	DeleteFault func() error                                    // nil: it is gone
+	ListFault   func() error
 	Change      func(*provider.Capabilities)
 }
 
@@ -149,6 +150,11 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 func (c *Cloud) List(_ context.Context, cluster string) (out []provider.Observed, _ error) {
 	c.Lock()
 	defer c.Unlock()
+	if c.ListFault != nil {
+		if err := c.ListFault(); err != nil {
+			return nil, err
+		}
+	}
 	for id, s := range c.All {
 		if id.Cluster == cluster {
 			out = append(out, c.observed(id, s))
