@@ -88,6 +88,15 @@ func TestFlavor_ThatDoesNotComeIsFound(t *testing.T) {
 	}
 }
 
+// Who says what a Put costs says it of a list, too.
+func TestCreate_FindsListsThatCostNothing(t *testing.T) {
+	c := newCloud()
+	c.faults.freeLists = true
+	if got := failures(t, c, nil); !slices.Equal(got, []string{"create"}) {
+		t.Errorf("failed: %v", got)
+	}
+}
+
 // Each fault that a provider may have is found, by the check that promises otherwise.
 func TestFaultsAreFound(t *testing.T) {
 	for check, fault := range map[string]func(*memory){

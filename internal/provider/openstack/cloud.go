@@ -28,6 +28,7 @@ import (
 // Options say where load balancers are made.
 type Options struct {
 	Subnet, Network string // of their addresses: one of the two, by ID
+	MemberSubnet    string // through which they reach nodes, by ID; "": as Octavia reaches them from the addresses
 	Flavor          string // by ID; "": Octavia's own
 	// Flavors are the IDs of those that a Service may ask for, by their names.
 	Flavors map[string]string
@@ -186,14 +187,22 @@ func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, 
 	side.SetLimit(reads)
 	for i := range all {
 		side.Go(func() error {
-			t, err := (&session{Cloud: c}).below(ctx, all[i])
+			one := &session{Cloud: c}
+			t, err := one.below(ctx, all[i])
 			if err == nil {
 				out[i] = t.observed(provider.ID{Cluster: cluster, Service: tagOf(all[i].Tags, serviceTag)})
+				out[i].Calls = one.calls
 			}
 			return err
 		})
 	}
-	return out, side.Wait()
+	if err := side.Wait(); err != nil {
+		return nil, err
+	}
+	if len(out) > 0 {
+		out[0].Calls.Reads += s.calls.Reads
+	}
+	return out, nil
 }
 
 // reads at a time, where all load balancers are read; and how much one Service may cost.
