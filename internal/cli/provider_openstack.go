@@ -41,6 +41,7 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 	}
 	flags := cmd.Flags()
 	f.add(cmd)
+	flags.StringVar(&f.MemberSubnet, "member-subnet", "", "ID of the subnet through which nodes are reached (default: that of addresses, or what it routes to)")
 	flags.StringVar(&f.Subnet, "subnet", "", "ID of the subnet of addresses")
 	flags.StringVar(&f.Network, "network", "", "ID of the network of addresses, in place of a subnet")
 	flags.StringVar(&f.Flavor, "flavor", "", "ID of the flavor of load balancers (default: Octavia's own)")

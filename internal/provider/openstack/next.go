@@ -109,37 +109,6 @@ func (s *session) refuses(l provider.Listener) bool {
 	return slices.ContainsFunc(s.refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
 }
 
-// members of pools that are there become those that are wanted, with their nodePorts.
-func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
-	for _, l := range want.Listeners {
-		p := t.pool(l)
-		if p == nil || !p.works() { // what is in ERROR takes no change: see mend
-			continue
-		}
-		wanted, d := members(want, l), describe(want, l)
-		var change func() error
-		switch {
-		case !sameMembers(p.members, wanted):
-			change = func() error { return pools.BatchUpdateMembers(ctx, s.API, p.ID, wanted).ExtractErr() }
-		case p.Description != d:
-			change = func() error {
-				return pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: &d, LBMethod: pools.LBMethod(method(want, l))}).Err
-			}
-		default:
-			continue
-		}
-		if changed, err := s.forPort(l, change); changed || err != nil {
-			return changed, err
-		}
-		// Where new members are refused, old ones go nevertheless: their nodePort may be somebody else's.
-		right := slices.DeleteFunc(wanted, func(w pools.BatchUpdateMemberOpts) bool { return !hasMember(p.members, w) })
-		if len(right) < len(p.members) {
-			return true, pools.BatchUpdateMembers(ctx, s.API, p.ID, right).ExtractErr()
-		}
-	}
-	return false, nil
-}
-
 // missing pools, monitors and listeners are made. A quota that one port has met, others meet, too: they are
 // refused by the same words, without a call.
 func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
@@ -308,32 +277,4 @@ func monitorOpts(l provider.Listener) *monitors.CreateOpts {
 		o.URLPath, o.ExpectedCodes, o.HTTPMethod = c.Path, goodCodes, "GET"
 	}
 	return o
-}
-
-func members(want provider.Spec, l provider.Listener) []pools.BatchUpdateMemberOpts {
-	out := []pools.BatchUpdateMemberOpts{}
-	for _, m := range want.Families[0].Members {
-		o := pools.BatchUpdateMemberOpts{Address: m.Address.String(), ProtocolPort: int(l.NodePort), Weight: new(int(m.Weight))}
-		if port := l.Settings.HealthCheck.Port; port != 0 {
-			o.MonitorPort = new(int(port))
-		}
-		out = append(out, o)
-	}
-	return out
-}
-
-func sameMembers(have []pools.Member, want []pools.BatchUpdateMemberOpts) bool {
-	return len(have) == len(want) && !slices.ContainsFunc(want, func(w pools.BatchUpdateMemberOpts) bool { return !hasMember(have, w) })
-}
-
-// hasMember reports whether a member is there as it is wanted.
-func hasMember(have []pools.Member, want pools.BatchUpdateMemberOpts) bool {
-	port := 0
-	if want.MonitorPort != nil {
-		port = *want.MonitorPort
-	}
-	return slices.ContainsFunc(have, func(h pools.Member) bool {
-		return h.Address == want.Address && h.ProtocolPort == want.ProtocolPort && h.Weight == *want.Weight && h.MonitorPort == port &&
-			h.AdminStateUp && !h.Backup && h.MonitorAddress == ""
-	})
 }

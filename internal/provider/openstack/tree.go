@@ -219,7 +219,7 @@ func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 	l.Settings.HealthCheck.Port = says.check
 	for _, m := range p.members {
 		a, err := netip.ParseAddr(m.Address)
-		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(f.Members) > 0 || m.MonitorAddress != "" {
+		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(f.Members) > 0 || m.MonitorAddress != "" || m.SubnetID != t.subnet {
 			return s, false
 		}
 		l.NodePort = uint16(m.ProtocolPort)
