@@ -1,7 +1,10 @@
 package openstack
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -14,20 +17,18 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/apiversions"
 )
 
-// noCloud is a clouds.yaml with nothing to say: what the environment says beside credentials is read as beside one.
-const noCloud = "clouds: {environment: {auth: {}}}"
-
 // Login is the API of the load-balancer service of the cloud that the environment names, as OpenStack's own commands
 // read it: that of clouds.yaml which OS_CLOUD names, or that of OS_AUTH_URL.
 func Login(ctx context.Context) (*gophercloud.ServiceClient, error) {
 	var beside []clouds.ParseOption
 	if os.Getenv("OS_CLOUD") == "" {
-		beside = append(beside, clouds.WithCloudName("environment"), clouds.WithCloudsYAML(strings.NewReader(noCloud)))
+		of, err := environment()
+		if err != nil {
+			return nil, err
+		}
+		beside = append(beside, clouds.WithCloudName("environment"), clouds.WithCloudsYAML(bytes.NewReader(of)))
 	}
 	auth, endpoint, tls, err := clouds.Parse(beside...)
-	if err == nil && beside != nil {
-		auth, err = openstack.AuthOptionsFromEnv()
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +38,26 @@ func Login(ctx context.Context) (*gophercloud.ServiceClient, error) {
 		return nil, fmt.Errorf("logging in: %w", err)
 	}
 	return openstack.NewLoadBalancerV2(client, endpoint)
+}
+
+// environment is a clouds.yaml with the credentials of the environment: gophercloud's own reading of that does not know
+// the domains of users and of projects, and what is beside credentials is read in one way.
+func environment() ([]byte, error) {
+	auth := clouds.AuthInfo{
+		AuthURL:  os.Getenv("OS_AUTH_URL"),
+		Username: os.Getenv("OS_USERNAME"), UserID: os.Getenv("OS_USER_ID"), Password: os.Getenv("OS_PASSWORD"),
+		ApplicationCredentialID:     os.Getenv("OS_APPLICATION_CREDENTIAL_ID"),
+		ApplicationCredentialName:   os.Getenv("OS_APPLICATION_CREDENTIAL_NAME"),
+		ApplicationCredentialSecret: os.Getenv("OS_APPLICATION_CREDENTIAL_SECRET"),
+		ProjectName:                 os.Getenv("OS_PROJECT_NAME"), ProjectID: os.Getenv("OS_PROJECT_ID"),
+		UserDomainName: os.Getenv("OS_USER_DOMAIN_NAME"), UserDomainID: os.Getenv("OS_USER_DOMAIN_ID"),
+		ProjectDomainName: os.Getenv("OS_PROJECT_DOMAIN_NAME"), ProjectDomainID: os.Getenv("OS_PROJECT_DOMAIN_ID"),
+		DomainName: os.Getenv("OS_DOMAIN_NAME"), DomainID: os.Getenv("OS_DOMAIN_ID"),
+	}
+	if auth.AuthURL == "" {
+		return nil, errors.New("say by OS_CLOUD which cloud of clouds.yaml it is, or by OS_AUTH_URL and the others who logs in where")
+	}
+	return json.Marshal(clouds.Clouds{Clouds: map[string]clouds.Cloud{"environment": {AuthInfo: &auth}}})
 }
 
 // leastVersion is the first minor version of v2 with all that this provider asks for: pools of PROXYV2.

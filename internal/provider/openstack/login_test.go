@@ -31,7 +31,11 @@ func keystone(t *testing.T) (url, ca string, asked *string) {
 		if err != nil {
 			t.Error(err)
 		}
-		if !strings.Contains(string(body), `"secret":"s3cret"`) && !strings.Contains(string(body), `"password":"s3cret"`) {
+		quoted := asJSON(t, password)
+		credential := strings.Contains(string(body), `"application_credential":{"id":"an-id","secret":"s3cret"}`)
+		user := strings.Contains(string(body), `"user":{"domain":{"name":"ours"},"name":"u","password":`+quoted+`}`) &&
+			strings.Contains(string(body), `"scope":{"project":{"domain":{"name":"theirs"},"name":"p"}}`)
+		if !credential && !user {
 			http.Error(w, "{}", http.StatusUnauthorized)
 			return
 		}
@@ -60,6 +64,18 @@ func keystone(t *testing.T) (url, ca string, asked *string) {
 	return server.URL + "/v3", ca, asked
 }
 
+// password has what has to be quoted on the way.
+const password = `s3cret '"&<#: é\`
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(out)
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -85,7 +101,7 @@ func TestLogin_IsThatOfOpenStacksCommands(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "clouds.yaml")
 	write(t, file, fmt.Sprintf(cloudsYAML, ca, url))
 	credential := map[string]string{"OS_AUTH_URL": url, "OS_APPLICATION_CREDENTIAL_ID": "an-id", "OS_APPLICATION_CREDENTIAL_SECRET": "s3cret", "OS_CACERT": ca, "OS_REGION_NAME": "south"}
-	user := map[string]string{"OS_AUTH_URL": url, "OS_USERNAME": "u", "OS_PASSWORD": "s3cret", "OS_PROJECT_ID": "p", "OS_DOMAIN_NAME": "Default", "OS_CACERT": ca, "OS_REGION_NAME": "south"}
+	user := map[string]string{"OS_AUTH_URL": url, "OS_USERNAME": "u", "OS_PASSWORD": password, "OS_PROJECT_NAME": "p", "OS_PROJECT_DOMAIN_NAME": "theirs", "OS_USER_DOMAIN_NAME": "ours", "OS_CACERT": ca, "OS_REGION_NAME": "south"}
 	shop := map[string]string{"OS_CLOUD": "shop", "OS_CLIENT_CONFIG_FILE": file}
 	for what, c := range map[string]struct {
 		env, more map[string]string
