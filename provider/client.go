@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -182,7 +183,7 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte, into 
 }
 
 // refusal is what a provider says, or what something on the way to it does. So a 404 alone
-// is no proof of absence.
+// is no proof of absence. Either may say when to ask again by the header alone.
 func refusal(response *http.Response, answer []byte) error {
 	var e Error
 	code, known := 0, false
@@ -190,9 +191,26 @@ func refusal(response *http.Response, answer []byte) error {
 		code, known = status[e.Code]
 	}
 	if !known || code != response.StatusCode {
-		return &Error{Code: Unavailable, Message: fmt.Sprintf("HTTP status %d, and no words of a provider: is it one?", response.StatusCode)}
+		e = Error{Code: Unavailable, Message: fmt.Sprintf("HTTP status %d, and no words of a provider: is it one?", response.StatusCode)}
+	}
+	if e.RetryAfterSeconds == 0 {
+		e.RetryAfterSeconds = RetryAfter(response.Header)
 	}
 	e.Message, e.Field = clip(e.Message), clip(e.Field)
 	e.RetryAfterSeconds = min(max(e.RetryAfterSeconds, 0), maxRetryAfter)
 	return &e
+}
+
+// RetryAfter is what the header Retry-After says, an hour at most; 0: nothing, or nothing that can be read.
+func RetryAfter(h http.Header) int32 {
+	says := h.Get("Retry-After")
+	seconds, err := strconv.Atoi(says)
+	if err != nil {
+		at, err := http.ParseTime(says)
+		if err != nil {
+			return 0
+		}
+		seconds = int(math.Ceil(time.Until(at).Seconds()))
+	}
+	return int32(min(max(seconds, 0), maxRetryAfter))
 }

@@ -32,7 +32,7 @@ type Cloud interface {
 	// Delete takes one some steps, or all, towards absence. Where nothing is left it fails
 	// with NotFound.
 	Delete(context.Context, ID) (Observed, error)
-	// List reads all of a cluster back.
+	// List reads all of a cluster back. The Calls of all that it returns are together those that it took.
 	List(ctx context.Context, cluster string) ([]Observed, error)
 }
 

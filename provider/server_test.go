@@ -274,6 +274,44 @@ func TestList_IsBounded(t *testing.T) {
 	}
 }
 
+// When to ask again comes through with every request, and also where only a header says it: that of a provider, or of
+// what is on the way to it.
+func TestRetryAfter_IsKept(t *testing.T) {
+	throttled := func(w http.ResponseWriter) { fail(w, &Error{Code: Throttled, RetryAfterSeconds: 7}) }
+	for name, says := range map[string]func(http.ResponseWriter){
+		"the words":  throttled,
+		"the header": func(w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); write(w, 429, Error{Code: Throttled}) },
+		"a proxy":    func(w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); w.WriteHeader(503) },
+	} {
+		c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { says(w) }), "")
+		_, list := c.List(t.Context(), "c1")
+		_, get := c.Get(t.Context(), web)
+		_, put := c.Put(t.Context(), web, example())
+		_, del := c.Delete(t.Context(), web)
+		_, can := c.Capabilities(t.Context())
+		for request, err := range map[string]error{"list": list, "get": get, "put": put, "delete": del, "capabilities": can} {
+			if e, ok := errors.AsType[*Error](err); !ok || !e.Code.Passes() || e.RetryAfterSeconds != 7 {
+				t.Errorf("%s, by %s: %v", request, name, err)
+			}
+		}
+	}
+	in := func(at time.Time) http.Header {
+		return http.Header{"Retry-After": {at.UTC().Format(http.TimeFormat)}}
+	}
+	now := time.Now()
+	if got := RetryAfter(in(now.Add(30 * time.Minute))); got <= 1200 || got > 1800 {
+		t.Errorf("half an hour from now is in %d s", got)
+	}
+	for _, h := range []http.Header{{}, {"Retry-After": {"soon"}}, {"Retry-After": {"-1"}}, in(now.Add(-time.Hour))} {
+		if got := RetryAfter(h); got != 0 {
+			t.Errorf("%v: %d", h, got)
+		}
+	}
+	if got := RetryAfter(in(now.Add(24 * time.Hour))); got != maxRetryAfter {
+		t.Errorf("a day: %d", got)
+	}
+}
+
 func TestNewClient_SendsTheTokenToNobodyElse(t *testing.T) {
 	for _, url := range []string{"http://provider.example.net", "http://192.0.2.1:80", "ftp://127.0.0.1", "provider",
 		"https://u:p@example.net", "https://example.net/?x"} {

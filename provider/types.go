@@ -160,7 +160,8 @@ type LoadBalancer struct {
 	Message string    `json:"message,omitempty"` // the same in words
 	// RetryAfterSeconds is when to ask again; 0: as the client likes.
 	RetryAfterSeconds int32 `json:"retryAfterSeconds,omitempty"`
-	// Calls are those of the cloud's API that this answer took.
+	// Calls are those of the cloud's API that this answer took. Of a List, the sum over all its
+	// pages is what it took: which load balancer has them does not matter.
 	Calls Calls `json:"calls,omitzero"`
 }
 

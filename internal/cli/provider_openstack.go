@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 
 	"github.com/gophercloud/gophercloud/v2"
-	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/spf13/cobra"
 
 	cloud "github.com/external-lb/external-lb/internal/provider/openstack"
@@ -28,8 +26,8 @@ func newProviderOpenStack() *cobra.Command {
 		Use:   "openstack",
 		Short: "Answer for the load balancers of an OpenStack project",
 		Long: `Answer for Octavia, OpenStack's load balancers. Credentials are those of the environment,
-as OpenStack's own commands have them: OS_AUTH_URL and the others. Give them the role
-load-balancer_member in one project, and nothing else.
+as OpenStack's own commands have them: OS_CLOUD and a clouds.yaml, or OS_AUTH_URL and the
+others. Give them the role load-balancer_member in one project, and nothing else.
 
 What it makes bears tags with the UIDs of cluster and Service. It touches nothing else.`,
 		Example: `  external-lb provider openstack --token-file token --cert tls.crt --key tls.key --listen :8480 \
@@ -43,6 +41,7 @@ What it makes bears tags with the UIDs of cluster and Service. It touches nothin
 	f.add(cmd)
 	flags.StringVar(&f.Subnet, "subnet", "", "ID of the subnet of addresses")
 	flags.StringVar(&f.Network, "network", "", "ID of the network of addresses, in place of a subnet")
+	flags.StringVar(&f.MemberSubnet, "member-subnet", "", "ID of the subnet through which nodes are reached (default: that of addresses, or what it routes to)")
 	flags.StringVar(&f.Flavor, "flavor", "", "ID of the flavor of load balancers (default: Octavia's own)")
 	flags.StringSliceVar(&f.flavors, "flavors", nil, "NAME=ID of a flavor that Services may ask for (default: none)")
 	flags.StringVar(&f.endpoint, "endpoint", "", "URL of an Octavia that asks for no credentials, as those of tests")
@@ -60,6 +59,9 @@ func (f *providerOpenStack) serve(ctx context.Context, out io.Writer) error {
 	}
 	return f.providerServe.serve(ctx, out, func() (provider.Cloud, error) {
 		api, err := f.api(ctx)
+		if err == nil {
+			err = cloud.CheckVersion(ctx, api)
+		}
 		return &cloud.Cloud{API: api, Options: f.Options}, err
 	})
 }
@@ -69,14 +71,5 @@ func (f *providerOpenStack) api(ctx context.Context) (*gophercloud.ServiceClient
 	if f.endpoint != "" {
 		return cloud.WithoutCredentials(f.endpoint, f.project), nil
 	}
-	auth, err := openstack.AuthOptionsFromEnv()
-	if err != nil {
-		return nil, err
-	}
-	auth.AllowReauth = true
-	client, err := openstack.AuthenticatedClient(ctx, auth)
-	if err != nil {
-		return nil, err
-	}
-	return openstack.NewLoadBalancerV2(client, gophercloud.EndpointOpts{Region: os.Getenv("OS_REGION_NAME")})
+	return cloud.Login(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -83,6 +84,56 @@ func TestFault_TheQuotaIsReached(t *testing.T) {
 	limit(-1)
 	providertest.Reach(t, c, id, specOf(80))
 	env.ends(t, c, id)
+
+	// One that may have one port of two carries that one.
+	limit(1)
+	want := specOf(80, 443)
+	env.answersAt(t, &want.Families[0].Members[0], want.Listeners[0].NodePort)
+	var address string
+	wait.For(t, func(context.Context) error {
+		o, err := c.Put(t.Context(), id, *want)
+		if err == nil && (o.State != provider.Live || len(o.Refused) != 1 || o.Spec.Digest() != want.Without(o.Refused).Digest()) {
+			err = fmt.Errorf("it is %s with %v refused", o.State, o.Refused)
+		}
+		if err != nil {
+			return err
+		}
+		if r := o.Refused[0]; r.Port != 443 || r.Reason != provider.QuotaExceeded || !strings.Contains(r.Message, "Quota") {
+			t.Errorf("refused: %+v", r)
+		}
+		address = o.Addresses[0].IP.String()
+		return nil
+	})
+	wait.For(t, func(context.Context) error { _, err := env.ask(address); return err })
+	limit(-1)
+	providertest.Reach(t, c, id, want)
+	env.ends(t, c, id)
+}
+
+// answersAt makes the client's box a member that answers HTTP at a port.
+func (s *scene) answersAt(t *testing.T, m *provider.Member, port uint16) {
+	t.Helper()
+	m.Address = s.Addrs("client")[0]
+	at := netip.AddrPortFrom(m.Address, port)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	cmd, err := s.Command(ctx, "client", "python3", "-m", "http.server", "--bind", m.Address.String(), "--directory", t.TempDir(), strconv.Itoa(int(port)))
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+	})
+	wait.For(t, func(ctx context.Context) error {
+		conn, err := s.DialFrom(ctx, "client", "tcp", at.String())
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
 }
 
 // Where the data plane cannot open a port, Octavia has in ERROR what was changed last. That port is refused, the

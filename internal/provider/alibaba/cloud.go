@@ -303,6 +303,9 @@ func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, 
 	for _, t := range trees {
 		out = append(out, t.observed(s))
 	}
+	if len(out) > 0 { // they were read together
+		out[0].Calls = s.calls()
+	}
 	return out, nil
 }
 

@@ -142,12 +142,28 @@ func (r *run) create(ctx context.Context) error {
 		if err != nil || !slices.ContainsFunc(all, listed) {
 			return fmt.Errorf("%s: it is not in the list, or other there: %v, %w", p, all, orNothing(err))
 		}
+		if err := r.listCost(all, b); err != nil {
+			return err
+		}
 		if err := r.answers(ctx, b, s, 0); err != nil {
 			return err
 		}
 		if err := r.gone(ctx, id); err != nil { // the next one may have to have its address
 			return err
 		}
+	}
+	return nil
+}
+
+// listCost is told by a list where an answer to Put tells its own. Not every cloud is read by calls.
+func (r *run) listCost(all []provider.LoadBalancer, put provider.LoadBalancer) error {
+	var reads int32
+	for _, b := range all {
+		reads += b.Calls.Reads
+	}
+	r.calls.Reads += reads
+	if put.Calls.Reads > 0 && reads == 0 {
+		return fmt.Errorf("the list says that it took no call, and the same load balancer was read by %d before", put.Calls.Reads)
 	}
 	return nil
 }

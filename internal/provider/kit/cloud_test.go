@@ -27,7 +27,7 @@ type memory struct {
 	others int // objects of strangers
 	next   netip.Addr
 	faults struct {
-		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort, anyCertificate, noTLS bool
+		rewrites, newAddress, sharesAddresses, oneAddress, givesNone, oneCluster, echoes, goesEarly, sweeps, forgets, sticks, clings, anyFlavor, noFlavor, keepsNodePort, anyCertificate, noTLS, freeLists bool
 
 		late bool // it hears requests that were cut when another load balancer is asked for
 	}
@@ -116,7 +116,7 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 			return provider.Observed{}, &provider.Error{Code: provider.AddressTaken, Message: "another one has it"}
 		}
 	}
-	var calls provider.Calls
+	calls := provider.Calls{Reads: 1}
 	if e == nil && want.Flavor != "" && want.Flavor != "big" && !c.faults.anyFlavor {
 		return provider.Observed{}, &provider.Error{Code: provider.Unsupported, Field: "flavor", Message: "this cloud has big ones"}
 	}
@@ -227,7 +227,11 @@ func (c *memory) List(_ context.Context, cluster string) (out []provider.Observe
 	defer c.mu.Unlock()
 	for id, e := range c.all {
 		if id.Cluster == cluster || c.faults.oneCluster {
-			out = append(out, c.observed(id, e))
+			o := c.observed(id, e)
+			if !c.faults.freeLists {
+				o.Calls.Reads = 1
+			}
+			out = append(out, o)
 		}
 	}
 	return out, nil

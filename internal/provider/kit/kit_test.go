@@ -79,6 +79,15 @@ func TestACloudThatGivesNoAddress(t *testing.T) {
 	}
 }
 
+// Who says what a Put costs says it of a list, too.
+func TestCreate_FindsListsThatCostNothing(t *testing.T) {
+	c := newCloud()
+	c.faults.freeLists = true
+	if got := failures(t, c, nil); !slices.Equal(got, []string{"create"}) {
+		t.Errorf("failed: %v", got)
+	}
+}
+
 // Each fault that a provider may have is found, by the check that promises otherwise. On a
 // busy machine others may fail beside it, as each has little time here.
 func TestFaultsAreFound(t *testing.T) {

@@ -6,9 +6,11 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -26,6 +28,7 @@ import (
 // Options say where load balancers are made.
 type Options struct {
 	Subnet, Network string // of their addresses: one of the two, by ID
+	MemberSubnet    string // through which they reach nodes, by ID; "": as Octavia reaches them from the addresses
 	Flavor          string // by ID; "": Octavia's own
 	// Flavors are the IDs of those that a Service may ask for, by their names.
 	Flavors map[string]string
@@ -125,18 +128,34 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 		}
 		if changed || s.finishing {
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
-		} else {
-			o.Refused = t.refused(want)
-			if len(o.Refused) > 0 || o.Spec.Flavor != want.Flavor {
-				o.RetryAfterSeconds = int32(mendInterval / time.Second)
-			}
-			if o.Spec.Flavor != want.Flavor {
-				o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, o.Refused)
-			}
+		} else if err := s.rest(t, want, &o); err != nil {
+			return provider.Observed{}, err
 		}
 	}
 	o.Calls = s.calls
 	return o, nil
+}
+
+// rest says what is not as it is wanted where there is no change to make.
+func (s *session) rest(t *tree, want provider.Spec, o *provider.Observed) error {
+	if len(s.refused) > 0 && len(s.refused) == len(want.Listeners) {
+		return &provider.Error{Code: s.refused[0].Reason, Message: s.refused[0].Message}
+	}
+	o.Refused = append(s.refused, t.inError(want.Without(s.refused))...)
+	there := want.Without(o.Refused)
+	there.Flavor = o.Spec.Flavor
+	switch {
+	case len(s.refused) > 0 && o.Spec.Digest() != there.Digest(): // a port is there, and not as it is wanted
+		r := s.refused[0]
+		o.State, o.RetryAfterSeconds = provider.Pending, int32(mendInterval/time.Second)
+		o.Reason, o.Message = r.Reason, fmt.Sprintf("port %d: %s", r.Port, r.Message)
+	case o.Spec.Flavor != want.Flavor:
+		o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, o.Refused)
+		o.RetryAfterSeconds = int32(mendInterval / time.Second)
+	case len(o.Refused) > 0:
+		o.RetryAfterSeconds = int32(mendInterval / time.Second)
+	}
+	return nil
 }
 
 // Get reads one back.
@@ -170,14 +189,22 @@ func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, 
 	side.SetLimit(reads)
 	for i := range all {
 		side.Go(func() error {
-			t, err := (&session{Cloud: c}).below(ctx, all[i])
+			one := &session{Cloud: c}
+			t, err := one.below(ctx, all[i])
 			if err == nil {
 				out[i] = t.observed(provider.ID{Cluster: cluster, Service: tagOf(all[i].Tags, serviceTag)})
+				out[i].Calls = one.calls
 			}
 			return err
 		})
 	}
-	return out, side.Wait()
+	if err := side.Wait(); err != nil {
+		return nil, err
+	}
+	if len(out) > 0 {
+		out[0].Calls.Reads += s.calls.Reads
+	}
+	return out, nil
 }
 
 // reads at a time, where all load balancers are read; and how much one Service may cost.
@@ -246,10 +273,7 @@ func said(err error) error {
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		e.Code = provider.Unsupported
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		e.Code, e.RetryAfterSeconds = provider.Throttled, 5
-		if after, err := strconv.Atoi(answer.ResponseHeader.Get("Retry-After")); err == nil && after > 0 {
-			e.RetryAfterSeconds = int32(min(after, 3600))
-		}
+		e.Code, e.RetryAfterSeconds = provider.Throttled, cmp.Or(provider.RetryAfter(answer.ResponseHeader), 5)
 	}
 	return e
 }

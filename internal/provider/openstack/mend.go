@@ -115,8 +115,8 @@ func (t *tree) works(l provider.Listener) bool {
 	return at != nil && at.ProvisioningStatus == active && p != nil && p.works()
 }
 
-// refused are the Listeners that are there and do not work.
-func (t *tree) refused(want provider.Spec) (all []provider.Refusal) {
+// inError are the Listeners that are there and do not work.
+func (t *tree) inError(want provider.Spec) (all []provider.Refusal) {
 	for _, l := range want.Listeners {
 		if t.works(l) {
 			continue

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -91,44 +92,62 @@ func (s *session) unwanted(ctx context.Context, t *tree, want provider.Spec) (bo
 	return false, nil
 }
 
-// members of pools that are there become those that are wanted, with their nodePorts.
-func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
-	for _, l := range want.Listeners {
-		p := t.pool(l)
-		if p == nil || !p.works() { // what is in ERROR takes no change: see mend
-			continue
-		}
-		wanted := members(want, l)
-		if !sameMembers(p.members, wanted) {
-			return true, pools.BatchUpdateMembers(ctx, s.API, p.ID, wanted).ExtractErr()
-		}
-		if d := describe(want, l); p.Description != d {
-			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{Description: &d, LBMethod: pools.LBMethod(method(want, l))}).Err
-		}
+// forPort makes a change of one port. Where Octavia refuses it, that costs the port alone.
+func (s *session) forPort(l provider.Listener, change func() error) (changed bool, _ error) {
+	err := said(change())
+	e, _ := errors.AsType[*provider.Error](err)
+	if e == nil || e.Code != provider.QuotaExceeded && e.Code != provider.Unsupported {
+		return true, err
 	}
+	s.calls.Writes++
+	s.refused = append(s.refused, provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: e.Code, Message: e.Message})
 	return false, nil
 }
 
-// missing pools, monitors and listeners are made.
+// refuses reports whether Octavia has refused a change of a port in this request.
+func (s *session) refuses(l provider.Listener) bool {
+	return slices.ContainsFunc(s.refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
+}
+
+// missing pools, monitors and listeners are made. A quota that one port has met, others meet, too: they are
+// refused by the same words, without a call.
 func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
+	full := map[string]provider.Refusal{} // by what there may be no more of
+	create := func(what string, l provider.Listener, call func() error) (bool, error) {
+		if r, met := full[what]; met {
+			r.Port, r.Protocol = l.Port, l.Protocol
+			s.refused = append(s.refused, r)
+			return false, nil
+		}
+		changed, err := s.forPort(l, call)
+		if changed || err != nil {
+			return changed, err
+		}
+		if r := s.refused[len(s.refused)-1]; r.Reason == provider.QuotaExceeded {
+			full[what] = r
+		}
+		return false, nil
+	}
 	for _, l := range want.Listeners {
-		p, at := t.pool(l), t.at(l)
-		if p == nil {
+		var changed bool
+		var err error
+		switch p, m := t.pool(l), monitorOpts(l); {
+		case s.refuses(l):
+		case p == nil:
 			opts := poolOpts(want, l)
 			opts.LoadbalancerID = t.lb.ID
-			return true, pools.Create(ctx, s.API, opts).Err
-		}
-		if !p.works() {
-			continue
-		}
-		if m := monitorOpts(l); m != nil && p.monitor == nil {
+			changed, err = create("pools", l, func() error { return pools.Create(ctx, s.API, opts).Err })
+		case !p.works():
+		case m != nil && p.monitor == nil:
 			m.PoolID = p.ID
-			return true, monitors.Create(ctx, s.API, m).Err
-		}
-		if at == nil {
+			changed, err = create("monitors", l, func() error { return monitors.Create(ctx, s.API, m).Err })
+		case t.at(l) == nil:
 			opts := listenerOpts(want, l)
 			opts.LoadbalancerID, opts.DefaultPoolID = t.lb.ID, p.ID
-			return true, listeners.Create(ctx, s.API, opts).Err
+			changed, err = create("listeners", l, func() error { return listeners.Create(ctx, s.API, opts).Err })
+		}
+		if changed || err != nil {
+			return changed, err
 		}
 	}
 	return false, nil
@@ -137,36 +156,43 @@ func (s *session) missing(ctx context.Context, t *tree, want provider.Spec) (boo
 // settings of what is there become those that are wanted.
 func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bool, error) {
 	for _, l := range want.Listeners {
-		if !t.works(l) {
+		if s.refuses(l) || !t.works(l) {
 			continue
 		}
-		p, at := t.pool(l), t.at(l)
-		if !p.works() || at == nil || at.ProvisioningStatus != active {
-			continue
-		}
-		if method := method(want, l); p.LBMethod != method || !p.AdminStateUp {
-			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
-		}
-		if p.Persistence.Type != "" {
-			return true, pools.Update(ctx, s.API, p.ID, noSessions{}).Err
-		}
-		if check := l.Settings.HealthCheck; p.monitor != nil {
-			check.Port = 0
-			if p.check() != check {
-				return true, monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() // and made anew: its type does not change
+		if change := s.setting(ctx, t, want, l); change != nil {
+			if changed, err := s.forPort(l, change); changed || err != nil {
+				return changed, err
 			}
 		}
-		o := listenerOpts(want, l)
-		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || !sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) ||
-			o.TimeoutClientData != nil && (at.TimeoutClientData != *o.TimeoutClientData ||
-				at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect) {
-			return true, listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
+	}
+	return false, nil
+}
+
+// setting is how to change the first setting of a port that is another one than is wanted, or nil.
+func (s *session) setting(ctx context.Context, t *tree, want provider.Spec, l provider.Listener) func() error {
+	p, at, o := t.pool(l), t.at(l), listenerOpts(want, l)
+	check := l.Settings.HealthCheck
+	check.Port = 0
+	switch method := method(want, l); {
+	case p.LBMethod != method || !p.AdminStateUp:
+		return func() error {
+			return pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
+		}
+	case p.Persistence.Type != "":
+		return func() error { return pools.Update(ctx, s.API, p.ID, noSessions{}).Err }
+	case p.monitor != nil && p.check() != check: // removed, and made anew: its type does not change
+		return func() error { return monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() }
+	case at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || !sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) ||
+		o.TimeoutClientData != nil && (at.TimeoutClientData != *o.TimeoutClientData ||
+			at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect):
+		return func() error {
+			return listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
 				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
 				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
 			}).Err
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // noSessions takes the sessions from a pool that somebody gave to it.
@@ -251,35 +277,4 @@ func monitorOpts(l provider.Listener) *monitors.CreateOpts {
 		o.URLPath, o.ExpectedCodes, o.HTTPMethod = c.Path, goodCodes, "GET"
 	}
 	return o
-}
-
-func members(want provider.Spec, l provider.Listener) []pools.BatchUpdateMemberOpts {
-	out := []pools.BatchUpdateMemberOpts{}
-	for _, m := range want.Families[0].Members {
-		o := pools.BatchUpdateMemberOpts{Address: m.Address.String(), ProtocolPort: int(l.NodePort), Weight: new(int(m.Weight))}
-		if port := l.Settings.HealthCheck.Port; port != 0 {
-			o.MonitorPort = new(int(port))
-		}
-		out = append(out, o)
-	}
-	return out
-}
-
-func sameMembers(have []pools.Member, want []pools.BatchUpdateMemberOpts) bool {
-	if len(have) != len(want) {
-		return false
-	}
-	for _, w := range want {
-		port := 0
-		if w.MonitorPort != nil {
-			port = *w.MonitorPort
-		}
-		if !slices.ContainsFunc(have, func(h pools.Member) bool {
-			return h.Address == w.Address && h.ProtocolPort == w.ProtocolPort && h.Weight == *w.Weight && h.MonitorPort == port &&
-				h.AdminStateUp && !h.Backup && h.MonitorAddress == ""
-		}) {
-			return false
-		}
-	}
-	return true
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
+	"github.com/gophercloud/gophercloud/v2/pagination"
 
 	"github.com/external-lb/external-lb/internal/provider/sources"
 	"github.com/external-lb/external-lb/provider"
@@ -24,6 +25,7 @@ type tree struct {
 	others    []string // IDs of load balancers with the same tags
 	listeners []listeners.Listener
 	pools     []pool
+	subnet    string // that members are to have
 }
 
 type pool struct {
@@ -46,6 +48,7 @@ type session struct {
 	*Cloud
 	calls     provider.Calls
 	finishing bool // Octavia is about to finish a part: see mends
+	refused   []provider.Refusal
 }
 
 // read finds a load balancer by its tags, and reads it back.
@@ -69,12 +72,7 @@ func (s *session) read(ctx context.Context, id provider.ID) (*tree, error) {
 
 // tagged are load balancers that have all tags, the oldest first.
 func (s *session) tagged(ctx context.Context, tags ...string) ([]loadbalancers.LoadBalancer, error) {
-	s.calls.Reads++
-	pages, err := loadbalancers.List(s.API, loadbalancers.ListOpts{Tags: tags}).AllPages(ctx)
-	if err != nil {
-		return nil, said(err)
-	}
-	all, err := loadbalancers.ExtractLoadBalancers(pages)
+	all, err := pagesOf(ctx, s, loadbalancers.List(s.API, loadbalancers.ListOpts{Tags: tags}), loadbalancers.ExtractLoadBalancers)
 	if err != nil {
 		return nil, err
 	}
@@ -87,22 +85,32 @@ func (s *session) tagged(ctx context.Context, tags ...string) ([]loadbalancers.L
 	return all, nil
 }
 
+// pagesOf reads a list, and counts its pages.
+func pagesOf[T any](ctx context.Context, s *session, list pagination.Pager, extract func(pagination.Page) ([]T, error)) (all []T, _ error) {
+	s.calls.Reads++
+	err := list.EachPage(ctx, func(_ context.Context, page pagination.Page) (bool, error) {
+		some, err := extract(page)
+		if err != nil {
+			return false, err
+		}
+		all = append(all, some...)
+		next, err := page.NextPageURL()
+		if next != "" {
+			s.calls.Reads++
+		}
+		return true, err
+	})
+	return all, said(err)
+}
+
 // below reads all that a load balancer has.
 func (s *session) below(ctx context.Context, lb loadbalancers.LoadBalancer) (*tree, error) {
-	t := &tree{lb: lb}
-	s.calls.Reads += 2
-	pages, err := listeners.List(s.API, listeners.ListOpts{LoadbalancerID: lb.ID}).AllPages(ctx)
-	if err != nil {
-		return nil, said(err)
-	}
-	if t.listeners, err = listeners.ExtractListeners(pages); err != nil {
+	t := &tree{lb: lb, subnet: s.MemberSubnet}
+	var err error
+	if t.listeners, err = pagesOf(ctx, s, listeners.List(s.API, listeners.ListOpts{LoadbalancerID: lb.ID}), listeners.ExtractListeners); err != nil {
 		return nil, err
 	}
-	pages, err = pools.List(s.API, pools.ListOpts{LoadbalancerID: lb.ID}).AllPages(ctx)
-	if err != nil {
-		return nil, said(err)
-	}
-	all, err := pools.ExtractPools(pages)
+	all, err := pagesOf(ctx, s, pools.List(s.API, pools.ListOpts{LoadbalancerID: lb.ID}), pools.ExtractPools)
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +126,9 @@ func (s *session) below(ctx context.Context, lb loadbalancers.LoadBalancer) (*tr
 
 func (s *session) pool(ctx context.Context, of pools.Pool) (pool, error) {
 	p := pool{Pool: of}
-	s.calls.Reads++
-	pages, err := pools.ListMembers(s.API, of.ID, pools.ListMembersOpts{}).AllPages(ctx)
-	if err != nil {
-		return p, said(err)
-	}
-	if p.members, err = pools.ExtractMembers(pages); err != nil || of.MonitorID == "" {
+	var err error
+	p.members, err = pagesOf(ctx, s, pools.ListMembers(s.API, of.ID, pools.ListMembersOpts{}), pools.ExtractMembers)
+	if err != nil || of.MonitorID == "" {
 		return p, err
 	}
 	s.calls.Reads++
@@ -214,7 +219,7 @@ func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 	l.Settings.HealthCheck.Port = says.check
 	for _, m := range p.members {
 		a, err := netip.ParseAddr(m.Address)
-		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(f.Members) > 0 || m.MonitorAddress != "" {
+		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(f.Members) > 0 || m.MonitorAddress != "" || m.SubnetID != t.subnet {
 			return s, false
 		}
 		l.NodePort = uint16(m.ProtocolPort)

@@ -41,8 +41,11 @@ func spec() provider.Spec {
 }
 
 // made is what Octavia has after all that we would ask of it.
-func made(s provider.Spec) *tree {
-	t := &tree{lb: loadbalancers.LoadBalancer{ProvisioningStatus: active, VipAddress: "203.0.113.7", AdminStateUp: true,
+func made(s provider.Spec) *tree { return madeThrough("", s) }
+
+// madeThrough is that where members are reached through a subnet.
+func madeThrough(subnet string, s provider.Spec) *tree {
+	t := &tree{subnet: subnet, lb: loadbalancers.LoadBalancer{ProvisioningStatus: active, VipAddress: "203.0.113.7", AdminStateUp: true,
 		Tags: []string{clusterTag + "c1", serviceTag + "web", nameTag + s.Namespace + "/" + s.Name}}}
 	if s.Flavor != "" {
 		t.lb.Tags = append(t.lb.Tags, flavorTag+s.Flavor)
@@ -51,8 +54,8 @@ func made(s provider.Spec) *tree {
 		lo, po := listenerOpts(s, l), poolOpts(s, l)
 		p := pool{Pool: pools.Pool{ID: fmt.Sprint("p", i), Name: po.Name, Description: po.Description, Protocol: string(po.Protocol),
 			LBMethod: string(po.LBMethod), AdminStateUp: true, ProvisioningStatus: active}}
-		for _, m := range members(s, l) {
-			made := pools.Member{Address: m.Address, ProtocolPort: m.ProtocolPort, Weight: *m.Weight, AdminStateUp: true, ProvisioningStatus: active}
+		for _, m := range (Options{MemberSubnet: subnet}).wanted(s, l) {
+			made := pools.Member{Address: m.Address, ProtocolPort: m.ProtocolPort, Weight: *m.Weight, AdminStateUp: true, ProvisioningStatus: active, SubnetID: subnet}
 			if m.MonitorPort != nil {
 				made.MonitorPort = *m.MonitorPort
 			}
@@ -114,6 +117,7 @@ func TestObserved_SeesDrift(t *testing.T) {
 		"a pool off":           func(t *tree) { t.pools[0].AdminStateUp = false },
 		"no monitor":           func(t *tree) { t.pools[0].monitor = nil },
 		"another monitor":      func(t *tree) { t.pools[1].monitor = &monitors.Monitor{Type: "PING", AdminStateUp: true} },
+		"through a subnet":     func(t *tree) { t.pools[0].members[1].SubnetID = "b" },
 		"the check's path":     func(t *tree) { t.pools[0].monitor.URLPath = "/" },
 		"the check's codes":    func(t *tree) { t.pools[0].monitor.ExpectedCodes = "200-499" },
 		"the check's method":   func(t *tree) { t.pools[0].monitor.HTTPMethod = "HEAD" },

@@ -38,6 +38,7 @@ type Cloud struct {
 	Named       bool                                            // it gives each load balancer a hostname of its own, see Name
 	Fails       bool                                            // all of them are in error
 	DeleteFault func() error                                    // nil: it is gone
+	ListFault   func() error
 	Change      func(*provider.Capabilities)
 }
 
@@ -157,6 +158,11 @@ func (c *Cloud) Delete(ctx context.Context, id provider.ID) (provider.Observed, 
 func (c *Cloud) List(_ context.Context, cluster string) (out []provider.Observed, _ error) {
 	c.Lock()
 	defer c.Unlock()
+	if c.ListFault != nil {
+		if err := c.ListFault(); err != nil {
+			return nil, err
+		}
+	}
 	for id, s := range c.All {
 		if id.Cluster == cluster {
 			out = append(out, c.observed(id, s))

@@ -50,7 +50,10 @@ func (c *conn) take(d host.Delivery) error {
 		return &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
 	}
 	c.epoch = d.Epoch
-	c.want(c.wanted.Apply(d.Change))
+	was := c.wanted.Digest()
+	if c.want(c.wanted.Apply(d.Change)); c.wanted.Digest() != was {
+		c.quiet = quiet{} // what goes away is not to wait (S18)
+	}
 	maps.DeleteFunc(c.later, func(_ string, at time.Time) bool { return at.Before(time.Now()) })
 	maps.DeleteFunc(c.taken, func(uid string, _ provider.Spec) bool { return c.wishes[uid] == nil })
 	return nil

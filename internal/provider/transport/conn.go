@@ -119,6 +119,7 @@ type conn struct {
 	fresh   bool                             // jobs have ended, and nobody was told yet
 	jobs    map[string]*job                  // by UID
 	fault   error                            // of the provider itself, that a job has met
+	quiet   quiet
 	contest contest
 
 	given map[lb.Key][]provider.Address // of the last report
@@ -170,10 +171,13 @@ func (c *conn) Render(context.Context, host.Delivery) (host.Rendering, error) {
 
 // ask what the cloud can do. What is wanted of it may change with that.
 func (c *conn) ask(ctx context.Context) error {
+	if err := c.resting(); err != nil {
+		return err
+	}
 	can, err := c.client.Capabilities(ctx)
 	c.asked(RequestCapabilities, err, provider.Calls{})
 	if err != nil {
-		return err
+		return c.rests(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,13 +214,16 @@ func (c *conn) Status(ctx context.Context) (host.Status, error) {
 // list reads all load balancers of the Balancer back. What jobs have changed meanwhile they
 // know better.
 func (c *conn) list(ctx context.Context) error {
+	if err := c.resting(); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	c.changed = map[string]bool{}
 	c.mu.Unlock()
 	all, err := c.client.List(ctx, c.owner)
 	c.asked(RequestList, err, callsOf(all...))
 	if err != nil {
-		return err
+		return c.rests(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
