@@ -253,8 +253,10 @@ func said(err error) error {
 	}
 	e := &provider.Error{Code: provider.Internal, Message: fault.Text}
 	switch answer.Actual {
-	case http.StatusNotFound: // it went while we looked
-		e.Code, e.RetryAfterSeconds = provider.Immutable, 1
+	case http.StatusNotFound: // it went while we looked; but a subnet is of the provider's options, and does not come
+		if e.Code, e.RetryAfterSeconds = provider.Immutable, 1; strings.HasPrefix(fault.Text, "Subnet ") {
+			e.Code, e.RetryAfterSeconds = provider.Unsupported, 0
+		}
 	case http.StatusConflict:
 		if e.Code = provider.AddressTaken; strings.Contains(fault.Text, "immutable") {
 			e.Code, e.RetryAfterSeconds = provider.Immutable, 1

@@ -150,6 +150,7 @@ func TestSaid_HasTheCodeOfTheContract(t *testing.T) {
 		`PUT 403 {"faultstring": "Policy does not allow this request to be performed."}`: provider.Internal,
 		`PUT 400 {"faultstring": "Validation failure: x"}`:                               provider.Unsupported,
 		`PUT 404 {"faultstring": "pool x not found."}`:                                   provider.Immutable,
+		`PUT 404 {"faultstring": "Subnet x not found."}`:                                 provider.Unsupported,
 		`PUT 503 no JSON`: provider.Throttled,
 		`GET 500 {}`:      provider.Unavailable,
 		`PUT 500 {}`:      provider.Internal,
