@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"maps"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -157,7 +158,7 @@ func (a Admit) checkListener(field string, l Listener) *Error {
 	switch {
 	case l.Port == 0:
 		return invalid(field+".port", "is 0")
-	case l.Protocol != TCP && l.Protocol != UDP && l.Protocol != SCTP:
+	case !slices.Contains(protocols, l.Protocol):
 		return invalid(field+".protocol", "%.20q is none", l.Protocol)
 	case !a.port(l.NodePort):
 		return invalid(field+".nodePort", "%d is not among the nodePorts", l.NodePort)
@@ -227,13 +228,25 @@ func (s Spec) uses() (out []Setting) {
 	return out
 }
 
+// known leaves what this client knows. The rest is of a newer contract, and would be text of any length.
+func (c Capabilities) known() Capabilities {
+	c.Protocols = slices.DeleteFunc(c.Protocols, func(p Protocol) bool { return !slices.Contains(protocols, p) })
+	c.Families = slices.DeleteFunc(c.Families, func(f IPFamily) bool { return f != IPv4 && f != IPv6 })
+	all := AllSettings()
+	maps.DeleteFunc(c.Settings, func(s Setting, _ Support) bool { return !slices.Contains(all, s) })
+	return c
+}
+
 // Check that a provider states all that it has to, and nothing that it cannot mean.
 func (c Capabilities) Check() error {
-	if !label.MatchString(c.Name) || len(c.Version) > 63 {
-		return invalid("name", "%.80q is not a DNS label, or its version is longer than 63 bytes", c.Name)
+	if !label.MatchString(c.Name) || len(c.Version) > 63 || strings.ContainsFunc(c.Version, text.Unprintable) {
+		return invalid("name", "%.80q is not a DNS label, or its version is longer than 63 bytes, or cannot be shown", c.Name)
 	}
 	if len(c.Protocols) == 0 || len(c.Families) == 0 {
 		return invalid("protocols", "no protocol or no family is carried")
+	}
+	if len(c.Protocols) > len(protocols) || len(c.Families) > 2 {
+		return invalid("protocols", "a protocol or a family is there twice, or is none of the contract")
 	}
 	if len(c.Flavors) > MaxFlavors {
 		return invalid("flavors", "%d of them: want %d at most", len(c.Flavors), MaxFlavors)

@@ -64,6 +64,7 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	if err := c.Do(ctx, http.MethodGet, "/v1/capabilities", nil, &out); err != nil {
 		return Capabilities{}, err
 	}
+	out = out.known()
 	return out, out.Check()
 }
 
@@ -136,31 +137,42 @@ func (c *Client) one(ctx context.Context, method string, id ID, body []byte) (Lo
 
 // check that an answer is within the contract.
 func (b LoadBalancer) check() error {
+	if what := b.wrong(); what != "" {
+		return notTheContract(what)
+	}
+	return nil
+}
+
+// wrong is what of an answer is out of the contract; "": nothing is.
+func (b LoadBalancer) wrong() string {
 	if !slices.Contains([]State{Pending, Live, Failed, Deleting}, b.State) {
-		return notTheContract(fmt.Sprintf("the state %.40q", b.State))
+		return fmt.Sprintf("the state %.40q", b.State)
 	}
 	if b.Digest != "" && !sum.MatchString(b.Digest) || b.State == Live && b.Digest == "" {
-		return notTheContract(fmt.Sprintf("%s with the digest %.80q", b.State, b.Digest))
+		return fmt.Sprintf("%s with the digest %.80q", b.State, b.Digest)
+	}
+	if slices.ContainsFunc(b.Refused, func(r Refusal) bool { return !slices.Contains(protocols, r.Protocol) }) {
+		return "a refusal of a port of no protocol"
 	}
 	if len(b.Addresses) > 4 || len(b.Refused) > MaxListeners || !label.MatchString(b.Service) {
-		return notTheContract("more addresses or refusals than a load balancer has, or no Service")
+		return "more addresses or refusals than a load balancer has, or no Service"
 	}
 	if !label.MatchString(b.Namespace) || !label.MatchString(b.Name) {
-		return notTheContract("a load balancer without its Service's namespace and name")
+		return "a load balancer without its Service's namespace and name"
 	}
 	for _, a := range b.Addresses {
 		_, err := netip.ParseAddr(a.Hostname)
 		named := err != nil && !a.IP.IsValid() && len(a.Hostname) <= 253 && hostname.MatchString(a.Hostname) &&
 			(a.Family == IPv4 || a.Family == IPv6)
 		if numbered := a.Hostname == "" && a.Family.Has(a.IP) && !odd(a.IP); !named && !numbered {
-			return notTheContract(fmt.Sprintf("the address %v %.80q of %.10q", a.IP, a.Hostname, a.Family))
+			return fmt.Sprintf("the address %v %.80q of %.10q", a.IP, a.Hostname, a.Family)
 		}
 	}
-	return nil
+	return ""
 }
 
 func notTheContract(what string) error {
-	return &Error{Code: Internal, Message: "the provider does not keep to its contract: " + what}
+	return &Error{Code: Internal, Message: clip("the provider does not keep to its contract: " + what)}
 }
 
 // Do sends any request, also one that is not in the contract, and decodes its answer.
