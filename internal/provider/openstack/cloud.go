@@ -125,6 +125,7 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 			o.State, o.RetryAfterSeconds = provider.Pending, 1
 		} else {
 			o.Refused = t.refused(want)
+			o.Spec = o.Spec.Without(o.Refused)
 			if len(o.Refused) > 0 || o.Spec.Flavor != want.Flavor {
 				o.RetryAfterSeconds = int32(mendInterval / time.Second)
 			}

@@ -98,8 +98,10 @@ func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (boo
 		if p == nil || !p.works() { // what is in ERROR takes no change: see mend
 			continue
 		}
-		wanted := members(want, l)
-		if !sameMembers(p.members, wanted) {
+		if p.carries(want, l) {
+			continue
+		}
+		if wanted := members(want, l); !sameMembers(p.members, wanted) {
 			return true, pools.BatchUpdateMembers(ctx, s.API, p.ID, wanted).ExtractErr()
 		}
 		if d := describe(want, l); p.Description != d {
@@ -144,22 +146,16 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		if !p.works() || at == nil || at.ProvisioningStatus != active {
 			continue
 		}
-		if method := method(want, l); p.LBMethod != method || !p.AdminStateUp {
+		switch method := method(want, l); {
+		case p.settled(want, l):
+		case p.LBMethod != method || !p.AdminStateUp:
 			return true, pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
-		}
-		if p.Persistence.Type != "" {
+		case p.Persistence.Type != "":
 			return true, pools.Update(ctx, s.API, p.ID, noSessions{}).Err
+		default:
+			return true, monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() // and made anew: its type does not change
 		}
-		if check := l.Settings.HealthCheck; p.monitor != nil {
-			check.Port = 0
-			if p.check() != check {
-				return true, monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() // and made anew: its type does not change
-			}
-		}
-		o := listenerOpts(want, l)
-		if at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || !sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) ||
-			o.TimeoutClientData != nil && (at.TimeoutClientData != *o.TimeoutClientData ||
-				at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect) {
+		if o := listenerOpts(want, l); !p.serves(at, want, l) {
 			return true, listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
 				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
 				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
@@ -167,6 +163,26 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 		}
 	}
 	return false, nil
+}
+
+// carries reports whether a pool has the members that are wanted, and says so.
+func (p *pool) carries(want provider.Spec, l provider.Listener) bool {
+	return sameMembers(p.members, members(want, l)) && p.Description == describe(want, l)
+}
+
+// settled reports whether it chooses and judges them as is wanted. A monitor that is missing is made before.
+func (p *pool) settled(want provider.Spec, l provider.Listener) bool {
+	check := l.Settings.HealthCheck
+	check.Port = 0
+	return p.LBMethod == method(want, l) && p.AdminStateUp && p.Persistence.Type == "" && (p.monitor == nil || p.check() == check)
+}
+
+// serves reports whether a listener is as is wanted, and sends to the pool.
+func (p *pool) serves(at *listeners.Listener, want provider.Spec, l provider.Listener) bool {
+	o := listenerOpts(want, l)
+	return at.DefaultPoolID == p.ID && at.AdminStateUp && at.ConnLimit == *o.ConnLimit && sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) &&
+		(o.TimeoutClientData == nil || at.TimeoutClientData == *o.TimeoutClientData &&
+			at.TimeoutMemberData == *o.TimeoutMemberData && at.TimeoutMemberConnect == *o.TimeoutMemberConnect)
 }
 
 // noSessions takes the sessions from a pool that somebody gave to it.
