@@ -22,7 +22,7 @@ func TestCertificate_EndsTLS(t *testing.T) {
 	o := s.Options
 	o.Certificates = map[uint16]string{443: "1234-cn-hangzhou"}
 	with := newCloud(t, s.double, o, providertest.Same)
-	if o, err := with.Get(t.Context(), web); err != nil || len(o.Spec.Listeners) != 1 {
+	if o, err := with.Get(t.Context(), web); err != nil || len(o.Spec.Listeners) != 2 || o.Spec.Listeners[0].NodePort == 0 || o.Spec.Listeners[1].NodePort != 0 {
 		t.Errorf("before: %v, %v", o.Spec.Listeners, err)
 	}
 	providertest.Reach(t, with, web, &want)

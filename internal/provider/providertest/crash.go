@@ -170,7 +170,7 @@ func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 }
 
 // Reach asks until it is as wanted, or gone where nothing is.
-func Reach(t *testing.T, c provider.Cloud, id provider.ID, want *provider.Spec) {
+func Reach(t testing.TB, c provider.Cloud, id provider.ID, want *provider.Spec) {
 	t.Helper()
 	wait.For(t, func(ctx context.Context) error {
 		done, err := towards(ctx, c, id, want)
