@@ -26,32 +26,40 @@ func (b LoadBalancer) tidy() LoadBalancer {
 
 // check that an answer is within the contract.
 func (b LoadBalancer) check() error {
+	if what := b.wrong(); what != "" {
+		return notTheContract(what)
+	}
+	return nil
+}
+
+// wrong is what of an answer is out of the contract; "": nothing is.
+func (b LoadBalancer) wrong() string {
 	if !slices.Contains([]State{Pending, Live, Failed, Deleting}, b.State) {
-		return notTheContract(fmt.Sprintf("the state %.40q", b.State))
+		return fmt.Sprintf("the state %.40q", b.State)
 	}
 	if b.Digest != "" && !sum.MatchString(b.Digest) || b.State == Live && b.Digest == "" {
-		return notTheContract(fmt.Sprintf("%s with the digest %.80q", b.State, b.Digest))
+		return fmt.Sprintf("%s with the digest %.80q", b.State, b.Digest)
 	}
 	if len(b.Addresses) > maxAddresses || len(b.Refused) > MaxListeners || !label.MatchString(b.Service) {
-		return notTheContract("more addresses or refusals than a load balancer has, or no Service")
+		return "more addresses or refusals than a load balancer has, or no Service"
 	}
 	if !label.MatchString(b.Namespace) || !label.MatchString(b.Name) {
-		return notTheContract("a load balancer without its Service's namespace and name")
+		return "a load balancer without its Service's namespace and name"
 	}
 	for _, a := range b.Addresses {
 		if !a.good() {
-			return notTheContract(fmt.Sprintf("the address %v %.80q of %.10q", a.IP, a.Hostname, a.Family))
+			return fmt.Sprintf("the address %v %.80q of %.10q", a.IP, a.Hostname, a.Family)
 		}
 	}
 	seen := map[Listener]bool{}
 	for _, r := range b.Refused {
 		l := Listener{Port: r.Port, Protocol: r.Protocol}
-		if r.Port == 0 || !some([]Protocol{r.Protocol}, TCP, UDP, SCTP) || seen[l] {
-			return notTheContract(fmt.Sprintf("%d/%.10q is refused, which is no listener, or is there twice", r.Port, r.Protocol))
+		if r.Port == 0 || !slices.Contains(protocols, r.Protocol) || seen[l] {
+			return fmt.Sprintf("%d/%.10q is refused, which is no listener, or is there twice", r.Port, r.Protocol)
 		}
 		seen[l] = true
 	}
-	return nil
+	return ""
 }
 
 // good addresses are an IP or a hostname that a load balancer may have.

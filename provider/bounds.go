@@ -186,7 +186,7 @@ func (a Admit) checkListener(field string, l Listener) *Error {
 	switch {
 	case l.Port == 0:
 		return invalid(field+".port", "is 0")
-	case l.Protocol != TCP && l.Protocol != UDP && l.Protocol != SCTP:
+	case !slices.Contains(protocols, l.Protocol):
 		return invalid(field+".protocol", "%.20q is none", l.Protocol)
 	case !a.port(l.NodePort):
 		return invalid(field+".nodePort", "%d is not among the nodePorts", l.NodePort)
@@ -286,7 +286,7 @@ func (c Capabilities) Check() error {
 	if len(c.Version) > maxVersion || strings.ContainsFunc(c.Version, text.Unprintable) {
 		return invalid("version", "%.80q is not one line of %d bytes at most", c.Version, maxVersion)
 	}
-	if !some(c.Protocols, TCP, UDP, SCTP) {
+	if !some(c.Protocols, protocols...) {
 		return invalid("protocols", "want some of TCP, UDP and SCTP, each once")
 	}
 	if !some(c.Families, IPv4, IPv6) {

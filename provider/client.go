@@ -143,7 +143,7 @@ func (c *Client) one(ctx context.Context, method string, id ID, body []byte) (Lo
 }
 
 func notTheContract(what string) error {
-	return &Error{Code: Internal, Message: "the provider does not keep to its contract: " + what}
+	return &Error{Code: Internal, Message: clip("the provider does not keep to its contract: " + what)}
 }
 
 // Do sends any request, also one that is not in the contract, and decodes its answer.

@@ -48,6 +48,10 @@ func (o Observed) answer() LoadBalancer {
 	if len(o.Spec.Listeners) > 0 {
 		b.Digest = o.Spec.Digest()
 	}
+	if what := b.wrong(); what != "" { // a client would take nothing of a list that it is in
+		b.State, b.Reason, b.Message = Failed, Internal, "the contract has no words for what the cloud has: "+what
+		b.Digest, b.Addresses, b.Refused = "", nil, nil
+	}
 	return b.tidy()
 }
 

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -369,6 +370,28 @@ func TestHTTPServer_HasBounds(t *testing.T) {
 	} {
 		if d <= 0 {
 			t.Errorf("%s has no end", what)
+		}
+	}
+}
+
+// What the contract has no words for costs its own Service, and no other one of the list.
+func TestList_WhatIsOutOfTheContractSpoilsNoOther(t *testing.T) {
+	of := func(service string) Observed {
+		return Observed{LoadBalancer: LoadBalancer{Service: service, State: Live, Addresses: []Address{{Family: IPv4, IP: example().Families[0].Address}}}, Spec: example()}
+	}
+	odd, stateless := of("b"), of("c")
+	odd.Addresses[0].IP, stateless.State = netip.IPv4Unspecified(), ""
+	s := Server{Cloud: stub{all: []Observed{of("a"), odd, stateless}}, Token: "secret"}
+	all, err := client(t, s.Handler(), "secret").List(t.Context(), "c1")
+	if err != nil || len(all) != 3 {
+		t.Fatal(all, err)
+	}
+	if all[0].State != Live || !all[0].Proves(example()) {
+		t.Errorf("the first is %+v", all[0])
+	}
+	for _, b := range all[1:] {
+		if b.State != Failed || b.Reason != Internal || !strings.Contains(b.Message, "the contract has no words") || b.Proves(example()) {
+			t.Errorf("the odd one is %+v", b)
 		}
 	}
 }

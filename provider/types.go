@@ -70,6 +70,8 @@ const (
 	SCTP Protocol = "SCTP"
 )
 
+var protocols = []Protocol{TCP, UDP, SCTP}
+
 // Listener is one port of the load balancer.
 type Listener struct {
 	Port     uint16   `json:"port"`

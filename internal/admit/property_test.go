@@ -118,7 +118,7 @@ func property(t *rapid.T) {
 
 func TestWhatIsAdmitted(t *testing.T) { rapid.Check(t, property) }
 
-func FuzzAdmit(f *testing.F) { f.Fuzz(rapid.MakeFuzz(property)) }
+func FuzzAdmit(f *testing.F) { lbtest.Fuzz(f, property) }
 
 // wantListeners checks where is listened, by the words of the rules.
 func wantListeners(t *rapid.T, r *Rules, cfg *lb.Config) {
@@ -334,4 +334,4 @@ func gate(t *rapid.T) {
 // and what is wrong is refused by its item.
 func TestWhatArrivesIsDecodedAndAdmitted(t *testing.T) { rapid.Check(t, gate) }
 
-func FuzzGate(f *testing.F) { f.Fuzz(rapid.MakeFuzz(gate)) }
+func FuzzGate(f *testing.F) { lbtest.Fuzz(f, gate) }

@@ -120,7 +120,7 @@ func Published(svc *corev1.Service) []netip.Addr {
 
 func ingress(svc *corev1.Service) (out []netip.Addr) {
 	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err == nil {
+		if a, err := netip.ParseAddr(in.IP); err == nil && a.Zone() == "" {
 			out = append(out, a.Unmap())
 		}
 	}

@@ -120,7 +120,7 @@ type reading struct {
 func (r *reading) add(s *discoveryv1.EndpointSlice, leaving bool) {
 	var pods []netip.Addr
 	for i := range s.Endpoints {
-		if a, ok := r.takes(s.Namespace, &s.Endpoints[i], leaving); ok {
+		if a, ok := r.takes(s, &s.Endpoints[i], leaving); ok {
 			pods = append(pods, a)
 		}
 	}
@@ -151,8 +151,9 @@ func (r *reading) at(which answering, port uint16, pods []netip.Addr, leaving bo
 	}
 }
 
-// takes reports where an endpoint takes connections that is a pod, and leaves or does not.
-func (r *reading) takes(namespace string, e *discoveryv1.Endpoint, leaving bool) (a netip.Addr, is bool) {
+// takes reports where an endpoint takes connections that is a pod, and leaves or does not. One of another family
+// than its slice would be there twice, where a slice of its own family has it, too.
+func (r *reading) takes(s *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint, leaving bool) (a netip.Addr, is bool) {
 	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
 	serves := e.Conditions.Serving == nil && ready || deref(e.Conditions.Serving)
 	terminates := deref(e.Conditions.Terminating)
@@ -160,7 +161,7 @@ func (r *reading) takes(namespace string, e *discoveryv1.Endpoint, leaving bool)
 		return a, false
 	}
 	a, ok := unicast(e.Addresses[0])
-	if !ok || !isPod(namespace, e.TargetRef, a, r.pod) {
+	if family := s.AddressType == discoveryv1.AddressTypeIPv4; !ok || a.Is4() != family || !isPod(s.Namespace, e.TargetRef, a, r.pod) {
 		r.out.strangers = true
 		return a, false
 	}

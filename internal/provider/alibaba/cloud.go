@@ -185,6 +185,7 @@ func (c *Cloud) Put(ctx context.Context, id provider.ID, want provider.Spec) (pr
 	o := t.observed(s)
 	o.Spec.Namespace, o.Spec.Name = want.Namespace, want.Name
 	o.Refused = append(impossible, refused...)
+	o.Spec.Listeners = withoutBare(o.Spec.Listeners, o.Refused)
 	held, _ := errors.AsType[*provider.Error](err)
 	works := waiting || int(s.writes.Load()) > len(refused)
 	switch {

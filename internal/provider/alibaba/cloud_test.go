@@ -17,7 +17,7 @@ import (
 
 // Whatever somebody changes by hand is seen, and mended.
 func TestDrift_IsSeenAndMended(t *testing.T) {
-	both := []string{"weight", "server less", "server more", "port", "listener less", "listener off", "another group", "timeout", "algorithm", "no check", "description", "twin", "locked"}
+	both := []string{"weight", "server less", "server more", "port", "listener less", "listener more", "listener off", "another group", "timeout", "algorithm", "no check", "description", "twin", "locked"}
 	for kind, changes := range map[string][]string{
 		"nlb": append([]string{"client address", "rate"}, both...),
 		"clb": append([]string{"open", "black list", "bandwidth", "off", "list less"}, both...),

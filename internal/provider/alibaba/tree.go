@@ -173,8 +173,8 @@ func (s *session) unoffered(t *tree, want provider.Spec) (out []provider.Refusal
 	return out
 }
 
-// observed is what a tree carries, in the words of the contract. What they cannot say is left
-// out, and so the digest is another one.
+// observed is what a tree carries, in the words of the contract. Of a listener for which they do not do, only
+// port and protocol are there, as no Spec asks for it: so the digest is another one.
 func (t *tree) observed(s *session) provider.Observed {
 	var o provider.Observed
 	o.Service = t.id.Service
@@ -200,22 +200,38 @@ func (t *tree) observed(s *session) provider.Observed {
 	}
 	o.Spec.Flavor = t.lb.flavor
 	f := provider.Family{Family: provider.IPv4}
+	var others []provider.Listener
 	for i := range t.lb.listeners {
-		c, ok := t.carried(s, &t.lb.listeners[i])
+		at := &t.lb.listeners[i]
+		c, ok := t.carried(s, at)
 		switch {
-		case !ok:
-			continue
-		case len(o.Spec.Listeners) == 0:
+		case ok && len(o.Spec.Listeners) == 0:
 			f.Sources, f.Members, o.Spec.AffinitySeconds = c.clients, c.members, c.affinity
-		case !slices.Equal(f.Sources, c.clients) || !slices.Equal(f.Members, c.members) || o.Spec.AffinitySeconds != c.affinity:
+		case !ok || !slices.Equal(f.Sources, c.clients) || !slices.Equal(f.Members, c.members) || o.Spec.AffinitySeconds != c.affinity:
+			others = append(others, bare(at))
 			continue
 		}
 		o.Spec.Listeners = append(o.Spec.Listeners, c.Listener)
 	}
-	if o.Spec.Families = []provider.Family{f}; len(o.Spec.Listeners) == 0 && o.State == provider.Live {
+	o.Spec.Families = []provider.Family{f}
+	if len(o.Spec.Listeners) > 0 {
+		o.Spec.Listeners = append(o.Spec.Listeners, others...)
+	} else if o.State == provider.Live {
 		o.State = provider.Pending
 	}
 	return o
+}
+
+// bare is a listener of which only that is said.
+func bare(at *listener) provider.Listener {
+	return provider.Listener{Port: at.port, Protocol: cmp.Or(at.protocol, provider.Protocol(at.raw))}
+}
+
+// withoutBare leaves out those that were refused: they are not what the digest is of.
+func withoutBare(all []provider.Listener, refused []provider.Refusal) []provider.Listener {
+	return slices.DeleteFunc(all, func(l provider.Listener) bool {
+		return l.NodePort == 0 && slices.ContainsFunc(refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
+	})
 }
 
 // elsewhere says what to do about a load balancer from when the provider had other flags; "": it is where it is wanted.

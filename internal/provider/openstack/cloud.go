@@ -142,6 +142,9 @@ func (s *session) rest(t *tree, want provider.Spec, o *provider.Observed) error 
 		return &provider.Error{Code: s.refused[0].Reason, Message: s.refused[0].Message}
 	}
 	o.Refused = append(s.refused, t.inError(want.Without(s.refused))...)
+	o.Spec.Listeners = slices.DeleteFunc(o.Spec.Listeners, func(l provider.Listener) bool { // what does not carry is not of the digest
+		return l.NodePort == 0 && slices.ContainsFunc(o.Refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
+	})
 	there := want.Without(o.Refused)
 	there.Flavor = o.Spec.Flavor
 	switch {

@@ -171,28 +171,44 @@ func (s *session) settings(ctx context.Context, t *tree, want provider.Spec) (bo
 // setting is how to change the first setting of a port that is another one than is wanted, or nil.
 func (s *session) setting(ctx context.Context, t *tree, want provider.Spec, l provider.Listener) func() error {
 	p, at, o := t.pool(l), t.at(l), listenerOpts(want, l)
-	check := l.Settings.HealthCheck
-	check.Port = 0
 	switch method := method(want, l); {
-	case p.LBMethod != method || !p.AdminStateUp:
-		return func() error {
-			return pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
-		}
-	case p.Persistence.Type != "":
-		return func() error { return pools.Update(ctx, s.API, p.ID, noSessions{}).Err }
-	case p.monitor != nil && p.check() != check: // removed, and made anew: its type does not change
-		return func() error { return monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() }
-	case at.DefaultPoolID != p.ID || !at.AdminStateUp || at.ConnLimit != *o.ConnLimit || !sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) ||
-		o.TimeoutClientData != nil && (at.TimeoutClientData != *o.TimeoutClientData ||
-			at.TimeoutMemberData != *o.TimeoutMemberData || at.TimeoutMemberConnect != *o.TimeoutMemberConnect):
+	case p.settled(want, l) && p.serves(at, want, l):
+		return nil
+	case p.settled(want, l):
 		return func() error {
 			return listeners.Update(ctx, s.API, at.ID, listeners.UpdateOpts{
 				DefaultPoolID: &p.ID, ConnLimit: o.ConnLimit, AdminStateUp: new(true), AllowedCIDRs: &o.AllowedCIDRs,
 				TimeoutClientData: o.TimeoutClientData, TimeoutMemberData: o.TimeoutMemberData, TimeoutMemberConnect: o.TimeoutMemberConnect,
 			}).Err
 		}
+	case p.LBMethod != method || !p.AdminStateUp:
+		return func() error {
+			return pools.Update(ctx, s.API, p.ID, pools.UpdateOpts{LBMethod: pools.LBMethod(method), AdminStateUp: new(true)}).Err
+		}
+	case p.Persistence.Type != "":
+		return func() error { return pools.Update(ctx, s.API, p.ID, noSessions{}).Err }
 	}
-	return nil
+	return func() error { return monitors.Delete(ctx, s.API, p.monitor.ID).ExtractErr() } // and made anew: its type does not change
+}
+
+// carries reports whether a pool has the members that are wanted, and says so.
+func (t *tree) carries(p *pool, want provider.Spec, l provider.Listener) bool {
+	return sameMembers(p.members, Options{MemberSubnet: t.subnet}.wanted(want, l)) && p.Description == describe(want, l)
+}
+
+// settled reports whether it chooses and judges them as is wanted. A monitor that is missing is made before.
+func (p *pool) settled(want provider.Spec, l provider.Listener) bool {
+	check := l.Settings.HealthCheck
+	check.Port = 0
+	return p.LBMethod == method(want, l) && p.AdminStateUp && p.Persistence.Type == "" && (p.monitor == nil || p.check() == check)
+}
+
+// serves reports whether a listener is as is wanted, and sends to the pool.
+func (p *pool) serves(at *listeners.Listener, want provider.Spec, l provider.Listener) bool {
+	o := listenerOpts(want, l)
+	return at.DefaultPoolID == p.ID && at.AdminStateUp && at.ConnLimit == *o.ConnLimit && sources.Same(at.AllowedCIDRs, o.AllowedCIDRs) &&
+		(o.TimeoutClientData == nil || at.TimeoutClientData == *o.TimeoutClientData &&
+			at.TimeoutMemberData == *o.TimeoutMemberData && at.TimeoutMemberConnect == *o.TimeoutMemberConnect)
 }
 
 // noSessions takes the sessions from a pool that somebody gave to it.

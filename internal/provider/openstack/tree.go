@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -145,8 +146,8 @@ func tagOf(tags []string, prefix string) string {
 	return ""
 }
 
-// observed is what a tree carries, in the words of the contract. What they cannot say is
-// left out, and so the digest is another one.
+// observed is what a tree carries, in the words of the contract. Of a listener for which they do not do, only
+// port and protocol are there, as no Spec asks for it: so the digest is another one.
 func (t *tree) observed(id provider.ID) provider.Observed {
 	var o provider.Observed
 	o.Service = id.Service
@@ -170,21 +171,24 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	}
 	o.Spec.Flavor = tagOf(t.lb.Tags, flavorTag)
 	o.Spec.Families = []provider.Family{{Family: provider.IPv4}}
+	f := &o.Spec.Families[0]
+	var others []provider.Listener
 	for i := range t.listeners {
-		one, ok := t.listener(&t.listeners[i])
-		if !ok {
-			continue
-		}
-		f := &o.Spec.Families[0]
-		if len(o.Spec.Listeners) == 0 {
+		from := &t.listeners[i]
+		one, ok := t.listener(from)
+		switch {
+		case ok && len(o.Spec.Listeners) == 0:
 			*f, o.Spec.AffinitySeconds = one.Families[0], one.AffinitySeconds
-		} else if !slices.Equal(f.Sources, one.Families[0].Sources) || !slices.Equal(f.Members, one.Families[0].Members) ||
-			o.Spec.AffinitySeconds != one.AffinitySeconds {
+		case !ok || !slices.Equal(f.Sources, one.Families[0].Sources) || !slices.Equal(f.Members, one.Families[0].Members) ||
+			o.Spec.AffinitySeconds != one.AffinitySeconds:
+			others = append(others, provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.Protocol(from.Protocol)})
 			continue
 		}
 		o.Spec.Listeners = append(o.Spec.Listeners, one.Listeners...)
 	}
-	if len(o.Spec.Listeners) == 0 && o.State == provider.Live {
+	if len(o.Spec.Listeners) > 0 {
+		o.Spec.Listeners = append(o.Spec.Listeners, others...)
+	} else if o.State == provider.Live {
 		o.State, o.RetryAfterSeconds = provider.Pending, 1
 	}
 	return o
@@ -197,7 +201,7 @@ func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 		return s, false
 	}
 	p, f := &t.pools[i], provider.Family{Family: provider.IPv4}
-	says := p.says() // where there are no members
+	says := p.says()
 	l := provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.Protocol(from.Protocol), NodePort: says.node, Settings: provider.Settings{
 		Mode: provider.ModeTCP, Algorithm: reverse(algorithms, p.LBMethod), SendProxy: provider.ProxyNone,
 		MaxConnections: int32(max(from.ConnLimit, 0)), HealthCheck: p.check(),
@@ -219,17 +223,15 @@ func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
 	l.Settings.HealthCheck.Port = says.check
 	for _, m := range p.members {
 		a, err := netip.ParseAddr(m.Address)
-		if err != nil || !m.AdminStateUp || m.Backup || l.NodePort != uint16(m.ProtocolPort) && len(f.Members) > 0 || m.MonitorAddress != "" || m.SubnetID != t.subnet {
+		if err != nil {
 			return s, false
 		}
-		l.NodePort = uint16(m.ProtocolPort)
-		l.Settings.HealthCheck.Port = uint16(m.MonitorPort)
 		f.Members = append(f.Members, provider.Member{Address: a, Weight: int32(m.Weight)})
 	}
 	slices.SortFunc(f.Members, func(a, b provider.Member) int { return a.Address.Compare(b.Address) })
 	f.Sources, ok = sources.Read(from.AllowedCIDRs)
 	s = provider.Spec{Families: []provider.Family{f}, Listeners: []provider.Listener{l}, AffinitySeconds: says.affinity}
-	return s, ok && p.AdminStateUp && p.Persistence.Type == "" && l.NodePort != 0
+	return s, ok && l.NodePort != 0 && t.at(l) == from && t.pool(l) == p && t.carries(p, s, l) && p.settled(s, l) && p.serves(from, s, l)
 }
 
 // described is what the description of a pool says: ports of members and of their check, and with
@@ -256,11 +258,21 @@ func describe(want provider.Spec, l provider.Listener) string {
 	return strconv.Itoa(int(l.NodePort))
 }
 
+// maxSeconds are those that a number of milliseconds has room for.
+const maxSeconds = math.MaxInt32 / 1000
+
+// within reports whether numbers of Octavia's are from 0 to most. Cut to fewer bits, others would be read for those that are wanted.
+func within(most int, numbers ...int) bool {
+	return !slices.ContainsFunc(numbers, func(n int) bool { return n < 0 || n > most })
+}
+
 func (p *pool) check() provider.HealthCheck {
 	m := p.monitor
 	switch {
 	case m == nil:
 		return provider.HealthCheck{Type: provider.CheckNone}
+	case !within(maxSeconds, m.Delay, m.Timeout) || !within(math.MaxInt32, m.MaxRetries, m.MaxRetriesDown):
+		return provider.HealthCheck{Type: "other"}
 	case !m.AdminStateUp || m.Type != "TCP" && m.Type != "HTTP" || m.Type == "HTTP" && (m.ExpectedCodes != goodCodes || m.HTTPMethod != "GET"):
 		return provider.HealthCheck{Type: "other"}
 	}

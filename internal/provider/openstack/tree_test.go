@@ -107,8 +107,23 @@ func TestObserved_SeesDrift(t *testing.T) {
 		"a member more": func(t *tree) {
 			t.pools[1].members = append(t.pools[1].members, pools.Member{Address: "192.0.2.1", ProtocolPort: 30080, AdminStateUp: true})
 		},
-		"another nodePort":     func(t *tree) { t.pools[0].members[1].ProtocolPort++ },
-		"a member off":         func(t *tree) { t.pools[0].members[0].AdminStateUp = false },
+		"another nodePort":                            func(t *tree) { t.pools[0].members[1].ProtocolPort++ },
+		"a member off":                                func(t *tree) { t.pools[0].members[0].AdminStateUp = false },
+		"the check's port of one member":              func(t *tree) { t.pools[0].members[0].MonitorPort = 0 },
+		"a nodePort that is another one by its bits":  func(t *tree) { t.pools[0].members[0].ProtocolPort += 1 << 16 },
+		"an interval that is another one by its bits": func(t *tree) { t.pools[0].monitor.Delay += 1 << 32 },
+		"a port that is another one by its bits":      func(t *tree) { t.listeners[0].ProtocolPort += 1 << 16 },
+		"a listener that is a stranger's": func(t *tree) {
+			t.listeners = append(t.listeners, listeners.Listener{ProvisioningStatus: active, Protocol: "TERMINATED_HTTPS", ProtocolPort: 8443, DefaultPoolID: "p1", AdminStateUp: true})
+		},
+		"a listener without a pool": func(t *tree) {
+			t.listeners = append(t.listeners, listeners.Listener{ProvisioningStatus: active, Protocol: "TCP", ProtocolPort: 22, AdminStateUp: true})
+		},
+		"what the pool says": func(t *tree) { t.pools[1].Description = "30080 0 7" },
+		"the pool's name":    func(t *tree) { t.pools[1].Name = "mine" },
+		"everybody, in words": func(t *tree) {
+			t.listeners[0].AllowedCIDRs = append(t.listeners[0].AllowedCIDRs, sources.Nobody.String())
+		},
 		"a weight":             func(t *tree) { t.pools[0].members[0].Weight++ },
 		"the algorithm":        func(t *tree) { t.pools[0].LBMethod = "SOURCE_IP_PORT" },
 		"no affinity":          func(t *tree) { t.pools[0].LBMethod = "ROUND_ROBIN" },

@@ -177,7 +177,7 @@ func (c Crashes) dies(t *testing.T, in int, after int32, lost bool) {
 
 // Reach asks until it is as wanted, or gone where nothing is. It waits for each change anew: how long all of them
 // take on a busy machine, nobody knows.
-func Reach(t *testing.T, c provider.Cloud, id provider.ID, want *provider.Spec) {
+func Reach(t testing.TB, c provider.Cloud, id provider.ID, want *provider.Spec) {
 	t.Helper()
 	const rounds = 20 // some changes in each: more than anything takes
 	for range rounds {

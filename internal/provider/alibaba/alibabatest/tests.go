@@ -105,7 +105,13 @@ func (c *Cloud) Change(service, what string) error {
 			"server more": func() {
 				g.servers = append(g.servers, server{id: instance("10.9.9.9"), ip: "10.9.9.9", port: g.servers[0].port, weight: "1"})
 			},
-			"port":           func() { g.servers[0].port = "30999" },
+			"port": func() { g.servers[0].port = "30999" },
+			"listener more": func() {
+				also := *l
+				also.id, also.port, also.fields = strings.Replace(l.id+"-theirs", " "+l.port+"-theirs", " 8080", 1), "8080", maps.Clone(l.fields) // of a CLB, an id has the port
+				also.fields["ListenerDescription"], also.fields["Description"] = "theirs", "theirs"
+				c.listeners[also.id] = &also
+			},
 			"listener less":  func() { delete(c.listeners, id) },
 			"listener off":   func() { l.stopped = true },
 			"another group":  func() { delete(l.fields, "VServerGroupId"); l.fields["ServerGroupId"] = "sgp-theirs" },

@@ -1,0 +1,66 @@
+package providertest
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/external-lb/external-lb/provider"
+)
+
+// API is one of a cloud that answers what only reads, and refuses all else.
+type API struct {
+	Read   func(*http.Request) (answer []byte, reads bool)
+	asked  int
+	writes []string
+}
+
+// maxAsked is how many requests one answer may take: a list may say for ever that there is another page.
+const maxAsked = 200
+
+// RoundTrip implements http.RoundTripper.
+func (a *API) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.asked++
+	code := http.StatusOK
+	body, reads := a.Read(r)
+	switch {
+	case !reads:
+		a.writes = append(a.writes, r.Method+" "+r.URL.String())
+		code, body = http.StatusBadRequest, []byte(`{"Code":"No","Message":"no","faultstring":"no"}`)
+	case a.asked > maxAsked:
+		code, body = http.StatusBadRequest, []byte(`{"Code":"TooOften","faultstring":"too often"}`)
+	}
+	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
+}
+
+// Settled wants two readers of a cloud to agree: what is read back as a Spec that is Live is that Spec, so who asks for
+// it has the same answer, and nothing is changed for that. It reports whether there was such a Spec.
+func (a *API) Settled(t testing.TB, c provider.Cloud, id provider.ID) bool {
+	t.Helper()
+	o, err := c.Get(t.Context(), id)
+	if err != nil || o.State != provider.Live {
+		return false
+	}
+	body, err := json.Marshal(o.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/v1/clusters/"+id.Cluster+"/loadbalancers/"+id.Service, bytes.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+Token)
+	w := httptest.NewRecorder()
+	(&provider.Server{Cloud: c, Token: Token}).Handler().ServeHTTP(w, r)
+	if len(a.writes) > 0 {
+		t.Errorf("%s is read back, and then changed with %q", body, a.writes)
+	}
+	if w.Code != http.StatusOK { // the cloud has what nobody can ask for
+		return false
+	}
+	var b provider.LoadBalancer
+	if err := json.Unmarshal(w.Body.Bytes(), &b); err != nil || b.State != provider.Live || b.Digest != o.Spec.Digest() {
+		t.Errorf("%s is read back, and then answered with %s, %v", body, w.Body, err)
+	}
+	return true
+}
