@@ -182,6 +182,9 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte, into 
 	return nil
 }
 
+// strangersRetryAfter is for how many seconds something on the way to a provider is believed that it is away.
+const strangersRetryAfter = 60
+
 // refusal is what a provider says, or what something on the way to it does. So a 404 alone
 // is no proof of absence. Either may say when to ask again by the header alone.
 func refusal(response *http.Response, answer []byte) error {
@@ -195,6 +198,9 @@ func refusal(response *http.Response, answer []byte) error {
 	}
 	if e.RetryAfterSeconds == 0 {
 		e.RetryAfterSeconds = RetryAfter(response.Header)
+		if !known || code != response.StatusCode {
+			e.RetryAfterSeconds = min(e.RetryAfterSeconds, strangersRetryAfter)
+		}
 	}
 	e.Message, e.Field = clip(e.Message), clip(e.Field)
 	e.RetryAfterSeconds = min(max(e.RetryAfterSeconds, 0), maxRetryAfter)

@@ -21,10 +21,7 @@ func (c *conn) Apply(ctx context.Context, d host.Delivery) (host.Outcome, error)
 	if err := c.take(d); err != nil {
 		return host.Outcome{}, err
 	}
-	if err := c.ask(ctx); err != nil {
-		return host.Outcome{}, failed(err)
-	}
-	if err := c.list(ctx); err != nil {
+	if err := c.read(ctx); err != nil {
 		return host.Outcome{}, failed(err)
 	}
 	begun := c.begin()
@@ -50,10 +47,7 @@ func (c *conn) take(d host.Delivery) error {
 		return &host.Error{Code: host.CodeBaseMismatch, Message: "another base"}
 	}
 	c.epoch = d.Epoch
-	was := c.wanted.Digest()
-	if c.want(c.wanted.Apply(d.Change)); c.wanted.Digest() != was {
-		c.quiet = quiet{} // what goes away is not to wait (S18)
-	}
+	c.want(c.wanted.Apply(d.Change))
 	maps.DeleteFunc(c.later, func(_ string, at time.Time) bool { return at.Before(time.Now()) })
 	maps.DeleteFunc(c.taken, func(uid string, _ provider.Spec) bool { return c.wishes[uid] == nil })
 	return nil
@@ -109,12 +103,15 @@ func (c *conn) begin() (begun []*job) {
 	return begun
 }
 
-// differing lists, by UID, what the cloud does not show as it is wanted.
+// differing lists, by UID, what the cloud does not show as it is wanted, or not all of it.
 func (c *conn) differing() (todo []string) {
 	for uid, w := range c.wishes {
-		if b, there := c.seen[uid]; there && w.fulfilled(b) {
+		b, there := c.seen[uid]
+		full := there && w.fulfilled(b)
+		if full {
 			c.taken[uid] = w.spec
-		} else if there || len(w.spec.Listeners) > 0 {
+		}
+		if full && len(b.Refused) > 0 || !full && (there || len(w.spec.Listeners) > 0) {
 			todo = append(todo, uid)
 		}
 	}

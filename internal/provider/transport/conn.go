@@ -196,10 +196,7 @@ func (c *conn) Status(ctx context.Context) (host.Status, error) {
 	known, err := c.fresh && time.Since(c.listed) < listEvery, c.fault
 	c.mu.Unlock()
 	if err == nil && !known {
-		err = c.ask(ctx)
-	}
-	if err == nil && !known {
-		err = c.list(ctx)
+		err = c.read(ctx)
 	}
 	if err != nil {
 		return host.Status{}, trouble(err)
@@ -208,6 +205,7 @@ func (c *conn) Status(ctx context.Context) (host.Status, error) {
 	defer c.mu.Unlock()
 	return host.Status{
 		Report: c.report(), Engine: Engine, EngineVersion: c.can.Name + " " + c.can.Version, Running: true, Epoch: c.epoch,
+		Message: c.quiet.words(time.Now()),
 	}, nil
 }
 
@@ -238,7 +236,19 @@ func (c *conn) list(ctx context.Context) error {
 		}
 	}
 	for uid, was := range c.seen {
-		if now, there := seen[uid]; c.shows(uid, was) && !c.changed[uid] && (!there || now.State == provider.Live && !c.shows(uid, now)) {
+		if c.changed[uid] {
+			continue
+		}
+		now, there := seen[uid]
+		if len(was.Refused) > 0 { // which a list may leave out: it is no drift
+			if w := c.wishes[uid]; there && w != nil && len(now.Refused) == 0 && !w.fulfilled(now) {
+				if now.Refused = was.Refused; w.fulfilled(now) {
+					seen[uid] = now
+				}
+			}
+			continue
+		}
+		if c.shows(uid, was) && (!there || now.State == provider.Live && !c.shows(uid, now)) {
 			c.contest.overwritten(time.Now(), was)
 		}
 	}
@@ -296,8 +306,8 @@ func (c *conn) key(uid string) lb.Key {
 
 // shows reports whether an answer shows what is wanted, and nothing is about to change it.
 func (c *conn) shows(uid string, b provider.LoadBalancer) bool {
-	w := c.wishes[uid]
-	return w != nil && c.jobs[uid] == nil && w.fulfilled(b)
+	w, j := c.wishes[uid], c.jobs[uid]
+	return w != nil && (j == nil || j.forMore) && w.fulfilled(b)
 }
 
 // fulfilled reports whether an answer shows all that a provider is asked for.

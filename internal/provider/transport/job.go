@@ -22,6 +22,9 @@ const (
 	longPause  = 10 * time.Second
 )
 
+// refusedPause is how long what was refused of a load balancer is left alone, at least.
+const refusedPause = 30 * time.Second
+
 const atWork = "the cloud is still at work on it"
 
 // job asks for one load balancer until the cloud shows it as it is wanted, or refuses it, or
@@ -34,6 +37,8 @@ type job struct {
 
 	inVain bool // an earlier job was: this one takes its time
 
+	forMore bool // all is as it is wanted, but for what was refused; conn.mu guards it
+
 	changed bool          // something else is wanted since its last request began; conn.mu guards it
 	wake    chan struct{} // the same
 }
@@ -41,6 +46,8 @@ type job struct {
 // start a job. The mu is held.
 func (c *conn) start(uid string) *job {
 	j := &job{key: c.key(uid), ended: make(chan struct{}), wake: make(chan struct{}, 1), inVain: c.waits[uid].Reason == lb.RefusedUnavailable}
+	b, there := c.seen[uid]
+	j.forMore = there && c.shows(uid, b)
 	c.jobs[uid] = j
 	c.running.Go(func() {
 		defer close(j.ended)
@@ -51,7 +58,7 @@ func (c *conn) start(uid string) *job {
 
 // change what is wanted. The mu is held.
 func (j *job) change() {
-	j.changed = true
+	j.changed, j.forMore = true, false
 	select {
 	case j.wake <- struct{}{}:
 	default:
@@ -176,6 +183,11 @@ func (c *conn) turn(uid string, j *job) (again bool, err error) {
 	j.moved = b.Calls.Writes > 0 || b.Digest != was.Digest
 	switch {
 	case w.fulfilled(b):
+		if len(b.Refused) > 0 {
+			c.mu.Lock()
+			c.later[uid] = time.Now().Add(max(time.Duration(b.RetryAfterSeconds)*time.Second, refusedPause))
+			c.mu.Unlock()
+		}
 		return false, nil
 	case slices.ContainsFunc(b.Addresses, ofNoClient):
 		c.waitsFor(id, w.key, lb.RefusedUnavailable, "the cloud gives it an address of this machine's own, to which no client can be sent", 0)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -11,6 +12,32 @@ import (
 type quiet struct {
 	until time.Time
 	err   error
+}
+
+// words for people; "": it may be read.
+func (q quiet) words(now time.Time) string {
+	if !now.Before(q.until) {
+		return ""
+	}
+	return "the cloud is not read until " + q.until.UTC().Format(time.TimeOnly) + " UTC, as it asks for that: " + q.err.Error()
+}
+
+// read what the cloud can do, and what it has. While it does not want to be read, what was seen last does: what goes
+// away is not to wait (S18).
+func (c *conn) read(ctx context.Context) error {
+	err := c.ask(ctx)
+	if err == nil {
+		err = c.list(ctx)
+	}
+	if err == nil || c.resting() == nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.listed.IsZero() {
+		return err
+	}
+	return nil
 }
 
 // resting is why the cloud is not read now, or nil.
