@@ -33,8 +33,8 @@ type renewals struct {
 }
 
 // errRestored ends a process that was started before the cluster was restored.
-var errRestored = errors.New("the Lease is older than it was: the cluster was restored from a backup. What this process has read of it " +
-	"is of another time, and of what comes it would see little: it must be started anew")
+var errRestored = errors.New("the Lease is older than it was: the cluster was restored from a backup, or somebody deleted the Lease, or the " +
+	"clock of its holder was set back. After a restore this process would see little of what comes: it must be started anew")
 
 // Get implements resourcelock.Interface. After a restore the API server gives versions of
 // objects a second time, and whoever went on watching would be told nothing until the new
@@ -46,6 +46,7 @@ func (r *renewals) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord,
 	}
 	if older(record, &r.seen) {
 		r.restored()
+		return nil, nil, errRestored // and nothing is written over it, so that whoever waits sees it, too
 	}
 	r.seen = *record
 	return record, raw, nil

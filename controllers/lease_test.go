@@ -163,7 +163,7 @@ func TestARestoreIsSeenByTheLease(t *testing.T) {
 					t.Fatalf("who %s it first: %v, restored %t", how, err, restored)
 				}
 				r.Interface = takes{record: &test.read}
-				if _, _, err := r.Get(t.Context()); err != nil || restored != test.restored {
+				if _, _, err := r.Get(t.Context()); errors.Is(err, errRestored) != test.restored || restored != test.restored {
 					t.Errorf("who %s it first: %v, restored %t, want %t", how, err, restored, test.restored)
 				}
 			}

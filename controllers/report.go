@@ -66,11 +66,11 @@ func setConditions(into *[]metav1.Condition, now []metav1.Condition) (generation
 	return generation
 }
 
-// toTell reports whether a condition is to be told: numbers and names in its words change all the time. How
-// long a certificate is still valid is told twice, in words alone.
+// toTell reports whether a condition is to be told: numbers and names in its words change all the time. Other words
+// are told of another spec. How long a certificate is still valid is told twice, in words alone.
 func toTell(was *metav1.Condition, now metav1.Condition) bool {
-	return was == nil || was.Type != now.Type || was.Status != now.Status || was.Reason != now.Reason ||
-		now.Reason == v1alpha1.ReasonCertificateExpiring && was.Message != now.Message
+	return was == nil || was.Type != now.Type || was.Status != now.Status || was.Reason != now.Reason || was.Message != now.Message &&
+		(now.Reason == v1alpha1.ReasonCertificateExpiring || was.ObservedGeneration != now.ObservedGeneration)
 }
 
 // tellBalancer writes an event for each condition that turned. Ready and Stalled repeat

@@ -129,7 +129,7 @@ func TestAStormCostsAFewReloads(t *testing.T) {
 			}
 			return all
 		}},
-		"changes": {int(storm/takes) + 2, func(i int) []string { return []string{fmt.Sprintf("a=%d", i)} }},
+		"changes": {changesAtOnce + int(storm/changesEvery) + 2, func(i int) []string { return []string{fmt.Sprintf("a=%d", i)} }},
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -176,7 +176,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	result := ResultUnchanged
 	if out.Reloaded {
 		result = ResultApplied
-		w.reloadAt = start
+		w.reloaded(start)
 		w.fleet.opts.Metrics.Reloaded(w.balancer, w.host, cause)
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
@@ -271,7 +271,7 @@ func (w *worker) failed(want desire, start, since time.Time, err error) error {
 		w.update(func(s *State) { s.lost = !told })
 	}
 	if !told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine {
-		w.reloadAt = start // the daemon may have reloaded
+		w.reloaded(start) // it may be so
 	}
 	if broken(err) {
 		w.overdue(since)

@@ -25,7 +25,7 @@ func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (ac
 		return actWait, "", w.statusAt
 	}
 	if !w.reloadAt.IsZero() {
-		due = latest(due, w.reloadAt.Add(w.patience(want, minInterval)))
+		due = latest(due, w.reloadAt.Add(w.patience(now, want, minInterval)))
 	}
 	if !now.Before(due) {
 		return actApply, cause, now
@@ -45,18 +45,34 @@ const (
 	nearBound     = 80              // hundredths of it
 )
 
-// patience is how long after a reload there may be no other. What takes something away or changes it
-// waits for no reload: a nodePort that somebody else has by now, say.
-func (w *worker) patience(want desire, minInterval time.Duration) time.Duration {
+// Of changes, some go at once, one after the other, and in a long series one each second: else somebody who changes
+// a Service all the time would fill the host with old processes.
+const (
+	changesAtOnce = 5
+	changesEvery  = time.Second
+)
+
+// patience is how long after a reload there may be no other. What takes something away or changes it waits for no
+// interval of the owner's: a nodePort that somebody else has by now, say.
+func (w *worker) patience(now time.Time, want desire, minInterval time.Duration) time.Duration {
 	wanted := want.set.Manifest()
-	switch {
-	case withdraws(w.have.Wanted, wanted):
+	unknown := w.have.Wanted.Len() == 0 && w.have.Live.Len() > 0
+	switch changes := w.drifted || unknown || withdraws(w.have.Wanted, wanted); {
+	case changes && w.changes.TokensAt(now) >= 1:
 		return 0
+	case changes:
+		return min(minInterval, changesEvery)
 	case w.old.Crowded(nearBound) && !w.have.Wanted.Equal(wanted):
 		return max(minInterval, additionsWait)
 	default:
 		return minInterval
 	}
+}
+
+// reloaded notes that the daemon has, in a delivery that began at start.
+func (w *worker) reloaded(start time.Time) {
+	w.reloadAt = start
+	w.changes.AllowN(start, 1)
 }
 
 // withdraws reports whether a change takes something away, or changes something that is there.

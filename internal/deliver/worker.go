@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
@@ -57,14 +58,15 @@ type worker struct {
 	failedWant lb.Digest // the desired set whose delivery failed last
 	mismatches int       // bases in a row that were not the host's
 	retries    backoff
-	statusAt   time.Time // when to ask what the host runs
-	retryAt    time.Time // when to deliver failedWant again
-	holdAt     time.Time // when to deliver anything again
-	refuseAt   time.Time // when to try again what was refused; zero: nothing was
-	renewAt    time.Time // when to make anew what the host runs, once all hosts have been asked
-	reloadAt   time.Time // the start of the last reload
-	old        host.Use  // memory of processes that reloads have left, as the host said last
-	restarts   int       // of its daemons, as the host said last; -1: it has not yet
+	statusAt   time.Time     // when to ask what the host runs
+	retryAt    time.Time     // when to deliver failedWant again
+	holdAt     time.Time     // when to deliver anything again
+	refuseAt   time.Time     // when to try again what was refused; zero: nothing was
+	renewAt    time.Time     // when to make anew what the host runs, once all hosts have been asked
+	reloadAt   time.Time     // the start of the last reload
+	changes    *rate.Limiter // reloads that may follow each other at once
+	old        host.Use      // memory of processes that reloads have left, as the host said last
+	restarts   int           // of its daemons, as the host said last; -1: it has not yet
 }
 
 // start makes a worker. The Fleet's mu is held.
@@ -72,7 +74,7 @@ func (f *Fleet) start(b *balancer, balancer string, t Target) *worker {
 	ctx, cancel := context.WithCancel(f.ctx)
 	w := &worker{
 		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, target: t,
-		wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), changes: rate.NewLimiter(rate.Every(changesEvery), changesAtOnce),
 		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
 		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting}, restarts: -1,
 	}
