@@ -51,19 +51,21 @@ func FuzzAnswers(f *testing.F) {
 	}
 	can, _ := (&providertest.Cloud{}).Capabilities(f.Context())
 	asked, _ := wishes(all, can)
-	var page provider.List
-	var one []byte
-	for uid, w := range asked {
-		o := providertest.Observed(provider.ID{Cluster: "c", Service: uid}, w.spec)
-		b := o.LoadBalancer
-		b.Namespace, b.Name, b.Digest = "default", "web", w.spec.Digest()
-		page.LoadBalancers, one = []provider.LoadBalancer{b}, marshal(b)
-		f.Add(marshal(can), marshal(page), one)
+	shown := func(service string) provider.LoadBalancer {
+		w := asked["uid-"+service]
+		b := providertest.Observed(provider.ID{Service: "uid-" + service}, w.spec).LoadBalancer
+		b.Namespace, b.Name, b.Digest = "default", service, w.spec.Digest()
+		return b
 	}
-	page.LoadBalancers[0].Service = "stranger"
-	f.Add(marshal(can), marshal(page), []byte(`{"code":"QuotaExceeded","message":"no\n"}`))
-	page.LoadBalancers[0].State, page.LoadBalancers[0].Addresses[0] = provider.Failed, provider.Address{Family: provider.IPv4, Hostname: "a.example"}
-	f.Add(marshal(can), marshal(page), one)
+	web, dns := shown("web"), shown("dns")
+	pageOf := func(b ...provider.LoadBalancer) []byte { return marshal(provider.List{LoadBalancers: b}) }
+	stranger, failed := web, web
+	stranger.Service, failed.State, failed.Message = "stranger", provider.Failed, "no\nmore"
+	failed.Addresses = []provider.Address{{Family: provider.IPv4, Hostname: "a.example"}}
+	f.Add(marshal(can), pageOf(dns), marshal(web))
+	f.Add(marshal(can), pageOf(dns, web), []byte{})
+	f.Add(marshal(can), pageOf(stranger), []byte(`{"code":"QuotaExceeded","message":"no\n"}`))
+	f.Add(marshal(can), pageOf(dns), marshal(failed))
 
 	said := &answers{}
 	server := httptest.NewServer(said)
