@@ -136,11 +136,8 @@ chaos: deps-machines ## Take a cluster with ENGINE=nginx|haproxy|lvs through STE
 	cd test/chaos && go test -count=1 -timeout 0 $(TESTFLAGS) -run '^TestSchedule_' -engine $(ENGINE) -steps $(STEPS) -seed $(SEED) -often '$(OFTEN)'
 
 .PHONY: fuzz
-FUZZTIME ?= 1m
-fuzz: ## Fuzz what parses and renders, FUZZTIME=1m for each target
-	@for package in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
-	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$package/*_test.go | sed 's/func //'); do \
-	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $(TESTFLAGS) ./$$package; done; done
+fuzz: ## Fuzz all that reads what others wrote, TIME=1m for each target; ONLY=regex of PACKAGE.TARGET, LANES=1 at a time. A table
+	test/fuzz.sh
 
 .PHONY: lint
 lint: ## Vet, staticcheck, gofmt, the directions of imports and the workflows. 1 min, or 5

@@ -117,6 +117,8 @@ func (c *Capabilities) checkSettings(engine string, s lb.Settings, p lb.Protocol
 		return fmt.Errorf("proxyProtocol.accept: %s", c.Unsupported("proxyProtocol.accept", p))
 	case s.Certificate != "" && c.Unsupported("tls.secretRef", p) != "":
 		return fmt.Errorf("tls: %s", c.Unsupported("tls.secretRef", p))
+	case !lb.SafeCertificate(s.Certificate):
+		return fmt.Errorf("%.80q is not the name of a certificate", s.Certificate)
 	case s.Retries < 0 || s.MaxConnections < 0 || s.MaxConnectionsPerNode < 0 || s.MaxConnectionsPerClient < 0 ||
 		s.MaxQueue < 0 || s.MaxRatePerClient < 0 || s.MaxRatePerClient > lb.MostRate:
 		return errors.New("retries or limits out of bounds")

@@ -394,6 +394,11 @@ func readLeaving(path string) (map[string]leaver, error) {
 	if record.Boot != now {
 		return map[string]leaver{}, nil
 	}
+	ran := uptime()
+	for name, one := range record.Leaving { // nobody left before the machine ran, nor leaves later than now
+		one.Since, one.Drain = min(max(one.Since, 0), ran), max(one.Drain, 0)
+		record.Leaving[name] = one
+	}
 	return record.Leaving, nil
 }
 

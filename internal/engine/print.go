@@ -24,11 +24,14 @@ func ServiceName(id lb.ID) string {
 
 // FrontendName is unique among the ports of all Services.
 func FrontendName(id lb.ID, address netip.AddrPort, network string) string {
-	ip := strings.NewReplacer(".", "-", ":", "-").Replace(address.Addr().String())
+	ip := dashes.Replace(address.Addr().String())
 	return strings.Join([]string{ServiceName(id), ip, strconv.Itoa(int(address.Port())), network}, ".")
 }
 
-// ParseFrontendName is the inverse of FrontendName. ok is false for the name of anything else.
+var dashes = strings.NewReplacer(".", "-", ":", "-")
+
+// ParseFrontendName is the inverse of FrontendName. ok is false for the name of anything else, such as one with
+// words behind it that a daemon would take for another command.
 func ParseFrontendName(name string) (id lb.ID, address netip.AddrPort, network string, ok bool) {
 	parts := strings.Split(name, ".")
 	if len(parts) != 6 {
@@ -47,7 +50,9 @@ func ParseFrontendName(name string) (id lb.ID, address netip.AddrPort, network s
 		return id, address, "", false
 	}
 	id, err = lb.NewID(parts[0], parts[1], parts[2])
-	return id, netip.AddrPortFrom(ip, uint16(port)), parts[5], err == nil
+	address, network = netip.AddrPortFrom(ip, uint16(port)), parts[5]
+	known := network == "tcp" || network == "udp" || network == "sctp"
+	return id, address, network, err == nil && known && ip.Zone() == "" && FrontendName(id, address, network) == name
 }
 
 // Sources are the ranges of clients, sorted; none where everybody may connect. A range that is

@@ -1,13 +1,10 @@
 package lb
 
 import (
-	"regexp"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/lb/lbpb"
 )
-
-var safeCertificate = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 func (r *reader) settings(m *lbpb.Settings) Settings {
 	s := Settings{
@@ -51,7 +48,7 @@ func (r *reader) settings(m *lbpb.Settings) Settings {
 	if s.MaxHeaderBytes != 0 && s.MaxHeaderBytes < LeastHeaderBytes {
 		r.fail("headers of %d bytes: want at least %d", s.MaxHeaderBytes, LeastHeaderBytes)
 	}
-	if s.Certificate != "" && !safeCertificate.MatchString(s.Certificate) {
+	if !SafeCertificate(s.Certificate) {
 		r.fail("%.80q is not the name of a certificate", s.Certificate)
 	}
 	if !SafeOffer(s.CloudCertificate) {

@@ -62,6 +62,8 @@ var (
 	safeNode  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 	safePath  = regexp.MustCompile(`^/[-A-Za-z0-9._~/%]{0,255}$`)
 	safeHex   = regexp.MustCompile(`^([0-9a-f]{2}){0,256}$`)
+
+	safeCertificate = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
 // NewID checks that a Service's namespace, name and UID are safe to print. The
@@ -91,6 +93,9 @@ func SafeHost(host string) bool { return host == "" || safeNode.MatchString(host
 
 // SafeHex reports whether what a health check sends or expects is at most 256 bytes in hex.
 func SafeHex(bytes string) bool { return safeHex.MatchString(bytes) }
+
+// SafeCertificate reports whether the name of a certificate is a sum in hex, or there is none.
+func SafeCertificate(name string) bool { return name == "" || safeCertificate.MatchString(name) }
 
 // String prints an ID as namespace/name.
 func (id ID) String() string { return id.Namespace + "/" + id.Name }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/test/builder"
 )
 
 // FuzzParseAddresses: anybody who may write a Service may write its annotations.
@@ -39,9 +40,10 @@ func FuzzRecord(f *testing.F) {
 	f.Add("uid=1 holders=a,a,,b addresses=::ffff:192.0.2.1,fe80::1%eth0 carrier=c published=0.0.0.1", "fe80::1%eth0", "", true)
 	f.Add("uid=2 holders=a", "x", "", true)
 	f.Fuzz(func(t *testing.T, message, ip, hostname string, exposed bool) {
-		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{UID: "1"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort}}
-		if exposed {
-			svc.Spec.Type = corev1.ServiceTypeLoadBalancer
+		svc := builder.Service("default", "web").Obj()
+		if svc.UID = "1"; !exposed {
+			svc.Spec.Type = corev1.ServiceTypeNodePort
+		} else {
 			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: ip, Hostname: hostname}}
 		}
 		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionRecord, Status: metav1.ConditionTrue, Message: message}}

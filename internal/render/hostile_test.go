@@ -3,6 +3,7 @@ package render_test
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,7 @@ func TestHostileTextReachesNoFile(t *testing.T) {
 			"algorithm":    func(f *engine.Frontend) { f.Settings.Algorithm = lb.Algorithm(bad) },
 			"mode":         func(f *engine.Frontend) { f.Settings.Mode = lb.Mode(bad) },
 			"send proxy":   func(f *engine.Frontend) { f.Settings.SendProxy = lb.ProxyProtocol(bad) },
+			"certificate":  func(f *engine.Frontend) { f.Settings.Certificate = bad + "/../x" },
 			"health check": func(f *engine.Frontend) { f.Settings.HealthCheck.Type = lb.HealthCheckType(bad) },
 		} {
 			f := tcp("192.0.2.1:80", "10.0.0.1:30080")
@@ -140,10 +142,109 @@ func TestGoldenFilesHaveOnlyKnownLines(t *testing.T) {
 	})
 }
 
+// hostile is what nobody vouches for: a switch of each field says whether it has the text, number or time, or what does
+// not hurt. Without any, every engine carries it.
+type hostile struct {
+	namespace, name, uid, listen, backend, source, text string
+	port, nodePort                                      uint16
+	span                                                int64
+	number                                              int32
+	switches                                            uint64
+}
+
+func (h hostile) service() *engine.Service {
+	id, err := lb.NewID(h.namespace, h.name, h.uid)
+	if err != nil {
+		id = lb.ID{Namespace: h.namespace, Name: h.name, UID: h.uid} // the renderer refuses it, too
+	}
+	return &engine.Service{ID: id, MaxConnections: max(0, int(h.number)), Frontends: []engine.Frontend{h.frontend()}}
+}
+
+func (h hostile) frontend() engine.Frontend {
+	at := 0
+	on := func() bool { at++; return h.switches>>(at-1)&1 == 1 }
+	text := func(plain string) string { return choose(on(), plain, h.text) }
+	number := func(plain int32) int32 { return choose(on(), plain, h.number) }
+	span := func(plain time.Duration) time.Duration { return choose(on(), plain, time.Duration(h.span)) }
+	f := engine.Frontend{
+		Listener: lb.Listener{Port: h.port, Protocol: choose(on(), lb.TCP, lb.UDP)}, Allow: lb.Clients{Everybody: on()},
+		HealthCheckNodePort: choose(on(), 0, h.nodePort), Direct: on(), NodePort: h.nodePort, Pods: on(), Affinity: span(0),
+		Settings: lb.Settings{
+			Algorithm: lb.Algorithm(text("RoundRobin")), Mode: choose(on(), lb.ModeTCP, lb.ModeHTTP), SendProxy: choose(on(), lb.ProxyNone, lb.ProxyV1), AcceptProxy: on(),
+			ConnectTimeout: span(time.Second), IdleTimeout: span(time.Minute), ClientTimeout: span(0), ServerTimeout: span(0), QueueTimeout: span(0),
+			KeepAlive: span(0), SlowStart: span(0), Drain: span(0), NoAccessLog: on(),
+			MaxConnections: number(0), MaxConnectionsPerNode: number(0), MaxConnectionsPerClient: number(0), MaxRatePerClient: number(0),
+			Retries: number(0), MaxQueue: number(0), AbortOnClose: on(), Certificate: text(""), H2C: on(), RedirectToHTTPS: on(),
+			MaxBodyBytes: choose(on(), 0, h.span), MaxHeaderBytes: number(0),
+			HealthCheck: lb.HealthCheck{
+				Type: lb.HealthCheckType(choose(on(), string(choose(on(), lb.CheckNone, choose(on(), lb.CheckTCP, lb.CheckHTTP))), text("Auto"))),
+				Path: text("/"), Port: choose(on(), 0, h.nodePort), Host: text(""), Status: choose(on(), lb.Status{}, lb.Status{From: h.port, To: h.nodePort}),
+				Send: text(""), Expect: text(""), Interval: span(time.Second), Timeout: span(time.Second), Rise: number(1), Fall: number(1), TLS: on(),
+			},
+		},
+	}
+	f.Listener.Address, _ = netip.ParseAddr(h.listen)
+	if a, err := netip.ParseAddr(h.backend); err == nil {
+		f.Backends = []engine.Backend{{Node: h.name, Address: netip.AddrPortFrom(a, h.nodePort), Weight: choose(on(), 0, h.port), Draining: on(), Backup: on()}}
+	}
+	if p, err := netip.ParsePrefix(h.source); err == nil {
+		f.Allow.Sources = []netip.Prefix{p.Masked()}
+		if on() {
+			f.Settings.Source = lb.Source{IPv4: p, IPv6: p}
+		}
+	}
+	return f
+}
+
+func choose[T any](second bool, a, b T) T {
+	if second {
+		return b
+	}
+	return a
+}
+
+// Each field of what is rendered is one that the fuzzer changes. One more in the model makes this fail.
+func TestHostile_HasEveryField(t *testing.T) {
+	h := hostile{"a", "b", "c", "192.0.2.1", "10.0.0.1", "10.0.0.0/8", "x", 1, 2, 3, 4, 0}
+	set := map[string]bool{}
+	for bit := range 64 {
+		h.switches = 1 << bit
+		note(set, "", reflect.ValueOf(*h.service()))
+	}
+	for field, is := range set {
+		if !is {
+			t.Errorf("%s is always zero", field)
+		}
+	}
+	if len(set) < 50 {
+		t.Errorf("these are all fields: %v", set)
+	}
+}
+
+// note which fields are not zero.
+func note(set map[string]bool, name string, v reflect.Value) {
+	set[name] = set[name] || !v.IsZero()
+	switch {
+	case v.Type().PkgPath() == "net/netip":
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			note(set, name+"."+v.Type().Field(i).Name, v.Field(i))
+		}
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			note(set, name, v.Index(i))
+		}
+	}
+}
+
 func FuzzRender(f *testing.F) {
-	f.Add("default", "web", uid, "192.0.2.1", "10.0.0.1", "10.0.0.0/8", "RoundRobin", uint16(80), uint16(30080), int64(1e9), int32(2), byte(0))
-	f.Add("a", "b", "c", "2001:db8::1", "fe80::1%eth0", "::/0", "Random", uint16(1), uint16(65535), int64(1), int32(0), byte(255))
-	f.Add("a", hijacking[0], "c", "unix:/var/run/docker.sock", "localhost", "all", "hash; }", uint16(0), uint16(0), int64(-1), int32(-1), byte(0x55))
+	for bit := range 60 {
+		f.Add("default", "web", uid, "192.0.2.1", "10.0.0.1", "10.0.0.0/8", "ab", uint16(200), uint16(399), int64(5e9), int32(7), uint64(1)<<bit)
+	}
+	f.Add("default", "web", uid, "192.0.2.1", "10.0.0.1", "10.0.0.0/8", strings.Repeat("0f", 16), uint16(200), uint16(399), int64(5e9), int32(7), uint64(1)<<26)
+	f.Add("a", "b", "c", "2001:db8::1", "fd00::1", "::/0", "Random", uint16(1), uint16(65535), int64(1), int32(0), uint64(0))
+	f.Add("a", "b", "c", "2001:db8::1", "fe80::1%eth0", "::/0", "Random", uint16(1), uint16(65535), int64(1), int32(0), uint64(0x5555))
+	f.Add("a", hijacking[0], "c", "unix:/var/run/docker.sock", "localhost", "all", "hash; }", uint16(0), uint16(0), int64(-1), int32(-1), uint64(1<<64-1))
 	renderers := map[*engine.Engine]*render.Renderer{}
 	for _, e := range engines.Table.Engines {
 		r, err := render.New(e)
@@ -152,45 +253,10 @@ func FuzzRender(f *testing.F) {
 		}
 		renderers[e] = r
 	}
-	f.Fuzz(func(t *testing.T, namespace, name, uid, listen, backend, source, algorithm string, port, nodePort uint16, span int64, number int32, bits byte) {
-		id, err := lb.NewID(namespace, name, uid)
-		if err != nil {
-			id = lb.ID{Namespace: namespace, Name: name, UID: uid} // the renderer refuses it, too
-		}
-		on := func(bit int) bool { return bits>>bit&1 == 1 }
-		fe := engine.Frontend{Listener: lb.Listener{Port: port, Protocol: lb.TCP}, Allow: lb.Clients{Everybody: on(0)}}
-		if fe.Listener.Address, _ = netip.ParseAddr(listen); on(1) {
-			fe.Listener.Protocol = lb.UDP
-		}
-		if a, err := netip.ParseAddr(backend); err == nil && on(2) {
-			fe.Backends = []engine.Backend{{Node: name, Address: netip.AddrPortFrom(a, nodePort)}}
-		}
-		if p, err := netip.ParsePrefix(source); err == nil {
-			fe.Allow.Sources = []netip.Prefix{p.Masked()}
-		}
-		if on(3) {
-			fe.Affinity = time.Hour
-		}
-		fe.Settings = lb.Settings{
-			Algorithm: lb.Algorithm(algorithm), Mode: lb.ModeTCP, SendProxy: lb.ProxyNone, AcceptProxy: on(4),
-			ConnectTimeout: time.Duration(span), IdleTimeout: time.Duration(span), Retries: number,
-			MaxConnections: number, MaxConnectionsPerNode: number, MaxConnectionsPerClient: number,
-			HealthCheck: lb.HealthCheck{Type: lb.CheckNone},
-		}
-		if on(5) {
-			fe.Settings.SendProxy = lb.ProxyV1
-		}
-		if on(6) {
-			fe.Settings.HealthCheck = lb.HealthCheck{Type: lb.CheckAuto, Path: source, Interval: time.Duration(span), Timeout: time.Duration(span), Rise: number, Fall: number}
-		}
-		if on(7) {
-			fe.Settings.HealthCheck.Type = lb.CheckHTTP
-		}
-		if port%2 == 1 {
-			fe.Settings.Mode = lb.ModeHTTP
-		}
+	f.Fuzz(func(t *testing.T, namespace, name, uid, listen, backend, source, text string, port, nodePort uint16, span int64, number int32, switches uint64) {
+		h := hostile{namespace, name, uid, listen, backend, source, text, port, nodePort, span, number, switches}
 		for e, r := range renderers {
-			set, refused, problems := tryRender(t, r, config(&engine.Service{ID: id, Frontends: []engine.Frontend{fe}}))
+			set, refused, problems := tryRender(t, r, config(h.service()))
 			if (len(refused) == 0) != (set.Len() > 1) || len(problems) > 0 {
 				t.Errorf("%s: %d files, %v, %v", e, set.Len(), refused, problems)
 			}

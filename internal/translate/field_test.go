@@ -57,7 +57,7 @@ var examples = map[string][3]string{
 }
 
 // setting is a field alone, from JSON.
-func setting(t *testing.T, name, value string) v1alpha1.UpstreamSettings {
+func setting(t testing.TB, name, value string) v1alpha1.UpstreamSettings {
 	t.Helper()
 	parts := strings.Split(name, ".")
 	for _, part := range slices.Backward(parts) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Connections to a server that went are served on: by the worker that answers, where that went
@@ -92,10 +93,17 @@ func goneServers(before, now engine.Set, left map[string]bool) (gone map[string]
 	return gone, back, err
 }
 
+// ofOurs takes the name of a server that left apart, and returns false for one that we do not give: who wrote the file
+// need not be this process, and names are told to HAProxy in commands.
+func ofOurs(full string) (id lb.ID, section, server string, ours bool) {
+	section, server, _ = strings.Cut(full, "/")
+	id, _, _, ours = engine.ParseFrontendName(section)
+	return id, section, server, ours && lb.SafeNode(server)
+}
+
 // leftOf reports whether a server is of the Service that has a file.
 func leftOf(full, path string) bool {
-	section, _, _ := strings.Cut(full, "/")
-	id, _, _, ours := engine.ParseFrontendName(section)
+	id, _, _, ours := ofOurs(full)
 	return ours && engine.Path(id) == path
 }
 
@@ -126,9 +134,8 @@ func (h *Daemon) stillGone(ctx context.Context, names []string) (gone, dropped m
 	var at string
 	var carried *service // by the file at; nil: nobody knows
 	for _, full := range names {
-		section, name, _ := strings.Cut(full, "/")
-		id, _, _, ours := engine.ParseFrontendName(section)
-		if !ours { // a file says so, which this process need not have written
+		id, section, name, ours := ofOurs(full)
+		if !ours {
 			dropped[full] = true
 			continue
 		}
@@ -318,8 +325,7 @@ func (h *Daemon) EndLeft(ctx context.Context) error {
 		return err
 	}
 	maps.DeleteFunc(over, func(full string, _ bool) bool { // the file is the account's: none of the owner's
-		section, _, _ := strings.Cut(full, "/")
-		_, _, _, ours := engine.ParseFrontendName(section)
+		_, _, _, ours := ofOurs(full)
 		return !ours
 	})
 	if len(over) == 0 {

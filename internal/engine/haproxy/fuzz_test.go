@@ -99,3 +99,19 @@ func FuzzFacts(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLeft: of a name in the account's file, only one that we give is told to HAProxy, whose commands end with a
+// semicolon or a line.
+func FuzzLeft(f *testing.F) {
+	for _, name := range []string{"default.web.0f0f.192-0-2-1.80.tcp/n1", "a.b.c.1-2-3-4.80.tcp/10-0-0-1;shutdown frontend x", "a.b.c.1-2-3-4.80.tcp;x/n1", "a.b.c.1-2-3-4.80.tcp/n1\nquit", "a.b.c.1-2-3-4.80.tcp/n1/n2", "own/n1"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, full string) {
+		id, section, server, ours := ofOurs(full)
+		if ours && (section+"/"+server != full || !leftOf(full, engine.Path(id)) || strings.ContainsFunc(full, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune(".-/", r)
+		})) {
+			t.Errorf("%q is taken for %s / %s", full, section, server)
+		}
+	})
+}

@@ -40,6 +40,15 @@ func Config() *rapid.Generator[*lb.Config] {
 				cfg.Services = append(cfg.Services, s)
 			}
 		}
+		if rapid.IntRange(0, 3).Draw(t, "control plane") == 0 {
+			s := Service(nil).Draw(t, "API servers")
+			s.ID, s.Pods, s.Servers = lb.ControlPlane, false, Nodes().Draw(t, "servers")
+			s.Frontends = slices.DeleteFunc(s.Frontends, func(f lb.Frontend) bool { return free[f.Listener] || f.NodePort == 0 || len(f.Endpoints) > 0 })
+			if len(s.Frontends) > 0 {
+				cfg.Services = append(cfg.Services, s)
+				slices.SortFunc(cfg.Services, func(a, b *lb.Service) int { return a.ID.Compare(b.ID) })
+			}
+		}
 		cfg.Addresses = rapid.SliceOfNDistinct(Address(true), 0, 3, rapid.ID[netip.Addr]).Draw(t, "addresses")
 		slices.SortFunc(cfg.Addresses, netip.Addr.Compare)
 		if rapid.Bool().Draw(t, "shared") {

@@ -56,6 +56,19 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 	if err != nil {
 		return nil, &deliver.Error{Reason: deliver.ReasonSecret, Message: "spec.provider: " + err.Error(), Err: err}
 	}
+	c := d.begin(ctx, client, t)
+	if err := c.ask(ctx); err != nil {
+		c.stop()
+		if e, ok := errors.AsType[*deliver.Error](trouble(err)); ok {
+			return nil, e
+		}
+		return nil, &deliver.Error{Reason: deliver.ReasonUnreachable, Err: err, Message: "the provider does not say what its cloud can do: " + err.Error()}
+	}
+	return c, nil
+}
+
+// begin a connection, on which nothing was asked yet.
+func (d Dialer) begin(ctx context.Context, client *provider.Client, t deliver.Target) *conn {
 	c := &conn{
 		client: client, owner: Owner(t.Cluster, t.Balancer), patience: cmp.Or(d.Patience, 2*time.Second), workFor: workFor,
 		slots: make(chan struct{}, atOnce), news: make(chan struct{}, 1),
@@ -69,14 +82,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 		}
 	}
 	c.ctx, c.stop = context.WithCancel(ctx)
-	if err := c.ask(ctx); err != nil {
-		c.stop()
-		if e, ok := errors.AsType[*deliver.Error](trouble(err)); ok {
-			return nil, e
-		}
-		return nil, &deliver.Error{Reason: deliver.ReasonUnreachable, Err: err, Message: "the provider does not say what its cloud can do: " + err.Error()}
-	}
-	return c, nil
+	return c
 }
 
 // Owner is the first part of a provider.ID: of one Balancer of one cluster. Two Balancers
