@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -100,6 +101,9 @@ func TestSignsOfAHost(t *testing.T) {
 			return err
 		}
 		const clock = "its clock is 1m0s behind the manager's: let both keep time by NTP"
+		if len(b.Status.Hosts) == 0 {
+			return errors.New("no host is told of yet")
+		}
 		if h := b.Status.Hosts[0]; h.State != v1alpha1.HostInSync || h.Message != "" || h.Note(v1alpha1.NoteClock) != clock ||
 			h.Note(v1alpha1.NoteRestarted) != words {
 			return fmt.Errorf("%+v", h)
