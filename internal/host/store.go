@@ -120,10 +120,20 @@ func (s *store) readState() (state, error) {
 	if err != nil {
 		return st, err
 	}
-	if err := json.Unmarshal(data, &st); err != nil {
+	err = json.Unmarshal(data, &st)
+	if err == nil && (!isGeneration(st.Good) || st.Previous != "" && !isGeneration(st.Previous)) {
+		err = fmt.Errorf("%.80q or %.80q is no generation", st.Good, st.Previous)
+	}
+	if err != nil {
 		return state{}, fmt.Errorf("%s (%v): %w", filepath.Join(s.dir, stateFile), err, errDamaged)
 	}
 	return st, nil
+}
+
+// isGeneration reports whether a name is one that nextGeneration gives: links are made of it, which lead nowhere else.
+func isGeneration(name string) bool {
+	n, err := strconv.Atoi(name)
+	return err == nil && n > 0 && strconv.Itoa(n) == name
 }
 
 // replace a file so that it holds after a power failure, one or the other.
