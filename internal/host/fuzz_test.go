@@ -1,8 +1,11 @@
 package host
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,8 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/lb/lbtest"
 )
 
 // FuzzAuthorizedKeys: a key that is added can deliver and nothing else, whatever was in
@@ -121,6 +127,105 @@ func FuzzContents(f *testing.F) {
 		}
 		if diff := cmp.Diff(c, again, equal); err != nil || diff != "" {
 			t.Errorf("error %v, (-first +second):\n%s", err, diff)
+		}
+	})
+}
+
+// FuzzState: what the account says was proved last is a generation, and the link to it leads nowhere else.
+func FuzzState(f *testing.F) {
+	for _, seed := range []string{`{"good":"2","previous":"1"}`, `{"good":"../../../etc"}`, `{}`, `{"good":"1","previous":"/"}`, `{"good":"01"}`, `null`, `{"good":"."}`} {
+		f.Add([]byte(seed))
+	}
+	s, err := openStore(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := s.write(stateFile, data, publicMode, false); err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.readState()
+		if err != nil {
+			if !errors.Is(err, errDamaged) || st != (state{}) {
+				t.Errorf("%+v, %v", st, err)
+			}
+			return
+		}
+		if err := s.link(nextLink, st.Good); err != nil {
+			t.Fatal(err)
+		}
+		target, err := s.root.Readlink(nextLink)
+		if err != nil || s.linked(nextLink) != st.Good || filepath.Dir(filepath.Dir(target)) != engine.GenerationsDir {
+			t.Errorf("%q leads to %q, %v", st.Good, target, err)
+		}
+		if err := s.writeJSON(stateFile, st); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := s.readState(); err != nil || again != st {
+			t.Errorf("%+v is written and read as %+v, %v", st, again, err)
+		}
+	})
+}
+
+// FuzzWanted: whatever the list of what is wanted says, all of it is there, in bounds or an error that says why not, and
+// it is read as it was written.
+func FuzzWanted(f *testing.F) {
+	set, err := new(lb.Encoder).Encode(lbtest.Config().Example(7))
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := openStore(f.TempDir())
+	if err == nil {
+		err = s.root.Mkdir(itemsDir, 0o700)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	m := &model{store: s, sizes: map[lb.Sum]int{}}
+	var all []lb.Item
+	for it := range set.All() {
+		all = append(all, it)
+	}
+	if err := m.writeItems(all); err != nil {
+		f.Fatal(err)
+	}
+	if err := m.writeList(wantedFile, set.Manifest()); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := s.root.ReadFile(wantedFile)
+	if err != nil {
+		f.Fatal(err)
+	}
+	first, rest, _ := bytes.Cut(whole, []byte("\n"))
+	f.Add(whole)
+	f.Add(bytes.TrimSuffix(first, []byte("\n")))
+	f.Add(slices.Concat(first, []byte("x\r\n"), first, []byte("\n"), rest))
+	f.Add([]byte(strings.Repeat("0", 64) + " node/a\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := s.write(wantedFile, data, privateMode, false); err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.readList(wantedFile, m.onDisk(wantedFile))
+		if err != nil {
+			return
+		}
+		if len(got.parts) != got.sums.Len() || got.sums.Len() > 1+bytes.Count(data, []byte("\n")) {
+			t.Errorf("%d items of %d lines, and %d parts", got.sums.Len(), bytes.Count(data, []byte("\n")), len(got.parts))
+		}
+		for key, part := range got.parts {
+			if _, wrong := part.(error); wrong {
+				continue
+			}
+			if err := lbtest.InBounds(part); err != nil || lb.CheckKey(key) != nil {
+				t.Errorf("%q: %v", key, err)
+			}
+		}
+		if err := m.writeList(wantedFile, got.sums); err != nil {
+			t.Fatal(err)
+		}
+		again, err := m.readList(wantedFile, m.onDisk(wantedFile))
+		if err != nil || !again.sums.Equal(got.sums) || len(again.parts) != len(got.parts) {
+			t.Errorf("%d are written, and %d read, %v", got.sums.Len(), again.sums.Len(), err)
 		}
 	})
 }

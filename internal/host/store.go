@@ -123,10 +123,16 @@ func (s *store) readState() (state, error) {
 	if err := json.Unmarshal(data, &st); err != nil {
 		return state{}, s.damaged(stateFile, err)
 	}
-	if st.Good == "" {
-		return state{}, s.damaged(stateFile, "it names nothing")
+	if !isGeneration(st.Good) || st.Previous != "" && !isGeneration(st.Previous) {
+		return state{}, s.damaged(stateFile, fmt.Sprintf("%.80q or %.80q is no generation", st.Good, st.Previous))
 	}
 	return st, nil
+}
+
+// isGeneration reports whether a name is one that nextGeneration gives: links are made of it, which lead nowhere else.
+func isGeneration(name string) bool {
+	n, err := strconv.Atoi(name)
+	return err == nil && n > 0 && strconv.Itoa(n) == name
 }
 
 // replace a file so that it holds after a power failure, one or the other.
