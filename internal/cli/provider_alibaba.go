@@ -71,16 +71,19 @@ func (f *providerAlibaba) serve(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return f.providerServe.serve(ctx, out, func() (provider.Cloud, error) {
-		key, err := credentials.NewCredential(nil)
-		if err != nil {
-			return nil, err
-		}
+	key, err := credentials.NewCredential(nil)
+	if err != nil {
+		return err
+	}
+	api, err := cloud.NewAPI(f.region, f.endpoint, key, http.DefaultTransport)
+	if err != nil {
+		return err
+	}
+	return f.providerServe.serve(ctx, out, func(context.Context) (provider.Cloud, error) {
 		if _, err := key.GetCredential(); err != nil {
 			return nil, fmt.Errorf("there are no credentials: set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET: %w", err)
 		}
-		api, err := cloud.NewAPI(f.region, f.endpoint, key, http.DefaultTransport)
-		return &cloud.Cloud{API: api, Options: o}, err
+		return &cloud.Cloud{API: api, Options: o}, nil
 	})
 }
 

@@ -57,7 +57,7 @@ func (f *providerOpenStack) serve(ctx context.Context, out io.Writer) error {
 	if f.Flavors, err = offered("--flavors", f.flavors, provider.MaxFlavors); err != nil {
 		return err
 	}
-	return f.providerServe.serve(ctx, out, func() (provider.Cloud, error) {
+	return f.providerServe.serve(ctx, out, func(ctx context.Context) (provider.Cloud, error) {
 		api, err := f.api(ctx)
 		if err == nil {
 			err = cloud.CheckVersion(ctx, api)

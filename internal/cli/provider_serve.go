@@ -53,8 +53,8 @@ func offered(flag string, all []string, most int) (map[string]string, error) {
 	return out, nil
 }
 
-// serve answers for a cloud, which is made when the flags are known to be good.
-func (f *providerServe) serve(ctx context.Context, out io.Writer, cloud func() (provider.Cloud, error)) error {
+// serve answers for the cloud that login leads to. It logs in when the flags are known to be good.
+func (f *providerServe) serve(ctx context.Context, out io.Writer, login func(context.Context) (provider.Cloud, error)) error {
 	token, err := os.ReadFile(f.tokenFile)
 	if err != nil {
 		return fmt.Errorf("--token-file: %w", err)
@@ -71,9 +71,10 @@ func (f *providerServe) serve(ctx context.Context, out io.Writer, cloud func() (
 		}
 		rules.Nodes = append(rules.Nodes, p)
 	}
-	s := provider.Server{Token: strings.TrimSpace(string(token)), Admit: rules}
-	if s.Cloud, err = cloud(); err != nil {
-		return err
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cloud := &lateCloud{tried: make(chan struct{})}
+	go cloud.logIn(ctx, out, login)
+	s := provider.Server{Token: strings.TrimSpace(string(token)), Admit: rules, Cloud: cloud}
 	return s.ListenAndServe(ctx, f.listen, f.cert, f.key, out)
 }
