@@ -14,7 +14,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/external-lb/external-lb/internal/provider/caller"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -270,7 +270,7 @@ func said(err error) error {
 		Text string `json:"faultstring"`
 	}
 	if json.Unmarshal(answer.Body, &fault) != nil || fault.Text == "" {
-		fault.Text = "Octavia answers with the status " + strconv.Itoa(answer.Actual)
+		fault.Text = fmt.Sprintf("Octavia at %s answers with the status %d", hostOf(answer.URL), answer.Actual)
 	}
 	e := &provider.Error{Code: provider.Internal, Message: fault.Text}
 	switch answer.Actual {
@@ -313,7 +313,7 @@ func unreadable(err error) bool {
 func WithoutCredentials(endpoint, project string) *gophercloud.ServiceClient {
 	endpoint = strings.TrimSuffix(endpoint, "/") + "/"
 	return &gophercloud.ServiceClient{
-		ProviderClient: &gophercloud.ProviderClient{}, Endpoint: endpoint, ResourceBase: endpoint + "v2.0/",
+		ProviderClient: &gophercloud.ProviderClient{HTTPClient: *caller.New(http.DefaultTransport, maxCall, maxAnswer)}, Endpoint: endpoint, ResourceBase: endpoint + "v2.0/",
 		MoreHeaders: map[string]string{"X-Project-Id": project, "X-Roles": "load-balancer_member"},
 	}
 }
