@@ -34,8 +34,9 @@ var may = with(map[string][]string{
 	"provider":     {"internal/text"}, // others import it, too
 
 	"internal/provider/kit":       {"provider"},
-	"internal/provider/openstack": {"internal/provider/sources", "provider"},
-	"internal/provider/alibaba":   {"internal/provider/sources", "provider"},
+	"internal/provider/openstack": {"internal/provider/caller", "internal/provider/sources", "provider"},
+	"internal/provider/alibaba":   {"internal/provider/caller", "internal/provider/sources", "provider"},
+	"internal/provider/caller":    nil,
 	"internal/provider/sources":   nil,
 	"examples/provider":           {"provider"},
 

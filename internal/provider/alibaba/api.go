@@ -17,6 +17,7 @@ import (
 	"github.com/alibabacloud-go/tea/dara"
 	"github.com/aliyun/credentials-go/credentials"
 
+	"github.com/external-lb/external-lb/internal/provider/caller"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -52,7 +53,7 @@ func NewAPI(region, endpoint string, c credentials.Credential, via http.RoundTri
 				return nil, fmt.Errorf("--endpoint: want %s or a URL, got %.80q", Inside, endpoint)
 			}
 		}
-		c, err := client.NewClient(&client.Config{Credential: c, Protocol: &at.Scheme, Endpoint: &at.Host, HttpClient: bounded{via}})
+		c, err := client.NewClient(&client.Config{Credential: c, Protocol: &at.Scheme, Endpoint: &at.Host, HttpClient: carrier{caller.New(via, maxCall, maxAnswer)}})
 		if err != nil {
 			return nil, err
 		}
@@ -83,18 +84,11 @@ const (
 	maxCalls  = 16 // at a time, of all requests: the API counts those of an account
 )
 
-// bounded carries requests, and reads no more of an answer than is bearable.
-type bounded struct{ via http.RoundTripper }
+// carrier is what the vendor's client sends requests by.
+type carrier struct{ *http.Client }
 
 // Call is what the vendor's client asks for. The other transport has its settings, of which we use none.
-func (b bounded) Call(r *http.Request, _ *http.Transport) (*http.Response, error) {
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // what is signed goes nowhere else
-	answer, err := (&http.Client{Transport: b.via, Timeout: maxCall, CheckRedirect: stay}).Do(r)
-	if err == nil {
-		answer.Body = http.MaxBytesReader(nil, answer.Body, maxAnswer)
-	}
-	return answer, err
-}
+func (c carrier) Call(r *http.Request, _ *http.Transport) (*http.Response, error) { return c.Do(r) }
 
 // params of a call, named as the API has them.
 type params map[string]string

@@ -14,7 +14,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/external-lb/external-lb/internal/provider/caller"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -194,11 +194,18 @@ func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, 
 		side.Go(func() error {
 			one := &session{Cloud: c}
 			t, err := one.below(ctx, all[i])
-			if err == nil {
-				out[i] = t.observed(provider.ID{Cluster: cluster, Service: tagOf(all[i].Tags, serviceTag)})
-				out[i].Calls = one.calls
+			if err != nil && away(err) {
+				return err
 			}
-			return err
+			if err != nil {
+				t = &tree{lb: all[i]}
+			}
+			out[i] = t.observed(provider.ID{Cluster: cluster, Service: tagOf(all[i].Tags, serviceTag)})
+			out[i].Calls = one.calls
+			if e, _ := errors.AsType[*provider.Error](err); e != nil && out[i].State == provider.Pending {
+				out[i].Reason, out[i].Message = e.Code, e.Message
+			}
+			return nil
 		})
 	}
 	if err := side.Wait(); err != nil {
@@ -208,6 +215,13 @@ func (c *Cloud) List(ctx context.Context, cluster string) ([]provider.Observed, 
 		out[0].Calls.Reads += s.calls.Reads
 	}
 	return out, nil
+}
+
+// away reports whether Octavia answers nothing now. Other faults are of what was asked for: it went while it was read,
+// or cannot be read, and costs itself alone.
+func away(err error) bool {
+	e, told := errors.AsType[*provider.Error](err)
+	return !told || e.Code == provider.Throttled || e.Code == provider.Unavailable && e.RetryAfterSeconds == 0
 }
 
 // reads at a time, where all load balancers are read; and how much one Service may cost.
@@ -246,13 +260,17 @@ func said(err error) error {
 		if _, ours := errors.AsType[*provider.Error](err); ours || err == nil {
 			return err
 		}
-		return &provider.Error{Code: provider.Unavailable, Message: err.Error()}
+		e := &provider.Error{Code: provider.Unavailable, Message: err.Error()}
+		if unreadable(err) {
+			e.RetryAfterSeconds = 5
+		}
+		return e
 	}
 	var fault struct {
 		Text string `json:"faultstring"`
 	}
 	if json.Unmarshal(answer.Body, &fault) != nil || fault.Text == "" {
-		fault.Text = "Octavia answers with the status " + strconv.Itoa(answer.Actual)
+		fault.Text = fmt.Sprintf("Octavia at %s answers with the status %d", hostOf(answer.URL), answer.Actual)
 	}
 	e := &provider.Error{Code: provider.Internal, Message: fault.Text}
 	switch answer.Actual {
@@ -283,11 +301,19 @@ func said(err error) error {
 	return e
 }
 
+// unreadable reports whether there was an answer that nobody can read.
+func unreadable(err error) bool {
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	_, other := errors.AsType[*json.UnmarshalTypeError](err)
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	return syntax || other || large
+}
+
 // WithoutCredentials is the API of an Octavia that asks for none.
 func WithoutCredentials(endpoint, project string) *gophercloud.ServiceClient {
 	endpoint = strings.TrimSuffix(endpoint, "/") + "/"
 	return &gophercloud.ServiceClient{
-		ProviderClient: &gophercloud.ProviderClient{}, Endpoint: endpoint, ResourceBase: endpoint + "v2.0/",
+		ProviderClient: &gophercloud.ProviderClient{HTTPClient: *caller.New(http.DefaultTransport, maxCall, maxAnswer)}, Endpoint: endpoint, ResourceBase: endpoint + "v2.0/",
 		MoreHeaders: map[string]string{"X-Project-Id": project, "X-Roles": "load-balancer_member"},
 	}
 }

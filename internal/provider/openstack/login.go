@@ -6,20 +6,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/config"
 	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/apiversions"
+
+	"github.com/external-lb/external-lb/internal/provider/caller"
 )
 
 // Login is the API of the load-balancer service of the cloud that the environment names, as OpenStack's own commands
 // read it: that of clouds.yaml which OS_CLOUD names, or that of OS_AUTH_URL.
-func Login(ctx context.Context) (*gophercloud.ServiceClient, error) {
+func Login(ctx context.Context) (*gophercloud.ServiceClient, error) { return login(ctx, maxCall) }
+
+// login is that with the time that a request may take.
+func login(ctx context.Context, timeout time.Duration) (*gophercloud.ServiceClient, error) {
 	var beside []clouds.ParseOption
 	if os.Getenv("OS_CLOUD") == "" {
 		of, err := environment()
@@ -33,12 +41,29 @@ func Login(ctx context.Context) (*gophercloud.ServiceClient, error) {
 		return nil, err
 	}
 	auth.AllowReauth = true
-	client, err := config.NewProviderClient(ctx, auth, config.WithTLSConfig(tls))
+	via := http.DefaultTransport.(*http.Transport).Clone()
+	via.TLSClientConfig = tls // gophercloud's own option for that would replace the bounds, too
+	client, err := config.NewProviderClient(ctx, auth, config.WithHTTPClient(*caller.New(via, timeout, maxAnswer)))
 	if err != nil {
-		return nil, fmt.Errorf("logging in: %w", err)
+		return nil, fmt.Errorf("logging in at %s: %.1000v", hostOf(auth.IdentityEndpoint), err) // it may have all of an answer in it
 	}
 	return openstack.NewLoadBalancerV2(client, endpoint)
 }
+
+// hostOf a URL. "": it has none.
+func hostOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// Of each request.
+const (
+	maxCall   = time.Minute
+	maxAnswer = 32 << 20 // bytes: a page of Octavia's may have all load balancers
+)
 
 // environment is a clouds.yaml with the credentials of the environment: gophercloud's own reading of that does not know
 // the domains of users and of projects, and what is beside credentials is read in one way.

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
@@ -21,6 +22,9 @@ func (s *session) members(ctx context.Context, t *tree, want provider.Spec) (boo
 		switch {
 		case !sameMembers(p.members, wanted):
 			change = func() error {
+				if done, err := s.takesSubnet(ctx, p, wanted); done || err != nil {
+					return err
+				}
 				return pools.BatchUpdateMembers(ctx, s.API, p.ID, throughOneSubnet(p.members, wanted)).ExtractErr()
 			}
 		case p.Description != d:
@@ -70,6 +74,34 @@ func throughOneSubnet(have []pools.Member, wanted []pools.BatchUpdateMemberOpts)
 		gone = gone || h != nil && h.SubnetID != subnetOf(w)
 	}
 	return out
+}
+
+// takesSubnet is an error where members of a pool are to come to another subnet, and Octavia does not know that one: else
+// each would leave, and not come back. Before the first one leaves, Octavia is asked for it once more, through the new
+// subnet. It looks for the subnet first, and then says that the member is there. Where it is not any more, it is made:
+// then this is the change.
+func (s *session) takesSubnet(ctx context.Context, p *pool, wanted []pools.BatchUpdateMemberOpts) (changed bool, _ error) {
+	var leaves *pools.BatchUpdateMemberOpts
+	for i := range wanted {
+		switch h := memberAt(p.members, wanted[i]); {
+		case h == nil: // it comes through the new subnet, with the same request that removes the next one
+			return false, nil
+		case leaves == nil && h.SubnetID != subnetOf(wanted[i]):
+			leaves = &wanted[i]
+		}
+	}
+	if leaves == nil || subnetOf(*leaves) == "" {
+		return false, nil
+	}
+	err := said(pools.CreateMember(ctx, s.API, p.ID, pools.CreateMemberOpts{
+		Address: leaves.Address, ProtocolPort: leaves.ProtocolPort, Weight: leaves.Weight, MonitorPort: leaves.MonitorPort, SubnetID: *leaves.SubnetID,
+	}).Err)
+	e, _ := errors.AsType[*provider.Error](err)
+	if e != nil && (e.Code == provider.AddressTaken || e.Code == provider.QuotaExceeded || e.Code == provider.Internal) { // Octavia has seen the subnet by then
+		s.calls.Writes++
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // staying are those members of the wanted ones that are there, through which subnet they may be.

@@ -121,8 +121,18 @@ func (t *tree) inError(want provider.Spec) (all []provider.Refusal) {
 		if t.works(l) {
 			continue
 		}
-		all = append(all, provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: provider.Internal,
-			Message: "it is in ERROR in Octavia, whose logs say why; it is made anew each 30 seconds"})
+		all = append(all, inError(l))
 	}
 	return all
+}
+
+func inError(l provider.Listener) provider.Refusal {
+	return provider.Refusal{Port: l.Port, Protocol: l.Protocol, Reason: provider.Internal,
+		Message: "it is in ERROR in Octavia, whose logs say why; it is made anew each 30 seconds"}
+}
+
+// finished reports whether Octavia has finished a listener, and the pool that it has.
+func (t *tree) finished(l *listeners.Listener) bool {
+	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == l.DefaultPoolID })
+	return l.ProvisioningStatus == active && (i < 0 || t.pools[i].works())
 }

@@ -4,11 +4,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/monitors"
+
+	"github.com/external-lb/external-lb/provider"
 )
 
 // What is PENDING below a load balancer that is ACTIVE is about to be finished, and left alone. Where it stays so,
@@ -68,6 +71,27 @@ func TestNext_APartThatIsAboutToBeFinishedHoldsUpNoOther(t *testing.T) {
 		s := &session{Cloud: &Cloud{API: WithoutCredentials(api.URL, "p")}, finishing: finishing}
 		if changed, err := s.next(t.Context(), is, want); err != nil || !changed || len(asked) != 1 || asked[0] != then {
 			t.Errorf("finishing %t: %t, %v, asked %q", finishing, changed, err, asked)
+		}
+	}
+}
+
+// What is answered to Put and what is read back a moment later are the same: else it would look as if somebody else
+// had changed it.
+func TestInError_IsReadBackAsItWasAnswered(t *testing.T) {
+	for what, breaks := range map[string]func(*tree){
+		"a listener": func(t *tree) { t.listeners[0].ProvisioningStatus = "ERROR" },
+		"a pool":     func(t *tree) { t.pools[0].ProvisioningStatus = "ERROR" },
+	} {
+		want := spec()
+		is := made(want)
+		breaks(is)
+		answered, back := is.observed(web), is.observed(web)
+		if err := (&session{}).rest(is, want, &answered); err != nil {
+			t.Fatal(err)
+		}
+		if answered.State != provider.Live || len(answered.Refused) != 1 || !slices.Equal(back.Refused, answered.Refused) ||
+			back.State != answered.State || back.Spec.Digest() != answered.Spec.Digest() {
+			t.Errorf("%s: answered %s %v, read back %s %v", what, answered.State, answered.Refused, back.State, back.Refused)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func doing(t *testing.T, is *tree, want provider.Spec, refuses map[string]string
 			method, part, _ := strings.Cut(of, " ")
 			path, with, _ := strings.Cut(part, " ")
 			if call == method+" "+path && strings.Contains(string(body), with) {
-				status := map[string]int{"403": http.StatusForbidden, "400": http.StatusBadRequest}[answer[:3]]
+				status := map[string]int{"403": http.StatusForbidden, "400": http.StatusBadRequest, "404": http.StatusNotFound, "409": http.StatusConflict}[answer[:3]]
 				w.WriteHeader(status)
 				_, _ = io.WriteString(w, answer[4:])
 				return
@@ -41,7 +41,7 @@ func doing(t *testing.T, is *tree, want provider.Spec, refuses map[string]string
 		_, _ = io.WriteString(w, "{}")
 	}))
 	defer api.Close()
-	s = &session{Cloud: &Cloud{API: WithoutCredentials(api.URL, "p")}}
+	s = &session{Cloud: &Cloud{API: WithoutCredentials(api.URL, "p"), Options: Options{MemberSubnet: is.subnet}}}
 	changed, err := s.next(t.Context(), is, want)
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,47 @@ func TestThroughOneSubnet_KeepsTheOthers(t *testing.T) {
 	}
 }
 
+// No member leaves its subnet for one that is not there: before the first of a port does, Octavia is asked for it through
+// the new one. It says that there is no such subnet, or that the member is there already.
+func TestMembers_StayWhereTheirNewSubnetIsNone(t *testing.T) {
+	const ask, move = "POST pools/p0/members", "PUT pools/p0/members"
+	noSubnet := map[string]string{}
+	for _, call := range []string{"POST pools/p0/members", "POST pools/p1/members", "POST pools/p2/members", "PUT pools/p0/members", "PUT pools/p1/members", "PUT pools/p2/members"} {
+		noSubnet[call+` "subnet_id":"b"`] = `404 {"faultstring": "Subnet b not found."}`
+	}
+	there := map[string]string{ask: `409 {"faultstring": "Another member on this pool is already using ip 10.0.0.2 on protocol_port 30443"}`}
+	for what, c := range map[string]struct {
+		nodes   int
+		to      string
+		refuses map[string]string
+		begin   func(*pool)
+		asked   []string
+		refused int
+		changed bool
+	}{
+		"one node, no such subnet":    {1, "b", noSubnet, nil, []string{ask, "POST pools/p1/members", "POST pools/p2/members"}, 3, false},
+		"two nodes, no such subnet":   {2, "b", noSubnet, nil, []string{ask, "POST pools/p1/members", "POST pools/p2/members"}, 3, false},
+		"one node, the subnet is":     {1, "b", there, nil, []string{ask, move}, 0, true},
+		"two nodes, the subnet is":    {2, "b", there, nil, []string{ask, move}, 0, true},
+		"members over quota":          {1, "b", map[string]string{ask: quota}, nil, []string{ask, move}, 0, true},
+		"the member went meanwhile":   {1, "b", nil, nil, []string{ask}, 0, true},
+		"no subnet is wanted":         {1, "", nil, nil, []string{move}, 0, true},
+		"one is back, another leaves": {2, "b", there, func(p *pool) { p.members[0].SubnetID = "b" }, []string{ask, move}, 0, true},
+		"one is away":                 {2, "b", nil, func(p *pool) { p.members = p.members[1:] }, []string{move}, 0, true},
+	} {
+		want := spec()
+		want.Families[0].Members = want.Families[0].Members[:c.nodes]
+		is := madeThrough("a", want)
+		if is.subnet = c.to; c.begin != nil {
+			c.begin(&is.pools[0])
+		}
+		s, asked, changed := doing(t, is, want, c.refuses)
+		if !slices.Equal(asked, c.asked) || len(s.refused) != c.refused || changed != c.changed || int(s.calls.Writes) != len(asked) {
+			t.Errorf("%s: asked %q, refused %v, changed %t, %d writes", what, asked, s.refused, changed, s.calls.Writes)
+		}
+	}
+}
+
 // What stays where new members are refused stays as it is reached.
 func TestStaying_AreThoseThatAreThere(t *testing.T) {
 	want := spec()

@@ -176,12 +176,15 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 	for i := range t.listeners {
 		from := &t.listeners[i]
 		one, ok := t.listener(from)
-		switch {
+		switch bare := (provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.Protocol(from.Protocol)}); {
+		case !t.finished(from) && !t.pending(): // a list says the same of it as the answer to Put
+			o.Refused = append(o.Refused, inError(bare))
+			continue
 		case ok && len(o.Spec.Listeners) == 0:
 			*f, o.Spec.AffinitySeconds = one.Families[0], one.AffinitySeconds
 		case !ok || !slices.Equal(f.Sources, one.Families[0].Sources) || !slices.Equal(f.Members, one.Families[0].Members) ||
 			o.Spec.AffinitySeconds != one.AffinitySeconds:
-			others = append(others, provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.Protocol(from.Protocol)})
+			others = append(others, bare)
 			continue
 		}
 		o.Spec.Listeners = append(o.Spec.Listeners, one.Listeners...)
