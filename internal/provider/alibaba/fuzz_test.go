@@ -14,7 +14,14 @@ import (
 )
 
 // actionOf a request, in a header that the vendor's client spells in its own way.
-func actionOf(r *http.Request) string { return strings.Join(r.Header["x-acs-action"], "") }
+func actionOf(r *http.Request) string {
+	for name, values := range r.Header {
+		if strings.EqualFold(name, "X-Acs-Action") {
+			return strings.Join(values, "")
+		}
+	}
+	return ""
+}
 
 // heard keeps the last answer to each action that reads.
 type heard struct {
