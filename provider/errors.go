@@ -104,5 +104,5 @@ func OtherFlavor(has string, refused []Refusal) (Code, string) {
 }
 
 func invalid(field, format string, args ...any) *Error {
-	return &Error{Code: Invalid, Field: field, Message: fmt.Sprintf(format, args...)}
+	return &Error{Code: Invalid, Field: field, Message: clip(fmt.Sprintf(format, args...))}
 }

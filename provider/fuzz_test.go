@@ -88,6 +88,7 @@ func FuzzAnswer(f *testing.F) {
 	newer.Version, newer.Flavors, newer.Settings["new\a"] = "2\x1b[0m", []string{"big"}, Support{Note: "as it is"}
 	newer.Protocols, newer.Families = append(newer.Protocols, "QUIC\n"), append(newer.Families, "IPv8\n")
 	f.Add(200, marshal(f, newer))
+	f.Add(200, []byte("{\"name\":\"\xff\"}"))
 	f.Add(200, marshal(f, b))
 	f.Add(200, marshal(f, List{LoadBalancers: []LoadBalancer{b}}))
 	f.Add(200, []byte(`{"loadBalancers":[{"service":"a","namespace":"b","name":"c","state":"Pending","addresses":[{"family":"IPv6","hostname":"a.example"}]}],"more":true}`))

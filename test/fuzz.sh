@@ -13,7 +13,7 @@ targets() { # one on each line: MODULE PACKAGE TARGET
 }
 fuzz() { # MODULE PACKAGE TARGET: what it says, and then its line of the table
   local log=$OUT/${2//\//_}.$3 result=ok
-  (cd "$1" && go test -run '^$' -fuzz "^$3\$" -fuzztime "$TIME" -fuzzminimizetime 1s -parallel 1 ${TESTFLAGS:-} "$(realpath --relative-to="$1" "$2" | sed 's|^|./|')") >"$log" 2>&1 || result=FAILED
+  (cd "$1" && go test -run '^$' -fuzz "^$3\$" -fuzztime "$TIME" -fuzzminimizetime 20x -parallel 1 ${TESTFLAGS:-} "$(realpath --relative-to="$1" "$2" | sed 's|^|./|')") >"$log" 2>&1 || result=FAILED
   awk -v name="$2.$3" -v result=$result '
     /^fuzz: elapsed: / && /execs: / { sub(/,/, "", $3); t = $3; for (i = 1; i < NF; i++) { if ($i == "execs:") n = $(i + 1); if ($i == "interesting:") new = $(i + 1) } }
     function seconds(t,  s) { if (match(t, /[0-9]+h/)) s += 3600 * substr(t, RSTART, RLENGTH - 1); if (match(t, /[0-9]+m/)) s += 60 * substr(t, RSTART, RLENGTH - 1)

@@ -17,10 +17,10 @@ import (
 
 // Whatever somebody changes by hand is seen, and mended.
 func TestDrift_IsSeenAndMended(t *testing.T) {
-	both := []string{"weight", "server less", "server more", "port", "listener less", "listener more", "listener off", "another group", "timeout", "algorithm", "no check", "description", "twin", "locked"}
+	both := []string{"weight", "server less", "server more", "port", "listener less", "listener more", "listener off", "another group", "group's name", "timeout", "algorithm", "no check", "description", "twin", "locked"}
 	for kind, changes := range map[string][]string{
 		"nlb": append([]string{"client address", "rate"}, both...),
-		"clb": append([]string{"open", "black list", "bandwidth", "off", "list less"}, both...),
+		"clb": append([]string{"open", "black list", "bandwidth", "off", "list less", "list with everybody"}, both...),
 	} {
 		for _, change := range changes {
 			t.Run(kind+"/"+change, func(t *testing.T) {

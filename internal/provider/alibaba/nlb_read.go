@@ -3,6 +3,7 @@ package alibaba
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -184,7 +185,11 @@ func (n nlb) servers(ctx context.Context, s *session, g *group) error {
 	c := call{nlbAPI, "ListServerGroupServers", params{"ServerGroupId": g.id}}
 	err := pages(ctx, s, c, func(a nlbServers) string { return a.NextToken }, func(a nlbServers) error {
 		for _, m := range a.Servers {
-			g.servers = append(g.servers, server{id: m.ServerId, ip: ipOf(m.ServerIp), port: m.Port, weight: m.Weight, busy: m.Status != "Available"})
+			ip := ipOf(m.ServerIp)
+			if m.ServerId != m.ServerIp { // none of ours, which are named by their addresses
+				ip = netip.Addr{}
+			}
+			g.servers = append(g.servers, server{id: m.ServerId, ip: ip, port: m.Port, weight: m.Weight, busy: m.Status != "Available"})
 		}
 		return nil
 	})

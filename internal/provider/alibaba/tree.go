@@ -263,7 +263,8 @@ func (t *tree) carried(s *session, at *listener) (c carried, ok bool) {
 		return c, false
 	}
 	c.Listener = provider.Listener{Port: at.port, Protocol: at.protocol, NodePort: at.nodePort, Certificate: at.certificate}
-	if c.Settings, c.affinity, ok = s.settings(at, g, c.Listener); !ok || c.NodePort == 0 || at.tls != (at.certificate != "") {
+	if c.Settings, c.affinity, ok = s.settings(at, g, c.Listener); !ok || c.NodePort == 0 || at.tls != (at.certificate != "") ||
+		t.at(c.Listener) != at || t.group(c.Listener) != g {
 		return c, false
 	}
 	for _, m := range g.servers {
@@ -282,7 +283,7 @@ func (t *tree) carried(s *session, at *listener) (c carried, ok bool) {
 		return c, false
 	}
 	c.clients, ok = sources.Read(list.entries)
-	return c, ok
+	return c, ok && sources.Same(list.entries, sources.List(c.clients))
 }
 
 // garden is where trees grow of load balancers, groups and lists that have tags.

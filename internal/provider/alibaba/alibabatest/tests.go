@@ -114,6 +114,7 @@ func (c *Cloud) Change(service, what string) error {
 			},
 			"listener less":  func() { delete(c.listeners, id) },
 			"listener off":   func() { l.stopped = true },
+			"group's name":   func() { g.name = "theirs" },
 			"another group":  func() { delete(l.fields, "VServerGroupId"); l.fields["ServerGroupId"] = "sgp-theirs" },
 			"open":           func() { l.fields["AclStatus"] = "off" },
 			"black list":     func() { l.fields["AclType"] = "black" },
@@ -128,6 +129,13 @@ func (c *Cloud) Change(service, what string) error {
 			"bandwidth":   func() { l.fields["Bandwidth"] = "1" },
 			"off":         func() { b.off = true },
 			"locked":      func() { b.locked = true },
+			"list with everybody": func() {
+				for _, a := range c.acls {
+					if of(&a.common) {
+						a.entries = []string{"0.0.0.0/0"}
+					}
+				}
+			},
 			"list less": func() {
 				for _, a := range c.acls {
 					if of(&a.common) {
