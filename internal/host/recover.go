@@ -95,7 +95,7 @@ func (u *unit) lost() error {
 
 // digest that the daemon will say of a generation.
 func (u *unit) digest(s *store, gen string) (fileset.Digest, bool) {
-	data, err := s.readFile(path.Join(engine.GenerationsDir, gen, engine.FilesDir, u.daemon.OwnFile()), maxRecord)
+	data, err := s.readHead(path.Join(engine.GenerationsDir, gen, engine.FilesDir, u.daemon.OwnFile()), ownHead)
 	if err != nil {
 		return "", false
 	}
