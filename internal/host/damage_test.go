@@ -26,6 +26,7 @@ var damages = map[string]func(path string) error{
 	"a directory": func(path string) error {
 		return errors.Join(os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "file"), nil, 0o600))
 	},
+	"gone":                  func(string) error { return nil },
 	"a link":                func(path string) error { return os.Symlink("lock", path) },
 	"a link that leads out": func(path string) error { return os.Symlink("/etc/passwd", path) },
 	"a pipe":                func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -207,6 +208,60 @@ func TestDamage_OfWhatIsLive(t *testing.T) {
 	b.says(at, "two")
 	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// Who prepares the machine anew while its daemon runs takes nothing away: what is live stays, or else what
+// the next delivery makes anew.
+func TestDamage_InstallTakesNothingAway(t *testing.T) {
+	b := newBox(t)
+	at := public(t)
+	path := func(names ...string) string { return filepath.Join(append([]string{b.unit.dir}, names...)...) }
+	state := func() string { return path(stateFile) }
+	own := func() string { return path(engine.LiveLink, b.unit.daemon.OwnFile()) }
+	nothing := func() error { return nil }
+	interrupted := func() error { return os.WriteFile(path(nextStateFile), []byte("{"), 0o644) }
+	unlinked := func() error { return os.Remove(path(engine.LiveLink)) }
+	for name, c := range map[string]struct {
+		files []func() string
+		also  func() error
+	}{
+		"state":                            {[]func() string{state}, nothing},
+		"own file":                         {[]func() string{own}, nothing},
+		"both":                             {[]func() string{state, own}, nothing},
+		"own file, interrupted":            {[]func() string{own}, interrupted},
+		"own file, and nothing is live":    {[]func() string{own}, unlinked},
+		"state, and a delivery was staged": {[]func() string{state}, interrupted},
+	} {
+		for _, kind := range []string{"damaged", "gone"} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				outer := b.T
+				defer func() { b.T = outer }()
+				b.T = t
+				b.send(wants(b.node(), b.web("web", "before", at)))
+				b.send(wants(b.node(), b.web("web", "one", at)))
+				live, err := os.Readlink(path(engine.LiveLink))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, file := range c.files {
+					b.damage(file(), damages[kind])
+				}
+				if err := c.also(); err != nil {
+					t.Fatal(err)
+				}
+				b.take(b.newAgent(""))
+				b.initialise()
+				if now, err := os.Readlink(path(engine.LiveLink)); err != nil || now != live || !b.unit.initialised() {
+					t.Errorf("live is %s, not %s, %v; prepared: %t", now, live, err, b.unit.initialised())
+				}
+				b.initialise() // and again
+				b.says(at, "one")
+				b.take(b.newAgent(""))
+				b.carriesNow(b.send(wants(b.node(), b.web("web", "two", at))), "web")
+				b.says(at, "two")
+			})
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ const finishWait = time.Second
 // proves decides. The lock is held.
 func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	st, err := s.readState()
-	if err != nil && !errors.Is(err, errDamaged) {
+	if err != nil && !stateLost(err) {
 		return st, err
 	}
 	live, interrupted := s.linked(engine.LiveLink), s.exists(nextStateFile)

@@ -129,6 +129,11 @@ func (s *store) readState() (state, error) {
 	return st, nil
 }
 
+// stateLost reports whether a state cannot be read because there is none, or something else in its place.
+func stateLost(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged)
+}
+
 // replace a file so that it holds after a power failure, one or the other.
 func (s *store) replace(name string, data []byte, mode fs.FileMode) error {
 	if err := s.write(name+tmpSuffix, data, mode, true); err != nil {
