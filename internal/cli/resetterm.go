@@ -16,7 +16,7 @@ func newHostResetTerm() *cobra.Command {
 		Long: `Forget which cluster delivers to this machine, and in which term. A machine takes
 deliveries of one cluster alone, and of its newest leader: this is for a machine that
 changes hands, for one of which the Balancer says Contested or TermJump, and for one
-whose record of this is damaged: that is kept beside the new one. See to it first that
+whose record of this is damaged or gone: one that is damaged is kept beside the new one. See to it first that
 no other controller goes on to deliver. What is live goes on. Run it as root.
 
 A cluster is known by the UID of its namespace kube-system:
@@ -33,13 +33,16 @@ kubectl get namespace kube-system -o jsonpath={.metadata.uid}`,
 			if err != nil {
 				return err
 			}
-			aside, err := a.ResetTerm(cmd.Context(), cluster)
+			lost, aside, err := a.ResetTerm(cmd.Context(), cluster)
 			if err != nil {
 				return err
 			}
 			before := deliveredBy(was)
-			if aside != "" {
+			switch {
+			case aside != "":
 				before = "nobody knows: the record was damaged, and is kept as " + aside
+			case lost:
+				before = "nobody knows: the record was gone"
 			}
 			now := host.Status{Cluster: cluster}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "delivered before by: %s\ndelivered now by: %s\n", before, deliveredBy(now))

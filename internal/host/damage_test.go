@@ -26,6 +26,7 @@ var damages = map[string]func(path string) error{
 	"a directory": func(path string) error {
 		return errors.Join(os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "file"), nil, 0o600))
 	},
+	"gone":                  func(string) error { return nil },
 	"a link":                func(path string) error { return os.Symlink("lock", path) },
 	"a link that leads out": func(path string) error { return os.Symlink("/etc/passwd", path) },
 	"a pipe":                func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -102,7 +103,7 @@ func TestDamage_OfWhoDelivers(t *testing.T) {
 	at := public(t)
 	path := filepath.Join(b.agent.settings.modelDir(), modelState)
 	for kind, do := range damages {
-		if _, err := b.agent.ResetTerm(t.Context(), ""); err != nil {
+		if _, _, err := b.agent.ResetTerm(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		b.send(wants(b.node(), b.web("web", "one", at)))
@@ -125,17 +126,23 @@ func TestDamage_OfWhoDelivers(t *testing.T) {
 					t.Errorf("%s: it shows what it would render: %v", kind, err)
 				}
 			}
+			if seen, err := b.agent.Observe(t.Context()); errorCode(err) != CodeMachine {
+				t.Errorf("%s: it tells what it sees: %+v, %v", kind, seen, err)
+			}
 			if st := b.look(); !strings.Contains(st.Message, "it is damaged") || st.Wanted.Len() > 0 {
 				t.Errorf("%s: %+v", kind, st)
 			}
 			b.says(at, "one")
 		}
-		aside, err := b.newAgent("").ResetTerm(t.Context(), "our-uid")
-		if err != nil || aside != path+damagedSuffix {
-			t.Fatalf("%s: %q, %v", kind, aside, err)
+		if err := os.RemoveAll(path + damagedSuffix); err != nil {
+			t.Fatal(err)
 		}
-		if _, err := os.Lstat(aside); err != nil {
-			t.Errorf("%s: what was damaged is not kept: %v", kind, err)
+		lost, aside, err := b.newAgent("").ResetTerm(t.Context(), "our-uid")
+		if err != nil || !lost || (aside == path+damagedSuffix) == (kind == "gone") {
+			t.Fatalf("%s: %t, %q, %v", kind, lost, aside, err)
+		}
+		if _, err := os.Lstat(path + damagedSuffix); (err == nil) != (aside != "") {
+			t.Errorf("%s: %q is said to be kept: %v", kind, aside, err)
 		}
 		if st := b.look(); st.Cluster != "our-uid" || st.Wanted.Digest() != wanted || !st.Proved {
 			t.Errorf("%s: %+v", kind, st)
@@ -145,11 +152,11 @@ func TestDamage_OfWhoDelivers(t *testing.T) {
 		b.says(at, "one")
 	}
 	all, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"+damagedSuffix+"*"))
-	if err != nil || len(all) != 1 {
+	if err != nil || len(all) > 1 {
 		t.Errorf("%q are kept, %v", all, err)
 	}
-	if aside, err := b.agent.ResetTerm(t.Context(), ""); err != nil || aside != "" {
-		t.Errorf("of a sound one, %q is kept: %v", aside, err)
+	if lost, aside, err := b.agent.ResetTerm(t.Context(), ""); err != nil || lost || aside != "" {
+		t.Errorf("of a sound one, %t, %q is kept: %v", lost, aside, err)
 	}
 }
 
@@ -204,6 +211,60 @@ func TestDamage_OfWhatIsLive(t *testing.T) {
 	}
 }
 
+// Who prepares the machine anew while its daemon runs takes nothing away: what is live stays, or else what
+// the next delivery makes anew.
+func TestDamage_InstallTakesNothingAway(t *testing.T) {
+	b := newBox(t)
+	at := public(t)
+	path := func(names ...string) string { return filepath.Join(append([]string{b.unit.dir}, names...)...) }
+	state := func() string { return path(stateFile) }
+	own := func() string { return path(engine.LiveLink, b.unit.daemon.OwnFile()) }
+	nothing := func() error { return nil }
+	interrupted := func() error { return os.WriteFile(path(nextStateFile), []byte("{"), 0o644) }
+	unlinked := func() error { return os.Remove(path(engine.LiveLink)) }
+	for name, c := range map[string]struct {
+		files []func() string
+		also  func() error
+	}{
+		"state":                            {[]func() string{state}, nothing},
+		"own file":                         {[]func() string{own}, nothing},
+		"both":                             {[]func() string{state, own}, nothing},
+		"own file, interrupted":            {[]func() string{own}, interrupted},
+		"own file, and nothing is live":    {[]func() string{own}, unlinked},
+		"state, and a delivery was staged": {[]func() string{state}, interrupted},
+	} {
+		for _, kind := range []string{"damaged", "gone"} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				outer := b.T
+				defer func() { b.T = outer }()
+				b.T = t
+				b.send(wants(b.node(), b.web("web", "before", at)))
+				b.send(wants(b.node(), b.web("web", "one", at)))
+				live, err := os.Readlink(path(engine.LiveLink))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, file := range c.files {
+					b.damage(file(), damages[kind])
+				}
+				if err := c.also(); err != nil {
+					t.Fatal(err)
+				}
+				b.take(b.newAgent(""))
+				b.initialise()
+				if now, err := os.Readlink(path(engine.LiveLink)); err != nil || now != live || !b.unit.initialised() {
+					t.Errorf("live is %s, not %s, %v; prepared: %t", now, live, err, b.unit.initialised())
+				}
+				b.initialise() // and again
+				b.says(at, "one")
+				b.take(b.newAgent(""))
+				b.carriesNow(b.send(wants(b.node(), b.web("web", "two", at))), "web")
+				b.says(at, "two")
+			})
+		}
+	}
+}
+
 // Who prepares the machine anew gets a record of who delivers, and hears what is lost.
 func TestDamage_IsMendedByInstall(t *testing.T) {
 	onBareMachine(t, func(t *testing.T) {
@@ -214,19 +275,25 @@ func TestDamage_IsMendedByInstall(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join(settings.modelDir(), modelState)
-		put(t, path, "")
-		for _, dry := range []bool{true, false} {
-			options.DryRun = dry
-			steps, err := Install(t.Context(), options, &engines.Table)
-			if err != nil {
-				t.Fatal(err)
+		for _, gone := range []bool{true, false} {
+			if gone { // of a machine that was delivered to
+				put(t, filepath.Join(settings.modelDir(), wantedFile), "")
+			} else {
+				put(t, path, "")
 			}
-			i := slices.IndexFunc(steps, func(s Step) bool { return s.Name == "who delivers" })
-			if i < 0 || (steps[i].Result == engine.StepDone) == dry || !strings.Contains(steps[i].Detail, path+damagedSuffix) || !strings.Contains(steps[i].Detail, "is lost") {
-				t.Errorf("dry %t: %+v", dry, steps)
-			}
-			if _, err := os.Stat(path + damagedSuffix); (err == nil) == dry {
-				t.Errorf("dry %t: %v", dry, err)
+			for _, dry := range []bool{true, false} {
+				options.DryRun = dry
+				steps, err := Install(t.Context(), options, &engines.Table)
+				if err != nil {
+					t.Fatal(err)
+				}
+				i := slices.IndexFunc(steps, func(s Step) bool { return s.Name == "who delivers" })
+				if i < 0 || (steps[i].Result == engine.StepDone) == dry || strings.Contains(steps[i].Detail, path+damagedSuffix) == gone || !strings.Contains(steps[i].Detail, "is lost") {
+					t.Errorf("gone %t, dry %t: %+v", gone, dry, steps)
+				}
+				if _, err := os.Stat(path + damagedSuffix); (err == nil) == (dry || gone) {
+					t.Errorf("gone %t, dry %t: %v", gone, dry, err)
+				}
 			}
 		}
 		if said := install(t, options)["who delivers"]; said != "" {

@@ -21,6 +21,7 @@ import (
 const (
 	maxState  = 64 << 10  // of a few names and numbers
 	maxRecord = 128 << 20 // of what is noted of each file, item or listener
+	ownHead   = 64 << 10  // of a daemon's own file, which may be the whole configuration: the digest is in its first lines
 )
 
 // damagedSuffix is of what was in the place of a file. There is one of each.
@@ -36,6 +37,18 @@ func (s *store) damaged(name string, why any) error {
 
 // readFile reads a file that has at most so many bytes.
 func (s *store) readFile(name string, most int64) ([]byte, error) {
+	data, err := s.readHead(name, most+1)
+	if err == nil && int64(len(data)) > most {
+		err = s.damaged(name, fmt.Sprintf("it has more than %d bytes", most))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// readHead reads so many bytes of a file; fewer if it has no more.
+func (s *store) readHead(name string, most int64) ([]byte, error) {
 	info, err := s.root.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -48,14 +61,7 @@ func (s *store) readFile(name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = s.damaged(name, fmt.Sprintf("it has more than %d bytes", most))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // create makes a file where there is none. What a crash or somebody has left in its place goes.

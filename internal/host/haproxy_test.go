@@ -127,6 +127,23 @@ func TestHAProxy_ApplyProvesWhatIsLive(t *testing.T) {
 	}
 }
 
+// HAProxy's own file is the whole configuration: however large that is, it is not taken for one that is gone.
+func TestHAProxy_ALargeConfigurationIsWhole(t *testing.T) {
+	b := newHAProxyBox(t)
+	live := b.apply(haproxySet(t, carried(t, "web", "one", local(t)))).Live
+	if err := os.Truncate(b.haproxy().Live(), maxRecord+1); err != nil { // a file of holes takes no room
+		t.Fatal(err)
+	}
+	s, err := openStore(b.unit.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if digest, ok := b.unit.digest(s, s.linked(engine.LiveLink)); !ok || digest != live {
+		t.Errorf("%s, %t, not %s", digest, ok, live)
+	}
+}
+
 // HAProxy names every line that it refuses: the lines of one file lead back to
 // the fragments.
 func TestHAProxy_RefusedFragmentsAreLeftOutAndTheOthersGoLive(t *testing.T) {

@@ -233,12 +233,16 @@ func (in *installer) firstGeneration(ctx context.Context) error {
 	return in.each(func(p *part) error {
 		present := p.unit.initialised()
 		p.changed = p.changed || !present
-		return in.Step("first configuration", "empty, in "+p.unit.dir, present, func() error { return p.unit.initialise(ctx) })
+		return in.Step("first configuration", "what is live, or else an empty one, in "+p.unit.dir, present, func() error { return p.unit.initialise(ctx) })
 	})
 }
 
 // Reload lets a daemon that runs load what is live, and wants the proof.
 func (p *part) Reload(ctx context.Context, name string) error {
+	if p.unit.lacks() {
+		p.Report(name, engine.StepWarning, "not reloaded: the last good configuration in "+p.unit.dir+" is damaged; the next delivery makes it anew")
+		return nil
+	}
 	return p.Step(name, "reload it, and have the configuration proved", false, func() error {
 		s, err := openStore(p.unit.dir)
 		if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
+	"slices"
 
 	"github.com/external-lb/external-lb/internal/engine"
 )
@@ -25,17 +27,21 @@ func (u *unit) initialise(ctx context.Context) error {
 	}
 	defer unlock()
 	st, err := s.readState()
-	if err == nil && u.holds(s, st.Good) {
-		if s.linked(engine.LiveLink) == "" {
-			return s.pointBack(st.Good)
-		}
-		return nil // else what the daemon proves decides, see recover
-	}
-	if errors.Is(err, errDamaged) && u.holds(s, s.linked(engine.LiveLink)) {
-		return s.keep(state{Good: s.linked(engine.LiveLink)})
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
+	if err != nil && !stateLost(err) {
 		return err
+	}
+	live := s.linked(engine.LiveLink)
+	if gen := u.startingPoint(s, st.Good, live); gen != "" {
+		whole := u.holds(s, gen)
+		if live == "" || !whole {
+			if err := s.pointBack(gen); err != nil {
+				return err
+			}
+		}
+		if whole && gen == st.Good {
+			return nil // what the daemon proves decides about what is live, see recover
+		}
+		return s.keep(state{Good: gen, Previous: st.Previous}) // and nothing is interrupted: a delivery could not undo it
 	}
 	if err := s.root.Mkdir(engine.GenerationsDir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -54,6 +60,24 @@ func (u *unit) initialise(ctx context.Context) error {
 		return err
 	}
 	return s.keep(state{Good: g.name})
+}
+
+// startingPoint is the first whole one of some generations or, if none is, the first that is there and
+// that a daemon runs: the next delivery makes anew what it lacks, and meanwhile nothing is withdrawn.
+func (u *unit) startingPoint(s *store, gens ...string) string {
+	if i := slices.IndexFunc(gens, func(gen string) bool { return u.holds(s, gen) }); i >= 0 {
+		return gens[i]
+	}
+	running, _ := u.daemon.Processes(0)
+	if i := slices.IndexFunc(gens, s.hasGeneration); running && i >= 0 {
+		return gens[i]
+	}
+	return ""
+}
+
+// hasGeneration reports whether there is one of that name, whole or not.
+func (s *store) hasGeneration(gen string) bool {
+	return gen != "" && s.isDir(path.Join(engine.GenerationsDir, gen, engine.FilesDir))
 }
 
 // keep makes a state last, and removes all else.
@@ -75,9 +99,16 @@ func (u *unit) initialised() bool {
 	}
 	defer s.close() // nothing is written to a directory
 	st, err := s.readState()
-	if err != nil || s.broken() != "" {
+	return err == nil && s.broken() == "" && s.linked(engine.LiveLink) != "" && u.startingPoint(s, st.Good) != ""
+}
+
+// lacks reports whether what was proved last cannot be loaded before a delivery has made it anew.
+func (u *unit) lacks() bool {
+	s, err := openStore(u.dir)
+	if err != nil {
 		return false
 	}
-	_, ok := u.digest(s, st.Good)
-	return ok && s.linked(engine.LiveLink) != ""
+	defer s.close() // nothing is written to a directory
+	st, err := s.readState()
+	return err == nil && !u.holds(s, st.Good)
 }

@@ -62,7 +62,7 @@ func noItems() items { return items{parts: map[lb.Key]any{}} }
 type model struct {
 	*store
 	record modelRecord
-	lost   error // the record is damaged: nobody knows who delivers, so nobody does before root says who may
+	lost   error // the record is damaged or gone: nobody knows who delivers, so nobody does before root says who may
 	wanted wanted
 	sizes  map[lb.Sum]int // in bytes, of Items on the disk
 
@@ -106,11 +106,15 @@ func (m *model) current() bool {
 	return same && now == m.record && m.onDisk(wantedFile) == m.file && m.onDisk(ownFile) == m.ownFile
 }
 
-// recorded is the record on the disk; the zero one if there is none yet. One that is damaged is never
-// taken for that: whoever has led once could deliver again.
+// recorded is the record on the disk; the zero one if there is none yet. One that is damaged or gone is
+// never taken for that: whoever has led once could deliver again.
 func (m *model) recorded() (modelRecord, error) {
+	delivered := m.exists(wantedFile) || m.exists(ownFile) // asked first: the record is always written before these
 	data, err := m.readFile(modelState, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
+		if delivered {
+			return modelRecord{}, m.damaged(modelState, "it is gone")
+		}
 		return modelRecord{}, nil
 	}
 	if err != nil {

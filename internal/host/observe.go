@@ -59,8 +59,11 @@ type look struct {
 // Observe says what the daemons see.
 func (a *Agent) Observe(ctx context.Context) (Observation, error) {
 	m, err := a.latest()
+	if err == nil {
+		err = a.lost(m) // then who may hear what is seen is not known either
+	}
 	if err != nil {
-		return Observation{}, err
+		return Observation{}, a.units[0].explain(err)
 	}
 	a.mu.Lock()
 	cluster := m.record.Cluster

@@ -56,7 +56,7 @@ func TestADeliveryDoesNotTakeWhatIsTheOwners(t *testing.T) {
 		t.Errorf("it keeps %q", kept)
 	}
 	// Nor does another cluster's, a process that starts anew, or a withdrawal of everything.
-	if _, err := b.agent.ResetTerm(t.Context(), "other"); err != nil {
+	if _, _, err := b.agent.ResetTerm(t.Context(), "other"); err != nil {
 		t.Fatal(err)
 	}
 	b.take(b.newAgent(""))

@@ -17,7 +17,7 @@ const finishWait = time.Second
 // proves decides. The lock is held.
 func (u *unit) recover(ctx context.Context, s *store) (state, error) {
 	st, err := s.readState()
-	if err != nil && !errors.Is(err, errDamaged) {
+	if err != nil && !stateLost(err) {
 		return st, err
 	}
 	live, interrupted := s.linked(engine.LiveLink), s.exists(nextStateFile)
@@ -95,7 +95,7 @@ func (u *unit) lost() error {
 
 // digest that the daemon will say of a generation.
 func (u *unit) digest(s *store, gen string) (fileset.Digest, bool) {
-	data, err := s.readFile(path.Join(engine.GenerationsDir, gen, engine.FilesDir, u.daemon.OwnFile()), maxRecord)
+	data, err := s.readHead(path.Join(engine.GenerationsDir, gen, engine.FilesDir, u.daemon.OwnFile()), ownHead)
 	if err != nil {
 		return "", false
 	}

@@ -3,9 +3,7 @@ package host
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -48,7 +46,7 @@ func (u *unit) status(ctx context.Context) (c condition, err error) {
 	}
 	defer s.close() // nothing is written to a directory
 	undone, wrong := u.recoverIfIdle(ctx, s)
-	if _, err := s.readState(); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
+	if _, err := s.readState(); err != nil && !stateLost(err) {
 		return c, err
 	}
 	live, err := u.liveFiles(s)

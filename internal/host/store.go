@@ -135,6 +135,11 @@ func isGeneration(name string) bool {
 	return err == nil && n > 0 && strconv.Itoa(n) == name
 }
 
+// stateLost reports whether a state cannot be read because there is none, or something else in its place.
+func stateLost(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged)
+}
+
 // replace a file so that it holds after a power failure, one or the other.
 func (s *store) replace(name string, data []byte, mode fs.FileMode) error {
 	if err := s.write(name+tmpSuffix, data, mode, true); err != nil {

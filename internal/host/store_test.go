@@ -31,20 +31,21 @@ func TestStore_TheLockIsTheAccountsAlone(t *testing.T) {
 	}
 }
 
-// A state that is damaged is found again by what the daemon runs, or else, where its
+// A state that is damaged or gone is found again by what the daemon runs, or else, where its
 // machine is prepared anew, by what is live: nothing is withdrawn for it.
 func TestStore_ADamagedState(t *testing.T) {
 	b := newBox(t)
 	at := local(t)
 	b.apply(set(t, service(t, "web", "one", at)))
-	for name, text := range map[string]string{"cut": "{", "empty": "", "of another kind": "[1]"} {
-		put(t, filepath.Join(b.unit.dir, stateFile), text)
+	path := filepath.Join(b.unit.dir, stateFile)
+	for _, name := range []string{"damaged", "empty", "gone"} {
+		b.damage(path, damages[name])
 		b.take(b.newAgent(""))
 		b.consistent(b.status().generation)
 		b.says(at, "one")
 
 		b.stop()
-		put(t, filepath.Join(b.unit.dir, stateFile), text)
+		b.damage(path, damages[name])
 		if c := b.status(); c.running || c.proved {
 			t.Errorf("%s: %+v", name, c)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -63,23 +62,23 @@ func (a *Agent) lost(m *model) error {
 
 // ResetTerm forgets in which term the machine was delivered to, and by which cluster:
 // from now on it is that of the given one or, if that is "", of the first that delivers.
-// aside is where a record is kept that was damaged; "": it was not.
-func (a *Agent) ResetTerm(ctx context.Context, cluster string) (aside string, err error) {
+// lost: it was not known any more. aside is where the record is kept that was damaged; "": there is none.
+func (a *Agent) ResetTerm(ctx context.Context, cluster string) (lost bool, aside string, err error) {
 	if os.Geteuid() != 0 {
-		return "", errors.New("only the machine's owner decides who delivers to it: run it with sudo")
+		return false, "", errors.New("only the machine's owner decides who delivers to it: run it with sudo")
 	}
 	release, err := a.take(ctx)
 	if err != nil {
-		return "", err
+		return false, "", err
 	}
 	defer release()
-	if a.model.lost != nil {
-		if err := a.model.setAside(modelState); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", a.units[0].explain(err)
+	if lost = a.model.lost != nil; lost && a.model.exists(modelState) {
+		if err := a.model.setAside(modelState); err != nil {
+			return false, "", a.units[0].explain(err)
 		}
 		aside = filepath.Join(a.model.dir, modelState+damagedSuffix)
 	}
-	return aside, a.units[0].explain(a.model.note(modelRecord{Cluster: cluster}, &a.mu))
+	return lost, aside, a.units[0].explain(a.model.note(modelRecord{Cluster: cluster}, &a.mu))
 }
 
 // knowsWhoDelivers reports whether the machine's record can be read.
@@ -88,16 +87,20 @@ func (a *Agent) knowsWhoDelivers() bool {
 	return err != nil || a.lost(m) == nil // another error is told by who delivers
 }
 
-// whoDelivers puts a good record in the place of one that is damaged, and says what is lost by that.
+// whoDelivers puts a good record in the place of one that is damaged or gone, and says what is lost by that.
 func (in *installer) whoDelivers(ctx context.Context) error {
 	a := &Agent{settings: in.settings, units: newUnits(in.settings, in.Runner), turn: make(chan struct{}, 1)}
 	if a.knowsWhoDelivers() {
 		return nil
 	}
 	path := filepath.Join(in.settings.modelDir(), modelState)
-	return in.Step("who delivers", path+" is damaged, and kept as "+path+damagedSuffix+": which cluster delivered to this machine, and in which term, is lost. "+
+	what := path + " is gone"
+	if _, err := os.Lstat(path); err == nil {
+		what = path + " is damaged, and kept as " + path + damagedSuffix
+	}
+	return in.Step("who delivers", what+": which cluster delivered to this machine, and in which term, is lost. "+
 		"The first cluster that delivers now stays; `external-lb host reset-term --cluster UID` names another", false, func() error {
-		_, err := a.ResetTerm(ctx, "")
+		_, _, err := a.ResetTerm(ctx, "")
 		return err
 	})
 }

@@ -101,7 +101,7 @@ func TestResetTerm(t *testing.T) {
 	b.takes(b.from("our-uid", Epoch{MaxTermJump, 7}))
 	live := b.look().Live.Digest()
 	owner := b.newAgent("")
-	if _, err := owner.ResetTerm(t.Context(), "their-uid"); err != nil {
+	if _, _, err := owner.ResetTerm(t.Context(), "their-uid"); err != nil {
 		t.Fatal(err)
 	}
 	if st := b.look(); st.Cluster != "their-uid" || st.Epoch != (Epoch{}) || st.Live.Digest() != live || !st.Proved {
@@ -109,7 +109,7 @@ func TestResetTerm(t *testing.T) {
 	}
 	b.failsToTake(CodeOtherCluster, b.from("our-uid", Epoch{MaxTermJump, 8}))
 	b.takes(b.from("their-uid", Epoch{1, 1}))
-	if _, err := owner.ResetTerm(t.Context(), ""); err != nil {
+	if _, _, err := owner.ResetTerm(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	b.takes(b.from("our-uid", Epoch{1, 1}))
