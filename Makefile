@@ -110,7 +110,7 @@ test-e2e: deps ## What users see, on every engine: requests through real balance
 	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: test-octavia
-test-octavia: deps-octavia ## The provider for OpenStack, with a real Octavia that carries traffic. 8 min, and 3 to build Octavia the first time
+test-octavia: deps-octavia ## The provider for OpenStack, with a real Octavia that carries traffic. 10 min, and 3 to build Octavia the first time
 	go test -count=1 -parallel 4 -timeout 40m -v $(TESTFLAGS) ./test/octavia
 
 .PHONY: conformance

@@ -27,7 +27,7 @@ func cell(row *Row, e v1alpha1.Engine) (what, why string) {
 }
 
 // Page is docs/reference/conformance.md. It says "passed" because the end-to-end
-// suite fails where that is not so.
+// suite fails where that is not so. On Octavia the rows are run each week.
 func Page() string {
 	var b strings.Builder
 	b.WriteString("# Conformance, row by row\n\n" +
@@ -36,7 +36,7 @@ func Page() string {
 		"```sh\nmake conformance ENGINE=nginx\n```\n\n" +
 		"`haproxy+lvs` is HAProxy with [datagrams in the kernel](../howto/datagrams.md). `octavia` is a Balancer with `engine: provider` in\n" +
 		"front of [OpenStack's load balancers](../howto/octavia.md): a real Octavia, which takes its time, so `make conformance ENGINE=octavia`\n" +
-		"is no part of the suite.\n\n| row | what |")
+		"is no part of the suite, and runs each week.\n\n| row | what |")
 	var columns []v1alpha1.Engine
 	for _, e := range append(engines.Table.Names(), string(withDatagrams), string(Octavia)) {
 		columns = append(columns, v1alpha1.Engine(e))
