@@ -193,6 +193,7 @@ func (h hostile) frontend() engine.Frontend {
 			f.Settings.Source = lb.Source{IPv4: p, IPv6: p}
 		}
 	}
+	f.Settings.CloudCertificate = text("") // last: the corpus was made without
 	return f
 }
 
