@@ -62,10 +62,13 @@ func canonical(s Spec) []byte {
 
 // Without the Listeners that were refused.
 func (s Spec) Without(refused []Refusal) Spec {
-	s.Listeners = slices.DeleteFunc(slices.Clone(s.Listeners), func(l Listener) bool {
-		return slices.ContainsFunc(refused, func(r Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
-	})
+	s.Listeners = slices.DeleteFunc(slices.Clone(s.Listeners), func(l Listener) bool { return l.AmongRefused(refused) })
 	return s
+}
+
+// AmongRefused reports whether a Listener was refused.
+func (l Listener) AmongRefused(refused []Refusal) bool {
+	return slices.ContainsFunc(refused, func(r Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
 }
 
 // Proves reports whether an answer shows that a Spec carries traffic: it was read back, but

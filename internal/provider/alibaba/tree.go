@@ -230,7 +230,7 @@ func bare(at *listener) provider.Listener {
 // withoutBare leaves out those that were refused: they are not what the digest is of.
 func withoutBare(all []provider.Listener, refused []provider.Refusal) []provider.Listener {
 	return slices.DeleteFunc(all, func(l provider.Listener) bool {
-		return l.NodePort == 0 && slices.ContainsFunc(refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
+		return l.NodePort == 0 && l.AmongRefused(refused)
 	})
 }
 

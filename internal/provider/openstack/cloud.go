@@ -143,19 +143,18 @@ func (s *session) rest(t *tree, want provider.Spec, o *provider.Observed) error 
 	}
 	o.Refused = append(s.refused, t.inError(want.Without(s.refused))...)
 	o.Spec.Listeners = slices.DeleteFunc(o.Spec.Listeners, func(l provider.Listener) bool { // what does not carry is not of the digest
-		return l.NodePort == 0 && slices.ContainsFunc(o.Refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
+		return l.NodePort == 0 && l.AmongRefused(o.Refused)
 	})
 	there := want.Without(o.Refused)
 	there.Flavor = o.Spec.Flavor
 	switch {
 	case len(s.refused) > 0 && o.Spec.Digest() != there.Digest(): // a port is there, and not as it is wanted
 		r := s.refused[0]
-		o.State, o.RetryAfterSeconds = provider.Pending, int32(mendInterval/time.Second)
-		o.Reason, o.Message = r.Reason, fmt.Sprintf("port %d: %s", r.Port, r.Message)
+		o.State, o.Reason, o.Message = provider.Pending, r.Reason, fmt.Sprintf("port %d: %s", r.Port, r.Message)
 	case o.Spec.Flavor != want.Flavor:
 		o.Reason, o.Message = provider.OtherFlavor(o.Spec.Flavor, o.Refused)
-		o.RetryAfterSeconds = int32(mendInterval / time.Second)
-	case len(o.Refused) > 0:
+	}
+	if len(o.Refused) > 0 || o.Spec.Flavor != want.Flavor {
 		o.RetryAfterSeconds = int32(mendInterval / time.Second)
 	}
 	return nil

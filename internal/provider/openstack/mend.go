@@ -133,6 +133,15 @@ func inError(l provider.Listener) provider.Refusal {
 
 // finished reports whether Octavia has finished a listener, and the pool that it has.
 func (t *tree) finished(l *listeners.Listener) bool {
+	p := t.poolOf(l)
+	return l.ProvisioningStatus == active && (p == nil || p.works())
+}
+
+// poolOf is the pool that a listener sends to, or nil.
+func (t *tree) poolOf(l *listeners.Listener) *pool {
 	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == l.DefaultPoolID })
-	return l.ProvisioningStatus == active && (i < 0 || t.pools[i].works())
+	if i < 0 {
+		return nil
+	}
+	return &t.pools[i]
 }

@@ -106,7 +106,7 @@ func (s *session) forPort(l provider.Listener, change func() error) (changed boo
 
 // refuses reports whether Octavia has refused a change of a port in this request.
 func (s *session) refuses(l provider.Listener) bool {
-	return slices.ContainsFunc(s.refused, func(r provider.Refusal) bool { return r.Port == l.Port && r.Protocol == l.Protocol })
+	return l.AmongRefused(s.refused)
 }
 
 // missing pools, monitors and listeners are made. A quota that one port has met, others meet, too: they are

@@ -199,11 +199,10 @@ func (t *tree) observed(id provider.ID) provider.Observed {
 
 // listener is what one carries, with what it has of its pool.
 func (t *tree) listener(from *listeners.Listener) (s provider.Spec, ok bool) {
-	i := slices.IndexFunc(t.pools, func(p pool) bool { return p.ID == from.DefaultPoolID })
-	if i < 0 || from.ProvisioningStatus != active || !t.pools[i].works() || !from.AdminStateUp {
+	p, f := t.poolOf(from), provider.Family{Family: provider.IPv4}
+	if p == nil || !t.finished(from) || !from.AdminStateUp {
 		return s, false
 	}
-	p, f := &t.pools[i], provider.Family{Family: provider.IPv4}
 	says := p.says()
 	l := provider.Listener{Port: uint16(from.ProtocolPort), Protocol: provider.Protocol(from.Protocol), NodePort: says.node, Settings: provider.Settings{
 		Mode: provider.ModeTCP, Algorithm: reverse(algorithms, p.LBMethod), SendProxy: provider.ProxyNone,
