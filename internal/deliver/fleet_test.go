@@ -200,6 +200,7 @@ func TestS18_MinIntervalHoldsNoWithdrawal(t *testing.T) {
 		fx.targets[0].MinInterval = 10 * time.Minute
 		fx.Set("edge", fx.targets)
 		deliver := func(items ...string) time.Duration {
+			time.Sleep(changesAtOnce * changesEvery) // of the bubble's clock: this is no series of changes
 			fx.Deliver("edge", set(items...), "change")
 			return fx.waitState(t, 20*time.Minute, v1alpha1.HostInSync)
 		}
