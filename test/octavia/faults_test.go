@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestFault_TheQuotaIsReached(t *testing.T) {
 	// One that may have one port of two carries that one.
 	limit(1)
 	want := specOf(80, 443)
-	env.answersAt(t, &want.Families[0].Members[0], want.Listeners[0].NodePort)
+	env.answers(t, want)
 	var address string
 	wait.For(t, func(context.Context) error {
 		o, err := c.Put(t.Context(), id, *want)
@@ -110,30 +111,15 @@ func TestFault_TheQuotaIsReached(t *testing.T) {
 	env.ends(t, c, id)
 }
 
-// answersAt makes the client's box a member that answers HTTP at a port.
-func (s *scene) answersAt(t *testing.T, m *provider.Member, port uint16) {
+// answers makes the client's box the member, which answers HTTP on the nodePort of the first port.
+func (s *scene) answers(t *testing.T, want *provider.Spec) {
 	t.Helper()
-	m.Address = s.Addrs("client")[0]
-	at := netip.AddrPortFrom(m.Address, port)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd, err := s.Command(ctx, "client", "python3", "-m", "http.server", "--bind", m.Address.String(), "--directory", t.TempDir(), strconv.Itoa(int(port)))
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-	})
-	wait.For(t, func(ctx context.Context) error {
-		conn, err := s.DialFrom(ctx, "client", "tcp", at.String())
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
+	port := s.nodePort()
+	want.Families[0].Members[0].Address, want.Listeners[0].NodePort = s.Addrs("client")[0], port
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "client") })}
+	l := s.listen(t, "client", port)
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
 }
 
 // Where the data plane cannot open a port, Octavia has in ERROR what was changed last. That port is refused, the
@@ -141,22 +127,11 @@ func (s *scene) answersAt(t *testing.T, m *provider.Member, port uint16) {
 func TestFault_AListenerInError(t *testing.T) {
 	t.Parallel()
 	const address = "203.0.113.4"
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	cmd, err := env.Command(ctx, "cloud", "chroot", env.cloud.root, "python3", "-m", "http.server", "--bind", address, "80")
+	taken, err := env.ListenIn(t.Context(), "cloud", address+":80")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	wait.For(t, func(ctx context.Context) error {
-		c, err := env.DialFrom(ctx, "cloud", "tcp", address+":80")
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
+	defer taken.Close()
 	want := specOf(80, 443)
 	want.Families[0].Address = netip.MustParseAddr(address)
 	c, id := env.newCloud(Project, providertest.Same), provider.ID{Cluster: "faults", Service: "error"}
@@ -172,8 +147,7 @@ func TestFault_AListenerInError(t *testing.T) {
 		}
 		return err
 	})
-	cancel()
-	_ = cmd.Wait()
+	taken.Close()
 	providertest.Reach(t, c, id, want)
 	env.ends(t, c, id)
 }

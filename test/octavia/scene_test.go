@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/external-lb/external-lb/test/cluster"
@@ -19,8 +20,9 @@ const addresses, wanted = "203.0.113.0/25", "203.0.113.2"
 // scene is a cluster with Octavia beside it, in a box called cloud.
 type scene struct {
 	*lab.Lab
-	cloud *Octavia
-	dir   string
+	cloud     *Octavia
+	dir       string
+	nodePorts atomic.Uint32 // that tests were given
 }
 
 var env scene
@@ -67,7 +69,7 @@ func withScene(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	env = scene{l, cloud, dir}
+	env.Lab, env.cloud, env.dir = l, cloud, dir
 	return m.Run(), nil
 }
 

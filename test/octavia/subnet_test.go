@@ -17,7 +17,7 @@ import (
 // Members are reached through the subnet that is said, and come to another one where that is said later.
 func TestMemberSubnet_IsThatOfMembers(t *testing.T) {
 	want, id := specOf(80), provider.ID{Cluster: "subnet", Service: "web"}
-	env.answersAt(t, &want.Families[0].Members[0], want.Listeners[0].NodePort)
+	env.answers(t, want)
 	var c *openstack.Cloud
 	for _, subnet := range []string{"", "0f1e2d3c-6f0e-4f0b-9b1c-7a2f6a3d9c11", "1f1e2d3c-6f0e-4f0b-9b1c-7a2f6a3d9c11", ""} {
 		c = env.newCloud(Project, providertest.Same)

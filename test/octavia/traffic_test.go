@@ -80,6 +80,9 @@ func (s *scene) echo(t *testing.T, nodePort uint16) *atomic.Int32 {
 	return &count
 }
 
+// nodePort that no other test has: two that shared one would answer for each other. Below those of the kit.
+func (s *scene) nodePort() uint16 { return uint16(30000 + s.nodePorts.Add(1)) }
+
 func (s *scene) listen(t *testing.T, box string, nodePort uint16) net.Listener {
 	t.Helper()
 	l, err := s.ListenIn(t.Context(), box, netip.AddrPortFrom(s.Addrs(box)[0], nodePort).String())
@@ -134,8 +137,9 @@ func says(c net.Conn, what string) error {
 // Where a policy wants a PROXY header, a node reads the client's address first, in the version that is wanted now.
 func TestTraffic_NodesAreToldTheClient(t *testing.T) {
 	t.Parallel()
-	env.echo(t, 30080)
-	c := env.carry(t, 30080, []string{"client"}, func(*provider.Spec) {}, 80)
+	port := env.nodePort()
+	env.echo(t, port)
+	c := env.carry(t, port, []string{"client"}, func(*provider.Spec) {}, 80)
 	for _, version := range []string{provider.ProxyNone, provider.ProxyV1, provider.ProxyV2} {
 		c.want.Listeners[0].Settings.SendProxy = version
 		c.put(t)
@@ -184,9 +188,10 @@ func header(t *testing.T, version string, from, to net.Addr) string {
 // that is longer, one as silent stays.
 func TestTraffic_SilentConnectionsEnd(t *testing.T) {
 	t.Parallel()
-	env.echo(t, 30081)
+	port := env.nodePort()
+	env.echo(t, port)
 	const idle = 2 * time.Second
-	c := env.carry(t, 30081, []string{"client"}, func(s *provider.Spec) {
+	c := env.carry(t, port, []string{"client"}, func(s *provider.Spec) {
 		s.Listeners[0].Settings.IdleTimeoutMilliseconds = int32(idle / time.Millisecond)
 	}, 80, 81)
 	stays, _ := env.connected(t, c.address, 81)
@@ -205,8 +210,9 @@ func TestTraffic_SilentConnectionsEnd(t *testing.T) {
 // Above maxConnections a client is connected and waits, and is served when another one has gone.
 func TestTraffic_OneTooManyWaits(t *testing.T) {
 	t.Parallel()
-	count := env.echo(t, 30082)
-	c := env.carry(t, 30082, []string{"client"}, func(s *provider.Spec) { s.Listeners[0].Settings.MaxConnections = 1 }, 80)
+	port := env.nodePort()
+	count := env.echo(t, port)
+	c := env.carry(t, port, []string{"client"}, func(s *provider.Spec) { s.Listeners[0].Settings.MaxConnections = 1 }, 80)
 	first, _ := env.connected(t, c.address, 80)
 	before := count.Load()
 	second, err := env.connect(t.Context(), c.address, 80)
@@ -236,7 +242,7 @@ func TestTraffic_OneTooManyWaits(t *testing.T) {
 func TestTraffic_OnlyToNodesThatAreWell(t *testing.T) {
 	t.Parallel()
 	var ill atomic.Bool
-	boxes := []string{"client", "cloud"}
+	port, boxes := env.nodePort(), []string{"client", "cloud"}
 	for _, box := range boxes {
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/healthz" && box == "client" && ill.Load() {
@@ -244,10 +250,11 @@ func TestTraffic_OnlyToNodesThatAreWell(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, box)
 		})}
-		go func() { _ = server.Serve(env.listen(t, box, 30083)) }()
+		l := env.listen(t, box, port)
+		go func() { _ = server.Serve(l) }()
 		t.Cleanup(func() { server.Close() })
 	}
-	c := env.carry(t, 30083, boxes, func(s *provider.Spec) {
+	c := env.carry(t, port, boxes, func(s *provider.Spec) {
 		s.Listeners[0].Settings.HealthCheck = provider.HealthCheck{Type: provider.CheckHTTP, Path: "/healthz",
 			IntervalMilliseconds: 1000, TimeoutMilliseconds: 1000, Rise: 1, Fall: 2}
 	}, 80)
