@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,35 @@ func FuzzLeaving(f *testing.F) {
 		again := NewLeaving(path)
 		if !maps.Equal(again.Names(), names) || !maps.Equal(again.all, l.all) || l.unkept != nil {
 			t.Errorf("%v is written and read as %v; %v", l.all, again.all, l.unkept)
+		}
+	})
+}
+
+// FuzzSockets: whatever a line of the kernel's tables says, it is of one socket, whose address is read as it is written.
+func FuzzSockets(f *testing.F) {
+	f.Add([]byte("   1: 0100007F:0050 0100007F:9C40 01 00000000:00000000 00:00000000 00000000    33        0 21 1"))
+	f.Add([]byte("   1: B80D0120000000000000000009000000:0050 B80D0120000000000000000009000000:9C40 08 0:0 0:0 0 0 0 12 1"))
+	f.Add([]byte("   1: 0000000000000000FFFF00000100007F:0050 0:0 01 0:0 0:0 0 0 0 12 1\n   2: 01:0050 0:0 01"))
+	f.Fuzz(func(t *testing.T, table []byte) {
+		all := map[netip.AddrPort]int64{}
+		if countConnections(bytes.NewReader(table), all) != nil {
+			return // a line is longer than those of a kernel
+		}
+		total := int64(0)
+		for at, n := range all {
+			total += n
+			again := map[netip.AddrPort]int64{}
+			if err := countConnections(strings.NewReader("0: "+inHexadecimal(at)+" 0:0 01"), again); err != nil || again[at] != 1 {
+				t.Errorf("%v is written as %s and read as %v, %v", at, inHexadecimal(at), again, err)
+			}
+		}
+		if lines := 1 + bytes.Count(table, []byte("\n")); total > int64(lines) {
+			t.Errorf("%d connections in %d lines", total, lines)
+		}
+		for line := range bytes.Lines(table) {
+			if connectedOf(line, "33") && connectedOf(line, "0") {
+				t.Errorf("%q is of two users", line)
+			}
 		}
 	})
 }

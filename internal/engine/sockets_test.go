@@ -13,15 +13,17 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-func TestConnectionsAreCounted(t *testing.T) {
-	kernels := func(text string) string {
-		at := netip.MustParseAddrPort(text)
-		raw, out := at.Addr().AsSlice(), ""
-		for i := 0; i < len(raw); i += 4 {
-			out += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(raw[i:]))
-		}
-		return fmt.Sprintf("%s:%04X", out, at.Port())
+// inHexadecimal is how the kernel prints it.
+func inHexadecimal(at netip.AddrPort) (out string) {
+	raw := at.Addr().AsSlice()
+	for i := 0; i < len(raw); i += 4 {
+		out += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(raw[i:]))
 	}
+	return fmt.Sprintf("%s:%04X", out, at.Port())
+}
+
+func TestConnectionsAreCounted(t *testing.T) {
+	kernels := func(text string) string { return inHexadecimal(netip.MustParseAddrPort(text)) }
 	table := "  sl  local_address rem_address   st tx_queue\n"
 	for _, line := range [][2]string{
 		{"192.0.2.1:80", "01"}, {"192.0.2.1:80", "08"}, {"192.0.2.1:80", "0A"}, {"192.0.2.1:80", "06"}, {"192.0.2.1:443", "01"}, {"[2001:db8::1]:80", "01"},

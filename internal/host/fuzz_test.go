@@ -229,3 +229,34 @@ func FuzzWanted(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRecords: whatever the records of the last delivery say, they are read as they were written, or as none.
+func FuzzRecords(f *testing.F) {
+	s, err := openStore(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"good":{"service.tmpl":"server {}"},"proved":"0f0f","refused":"f0f0","why":"no"}`))
+	f.Add([]byte(`[{"Key":"service/a/b/c","Reason":"RefusedByEngine","Message":"no"},{"Key":"address/192.0.2.1"}]`))
+	f.Add([]byte(`[{"Key":"service/a/b/c","Listener":{"Address":"192.0.2.1","Port":80,"Protocol":"TCP"},"OlderStays":true},null,{}]`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := &model{store: s} // knows nothing of what was read before
+		for _, name := range []string{templatesFile, outcomeFile} {
+			if err := s.write(name, data, privateMode, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		templates, refusals := m.templateRecord(), m.refusals()
+		if err := errors.Join(s.writeJSON(templatesFile, templates), s.writeJSON(outcomeFile, refusals)); err != nil {
+			t.Fatal(err)
+		}
+		again := &model{store: s}
+		if diff := cmp.Diff(templates, again.templateRecord(), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("templates (-first +second):\n%s", diff)
+		}
+		if diff := cmp.Diff(refusals, again.refusals(), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Errorf("refusals (-first +second):\n%s", diff)
+		}
+	})
+}

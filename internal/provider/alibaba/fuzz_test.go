@@ -117,3 +117,22 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRefusals: whatever the APIs say in place of an answer, it is told in the words of the contract.
+func FuzzRefusals(f *testing.F) {
+	api, clouds := new(providertest.Refusal), map[string]*Cloud{}
+	for kind, options := range kinds {
+		clouds[kind] = newCloud(f, &alibabatest.Cloud{URL: "http://127.0.0.1"}, options, func(http.RoundTripper) http.RoundTripper { return api })
+		f.Add(kind, http.StatusForbidden, "", []byte(`{"Code":"Forbidden.RAM","Message":"User not authorized to operate on the specified resource."}`))
+		f.Add(kind, http.StatusNotFound, "", []byte(`{"Code":"ResourceNotFound.loadBalancer","Message":"The specified resource loadBalancer is not found."}`))
+		f.Add(kind, http.StatusBadRequest, "1", []byte(`{"Code":"Throttling.User","Message":"Request was denied due to user flow control."}`))
+		f.Add(kind, http.StatusBadRequest, "", []byte(`{"Code":"InvalidLoadBalancerId.NotFound","Message":"The specified LoadBalancerId does not exist."}`))
+		f.Add(kind, http.StatusServiceUnavailable, "Fri, 31 Dec 9999 23:59:59 GMT", []byte(`{"Code":7,"Message":{}}`))
+		f.Add(kind, http.StatusInternalServerError, "-1", []byte(`<html>`))
+	}
+	f.Fuzz(func(t *testing.T, kind string, status int, after string, body []byte) {
+		if c := clouds[kind]; c != nil {
+			api.Told(t, c, status, after, body)
+		}
+	})
+}

@@ -110,3 +110,19 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRefusals: whatever Octavia says in place of an answer, it is told in the words of the contract.
+func FuzzRefusals(f *testing.F) {
+	api := new(providertest.Refusal)
+	octavia := WithoutCredentials("http://octavia", "project")
+	octavia.HTTPClient = http.Client{Transport: api}
+	octavia.ProviderClient = &gophercloud.ProviderClient{HTTPClient: octavia.HTTPClient}
+	cloud := &Cloud{API: octavia, Options: Options{Subnet: "subnet"}}
+	f.Add(http.StatusForbidden, "", []byte(`{"faultcode":"Client","faultstring":"Quota has been met for resources: Load Balancer"}`))
+	f.Add(http.StatusNotFound, "", []byte(`{"faultstring":"Subnet 0f0f not found."}`))
+	f.Add(http.StatusConflict, "", []byte(`{"faultstring":"Load Balancer 0f0f is immutable and cannot be updated."}`))
+	f.Add(http.StatusTooManyRequests, "99999999999", []byte(`<html>`))
+	f.Add(http.StatusServiceUnavailable, "Fri, 31 Dec 9999 23:59:59 GMT", []byte(`{"faultstring":[]}`))
+	f.Add(http.StatusInternalServerError, "-1", []byte(`{"faultstring":"\u0000\u202e"}`))
+	f.Fuzz(func(t *testing.T, status int, after string, body []byte) { api.Told(t, cloud, status, after, body) })
+}

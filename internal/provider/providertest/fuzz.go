@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/external-lb/external-lb/provider"
 )
@@ -68,4 +69,36 @@ func (a *API) Settled(t testing.TB, c provider.Cloud, id provider.ID) bool {
 		t.Errorf("%s is read back, and then answered with %s, %v", body, w.Body, err)
 	}
 	return true
+}
+
+// Refusal is what the API of a cloud says to everything.
+type Refusal struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *Refusal) RoundTrip(of *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: r.status, Header: r.header, Body: io.NopCloser(bytes.NewReader(r.body)), Request: of}, nil
+}
+
+// Told wants a refusal to reach who asks the provider of a cloud as one of the contract. None says that the cloud has
+// nothing. Who is asked to wait does so in no time.
+func (r *Refusal) Told(t *testing.T, c provider.Cloud, status int, after string, body []byte) {
+	t.Helper()
+	r.status = http.StatusBadRequest + max(0, status-http.StatusBadRequest)%200
+	r.header, r.body = http.Header{"Content-Type": {"application/json"}, "Retry-After": {after}}, body
+	synctest.Test(t, func(t *testing.T) {
+		for _, path := range []string{"/v1/clusters/c1/loadbalancers/web", "/v1/clusters/c1/loadbalancers"} {
+			request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+			request.Header.Set("Authorization", "Bearer "+Token)
+			w := httptest.NewRecorder()
+			(&provider.Server{Cloud: c, Token: Token}).Handler().ServeHTTP(w, request)
+			var e provider.Error
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code < http.StatusBadRequest || e.Code == "" || e.Code == provider.NotFound {
+				t.Errorf("the status %d with %.200q becomes %d with %s, %v", r.status, body, w.Code, w.Body, err)
+			}
+		}
+	})
 }
