@@ -125,7 +125,7 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 		}
 	}
 	if news {
-		wayOut := "to remove the host from the Balancer"
+		wayOut := "to remove the host from the Balancer, or, if it is the only one, to put another machine's address in its place"
 		if s.balancer.Spec.Provider != nil {
 			wayOut = "to bring the provider back"
 			if svc.DeletionTimestamp != nil {

@@ -154,5 +154,5 @@ const (
 	// InHTTPAlone is why the settings for requests do nothing without mode: HTTP.
 	InHTTPAlone = "it is for mode: HTTP"
 	// CheckAdvice is for hosts on which every node fails its check.
-	CheckAdvice = "do the nodes' firewalls let this host through? `healthCheck: {type: None}` in spec.defaults of the Balancer does without"
+	CheckAdvice = "are the nodes up, does kube-proxy run there, and do firewalls let this host through to its port 10256?"
 )

@@ -315,6 +315,15 @@ func TestStatusesOfAManagerThatIsGone(t *testing.T) {
 	}
 }
 
+// A node that is down stays a backend, and is told.
+func TestNodesThatAreNotReadyAreTold(t *testing.T) {
+	f := well()
+	f.nodes[1].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}}
+	if text := lines(f.explain(t)); !strings.Contains(text, "ok nodes: 2 of 2 may carry traffic: node1, node2; 1 of them are not ready, such as node2\n") {
+		t.Error(text)
+	}
+}
+
 // Nodes and Services of other namespaces are read by few.
 func TestWhatCanBeReadIsUsed(t *testing.T) {
 	f := well()

@@ -124,7 +124,24 @@ func (e *explanation) eligible(p *plan.Plan) {
 		return
 	}
 	names := NodeNames(p.Nodes)
-	e.ok(LinkNodes, "%d of %d may carry traffic: %s", len(names), len(e.Objects.Nodes), some(names))
+	text := fmt.Sprintf("%d of %d may carry traffic: %s", len(names), len(e.Objects.Nodes), some(names))
+	if down := notReady(e.Objects.Nodes, p.Nodes); len(down) > 0 {
+		text += fmt.Sprintf("; %d of them are not ready, such as %s", len(down), down[0])
+	}
+	e.ok(LinkNodes, "%s", text)
+}
+
+// notReady are the names of backends that Kubernetes takes for down. They stay backends: the hosts' checks decide.
+func notReady(nodes []*corev1.Node, backends []lb.Node) (names []string) {
+	for _, n := range nodes {
+		down := slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
+		})
+		if down && slices.ContainsFunc(backends, func(b lb.Node) bool { return b.Name == n.Name }) {
+			names = append(names, n.Name)
+		}
+	}
+	return names
 }
 
 // NodeNames are those of nodes that may be backends, and say which of them drain.

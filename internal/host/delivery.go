@@ -334,7 +334,7 @@ func (d *delivery) stayed(a netip.Addr) bool {
 	return stays
 }
 
-var errNoVRRP = fmt.Errorf("this machine is not prepared to move addresses by VRRP: run `external-lb host install --vrrp` on it as root")
+var errNoVRRP = fmt.Errorf("this machine is not prepared to move addresses by VRRP: add the line `vrrp: true` to /etc/external-lb/host.yaml, and run `external-lb host install --vrrp` as root")
 
 // refuseAddresses where no daemon moves any.
 func (d *delivery) refuseAddresses() {

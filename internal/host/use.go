@@ -96,5 +96,5 @@ func crowdedTable(tracked engine.Use) string {
 		return ""
 	}
 	return fmt.Sprintf("the kernel tracks nearly as many connections as it may, %d, and drops new ones when there is no room: "+
-		"raise net.netfilter.nf_conntrack_max in /etc/sysctl.d", tracked.Limit)
+		"raise it with `sysctl -w net.netfilter.nf_conntrack_max=N`, and in a file of your own in /etc/sysctl.d", tracked.Limit)
 }
