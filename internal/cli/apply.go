@@ -47,7 +47,7 @@ The exit code is 1 if nothing was proved, or if anything was refused.`,
 			if err != nil {
 				return err
 			}
-			o, err := readManifests(a.files, a.namespace, cmd.InOrStdin())
+			o, err := readManifests(a.files, a.namespace, stdinOf(cmd))
 			if err != nil {
 				return err
 			}

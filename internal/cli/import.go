@@ -106,7 +106,7 @@ func (i *importing) files(cmd *cobra.Command, s importer.Source, paths []string)
 	if err != nil {
 		return err
 	}
-	files, err := readSources(paths, cmd.InOrStdin())
+	files, err := readSources(paths, stdinOf(cmd))
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ cannot be read, or if a Service, a pool, a policy or a template is refused.`,
 			if len(r.files) == 0 {
 				return errors.New("say which manifests: -f FILE, a directory, or - for stdin")
 			}
-			o, err := readManifests(r.files, r.namespace, cmd.InOrStdin())
+			o, err := readManifests(r.files, r.namespace, stdinOf(cmd))
 			if err != nil {
 				return err
 			}
