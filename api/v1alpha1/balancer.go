@@ -324,6 +324,9 @@ type HostStatus struct {
 	// draining: the host is taken out by spec.hosts[].drain.
 	// +optional
 	Draining bool `json:"draining,omitempty"`
+	// active: the host has the addresses, when it was asked last. With virtualAddresses.mode VRRP one host has them.
+	// +optional
+	Active bool `json:"active,omitempty"`
 	// engineVersion is what the daemon on the host says of itself.
 	// +optional
 	EngineVersion string `json:"engineVersion,omitempty"`

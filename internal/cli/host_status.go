@@ -151,6 +151,9 @@ func printHostStatus(out io.Writer, set host.Settings, s hostStatus) error {
 	fmt.Fprintf(w, "said by\t%s\n", who)
 	fmt.Fprintf(w, "engine\t%s\nrunning\t%t\nlive\t%s\nServices\t%d\nold workers\t%d\n",
 		s.EngineVersion, s.Running, live, services, s.OldWorkers)
+	if set.VRRP {
+		fmt.Fprintf(w, "has the addresses\t%t\n", s.Active)
+	}
 	for _, u := range s.Uses.All() {
 		if u.Limit > 0 {
 			limit := strconv.Itoa(u.Limit)

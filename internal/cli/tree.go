@@ -48,11 +48,14 @@ func (b balancerView) tree(p paint, wide bool) tree {
 		if wide && h.LastAppliedTime != nil {
 			proved = "proved " + stamp(h.LastAppliedTime.Time)
 		}
-		drained := ""
-		if h.Draining {
-			drained = p.middle("drained")
+		role := ""
+		switch {
+		case h.Draining:
+			role = p.middle("drained")
+		case h.Active:
+			role = "has the addresses"
 		}
-		one := tree{line: words(p.bold(h.Name), p.state(h.State), drained, plain(h.EngineVersion), plain(digest), proved, plain(h.Message))}
+		one := tree{line: words(p.bold(h.Name), p.state(h.State), role, plain(h.EngineVersion), plain(digest), proved, plain(h.Message))}
 		for _, n := range h.Notes {
 			one.sub = append(one.sub, tree{line: p.warn(plain(n.Message))})
 		}

@@ -295,6 +295,7 @@ func Hosts(b *v1alpha1.Balancer, states []deliver.State) []v1alpha1.HostStatus {
 			h.LastAppliedTime = was.LastAppliedTime
 		}
 		h.Draining = drained(b, s.Host)
+		h.Active = b.Spec.UsesVRRP() && s.Active && s.State != v1alpha1.HostUnreachable
 		out = append(out, h)
 	}
 	return out

@@ -181,6 +181,22 @@ func TestHostsAfterARestart(t *testing.T) {
 	}
 }
 
+// Which host has the addresses is told where they move, and not of one that does not answer any more.
+func TestHostsWithTheAddresses(t *testing.T) {
+	b := builder.Balancer("edge").Hosts(v1alpha1.Host{Name: "lb1"}, v1alpha1.Host{Name: "lb2"}, v1alpha1.Host{Name: "lb3"}).Obj()
+	states := []deliver.State{
+		{Host: "lb1", State: v1alpha1.HostInSync, Active: true}, {Host: "lb2", State: v1alpha1.HostInSync}, {Host: "lb3", State: v1alpha1.HostUnreachable, Active: true},
+	}
+	for mode, want := range map[v1alpha1.VirtualAddressMode][]bool{v1alpha1.VRRP: {true, false, false}, v1alpha1.Static: {false, false, false}} {
+		b.Spec.VirtualAddresses.Mode = mode
+		for i, h := range Hosts(b, states) {
+			if h.Active != want[i] {
+				t.Errorf("%s: %s is active: %t", mode, h.Name, h.Active)
+			}
+		}
+	}
+}
+
 func TestPoolConditions(t *testing.T) {
 	p := builder.AddressPool("public").Obj()
 	p.Generation = 3

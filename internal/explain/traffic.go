@@ -39,6 +39,9 @@ func (e *explanation) host(h v1alpha1.HostStatus) {
 	if h.Draining {
 		text += ", and taken out for maintenance"
 	}
+	if h.Active {
+		text += ", and has the addresses"
+	}
 	sep := ": "
 	if h.Message != "" {
 		text += sep + h.Message

@@ -32,6 +32,7 @@ type Host struct {
 	Digest   string `json:"digest,omitempty"`  // that it proved
 	Desired  string `json:"desired,omitempty"` // where that is another one
 	Draining bool   `json:"draining,omitempty"`
+	Active   bool   `json:"active,omitempty"` // it has the addresses, where they move
 	Applied  string `json:"applied,omitempty"`
 	Message  string `json:"message,omitempty"`
 	Notes    []Note `json:"notes,omitempty"`
@@ -92,7 +93,7 @@ func host(h v1alpha1.Host, known []v1alpha1.HostStatus) Host {
 		return out
 	}
 	s := known[at]
-	out.State, out.Health, out.Message = string(s.State), health(s.State), cut(s.Message)
+	out.State, out.Health, out.Message, out.Active = string(s.State), health(s.State), cut(s.Message), s.Active
 	for _, n := range s.Notes {
 		out.Notes = append(out.Notes, Note{cut(n.Reason), cut(n.Message)})
 	}

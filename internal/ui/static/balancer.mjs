@@ -23,7 +23,7 @@ function hosts(b, found) {
       ['Host', 'State', 'Program', 'Proved', 'Since', 'Connections', 'Traffic', ''].map((t) => h('th', {scope: 'col'}, t)))),
     h('tbody', null, b.hosts.map((host) => h('tr', {key: host.name, 'data-host': host.name},
       h('th', {scope: 'row'}, host.name, h('small', null, ` ${host.where}`)),
-      h('td', {class: host.health}, health(host.health, ''), host.state, host.draining ? ', drained' : ''),
+      h('td', {class: host.health}, health(host.health, ''), host.state, host.draining ? ', drained' : '', host.active ? ', has the addresses' : ''),
       h('td', null, host.version),
       h('td', null, h('code', null, host.digest), host.desired ? h('span', null, ' should be ', h('code', null, host.desired)) : ''),
       h('td', null, time(host.applied)),
