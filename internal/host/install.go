@@ -321,7 +321,12 @@ func (in *installer) fail(name string, err error) error {
 // File makes sure that a file has a content, and that root owns it.
 func (in *installer) File(name, path string, data []byte, mode fs.FileMode) error {
 	have, err := os.ReadFile(path)
-	return in.Step(name, path, err == nil && bytes.Equal(have, data), func() error { return engine.ReplaceFile(path, data, mode) })
+	present := err == nil && bytes.Equal(have, data)
+	if present { // sshd and sudo ignore what they may not read, or what others could write
+		info, err := os.Stat(path)
+		present = err == nil && info.Mode().Perm() == mode.Perm() && ownedBy(info, os.Geteuid(), os.Getegid())
+	}
+	return in.Step(name, path, present, func() error { return engine.ReplaceFile(path, data, mode) })
 }
 
 // Link makes sure that a link leads somewhere. What is there and is no link is

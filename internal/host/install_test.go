@@ -85,6 +85,14 @@ func TestInstall(t *testing.T) {
 		if diff := cmp.Diff(want, install(t, options)); diff != "" {
 			t.Errorf("again: %s", diff)
 		}
+		// sshd reads the keys as the account
+		if err := os.Chmod("/var/lib/external-lb/.ssh/authorized_keys", 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want["authorized keys"] = engine.StepDone
+		if diff := cmp.Diff(want, install(t, options)); diff != "" {
+			t.Errorf("after keys that the account cannot read: %s", diff)
+		}
 		checkInstalled(t)
 		deliverAsAccount(t)
 		logIn(t)

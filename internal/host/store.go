@@ -26,9 +26,6 @@ const (
 	tmpSuffix     = ".tmp"
 )
 
-// lockWait is longer than a delivery takes.
-const lockWait = 2 * time.Minute
-
 // store is the directory of the generations. Nothing in it leads out of it.
 type store struct {
 	dir  string
@@ -86,7 +83,7 @@ func (s *store) lock(ctx context.Context, wait bool) (unlock func(), err error) 
 	if err != nil {
 		return nil, err
 	}
-	late := time.NewTimer(lockWait)
+	late := time.NewTimer(deliveryTime)
 	defer late.Stop()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
@@ -106,7 +103,7 @@ func (s *store) lock(ctx context.Context, wait bool) (unlock func(), err error) 
 		case <-again.C:
 		case <-late.C:
 			f.Close()
-			return nil, fmt.Errorf("another delivery to this machine has been under way for %s", lockWait)
+			return nil, fmt.Errorf("another delivery to this machine has been under way for %s", deliveryTime)
 		case <-ctx.Done():
 			f.Close()
 			return nil, ctx.Err()
