@@ -38,6 +38,9 @@ const (
 	ReasonEngine         Reason = "WrongEngine"    // the host is prepared for another engine
 )
 
+// refuses reports whether it is that the host did not take or not prove a change: the machine is well.
+func (r Reason) refuses() bool { return r == ReasonRolledBack || r == ReasonUnproven }
+
 // Error says why a host does not run what is desired, and what to do.
 type Error struct {
 	Reason  Reason

@@ -85,6 +85,7 @@ type balancer struct {
 	newest  *round    // what is wanted
 	proved  *round    // the last one that a canary has proved
 	trying  *worker   // the canary as it was last; nil: there was none
+	doubted *round    // what was proved when a host was passed over for what no other host has tried; nil: none was
 	workers []*worker // in the order of Set
 }
 

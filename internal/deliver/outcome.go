@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -164,7 +165,7 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		Cluster: w.fleet.opts.Leader.Cluster(), Epoch: w.fleet.nextEpoch(w.seen.Term), Base: w.base,
 		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
-	w.sent, w.unanswered = d.Epoch, true
+	w.sent, w.unanswered, w.withdraws = d.Epoch, true, slices.ContainsFunc(d.Change.Delete, ofService)
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	start := time.Now()
@@ -188,6 +189,11 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	return nil
 }
 
+func ofService(key lb.Key) bool {
+	_, is := key.ServiceID()
+	return is
+}
+
 // begin notes that a set is under way, unless something newer is wanted: from
 // here on it may be live. It returns since when it is due.
 func (w *worker) begin(want desire) (since time.Time, ok bool) {
@@ -200,7 +206,7 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 		s.Deliveries++
 		s.pending = pending
 		// Trouble with the machine lasts until a delivery ends well: meanwhile it judges no change.
-		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || !w.judges())
+		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || w.passed || !w.judges())
 		if !again && w.done != want.digest() {
 			s.State, s.Reason, s.Message = v1alpha1.HostDelivering, "", ""
 		}
@@ -247,7 +253,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 // complete notes that a delivery has ended well. The Fleet's mu is held.
 func (w *worker) complete(s *State, want desire, out host.Outcome) {
 	w.done, w.generation, w.failedWant = want.digest(), out.Generation, ""
-	w.proof = want.of
+	w.proof, w.passed, w.refusals, w.refusedLast = want.of, false, 0, ""
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
 	if len(out.Refused) > 0 {
@@ -297,6 +303,11 @@ func (w *worker) retryLater(want desire, since time.Time, e *Error) {
 	}
 	w.failedWant = want.digest()
 	w.retryAt = time.Now().Add(w.retries.next(retryMax))
+	if e.Reason.refuses() {
+		w.fleet.mu.Lock()
+		w.of.refused(w, want, w.withdraws)
+		w.fleet.mu.Unlock()
+	}
 	if e.Reason == ReasonStaleEpoch {
 		w.holdAt = time.Now().Add(jitter(retryMax)) // another set would be as stale
 	}

@@ -37,6 +37,10 @@ type worker struct {
 	proof  *round // the last one that a delivery has proved here; nil: none
 	// renewal: the host may make anew what it runs.
 	renewal bool
+	// passed: it has refused so much that other hosts get changes first, until it proves one.
+	passed      bool
+	refusals    int       // of different changes, since it proved one
+	refusedLast lb.Digest // the last of these
 
 	// Of the goroutine alone.
 	have       *host.Report // of the host, as it said last; nil: ask
@@ -49,6 +53,7 @@ type worker struct {
 	sent       host.Epoch   // of the last delivery; once the host has taken it, none before it can follow
 	unanswered bool         // the outcome of that one is not known
 	lost       bool         // that of it or of one before is not known, and it may still follow
+	withdraws  bool         // the last delivery takes a Service away
 	seen       host.Epoch   // that the host has taken, as it said last
 	taken      host.Epoch   // of the last delivery that has ended well
 	behind     bool         // it was in an earlier term: see nextEpoch
