@@ -113,6 +113,12 @@ func broken(err error) bool {
 	return errors.Is(err, wire.ErrLost) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
+// mayHaveReloaded reports whether the daemon may have, though the delivery failed.
+func mayHaveReloaded(err error) bool {
+	he, told := errors.AsType[*host.Error](err)
+	return err != nil && (!told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine)
+}
+
 // reasonOf classifies the failure of a call.
 func reasonOf(err error) Reason {
 	if he, ok := errors.AsType[*host.Error](err); ok {

@@ -170,14 +170,16 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 	defer cancel()
 	start := time.Now()
 	out, err := conn.Apply(call, d)
+	if out.Reloaded || mayHaveReloaded(err) {
+		w.reloaded(start, d.Change)
+	}
 	if err != nil {
 		w.fleet.opts.Metrics.Delivered(w.balancer, w.host, string(reasonOf(err)), time.Since(start))
-		return w.failed(want, start, since, err)
+		return w.failed(want, since, err)
 	}
 	result := ResultUnchanged
 	if out.Reloaded {
 		result = ResultApplied
-		w.reloaded(start)
 		w.fleet.opts.Metrics.Reloaded(w.balancer, w.host, cause)
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
@@ -270,14 +272,11 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 }
 
 // failed takes the failure of a delivery. An error ends the connection.
-func (w *worker) failed(want desire, start, since time.Time, err error) error {
+func (w *worker) failed(want desire, since time.Time, err error) error {
 	he, told := errors.AsType[*host.Error](err)
 	w.lost, w.unanswered = w.lost || !told, !told
 	if !told || he.Code == host.CodeRolledBack {
 		w.update(func(s *State) { s.lost = !told })
-	}
-	if !told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine {
-		w.reloaded(start) // it may be so
 	}
 	if broken(err) {
 		w.overdue(since)

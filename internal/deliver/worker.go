@@ -70,6 +70,7 @@ type worker struct {
 	renewAt    time.Time     // when to make anew what the host runs, once all hosts have been asked
 	reloadAt   time.Time     // the start of the last reload
 	changes    *rate.Limiter // reloads that may follow each other at once
+	tenants    tenants       // the same, for each namespace
 	old        host.Use      // memory of processes that reloads have left, as the host said last
 	restarts   int           // of its daemons, as the host said last; -1: it has not yet
 }
@@ -79,7 +80,7 @@ func (f *Fleet) start(b *balancer, balancer string, t Target) *worker {
 	ctx, cancel := context.WithCancel(f.ctx)
 	w := &worker{
 		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, target: t,
-		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), changes: rate.NewLimiter(rate.Every(changesEvery), changesAtOnce),
+		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), changes: rate.NewLimiter(rate.Every(changesEvery), changesAtOnce), tenants: tenants{},
 		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
 		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting}, restarts: -1,
 	}
