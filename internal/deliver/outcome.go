@@ -12,7 +12,7 @@ import (
 )
 
 // status asks the host what it runs. An error ends the connection.
-func (w *worker) status(ctx context.Context, conn Conn) error {
+func (w *worker) status(ctx context.Context, conn Cloud) error {
 	limit := statusTimeout
 	if target, _ := w.now(); target.Provider != nil {
 		limit = applyTimeout // it reads all that its cloud has
@@ -48,12 +48,12 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 }
 
 // observe takes a host's word for what it runs.
-func (w *worker) observe(conn Conn, st host.Status) {
+func (w *worker) observe(conn Cloud, st host.Status) {
 	w.take(st.Report)
 	w.statusAt, w.old = time.Now().Add(jitter(statusEvery)), st.Uses.Old
 	overtaken := w.heed(st.Epoch)
 	taken := w.sent != (host.Epoch{}) && st.Epoch.Compare(w.sent) >= 0
-	if why := contested(conn); why != "" {
+	if why := conn.Contested(); why != "" {
 		w.barred = &Error{Reason: ReasonContested, Message: why}
 	}
 	switch {
@@ -71,9 +71,9 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	w.mute = false
 	w.update(func(s *State) {
 		s.take(st.Report)
-		s.Given = given(conn)
+		s.Given = conn.Given()
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
-		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
+		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, conn.Offers()
 		s.settled, s.renews = w.settled, w.renews()
 		switch {
 		case !w.lost:
@@ -152,7 +152,7 @@ func (w *worker) restore(s *State, want desire) {
 }
 
 // apply delivers. An error ends the connection.
-func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string) error {
+func (w *worker) apply(ctx context.Context, conn Cloud, want desire, cause string) error {
 	if e := w.lead(ctx); e != nil {
 		w.retryLater(want, time.Time{}, e)
 		return nil
@@ -217,7 +217,7 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 }
 
 // applied takes an outcome, or says why it is no good one.
-func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outcome) *Error {
+func (w *worker) applied(conn Cloud, want desire, since time.Time, out host.Outcome) *Error {
 	before := w.have.Generation
 	w.take(out.Report)
 	w.lost, w.unanswered, w.drifted, w.settled, w.mismatches = false, false, false, !w.behind, 0
@@ -230,7 +230,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
 		s.take(out.Report)
-		s.Given = given(conn)
+		s.Given = conn.Given()
 		s.settled, s.lost, s.pending, s.Active, s.renews = w.settled, false, pending{}, out.Active, false
 		s.Uses.Old = out.Old
 		if out.Reloaded {
