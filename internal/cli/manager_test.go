@@ -14,7 +14,9 @@ import (
 
 // The manager asks the agent of its own machine on behalf of its cluster, as it asks others.
 func TestManager_AsksItsOwnMachineForItsCluster(t *testing.T) {
-	socket := agentOf(t, func(c net.Conn) { wire.Serve(t.Context(), c, stub{status: host.Status{Cluster: "another", Engine: "nginx"}}) })
+	socket := agentOf(t, func(c net.Conn) {
+		wire.Serve(t.Context(), c, stub{status: host.Status{Cluster: "another", Engine: "nginx"}})
+	})
 	conn, err := dialAgent(t.Context(), socket, deliver.Target{Cluster: "ours"})
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,7 @@ const (
 	ReasonRefused        Reason = "Refused"        // items or ports were left out
 	ReasonUnproven       Reason = "Unproven"       // a delivery ended well, and something else is live
 	ReasonHeldBack       Reason = "HeldBack"       // the host that gets each change first did not prove it
+	ReasonThrottled      Reason = "Throttled"      // a provider's cloud asks to be left alone for a while, and was not read before
 	ReasonEngine         Reason = "WrongEngine"    // the host is prepared for another engine
 )
 
@@ -80,6 +81,8 @@ func (e *Error) hostState() v1alpha1.HostState {
 	switch e.Reason {
 	case ReasonCommand, ReasonProtocol, ReasonLocal:
 		return v1alpha1.HostFailed // it was reached
+	case ReasonThrottled:
+		return v1alpha1.HostConnecting // nothing is wrong, and nothing known
 	default:
 		return v1alpha1.HostUnreachable
 	}

@@ -14,7 +14,8 @@ import (
 // status asks the host what it runs. An error ends the connection.
 func (w *worker) status(ctx context.Context, conn Cloud) error {
 	limit := statusTimeout
-	if target, _ := w.now(); target.Provider != nil {
+	target, _ := w.now()
+	if target.Provider != nil {
 		limit = applyTimeout // it reads all that its cloud has
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
@@ -38,7 +39,14 @@ func (w *worker) status(ctx context.Context, conn Cloud) error {
 	}
 	w.have, w.mute = nil, true
 	w.statusAt = time.Now().Add(w.retries.next(retryMax))
+	if e, waits := errors.AsType[*Error](err); waits {
+		w.update(func(s *State) { s.State, s.Reason, s.Message = e.hostState(), e.Reason, e.Message })
+		return nil
+	}
 	e := &Error{Reason: reasonOf(err), Message: "the host cannot say what it runs: " + err.Error(), Err: err}
+	if target.Provider != nil {
+		e.Message = "the provider cannot say what its cloud has: " + err.Error()
+	}
 	if e.Reason == ReasonOtherCluster {
 		e.Message, w.settled = err.Error(), false // the other one may change the host
 		w.update(func(s *State) { s.settled = false })

@@ -59,7 +59,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 	c := d.begin(ctx, client, t)
 	if err := c.ask(ctx); err != nil {
 		c.stop()
-		if e, ok := errors.AsType[*deliver.Error](trouble(err)); ok {
+		if e, ok := errors.AsType[*deliver.Error](unread(err)); ok {
 			return nil, e
 		}
 		return nil, &deliver.Error{Reason: deliver.ReasonUnreachable, Err: err, Message: "the provider does not say what its cloud can do: " + err.Error()}
@@ -210,7 +210,7 @@ func (c *conn) Status(ctx context.Context) (host.Status, error) {
 		err = c.read(ctx)
 	}
 	if err != nil {
-		return host.Status{}, trouble(err)
+		return host.Status{}, unread(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,7 +263,7 @@ func (c *conn) list(ctx context.Context) error {
 			c.contest.overwritten(time.Now(), was)
 		}
 	}
-	c.seen, c.listed = seen, time.Now()
+	c.seen, c.listed, c.quiet = seen, time.Now(), quiet{}
 	return nil
 }
 
