@@ -56,16 +56,19 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func wrongEngine(has, wants string) *Error {
 	main, beside, with := strings.Cut(wants, "+")
-	hasMain, hasBeside, _ := strings.Cut(has, "+")
+	hasMain, hasBeside, hadBeside := strings.Cut(has, "+")
 	message := ""
 	switch {
 	case hasMain != main:
-		flags := "--engine " + main
-		if with {
-			flags += " --datagrams " + beside
+		change := "write `engine: " + main + "` into /etc/external-lb/host.yaml"
+		switch {
+		case with && hasBeside != beside:
+			change += ", add the line `datagrams: " + beside + "`"
+		case hadBeside && !with:
+			change += ", take the line `datagrams` out"
 		}
 		message = "the host is prepared for " + has + ", but the Balancer's engine is " + wants +
-			": remove /etc/external-lb/host.yaml there and run `external-lb host install " + flags + "`, or name another host"
+			": name another host. Or end what " + hasMain + " reads there, " + change + ", keep what else is in there, and run `external-lb host install`"
 	case with:
 		message = "the host is prepared for " + has + ", but not for spec.datagrams of the Balancer: add the line `datagrams: " + beside +
 			"` to /etc/external-lb/host.yaml there, and run `external-lb host install`"
