@@ -41,6 +41,9 @@ func TestInstall_AnotherEngineKeepsWhatItsOwnerAdmits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := Install(t.Context(), InstallOptions{Engine: "haproxy"}, &engines.Table); err == nil || !strings.Contains(err.Error(), "end what nginx reads, write `engine: haproxy` there") {
+			t.Errorf("before it is in %s: %v", SettingsPath, err)
+		}
 		put(t, SettingsPath, strings.Replace(string(was), "engine: nginx\n", "engine: haproxy\n", 1))
 		install(t, InstallOptions{})
 		run(t, "sh", "-ec", `. /etc/default/haproxy; mkdir -p /run/haproxy
