@@ -28,7 +28,6 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/deliver"
-	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/provider/transport"
 	"github.com/external-lb/external-lb/internal/ui"
 )
@@ -47,7 +46,7 @@ type Options struct {
 	// UI is the manager's page for browsers.
 	UI ui.Managed
 	// Local connects to the agent of this machine, for hosts that are local: {}.
-	Local func() (host.Host, error)
+	Local deliver.Dialer
 	// Dialer connects to all other hosts; nil: over SSH.
 	Dialer deliver.Dialer
 	Log    logr.Logger

@@ -247,7 +247,7 @@ func (w *world) start() {
 			Namespace:      metav1.NamespaceDefault,
 			LeaderElection: true, TLSSecrets: true,
 			MetricsAddress: "0", HealthAddress: "0",
-			Local:  func() (host.Host, error) { return w.host, nil },
+			Local:  w,
 			Dialer: w,
 			Log:    funcr.New(w.log, funcr.Options{}),
 		})
@@ -260,8 +260,11 @@ func (w *world) start() {
 	})
 }
 
-// Dial connects to the second host: the first one is local.
-func (w *world) Dial(context.Context, deliver.Target) (deliver.Conn, error) {
+// Dial connects to the second host, or to the first, which is local.
+func (w *world) Dial(_ context.Context, t deliver.Target) (deliver.Conn, error) {
+	if t.Host.Local != nil {
+		return conn{w.host}, nil
+	}
 	return conn{w.second}, nil
 }
 
@@ -270,6 +273,7 @@ type conn struct{ host.Host }
 func (conn) Close() error          { return nil }
 func (conn) Done() <-chan struct{} { return nil }
 func (conn) Version() string       { return "fake" }
+func (conn) Identity() string      { return "" }
 
 // restart ends the manager and starts another.
 func (w *world) restart() {

@@ -13,6 +13,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/external-lb/external-lb/controllers"
+	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/ui"
 	"github.com/external-lb/external-lb/internal/wire"
@@ -47,7 +48,7 @@ Several replicas can run; one of them works.`,
 					return err
 				}
 			}
-			o.Log, o.Local = log, localHost
+			o.Log, o.Local = log, localHost{}
 			log.Info("Starting", "version", host.Version(), "namespace", o.Namespace)
 			return controllers.Run(cmd.Context(), config, o)
 		},
@@ -79,16 +80,28 @@ func ownNamespace() (string, error) {
 }
 
 // localHost connects to the agent of this machine.
-func localHost() (host.Host, error) {
+type localHost struct{}
+
+func (localHost) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error) {
 	settings, err := hostSettings()
 	if err != nil {
 		return nil, err
 	}
-	c, err := net.Dial("unix", settings.Socket)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return dialAgent(ctx, settings.Socket, t)
+}
+
+func dialAgent(ctx context.Context, socket string, t deliver.Target) (deliver.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("%w: start it (systemctl start external-lb-agent)", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-	defer cancel()
-	return wire.NewClient(ctx, c)
+	client, err := wire.NewClient(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	client.Cluster = t.Cluster
+	return client, nil
 }

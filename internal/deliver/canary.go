@@ -11,8 +11,11 @@ import (
 // is known, else to the last. The others get what the canary has proved last, and
 // are left alone while a change fails there. What a host makes of the model anew, since it
 // has other templates, settings or another version, is such a change, too, and not the
-// same on any two hosts: they do it one after the other. A host that did not answer a delivery is
-// the canary only where all are so.
+// same on any two hosts: they do it one after the other. A host that did not answer a delivery, or
+// that refuses one change after the other, is the canary only where all are so.
+
+// refusedOften is how many different changes in a row a host refuses before another one is the canary.
+const refusedOften = 3
 
 // advance gives the workers what they may have by now. The Fleet's mu is held.
 func (b *balancer) advance() {
@@ -52,12 +55,33 @@ func (b *balancer) goal(w, canary *worker) desire {
 }
 
 // canary is the worker that gets a change first; nil if no host can tell anything. It stays the
-// one until what it has begun is decided.
+// one until what it has begun is decided, or it is passed over.
 func (b *balancer) canary() *worker {
-	if c := b.trying; c != nil && b.proved != b.newest && c.judges() && slices.Contains(b.workers, c) && c.begun(b.newest.want[c.host]) {
+	best := b.first(func(*worker) bool { return true })
+	if c := b.trying; c != nil && b.proved != b.newest && c.judges() && slices.Contains(b.workers, c) && c.begun(b.newest.want[c.host]) &&
+		(!c.passed || best.passed) {
 		return c
 	}
-	return b.first(func(*worker) bool { return true })
+	return best
+}
+
+// refused notes that a host did not take or not prove a change. One that did so often is passed
+// over: the next host gets changes first, until it has proved one. Where the change itself is bad, the
+// next host refuses it, too, and no third one gets it: a second host is passed over only
+// when some host has proved something since the first was.
+func (b *balancer) refused(w *worker, change desire, withdraws bool) {
+	if w.refusedLast == change.digest() {
+		return // it was tried again
+	}
+	w.refusedLast = change.digest()
+	w.refusals++
+	switch {
+	case w.refusals < refusedOften && !withdraws:
+	case !change.of.after(b.proved): // another host has proved it
+		w.passed = true
+	case b.proved.after(b.doubted):
+		w.passed, b.doubted = true, b.proved
+	}
 }
 
 // begun reports whether a delivery of the goal has begun, and not ended well.
@@ -75,9 +99,12 @@ func (b *balancer) first(of func(*worker) bool) (first *worker) {
 	return first
 }
 
-// costs orders hosts by what a change costs that goes there first: all others may wait for one
-// that did not answer, and clients bear what goes wrong on one that is active.
+// costs orders hosts by what a change costs that goes there first: all others wait in vain for one that refuses
+// whatever comes, and for long for one that did not answer; and clients bear what goes wrong on one that is active.
 func (w *worker) costs() (rank int) {
+	if w.passed {
+		rank += 4
+	}
 	if w.state.lost {
 		rank += 2
 	}
@@ -102,7 +129,7 @@ func (w *worker) judges() bool {
 	case v1alpha1.HostUnreachable:
 		return false
 	case v1alpha1.HostFailed:
-		return !w.target.Host.Drain && (w.state.Reason == ReasonRolledBack || w.state.Reason == ReasonUnproven)
+		return !w.target.Host.Drain && w.state.Reason.refuses()
 	}
 	return true
 }
@@ -116,6 +143,9 @@ func (w *worker) proved(goal desire) bool {
 // yet, it should run all the same. What it is about to carry before that may be live soon.
 func (b *balancer) seen(w *worker) State {
 	s, goal := w.state, b.newest.want[w.host]
+	if w.passed && s.State == v1alpha1.HostFailed {
+		s.Message = "other hosts get changes before it until it proves one: " + s.Message
+	}
 	if goal.set == nil || w.want.digest() == goal.digest() {
 		return s
 	}

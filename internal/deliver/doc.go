@@ -16,7 +16,8 @@
 //
 // Who is the canary is decided anew whenever something changes: see canary. A host that is of no
 // use (it cannot be reached, its disk is full) is none until a delivery to it ends well. One that did not
-// answer a delivery is none until it answers one, whatever else it answers, unless all are so. No host is given
+// answer a delivery is none until it answers one, whatever else it answers, unless all are so. Nor is one that has
+// refused several changes in a row until it proves one: see refused. No host is given
 // an older round than it was. What it does with what it was given is its worker's affair alone: see plan.
 // It tries again where that failed, was lost or is no longer there.
 package deliver

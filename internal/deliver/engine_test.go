@@ -12,8 +12,10 @@ import (
 // A host that is prepared for something else is told what to do about exactly that.
 func TestAHostOfAnotherEngine(t *testing.T) {
 	for _, c := range []struct{ has, wants, words string }{
-		{"nginx", "haproxy", "run `external-lb host install --engine haproxy`"},
-		{"nginx", "haproxy+lvs", "run `external-lb host install --engine haproxy --datagrams lvs`"},
+		{"nginx", "haproxy", "end what nginx reads there, write `engine: haproxy` into /etc/external-lb/host.yaml, keep what else is in there, and run `external-lb host install`"},
+		{"nginx", "haproxy+lvs", "/host.yaml, add the line `datagrams: lvs`, keep what else"},
+		{"nginx+lvs", "haproxy", "/host.yaml, take the line `datagrams` out, keep what else"},
+		{"nginx+lvs", "haproxy+lvs", "/host.yaml, keep what else"},
 		{"haproxy", "haproxy+lvs", "add the line `datagrams: lvs` to /etc/external-lb/host.yaml there"},
 		{"haproxy+lvs", "haproxy", "datagrams are carried by lvs on the host, but not by the Balancer: set its spec.datagrams"},
 	} {

@@ -35,8 +35,12 @@ const (
 	ReasonRefused        Reason = "Refused"        // items or ports were left out
 	ReasonUnproven       Reason = "Unproven"       // a delivery ended well, and something else is live
 	ReasonHeldBack       Reason = "HeldBack"       // the host that gets each change first did not prove it
+	ReasonThrottled      Reason = "Throttled"      // a provider's cloud asks to be left alone for a while, and was not read before
 	ReasonEngine         Reason = "WrongEngine"    // the host is prepared for another engine
 )
+
+// refuses reports whether it is that the host did not take or not prove a change: the machine is well.
+func (r Reason) refuses() bool { return r == ReasonRolledBack || r == ReasonUnproven }
 
 // Error says why a host does not run what is desired, and what to do.
 type Error struct {
@@ -52,16 +56,19 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func wrongEngine(has, wants string) *Error {
 	main, beside, with := strings.Cut(wants, "+")
-	hasMain, hasBeside, _ := strings.Cut(has, "+")
+	hasMain, hasBeside, hadBeside := strings.Cut(has, "+")
 	message := ""
 	switch {
 	case hasMain != main:
-		flags := "--engine " + main
-		if with {
-			flags += " --datagrams " + beside
+		change := "write `engine: " + main + "` into /etc/external-lb/host.yaml"
+		switch {
+		case with && hasBeside != beside:
+			change += ", add the line `datagrams: " + beside + "`"
+		case hadBeside && !with:
+			change += ", take the line `datagrams` out"
 		}
 		message = "the host is prepared for " + has + ", but the Balancer's engine is " + wants +
-			": remove /etc/external-lb/host.yaml there and run `external-lb host install " + flags + "`, or name another host"
+			": name another host. Or end what " + hasMain + " reads there, " + change + ", keep what else is in there, and run `external-lb host install`"
 	case with:
 		message = "the host is prepared for " + has + ", but not for spec.datagrams of the Balancer: add the line `datagrams: " + beside +
 			"` to /etc/external-lb/host.yaml there, and run `external-lb host install`"
@@ -77,6 +84,8 @@ func (e *Error) hostState() v1alpha1.HostState {
 	switch e.Reason {
 	case ReasonCommand, ReasonProtocol, ReasonLocal:
 		return v1alpha1.HostFailed // it was reached
+	case ReasonThrottled:
+		return v1alpha1.HostConnecting // nothing is wrong, and nothing known
 	default:
 		return v1alpha1.HostUnreachable
 	}
@@ -108,6 +117,12 @@ func problem(err error) *Error {
 // broken reports whether an error is the end of a connection.
 func broken(err error) bool {
 	return errors.Is(err, wire.ErrLost) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// mayHaveReloaded reports whether the daemon may have, though the delivery failed.
+func mayHaveReloaded(err error) bool {
+	he, told := errors.AsType[*host.Error](err)
+	return err != nil && (!told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine)
 }
 
 // reasonOf classifies the failure of a call.

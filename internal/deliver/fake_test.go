@@ -93,6 +93,7 @@ type link struct {
 func (l *link) Done() <-chan struct{} { return l.done }
 func (l *link) Close() error          { l.cut(); return nil }
 func (l *link) Version() string       { return "v0.3.0" }
+func (l *link) Identity() string      { return "" }
 
 func (l *link) Status(ctx context.Context) (host.Status, error) {
 	return call(ctx, l, "status", func() (host.Status, error) {

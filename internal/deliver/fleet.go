@@ -11,6 +11,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // Causes of deliveries that this package starts by itself.
@@ -28,7 +29,32 @@ type Conn interface {
 	Done() <-chan struct{}
 	// Version of external-lb at the other end.
 	Version() string
+	// Identity of the agent at the other end; "": it is not known, or there is none.
+	Identity() string
 }
+
+// Cloud is a connection to a provider, which has more to tell than a host.
+type Cloud interface {
+	Conn
+	// Offers are what the provider's cloud can do. They are replaced, not changed.
+	Offers() *provider.Capabilities
+	// Given are the addresses that the cloud gave to what the last answer called live.
+	Given() map[lb.Key][]provider.Address
+	// Contested is why nothing may be delivered: somebody else changes what is there. "": nobody
+	// does. A host tells that by its epoch.
+	Contested() string
+	// News comes where there is more to say than there was, such as that the cloud has done what it was
+	// long at work on.
+	News() <-chan struct{}
+}
+
+// noCloud is a host, where a Cloud is asked for what it has to tell.
+type noCloud struct{ Conn }
+
+func (noCloud) Offers() *provider.Capabilities       { return nil }
+func (noCloud) Given() map[lb.Key][]provider.Address { return nil }
+func (noCloud) Contested() string                    { return "" }
+func (noCloud) News() <-chan struct{}                { return nil }
 
 // Dialer connects to hosts. Its errors are of type *Error where the cause is known.
 type Dialer interface {
@@ -55,9 +81,9 @@ const (
 
 // Options of a Fleet.
 type Options struct {
-	Leader Leader                    // see host.Epoch
-	Local  func() (host.Host, error) // the agent of this machine, for local targets
-	Dialer Dialer                    // for all others; nil: SSH{}
+	Leader Leader // see host.Epoch
+	Local  Dialer // connects to the agent of this machine, for local targets; nil: it cannot be reached
+	Dialer Dialer // for all others; nil: SSH{}
 	// Providers connects to those; nil: there are no such targets.
 	Providers Dialer
 	Log       logr.Logger
@@ -85,6 +111,7 @@ type balancer struct {
 	newest  *round    // what is wanted
 	proved  *round    // the last one that a canary has proved
 	trying  *worker   // the canary as it was last; nil: there was none
+	doubted *round    // what was proved when a host was passed over for what no other host has tried; nil: none was
 	workers []*worker // in the order of Set
 }
 

@@ -35,6 +35,7 @@ type machine struct {
 	before   func(context.Context) error // of each delivery, before it does anything
 	after    func() error                // of each delivery, after it did everything
 	fail     error                       // of each delivery, once the epoch is taken
+	rejects  func(wanted lb.Sums) error  // a delivery, by what would be wanted
 	makeLive func(lb.Sums)               // of what is about to be live
 	status   error
 	takes    time.Duration // a reload
@@ -183,6 +184,11 @@ func (m *machine) make(d host.Delivery) (host.Outcome, error) {
 	}
 	if next.Manifest().Digest() != d.Want {
 		return host.Outcome{}, &host.Error{Code: host.CodeMachine, Message: "the change does not lead to what is wanted"}
+	}
+	if m.rejects != nil {
+		if err := m.rejects(next); err != nil {
+			return host.Outcome{}, err
+		}
 	}
 	reloaded := m.swap(next)
 	return host.Outcome{Report: m.report(), Reloaded: reloaded, Active: m.active, Old: m.old}, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/provider"
 )
 
 // telling is a way to hosts that tell when they have more to say.
@@ -24,11 +25,15 @@ func (d telling) Dial(ctx context.Context, t Target) (Conn, error) {
 	return told{c, d.news, d.why}, err
 }
 
+// told is a Cloud.
 type told struct {
 	Conn
 	news chan struct{}
 	why  *atomic.Pointer[string]
 }
+
+func (told) Offers() *provider.Capabilities       { return nil }
+func (told) Given() map[lb.Key][]provider.Address { return nil }
 
 func (c told) Contested() string {
 	if why := c.why.Load(); why != nil {

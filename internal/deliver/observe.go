@@ -132,16 +132,6 @@ func (w *worker) lookSoon() {
 	}
 }
 
-// observer of a connection; nil: it has none.
-func observer(conn Conn) host.Observer {
-	if l, ok := conn.(local); ok {
-		o, _ := l.Host.(host.Observer)
-		return o
-	}
-	o, _ := conn.(host.Observer)
-	return o
-}
-
 // watch asks a host what its daemons see, beside deliveries, until ctx is done. What
 // fails is tried again: whether the connection is any good is for others to say.
 func (w *worker) watch(ctx context.Context, o host.Observer) {

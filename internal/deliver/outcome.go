@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -11,9 +12,10 @@ import (
 )
 
 // status asks the host what it runs. An error ends the connection.
-func (w *worker) status(ctx context.Context, conn Conn) error {
+func (w *worker) status(ctx context.Context, conn Cloud) error {
 	limit := statusTimeout
-	if target, _ := w.now(); target.Provider != nil {
+	target, _ := w.now()
+	if target.Provider != nil {
 		limit = applyTimeout // it reads all that its cloud has
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
@@ -37,7 +39,14 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 	}
 	w.have, w.mute = nil, true
 	w.statusAt = time.Now().Add(w.retries.next(retryMax))
+	if e, waits := errors.AsType[*Error](err); waits {
+		w.update(func(s *State) { s.State, s.Reason, s.Message = e.hostState(), e.Reason, e.Message })
+		return nil
+	}
 	e := &Error{Reason: reasonOf(err), Message: "the host cannot say what it runs: " + err.Error(), Err: err}
+	if target.Provider != nil {
+		e.Message = "the provider cannot say what its cloud has: " + err.Error()
+	}
 	if e.Reason == ReasonOtherCluster {
 		e.Message, w.settled = err.Error(), false // the other one may change the host
 		w.update(func(s *State) { s.settled = false })
@@ -47,12 +56,12 @@ func (w *worker) status(ctx context.Context, conn Conn) error {
 }
 
 // observe takes a host's word for what it runs.
-func (w *worker) observe(conn Conn, st host.Status) {
+func (w *worker) observe(conn Cloud, st host.Status) {
 	w.take(st.Report)
 	w.statusAt, w.old = time.Now().Add(jitter(statusEvery)), st.Uses.Old
 	overtaken := w.heed(st.Epoch)
 	taken := w.sent != (host.Epoch{}) && st.Epoch.Compare(w.sent) >= 0
-	if why := contested(conn); why != "" {
+	if why := conn.Contested(); why != "" {
 		w.barred = &Error{Reason: ReasonContested, Message: why}
 	}
 	switch {
@@ -70,9 +79,9 @@ func (w *worker) observe(conn Conn, st host.Status) {
 	w.mute = false
 	w.update(func(s *State) {
 		s.take(st.Report)
-		s.Given = given(conn)
+		s.Given = conn.Given()
 		s.EngineVersion, s.OldWorkers, s.Active, s.Templates = st.EngineVersion, st.OldWorkers, st.Active, st.Templates
-		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, offers(conn)
+		s.Uses, s.Warning, s.Offers = st.Uses, st.Message, conn.Offers()
 		s.settled, s.renews = w.settled, w.renews()
 		switch {
 		case !w.lost:
@@ -151,7 +160,7 @@ func (w *worker) restore(s *State, want desire) {
 }
 
 // apply delivers. An error ends the connection.
-func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string) error {
+func (w *worker) apply(ctx context.Context, conn Cloud, want desire, cause string) error {
 	if e := w.lead(ctx); e != nil {
 		w.retryLater(want, time.Time{}, e)
 		return nil
@@ -164,19 +173,21 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		Cluster: w.fleet.opts.Leader.Cluster(), Epoch: w.fleet.nextEpoch(w.seen.Term), Base: w.base,
 		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
-	w.sent, w.unanswered = d.Epoch, true
+	w.sent, w.unanswered, w.withdraws = d.Epoch, true, slices.ContainsFunc(d.Change.Delete, ofService)
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	start := time.Now()
 	out, err := conn.Apply(call, d)
+	if out.Reloaded || mayHaveReloaded(err) {
+		w.reloaded(start, d.Change)
+	}
 	if err != nil {
 		w.fleet.opts.Metrics.Delivered(w.balancer, w.host, string(reasonOf(err)), time.Since(start))
-		return w.failed(want, start, since, err)
+		return w.failed(want, since, err)
 	}
 	result := ResultUnchanged
 	if out.Reloaded {
 		result = ResultApplied
-		w.reloaded(start)
 		w.fleet.opts.Metrics.Reloaded(w.balancer, w.host, cause)
 	}
 	w.fleet.opts.Metrics.Delivered(w.balancer, w.host, result, time.Since(start))
@@ -186,6 +197,11 @@ func (w *worker) apply(ctx context.Context, conn Conn, want desire, cause string
 		w.retryLater(want, since, unproven)
 	}
 	return nil
+}
+
+func ofService(key lb.Key) bool {
+	_, is := key.ServiceID()
+	return is
 }
 
 // begin notes that a set is under way, unless something newer is wanted: from
@@ -200,7 +216,7 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 		s.Deliveries++
 		s.pending = pending
 		// Trouble with the machine lasts until a delivery ends well: meanwhile it judges no change.
-		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || !w.judges())
+		again := s.State == v1alpha1.HostFailed && (w.failedWant == want.digest() || w.passed || !w.judges())
 		if !again && w.done != want.digest() {
 			s.State, s.Reason, s.Message = v1alpha1.HostDelivering, "", ""
 		}
@@ -209,7 +225,7 @@ func (w *worker) begin(want desire) (since time.Time, ok bool) {
 }
 
 // applied takes an outcome, or says why it is no good one.
-func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outcome) *Error {
+func (w *worker) applied(conn Cloud, want desire, since time.Time, out host.Outcome) *Error {
 	before := w.have.Generation
 	w.take(out.Report)
 	w.lost, w.unanswered, w.drifted, w.settled, w.mismatches = false, false, false, !w.behind, 0
@@ -222,7 +238,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 	wrong := shortfall(want.set, out.Report, w.base)
 	w.update(func(s *State) {
 		s.take(out.Report)
-		s.Given = given(conn)
+		s.Given = conn.Given()
 		s.settled, s.lost, s.pending, s.Active, s.renews = w.settled, false, pending{}, out.Active, false
 		s.Uses.Old = out.Old
 		if out.Reloaded {
@@ -247,7 +263,7 @@ func (w *worker) applied(conn Conn, want desire, since time.Time, out host.Outco
 // complete notes that a delivery has ended well. The Fleet's mu is held.
 func (w *worker) complete(s *State, want desire, out host.Outcome) {
 	w.done, w.generation, w.failedWant = want.digest(), out.Generation, ""
-	w.proof = want.of
+	w.proof, w.passed, w.refusals, w.refusedLast = want.of, false, 0, ""
 	w.retryAt, w.refuseAt = time.Time{}, time.Time{}
 	w.retries.reset()
 	if len(out.Refused) > 0 {
@@ -264,14 +280,11 @@ func (w *worker) complete(s *State, want desire, out host.Outcome) {
 }
 
 // failed takes the failure of a delivery. An error ends the connection.
-func (w *worker) failed(want desire, start, since time.Time, err error) error {
+func (w *worker) failed(want desire, since time.Time, err error) error {
 	he, told := errors.AsType[*host.Error](err)
 	w.lost, w.unanswered = w.lost || !told, !told
 	if !told || he.Code == host.CodeRolledBack {
 		w.update(func(s *State) { s.lost = !told })
-	}
-	if !told || he.Code == host.CodeRolledBack || he.Code == host.CodeMachine {
-		w.reloaded(start) // it may be so
 	}
 	if broken(err) {
 		w.overdue(since)
@@ -297,6 +310,11 @@ func (w *worker) retryLater(want desire, since time.Time, e *Error) {
 	}
 	w.failedWant = want.digest()
 	w.retryAt = time.Now().Add(w.retries.next(retryMax))
+	if e.Reason.refuses() {
+		w.fleet.mu.Lock()
+		w.of.refused(w, want, w.withdraws)
+		w.fleet.mu.Unlock()
+	}
 	if e.Reason == ReasonStaleEpoch {
 		w.holdAt = time.Now().Add(jitter(retryMax)) // another set would be as stale
 	}

@@ -25,7 +25,7 @@ func (w *worker) plan(now time.Time, want desire, minInterval time.Duration) (ac
 		return actWait, "", w.statusAt
 	}
 	if !w.reloadAt.IsZero() {
-		due = latest(due, w.reloadAt.Add(w.patience(now, want, minInterval)))
+		due = latest(due, w.reloadAt.Add(w.patience(now, want, minInterval)), w.turn(now, want))
 	}
 	if !now.Before(due) {
 		return actApply, cause, now
@@ -46,7 +46,7 @@ const (
 )
 
 // Of changes, some go at once, one after the other, and in a long series one each second: else somebody who changes
-// a Service all the time would fill the host with old processes.
+// a Service all the time would fill the host with old processes. Near that bound there is more: see tenants.
 const (
 	changesAtOnce = 5
 	changesEvery  = time.Second
@@ -56,8 +56,7 @@ const (
 // interval of the owner's: a nodePort that somebody else has by now, say.
 func (w *worker) patience(now time.Time, want desire, minInterval time.Duration) time.Duration {
 	wanted := want.set.Manifest()
-	unknown := w.have.Wanted.Len() == 0 && w.have.Live.Len() > 0
-	switch changes := w.drifted || unknown || withdraws(w.have.Wanted, wanted); {
+	switch changes := w.drifted || w.unknown() || withdraws(w.have.Wanted, wanted); {
 	case changes && w.changes.TokensAt(now) >= 1:
 		return 0
 	case changes:
@@ -69,10 +68,25 @@ func (w *worker) patience(now time.Time, want desire, minInterval time.Duration)
 	}
 }
 
-// reloaded notes that the daemon has, in a delivery that began at start.
-func (w *worker) reloaded(start time.Time) {
+// turn is when those whose items differ may have another reload; zero: there is no need to wait. Near the bound
+// a withdrawal may so wait for tenantEvery, though its nodePort may be somebody else's by then (S18). That is bearable:
+// only who has changed something all the time reaches that one for some seconds. Else all lose
+// their connections again and again.
+func (w *worker) turn(now time.Time, want desire) time.Time {
+	if !w.old.Crowded(nearBound) || w.drifted || w.unknown() {
+		return time.Time{}
+	}
+	return now.Add(w.tenants.wait(now, w.have.Wanted, want.set.Manifest()))
+}
+
+// unknown: the host does not know what it was to carry, and carries something.
+func (w *worker) unknown() bool { return w.have.Wanted.Len() == 0 && w.have.Live.Len() > 0 }
+
+// reloaded notes that the daemon has, for a change whose delivery began at start.
+func (w *worker) reloaded(start time.Time, c lb.Change) {
 	w.reloadAt = start
 	w.changes.AllowN(start, 1)
+	w.tenants.spend(start, c)
 }
 
 // withdraws reports whether a change takes something away, or changes something that is there.

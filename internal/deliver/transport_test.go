@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,16 +19,9 @@ import (
 func TestLocalHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
-		var repaired atomic.Bool
-		f := NewFleet(Options{
-			Leader: &leads{term: 1},
-			Local: func() (host.Host, error) {
-				if !repaired.Load() {
-					return nil, errors.New("no /etc/external-lb/host.yaml")
-				}
-				return m, nil
-			},
-		})
+		here := newNetwork(map[string]*machine{"here": m})
+		here.cut("here", errors.New("no /etc/external-lb/host.yaml"))
+		f := NewFleet(Options{Leader: &leads{term: 1, cluster: "our-uid"}, Local: here})
 		defer f.Close()
 		target := Target{Balancer: "edge", Host: v1alpha1.Host{Name: "here", Local: &v1alpha1.LocalHost{}}}
 		f.Set("edge", []Target{target})
@@ -38,12 +30,37 @@ func TestLocalHost(t *testing.T) {
 		if s := f.States("edge")[0]; s.State != v1alpha1.HostFailed || s.Reason != ReasonLocal {
 			t.Errorf("%+v", s)
 		}
-		repaired.Store(true)
+		here.cut("here", nil)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if s := f.States("edge")[0]; s.State != v1alpha1.HostInSync || !s.Serves("a", sum("1")) {
 			t.Errorf("%+v", s)
 		}
+		for l := range here.conns {
+			if l.cluster != "our-uid" {
+				t.Errorf("it is asked for cluster %q", l.cluster)
+			}
+		}
+	})
+}
+
+// neverThere is a way to an agent that does not answer.
+type neverThere struct{}
+
+func (neverThere) Dial(ctx context.Context, _ Target) (Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Nobody waits for an agent of this machine that does not answer, when its host is taken out.
+func TestALocalHostThatDoesNotAnswerIsTakenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFleet(Options{Leader: &leads{term: 1}, Local: neverThere{}})
+		f.Set("edge", []Target{{Host: v1alpha1.Host{Name: "here", Local: &v1alpha1.LocalHost{}}}})
+		synctest.Wait()
+		f.Set("edge", nil)
+		f.wg.Wait()
+		f.Close()
 	})
 }
 

@@ -206,6 +206,39 @@ func TestABaseThatKeepsChangingIsReported(t *testing.T) {
 	})
 }
 
+// Where a cloud asks for some time before anything of it is known, nothing is wrong, and nothing delivered.
+func TestACloudThatIsNotReadYetIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		fx.targets[0].Provider = &Provider{URL: "https://provider.example.com"}
+		fx.Fleet = NewFleet(Options{Leader: fx.leads, Providers: fx.net, Log: quiet(t)})
+		t.Cleanup(fx.Fleet.Close)
+		throttled := &Error{Reason: ReasonThrottled, Message: "what is in the cloud is not known yet"}
+		fx.net.cut("lb1", throttled) // while it is asked what it can do
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		if s := fx.state(); s.State != v1alpha1.HostConnecting || s.Message != throttled.Message {
+			t.Errorf("before it was reached: %+v", s)
+		}
+		m.do(func() { m.status = throttled })
+		fx.net.cut("lb1", nil)
+		time.Sleep(2 * time.Minute)
+		if s := fx.state(); s.State != v1alpha1.HostConnecting || s.Reason != ReasonThrottled || s.Message != throttled.Message || m.asked() != 0 {
+			t.Errorf("before it was read: %+v, and %d deliveries", s, m.asked())
+		}
+		m.do(func() { m.status = &host.Error{Code: host.CodeMachine, Message: "Internal: it does not know"} })
+		fx.waitState(t, time.Minute, v1alpha1.HostFailed)
+		if s := fx.state(); s.Message != "the provider cannot say what its cloud has: Internal: it does not know" {
+			t.Errorf("when it fails: %+v", s)
+		}
+		m.do(func() { m.status = throttled })
+		fx.waitState(t, time.Minute, v1alpha1.HostConnecting)
+		m.do(func() { m.status = nil })
+		fx.waitState(t, time.Minute, v1alpha1.HostInSync)
+	})
+}
+
 func TestAHostThatCannotSayWhatItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)

@@ -3,7 +3,6 @@ package deliver
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
-	"github.com/external-lb/external-lb/internal/wire"
 )
 
 // worker delivers to one host.
@@ -37,6 +35,10 @@ type worker struct {
 	proof  *round // the last one that a delivery has proved here; nil: none
 	// renewal: the host may make anew what it runs.
 	renewal bool
+	// passed: it has refused so much that other hosts get changes first, until it proves one.
+	passed      bool
+	refusals    int       // of different changes, since it proved one
+	refusedLast lb.Digest // the last of these
 
 	// Of the goroutine alone.
 	have       *host.Report // of the host, as it said last; nil: ask
@@ -49,6 +51,7 @@ type worker struct {
 	sent       host.Epoch   // of the last delivery; once the host has taken it, none before it can follow
 	unanswered bool         // the outcome of that one is not known
 	lost       bool         // that of it or of one before is not known, and it may still follow
+	withdraws  bool         // the last delivery takes a Service away
 	seen       host.Epoch   // that the host has taken, as it said last
 	taken      host.Epoch   // of the last delivery that has ended well
 	behind     bool         // it was in an earlier term: see nextEpoch
@@ -65,6 +68,7 @@ type worker struct {
 	renewAt    time.Time     // when to make anew what the host runs, once all hosts have been asked
 	reloadAt   time.Time     // the start of the last reload
 	changes    *rate.Limiter // reloads that may follow each other at once
+	tenants    tenants       // the same, for each namespace
 	old        host.Use      // memory of processes that reloads have left, as the host said last
 	restarts   int           // of its daemons, as the host said last; -1: it has not yet
 }
@@ -74,7 +78,7 @@ func (f *Fleet) start(b *balancer, balancer string, t Target) *worker {
 	ctx, cancel := context.WithCancel(f.ctx)
 	w := &worker{
 		fleet: f, of: b, balancer: balancer, host: t.Host.Name, cancel: cancel, target: t,
-		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), changes: rate.NewLimiter(rate.Every(changesEvery), changesAtOnce),
+		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), changes: rate.NewLimiter(rate.Every(changesEvery), changesAtOnce), tenants: tenants{},
 		log:   f.opts.Log.WithValues("balancer", balancer, "host", t.Host.Name),
 		state: State{Host: t.Host.Name, State: v1alpha1.HostConnecting}, restarts: -1,
 	}
@@ -168,20 +172,24 @@ func (w *worker) run(ctx context.Context) {
 
 // attempt is one connection, from dialling to its end.
 func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff) error {
-	conn, err := w.dial(ctx, target)
+	dialled, err := w.dial(ctx, target)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	agent := identity(conn)
+	defer dialled.Close()
+	conn, is := dialled.(Cloud)
+	if !is {
+		conn = noCloud{dialled}
+	}
+	agent := conn.Identity()
 	if err := w.claim(agent); err != nil {
 		return err
 	}
 	defer w.release()
-	w.update(func(s *State) { s.Version, s.Offers = conn.Version(), offers(conn) })
+	w.update(func(s *State) { s.Version, s.Offers = conn.Version(), conn.Offers() })
 	w.have, w.statusAt, w.retryAt, w.holdAt = nil, time.Time{}, time.Time{}, time.Time{}
 	w.retries.reset()
-	if o := observer(conn); o != nil {
+	if o, tells := dialled.(host.Observer); tells {
 		while, stop := context.WithCancel(ctx)
 		var watching sync.WaitGroup
 		watching.Go(func() { w.watch(while, o) })
@@ -205,40 +213,11 @@ func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
 	if w.fleet.opts.Local == nil {
 		return nil, &Error{Reason: ReasonLocal, Message: "this controller cannot reach an agent on its own machine (local: {}): give the host an address"}
 	}
-	h, err := w.fleet.opts.Local()
+	conn, err := w.fleet.opts.Local.Dial(ctx, target)
 	if err != nil {
 		return nil, &Error{Reason: ReasonLocal, Message: "the agent on this machine cannot be reached: " + err.Error(), Err: err}
 	}
-	if c, ok := h.(*wire.Client); ok {
-		c.Cluster = target.Cluster
-	}
-	return local{h}, nil
-}
-
-// local is a connection to the host's end on this machine.
-type local struct{ host.Host }
-
-func (l local) Close() error {
-	if c, ok := l.Host.(io.Closer); ok {
-		return c.Close()
-	}
-	return nil
-}
-
-func (l local) Done() <-chan struct{} {
-	if c, ok := l.Host.(Conn); ok {
-		return c.Done()
-	}
-	return nil
-}
-
-func (l local) Identity() string { return identity(l.Host) }
-
-func (l local) Version() string {
-	if c, ok := l.Host.(Conn); ok {
-		return c.Version()
-	}
-	return host.Version()
+	return conn, nil
 }
 
 // pause waits. It returns false as soon as the target is reached in another way.
@@ -264,7 +243,7 @@ var errLost = errors.New("the host closed it, or it was cut")
 
 // session keeps a host as desired until its connection breaks or its target
 // changes (nil).
-func (w *worker) session(ctx context.Context, target Target, conn Conn, agent string, healthy func()) error {
+func (w *worker) session(ctx context.Context, target Target, conn Cloud, agent string, healthy func()) error {
 	for ctx.Err() == nil {
 		now, want := w.now()
 		if !now.sameAccess(target) {
@@ -298,14 +277,14 @@ func (w *worker) session(ctx context.Context, target Target, conn Conn, agent st
 }
 
 // idle waits for the next thing to do.
-func (w *worker) idle(ctx context.Context, conn Conn, d time.Duration) error {
+func (w *worker) idle(ctx context.Context, conn Cloud, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-w.wake:
-	case <-news(conn):
+	case <-conn.News():
 		w.statusAt = time.Time{}
 	case <-conn.Done():
 		return errLost

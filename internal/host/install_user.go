@@ -29,13 +29,13 @@ func (in *installer) readSettings() (err error) {
 		in.settings.program = in.Command
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w; correct it, or remove it to start from the defaults", in.settingsPath, err)
+		return fmt.Errorf("%s: %w; correct it, or move it away to start from the defaults: then what it admits is lost", in.settingsPath, err)
 	}
 	if in.Engine != "" && in.Engine != in.settings.Engine {
-		return fmt.Errorf("%s says that this machine's engine is %s, not %s: change or remove it first", in.settingsPath, in.settings.Engine, in.Engine)
+		return fmt.Errorf("%s says that this machine's engine is %s, not %s: end what %[2]s reads, write `engine: %[3]s` there, keep what else is in there, and run this again", in.settingsPath, in.settings.Engine, in.Engine)
 	}
 	if in.Family != "" && in.Family != in.settings.Family {
-		return fmt.Errorf("%s says that this machine is laid out as %s, not %s: change or remove it first", in.settingsPath, in.settings.Family, in.Family)
+		return fmt.Errorf("%s says that this machine is laid out as %s, not %s: change that line first", in.settingsPath, in.settings.Family, in.Family)
 	}
 	if in.Datagrams != "" && in.Datagrams != in.settings.Datagrams {
 		return fmt.Errorf("%s does not say that %s carries datagrams here: add the line `datagrams: %[2]s`, and run this again", in.settingsPath, in.Datagrams)

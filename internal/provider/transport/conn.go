@@ -59,7 +59,7 @@ func (d Dialer) Dial(ctx context.Context, t deliver.Target) (deliver.Conn, error
 	c := d.begin(ctx, client, t)
 	if err := c.ask(ctx); err != nil {
 		c.stop()
-		if e, ok := errors.AsType[*deliver.Error](trouble(err)); ok {
+		if e, ok := errors.AsType[*deliver.Error](unread(err)); ok {
 			return nil, e
 		}
 		return nil, &deliver.Error{Reason: deliver.ReasonUnreachable, Err: err, Message: "the provider does not say what its cloud can do: " + err.Error()}
@@ -92,7 +92,7 @@ func Owner(cluster, balancer string) string {
 	return cluster + "-" + hex.EncodeToString(sum[:4])
 }
 
-// conn is a provider as a host: a deliver.Conn. One worker asks it. Jobs go on beside that, so
+// conn is a provider as a host. One worker asks it. Jobs go on beside that, so
 // that a load balancer on which the cloud is long at work holds no other one up.
 type conn struct {
 	client   *provider.Client
@@ -132,6 +132,8 @@ type conn struct {
 	holds holders
 }
 
+var _ deliver.Cloud = (*conn)(nil)
+
 // Close ends what is under way. Each request is one by itself.
 func (c *conn) Close() error {
 	c.stop()
@@ -147,6 +149,9 @@ func (c *conn) News() <-chan struct{} { return c.news }
 
 // Version of the provider.
 func (c *conn) Version() string { return c.Offers().Version }
+
+// Identity has nothing to say: no agent is there.
+func (c *conn) Identity() string { return "" }
 
 // Offers are what the cloud can do.
 func (c *conn) Offers() *provider.Capabilities {
@@ -205,7 +210,7 @@ func (c *conn) Status(ctx context.Context) (host.Status, error) {
 		err = c.read(ctx)
 	}
 	if err != nil {
-		return host.Status{}, trouble(err)
+		return host.Status{}, unread(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +263,7 @@ func (c *conn) list(ctx context.Context) error {
 			c.contest.overwritten(time.Now(), was)
 		}
 	}
-	c.seen, c.listed = seen, time.Now()
+	c.seen, c.listed, c.quiet = seen, time.Now(), quiet{}
 	return nil
 }
 

@@ -5,18 +5,23 @@ import (
 	"errors"
 	"time"
 
+	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/provider"
 )
 
+// quietLong is how long a cloud is not read before somebody should know: clouds ask for a moment now and then.
+const quietLong = 5 * time.Minute
+
 // quiet is for how long the cloud does not want to be read, and its words for that.
 type quiet struct {
+	since time.Time // it was read last before that
 	until time.Time
 	err   error
 }
 
-// words for people; "": it may be read.
+// words for people; "": it may be read, or soon.
 func (q quiet) words(now time.Time) string {
-	if !now.Before(q.until) {
+	if !now.Before(q.until) || q.until.Sub(q.since) <= quietLong {
 		return ""
 	}
 	return "the cloud is not read until " + q.until.UTC().Format(time.TimeOnly) + " UTC, as it asks for that: " + q.err.Error()
@@ -55,7 +60,20 @@ func (c *conn) rests(err error) error {
 	if e, told := errors.AsType[*provider.Error](err); told && e.Code.Passes() && e.RetryAfterSeconds > 0 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.quiet = quiet{time.Now().Add(time.Duration(e.RetryAfterSeconds) * time.Second), err}
+		now := time.Now()
+		if c.quiet.since.IsZero() {
+			c.quiet.since = now
+		}
+		c.quiet.until, c.quiet.err = now.Add(time.Duration(e.RetryAfterSeconds)*time.Second), err
 	}
 	return err
+}
+
+// unread says what is wrong where the cloud was never read: nothing is, where it only asks for some time.
+func unread(err error) error {
+	if e, told := errors.AsType[*provider.Error](err); told && e.Code == provider.Throttled {
+		return &deliver.Error{Reason: deliver.ReasonThrottled, Err: err,
+			Message: "what is in the cloud is not known yet, since the cloud asks to be left alone for a while: " + err.Error()}
+	}
+	return trouble(err)
 }

@@ -1,9 +1,12 @@
 package transport
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/external-lb/external-lb/internal/deliver"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -32,5 +35,58 @@ func TestList_WaitsAsLongAsTheCloudSays(t *testing.T) {
 	defer w.Unlock()
 	if asked != 1 || len(w.All) > 0 {
 		t.Errorf("it was read %d times, and has %v", asked, w.All)
+	}
+}
+
+// Clouds ask for a moment now and then: that is no news, and what lasts is.
+func TestQuiet_IsToldWhenItLasts(t *testing.T) {
+	w := newWorld(t)
+	c := w.conn.(*conn)
+	throttled := func(seconds int32) {
+		_ = c.rests(&provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: seconds})
+	}
+	told := func(after time.Duration) string { return c.quiet.words(time.Now().Add(after)) }
+	throttled(60)
+	if words := told(0); words != "" || c.resting() == nil {
+		t.Errorf("a minute is told: %q", words)
+	}
+	c.quiet.since = c.quiet.since.Add(-10 * time.Minute) // and so each minute for ten
+	throttled(60)
+	if words := told(0); !strings.Contains(words, "slow down") {
+		t.Errorf("ten minutes are not told: %q", words)
+	}
+	if words := told(2 * time.Minute); words != "" {
+		t.Errorf("it may be read, and says %q", words)
+	}
+	c.quiet.until = time.Now()
+	w.applied(config()) // reads it
+	throttled(60)
+	if words := told(0); words != "" {
+		t.Errorf("a minute after it was read is told: %q", words)
+	}
+	throttled(3600)
+	if words := told(0); !strings.Contains(words, "slow down") {
+		t.Errorf("an hour is not told: %q", words)
+	}
+}
+
+// Who has just begun, and meets a cloud that asks for some time, knows nothing yet. That is no fault.
+func TestStatus_WaitsForACloudThatWasNeverRead(t *testing.T) {
+	for _, c := range []struct {
+		code   provider.Code
+		reason deliver.Reason
+	}{{provider.Throttled, deliver.ReasonThrottled}, {provider.Internal, ""}} {
+		w := newWorld(t)
+		w.Lock()
+		w.ListFault = func() error { return &provider.Error{Code: c.code, Message: "the cloud's words"} }
+		w.Unlock()
+		_, err := w.conn.Status(t.Context())
+		var reason deliver.Reason
+		if e, ok := errors.AsType[*deliver.Error](err); ok {
+			reason = e.Reason
+		}
+		if err == nil || reason != c.reason || !strings.Contains(err.Error(), "the cloud's words") {
+			t.Errorf("%s: %q, %v", c.code, reason, err)
+		}
 	}
 }
