@@ -288,7 +288,8 @@ type Reload struct {
 	// minInterval between two reloads of one host, or two rounds of changes at a
 	// provider. What only adds something waits for this and goes together. What withdraws or
 	// changes something goes at once, with all that waits: a nodePort may be somebody else's by then.
-	// Of a long series of changes, one round goes each second.
+	// Of a long series of changes, one round goes each second. Where workers of earlier configurations hold
+	// nearly all the memory that they may, a namespace has one each ten seconds.
 	// +optional
 	// +kubebuilder:default="1s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('10m')",message="minInterval is at most 10m"

@@ -1,7 +1,10 @@
 package transport
 
 import (
+	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -88,5 +91,18 @@ func TestStatus_WaitsForACloudThatWasNeverRead(t *testing.T) {
 		if err == nil || reason != c.reason || !strings.Contains(err.Error(), "the cloud's words") {
 			t.Errorf("%s: %q, %v", c.code, reason, err)
 		}
+	}
+}
+
+// The same where it does not even say what it can do.
+func TestDial_WaitsForACloudThatAsksForTime(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTooManyRequests)
+		_ = json.NewEncoder(w).Encode(provider.Error{Code: provider.Throttled, Message: "slow down", RetryAfterSeconds: 60}) // who does not hear it says so
+	}))
+	defer server.Close()
+	_, err := Dialer{}.Dial(t.Context(), deliver.Target{Balancer: "edge", Cluster: "c1", Provider: &deliver.Provider{URL: server.URL, Token: []byte("secret")}})
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Reason != deliver.ReasonThrottled || !strings.Contains(e.Message, "slow down") {
+		t.Errorf("%+v", err)
 	}
 }
