@@ -263,7 +263,7 @@ func (d *deployment) nodeDeleted() {
 func (d *deployment) manyServices() {
 	t, count := d.t, 200
 	if cloud != nil {
-		count = 40 // each of them is a load balancer
+		count = 15 // each of them is a load balancer, which takes a busy Octavia some seconds
 	}
 	pool := builder.AddressPool(d.namespace, "10.64.1.0/24").Manual().Manifest()
 	d.make(pool)
