@@ -49,6 +49,9 @@ func bounds() []struct {
 			{"bytes of all items", mebibytes(lb.MaxSetBytes), "memory of the agent takes four times as much", "the model has … bytes, more than"},
 			{"ports of Services that a host is sent, also of those that it refuses", number(2 * admit.MaxListeners), "a host decodes them before it refuses any", "the model has more than … listeners"},
 			{"pods of all ports that a host is sent", number(lb.MaxAllEndpoints), "a host decodes them before it refuses any", "the ports of the model have more than … pods"},
+			{"Services, certificates and addresses of all namespaces", number(lb.MaxAllItems), "three quarters of the items that a host takes: beyond, the namespace with the most gives way", "it is left out: a Balancer carries at most …"},
+			{"ports of Services of all namespaces", number(lb.MaxAllFrontends), "three quarters of what a host carries", "it is left out: a Balancer carries at most …"},
+			{"bytes of Services and certificates of all namespaces", mebibytes(lb.MaxAllBytes), "half of what a host takes: pods and nodes have the rest", "it is left out: a Balancer carries at most …"},
 			{"API servers of `controlPlane`", number(admit.MaxServers), "they are carried whether there is room or not", ""},
 		}},
 		{"A host", []limit{

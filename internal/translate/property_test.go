@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
@@ -62,6 +63,13 @@ func (w *world) drawNode(t *rapid.T) {
 func (w *world) drawService(t *rapid.T) {
 	b := service(rapid.SampledFrom([]string{"web", "dns", "old", "file"}).Draw(t, "service"))
 	svc := b.Obj()
+	if svc.Namespace = rapid.SampledFrom([]string{"default", "default", "other"}).Draw(t, "namespace"); svc.Namespace != "default" {
+		svc.UID = types.UID(svc.Namespace + "-" + string(svc.UID))
+	}
+	svc.CreationTimestamp = metav1.Unix(rapid.Int64Range(0, 3).Draw(t, "created"), 0)
+	if rapid.Bool().Draw(t, "published") {
+		svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	}
 	if svc.ResourceVersion = w.next(); svc.Name == "file" {
 		svc.ResourceVersion = ""
 	}
@@ -78,7 +86,7 @@ func (w *world) drawService(t *rapid.T) {
 	if rapid.Bool().Draw(t, "restricted") {
 		b.Ranges(rapid.SliceOfN(rapid.SampledFrom([]string{"192.0.2.0/24", "::/0", " 10.0.0.0/8", "bad"}), 0, 3).Draw(t, "ranges")...)
 	}
-	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == svc.Name })
+	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.UID == svc.UID })
 	w.Services = append(w.Services, assigned(t, svc))
 }
 
@@ -174,11 +182,15 @@ func (w *world) step(t *rapid.T) {
 // A Translator that remembers gives what one gives that has seen nothing.
 func TestMemoryIsTransparent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w, remembers := newWorld(t), New()
+		w, most := newWorld(t), mostOfAll
+		if rapid.Bool().Draw(t, "tight") {
+			most = size{rapid.IntRange(1, 8).Draw(t, "items"), rapid.IntRange(1, 10).Draw(t, "listeners"), rapid.IntRange(100, 2000).Draw(t, "bytes")}
+		}
+		remembers := within(most)
 		var before *lb.Config
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			got := remembers.Translate(w.Input)
-			if diff := cmp.Diff(New().Translate(w.Input), got, compare); diff != "" {
+			if diff := cmp.Diff(within(most).Translate(w.Input), got, compare); diff != "" {
 				t.Fatalf("(-new +remembers):\n%s", diff)
 			}
 			wantSamePointers(t, before, got.Config)
@@ -186,6 +198,13 @@ func TestMemoryIsTransparent(t *testing.T) {
 			w.step(t)
 		}
 	})
+}
+
+// within some bounds of all Services.
+func within(most size) *Translator {
+	t := New()
+	t.most = most
+	return t
 }
 
 // wantSamePointers checks that what says the same is the same.

@@ -29,6 +29,7 @@ type translation struct {
 	cap        int  // pods for each port; 0: as many as hosts are sent of a Service
 	load       int  // of checks
 	cloud      bool // carries it, and no hosts do
+	brings     bool // hosts bring its addresses
 
 	certificates Certificates
 	offered      offered // that the Service names

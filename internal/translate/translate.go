@@ -24,6 +24,7 @@ import (
 // for concurrent use.
 type Translator struct {
 	known  map[types.UID]*Memory // of Services that come without one
+	all    []*Memory             // of the Services of the last Input, in its order
 	common string                // of the last Input
 	nodes  *nodes                // of the last Input
 	turn   int                   // counts the changes of common
@@ -37,21 +38,34 @@ type Translator struct {
 
 	podCaps       map[string]int // see caps
 	mostEndpoints int
+
+	tenants map[string]*tenant // by namespace
+	looks   int                // counts the Inputs
+	total   size               // of all tenants
+	most    size
+	left    []*Memory      // that are left out
+	printed map[string]int // the bytes of certificates, by name
 }
 
 // Memory is what one Service became. Who has it kept gives it to one Translator alone.
 type Memory struct {
 	known
+	member
 	rules     int
 	in        Service // as it was; without an Object: to be looked at again
 	datagrams bool    // some of its ports carry no TCP
 }
 
 // Service of the model that it became, nil if nothing of it can be carried.
-func (m *Memory) Service() *lb.Service { return m.service }
+func (m *Memory) Service() *lb.Service {
+	if m.left != nil {
+		return nil
+	}
+	return m.service
+}
 
 // Result says what became of it. It is the same pointer while it says the same.
-func (m *Memory) Result() *ServiceResult { return m.result }
+func (m *Memory) Result() *ServiceResult { return cmp.Or(m.left, m.result) }
 
 // known is what a Service became, and key is what it depended on.
 type known struct {
@@ -63,10 +77,13 @@ type known struct {
 	own         *ServiceResult // but for nodes that there are not
 	result      *ServiceResult
 	backed      backed
+	need        *need // nil without a service
 }
 
 // New makes a Translator that has seen nothing.
-func New() *Translator { return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints} }
+func New() *Translator {
+	return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints, tenants: map[string]*tenant{}, most: mostOfAll}
+}
 
 // Translate makes a Balancer's Config.
 func (t *Translator) Translate(in Input) Output {
@@ -84,11 +101,14 @@ func (t *Translator) Translate(in Input) Output {
 		Unbacked:     unbacked(in.Balancer),
 	}
 	t.look(in, ns)
-	datagrams := t.each(in, ns, &out)
+	datagrams := t.each(in, ns)
+	t.sweep()
+	t.leaveOut()
 	if caps := t.caps(in); !maps.Equal(caps, t.podCaps) {
-		t.podCaps, out.Config.Services = caps, out.Config.Services[:0]
-		datagrams = t.each(in, ns, &out)
+		t.podCaps = caps
+		t.each(in, ns)
 	}
+	t.collect(in, &out)
 	out.Unsupported = unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in.Balancer, datagrams))
 	api, why := controlPlane(in)
 	if !in.Sorted {
@@ -109,9 +129,10 @@ func byID(a, b *lb.Service) int { return a.ID.Compare(b.ID) }
 
 // each Service is translated, or remembered. It reports whether one carries something else
 // than TCP.
-func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
+func (t *Translator) each(in Input, ns *nodes) (datagrams bool) {
 	carriers, load := Carriers(in.Balancer), load(in, ns)
 	next := map[types.UID]*Memory{}
+	t.all = slices.Grow(t.all[:0], len(in.Services))
 	for i := range in.Services {
 		svc := &in.Services[i]
 		m := svc.Memory
@@ -121,6 +142,8 @@ func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
 			}
 			next[svc.Object.UID] = m
 		}
+		t.all = append(t.all, m)
+		t.see(m, svc.Object)
 		if !t.stands(m, svc) {
 			t.one(m, translation{
 				carriers:   carriers,
@@ -134,20 +157,29 @@ func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
 				cap:        t.podCaps[svc.Object.Namespace],
 				load:       load,
 				cloud:      in.Balancer.Spec.Provider != nil,
+				brings:     in.Balancer.Spec.UsesVRRP(),
 
 				certificates: in.Certificates,
 			})
+			t.place(m, svc.Object)
 		}
-		if svc.Memory == nil {
-			out.Services[svc.Object.UID] = m.result
-		}
-		if m.service != nil {
-			out.Config.Services = append(out.Config.Services, m.service)
-		}
+		t.count(m, m.need)
 		datagrams = datagrams || m.datagrams
 	}
 	t.known = next
 	return datagrams
+}
+
+// collect what became of all.
+func (t *Translator) collect(in Input, out *Output) {
+	for i, m := range t.all {
+		if svc := &in.Services[i]; svc.Memory == nil {
+			out.Services[svc.Object.UID] = m.Result()
+		}
+		if s := m.Service(); s != nil {
+			out.Config.Services = append(out.Config.Services, s)
+		}
+	}
 }
 
 // stands reports whether nothing changed that a Service depends on, as far as that is
@@ -159,6 +191,7 @@ func (t *Translator) stands(m *Memory, svc *Service) bool {
 
 // look notes whether something changed that many Services depend on.
 func (t *Translator) look(in Input, ns *nodes) {
+	t.looks++
 	if common := commonKey(in.Balancer, load(in, ns)); common != t.common {
 		t.common = common
 		t.turn++
@@ -172,6 +205,12 @@ func (t *Translator) look(in Input, ns *nodes) {
 	if t.index == nil || !slices.Equal(in.Policies, t.policies) || !maps.EqualFunc(in.Certificates, t.certificates, sameCertificate) ||
 		len(slices.DeleteFunc(slices.Clone(in.Policies), versioned)) > 0 {
 		t.index, t.policies, t.certificates = indexPolicies(in.Policies), slices.Clone(in.Policies), maps.Clone(in.Certificates)
+		t.printed = make(map[string]int, len(in.Certificates))
+		for _, c := range in.Certificates {
+			if c.Served != nil {
+				t.printed[c.Served.Name()] = len(c.Served.PEM())
+			}
+		}
 		t.rules++
 	}
 }
@@ -200,7 +239,7 @@ func (t *Translator) remember(was known, job translation) known {
 			return was
 		}
 		if !job.byNode() { // it names no nodes
-			now.key, now.service, now.own, now.backed = was.key, was.service, was.own, was.backed
+			now.key, now.service, now.own, now.backed, now.need = was.key, was.service, was.own, was.backed, was.need
 			now.result = withNodes(now.own, now.service, job.nodes)
 			return now
 		}
@@ -213,6 +252,9 @@ func (t *Translator) remember(was known, job translation) known {
 	now.result = withNodes(now.own, now.service, job.nodes)
 	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
 		now.service = was.service
+	}
+	if now.service != nil {
+		now.need = t.needOf(now.service, job.brings)
 	}
 	return now
 }
@@ -271,7 +313,7 @@ func uses(b *v1alpha1.Balancer, datagrams bool) []use {
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
 func commonKey(b *v1alpha1.Balancer, load int) string {
 	parts := []string{Carriers(b).String(), strconv.Itoa(load),
-		strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+		strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.FormatBool(b.Spec.UsesVRRP()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	if b.Spec.Provider != nil {
 		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
 	}
