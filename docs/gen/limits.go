@@ -58,7 +58,7 @@ func bounds() []struct {
 			{"ports of Services that it carries", number(admit.MaxListeners), "each is a socket of the daemon", "there is no room for … listeners more"},
 			{"backends that it carries", "by its memory, or `admit.maxBackends`", "each takes memory of the daemon", "there is no room for … backends more"},
 			{"addresses that VRRP moves", number(admit.MaxAddresses), "keepalived tells the network of all of them when they come", "the hosts bring … addresses at most"},
-			{"bytes of files that are checked as one", mebibytes(host.MaxSources), "they are Services times nodes, and in memory twice", "the files have more than … bytes together"},
+			{"bytes of files that are checked as one", mebibytes(host.MaxSources), "they are Services times nodes, and in memory twice: what comes last is refused", "there is no room for its … bytes of files"},
 			{"bytes of files that `external-lb render` and `diff` show of a host", mebibytes(host.MaxRendered), "who asks must not cost the agent its memory", "bytes together, too many to show"},
 			{"bytes of an engine's templates of the owner's", number(host.MaxTemplates), "templates are small", "want files of at most … bytes together"},
 			{"connections of old workers", "by their memory, `oldWorkersMiB`", "each configuration of before is in memory still", "of memory, so the oldest were ended"},
