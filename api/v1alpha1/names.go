@@ -145,12 +145,13 @@ const (
 	ReasonNoNodeUp           = "NoNodeUp"      // every host says that every node is down, for a port at least
 
 	// UpstreamPolicy
-	ReasonTargetNotFound = "TargetNotFound"   // no such Service or port
-	ReasonTargetNotOurs  = "TargetNotCarried" // no Balancer carries the Service
-	ReasonConflicted     = "OlderPolicy"
-	ReasonUnsupported    = "NotOnThisEngine"
-	ReasonSupported      = "Supported"
-	ReasonNoConflict     = "NoConflict"
+	ReasonTargetNotFound  = "TargetNotFound"   // no such Service or port
+	ReasonTargetNotOurs   = "TargetNotCarried" // no Balancer carries the Service
+	ReasonTooManyPolicies = "TooManyPolicies"  // for the Service: the oldest count
+	ReasonConflicted      = "OlderPolicy"
+	ReasonUnsupported     = "NotOnThisEngine"
+	ReasonSupported       = "Supported"
+	ReasonNoConflict      = "NoConflict"
 
 	// UpstreamPolicy, CertificateReady
 	ReasonCertificateValid    = "Valid"

@@ -10,6 +10,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/translate"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -34,6 +35,7 @@ func bounds() []struct {
 			{"weight of a node", number(lb.MaxWeight), "the largest that every engine takes", "a weight of …, want at most"},
 		}},
 		{"An UpstreamPolicy", []limit{
+			{"policies for one Service, or for ports of it", number(translate.MaxPolicies), "all wait for the manager, which settles each field by them: the oldest count", "of all policies for one Service, the … oldest count"},
 			{"timeouts and intervals", short(lb.MaxDuration), "nobody waits for longer", "want between … and …"},
 			{"`healthCheck.interval`, at least", short(lb.MinInterval), "all tenants pay for checks, on hosts and nodes", "is too short: checks are … apart at least"},
 			{"`http.maxBodyBytes`", "1 TiB", "more is no limit", "a body of … bytes"},

@@ -99,5 +99,5 @@ func (t *translation) checkedAlone(h *lb.HealthCheck, p lb.Protocol) bool {
 	case h.Type != lb.CheckAuto || !engine.SharesChecks || t.in.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return true
 	}
-	return *h != precedence{defaults: t.precedence.defaults}.resolve(t.carriers, "", p).HealthCheck
+	return *h != precedence{nobody, t.precedence.defaults}.resolve(t.carriers, "", p).HealthCheck
 }

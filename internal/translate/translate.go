@@ -150,7 +150,7 @@ func (t *Translator) each(in Input, ns *nodes) (datagrams bool) {
 				in:         *svc,
 				nodes:      ns,
 				slices:     in.Slices[types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}],
-				precedence: precedence{t.index.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
+				precedence: precedence{t.index.of(svc.Object), &in.Balancer.Spec.Defaults},
 				limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
 				direct:     in.Balancer.Spec.Direct(),
 				pods:       in.Balancer.Spec.ToPods(),
@@ -302,7 +302,7 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 
 // uses of a Balancer's ports, as far as its defaults decide. SCTP is as UDP to an engine.
 func uses(b *v1alpha1.Balancer, datagrams bool) []use {
-	c, defaults := Carriers(b), precedence{defaults: &b.Spec.Defaults}
+	c, defaults := Carriers(b), precedence{nobody, &b.Spec.Defaults}
 	out := []use{defaults.use(c, "", lb.TCP)}
 	if datagrams {
 		out = append(out, defaults.use(c, "", lb.UDP))
@@ -348,6 +348,7 @@ func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 		b = appendVersion(b, &p.ObjectMeta, version)
 	}
 	b = append(t.appendCertificates(append(b, 0)), 0)
+	b = append(append(b, t.precedence.words...), 0)
 	if t.pods {
 		return b, ok // what is behind its slices is compared by itself
 	}
