@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -140,6 +141,7 @@ func (w *world) drawPolicy(t *rapid.T) {
 func (w *world) drawBalancer(t *rapid.T) {
 	b := builder.Balancer("edge").Obj()
 	w.Balancer = b // from a file: its generation says nothing
+	b.Spec.Engine = rapid.SampledFrom([]v1alpha1.Engine{b.Spec.Engine, v1alpha1.EngineHAProxy, v1alpha1.EngineLVS}).Draw(t, "engine")
 	b.Spec.Nodes.MaxPerService = rapid.Int32Range(0, 2).Draw(t, "max")
 	b.Spec.Nodes.IgnoreExcludeLabel = rapid.Bool().Draw(t, "ignore")
 	b.Spec.Nodes.Selector = rapid.SampledFrom([]v1alpha1.LabelSelector{
@@ -182,15 +184,23 @@ func (w *world) step(t *rapid.T) {
 // A Translator that remembers gives what one gives that has seen nothing.
 func TestMemoryIsTransparent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w, most := newWorld(t), mostOfAll
+		w, most, checks := newWorld(t), mostOfAll, checksPerMinute
 		if rapid.Bool().Draw(t, "tight") {
-			most = size{rapid.IntRange(1, 8).Draw(t, "items"), rapid.IntRange(1, 10).Draw(t, "listeners"), rapid.IntRange(100, 2000).Draw(t, "bytes")}
+			most = size{rapid.IntRange(1, 8).Draw(t, "items"), rapid.IntRange(1, 10).Draw(t, "listeners"), rapid.IntRange(100, 2000).Draw(t, "bytes"), math.MaxInt}
 		}
-		remembers := within(most)
+		if rapid.Bool().Draw(t, "few checks") {
+			checks = rapid.IntRange(1, 500).Draw(t, "checks")
+		}
+		made := func() *Translator {
+			t := within(most)
+			t.mostChecks = checks
+			return t
+		}
+		remembers := made()
 		var before *lb.Config
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			got := remembers.Translate(w.Input)
-			if diff := cmp.Diff(within(most).Translate(w.Input), got, compare); diff != "" {
+			if diff := cmp.Diff(made().Translate(w.Input), got, compare); diff != "" {
 				t.Fatalf("(-new +remembers):\n%s", diff)
 			}
 			wantSamePointers(t, before, got.Config)

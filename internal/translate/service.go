@@ -27,15 +27,17 @@ type translation struct {
 	direct     bool // to the Service's port on the nodes
 	pods       bool // to these, in the place of nodes
 	cap        int  // pods for each port; 0: as many as hosts are sent of a Service
-	load       int  // of checks
+	share      int  // of checks in a minute; 0: as many as it asks for
 	cloud      bool // carries it, and no hosts do
 	brings     bool // hosts bring its addresses
 
 	certificates Certificates
-	offered      offered // that the Service names
+	printed      map[string]int // bytes of each
+	offered      offered        // that the Service names
 
 	result        *ServiceResult
 	backed        backed
+	need          *need
 	asksElsewhere bool // a policy has pods asked at a port of nodes
 }
 
@@ -84,7 +86,6 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if t.pods {
 		t.toPods(svc.Spec.Ports, out.Frontends)
 	}
-	t.spread(out.Frontends)
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
 	drains := slices.ContainsFunc(out.Frontends, func(f lb.Frontend) bool { return !t.carriers.For(f.Listener.Protocol).KeepsConnections })
 	for _, f := range out.Frontends {
@@ -101,6 +102,8 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if t.pods {
 		t.tellPodless(out)
 	}
+	t.need = t.needOf(out)
+	t.spread(out.Frontends)
 	if err := fits(out); err != nil {
 		return t.fatal(v1alpha1.ReasonInvalidSpec, err.Error())
 	}
@@ -130,7 +133,7 @@ func fits(s *lb.Service) error {
 
 func (t *translation) fatal(reason, message string) (*lb.Service, *ServiceResult) {
 	t.result.Problems = []Problem{{Reason: reason, Message: message, Fatal: true}}
-	t.backed = backed{}
+	t.backed, t.need = backed{}, nil
 	return nil, t.result
 }
 

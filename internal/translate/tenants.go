@@ -20,7 +20,8 @@ import (
 const (
 	inItems = iota
 	inListeners
-	inBytes // without those of pods: see caps
+	inBytes  // without those of pods: see caps
+	inChecks // of one node in a minute, for Services alone: nobody is left out for these, see shareChecks
 	kinds
 )
 
@@ -34,7 +35,7 @@ func (s *size) add(o size, times int) {
 }
 
 // mostOfAll is the size of all Services of a Balancer.
-var mostOfAll = size{lb.MaxAllItems, lb.MaxAllFrontends, lb.MaxAllBytes}
+var mostOfAll = size{lb.MaxAllItems, lb.MaxAllFrontends, lb.MaxAllBytes, math.MaxInt}
 
 // need is what one Service takes.
 type need struct {
@@ -50,12 +51,12 @@ type printed struct {
 
 func (c printed) size() size { return size{inItems: 1, inBytes: c.bytes} }
 
-// needOf a Service. brings: hosts bring its addresses.
-func (t *Translator) needOf(s *lb.Service, brings bool) *need {
-	n := &need{size: size{1, len(s.Frontends), s.Bytes()}}
+// needOf a Service, but for its checks, which are as far apart as it asks for.
+func (t *translation) needOf(s *lb.Service) *need {
+	n := &need{size: size{inItems: 1, inListeners: len(s.Frontends), inBytes: s.Bytes()}}
 	for i := range s.Frontends {
 		f := &s.Frontends[i]
-		if brings && (i == 0 || s.Frontends[i-1].Listener.Address != f.Listener.Address) { // they are sorted
+		if t.brings && (i == 0 || s.Frontends[i-1].Listener.Address != f.Listener.Address) { // they are sorted
 			n.size[inItems]++
 		}
 		name := f.Settings.Certificate
@@ -75,6 +76,7 @@ type tenant struct {
 	size         size           // of all of them
 	certificates map[string]int // how many of them name each
 	kept         size           // of those that are not left out
+	share        int            // of checks, for each of its Services; 0: as many as it asks for
 }
 
 // member is what a tenant knows of a Memory.
@@ -185,7 +187,7 @@ func (t *Translator) sweep() {
 				return true
 			})
 		}
-		if in.seen = 0; len(in.members) == 0 {
+		if in.seen, in.kept = 0, in.size; len(in.members) == 0 {
 			delete(t.tenants, name)
 		}
 	}
@@ -204,9 +206,6 @@ func (t *Translator) leaveOut() {
 	}
 	if !over {
 		return
-	}
-	for _, in := range t.tenants {
-		in.kept = in.size
 	}
 	all := make([]int, 0, len(t.tenants))
 	for k, most := range t.most {

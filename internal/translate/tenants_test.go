@@ -44,7 +44,7 @@ func sent(out Output) string {
 	return strings.Join(names, " ")
 }
 
-func unbounded() size { return size{1 << 40, 1 << 40, 1 << 40} }
+func unbounded() size { return size{1 << 40, 1 << 40, 1 << 40, 1 << 40} }
 
 func TestNoRoom_TheNamespaceWithMostGivesWay(t *testing.T) {
 	most := unbounded()

@@ -39,12 +39,13 @@ type Translator struct {
 	podCaps       map[string]int // see caps
 	mostEndpoints int
 
-	tenants map[string]*tenant // by namespace
-	looks   int                // counts the Inputs
-	total   size               // of all tenants
-	most    size
-	left    []*Memory      // that are left out
-	printed map[string]int // the bytes of certificates, by name
+	tenants    map[string]*tenant // by namespace
+	looks      int                // counts the Inputs
+	total      size               // of all tenants
+	most       size
+	mostChecks int
+	left       []*Memory      // that are left out
+	printed    map[string]int // the bytes of certificates, by name
 }
 
 // Memory is what one Service became. Who has it kept gives it to one Translator alone.
@@ -73,6 +74,7 @@ type known struct {
 	key         string
 	pods        *Endpoints
 	cap         int // see caps
+	share       int // see shareChecks
 	service     *lb.Service
 	own         *ServiceResult // but for nodes that there are not
 	result      *ServiceResult
@@ -82,7 +84,7 @@ type known struct {
 
 // New makes a Translator that has seen nothing.
 func New() *Translator {
-	return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints, tenants: map[string]*tenant{}, most: mostOfAll}
+	return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints, tenants: map[string]*tenant{}, most: mostOfAll, mostChecks: checksPerMinute}
 }
 
 // Translate makes a Balancer's Config.
@@ -104,7 +106,8 @@ func (t *Translator) Translate(in Input) Output {
 	datagrams := t.each(in, ns)
 	t.sweep()
 	t.leaveOut()
-	if caps := t.caps(in); !maps.Equal(caps, t.podCaps) {
+	spread := t.shareChecks(askedOf(in, ns))
+	if caps := t.caps(in); spread || !maps.Equal(caps, t.podCaps) {
 		t.podCaps = caps
 		t.each(in, ns)
 	}
@@ -130,7 +133,7 @@ func byID(a, b *lb.Service) int { return a.ID.Compare(b.ID) }
 // each Service is translated, or remembered. It reports whether one carries something else
 // than TCP.
 func (t *Translator) each(in Input, ns *nodes) (datagrams bool) {
-	carriers, load := Carriers(in.Balancer), load(in, ns)
+	carriers := Carriers(in.Balancer)
 	next := map[types.UID]*Memory{}
 	t.all = slices.Grow(t.all[:0], len(in.Services))
 	for i := range in.Services {
@@ -155,11 +158,12 @@ func (t *Translator) each(in Input, ns *nodes) (datagrams bool) {
 				direct:     in.Balancer.Spec.Direct(),
 				pods:       in.Balancer.Spec.ToPods(),
 				cap:        t.podCaps[svc.Object.Namespace],
-				load:       load,
+				share:      m.tenant.share,
 				cloud:      in.Balancer.Spec.Provider != nil,
 				brings:     in.Balancer.Spec.UsesVRRP(),
 
 				certificates: in.Certificates,
+				printed:      t.printed,
 			})
 			t.place(m, svc.Object)
 		}
@@ -186,13 +190,13 @@ func (t *Translator) collect(in Input, out *Output) {
 // seen at once.
 func (t *Translator) stands(m *Memory, svc *Service) bool {
 	return m.in.Object == svc.Object && m.turn == t.turn && m.round == t.round && m.rules == t.rules &&
-		m.pods == svc.Pods && m.cap == t.podCaps[svc.Object.Namespace] && slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
+		m.pods == svc.Pods && m.cap == t.podCaps[svc.Object.Namespace] && m.share == m.tenant.share && slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
 }
 
 // look notes whether something changed that many Services depend on.
 func (t *Translator) look(in Input, ns *nodes) {
 	t.looks++
-	if common := commonKey(in.Balancer, load(in, ns)); common != t.common {
+	if common := commonKey(in.Balancer); common != t.common {
 		t.common = common
 		t.turn++
 	}
@@ -233,8 +237,8 @@ func (t *Translator) one(m *Memory, job translation) {
 func (t *Translator) remember(was known, job translation) known {
 	var remembers bool
 	t.buf, remembers = job.appendKey(t.buf[:0])
-	now := known{turn: t.turn, round: t.round, pods: job.in.Pods, cap: job.cap}
-	if remembers && was.turn == t.turn && was.key == string(t.buf) && was.pods == now.pods && was.cap == now.cap {
+	now := known{turn: t.turn, round: t.round, pods: job.in.Pods, cap: job.cap, share: job.share}
+	if remembers && was.turn == t.turn && was.key == string(t.buf) && was.pods == now.pods && was.cap == now.cap && was.share == now.share {
 		if was.round == t.round {
 			return was
 		}
@@ -248,13 +252,10 @@ func (t *Translator) remember(was known, job translation) known {
 		now.key = string(t.buf)
 	}
 	now.service, now.own = job.run()
-	now.backed = job.backed
+	now.backed, now.need = job.backed, job.need
 	now.result = withNodes(now.own, now.service, job.nodes)
 	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
 		now.service = was.service
-	}
-	if now.service != nil {
-		now.need = t.needOf(now.service, job.brings)
 	}
 	return now
 }
@@ -311,8 +312,8 @@ func uses(b *v1alpha1.Balancer, datagrams bool) []use {
 }
 
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
-func commonKey(b *v1alpha1.Balancer, load int) string {
-	parts := []string{Carriers(b).String(), strconv.Itoa(load),
+func commonKey(b *v1alpha1.Balancer) string {
+	parts := []string{Carriers(b).String(),
 		strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.FormatBool(b.Spec.UsesVRRP()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	if b.Spec.Provider != nil {
 		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
