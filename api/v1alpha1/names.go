@@ -131,6 +131,7 @@ const (
 	ReasonNoNodePort         = "NoNodePort"         // a port has no nodePort
 	ReasonNoEndpoints        = "NoEndpoints"        // externalTrafficPolicy: Local, or pods are backends, and no endpoint counts
 	ReasonTooLarge           = "TooLarge"           // it has more pods than hosts are sent of it
+	ReasonNoRoom             = "NoRoom"             // all Services of its Balancer are more than hosts are sent, and its namespace has the most
 	ReasonRefused            = "Refused"            // a host refused the Service, or ports of it
 	ReasonHeld               = "Held"               // on record
 	ReasonWithdrawing        = "Withdrawing"        // held by its former Balancer
@@ -144,12 +145,13 @@ const (
 	ReasonNoNodeUp           = "NoNodeUp"      // every host says that every node is down, for a port at least
 
 	// UpstreamPolicy
-	ReasonTargetNotFound = "TargetNotFound"   // no such Service or port
-	ReasonTargetNotOurs  = "TargetNotCarried" // no Balancer carries the Service
-	ReasonConflicted     = "OlderPolicy"
-	ReasonUnsupported    = "NotOnThisEngine"
-	ReasonSupported      = "Supported"
-	ReasonNoConflict     = "NoConflict"
+	ReasonTargetNotFound  = "TargetNotFound"   // no such Service or port
+	ReasonTargetNotOurs   = "TargetNotCarried" // no Balancer carries the Service
+	ReasonTooManyPolicies = "TooManyPolicies"  // for the Service: the oldest count
+	ReasonConflicted      = "OlderPolicy"
+	ReasonUnsupported     = "NotOnThisEngine"
+	ReasonSupported       = "Supported"
+	ReasonNoConflict      = "NoConflict"
 
 	// UpstreamPolicy, CertificateReady
 	ReasonCertificateValid    = "Valid"

@@ -10,6 +10,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/host"
 	"github.com/external-lb/external-lb/internal/lb"
+	"github.com/external-lb/external-lb/internal/translate"
 	"github.com/external-lb/external-lb/provider"
 )
 
@@ -34,6 +35,7 @@ func bounds() []struct {
 			{"weight of a node", number(lb.MaxWeight), "the largest that every engine takes", "a weight of …, want at most"},
 		}},
 		{"An UpstreamPolicy", []limit{
+			{"policies for one Service, or for ports of it", number(translate.MaxPolicies), "all wait for the manager, which settles each field by them: the oldest count", "of all policies for one Service, the … oldest count"},
 			{"timeouts and intervals", short(lb.MaxDuration), "nobody waits for longer", "want between … and …"},
 			{"`healthCheck.interval`, at least", short(lb.MinInterval), "all tenants pay for checks, on hosts and nodes", "is too short: checks are … apart at least"},
 			{"`http.maxBodyBytes`", "1 TiB", "more is no limit", "a body of … bytes"},
@@ -49,13 +51,16 @@ func bounds() []struct {
 			{"bytes of all items", mebibytes(lb.MaxSetBytes), "memory of the agent takes four times as much", "the model has … bytes, more than"},
 			{"ports of Services that a host is sent, also of those that it refuses", number(2 * admit.MaxListeners), "a host decodes them before it refuses any", "the model has more than … listeners"},
 			{"pods of all ports that a host is sent", number(lb.MaxAllEndpoints), "a host decodes them before it refuses any", "the ports of the model have more than … pods"},
+			{"Services, certificates and addresses of all namespaces", number(lb.MaxAllItems), "three quarters of the items that a host takes: beyond, the namespace with the most gives way", "it is left out: a Balancer carries at most …"},
+			{"ports of Services of all namespaces", number(lb.MaxAllFrontends), "three quarters of what a host carries", "it is left out: a Balancer carries at most …"},
+			{"bytes of Services and certificates of all namespaces", mebibytes(lb.MaxAllBytes), "half of what a host takes: pods and nodes have the rest", "it is left out: a Balancer carries at most …"},
 			{"API servers of `controlPlane`", number(admit.MaxServers), "they are carried whether there is room or not", ""},
 		}},
 		{"A host", []limit{
 			{"ports of Services that it carries", number(admit.MaxListeners), "each is a socket of the daemon", "there is no room for … listeners more"},
 			{"backends that it carries", "by its memory, or `admit.maxBackends`", "each takes memory of the daemon", "there is no room for … backends more"},
 			{"addresses that VRRP moves", number(admit.MaxAddresses), "keepalived tells the network of all of them when they come", "the hosts bring … addresses at most"},
-			{"bytes of files that are checked as one", mebibytes(host.MaxSources), "they are Services times nodes, and in memory twice", "the files have more than … bytes together"},
+			{"bytes of files that are checked as one", mebibytes(host.MaxSources), "they are Services times nodes, and in memory twice: what comes last is refused", "there is no room for its … bytes of files"},
 			{"bytes of files that `external-lb render` and `diff` show of a host", mebibytes(host.MaxRendered), "who asks must not cost the agent its memory", "bytes together, too many to show"},
 			{"bytes of an engine's templates of the owner's", number(host.MaxTemplates), "templates are small", "want files of at most … bytes together"},
 			{"connections of old workers", "by their memory, `oldWorkersMiB`", "each configuration of before is in memory still", "of memory, so the oldest were ended"},

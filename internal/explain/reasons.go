@@ -38,6 +38,7 @@ var places = map[string]place{
 	v1alpha1.ReasonInvalidSpec:        {LinkAddress, seeAddress},
 
 	v1alpha1.ReasonPortConflict:    {LinkListener, seeAddress},
+	v1alpha1.ReasonNoRoom:          {LinkListener, seeAddress},
 	v1alpha1.ReasonNoNodePort:      {LinkListener, seeAddress},
 	v1alpha1.ReasonMixedProtocol:   {LinkListener, seeAddress},
 	v1alpha1.ReasonNoCertificate:   {LinkListener, seeTLS},

@@ -25,6 +25,8 @@ type order interface {
 	// refuse some of them. changed: what is wanted now differs by more than that these
 	// are missing, since an older version or fewer sockets stay.
 	refuse(culprits map[string]engine.Culprit) (changed bool)
+	// refuseNodes that are too many for the files of Services.
+	refuseNodes(keys []lb.Key)
 	// renderer says what makes the files.
 	renderer() string
 	// custom: some templates are the owner's.
@@ -231,9 +233,13 @@ func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	if err := j.store.link(engine.CandidateLink, g.name); err != nil {
 		return nil, err
 	}
-	c := &checker{unit: u, staged: g, culprits: map[string]engine.Culprit{}}
+	c := &checker{unit: u, staged: g, base: j.base, culprits: map[string]engine.Culprit{}}
 	if err := c.run(ctx); err != nil {
 		return nil, err
+	}
+	if len(c.nodes) > 0 {
+		j.refuseNodes(c.nodes)
+		return nil, errChanged
 	}
 	if len(c.culprits) > 0 && j.refuse(c.culprits) {
 		return nil, errChanged

@@ -2,12 +2,14 @@ package host
 
 import (
 	"net/netip"
-	"strings"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -100,20 +102,68 @@ func TestS18_WhoComesToAFullHostWaits(t *testing.T) {
 	b.says(late, "two")
 }
 
-// HAProxy reads one file, which is put together in the agent's memory: it is refused
-// before there is no memory left, and what is live goes on.
-func TestHAProxy_MoreThanTheAgentHasMemoryForIsRefused(t *testing.T) {
-	b := newHAProxyBox(t)
-	at := public(t)
-	web := b.web("web", "one", at)
-	b.send(wants(b.node(), web))
+// bounded has the agent put together no more than so many bytes.
+func bounded(t *testing.T, bytes int) {
 	most := maxSources
-	maxSources = 2000
+	maxSources = bytes
 	t.Cleanup(func() { maxSources = most })
-	e := b.failsWith(CodeMachine, wants(b.node(), web, b.wide("wide", 10)))
-	if !strings.Contains(e.Message, "more than 2000 bytes together: have fewer nodes carry each Service, see nodes.maxPerService of the Balancer") {
-		t.Error(e)
+}
+
+// sources are the bytes of what is live.
+func (b *box) sources() (n int) {
+	b.Helper()
+	for _, all := range []string{"*", "*/*", "*/*/*", "*/*/*/*"} {
+		paths, err := filepath.Glob(filepath.Join(b.unit.dir, engine.LiveLink, all))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, p := range paths {
+			if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && filepath.Base(p) != b.unit.daemon.OwnFile() {
+				n += int(info.Size())
+			}
+		}
+	}
+	return n
+}
+
+// HAProxy reads one file, which is put together in the agent's memory: what comes last is refused
+// before there is no memory left. What is live stays, changes and goes.
+func TestHAProxy_WhatTheAgentHasNoMemoryForIsRefused(t *testing.T) {
+	b := newHAProxyBox(t)
+	at, late := public(t), public(t)
+	web, old := b.web("web", "one", at), b.web("old", "", public(t))
+	b.send(wants(b.node(), web, old))
+	bounded(t, b.sources()+200)
+	web = changed(web, idle(time.Minute))
+	out := b.send(wants(b.node(), web, b.wide("wide", 10), b.web("late", "two", late)))
+	b.carriesNow(out, "late", "web") // old has made room
+	b.one(out.Refused, lb.RefusedByEngine, " bytes of files, the host has ")
+	b.says(at, "one")
+	b.says(late, "two")
+	// Who grows too much keeps the older version.
+	wider := changed(web, func(s *lb.Service) { s.Frontends = append(s.Frontends, b.wide("more", 10).Frontends...) })
+	out = b.send(wants(b.node(), wider, b.web("late", "three", late)))
+	b.carriesNow(out, "late", "web")
+	if len(out.Refused) == 0 || !out.Refused[0].OfItem() || !out.Refused[0].OlderStays {
+		t.Errorf("refused: %+v", out.Refused)
 	}
 	b.says(at, "one")
-	b.send(wants(b.node(), changed(web, idle(time.Minute))))
+	b.says(late, "three")
+}
+
+// A node that is one too many for the Services takes none of them away.
+func TestHAProxy_ANodeForWhichTheAgentHasNoMemoryIsRefused(t *testing.T) {
+	b := newHAProxyBox(t)
+	at := public(t)
+	web, old := b.web("web", "one", at), b.web("old", "", public(t))
+	b.send(wants(b.node(), web))
+	bounded(t, b.sources()+20)
+	cfg := wants(b.node(), web, old)
+	cfg.Nodes = append(cfg.Nodes, lb.Node{Name: "n2", IPv4: b.node().IPv4.Next()})
+	out := b.send(cfg)
+	b.carriesNow(out, "web")
+	if len(out.Refused) != 2 || out.Refused[0].Key != lb.NodeKey("n2") || out.Refused[1].Key != lb.ServiceKey(old.ID) {
+		t.Errorf("refused: %+v", out.Refused)
+	}
+	b.says(at, "one")
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	"github.com/external-lb/external-lb/internal/engine"
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // How many checks of a whole set find culprits by name, and how many look for
@@ -32,13 +33,26 @@ func (u *unit) checkWhole(ctx context.Context, command func(argv []string) []str
 type checker struct {
 	*unit
 	*staged
+	base     *base // that was live before
 	culprits map[string]engine.Culprit
+	nodes    []lb.Key // for which there is no room
 	tried    int
 }
 
 func (c *checker) run(ctx context.Context) error {
 	for range checksByName {
 		words, err := c.check(ctx)
+		if err != nil && c.beyond {
+			dropped := len(c.culprits)
+			switch roomErr := c.makeRoom(); {
+			case roomErr != nil:
+				return roomErr
+			case len(c.nodes) > 0:
+				return nil
+			case len(c.culprits) > dropped:
+				continue
+			}
+		}
 		if err != nil || words == "" {
 			return err
 		}

@@ -77,6 +77,7 @@ type staged struct {
 	out      map[string]bool // files that are aside
 	dirs     map[string]bool // directories that were made
 	digest   fileset.Digest  // of Files; "": to be made
+	beyond   bool            // there are more Sources than are put together
 }
 
 func (g *staged) path(parts ...string) string {
@@ -247,33 +248,6 @@ func (g *staged) Write(path string, data []byte) error {
 // Paths are those of the files that are not set aside.
 func (g *staged) Paths() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(g.Files)), func(p string) bool { return g.out[p] })
-}
-
-// MaxSources is how many bytes of files are put together at once: they are Services times
-// nodes, and are in memory twice.
-const MaxSources = 160 << 20
-
-var maxSources = MaxSources
-
-// Sources are the files of which a configuration can be put together: those that
-// are neither set aside nor private, in the order in which they are read.
-func (g *staged) Sources() ([]engine.Source, error) {
-	var all []engine.Source
-	size := 0
-	for _, p := range g.Paths() {
-		if g.Files[p].Private {
-			continue
-		}
-		data, err := g.store.root.ReadFile(g.path(engine.FilesDir, p))
-		if err != nil {
-			return nil, err
-		}
-		if size += len(data); size > maxSources {
-			return nil, failed("the files have more than %d bytes together: have fewer nodes carry each Service, see nodes.maxPerService of the Balancer", maxSources)
-		}
-		all = append(all, engine.Source{Path: p, Data: data})
-	}
-	return all, nil
 }
 
 // changes are what files print that is not what they printed before. It reports false

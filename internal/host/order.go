@@ -152,6 +152,12 @@ func (o *unitOrder) refuse(culprits map[string]engine.Culprit) (changed bool) {
 	return changed
 }
 
+func (o *unitOrder) refuseNodes(keys []lb.Key) {
+	for _, key := range keys {
+		o.delivery.refuse(key, lb.RefusedByEngine, fmt.Sprintf("with it, the files of all Services have more than the %d bytes that the host has room for: %s", maxSources, fewerNodes))
+	}
+}
+
 // made says what makes files: another version, engine, templates or settings make
 // others. What stands behind the dot is of this machine alone: which ports its own
 // daemons hold, from which of its addresses it connects, how much it carries, and how

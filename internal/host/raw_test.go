@@ -20,6 +20,8 @@ type raw struct {
 func (r *raw) renderer() string { return "raw" }
 func (r *raw) custom() bool     { return false }
 
+func (r *raw) refuseNodes([]lb.Key) {} // it has none
+
 func (r *raw) files() (map[string]planned, lb.Sums, error) {
 	all := map[string]planned{}
 	for f := range r.set.All() {

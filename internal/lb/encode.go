@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -144,6 +145,16 @@ func fromService(s *Service) *lbpb.Service {
 		})
 	}
 	return out
+}
+
+// Bytes of a Service as it is sent, without its Endpoints: how many these are is bounded by itself.
+func (s *Service) Bytes() int {
+	bare := *s
+	bare.Frontends = slices.Clone(s.Frontends)
+	for i := range bare.Frontends {
+		bare.Frontends[i].Endpoints = nil
+	}
+	return proto.Size(fromService(&bare))
 }
 
 func fromEndpoints(all []Endpoint) []*lbpb.Endpoint {

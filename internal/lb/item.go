@@ -59,6 +59,9 @@ func (k Key) ServiceID() (ID, bool) {
 // IsCertificate reports whether a Key names a Certificate.
 func (k Key) IsCertificate() bool { return k.kind() == kindCertificate }
 
+// IsNode reports whether a Key names a Node.
+func (k Key) IsNode() bool { return k.kind() == kindNode }
+
 // IsAddress reports whether a Key names an address that hosts bring.
 func (k Key) IsAddress() bool { return k.kind() == kindAddress }
 

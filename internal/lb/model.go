@@ -248,6 +248,14 @@ const MaxFrontends = 512
 // all Services that one host is sent.
 const MaxPods, MaxEndpoints, MaxAllEndpoints = 1 << 11, 1 << 15, 1 << 20
 
+// What all Services that one host is sent have together at most, well below what a host takes:
+// the rest is for nodes, API servers and, of the bytes, for Endpoints.
+const (
+	MaxAllItems     = MaxItems / 4 * 3 // Services, their certificates, and addresses that hosts bring
+	MaxAllFrontends = 1 << 17 / 4 * 3  // of those that a host carries
+	MaxAllBytes     = MaxSetBytes / 2  // of their Items, see Bytes
+)
+
 // VRRP is how one host agrees with others which of them has the addresses: of
 // those that work, the one with the highest priority.
 type VRRP struct {

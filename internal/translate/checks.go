@@ -10,20 +10,19 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// checksPerSecond is what the Services of a Balancer may have one host ask by checks of
-// their own: all tenants pay for them, on the hosts and on the nodes. Each Service has the
-// same share of it.
-const checksPerSecond = 10_000
+// checksPerMinute is what the Services of a Balancer may have one host ask by checks of
+// their own: all tenants pay for them, on the hosts and on the nodes. Namespaces share it, so that
+// those that ask little have what they ask for, and so do the Services of a namespace.
+const checksPerMinute = 600_000
 
 // longestFloor: nodes that fail are to be found out in any cluster.
 const longestFloor = time.Minute
 
-// load is nodes times Services, rounded up to a power of two: a change of it changes every
-// Service.
-func load(in Input, ns *nodes) int {
+// askedOf is how many nodes a check of a Service asks at most; with pods, see podLoad.
+func askedOf(in Input, ns *nodes) int {
 	n := len(ns.all)
 	if in.Balancer.Spec.ToPods() {
-		n = 1 // see podLoad
+		n = 1
 	}
 	if limit := int(in.Balancer.Spec.Nodes.MaxPerService); limit > 0 {
 		if slices.ContainsFunc(ns.all, func(n lb.Node) bool { return n.Backup }) {
@@ -31,11 +30,41 @@ func load(in Input, ns *nodes) int {
 		}
 		n = min(n, limit)
 	}
-	all := 1
-	for all < n*len(in.Services) {
-		all *= 2
+	return max(n, 1)
+}
+
+// shareChecks says how many checks of a node a Service may have in a minute, in each namespace that asks
+// for too many. It reports whether that is another number than before.
+func (t *Translator) shareChecks(asked int) (changed bool) {
+	all := make([]int, 0, len(t.tenants))
+	for _, in := range t.tenants {
+		all = append(all, in.kept[inChecks])
 	}
-	return all
+	most := level(all, t.mostChecks/asked)
+	for _, in := range t.tenants {
+		share := 0
+		if in.kept[inChecks] > most {
+			share = in.shareChecks(most)
+		}
+		changed = changed || share != in.share
+		in.share = share
+	}
+	return changed
+}
+
+// shareChecks among the Services of a namespace: a power of two, so that it is mostly the same when one comes.
+func (in *tenant) shareChecks(most int) int {
+	var all []int
+	for _, m := range in.members {
+		if m.left == nil && m.counts != nil {
+			all = append(all, m.counts.size[inChecks])
+		}
+	}
+	share, each := level(all, most), 1
+	for each <= share/2 {
+		each *= 2
+	}
+	return each
 }
 
 // podLoad is how many pods a Service counts for, in coarse steps: where one comes or goes, the
@@ -48,10 +77,10 @@ func podLoad(pods int) int {
 	return n
 }
 
-// floor is how far apart the checks of a Service with so many ports are at least.
-func floor(load, ports int) time.Duration {
+// floor is how far apart so many checks are at least, for no more than a share in a minute.
+func floor(share, checks int) time.Duration {
 	d := lb.MinInterval
-	for d.Seconds()*checksPerSecond < float64(load)*float64(ports) && 2*d <= longestFloor {
+	for time.Duration(checks)*time.Minute > time.Duration(share)*d && 2*d <= longestFloor {
 		d *= 2
 	}
 	return d
@@ -59,24 +88,30 @@ func floor(load, ports int) time.Duration {
 
 // spread the checks that are made for this Service alone.
 func (t *translation) spread(frontends []lb.Frontend) {
+	each := 1
+	if t.pods {
+		each = podLoad(t.backed.pods)
+	}
 	var own []*lb.HealthCheck
+	asks := 0 // in a minute
 	for i := range frontends {
 		if h := &frontends[i].Settings.HealthCheck; t.checkedAlone(h, frontends[i].Listener.Protocol) {
 			own = append(own, h)
+			asks += each * int((time.Minute+h.Interval-1)/h.Interval)
 		}
 	}
-	load := t.load
-	if t.pods {
-		load *= podLoad(t.backed.pods)
+	t.need.size[inChecks] = asks
+	if t.share == 0 || asks <= t.share {
+		return
 	}
-	least := floor(load, len(own))
+	least := floor(t.share, each*len(own))
 	asked := least
 	for _, h := range own {
 		asked = min(asked, h.Interval)
 		h.Interval = max(h.Interval, least)
 	}
 	if asked < least && t.asksForInterval() {
-		t.problem(v1alpha1.ReasonChecksSpread, "healthCheck.interval: nodes are asked every %s for this Service alone, not every %s: the Services of a Balancer share what its hosts may ask. "+
+		t.problem(v1alpha1.ReasonChecksSpread, "healthCheck.interval: nodes are asked every %s for this Service alone, not every %s: the namespaces of a Balancer share what its hosts may ask, and this one asks the most. "+
 			"With fewer nodes (spec.nodes.maxPerService of the Balancer), or fewer ports with checks of their own, it is more often", least, asked)
 	}
 }
@@ -99,5 +134,5 @@ func (t *translation) checkedAlone(h *lb.HealthCheck, p lb.Protocol) bool {
 	case h.Type != lb.CheckAuto || !engine.SharesChecks || t.in.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return true
 	}
-	return *h != precedence{defaults: t.precedence.defaults}.resolve(t.carriers, "", p).HealthCheck
+	return *h != precedence{nobody, t.precedence.defaults}.resolve(t.carriers, "", p).HealthCheck
 }

@@ -29,17 +29,20 @@ func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Servic
 	for _, svc := range services {
 		byName[svc.Name] = svc
 	}
-	ordered, index := byAge(policies), indexPolicies(policies)
+	index, seen := indexPolicies(policies), map[*corev1.Service]*targeted{}
 	out := map[string][]v1alpha1.PolicyTargetStatus{}
-	for i, p := range ordered {
-		statuses := make([]v1alpha1.PolicyTargetStatus, 0, len(p.Spec.TargetRefs))
+	for _, p := range policies {
+		statuses, wrong := make([]v1alpha1.PolicyTargetStatus, 0, len(p.Spec.TargetRefs)), check(&p.Spec.UpstreamSettings)
 		for _, ref := range p.Spec.TargetRefs {
-			t := target{policy: p, ref: ref, service: byName[ref.Name]}
-			if t.service != nil {
-				t.by, t.carried = carrier(t.service)
-				t.precedence = precedence{index.of(t.service), t.service.Name, t.by.Defaults}
+			t := target{policy: p, ref: ref, wrong: wrong}
+			if svc := byName[ref.Name]; svc != nil {
+				if seen[svc] == nil {
+					by, carried := carrier(svc)
+					seen[svc] = newTargeted(svc, by, carried, index)
+				}
+				t.targeted = seen[svc]
 			}
-			status := t.status(ordered[:i])
+			status := t.status()
 			if p.Spec.TLS != nil {
 				status.Conditions = append(status.Conditions, t.certificateReady(certificates.of(p.Namespace, p.Spec.TLS.SecretRef.Name), now))
 			}
@@ -50,18 +53,55 @@ func PolicyStatus(policies []*v1alpha1.UpstreamPolicy, services []*corev1.Servic
 	return out
 }
 
-// target is one of a policy.
-type target struct {
-	policy  *v1alpha1.UpstreamPolicy
-	ref     v1alpha1.PolicyTargetReference
-	service *corev1.Service // nil: there is none
-	by      Carrier
-	carried bool
-
-	precedence precedence // of the service
+// targeted is a Service that policies name, and what is the same for all of these.
+type targeted struct {
+	service    *corev1.Service
+	by         Carrier
+	carried    bool
+	precedence precedence
+	ports      map[string][]corev1.ServicePort // by section, as the uses
+	uses       map[string][]use                // that were asked for
 }
 
-func (t target) status(older []*v1alpha1.UpstreamPolicy) v1alpha1.PolicyTargetStatus {
+func newTargeted(svc *corev1.Service, by Carrier, carried bool, index policyIndex) *targeted {
+	t := &targeted{svc, by, carried, precedence{index.of(svc), by.Defaults}, map[string][]corev1.ServicePort{"": svc.Spec.Ports}, map[string][]use{}}
+	for i, p := range svc.Spec.Ports {
+		if p.Name != "" {
+			t.ports[p.Name] = append(t.ports[p.Name], svc.Spec.Ports[i])
+		}
+	}
+	return t
+}
+
+// usesOf the ports of a section, each once.
+func (t *targeted) usesOf(section string) []use {
+	if all, known := t.uses[section]; known {
+		return all
+	}
+	seen, uses := map[decided]bool{}, []use(nil)
+	for _, port := range t.ports[section] {
+		by := decided{t.precedence.section(port.Name), lb.Protocol(port.Protocol)}
+		if seen[by] {
+			continue
+		}
+		seen[by] = true
+		if u := t.precedence.use(t.by.Engines, by.section, by.protocol); !slices.Contains(uses, u) {
+			uses = append(uses, u)
+		}
+	}
+	t.uses[section] = uses
+	return uses
+}
+
+// target is one of a policy.
+type target struct {
+	policy    *v1alpha1.UpstreamPolicy
+	ref       v1alpha1.PolicyTargetReference
+	wrong     error // with the policy
+	*targeted       // nil: there is no such Service
+}
+
+func (t target) status() v1alpha1.PolicyTargetStatus {
 	out := v1alpha1.PolicyTargetStatus{TargetRef: t.ref}
 	if reason, message := t.refusal(); reason != "" {
 		out.Conditions = []metav1.Condition{t.condition(v1alpha1.ConditionAccepted, false, reason, message)}
@@ -69,7 +109,7 @@ func (t target) status(older []*v1alpha1.UpstreamPolicy) v1alpha1.PolicyTargetSt
 	}
 	out.Balancer = t.by.Balancer
 	conflicted := t.condition(v1alpha1.ConditionConflicted, false, v1alpha1.ReasonNoConflict, "no older policy sets the same fields")
-	if conflicts := t.conflicts(older); len(conflicts) > 0 {
+	if conflicts := t.conflicts(); len(conflicts) > 0 {
 		conflicted = t.condition(v1alpha1.ConditionConflicted, true, v1alpha1.ReasonConflicted, "an older policy decides: "+strings.Join(conflicts, "; "))
 	}
 	unsupported := t.condition(v1alpha1.ConditionUnsupported, false, v1alpha1.ReasonSupported, fmt.Sprintf("%s does all of it", t.by.Engines))
@@ -91,8 +131,9 @@ func (t target) condition(kind string, is bool, reason, message string) metav1.C
 // refusal is why a policy does nothing for a target, "" if it does something.
 func (t target) refusal() (reason, message string) {
 	name := clip(t.ref.Name)
-	err := check(&t.policy.Spec.UpstreamSettings)
-	if err == nil && t.service != nil {
+	err := t.wrong
+	tooMany := t.targeted != nil && isService(t.ref) && !t.precedence.counts(t.policy)
+	if err == nil && t.targeted != nil && !tooMany {
 		err = checkFor(&t.policy.Spec.UpstreamSettings, t.service)
 	}
 	switch {
@@ -100,26 +141,23 @@ func (t target) refusal() (reason, message string) {
 		return v1alpha1.ReasonInvalid, err.Error()
 	case !isService(t.ref):
 		return v1alpha1.ReasonInvalid, fmt.Sprintf("the kind %s cannot be a target, only Service", quoted(t.ref.Kind))
-	case t.service == nil:
+	case t.targeted == nil:
 		return v1alpha1.ReasonTargetNotFound, fmt.Sprintf("there is no Service %s in the namespace %s", name, t.policy.Namespace)
-	case len(t.ports()) == 0:
+	case len(t.ports[t.ref.SectionName]) == 0:
 		return v1alpha1.ReasonTargetNotFound, fmt.Sprintf("the Service %s has no port named %s", name, quoted(t.ref.SectionName))
 	case !t.carried:
 		return v1alpha1.ReasonTargetNotOurs, fmt.Sprintf("no Balancer carries the Service %s: see its type and loadBalancerClass", name)
+	case tooMany:
+		return v1alpha1.ReasonTooManyPolicies, tooManyPolicies
 	}
 	return "", ""
 }
 
 // unsupported lists the settings that do nothing for the target.
 func (t target) unsupported() []string {
-	var uses []use
-	for _, port := range t.ports() {
-		if u := t.precedence.use(t.by.Engines, port.Name, lb.Protocol(port.Protocol)); !slices.Contains(uses, u) {
-			uses = append(uses, u)
-		}
-	}
+	uses := t.usesOf(t.ref.SectionName)
 	out := unsupported(t.by.Engines, &t.policy.Spec.UpstreamSettings, uses)
-	if reason := t.unsupportedTLS(); reason != "" {
+	if reason := t.unsupportedTLS(uses); reason != "" {
 		out = append(out, reason)
 	}
 	if t.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
@@ -128,34 +166,29 @@ func (t target) unsupported() []string {
 	return out
 }
 
-// ports that the target names.
-func (t target) ports() []corev1.ServicePort {
-	return slices.DeleteFunc(slices.Clone(t.service.Spec.Ports), func(p corev1.ServicePort) bool {
-		return t.ref.SectionName != "" && p.Name != t.ref.SectionName
-	})
-}
-
 // conflicts lists the fields that an older policy sets for the same target.
-func (t target) conflicts(older []*v1alpha1.UpstreamPolicy) []string {
-	p, ref := t.policy, t.ref
+func (t target) conflicts() []string {
+	older := t.precedence.sections[t.ref.SectionName]
+	older = older[:slices.IndexFunc(older, func(o *v1alpha1.UpstreamPolicy) bool { return o.Name == t.policy.Name })]
 	var out []string
 	for _, f := range fields {
-		if f.get(&p.Spec.UpstreamSettings) == "" {
+		if f.get(&t.policy.Spec.UpstreamSettings) == "" {
 			continue
 		}
-		for _, o := range older {
-			if o.Namespace == p.Namespace && targets(o, ref.Name, ref.SectionName) &&
-				f.get(&o.Spec.UpstreamSettings) != "" && checkFor(&o.Spec.UpstreamSettings, t.service) == nil {
-				out = append(out, fmt.Sprintf("%s by %s", f.name, o.Name))
-				break
-			}
+		sets := func(o *v1alpha1.UpstreamPolicy) bool { return f.get(&o.Spec.UpstreamSettings) != "" }
+		if i := slices.IndexFunc(older, sets); i >= 0 {
+			out = append(out, fmt.Sprintf("%s by %s", f.name, older[i].Name))
 		}
 	}
-	if by := tlsBy(p, ref, older); by != nil && p.Spec.TLS != nil {
-		out = append(out, fmt.Sprintf("%s by %s", tlsField, by.Name))
+	hasTLS := func(o *v1alpha1.UpstreamPolicy) bool { return o.Spec.TLS != nil }
+	if i := slices.IndexFunc(older, hasTLS); i >= 0 && t.policy.Spec.TLS != nil {
+		out = append(out, fmt.Sprintf("%s by %s", tlsField, older[i].Name))
 	}
 	return out
 }
+
+// tooManyPolicies is why some do nothing.
+var tooManyPolicies = fmt.Sprintf("of all policies for one Service, the %d oldest count: put settings together, for the Service or for several of its ports", MaxPolicies)
 
 // Wrong reports whether a condition of a target says something that its owner
 // should correct.

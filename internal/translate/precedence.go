@@ -15,22 +15,46 @@ import (
 
 // precedence has the settings that apply to one Service.
 type precedence struct {
-	policies []*v1alpha1.UpstreamPolicy // that target it, the oldest first: see policyIndex.of
-	service  string
+	*targeting
 	defaults *v1alpha1.UpstreamSettings
 }
 
-// at lists the settings for a port, the strongest first: policies for the port,
-// policies for the Service, the Balancer's defaults.
-func (p precedence) at(port string) []*v1alpha1.UpstreamSettings {
-	var out []*v1alpha1.UpstreamSettings
-	for _, policy := range p.policies {
-		if port != "" && targets(policy, p.service, port) {
-			out = append(out, &policy.Spec.UpstreamSettings)
-		}
+// targeting are the policies of one Service.
+type targeting struct {
+	policies []*v1alpha1.UpstreamPolicy // that count, the oldest first
+	// sections are those that target a port, by its name, and as "" those for the whole Service.
+	sections map[string][]*v1alpha1.UpstreamPolicy
+	// closed are the sections for which one has TLS that does not count, and words its keys.
+	closed map[string]bool
+	words  []byte
+}
+
+// MaxPolicies of a Service: more would cost all who wait for the manager. The youngest count for nothing.
+const MaxPolicies = 32
+
+// nobody targets it.
+var nobody = &targeting{}
+
+// decided is what decides on the settings of a port.
+type decided struct {
+	section  string
+	protocol lb.Protocol
+}
+
+// section is where the policies of a port are found: under its name, or where those of all other ports are.
+func (p precedence) section(port string) string {
+	if len(p.sections[port]) > 0 {
+		return port
 	}
-	for _, policy := range p.policies {
-		if targets(policy, p.service, "") {
+	return ""
+}
+
+// at lists the settings for a section, the strongest first: policies for the port,
+// policies for the Service, the Balancer's defaults.
+func (p precedence) at(section string) []*v1alpha1.UpstreamSettings {
+	var out []*v1alpha1.UpstreamSettings
+	for _, s := range slices.Compact([]string{section, ""}) {
+		for _, policy := range p.sections[s] {
 			out = append(out, &policy.Spec.UpstreamSettings)
 		}
 	}
@@ -40,23 +64,23 @@ func (p precedence) at(port string) []*v1alpha1.UpstreamSettings {
 	return out
 }
 
-// resolve settles every field: the strongest level that sets it to something
+// resolve settles every field for a section: the strongest level that sets it to something
 // that the engine can do.
-func (p precedence) resolve(carriers engine.Carriers, port string, protocol lb.Protocol) lb.Settings {
+func (p precedence) resolve(carriers engine.Carriers, section string, protocol lb.Protocol) lb.Settings {
 	engine := carriers.For(protocol)
 	out := builtIn(engine, protocol)
-	levels := p.at(port)
+	levels := p.at(section)
 	for _, f := range fields {
 		f.settle(&out, levels, engine, protocol)
 	}
 	return out
 }
 
-// use of a port: its mode is settled as by resolve.
-func (p precedence) use(carriers engine.Carriers, port string, protocol lb.Protocol) use {
+// use of a section's ports: their mode is settled as by resolve.
+func (p precedence) use(carriers engine.Carriers, section string, protocol lb.Protocol) use {
 	engine := carriers.For(protocol)
 	out := builtIn(engine, protocol)
-	modeField.settle(&out, p.at(port), engine, protocol)
+	modeField.settle(&out, p.at(section), engine, protocol)
 	return use{protocol, out.Mode}
 }
 
@@ -69,13 +93,6 @@ func (f field) settle(into *lb.Settings, levels []*v1alpha1.UpstreamSettings, en
 			return
 		}
 	}
-}
-
-// targets reports whether a policy names a Service, or with a section one port of it.
-func targets(p *v1alpha1.UpstreamPolicy, service, section string) bool {
-	return slices.ContainsFunc(p.Spec.TargetRefs, func(r v1alpha1.PolicyTargetReference) bool {
-		return isService(r) && r.Name == service && r.SectionName == section
-	})
 }
 
 // Targets are the names of the Services that a policy is for, in its namespace.
@@ -91,36 +108,83 @@ func Targets(p *v1alpha1.UpstreamPolicy) (names []string) {
 // isService reports whether a target is of the kind that there is.
 func isService(r v1alpha1.PolicyTargetReference) bool { return r.Kind == "" || r.Kind == "Service" }
 
-// policyIndex finds the policies of a Service, the oldest first.
-type policyIndex map[types.NamespacedName][]*v1alpha1.UpstreamPolicy
+// policyIndex finds the policies of a Service.
+type policyIndex map[types.NamespacedName]*targeting
 
 func indexPolicies(policies []*v1alpha1.UpstreamPolicy) policyIndex {
 	index := policyIndex{}
 	for _, p := range byAge(policies) {
-		seen := map[string]bool{}
 		for _, ref := range p.Spec.TargetRefs {
-			if !seen[ref.Name] {
-				seen[ref.Name] = true
-				key := types.NamespacedName{Namespace: p.Namespace, Name: ref.Name}
-				index[key] = append(index[key], p)
+			if !isService(ref) {
+				continue
 			}
+			key := types.NamespacedName{Namespace: p.Namespace, Name: ref.Name}
+			if index[key] == nil {
+				index[key] = &targeting{sections: map[string][]*v1alpha1.UpstreamPolicy{}}
+			}
+			index[key].add(p, ref.SectionName)
 		}
 	}
 	return index
 }
 
+// add a policy for a section, younger than those that are there.
+func (t *targeting) add(p *v1alpha1.UpstreamPolicy, section string) {
+	last := func(all []*v1alpha1.UpstreamPolicy) bool { return len(all) > 0 && all[len(all)-1] == p }
+	switch {
+	case last(t.policies):
+	case len(t.policies) < MaxPolicies:
+		t.policies = append(t.policies, p)
+	default:
+		if p.Spec.TLS != nil && !t.closed[section] {
+			if t.closed == nil {
+				t.closed = map[string]bool{}
+			}
+			t.closed[section] = true
+			t.words = append(append(t.words, section...), 0)
+		}
+		return
+	}
+	if !last(t.sections[section]) {
+		t.sections[section] = append(t.sections[section], p)
+	}
+}
+
+// counts reports whether a policy is not one too many.
+func (t *targeting) counts(p *v1alpha1.UpstreamPolicy) bool {
+	return slices.ContainsFunc(t.policies, func(o *v1alpha1.UpstreamPolicy) bool { return o.Name == p.Name })
+}
+
 // of a Service, without the settings that do not do for it: they are told, and count for
 // nothing. Their TLS stays: without it, ports would be open.
-func (index policyIndex) of(svc *corev1.Service) []*v1alpha1.UpstreamPolicy {
-	all := slices.Clone(index[types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}])
-	for i, p := range all {
+func (index policyIndex) of(svc *corev1.Service) *targeting {
+	all := index[types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}]
+	if all == nil {
+		return nobody
+	}
+	unread := map[*v1alpha1.UpstreamPolicy]*v1alpha1.UpstreamPolicy{}
+	for _, p := range all.policies {
 		if checkFor(&p.Spec.UpstreamSettings, svc) != nil {
-			unread := *p
-			unread.Spec.UpstreamSettings = v1alpha1.UpstreamSettings{}
-			all[i] = &unread
+			bare := *p
+			bare.Spec.UpstreamSettings = v1alpha1.UpstreamSettings{}
+			unread[p] = &bare
 		}
 	}
-	return all
+	if len(unread) == 0 {
+		return all
+	}
+	without := func(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {
+		out := slices.Clone(policies)
+		for i, p := range out {
+			out[i] = cmp.Or(unread[p], p)
+		}
+		return out
+	}
+	out := &targeting{policies: without(all.policies), sections: map[string][]*v1alpha1.UpstreamPolicy{}, closed: all.closed, words: all.words}
+	for section, policies := range all.sections {
+		out.sections[section] = without(policies)
+	}
+	return out
 }
 
 func byAge(policies []*v1alpha1.UpstreamPolicy) []*v1alpha1.UpstreamPolicy {

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
@@ -62,6 +64,13 @@ func (w *world) drawNode(t *rapid.T) {
 func (w *world) drawService(t *rapid.T) {
 	b := service(rapid.SampledFrom([]string{"web", "dns", "old", "file"}).Draw(t, "service"))
 	svc := b.Obj()
+	if svc.Namespace = rapid.SampledFrom([]string{"default", "default", "other"}).Draw(t, "namespace"); svc.Namespace != "default" {
+		svc.UID = types.UID(svc.Namespace + "-" + string(svc.UID))
+	}
+	svc.CreationTimestamp = metav1.Unix(rapid.Int64Range(0, 3).Draw(t, "created"), 0)
+	if rapid.Bool().Draw(t, "published") {
+		svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	}
 	if svc.ResourceVersion = w.next(); svc.Name == "file" {
 		svc.ResourceVersion = ""
 	}
@@ -78,7 +87,7 @@ func (w *world) drawService(t *rapid.T) {
 	if rapid.Bool().Draw(t, "restricted") {
 		b.Ranges(rapid.SliceOfN(rapid.SampledFrom([]string{"192.0.2.0/24", "::/0", " 10.0.0.0/8", "bad"}), 0, 3).Draw(t, "ranges")...)
 	}
-	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.Name == svc.Name })
+	w.Services = slices.DeleteFunc(slices.Clone(w.Services), func(o Service) bool { return o.Object.UID == svc.UID })
 	w.Services = append(w.Services, assigned(t, svc))
 }
 
@@ -132,6 +141,7 @@ func (w *world) drawPolicy(t *rapid.T) {
 func (w *world) drawBalancer(t *rapid.T) {
 	b := builder.Balancer("edge").Obj()
 	w.Balancer = b // from a file: its generation says nothing
+	b.Spec.Engine = rapid.SampledFrom([]v1alpha1.Engine{b.Spec.Engine, v1alpha1.EngineHAProxy, v1alpha1.EngineLVS}).Draw(t, "engine")
 	b.Spec.Nodes.MaxPerService = rapid.Int32Range(0, 2).Draw(t, "max")
 	b.Spec.Nodes.IgnoreExcludeLabel = rapid.Bool().Draw(t, "ignore")
 	b.Spec.Nodes.Selector = rapid.SampledFrom([]v1alpha1.LabelSelector{
@@ -174,11 +184,23 @@ func (w *world) step(t *rapid.T) {
 // A Translator that remembers gives what one gives that has seen nothing.
 func TestMemoryIsTransparent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w, remembers := newWorld(t), New()
+		w, most, checks := newWorld(t), mostOfAll, checksPerMinute
+		if rapid.Bool().Draw(t, "tight") {
+			most = size{rapid.IntRange(1, 8).Draw(t, "items"), rapid.IntRange(1, 10).Draw(t, "listeners"), rapid.IntRange(100, 2000).Draw(t, "bytes"), math.MaxInt}
+		}
+		if rapid.Bool().Draw(t, "few checks") {
+			checks = rapid.IntRange(1, 500).Draw(t, "checks")
+		}
+		made := func() *Translator {
+			t := within(most)
+			t.mostChecks = checks
+			return t
+		}
+		remembers := made()
 		var before *lb.Config
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			got := remembers.Translate(w.Input)
-			if diff := cmp.Diff(New().Translate(w.Input), got, compare); diff != "" {
+			if diff := cmp.Diff(made().Translate(w.Input), got, compare); diff != "" {
 				t.Fatalf("(-new +remembers):\n%s", diff)
 			}
 			wantSamePointers(t, before, got.Config)
@@ -186,6 +208,13 @@ func TestMemoryIsTransparent(t *testing.T) {
 			w.step(t)
 		}
 	})
+}
+
+// within some bounds of all Services.
+func within(most size) *Translator {
+	t := New()
+	t.most = most
+	return t
 }
 
 // wantSamePointers checks that what says the same is the same.

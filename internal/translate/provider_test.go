@@ -19,7 +19,7 @@ func TestCarriers_AProvider(t *testing.T) {
 	if e := Carriers(b).Main; !Unknown(b) || !e.Carries(lb.SCTP) || e.Stated() != nil || e.Unsupported("retries", lb.UDP) != "" {
 		t.Errorf("what nobody has said yet is called unsupported: %+v", e.Capabilities)
 	}
-	before := commonKey(b, 1)
+	before := commonKey(b)
 	b.Status.Provider = &v1alpha1.ProviderStatus{Name: "test", Protocols: []string{"TCP"}, Settings: []v1alpha1.ProviderSetting{
 		{Name: "retries"}, {Name: "mode=HTTP", Missing: "no"}, {Name: "algorithm=Random", Affinity: "it decides"},
 	}}
@@ -28,7 +28,7 @@ func TestCarriers_AProvider(t *testing.T) {
 		e.Overruled("algorithm=Random") != "it decides" || !e.KeepsConnections || e.String() != "the provider test" {
 		t.Errorf("%s: %+v", e, e.Capabilities)
 	}
-	if commonKey(b, 1) == before {
+	if commonKey(b) == before {
 		t.Error("Services are not translated anew when the cloud can do something else")
 	}
 }

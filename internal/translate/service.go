@@ -27,14 +27,17 @@ type translation struct {
 	direct     bool // to the Service's port on the nodes
 	pods       bool // to these, in the place of nodes
 	cap        int  // pods for each port; 0: as many as hosts are sent of a Service
-	load       int  // of checks
+	share      int  // of checks in a minute; 0: as many as it asks for
 	cloud      bool // carries it, and no hosts do
+	brings     bool // hosts bring its addresses
 
 	certificates Certificates
-	offered      offered // that the Service names
+	printed      map[string]int // bytes of each
+	offered      offered        // that the Service names
 
 	result        *ServiceResult
 	backed        backed
+	need          *need
 	asksElsewhere bool // a policy has pods asked at a port of nodes
 }
 
@@ -64,24 +67,25 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if t.offered, problem = requestedCertificates(svc); problem != nil {
 		return t.fatal(problem.Reason, problem.Message)
 	}
-	out := &lb.Service{
-		ID: id, Frontends: t.frontends(),
-		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct, Pods: t.pods, Flavor: flavor,
-	}
-	if len(out.Frontends) == 0 {
+	ports, secured := t.carriedPorts()
+	at := t.listeners(ports)
+	if len(at) == 0 {
 		return nil, t.result
 	}
 	if wrong != nil {
 		t.problem(wrong.Reason, "%s", wrong.Message)
 	}
-	if n := len(out.Frontends); n > lb.MaxFrontends { // before more is made of each
+	if len(at) > lb.MaxFrontends { // before anything is made of each
 		return t.fatal(v1alpha1.ReasonInvalidSpec, fmt.Sprintf("it listens at %d ports, on all of its addresses together: hosts take %d of a Service. Spread them over several Services",
-			n, lb.MaxFrontends))
+			len(at), lb.MaxFrontends))
+	}
+	out := &lb.Service{
+		ID: id, Frontends: t.frontends(at, ports, secured),
+		Affinity: affinity(svc), HealthCheckNodePort: healthCheckNodePort(svc), Direct: t.direct, Pods: t.pods, Flavor: flavor,
 	}
 	if t.pods {
 		t.toPods(svc.Spec.Ports, out.Frontends)
 	}
-	t.spread(out.Frontends)
 	slices.SortFunc(out.Frontends, func(a, b lb.Frontend) int { return a.Listener.Compare(b.Listener) })
 	drains := slices.ContainsFunc(out.Frontends, func(f lb.Frontend) bool { return !t.carriers.For(f.Listener.Protocol).KeepsConnections })
 	for _, f := range out.Frontends {
@@ -98,6 +102,8 @@ func (t *translation) run() (*lb.Service, *ServiceResult) {
 	if t.pods {
 		t.tellPodless(out)
 	}
+	t.need = t.needOf(out)
+	t.spread(out.Frontends)
 	if err := fits(out); err != nil {
 		return t.fatal(v1alpha1.ReasonInvalidSpec, err.Error())
 	}
@@ -127,7 +133,7 @@ func fits(s *lb.Service) error {
 
 func (t *translation) fatal(reason, message string) (*lb.Service, *ServiceResult) {
 	t.result.Problems = []Problem{{Reason: reason, Message: message, Fatal: true}}
-	t.backed = backed{}
+	t.backed, t.need = backed{}, nil
 	return nil, t.result
 }
 
@@ -162,77 +168,6 @@ func wrongPort(ports []corev1.ServicePort) string {
 		return "spec.ports is empty"
 	}
 	return ""
-}
-
-// frontends are one for each port that can be carried, on each address that the
-// Service has it on.
-func (t *translation) frontends() []lb.Frontend {
-	ports, secured := t.carriedPorts()
-	withheld := make(map[lb.Listener]bool, len(t.in.Withheld))
-	for _, l := range t.in.Withheld {
-		withheld[l] = true
-	}
-	out := make([]lb.Frontend, 0, len(ports)*len(t.in.Addresses))
-	for _, a := range t.in.Addresses {
-		a = a.Unmap()
-		for i, port := range ports {
-			l := lb.Listener{Address: a, Port: uint16(port.Port), Protocol: lb.Protocol(port.Protocol)}
-			if withheld[l] {
-				continue
-			}
-			settings := t.precedence.resolve(t.carriers, port.Name, l.Protocol)
-			settings.Certificate, settings.CloudCertificate = secured[i].certificate, secured[i].cloud
-			settings.RedirectToHTTPS = settings.RedirectToHTTPS && settings.Certificate == ""
-			settings.H2C = settings.Mode == lb.ModeHTTP && speaksH2C(port)
-			out = append(out, lb.Frontend{Listener: l, NodePort: uint16(port.NodePort), Settings: settings})
-		}
-	}
-	return out
-}
-
-// speaksH2C reports whether the pods of a port say that they speak HTTP/2 in plain text.
-func speaksH2C(port corev1.ServicePort) bool {
-	protocol := deref(port.AppProtocol)
-	return protocol == "kubernetes.io/h2c" || protocol == "grpc"
-}
-
-// carriedPorts are the ports that the engine can carry, each with what becomes of its
-// TLS; the others get an error.
-func (t *translation) carriedPorts() (carried []corev1.ServicePort, tls []tlsPort) {
-	var cannot, lacking []string
-	var open notTerminated
-	for _, port := range t.in.Object.Spec.Ports {
-		key := PortKey{port.Protocol, port.Port}
-		name := fmt.Sprintf("%d/%s", port.Port, clip(string(port.Protocol)))
-		secured := t.tlsOf(port)
-		switch {
-		case !t.carriers.Carries(lb.Protocol(port.Protocol)):
-			t.result.PortErrors[key] = v1alpha1.PortErrorProtocol
-			cannot = append(cannot, name)
-		case port.NodePort == 0 && !t.direct && !t.pods:
-			t.result.PortErrors[key] = v1alpha1.PortErrorNoNodePort
-			lacking = append(lacking, name)
-		case secured.portError != "":
-			t.result.PortErrors[key] = secured.portError
-			open.add(name, secured.problem)
-		default:
-			carried, tls = append(carried, port), append(tls, secured)
-		}
-	}
-	if len(cannot) > 0 {
-		t.problem(v1alpha1.ReasonMixedProtocol, "%s cannot carry %s", t.carriers, strings.Join(cannot, ", "))
-	}
-	if len(lacking) > 0 {
-		t.problem(v1alpha1.ReasonNoNodePort, "no nodePort for %s: set spec.ports[].nodePort, or spec.allocateLoadBalancerNodePorts: true",
-			strings.Join(lacking, ", "))
-	}
-	if len(open.ports) > 0 {
-		t.problem(open.reason, "%s", &open)
-	}
-	if len(carried) == 0 {
-		t.result.Problems[0].Fatal = true // there is at least one port, and so one problem
-	}
-	return carried, tls
 }
 
 // targets are the nodes that answer for one family: by rule, or of a Local Service

@@ -64,16 +64,16 @@ const tlsField engine.Field = "tls.secretRef"
 
 // tlsAt is the policy that says with which certificate a port's TLS is terminated:
 // one for the port before one for the Service, and of several the oldest. nil: it
-// is not.
-func (p precedence) tlsAt(port string) *v1alpha1.UpstreamPolicy {
+// is not. closed: one that does not count has TLS for the port.
+func (p precedence) tlsAt(port string) (by *v1alpha1.UpstreamPolicy, closed bool) {
 	for _, section := range slices.Compact([]string{port, ""}) {
-		for _, policy := range p.policies {
-			if policy.Spec.TLS != nil && targets(policy, p.service, section) {
-				return policy
+		for _, policy := range p.sections[section] {
+			if policy.Spec.TLS != nil {
+				return policy, false
 			}
 		}
 	}
-	return nil
+	return nil, p.closed[port] || p.closed[""]
 }
 
 // tlsPort is what becomes of a port because of TLS.
@@ -87,10 +87,14 @@ type tlsPort struct {
 // tlsOf settles TLS for a port. Where it cannot be terminated, the port is not
 // carried: never is anybody served in plain text who was promised TLS.
 func (t *translation) tlsOf(port corev1.ServicePort) tlsPort {
-	policy, named := t.precedence.tlsAt(port.Name), t.offered.of(port)
+	policy, closed := t.precedence.tlsAt(port.Name)
+	named := t.offered.of(port)
 	switch {
-	case lb.Protocol(port.Protocol) != lb.TCP || policy == nil && named == "":
+	case lb.Protocol(port.Protocol) != lb.TCP || policy == nil && named == "" && !closed:
 		return tlsPort{}
+	case closed:
+		return tlsPort{portError: v1alpha1.PortErrorTLS, problem: Problem{Reason: v1alpha1.ReasonTLSNotSupported, Message: tooManyPolicies +
+			", and one of the others has TLS for the port, which is not to be open without"}}
 	case named != "" && !t.cloud:
 		return tlsPort{portError: v1alpha1.PortErrorTLS, problem: Problem{Reason: v1alpha1.ReasonTLSNotSupported,
 			Message: fmt.Sprintf("the annotation %s names a certificate of a cloud's provider, and hosts have none: see spec.tls of an UpstreamPolicy", v1alpha1.CertificateAnnotation)}}
@@ -178,27 +182,16 @@ func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // unsupportedTLS is why TLS is not terminated at some port of a target, "" if it
 // is at all of them.
-func (t target) unsupportedTLS() string {
+func (t target) unsupportedTLS(uses []use) string {
 	if t.policy.Spec.TLS == nil {
 		return ""
 	}
-	for _, p := range t.ports() {
-		if reason := t.by.Engines.Main.Unsupported(tlsField, lb.Protocol(p.Protocol)); reason != "" {
+	for _, u := range uses {
+		if reason := t.by.Engines.Main.Unsupported(tlsField, u.protocol); reason != "" {
 			return fmt.Sprintf("%s: %s", tlsField, reason)
 		}
 	}
 	return ""
-}
-
-// tlsBy is the oldest of some policies that has TLS for the same target, nil if
-// none has.
-func tlsBy(p *v1alpha1.UpstreamPolicy, ref v1alpha1.PolicyTargetReference, older []*v1alpha1.UpstreamPolicy) *v1alpha1.UpstreamPolicy {
-	for _, o := range older {
-		if o.Namespace == p.Namespace && o.Spec.TLS != nil && targets(o, ref.Name, ref.SectionName) {
-			return o
-		}
-	}
-	return nil
 }
 
 // notTerminated sums up the ports that are not carried because of TLS.

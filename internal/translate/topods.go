@@ -92,25 +92,18 @@ func (t *Translator) caps(in Input) map[string]int {
 		return nil
 	}
 	byNamespace, total := map[string][]backed{}, 0
-	for i := range in.Services {
-		if m := t.memoryOf(&in.Services[i]); m != nil && m.backed.pods > 0 {
-			namespace := in.Services[i].Object.Namespace
-			byNamespace[namespace] = append(byNamespace[namespace], m.backed)
-			total += m.backed.ports * m.backed.pods
+	for namespace, in := range t.tenants {
+		for _, m := range in.members {
+			if m.left == nil && m.backed.pods > 0 {
+				byNamespace[namespace] = append(byNamespace[namespace], m.backed)
+				total += m.backed.ports * m.backed.pods
+			}
 		}
 	}
 	if total <= t.mostEndpoints {
 		return nil
 	}
 	return capped(byNamespace, t.mostEndpoints)
-}
-
-// memoryOf a Service, nil if it became nothing yet.
-func (t *Translator) memoryOf(svc *Service) *Memory {
-	if svc.Memory != nil {
-		return svc.Memory
-	}
-	return t.known[svc.Object.UID]
 }
 
 func capped(byNamespace map[string][]backed, most int) map[string]int {

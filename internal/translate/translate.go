@@ -24,6 +24,7 @@ import (
 // for concurrent use.
 type Translator struct {
 	known  map[types.UID]*Memory // of Services that come without one
+	all    []*Memory             // of the Services of the last Input, in its order
 	common string                // of the last Input
 	nodes  *nodes                // of the last Input
 	turn   int                   // counts the changes of common
@@ -37,21 +38,35 @@ type Translator struct {
 
 	podCaps       map[string]int // see caps
 	mostEndpoints int
+
+	tenants    map[string]*tenant // by namespace
+	looks      int                // counts the Inputs
+	total      size               // of all tenants
+	most       size
+	mostChecks int
+	left       []*Memory      // that are left out
+	printed    map[string]int // the bytes of certificates, by name
 }
 
 // Memory is what one Service became. Who has it kept gives it to one Translator alone.
 type Memory struct {
 	known
+	member
 	rules     int
 	in        Service // as it was; without an Object: to be looked at again
 	datagrams bool    // some of its ports carry no TCP
 }
 
 // Service of the model that it became, nil if nothing of it can be carried.
-func (m *Memory) Service() *lb.Service { return m.service }
+func (m *Memory) Service() *lb.Service {
+	if m.left != nil {
+		return nil
+	}
+	return m.service
+}
 
 // Result says what became of it. It is the same pointer while it says the same.
-func (m *Memory) Result() *ServiceResult { return m.result }
+func (m *Memory) Result() *ServiceResult { return cmp.Or(m.left, m.result) }
 
 // known is what a Service became, and key is what it depended on.
 type known struct {
@@ -59,14 +74,18 @@ type known struct {
 	key         string
 	pods        *Endpoints
 	cap         int // see caps
+	share       int // see shareChecks
 	service     *lb.Service
 	own         *ServiceResult // but for nodes that there are not
 	result      *ServiceResult
 	backed      backed
+	need        *need // nil without a service
 }
 
 // New makes a Translator that has seen nothing.
-func New() *Translator { return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints} }
+func New() *Translator {
+	return &Translator{nodes: &nodes{}, mostEndpoints: lb.MaxAllEndpoints, tenants: map[string]*tenant{}, most: mostOfAll, mostChecks: checksPerMinute}
+}
 
 // Translate makes a Balancer's Config.
 func (t *Translator) Translate(in Input) Output {
@@ -84,11 +103,15 @@ func (t *Translator) Translate(in Input) Output {
 		Unbacked:     unbacked(in.Balancer),
 	}
 	t.look(in, ns)
-	datagrams := t.each(in, ns, &out)
-	if caps := t.caps(in); !maps.Equal(caps, t.podCaps) {
-		t.podCaps, out.Config.Services = caps, out.Config.Services[:0]
-		datagrams = t.each(in, ns, &out)
+	datagrams := t.each(in, ns)
+	t.sweep()
+	t.leaveOut()
+	spread := t.shareChecks(askedOf(in, ns))
+	if caps := t.caps(in); spread || !maps.Equal(caps, t.podCaps) {
+		t.podCaps = caps
+		t.each(in, ns)
 	}
+	t.collect(in, &out)
 	out.Unsupported = unsupported(Carriers(in.Balancer), &in.Balancer.Spec.Defaults, uses(in.Balancer, datagrams))
 	api, why := controlPlane(in)
 	if !in.Sorted {
@@ -109,9 +132,10 @@ func byID(a, b *lb.Service) int { return a.ID.Compare(b.ID) }
 
 // each Service is translated, or remembered. It reports whether one carries something else
 // than TCP.
-func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
-	carriers, load := Carriers(in.Balancer), load(in, ns)
+func (t *Translator) each(in Input, ns *nodes) (datagrams bool) {
+	carriers := Carriers(in.Balancer)
 	next := map[types.UID]*Memory{}
+	t.all = slices.Grow(t.all[:0], len(in.Services))
 	for i := range in.Services {
 		svc := &in.Services[i]
 		m := svc.Memory
@@ -121,45 +145,58 @@ func (t *Translator) each(in Input, ns *nodes, out *Output) (datagrams bool) {
 			}
 			next[svc.Object.UID] = m
 		}
+		t.all = append(t.all, m)
+		t.see(m, svc.Object)
 		if !t.stands(m, svc) {
 			t.one(m, translation{
 				carriers:   carriers,
 				in:         *svc,
 				nodes:      ns,
 				slices:     in.Slices[types.NamespacedName{Namespace: svc.Object.Namespace, Name: svc.Object.Name}],
-				precedence: precedence{t.index.of(svc.Object), svc.Object.Name, &in.Balancer.Spec.Defaults},
+				precedence: precedence{t.index.of(svc.Object), &in.Balancer.Spec.Defaults},
 				limit:      max(0, int(in.Balancer.Spec.Nodes.MaxPerService)),
 				direct:     in.Balancer.Spec.Direct(),
 				pods:       in.Balancer.Spec.ToPods(),
 				cap:        t.podCaps[svc.Object.Namespace],
-				load:       load,
+				share:      m.tenant.share,
 				cloud:      in.Balancer.Spec.Provider != nil,
+				brings:     in.Balancer.Spec.UsesVRRP(),
 
 				certificates: in.Certificates,
+				printed:      t.printed,
 			})
+			t.place(m, svc.Object)
 		}
-		if svc.Memory == nil {
-			out.Services[svc.Object.UID] = m.result
-		}
-		if m.service != nil {
-			out.Config.Services = append(out.Config.Services, m.service)
-		}
+		t.count(m, m.need)
 		datagrams = datagrams || m.datagrams
 	}
 	t.known = next
 	return datagrams
 }
 
+// collect what became of all.
+func (t *Translator) collect(in Input, out *Output) {
+	for i, m := range t.all {
+		if svc := &in.Services[i]; svc.Memory == nil {
+			out.Services[svc.Object.UID] = m.Result()
+		}
+		if s := m.Service(); s != nil {
+			out.Config.Services = append(out.Config.Services, s)
+		}
+	}
+}
+
 // stands reports whether nothing changed that a Service depends on, as far as that is
 // seen at once.
 func (t *Translator) stands(m *Memory, svc *Service) bool {
 	return m.in.Object == svc.Object && m.turn == t.turn && m.round == t.round && m.rules == t.rules &&
-		m.pods == svc.Pods && m.cap == t.podCaps[svc.Object.Namespace] && slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
+		m.pods == svc.Pods && m.cap == t.podCaps[svc.Object.Namespace] && m.share == m.tenant.share && slices.Equal(m.in.Addresses, svc.Addresses) && slices.Equal(m.in.Withheld, svc.Withheld)
 }
 
 // look notes whether something changed that many Services depend on.
 func (t *Translator) look(in Input, ns *nodes) {
-	if common := commonKey(in.Balancer, load(in, ns)); common != t.common {
+	t.looks++
+	if common := commonKey(in.Balancer); common != t.common {
 		t.common = common
 		t.turn++
 	}
@@ -172,6 +209,12 @@ func (t *Translator) look(in Input, ns *nodes) {
 	if t.index == nil || !slices.Equal(in.Policies, t.policies) || !maps.EqualFunc(in.Certificates, t.certificates, sameCertificate) ||
 		len(slices.DeleteFunc(slices.Clone(in.Policies), versioned)) > 0 {
 		t.index, t.policies, t.certificates = indexPolicies(in.Policies), slices.Clone(in.Policies), maps.Clone(in.Certificates)
+		t.printed = make(map[string]int, len(in.Certificates))
+		for _, c := range in.Certificates {
+			if c.Served != nil {
+				t.printed[c.Served.Name()] = len(c.Served.PEM())
+			}
+		}
 		t.rules++
 	}
 }
@@ -194,13 +237,13 @@ func (t *Translator) one(m *Memory, job translation) {
 func (t *Translator) remember(was known, job translation) known {
 	var remembers bool
 	t.buf, remembers = job.appendKey(t.buf[:0])
-	now := known{turn: t.turn, round: t.round, pods: job.in.Pods, cap: job.cap}
-	if remembers && was.turn == t.turn && was.key == string(t.buf) && was.pods == now.pods && was.cap == now.cap {
+	now := known{turn: t.turn, round: t.round, pods: job.in.Pods, cap: job.cap, share: job.share}
+	if remembers && was.turn == t.turn && was.key == string(t.buf) && was.pods == now.pods && was.cap == now.cap && was.share == now.share {
 		if was.round == t.round {
 			return was
 		}
 		if !job.byNode() { // it names no nodes
-			now.key, now.service, now.own, now.backed = was.key, was.service, was.own, was.backed
+			now.key, now.service, now.own, now.backed, now.need = was.key, was.service, was.own, was.backed, was.need
 			now.result = withNodes(now.own, now.service, job.nodes)
 			return now
 		}
@@ -209,7 +252,7 @@ func (t *Translator) remember(was known, job translation) known {
 		now.key = string(t.buf)
 	}
 	now.service, now.own = job.run()
-	now.backed = job.backed
+	now.backed, now.need = job.backed, job.need
 	now.result = withNodes(now.own, now.service, job.nodes)
 	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
 		now.service = was.service
@@ -260,7 +303,7 @@ func brought(services []*lb.Service, elsewhere map[netip.Addr]bool) []netip.Addr
 
 // uses of a Balancer's ports, as far as its defaults decide. SCTP is as UDP to an engine.
 func uses(b *v1alpha1.Balancer, datagrams bool) []use {
-	c, defaults := Carriers(b), precedence{defaults: &b.Spec.Defaults}
+	c, defaults := Carriers(b), precedence{nobody, &b.Spec.Defaults}
 	out := []use{defaults.use(c, "", lb.TCP)}
 	if datagrams {
 		out = append(out, defaults.use(c, "", lb.UDP))
@@ -269,9 +312,9 @@ func uses(b *v1alpha1.Balancer, datagrams bool) []use {
 }
 
 // commonKey changes with what all Services of a Balancer depend on, but for nodes.
-func commonKey(b *v1alpha1.Balancer, load int) string {
-	parts := []string{Carriers(b).String(), strconv.Itoa(load),
-		strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
+func commonKey(b *v1alpha1.Balancer) string {
+	parts := []string{Carriers(b).String(),
+		strconv.FormatBool(b.Spec.Direct()), strconv.FormatBool(b.Spec.ToPods()), strconv.FormatBool(b.Spec.UsesVRRP()), strconv.Itoa(int(b.Spec.Nodes.MaxPerService))}
 	if b.Spec.Provider != nil {
 		parts = append(parts, fmt.Sprintf("%+v", deref(b.Status.Provider)))
 	}
@@ -306,6 +349,7 @@ func (t *translation) appendKey(b []byte) (key []byte, ok bool) {
 		b = appendVersion(b, &p.ObjectMeta, version)
 	}
 	b = append(t.appendCertificates(append(b, 0)), 0)
+	b = append(append(b, t.precedence.words...), 0)
 	if t.pods {
 		return b, ok // what is behind its slices is compared by itself
 	}
