@@ -18,7 +18,7 @@ type Room struct {
 
 // The bounds of every host.
 const (
-	MaxListeners = 1 << 17
+	MaxListeners = lb.MaxListeners / 2
 	MaxAddresses = 1 << 12 // keepalived says all of them to the network when they come
 )
 
