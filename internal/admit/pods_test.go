@@ -164,6 +164,10 @@ func TestTheSmallerNetworkSaysWhoseAnAddressIs(t *testing.T) {
 			t.Errorf("%s: carried %q, refused %q", name, carried, refused)
 		}
 	}
+	everywhere := Rules{Pods: prefixes("0.0.0.0/0", "::/0")} // as `external-lb render` has it
+	if got := everywhere.Admit(makeModel().parts, Machine{}); len(got.Config.Nodes) != 2 || len(got.Refused) > 0 {
+		t.Errorf("pods everywhere: %+v", got.Refused)
+	}
 	both := Rules{Pods: wide, Backends: []Backends{{Networks: narrow}}}
 	wantOutcome(t, both, makeModel().pods("10.0.0.1", "10.9.0.1"), []string{"node/n1", "node/n2", "web 192.0.2.1:80/TCP"}, "that is an address of a node")
 }

@@ -212,14 +212,15 @@ func (r *Rules) portsOf(a netip.Addr) (ports []PortRange) {
 }
 
 // ofPods reports whether the owner has said that pods are at an address, and nodes are not: the
-// smallest network that is named counts, and if two are the same, that of the pods.
+// smallest network that is named counts, and if two are the same, that of the pods. One that has
+// every address says nothing of any: no owner can name it (see Validate), `external-lb render` does.
 func (r *Rules) ofPods(a netip.Addr) bool {
 	nodes := -1
 	for _, b := range r.Backends {
 		nodes = max(nodes, smallest(b.Networks, a))
 	}
 	pods := smallest(r.Pods, a)
-	return pods >= 0 && pods >= nodes
+	return pods > 0 && pods >= nodes
 }
 
 // smallest of the networks that have an address, by its bits; -1: none has it.
