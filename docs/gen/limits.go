@@ -49,7 +49,7 @@ func bounds() []struct {
 			{"`reload.minInterval`", "10m", "what only adds something waits for it", "minInterval is at most 10m"},
 			{"items: Services, nodes, addresses, certificates", number(lb.MaxItems), "memory of the agent, for two models at a time", "the model has … items, more than"},
 			{"bytes of all items", mebibytes(lb.MaxSetBytes), "memory of the agent takes four times as much", "the model has … bytes, more than"},
-			{"ports of Services that a host is sent, also of those that it refuses", number(2 * admit.MaxListeners), "a host decodes them before it refuses any", "the model has more than … listeners"},
+			{"ports of Services that a host is sent, also of those that it refuses", number(lb.MaxListeners), "a host decodes them before it refuses any", "the model has more than … listeners"},
 			{"pods of all ports that a host is sent", number(lb.MaxAllEndpoints), "a host decodes them before it refuses any", "the ports of the model have more than … pods"},
 			{"Services, certificates and addresses of all namespaces", number(lb.MaxAllItems), "three quarters of the items that a host takes: beyond, the namespace with the most gives way", "it is left out: a Balancer carries at most …"},
 			{"ports of Services of all namespaces", number(lb.MaxAllFrontends), "three quarters of what a host carries", "it is left out: a Balancer carries at most …"},

@@ -7,7 +7,8 @@
 // etcd and sshd of nodes are out of reach, by health checks as well; and never to
 // where it listens itself. Each part is judged by itself and by what it refers to:
 // one that is refused, or a node that says it has another's address, takes nothing
-// from the others.
+// from the others. Where two claim one address, the owner's networks decide first,
+// then what the controller has given out, and what a node or a pod says of itself last.
 //
 // A node that may be sent to on some of the ports of a Service only carries those
 // Services of which it may be sent to on every port.
@@ -23,6 +24,8 @@
 //   - Without admit.ports, a listener may have a port of a daemon of the host that did
 //     not run when the host was prepared (nginx and HAProxy fail to take it from one
 //     that runs, LVS takes it), or one from which the host itself asks others, DNS say.
+//   - With admit.ownPorts, a node may say that it has an address of this host: who has the
+//     machine has it as a node, too. On these ports no Service is listened for there then.
 //   - Health checks tell which machines of the admitted networks answer on the
 //     admitted ports, and on 10256.
 //   - An address may stand for another where routers say so: behind NAT64 with a prefix

@@ -46,7 +46,10 @@ func (j *judge) node(key lb.Key, n lb.Node) {
 			continue
 		}
 		var why string
-		if groups[i], why = j.groupAt(a); why != "" {
+		if groups[i], why = j.groupAt(a); why == "" && !groups[i].own {
+			why = j.claimed(a)
+		}
+		if why != "" {
 			j.whole(key, lb.RefusedNotAdmitted, why)
 			return
 		}
@@ -64,7 +67,7 @@ func (j *judge) groupAt(a netip.Addr) (g group, why string) {
 	if what := never(a); what != "" {
 		return g, fmt.Sprintf("%s is %s", a, what)
 	}
-	if j.brought[a] {
+	if inAnyForm(a, func(a netip.Addr) bool { return j.brought[a] }) {
 		return g, fmt.Sprintf("%s is an address that VRRP moves between the hosts: nothing is sent to a node that claims it", a)
 	}
 	if g = (group{j.rules.OwnPorts, true}); j.own(a) {
@@ -77,6 +80,19 @@ func (j *judge) groupAt(a netip.Addr) (g group, why string) {
 		why = fmt.Sprintf("%s is in none of the networks in admit.backends %s", a, inSettings)
 	}
 	return g, why
+}
+
+// claimed says that an address which a node says it has is another's; "": it is not. What a node
+// says of itself counts less than what the host's owner and the controller say: the node is
+// refused, and takes nothing from the pod or the Service that has the address.
+func (j *judge) claimed(a netip.Addr) (why string) {
+	switch {
+	case inAnyForm(a, j.rules.ofPods):
+		return fmt.Sprintf("%s is in a network of pods (admit.pods %s): nothing is sent to a node that claims it. If nodes are there, name their network in admit.backends: the smaller network counts", a, inSettings)
+	case inAnyForm(a, j.listensAt):
+		return fmt.Sprintf("%s is an address on which a Service is listened for: nothing is sent to a node that claims it", a)
+	}
+	return ""
 }
 
 func (ns *nodes) add(n lb.Node, a netip.Addr, g group) {

@@ -3,6 +3,7 @@ package admit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,10 @@ func (m *model) pods(addresses ...string) *model {
 }
 
 func TestPods(t *testing.T) {
-	some := Rules{Pods: prefixes("10.244.0.0/16", "10.0.0.0/24", "192.0.2.0/24", "127.0.0.0/8", "169.254.0.0/16")}
+	some := Rules{
+		Pods:     prefixes("10.244.0.0/16", "10.0.0.0/24", "192.0.2.0/24", "127.0.0.0/8", "169.254.0.0/16"),
+		Backends: []Backends{{Networks: prefixes("10.0.0.0/30", "fd00::/16")}}, // of the pods' network, the part where nodes are
+	}
 	for name, tc := range map[string]struct {
 		rules Rules
 		model *model
@@ -38,6 +42,7 @@ func TestPods(t *testing.T) {
 		"this host":                         {some, makeModel().has("10.244.0.1").pods("10.244.0.1"), "", "an address of this host itself"},
 		"in a network of this host":         {some, makeModel().hasAll("10.244.7.0/24").pods("10.244.7.1"), "", "an address of this host itself"},
 		"a node":                            {some, makeModel().pods("10.0.0.1", "10.0.0.7"), "10.0.0.7", "that is an address of a node"},
+		"no node is there":                  {some, makeModel().pods("10.0.0.3"), "10.0.0.3", ""},
 		"loopback, whatever is named":       {some, makeModel().pods("127.0.0.1"), "", "a loopback address"},
 		"link-local, whatever is named":     {some, makeModel().pods("169.254.169.254"), "", "a link-local address"},
 		"where the Service itself is":       {some, makeModel().pods("192.0.2.1"), "", "what is sent there would come back"},
@@ -112,6 +117,68 @@ func TestPods_TakeNothingFromOthers(t *testing.T) {
 	m := withOther(makeModel().pods("192.0.2.9", "10.244.0.1"))
 	wantOutcome(t, Rules{Pods: prefixes("10.244.0.0/16", "192.0.2.0/24")}, m,
 		[]string{"node/n1", "node/n2", "web 192.0.2.1:80/TCP", "other 192.0.2.9:80/TCP"}, "pods of Service default/web")
+}
+
+// A node says of its address what it likes, in every form. It takes no pod from a Service, and no
+// listener: what the owner and the controller say counts more.
+func TestANodeThatClaimsAnothersAddressTakesNothing(t *testing.T) {
+	r := Rules{Pods: prefixes("10.244.0.0/16", "fd44::/16")}
+	carried := []string{"node/n1", "node/n2", "high 192.0.2.9:30080/TCP", "six [2001:db8::9]:10256/TCP", "web 192.0.2.1:80/TCP"}
+	for _, claim := range []struct{ address, why string }{
+		{"10.244.0.1", "is in a network of pods (admit.pods of /etc/external-lb/host.yaml)"},
+		{"10.244.9.9", "is in a network of pods"}, // where one may come
+		{"fd44::7", "is in a network of pods"},
+		{"64:ff9b::af4:1", "is in a network of pods"},
+		{"2002:af4:1::", "is in a network of pods"},
+		{"64:ff9b:1::af4:1", "is in a network of pods"},
+		{"192.0.2.9", "is an address on which a Service is listened for"},
+		{"2001:db8::9", "is an address on which a Service is listened for"},
+		{"64:ff9b::c000:209", "is an address on which a Service is listened for"},
+		{"2002:c000:209::1", "is an address on which a Service is listened for"},
+		{"192.0.2.33", "is an address that VRRP moves between the hosts"},
+		{"64:ff9b::c000:221", "is an address that VRRP moves between the hosts"},
+	} {
+		m := makeModel().pods("10.244.0.1").brings("192.0.2.33").node("evil", claim.address)
+		m.service("high", "192.0.2.9:30080")
+		m.service("six", "[2001:db8::9]:10256")
+		wantOutcome(t, r, m, append(slices.Clone(carried), "address/192.0.2.33"), "node evil: NotAdmitted: "+claim.address+" "+claim.why)
+	}
+}
+
+// Where pods and nodes share a network, the owner says where the nodes are. A pod there is none.
+func TestTheSmallerNetworkSaysWhoseAnAddressIs(t *testing.T) {
+	wide, narrow := prefixes("10.0.0.0/8", "fd00::/8"), prefixes("10.0.0.0/30", "fd00::/64")
+	for name, tc := range map[string]struct {
+		rules Rules
+		nodes bool
+	}{
+		"only pods are named":          {Rules{Pods: wide}, false},
+		"nodes in a larger network":    {Rules{Pods: narrow, Backends: []Backends{{Networks: wide}}}, false},
+		"both in the same":             {Rules{Pods: wide, Backends: []Backends{{Networks: wide}}}, false},
+		"nodes in a smaller network":   {Rules{Pods: wide, Backends: []Backends{{}, {Networks: wide}, {Networks: narrow}}}, true},
+		"pods are in another":          {Rules{Pods: prefixes("10.244.0.0/16")}, true},
+		"pods of the other family are": {Rules{Pods: prefixes("10.0.0.0/8"), Backends: []Backends{{Networks: prefixes("fd00::/64", "10.0.0.0/7")}}}, false},
+	} {
+		carried, refused := outcome(t, tc.rules, makeModel())
+		if tc.nodes != (len(carried) == 2) || tc.nodes != (len(refused) == 0) {
+			t.Errorf("%s: carried %q, refused %q", name, carried, refused)
+		}
+	}
+	everywhere := Rules{Pods: prefixes("0.0.0.0/0", "::/0")} // as `external-lb render` has it
+	if got := everywhere.Admit(makeModel().parts, Machine{}); len(got.Config.Nodes) != 2 || len(got.Refused) > 0 {
+		t.Errorf("pods everywhere: %+v", got.Refused)
+	}
+	both := Rules{Pods: wide, Backends: []Backends{{Networks: narrow}}}
+	wantOutcome(t, both, makeModel().pods("10.0.0.1", "10.9.0.1"), []string{"node/n1", "node/n2", "web 192.0.2.1:80/TCP"}, "that is an address of a node")
+}
+
+// The API servers are the controller's word and the owner's: a network of pods takes none of them.
+func TestAPIServersStayInANetworkOfPods(t *testing.T) {
+	m := makeModel().pods("10.0.0.10")
+	m.controlPlane("10.0.0.9")
+	r := anyNodePort("10.0.0.9/32")
+	r.Pods = prefixes("10.0.0.8/29")
+	wantOutcome(t, r, m, []string{"node/n1", "node/n2", "kubernetes 192.0.2.9:6443/TCP", "web 192.0.2.1:80/TCP"})
 }
 
 // However many pods are refused, the reason is printed once.

@@ -268,8 +268,20 @@ func wantEverything(t *rapid.T, parts map[lb.Key]any, got Admitted) {
 // wantIndependence takes out what is refused and nobody names: nothing else changes.
 func wantIndependence(t *rapid.T, r *Rules, m Machine, parts map[lb.Key]any, got Admitted) {
 	named := map[lb.Key]bool{}
+	claimed := map[netip.Addr]bool{} // by nodes, from Services that are listened for there
 	for _, part := range parts {
+		if n, ok := part.(lb.Node); ok {
+			for _, a := range []netip.Addr{n.IPv4, n.IPv6} {
+				claimed[a] = true
+				for _, p := range plain(a) {
+					claimed[p] = true
+				}
+			}
+		}
+	}
+	for key, part := range parts {
 		if s, ok := part.(*lb.Service); ok {
+			named[key] = slices.ContainsFunc(s.Frontends, func(f lb.Frontend) bool { return claimed[f.Listener.Address] })
 			for _, n := range slices.Concat(s.IPv4.Targets.Nodes, s.IPv6.Targets.Nodes) {
 				named[lb.NodeKey(n.Node)] = true
 			}

@@ -18,7 +18,7 @@ type Room struct {
 
 // The bounds of every host.
 const (
-	MaxListeners = 1 << 17
+	MaxListeners = lb.MaxListeners / 2
 	MaxAddresses = 1 << 12 // keepalived says all of them to the network when they come
 )
 
@@ -33,28 +33,45 @@ type Carried struct {
 
 // Beyond are the parts of what is admitted for which there is no room: of nodes,
 // addresses, Services and ports of Services what is new. Where a Service has grown by its
-// nodes alone, it is refused as a whole: its older version may stay.
+// nodes alone, it is refused as a whole: its older version may stay. A namespace that has
+// more than its share gets nothing more once half of the room is taken: see shares.
 func (r Room) Beyond(cfg *lb.Config, carried Carried) []lb.Refusal {
 	c := newCrowd(cfg)
 	out := r.addresses(cfg.Addresses, carried)
-	if r.has(c.all()) {
+	if r.half().has(c.all()) {
 		return out // as ever: it need not be known what is carried
 	}
 	c.rank(carried)
 	out = append(out, r.nodes(c, carried)...)
+	shares := c.share(r)
+	for i := range c.waiting { // what is carried comes before what is new, whosever it is
+		w := &c.waiting[i]
+		w.has = c.has(w)
+		c.used = c.used.plus(w.has)
+		shares.add(w.service, w.has)
+	}
 	for i := range c.waiting {
 		w := &c.waiting[i]
-		need := c.need(w.service)
-		used := c.used.plus(need)
-		if w.stays || r.has(used) {
-			c.used = used
+		if w.stays {
 			continue
 		}
-		late, rest := w.late()
-		for _, l := range late {
-			out = append(out, lb.Refusal{Key: lb.ServiceKey(w.service.ID), Listener: l, Reason: lb.RefusedNotAdmitted, Message: r.advice(used, need)})
+		more := c.need(w.service).minus(w.has)
+		used := c.used.plus(more)
+		why := ""
+		if !r.has(used) {
+			why = r.advice(used, more)
+		} else {
+			why = shares.beyond(w.service, more, used)
 		}
-		c.used = c.used.plus(c.need(rest))
+		if why == "" {
+			c.used = used
+			shares.add(w.service, more)
+			continue
+		}
+		late, _ := w.late()
+		for _, l := range late {
+			out = append(out, lb.Refusal{Key: lb.ServiceKey(w.service.ID), Listener: l, Reason: lb.RefusedNotAdmitted, Message: why})
+		}
 	}
 	return out
 }
@@ -64,7 +81,8 @@ func (r Room) has(s size) bool { return s.listeners <= r.Listeners && s.backends
 // size of Services.
 type size struct{ listeners, backends int }
 
-func (s size) plus(o size) size { return size{s.listeners + o.listeners, s.backends + o.backends} }
+func (s size) plus(o size) size  { return size{s.listeners + o.listeners, s.backends + o.backends} }
+func (s size) minus(o size) size { return size{s.listeners - o.listeners, s.backends - o.backends} }
 
 // rangesPerBackend is how many source ranges of a port take as much memory as a backend.
 const rangesPerBackend = 8
@@ -84,6 +102,7 @@ type waiting struct {
 	was     *lb.Service // nil: it is new
 	stays   bool
 	rank    int
+	has     size // of what it needs: what is carried
 }
 
 // late is what came last of a Service, and the rest: the ports that were not there before,
@@ -208,6 +227,20 @@ func (c *crowd) carrying(t *lb.Targets, ipv4 bool) (n int) {
 	return n
 }
 
+// has is what a Service keeps whatever else comes: all that it needs, or what it was.
+func (c *crowd) has(w *waiting) size {
+	if w.stays {
+		return c.need(w.service)
+	}
+	if w.was == nil {
+		return size{}
+	}
+	if _, rest := w.late(); len(rest.Frontends) > 0 {
+		return c.need(rest)
+	}
+	return c.need(w.was)
+}
+
 // all is what all Services need.
 func (c *crowd) all() (s size) {
 	for i := range c.waiting {
@@ -282,7 +315,9 @@ func (r Room) advice(used, need size) string {
 	if used.listeners > r.Listeners {
 		return fmt.Sprintf("there is no room for %d listeners more, a host has %d at most: spread the Services over more Balancers", need.listeners, r.Listeners)
 	}
-	return fmt.Sprintf("there is no room for %d backends more, this host has %d at most (ports of Services, each times its nodes or pods): "+
-		"have fewer carry each Service (nodes.maxPerService of the Balancer), spread the Services over more Balancers, "+
-		"or give the host more memory or another admit.maxBackends %s", need.backends, r.Backends, inSettings)
+	return fmt.Sprintf("there is no room for %d backends more, this host has %d at most (ports of Services, each times its nodes or pods): %s", need.backends, r.Backends, fewer)
 }
+
+// fewer backends, or more room for them.
+const fewer = "have fewer carry each Service (nodes.maxPerService of the Balancer), spread the Services over more Balancers, " +
+	"or give the host more memory or another admit.maxBackends " + inSettings

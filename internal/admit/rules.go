@@ -23,6 +23,7 @@ type Rules struct {
 	// on 30000-32767. kube-proxy's health port, 10256, is always among the ports.
 	Backends []Backends `json:"backends,omitempty"`
 	// Pods are the networks of pods that may be sent to, on every port. None: pods are not.
+	// A node there is refused, unless Backends name a smaller network that it is in.
 	Pods []netip.Prefix `json:"pods,omitempty"`
 	// OwnPorts are those on which this host's own addresses may be backends, as on a
 	// node of the cluster. None: they may not.
@@ -208,4 +209,27 @@ func (r *Rules) portsOf(a netip.Addr) (ports []PortRange) {
 		}
 	}
 	return ports
+}
+
+// ofPods reports whether the owner has said that pods are at an address, and nodes are not: the
+// smallest network that is named counts, and if two are the same, that of the pods. One that has
+// every address says nothing of any: no owner can name it (see Validate), `external-lb render` does.
+func (r *Rules) ofPods(a netip.Addr) bool {
+	nodes := -1
+	for _, b := range r.Backends {
+		nodes = max(nodes, smallest(b.Networks, a))
+	}
+	pods := smallest(r.Pods, a)
+	return pods > 0 && pods >= nodes
+}
+
+// smallest of the networks that have an address, by its bits; -1: none has it.
+func smallest(networks []netip.Prefix, a netip.Addr) int {
+	bits := -1
+	for _, n := range networks {
+		if n.Contains(a) {
+			bits = max(bits, n.Bits())
+		}
+	}
+	return bits
 }

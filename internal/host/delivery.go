@@ -1,7 +1,6 @@
 package host
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -344,13 +343,4 @@ func (d *delivery) refuseAddresses() {
 			d.parts[key] = errNoVRRP
 		}
 	}
-}
-
-// all refusals, sorted.
-func (d *delivery) all() []lb.Refusal {
-	out := slices.Concat(d.refusals, slices.Collect(maps.Values(d.refused)))
-	slices.SortFunc(out, func(a, b lb.Refusal) int {
-		return cmp.Or(cmp.Compare(a.Key, b.Key), a.Listener.Compare(b.Listener))
-	})
-	return out
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/external-lb/external-lb/internal/admit"
 	"github.com/external-lb/external-lb/internal/lb"
 )
 
@@ -28,7 +27,7 @@ const (
 
 // maxExtent of a model, also of what is refused: there must be memory for all of it, and a
 // listener takes eight times its bytes.
-var maxExtent = extent{2 * admit.MaxListeners, lb.MaxAllEndpoints}
+var maxExtent = extent{lb.MaxListeners, lb.MaxAllEndpoints}
 
 // extent of Services.
 type extent struct{ listeners, endpoints int }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -122,25 +121,6 @@ func (a *Agent) reportOf(m *model, shown []condition, c chosen) Report {
 		out.Generation = hex.EncodeToString(sum[:])
 	}
 	return out
-}
-
-// refusals of the last delivery. All who ask share them.
-func (m *model) refusals() []lb.Refusal {
-	info, err := m.root.Lstat(outcomeFile)
-	if err != nil {
-		return nil
-	}
-	m.outcome.Lock()
-	defer m.outcome.Unlock()
-	if now := identify(info); now != m.outcome.file {
-		var all []lb.Refusal
-		data, err := m.readFile(outcomeFile, maxRecord)
-		if err != nil || json.Unmarshal(data, &all) != nil {
-			return nil
-		}
-		m.outcome.file, m.outcome.refused = now, all
-	}
-	return m.outcome.refused
 }
 
 // Recorded says which cluster delivers to the machine, and where its owner has API servers

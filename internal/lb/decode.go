@@ -19,9 +19,17 @@ import (
 // one Item can cost within reason. A Set takes four times its bytes in memory, and
 // a host has two for a moment.
 const (
-	MaxItems    = 1 << 17        // in a Set
-	MaxSetBytes = 64 << 20       // of all Items together
-	MaxDuration = 24 * time.Hour // of a timeout or an interval
+	MaxItems    = 1 << 17  // in a Set
+	MaxSetBytes = 64 << 20 // of all Items together
+	// MaxListeners of all Services of a Set, also of those that are refused.
+	MaxListeners = 1 << 18
+	// MaxRefusals of a host: of each listener that it was sent, and of each Item, its owner's
+	// too. Both ends of the wire count on it.
+	MaxRefusals = MaxListeners + 2*MaxItems
+	// MaxRefusalText is all the room there is for their words, in bytes: some for each of as
+	// many as there can be, and more for each of a few.
+	MaxRefusalText = 64 * MaxRefusals
+	MaxDuration    = 24 * time.Hour // of a timeout or an interval
 	// MinInterval of health checks: all tenants pay for them, on hosts and nodes.
 	MinInterval = 100 * time.Millisecond
 	// MaxRanges of a Service: the source ranges of its ports. A daemon has them for each port.

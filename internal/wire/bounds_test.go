@@ -2,6 +2,7 @@ package wire
 
 import (
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -9,6 +10,18 @@ import (
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/wire/wirepb"
 )
+
+// arrives is whether one sum more is taken.
+func arrives(before int) error {
+	a := arrived{sums: make(lb.Sums, before)}
+	for i := range before {
+		a.sums[lb.Key(strconv.Itoa(i))] = lb.Sum{}
+	}
+	if !a.add("node/a", make([]byte, 32)) {
+		return errAnswer
+	}
+	return nil
+}
 
 // What has arrived is bounded, however it was cut into messages.
 func TestBoundsOfWhatArrives(t *testing.T) {
@@ -23,7 +36,10 @@ func TestBoundsOfWhatArrives(t *testing.T) {
 		"items":    {(&receiver{more: plenty, size: lb.MaxSetBytes - 2}).part(items("xx")), (&receiver{more: plenty, size: lb.MaxSetBytes - 1}).part(items("xx"))},
 		"a chunk":  {(&receiver{more: plenty, size: lb.MaxSetBytes - 2, key: "node/a"}).part(chunk), (&receiver{more: plenty, size: lb.MaxSetBytes - 1, key: "node/a"}).part(chunk)},
 		"files":    {(&rendering{size: renderedMax - 2, files: file()}).part(shown), (&rendering{size: renderedMax - 1, files: file()}).part(shown)},
-		"refusals": {(&refusals{text: refusalText - 2}).add(refusal), (&refusals{text: refusalText - 1}).add(refusal)},
+		"refusals": {(&refusals{text: lb.MaxRefusalText - 2}).add(refusal), (&refusals{text: lb.MaxRefusalText - 1}).add(refusal)},
+		"refused":  {(&refusals{got: make([]lb.Refusal, lb.MaxRefusals-1)}).add(refusal), (&refusals{got: make([]lb.Refusal, lb.MaxRefusals)}).add(refusal)},
+		"of items": {(&refusals{keys: maxRefused - 1}).add(refusal), (&refusals{keys: maxRefused}).add(refusal)},
+		"live":     {arrives(liveMax - 1), arrives(liveMax)},
 		"number":   {(&ascending{n: lb.MaxItems - 1}).next("a"), (&ascending{n: lb.MaxItems}).next("a")},
 	} {
 		if tc.last != nil || tc.more == nil {

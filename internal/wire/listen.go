@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/external-lb/external-lb/internal/host"
@@ -16,13 +18,16 @@ import (
 // over, and a few people with `external-lb diff`.
 const maxConns = 16
 
-// Listen serves a Host to all who connect, until ctx is done or accepting fails.
-// Whoever can connect has been let in by the listener's owner.
+// Listen serves a Host to all who connect, until ctx is done or accepting fails for good: then
+// it ends those that are there, too, so that who runs it can start anew. Whoever can connect
+// has been let in by the listener's owner.
 func Listen(ctx context.Context, l net.Listener, h host.Host) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	var serving sync.WaitGroup
 	defer serving.Wait()
+	peers, cancel := context.WithCancel(ctx)
+	defer cancel() // before it waits for them
 	places := make(chan struct{}, maxConns)
 	shared := &room{}
 	for {
@@ -31,8 +36,11 @@ func Listen(ctx context.Context, l net.Listener, h host.Host) error {
 		case <-ctx.Done():
 			return nil
 		}
-		c, err := l.Accept()
+		c, err := accept(ctx, l)
 		if ctx.Err() != nil {
+			if c != nil {
+				c.Close()
+			}
 			return nil
 		}
 		if err != nil {
@@ -40,8 +48,26 @@ func Listen(ctx context.Context, l net.Listener, h host.Host) error {
 		}
 		serving.Go(func() {
 			defer func() { <-places }()
-			_ = serveOne(ctx, c, h, shared) // what is wrong with a peer, the peer is told
+			_ = serveOne(peers, c, h, shared) // what is wrong with a peer, the peer is told
 		})
+	}
+}
+
+// passing are errors of accepting that pass by themselves: the machine is short of files or memory.
+var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.ECONNABORTED, syscall.EINTR}
+
+// accept waits for the next peer. It tries again after what passes, with pauses as those of net/http.
+func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, err := l.Accept()
+		if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
+			return c, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 

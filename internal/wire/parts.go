@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"iter"
 	"net/netip"
 	"slices"
@@ -27,6 +28,12 @@ const (
 	textMax      = 4 << 10   // bytes of a message for people
 	digestBytes  = 64
 	clusterMax   = 64 // bytes of a UID
+
+	maxRefused = 2 * lb.MaxItems // of which refusals are: the owner's may be among them
+	// What a host wants and carries, and both of its last report: what a host carries may have
+	// certificates of older versions, too.
+	liveMax    = 2 * lb.MaxItems
+	entriesMax = 2 * (lb.MaxItems + liveMax)
 )
 
 // more ends a text that was cut.
@@ -55,17 +62,18 @@ func invalid(format string, args ...any) error {
 type ascending struct {
 	last lb.Key
 	n    int
+	most int // 0: lb.MaxItems
 }
 
 func (a *ascending) next(key lb.Key) error {
 	if err := lb.CheckKey(key); err != nil {
 		return invalid("%v", err)
 	}
-	switch {
+	switch most := cmp.Or(a.most, lb.MaxItems); {
 	case key <= a.last:
 		return invalid("%q after %q: keys are to be in order, each once", key, a.last)
-	case a.n == lb.MaxItems:
-		return invalid("more than %d items", lb.MaxItems)
+	case a.n == most:
+		return invalid("more than %d items", most)
 	}
 	a.last = key
 	a.n++
@@ -116,10 +124,6 @@ func toReason(n wirepb.RefusalReason) lb.RefusalReason {
 	return lb.RefusedOtherwise
 }
 
-// refusalText is all the room there is for the words of refusals: some for each of as
-// many as there can be, and more for each of a few.
-const refusalText = 256 * lb.MaxItems
-
 // legible makes refusals ones that the other end takes, and digests as it does. Those
 // that are so already are shared, not copied: there may be many, and many who ask.
 func legible(refused []lb.Refusal) []lb.Refusal {
@@ -128,7 +132,7 @@ func legible(refused []lb.Refusal) []lb.Refusal {
 		if _, known := reasons[r.Reason]; !known {
 			r.Reason = lb.RefusedOtherwise
 		}
-		r.Message = bounded(r.Message, min(textMax, refusalText/len(refused)))
+		r.Message = bounded(r.Message, min(textMax, lb.MaxRefusalText/len(refused)))
 		if r == refused[i] {
 			continue
 		}
@@ -162,6 +166,7 @@ func refusalParts(refused []lb.Refusal) iter.Seq[*wirepb.Refusals] {
 // refusals collects those that arrive.
 type refusals struct {
 	got  []lb.Refusal
+	keys int // how often another one came
 	text int // bytes of all messages
 }
 
@@ -178,9 +183,14 @@ func (r *refusals) add(part *wirepb.Refusals) error {
 				return err
 			}
 		}
+		if n := len(r.got); n > 0 && r.got[n-1].Key == refusal.Key {
+			refusal.Key = r.got[n-1].Key // the same bytes: a Service may have many ports
+		} else {
+			r.keys++
+		}
 		r.text += len(refusal.Message)
-		if r.text > refusalText || len(r.got) == lb.MaxItems {
-			return invalid("more than %d refusals or %d bytes of messages for them", lb.MaxItems, refusalText)
+		if r.text > lb.MaxRefusalText || r.keys > maxRefused || len(r.got) == lb.MaxRefusals {
+			return invalid("more than %d refusals, of %d items, or %d bytes of messages for them", lb.MaxRefusals, maxRefused, lb.MaxRefusalText)
 		}
 		r.got = append(r.got, refusal)
 	}

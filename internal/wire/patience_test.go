@@ -134,14 +134,21 @@ func TestADeliveryThatDoesNotArriveIsNotWaitedFor(t *testing.T) {
 		if err := stream.Send(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Header{Header: header}}); err != nil {
 			t.Fatal(err)
 		}
-		sent := 0
-		for began := time.Now(); err == nil; sent++ { // a little now and then
+		sent, began := 0, time.Now()
+		for ; err == nil; sent++ { // a little now and then
 			item := &wirepb.Item{Key: fmt.Sprintf("node/%06d", sent)}
 			err = stream.Send(&wirepb.ApplyRequest{Part: &wirepb.ApplyRequest_Put{Put: &wirepb.Items{Items: []*wirepb.Item{item}}}})
 			time.Sleep(time.Second)
 			if time.Since(began) > arriveWait+pingAfter+pingWait {
 				t.Fatalf("the agent still waits after %d items", sent)
 			}
+		}
+		if waited := time.Since(began); waited < arriveWait {
+			t.Errorf("the agent waited only %s, for %d items", waited, sent)
+		}
+		var answer wirepb.ApplyResponse
+		if err := stream.RecvMsg(&answer); status.Code(err) != codes.Unavailable { // a connection that has gone, and no word against what was sent
+			t.Errorf("the delivery ended with %v", err)
 		}
 	})
 }

@@ -91,7 +91,12 @@ func receiveReport[M interface {
 	if base == nil && (s.GetChanges() || s.GetSameRefusals()) {
 		return host.Report{}, errAnswer
 	}
-	in := &entries{changes: s.GetChanges()}
+	var was host.Report
+	if s.GetChanges() {
+		was = *base
+	}
+	in := &entries{changes: s.GetChanges(), keys: ascending{most: entriesMax}}
+	in.wanted.was, in.live.was = was.Wanted, was.Live
 	var refused refusals
 	for {
 		m, err := recv()
@@ -112,12 +117,8 @@ func receiveReport[M interface {
 			return host.Report{}, err
 		}
 	}
-	var was host.Report
-	if s.GetChanges() {
-		was = *base
-	}
-	wanted, live := in.wanted.of(was.Wanted), in.live.of(was.Live)
-	if wanted.Len() > lb.MaxItems || live.Len() > lb.MaxItems {
+	wanted, live := in.wanted.manifest(), in.live.manifest()
+	if wanted.Len() > lb.MaxItems || live.Len() > liveMax {
 		return host.Report{}, invalid("more than %d items", lb.MaxItems)
 	}
 	r := host.Report{
@@ -154,6 +155,7 @@ func (in *entries) add(entries []*wirepb.Entry) error {
 
 // arrived is what a Manifest has from now on, and what it has no longer.
 type arrived struct {
+	was  lb.Manifest
 	sums lb.Sums
 	gone []lb.Key
 }
@@ -162,16 +164,19 @@ type arrived struct {
 func (a *arrived) add(key lb.Key, sum []byte) bool {
 	switch len(sum) {
 	case 0:
-		a.gone = append(a.gone, key)
+		if a.was.Has(key) {
+			a.gone = append(a.gone, key)
+		}
 	case sha256.Size:
 		if a.sums == nil {
 			a.sums = lb.Sums{}
 		}
 		a.sums[key] = lb.Sum(sum)
+		return len(a.sums) <= liveMax
 	default:
 		return false
 	}
 	return true
 }
 
-func (a *arrived) of(was lb.Manifest) lb.Manifest { return was.Without(a.gone...).With(a.sums) }
+func (a *arrived) manifest() lb.Manifest { return a.was.Without(a.gone...).With(a.sums) }
