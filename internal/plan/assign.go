@@ -191,6 +191,7 @@ func (s *Snapshot) request(svc *corev1.Service, asked asked, frozen bool) ipam.R
 		Labels:          svc.Labels,
 		NamespaceLabels: s.Namespaces[svc.Namespace],
 		Recorded:        record.Addresses(svc),
+		Listeners:       record.Listeners(svc),
 		Withdrawing:     frozen,
 	}
 	if record.Held(svc) {

@@ -26,12 +26,15 @@ type Record struct {
 	// Published are those of them that users of a Service of type NodePort were told:
 	// its status has no room for them.
 	Published []netip.Addr
+	// Listeners of Addresses that are its own, where other Services may have the address,
+	// too: nobody takes them from it. They are sorted.
+	Listeners []lb.Listener
 }
 
 // Of is the record of a Service, empty if there is none.
 func Of(svc *corev1.Service) Record {
 	holders := Holders(svc)
-	return Record{holders, Carrier(holders, svc), Addresses(svc), told(svc)}
+	return Record{holders, Carrier(holders, svc), Addresses(svc), told(svc), Listeners(svc)}
 }
 
 // Held reports whether a Service may be live on some Balancer's hosts: it is on record
@@ -73,6 +76,11 @@ func Carrier(holders []string, svc *corev1.Service) string {
 
 // Addresses on record for a Service.
 func Addresses(svc *corev1.Service) []netip.Addr { return ParseAddresses(value(svc, addresses)) }
+
+// Listeners on record for a Service.
+func Listeners(svc *corev1.Service) []lb.Listener {
+	return parseListeners(value(svc, listeners), Addresses(svc))
+}
 
 // told are the addresses on record that users of a Service of type NodePort were told, or
 // what a cloud gave for them.

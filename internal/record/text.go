@@ -20,6 +20,7 @@ const (
 	carrier   = "carrier="
 	addresses = "addresses="
 	published = "published="
+	listeners = "listeners="
 )
 
 // maxAddresses that are read of a list: a user can write one, too. What is on record is
@@ -73,6 +74,9 @@ func (r Record) condition(svc *corev1.Service) metav1.Condition {
 	}
 	if len(r.Published) > 0 {
 		words = append(words, published+FormatAddresses(r.Published))
+	}
+	if own := formatListeners(r.Listeners, r.Addresses); own != "" {
+		words = append(words, listeners+own)
 	}
 	return metav1.Condition{
 		Type: v1alpha1.ConditionRecord, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHeld, Message: strings.Join(words, " "),
