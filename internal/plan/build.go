@@ -240,7 +240,7 @@ func (s *Snapshot) unshared(svc *corev1.Service, addresses []netip.Addr) string 
 		return ""
 	}
 	var apart []string
-	for _, p := range s.Pools {
+	for _, p := range s.own {
 		switch {
 		case len(addresses) > 0 && !slices.ContainsFunc(addresses, p.Contains):
 		case p.SharePorts:

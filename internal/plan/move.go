@@ -24,11 +24,11 @@ import (
 func (s *Snapshot) retained(svc *corev1.Service) string {
 	holders := record.Holders(svc)
 	for _, a := range has(svc) {
-		p := s.Claims.poolOf(a)
+		p := s.claims.poolOf(a)
 		for _, name := range p.KeepOn {
 			switch {
 			case name == s.Balancer.Name:
-			case !s.Claims.exists(name):
+			case !s.claims.exists(name):
 				return fmt.Sprintf("spec.keepOn of AddressPool %s names Balancer %s, which does not exist: correct it or take it out", p.Name, name)
 			case slices.Contains(holders, name):
 				return fmt.Sprintf("spec.keepOn of AddressPool %s keeps Balancer %s: route the traffic to the hosts of Balancer %s, and then take %s out of it",
@@ -93,9 +93,9 @@ func (s *Service) answers(port corev1.ServicePort, from *v1alpha1.Balancer) bool
 // poolNotes tell the owners of pools what does not go by them.
 func (s *Snapshot) poolNotes(plan *Plan) map[string]*ipam.Problem {
 	notes := map[string]*ipam.Problem{}
-	for _, p := range s.Pools {
+	for _, p := range s.own {
 		for _, name := range p.KeepOn {
-			if !s.Claims.exists(name) {
+			if !s.claims.exists(name) {
 				notes[p.Name] = &ipam.Problem{
 					Reason:  v1alpha1.ReasonUnknownBalancer,
 					Message: fmt.Sprintf("spec.keepOn names Balancer %s, which does not exist: correct it; until then, Services that move here wait", name),
@@ -118,7 +118,7 @@ func (s *Snapshot) heldElsewhere(p *ipam.Pool, elsewhere []*corev1.Service) stri
 	for _, svc := range elsewhere {
 		if slices.ContainsFunc(has(svc), p.Contains) {
 			names = append(names, svc.Namespace+"/"+svc.Name)
-			why = fmt.Sprintf("on %s: they do not move to Balancer %s, %s", NameBalancers(record.Holders(svc)), p.Balancer, s.Claims.whyNotMoving(p.Balancer, svc))
+			why = fmt.Sprintf("on %s: they do not move to Balancer %s, %s", NameBalancers(record.Holders(svc)), p.Balancer, s.claims.whyNotMoving(p.Balancer, svc))
 		}
 	}
 	if names == nil {
@@ -154,12 +154,12 @@ func listed(names []string) string {
 // address, "" if it is.
 func (s *Snapshot) servedElsewhere(svc *corev1.Service) string {
 	for _, a := range has(svc) {
-		p := s.Claims.poolOf(a)
+		p := s.claims.poolOf(a)
 		if p == nil || p.Balancer == s.Balancer.Name {
 			continue
 		}
 		return fmt.Sprintf("AddressPool %s, which has %s, is now of Balancer %s, %s; the Service keeps %s on Balancer %s",
-			p.Name, a, p.Balancer, s.Claims.whyNotMoving(p.Balancer, svc), a, s.Balancer.Name)
+			p.Name, a, p.Balancer, s.claims.whyNotMoving(p.Balancer, svc), a, s.Balancer.Name)
 	}
 	return ""
 }
@@ -218,7 +218,7 @@ func (s *Snapshot) addMove(view *Service, e *entry) {
 	switch e.role {
 	case arriving:
 		view.From = record.Carrier(holders, svc)
-		view.Loses = view.lostPorts(s.Claims.all[view.From], s.Balancer)
+		view.Loses = view.lostPorts(s.claims.all[view.From], s.Balancer)
 		view.Retained = cmp.Or(s.retained(svc), view.Loses)
 		view.Idle = e.planned.on != nil && view.idle()
 	case staying:

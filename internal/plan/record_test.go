@@ -113,7 +113,7 @@ func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 				m.looks("next", true)
 			}
 			m.isHeldBy(exposed, "edge*")
-			if got := has(fresh); len(got) > 0 && m.snapshot("edge").Claims.poolOf(got[0]) == nil {
+			if got := has(fresh); len(got) > 0 && m.snapshot("edge").Claims().poolOf(got[0]) == nil {
 				t.Errorf("a new Service got %v", got)
 			}
 		})
