@@ -28,7 +28,7 @@ func service(name string, change ...func(*corev1.Service)) *corev1.Service {
 
 func held(by, addresses string) func(*corev1.Service) {
 	return func(svc *corev1.Service) {
-		*svc = *record.Record{Holders: []string{by}, Carrier: by, Addresses: record.ParseAddresses(addresses)}.Write(svc)
+		*svc = *record.Record{Holders: []string{by}, Carrier: by, Addresses: builder.Addresses(addresses)}.Write(svc)
 	}
 }
 

@@ -23,7 +23,7 @@ func exposedAt(address string) func(*corev1.Service) {
 		metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.AssignedAddressesAnnotation, address)
 		metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.BalancerAnnotation, "edge")
 		if r := record.Of(svc); record.Held(svc) {
-			r.Published = record.ParseAddresses(address)
+			r.Published = builder.Addresses(address)
 			*svc = *r.Write(svc)
 		}
 	}

@@ -18,7 +18,7 @@ func FuzzParseAddresses(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		got := ParseAddresses(list)
+		got := parseAddresses(list)
 		if len(got) > maxAddresses {
 			t.Errorf("%d addresses", len(got))
 		}
@@ -27,7 +27,7 @@ func FuzzParseAddresses(f *testing.F) {
 				t.Errorf("%s out of %q", a, list)
 			}
 		}
-		if again := ParseAddresses(FormatAddresses(got)); !slices.Equal(again, got) {
+		if again := parseAddresses(FormatAddresses(got)); !slices.Equal(again, got) {
 			t.Errorf("%v is printed and read as %v", got, again)
 		}
 	})

@@ -75,7 +75,7 @@ func Carrier(holders []string, svc *corev1.Service) string {
 }
 
 // Addresses on record for a Service.
-func Addresses(svc *corev1.Service) []netip.Addr { return ParseAddresses(value(svc, addresses)) }
+func Addresses(svc *corev1.Service) []netip.Addr { return parseAddresses(value(svc, addresses)) }
 
 // Listeners on record for a Service.
 func Listeners(svc *corev1.Service) []lb.Listener {
@@ -86,7 +86,7 @@ func Listeners(svc *corev1.Service) []lb.Listener {
 // what a cloud gave for them.
 func told(svc *corev1.Service) []netip.Addr {
 	has := Addresses(svc)
-	return slices.DeleteFunc(ParseAddresses(value(svc, published)), func(a netip.Addr) bool {
+	return slices.DeleteFunc(parseAddresses(value(svc, published)), func(a netip.Addr) bool {
 		return !slices.ContainsFunc(has, func(h netip.Addr) bool { return h == a || lb.Given(h) && h.Is4() == a.Is4() })
 	})
 }
@@ -158,7 +158,7 @@ func Shown(svc *corev1.Service) (shown []netip.Addr, ours bool) {
 		return ingress(svc), programmed != nil && programmed.Status == metav1.ConditionTrue
 	case corev1.ServiceTypeNodePort:
 		if programmed != nil { // else it was copied
-			return oneOfEach(ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])), false
+			return oneOfEach(parseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])), false
 		}
 	}
 	return nil, false

@@ -83,8 +83,8 @@ func (r Record) condition(svc *corev1.Service) metav1.Condition {
 	}
 }
 
-// ParseAddresses reads a comma separated list and leaves out what is no address.
-func ParseAddresses(list string) []netip.Addr {
+// parseAddresses reads a comma separated list and leaves out what is no address.
+func parseAddresses(list string) []netip.Addr {
 	var out []netip.Addr
 	for s := range strings.SplitSeq(list, ",") {
 		if a, err := netip.ParseAddr(strings.TrimSpace(s)); err == nil && a.Zone() == "" {
@@ -114,7 +114,7 @@ func Describe(addresses []netip.Addr) string {
 	return strings.Join(s, ",")
 }
 
-// FormatAddresses is the inverse of ParseAddresses.
+// FormatAddresses is the inverse of parseAddresses.
 func FormatAddresses(addresses []netip.Addr) string {
 	s := make([]string, len(addresses))
 	for i, a := range addresses {
