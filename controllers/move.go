@@ -27,7 +27,7 @@ func (r *balancerReconciler) takeOver(ctx context.Context, s *scope, svc *plan.S
 	}
 	says := "proved on Balancer %s, which carries %s from now on: withdrawing it from Balancer %s"
 	if svc.Idle {
-		says = "Balancer %s has %s from now on, where nothing of this Service answers: there was nothing to prove, and nothing to lose on Balancer %s"
+		says = "Balancer %s has %s from now on, and can carry nothing of this Service: its conditions say why; withdrawing it from Balancer %s"
 	}
 	r.events.normal(ctx, svc.Object, v1alpha1.EventMoving, says, s.balancer.Name, record.Describe(svc.Addresses), svc.From)
 	return nil

@@ -51,14 +51,22 @@ func (s *Service) lostPorts(from, b *v1alpha1.Balancer) string {
 	if lost == nil {
 		return ""
 	}
-	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back",
+	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, give the pool back, or lose it by onLostPorts: Move of the pool",
 		b.Name, translate.Carriers(b), strings.Join(lost, ", "))
 }
 
-// idle reports whether nothing of an arriving Service can be on the hosts, for a reason that
-// keeps it off those of the Balancer that carries it, too: this tells so in its status.
+// mayLose reports whether the owners of a Service's pools let it move without the ports that
+// it would lose.
+func (s *Snapshot) mayLose(svc *corev1.Service) bool {
+	addresses := has(svc)
+	stays := func(a netip.Addr) bool { p := s.claims.poolOf(a); return p == nil || !p.LosePorts }
+	return len(addresses) > 0 && !slices.ContainsFunc(addresses, stays)
+}
+
+// idle reports whether an arriving Service of which nothing can be on the hosts is kept off
+// those of the Balancer that carries it for the same reason: this tells so in its status.
 func (s *Service) idle() bool {
-	if s.Shape != "" || len(s.Problems) == 0 {
+	if len(s.Problems) == 0 {
 		return false
 	}
 	told := meta.FindStatusCondition(s.Object.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
@@ -218,9 +226,12 @@ func (s *Snapshot) addMove(view *Service, e *entry) {
 	switch e.role {
 	case arriving:
 		view.From = record.Carrier(holders, svc)
-		view.Loses = view.lostPorts(s.claims.all[view.From], s.Balancer)
+		lost := view.lostPorts(s.claims.all[view.From], s.Balancer)
+		if view.MayLose = s.mayLose(svc); !view.MayLose {
+			view.Loses = lost
+		}
 		view.Retained = cmp.Or(s.retained(svc), view.Loses)
-		view.Idle = e.planned.on != nil && view.idle()
+		view.Idle = e.planned.on != nil && view.Shape == "" && (view.idle() || view.MayLose && lost != "")
 	case staying:
 		view.Staying = true
 	}

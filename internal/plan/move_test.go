@@ -196,6 +196,7 @@ func TestMoveIsKept(t *testing.T) {
 			!strings.Contains(note.Message, "54/SCTP") {
 			t.Errorf("the pool is told %+v", note)
 		}
+		m.isHeldBy(web, "edge* next")
 		dns.Spec.Ports = dns.Spec.Ports[:1]
 		m.proves("next")
 		m.isHeldBy(web, "edge next*")
@@ -204,6 +205,47 @@ func TestMoveIsKept(t *testing.T) {
 			t.Errorf("the pool is told %+v", note)
 		}
 	})
+}
+
+// The pool's owner lets Services lose ports: they move without them, also where none is left,
+// and so do all who share an address with them. One pool alone does not decide for two.
+func TestMoveWithoutLostPorts(t *testing.T) {
+	const sctp = corev1.ProtocolSCTP
+	more := func(svc *corev1.Service) {
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "more", Port: 54, NodePort: 30054, Protocol: sctp})
+	}
+	for name, change := range map[string]func(*corev1.Service){
+		"one of two": more,
+		"all":        func(svc *corev1.Service) { svc.Spec.Ports[0].Protocol = sctp },
+		"of two families": func(svc *corev1.Service) {
+			more(svc)
+			svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+			held("edge", "192.0.2.1,2001:db8::1")(svc)
+			published("2001:db8::1")(svc)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := service("web", held("edge", "192.0.2.1"), published("192.0.2.1"))
+			dns := service("dns", held("edge", "192.0.2.1"), published("192.0.2.1"), onPort(53), change)
+			programmed(dns) // by an engine that carries SCTP
+			m := newMove(t, web, dns)
+			m.pools = append(m.pools, *builder.AddressPool("six", "2001:db8::/120").Shared().Obj())
+			m.pools[0].Spec.Balancer, m.pools[1].Spec.Balancer = "next", "next"
+			m.proves("next")
+			m.isHeldBy(web, "edge* next")
+			m.pools[0].Spec.OnLostPorts = v1alpha1.LostPortsMove
+			if m.proves("next"); len(dns.Spec.IPFamilies) > 1 {
+				m.isHeldBy(web, "edge* next")
+				m.pools[1].Spec.OnLostPorts = v1alpha1.LostPortsMove
+				m.proves("next")
+			}
+			m.isHeldBy(web, "edge next*")
+			m.isHeldBy(dns, "edge next*")
+			if note := m.looks("next", true).PoolNotes["public"]; note != nil {
+				t.Errorf("the pool is told %+v", note)
+			}
+		})
+	}
 }
 
 // Who has nothing on the old hosts keeps nobody there, and does not stay there either.
