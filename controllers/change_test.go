@@ -116,7 +116,7 @@ func newOnePlace(tb testing.TB, services, nodes int) *onePlace {
 	for i := range services {
 		svc := p.service(i)
 		a := fmt.Sprintf("10.0.%d.%d", i/256, i%256)
-		svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses(a)}.Write(svc)
+		svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: builder.Addresses(a)}.Write(svc)
 		svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: a, IPMode: new(corev1.LoadBalancerIPModeProxy)}}
 		svc.Status.Conditions = append(svc.Status.Conditions, metav1.Condition{
 			Type: v1alpha1.ConditionServiceProgrammed, Status: metav1.ConditionTrue,

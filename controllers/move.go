@@ -25,8 +25,11 @@ func (r *balancerReconciler) takeOver(ctx context.Context, s *scope, svc *plan.S
 	if err != nil || !written {
 		return err
 	}
-	r.events.normal(ctx, svc.Object, v1alpha1.EventMoving, "proved on Balancer %s, which carries %s from now on: withdrawing it from Balancer %s",
-		s.balancer.Name, record.Describe(svc.Addresses), svc.From)
+	says := "proved on Balancer %s, which carries %s from now on: withdrawing it from Balancer %s"
+	if svc.Idle {
+		says = "Balancer %s has %s from now on, and can carry nothing of this Service: its conditions say why; withdrawing it from Balancer %s"
+	}
+	r.events.normal(ctx, svc.Object, v1alpha1.EventMoving, says, s.balancer.Name, record.Describe(svc.Addresses), svc.From)
 	return nil
 }
 

@@ -35,7 +35,7 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 		}
 	}
 	status.HostsInSync = fmt.Sprintf("%d/%d", inSync, len(s.states))
-	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims, Plan: s.plan, Delivered: !s.withheld(), States: s.states}
+	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims(), Plan: s.plan, Delivered: !s.withheld(), States: s.states}
 	status.ObservedGeneration = setConditions(&status.Conditions, facts.Conditions())
 	r.metrics.report(changed, s.states, s.plan)
 	r.metrics.reportCertificates(s.balancer.Name, s.objects.Certificates, s.plan.Set)
@@ -104,7 +104,7 @@ func (r *balancerReconciler) reportPools(ctx context.Context, s *scope) error {
 	r.metrics.reportPools(s.balancer.Name, accepted)
 	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
 		return r.reportPool(ctx, conditions.Pool{
-			Object: p, Problem: cmp.Or(s.objects.Pools.Problems[p.Name], s.snapshot.Claims.Misplaced(p.Name)),
+			Object: p, Problem: cmp.Or(s.objects.Pools.Problems[p.Name], s.snapshot.Claims().Misplaced(p.Name)),
 			Note: s.plan.PoolNotes[p.Name], Usage: s.assigned.Usage[p.Name],
 		})
 	})

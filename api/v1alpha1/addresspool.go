@@ -14,6 +14,18 @@ const (
 	SharingPorts SharingPolicy = "Ports"
 )
 
+// LostPortsPolicy says whether a Service moves that would lose ports by that.
+// +kubebuilder:validation:Enum=Stay;Move
+type LostPortsPolicy string
+
+// The policies of lost ports.
+const (
+	// LostPortsStay: it stays where it is, and so do all who share an address with it.
+	LostPortsStay LostPortsPolicy = "Stay"
+	// LostPortsMove: it moves without these ports.
+	LostPortsMove LostPortsPolicy = "Move"
+)
+
 // AddressRange is a prefix (192.0.2.0/28), a range (192.0.2.64-192.0.2.80) or
 // one address (198.51.100.7), IPv4 or IPv6. A prefix begins with its first address. The
 // schema looks at the shape; the condition Accepted says what else is wrong. Provider, alone,
@@ -46,6 +58,13 @@ type AddressPoolSpec struct {
 	// +kubebuilder:validation:items:MaxLength=63
 	// +listType=set
 	KeepOn []string `json:"keepOn,omitempty"`
+
+	// onLostPorts is for a Service of this pool that would lose ports which answer now by
+	// its move to the pool's Balancer, whose engine cannot carry them, or whose hosts refuse
+	// them. Stay, as without it: it stays where it is, and so do all who share an address with
+	// it; its condition says so. Move: it moves without these ports.
+	// +optional
+	OnLostPorts LostPortsPolicy `json:"onLostPorts,omitempty"`
 
 	// addresses: prefixes, ranges and single addresses, IPv4 and IPv6. Every
 	// address of a prefix is used, also its first and last. Or [Provider], with a Balancer

@@ -237,8 +237,11 @@ func (s Service) refused() string {
 }
 
 // LosesPorts reports whether a host refuses ports of an arriving Service that answer
-// where it is now.
+// where it is now, and may not lose them.
 func (s Service) LosesPorts() bool {
+	if s.MayLose {
+		return false
+	}
 	for l := range s.Proof.Closed {
 		if s.Object.Spec.Type == corev1.ServiceTypeNodePort {
 			return true // nothing says what answers

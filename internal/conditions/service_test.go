@@ -256,6 +256,11 @@ func TestRefusedPorts(t *testing.T) {
 	if c := s.Arriving(""); !s.LosesPorts() || c.Reason != v1alpha1.ReasonRefused || !strings.Contains(c.Message, "ports that answer now") {
 		t.Errorf("loses ports: %t, %+v", s.LosesPorts(), c)
 	}
+	svc.MayLose = true
+	if s.LosesPorts() {
+		t.Error("a port that may be lost keeps it")
+	}
+	svc.MayLose = false
 	svc.Object.Status.LoadBalancer.Ingress = in
 	if s.LosesPorts() {
 		t.Error("a port that does not answer is lost")

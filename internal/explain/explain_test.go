@@ -65,7 +65,7 @@ func condition(kind string, is bool, reason, message string) metav1.Condition {
 
 // publish an address, proved and on record.
 func (f *facts) publish(address string) {
-	f.svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses(address)}.Write(f.svc)
+	f.svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: builder.Addresses(address)}.Write(f.svc)
 	f.svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
 	f.tell(condition(v1alpha1.ConditionServiceProgrammed, true, v1alpha1.ReasonProgrammed, "its listeners are proved to be live"))
 }
@@ -182,7 +182,7 @@ func TestWhatIsWrongFirst(t *testing.T) {
 			f.pools[0].Spec.Addresses = []v1alpha1.AddressRange{"203.0.113.0"}
 			f.others = []*corev1.Service{f.svc.DeepCopy()}
 			f.others[0].Name, f.others[0].UID = "api", "api-uid"
-			f.others[0] = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses("203.0.113.0")}.Write(f.others[0])
+			f.others[0] = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: builder.Addresses("203.0.113.0")}.Write(f.others[0])
 			f.fresh()
 		}, LinkAddress, "203.0.113.0 is held by Service default/api", seeAddress},
 		"no such address": {func(f *facts) {

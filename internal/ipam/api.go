@@ -37,6 +37,8 @@ type Request struct {
 	// assigned, then those that are being left. It is written before anything is
 	// programmed, so it has every address that may be live.
 	Recorded []netip.Addr
+	// Listeners are those on record as the Service's own: see Assignment.
+	Listeners []lb.Listener
 	// Published are those on record that users were told. Others are somebody else's
 	// writing.
 	Published []netip.Addr
@@ -77,6 +79,10 @@ type Assignment struct {
 	Conflicts []Conflict
 	// Withheld are the listeners of Leaving that are not the Service's.
 	Withheld []Conflict
+	// Listeners of Addresses and Leaving that are the Service's own, where others may
+	// share them. They belong on record: from then on, nobody else gets them as long as
+	// the Service has these ports. Sorted.
+	Listeners []lb.Listener
 	// Problem is set where anything is missing. Addresses may be set too: a
 	// family is missing, a move was refused, a listener is another Service's.
 	Problem *Problem

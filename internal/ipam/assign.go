@@ -4,28 +4,18 @@ import (
 	"net/netip"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/external-lb/external-lb/internal/lb"
 )
-
-// Assign settles who has which address of one Balancer's pools. What is on record
-// comes first: what is published, then what is assigned, then what is being left. Then
-// comes what Services without a record show, then the rest; in each the older Service
-// before the younger. The result depends on neither the order of pools nor that of
-// requests. Every pool but foreign ones has an entry in the usage.
-func Assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
-	x := NewAssigner(pools)
-	for i := range requests {
-		x.Set(&requests[i])
-	}
-	return x.Assign()
-}
 
 // settleAll settles Services, of which nobody holds anything yet.
 func (c *chooser) settleAll(services []*service, settled func(*service, Assignment)) {
 	slices.SortFunc(services, byAge)
 	l := c.ledger
+	for _, told := range []bool{true, false} {
+		for _, s := range services {
+			l.adoptListeners(s, told)
+		}
+	}
 	for _, adopt := range []func(*service){l.adoptPublished, l.adoptAssigned, l.adoptLeft, l.adoptShown} {
 		for _, s := range services {
 			adopt(s)
@@ -33,6 +23,21 @@ func (c *chooser) settleAll(services []*service, settled func(*service, Assignme
 	}
 	for _, s := range services {
 		settled(s, c.settle(s))
+	}
+}
+
+// adoptListeners holds the listeners that are on record as a Service's own, before anybody
+// else can ask for them: else an older Service could take what a younger one serves by a
+// change of its ports. Those that users were told of come before the others.
+func (l *ledger) adoptListeners(s *service, told bool) {
+	for _, at := range s.Listeners {
+		a := at.Address
+		switch p := l.pools.find(a); {
+		case slices.Contains(s.Published, a) != told:
+		case !told && (p == nil || !p.SharePorts): // nobody gets in by an address that somebody else may have
+		case slices.Contains(s.recorded, a) && slices.Contains(s.Ports, Port{at.Protocol, at.Port}) && l.listeners[at] == nil:
+			l.listeners[at] = s
+		}
 	}
 }
 
@@ -150,5 +155,6 @@ func (c *chooser) settle(s *service) Assignment {
 	slices.SortFunc(out.Conflicts, func(a, b Conflict) int { return a.Listener.Compare(b.Listener) })
 	told.conflicts(out.Conflicts)
 	out.Problem, out.Notice = told.one(), join(notices)
+	out.Listeners = c.ledger.own(s)
 	return out
 }

@@ -5,11 +5,16 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
-// Assigner makes the assignments of one Balancer's pools again and again. They are those
-// that Assign would make of all requests, and cost what has changed since the last time,
-// and what is not settled yet. Not for concurrent use.
+// Assigner settles who has which address of one Balancer's pools, again and again. What is
+// on record comes first: listeners, then addresses that are published, then those that are
+// assigned, then those that are being left. Then comes what Services without a record show,
+// then the rest; in each the older Service before the younger. The result depends neither on
+// the order of pools or requests nor on what was settled before, but it costs only what has
+// changed since the last time, and what is not settled yet. Not for concurrent use.
 type Assigner struct {
 	chooser     *chooser
 	services    map[types.UID]*service
@@ -43,7 +48,8 @@ func (x *Assigner) Remove(uid types.UID) {
 	}
 }
 
-// Assign settles what has changed. What it returns is good until the next call.
+// Assign settles what has changed. Every pool but foreign ones has an entry in the usage.
+// What it returns is good until the next call.
 func (x *Assigner) Assign() (map[types.UID]Assignment, map[string]Usage) {
 	for _, s := range x.opened() {
 		x.reopen(s)
@@ -90,11 +96,12 @@ func (x *Assigner) reopen(s *service) {
 }
 
 // quiet reports whether a Service stays as it is, whatever others ask for: it has all that
-// it wants, its users were told, and that comes before all else. Only who shows one of its
-// addresses, too, matters to it.
+// it wants, that is on record, its users were told, and that comes before all else. Only who
+// shows one of its addresses, too, matters to it.
 func (s *service) quiet(got *Assignment) bool {
 	return got.Problem == nil && len(got.Leaving) == 0 && len(got.Conflicts) == 0 && len(s.Shown) == 0 &&
 		!s.Apart && len(s.Ports) > 0 &&
 		!slices.ContainsFunc(s.held, func(a netip.Addr) bool { return !slices.Contains(s.Published, a) }) &&
-		!slices.ContainsFunc(s.recorded, func(a netip.Addr) bool { return !slices.Contains(s.held, a) })
+		!slices.ContainsFunc(s.recorded, func(a netip.Addr) bool { return !slices.Contains(s.held, a) }) &&
+		!slices.ContainsFunc(got.Listeners, func(at lb.Listener) bool { return !slices.Contains(s.Listeners, at) })
 }

@@ -20,10 +20,10 @@ func population(b *testing.B, pools []*Pool, family int, samePorts bool) []Reque
 	for i := range requests {
 		requests[i] = newcomer(i, family, samePorts)
 	}
-	got, _ := Assign(pools, requests)
+	got, _ := assign(pools, requests)
 	for i := range requests {
 		a := got[requests[i].UID].Addresses
-		requests[i].Published, requests[i].Recorded = a, a
+		requests[i].Published, requests[i].Recorded, requests[i].Listeners = a, a, got[requests[i].UID].Listeners
 		if len(a) == 0 {
 			b.Fatalf("%s has no address: %v", requests[i].Name, got[requests[i].UID].Problem)
 		}
@@ -66,7 +66,7 @@ func BenchmarkAssign(b *testing.B) {
 			requests := population(b, pools, bench.family, bench.samePorts)
 			b.ReportAllocs()
 			for b.Loop() {
-				got, _ := Assign(pools, requests)
+				got, _ := assign(pools, requests)
 				last := got[requests[len(requests)-1].UID]
 				if (last.Problem != nil) != bench.exhausted {
 					b.Fatal(last.Problem)

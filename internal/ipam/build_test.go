@@ -77,7 +77,16 @@ func (c *cluster) remove(r *Request) {
 
 // assign settles without telling anybody.
 func (c *cluster) assign() {
-	c.got, c.usage = Assign(c.pools, c.copies())
+	c.got, c.usage = assign(c.pools, c.copies())
+}
+
+// assign settles everything at once.
+func assign(pools []*Pool, requests []Request) (map[types.UID]Assignment, map[string]Usage) {
+	x := NewAssigner(pools)
+	for i := range requests {
+		x.Set(&requests[i])
+	}
+	return x.Assign()
 }
 
 func (c *cluster) copies() []Request {
@@ -95,7 +104,7 @@ func (c *cluster) publish() {
 		if r.Withdrawing {
 			continue
 		}
-		r.Recorded = c.got[r.UID].Addresses
+		r.Recorded, r.Listeners = c.got[r.UID].Addresses, c.got[r.UID].Listeners
 		r.Published = c.got[r.UID].Addresses
 	}
 }

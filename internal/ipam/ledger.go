@@ -104,6 +104,28 @@ func (l *ledger) conflicts(a netip.Addr, s *service) []Conflict {
 	return out
 }
 
+// own are the listeners of s where others may share its addresses.
+func (l *ledger) own(s *service) (out []lb.Listener) {
+	for _, a := range s.held {
+		if !l.shared(a) {
+			continue
+		}
+		for _, p := range s.Ports {
+			if at := p.at(a); l.listeners[at] == s {
+				out = append(out, at)
+			}
+		}
+	}
+	slices.SortFunc(out, lb.Listener.Compare)
+	return slices.Compact(out)
+}
+
+// shared reports whether an address has, or may get, several holders.
+func (l *ledger) shared(a netip.Addr) bool {
+	sl, p := l.slots[a], l.pools.find(a)
+	return sl != nil && (len(sl.holders) > 1 || p != nil && p.SharePorts)
+}
+
 func (p Port) at(a netip.Addr) lb.Listener {
 	return lb.Listener{Address: a, Port: p.Port, Protocol: p.Protocol}
 }

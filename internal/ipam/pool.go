@@ -22,6 +22,7 @@ type Pool struct {
 	Priority   int32
 	SharePorts bool
 	KeepOn     []string // Balancers that go on carrying Services which move away from them
+	LosePorts  bool     // Services that move to its Balancer may lose ports by that
 	// Foreign: it is another Balancer's by now, or not in force. Who has an address of
 	// it keeps that, nobody gets one.
 	Foreign bool
@@ -114,6 +115,7 @@ func parsePool(spec *v1alpha1.AddressPoolSpec) (*Pool, error) {
 		Priority:   spec.Priority,
 		SharePorts: spec.Sharing == v1alpha1.SharingPorts,
 		KeepOn:     spec.KeepOn,
+		LosePorts:  spec.OnLostPorts == v1alpha1.LostPortsMove,
 	}
 	var ofServices, ofNamespaces error
 	p.services, ofServices = parseSelector("serviceSelector", &spec.ServiceSelector)

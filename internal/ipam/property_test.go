@@ -84,19 +84,22 @@ func (w *world) drawSpec(t *rapid.T, r *Request) {
 	r.Labels = rapid.SampledFrom([]labels.Set{{}, {"tier": "gold"}}).Draw(t, "labels")
 }
 
-// step lets something happen: a Service comes, changes, leaves or is withdrawn, its
-// record is dropped by somebody who writes its status, or the pools are edited.
+// step lets something happen: a Service comes, changes, asks for another's ports, leaves or
+// is withdrawn, its record is dropped by somebody who writes its status, or the pools are
+// edited.
 func (w *world) step(t *rapid.T) {
 	if len(w.requests) == 0 {
 		w.drawService(t)
 		return
 	}
 	r := rapid.SampledFrom(w.requests).Draw(t, "service")
-	switch rapid.SampledFrom([]string{"come", "come", "come", "change", "leave", "pools", "drop"}).Draw(t, "step") {
+	switch rapid.SampledFrom([]string{"come", "come", "come", "change", "leave", "pools", "drop", "grab"}).Draw(t, "step") {
 	case "come":
 		w.drawService(t)
 	case "change":
 		w.drawSpec(t, r)
+	case "grab": // another's ports, by whoever may share its address
+		r.Ports = rapid.SampledFrom(w.requests).Draw(t, "from").Ports
 	case "leave":
 		if r.Withdrawing {
 			w.remove(r)
@@ -107,7 +110,7 @@ func (w *world) step(t *rapid.T) {
 	case "drop":
 		if !r.Withdrawing {
 			r.Shown, r.ShownByUs = union(r.Shown, r.Published), rapid.Bool().Draw(t, "ours")
-			r.Recorded, r.Published = nil, nil
+			r.Recorded, r.Listeners, r.Published = nil, nil, nil
 		}
 	}
 }
@@ -135,7 +138,8 @@ func (w *world) tell(t *rapid.T) {
 
 // recorded is a Service once its assignment is on record.
 func recorded(r *Request, got Assignment) {
-	r.Recorded, r.Published, r.Shown = slices.Concat(got.Addresses, got.Leaving), union(r.Published, r.Shown), nil
+	r.Recorded, r.Listeners = slices.Concat(got.Addresses, got.Leaving), got.Listeners
+	r.Published, r.Shown = union(r.Published, r.Shown), nil
 }
 
 func union(lists ...[]netip.Addr) []netip.Addr {
@@ -157,6 +161,7 @@ func TestProperties(t *testing.T) {
 			w.assign()
 			w.log(rt)
 			w.checkListeners(rt)
+			w.checkListenersStay(rt)
 			w.checkUnshared(rt)
 			w.checkPublishedStays(rt)
 			w.checkShape(rt)
@@ -173,8 +178,8 @@ func TestProperties(t *testing.T) {
 func (w *world) log(t *rapid.T) {
 	for _, r := range w.requests {
 		got := w.got[r.UID]
-		t.Logf("%s %v %v wants %v of %q, published %v, recorded %v, withdrawing %t: %v, leaving %v, conflicts %v, %v",
-			r.Name, r.Families, r.Ports, r.Requested, r.Pool, r.Published, r.Recorded, r.Withdrawing,
+		t.Logf("%s of %v %v %v wants %v of %q, published %v, recorded %v %v, withdrawing %t: %v, leaving %v, conflicts %v, %v",
+			r.Name, r.Created, r.Families, r.Ports, r.Requested, r.Pool, r.Published, r.Recorded, r.Listeners, r.Withdrawing,
 			got.Addresses, got.Leaving, got.Conflicts, got.Problem)
 	}
 }
@@ -197,6 +202,34 @@ func (w *world) checkListeners(t *rapid.T) {
 					t.Fatalf("%s is both %s's and %s's", at, owner, r.Name)
 				}
 				owners[at] = r.Name
+			}
+		}
+	}
+}
+
+// checkListenersStay: S34, nobody else has a listener that is on record as a Service's own,
+// whatever their ages, as long as the Service wants it.
+func (w *world) checkListenersStay(t *rapid.T) {
+	shared := newIndex(w.pools)
+	on := map[lb.Listener][]*Request{} // record, of those who want it
+	for _, r := range w.requests {
+		for _, l := range r.Listeners {
+			if slices.Contains(r.Recorded, l.Address) && slices.Contains(r.Ports, Port{l.Protocol, l.Port}) {
+				on[l] = append(on[l], r)
+			}
+		}
+	}
+	for l, owners := range on {
+		p := shared.find(l.Address)
+		told := slices.Contains(owners[0].Published, l.Address) || p != nil && p.SharePorts
+		if len(owners) > 1 || !told { // one left it before its record could say so, and wants it back
+			continue
+		}
+		for _, r := range w.requests {
+			lost := slices.ContainsFunc(w.got[r.UID].Conflicts, func(c Conflict) bool { return c.Listener == l })
+			has := slices.Contains(w.got[r.UID].Addresses, l.Address) && slices.Contains(r.Ports, Port{l.Protocol, l.Port})
+			if r == owners[0] && lost || r != owners[0] && has && !lost {
+				t.Fatalf("%s was %s's and is another's now; %s", l, owners[0].Name, r.Name)
 			}
 		}
 	}
@@ -287,7 +320,7 @@ func (w *world) checkOrder(t *rapid.T) {
 		requests = append(requests, *r)
 	}
 	pools := rapid.Permutation(w.pools).Draw(t, "pools")
-	got, usage := Assign(pools, requests)
+	got, usage := assign(pools, requests)
 	if diff := cmp.Diff(w.got, got, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
 		t.Fatalf("another order, another result:\n%s", diff)
 	}
@@ -325,7 +358,7 @@ func (w *world) checkRestart(t *rapid.T) {
 		}
 		recorded(&requests[i], w.got[r.UID])
 	}
-	got, usage := Assign(w.pools, requests)
+	got, usage := assign(w.pools, requests)
 	before, after := addressesOf(w.got), addressesOf(got)
 	if diff := cmp.Diff(before, after, compareAddrs) + cmp.Diff(w.usage, usage); diff != "" {
 		t.Fatalf("a restart changed assignments:\n%s", diff)
@@ -338,7 +371,7 @@ func (w *world) checkStranger(t *rapid.T) {
 		UID: "stranger", Name: "default/stranger", Created: epoch.Add(-time.Hour), Families: dual(v4, v6), Ports: ports(80, 81, 82),
 		Shown: rapid.SliceOfN(rapid.SampledFrom(worldAddrs), 1, 4).Draw(t, "shown"), ShownByUs: rapid.Bool().Draw(t, "ours"),
 	}
-	got, _ := Assign(w.pools, append(w.copies(), stranger))
+	got, _ := assign(w.pools, append(w.copies(), stranger))
 	w.checkRecordedStays(t, got)
 }
 
@@ -351,7 +384,7 @@ func (w *world) checkBadPools(t *rapid.T) {
 		foreign.Foreign = true
 		pools = append(pools, &foreign)
 	}
-	got, _ := Assign(pools, w.copies())
+	got, _ := assign(pools, w.copies())
 	w.checkRecordedStays(t, got)
 	for _, r := range w.requests {
 		for _, a := range got[r.UID].Addresses {

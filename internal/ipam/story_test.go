@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -121,7 +122,7 @@ func TestS34_OfOneAgeTheNameDecidesThenTheUID(t *testing.T) {
 	c.wantAddresses(b)
 }
 
-func TestS34_AfterAPortChangeTheOlderKeepsThePort(t *testing.T) {
+func TestS34_AfterAPortChangeWhoHasThePortKeepsIt(t *testing.T) {
 	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared())
 	s1, s2 := c.add("s1"), c.add("s2")
 	s2.Ports = ports(443, 8443)
@@ -144,11 +145,89 @@ func TestS34_AfterAPortChangeTheOlderKeepsThePort(t *testing.T) {
 	c.want(s2, "192.0.2.1")
 	c.wantConflicts(s2)
 
-	// s1, the older, wants it back
-	s1.Ports = ports(80)
+	// s1, the older, wants it back: it stays with s2, and comes when s2 leaves it
+	s1.Ports = ports(80, 81)
+	c.publish()
+	c.want(s2, "192.0.2.1")
+	c.wantConflicts(s2)
+	c.wantConflicts(s1, "192.0.2.1:80/TCP default/s2")
+	c.wantProblem(s1, v1alpha1.ReasonPortConflict, "192.0.2.1:80/TCP", "default/s2")
+	s2.Ports = ports(443)
 	c.publish()
 	c.want(s1, "192.0.2.1")
-	c.wantConflicts(s2, "192.0.2.1:80/TCP default/s1")
+	c.wantConflicts(s1)
+}
+
+// Somebody made a Service early, got the address of another one with a port that nobody
+// wants, and changes its ports then.
+func TestS34_NobodyTakesALiveListenerByTheirAge(t *testing.T) {
+	for name, write := range map[string]func(victim *Request){
+		"published":    func(*Request) {},
+		"on record":    func(r *Request) { r.Published = nil }, // hosts may have it
+		"withdrawing":  func(r *Request) { r.Withdrawing = true },
+		"being left":   func(r *Request) { r.Recorded = addrs("192.0.2.2", "192.0.2.1") },
+		"changed, too": func(r *Request) { r.Ports = ports(80, 443, 8443) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared(), builder.AddressPool("q", "192.0.2.2").Shared().Manual())
+			attacker, victim := c.add("attacker"), c.add("victim")
+			attacker.Ports, victim.Ports = ports(8443), ports(80, 443)
+			c.publish()
+			c.want(attacker, "192.0.2.1")
+			c.want(victim, "192.0.2.1")
+			write(victim)
+			attacker.Ports = ports(80, 443, 8443)
+			c.assign()
+			c.wantConflicts(attacker, "192.0.2.1:80/TCP default/victim", "192.0.2.1:443/TCP default/victim")
+			if len(victim.Ports) < 3 {
+				c.wantConflicts(victim)
+			} else {
+				c.wantConflicts(victim, "192.0.2.1:8443/TCP default/attacker")
+			}
+			if withheld := c.got[victim.UID].Withheld; len(withheld) > 0 {
+				t.Errorf("the victim loses %v", withheld)
+			}
+		})
+	}
+}
+
+// What is on record for an address that is shared no more lets nobody in who was not told of it.
+func TestS34_AListenerOnRecordIsNoWayToAnAddress(t *testing.T) {
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1-192.0.2.2"))
+	s1, s2 := c.add("s1"), c.add("s2")
+	s1.Recorded, s1.Listeners = addrs("192.0.2.1"), []lb.Listener{ports(80)[0].at(addrs("192.0.2.1")[0])}
+	s2.Recorded, s2.Published = addrs("192.0.2.1"), addrs("192.0.2.1")
+	c.assign()
+	c.want(s2, "192.0.2.1")
+	c.wantConflicts(s2)
+	c.want(s1, "192.0.2.2")
+}
+
+// Only where others may come has a Service to say what it has.
+func TestS34_ListenersAreOnRecordWhereAnAddressIsShared(t *testing.T) {
+	c := newCluster(t, builder.AddressPool("p", "192.0.2.1").Shared(), builder.AddressPool("q", "192.0.2.2").Manual())
+	s1, s2, alone := c.add("s1"), c.add("s2"), c.add("alone")
+	s2.Ports, alone.Requested = ports(443, 81), addrs("192.0.2.2")
+	wants := func(r *Request, want string) {
+		t.Helper()
+		if got := fmt.Sprint(c.got[r.UID].Listeners); got != want {
+			t.Errorf("on record for %s: %s, want %s", r.Name, got, want)
+		}
+	}
+	c.publish()
+	wants(s1, "[192.0.2.1:80/TCP]")
+	wants(s2, "[192.0.2.1:81/TCP 192.0.2.1:443/TCP]")
+	wants(alone, "[]")
+	s2.Ports = ports(80, 443)
+	c.publish()
+	wants(s2, "[192.0.2.1:443/TCP]")
+	// shared no more, but for those who are there
+	c.setPools(builder.AddressPool("p", "192.0.2.1"))
+	c.publish()
+	wants(s2, "[192.0.2.1:443/TCP]")
+	c.remove(s1)
+	c.publish()
+	wants(s2, "[]")
 }
 
 func TestS34_ARecordedAddressStaysWithWhatIsLeftOfItsListeners(t *testing.T) {

@@ -45,9 +45,9 @@ func Assign(s *Snapshot) *Assignments { return NewPlanner("").Assign(s) }
 func (p *Planner) Assign(s *Snapshot) *Assignments {
 	changed, gone := p.look(s)
 	if p.assigner == nil {
-		p.assigner = ipam.NewAssigner(slices.Concat(s.Pools, s.foreign))
+		p.assigner = ipam.NewAssigner(slices.Concat(s.own, s.foreign))
 	}
-	a := &Assignments{balancer: s.Balancer.Name, claims: s.Claims, entries: p.entries}
+	a := &Assignments{balancer: s.Balancer.Name, claims: *s.claims, entries: p.entries}
 	for _, e := range gone {
 		p.assigner.Remove(e.uid)
 		a.left(e, e.role)
@@ -191,6 +191,7 @@ func (s *Snapshot) request(svc *corev1.Service, asked asked, frozen bool) ipam.R
 		Labels:          svc.Labels,
 		NamespaceLabels: s.Namespaces[svc.Namespace],
 		Recorded:        record.Addresses(svc),
+		Listeners:       record.Listeners(svc),
 		Withdrawing:     frozen,
 	}
 	if record.Held(svc) {

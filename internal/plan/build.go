@@ -41,7 +41,6 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		Unsupported:  translated.Unsupported,
 		Elsewhere:    slices.DeleteFunc(slices.Clone(a.Elsewhere), func(svc *corev1.Service) bool { return s.target(svc) == nil }),
 	}
-	out.PoolNotes = s.poolNotes(out.Elsewhere)
 	for host, set := range p.sets {
 		out.Sets[host] = set.all
 	}
@@ -49,6 +48,7 @@ func (p *Planner) Plan(s *Snapshot, a *Assignments) (*Plan, error) {
 		out.Services = append(out.Services, p.view(s, a, e, translated.VRRP != nil))
 		out.Moves = out.Moves || e.role != carried || len(e.planned.holders) > 1
 	}
+	out.PoolNotes = s.poolNotes(out)
 	for _, svc := range a.Waiting {
 		out.Services = append(out.Services, &Service{Object: svc, Problems: []Problem{{
 			Reason: v1alpha1.ReasonWithdrawing, Fatal: true,
@@ -240,7 +240,7 @@ func (s *Snapshot) unshared(svc *corev1.Service, addresses []netip.Addr) string 
 		return ""
 	}
 	var apart []string
-	for _, p := range s.Pools {
+	for _, p := range s.own {
 		switch {
 		case len(addresses) > 0 && !slices.ContainsFunc(addresses, p.Contains):
 		case p.SharePorts:

@@ -89,7 +89,7 @@ func (m *move) looks(name string, confirmed bool) *Plan {
 func (m *move) proves(name string) map[types.UID]string {
 	m.t.Helper()
 	p := m.looks(name, false)
-	ready, blocked := p.Ready(func(*Service) bool { return true })
+	ready, blocked := p.Ready(func(svc *Service) bool { return svc.Shape != "" })
 	for svc := range ready {
 		a := Assign(m.snapshot(name))
 		r := a.Record(svc.Object)

@@ -61,7 +61,7 @@ func TestGiven_StaysWhenThePoolGoes(t *testing.T) {
 	if got := a.ByService[svc.UID]; len(a.Carried) != 1 || len(got.Addresses) != 1 || got.Notice == "" {
 		t.Errorf("%+v", got)
 	}
-	if p := s.Claims.Misplaced("cloud"); p == nil || !strings.Contains(p.Message, "gives no addresses by itself (not any more)") {
+	if p := s.Claims().Misplaced("cloud"); p == nil || !strings.Contains(p.Message, "gives no addresses by itself (not any more)") {
 		t.Errorf("%+v", p)
 	}
 }
@@ -81,10 +81,10 @@ func TestGiven_IsForAProvider(t *testing.T) {
 		if got := fmt.Sprint(Assign(s).ByService[svc.UID].Addresses); got != c.has {
 			t.Errorf("%s: %s, want %s", name, got, c.has)
 		}
-		if p := s.Claims.Misplaced("misplaced"); p == nil || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, "Balancer hosts has hosts") {
+		if p := s.Claims().Misplaced("misplaced"); p == nil || p.Reason != v1alpha1.ReasonInvalid || !strings.Contains(p.Message, "Balancer hosts has hosts") {
 			t.Errorf("%s: %+v", name, p)
 		}
-		if p := s.Claims.Misplaced("cloud"); (p == nil) != (c.has != "[]") {
+		if p := s.Claims().Misplaced("cloud"); (p == nil) != (c.has != "[]") {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}

@@ -139,7 +139,7 @@ func (s *Snapshot) strays(svc *corev1.Service) (out []netip.Addr) {
 		return nil
 	}
 	for _, a := range record.Occupied(svc) {
-		if poolOf(a, s.Pools) == nil && s.poolOfAny(a) != nil {
+		if poolOf(a, s.own) == nil && s.poolOfAny(a) != nil {
 			out = append(out, a)
 		}
 	}
@@ -148,7 +148,7 @@ func (s *Snapshot) strays(svc *corev1.Service) (out []netip.Addr) {
 
 // poolOfAny is the pool that has an address, in force or not; nil if none has.
 func (s *Snapshot) poolOfAny(a netip.Addr) *ipam.Pool {
-	return cmp.Or(s.Claims.poolOf(a), poolOf(a, s.Rejected))
+	return cmp.Or(s.claims.poolOf(a), poolOf(a, s.Pools.Rejected))
 }
 
 // foreignPools are those of which Services that have not left this Balancer have
@@ -177,9 +177,9 @@ func (p *Planner) foreignPools(s *Snapshot) (out []*ipam.Pool) {
 // sameRules reports whether two snapshots give Services the same roles and addresses,
 // where the Services are the same.
 func (s *Snapshot) sameRules(o *Snapshot) bool {
-	return sameBalancer(s.Balancer, o.Balancer) && maps.EqualFunc(s.Claims.all, o.Claims.all, sameBalancer) &&
-		slices.EqualFunc(s.Claims.pools, o.Claims.pools, (*ipam.Pool).Same) && slices.Equal(s.Rejected, o.Rejected) &&
-		(!slices.ContainsFunc(s.Claims.pools, (*ipam.Pool).SelectsNamespaces) || maps.EqualFunc(s.Namespaces, o.Namespaces, maps.Equal))
+	return sameBalancer(s.Balancer, o.Balancer) && maps.EqualFunc(s.claims.all, o.claims.all, sameBalancer) &&
+		slices.EqualFunc(s.claims.pools, o.claims.pools, (*ipam.Pool).Same) && slices.Equal(s.Pools.Rejected, o.Pools.Rejected) &&
+		(!slices.ContainsFunc(s.claims.pools, (*ipam.Pool).SelectsNamespaces) || maps.EqualFunc(s.Namespaces, o.Namespaces, maps.Equal))
 }
 
 // sameBalancer reports whether plans take two versions of a Balancer for the same: what is

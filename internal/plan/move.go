@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
@@ -22,11 +24,11 @@ import (
 func (s *Snapshot) retained(svc *corev1.Service) string {
 	holders := record.Holders(svc)
 	for _, a := range has(svc) {
-		p := s.Claims.poolOf(a)
+		p := s.claims.poolOf(a)
 		for _, name := range p.KeepOn {
 			switch {
 			case name == s.Balancer.Name:
-			case !s.Claims.exists(name):
+			case !s.claims.exists(name):
 				return fmt.Sprintf("spec.keepOn of AddressPool %s names Balancer %s, which does not exist: correct it or take it out", p.Name, name)
 			case slices.Contains(holders, name):
 				return fmt.Sprintf("spec.keepOn of AddressPool %s keeps Balancer %s: route the traffic to the hosts of Balancer %s, and then take %s out of it",
@@ -49,8 +51,26 @@ func (s *Service) lostPorts(from, b *v1alpha1.Balancer) string {
 	if lost == nil {
 		return ""
 	}
-	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, or give the pool back",
+	return fmt.Sprintf("Balancer %s, with %s, cannot carry %s: take that out of the Service, give the pool back, or lose it by onLostPorts: Move of the pool",
 		b.Name, translate.Carriers(b), strings.Join(lost, ", "))
+}
+
+// mayLose reports whether the owners of a Service's pools let it move without the ports that
+// it would lose.
+func (s *Snapshot) mayLose(svc *corev1.Service) bool {
+	addresses := has(svc)
+	stays := func(a netip.Addr) bool { p := s.claims.poolOf(a); return p == nil || !p.LosePorts }
+	return len(addresses) > 0 && !slices.ContainsFunc(addresses, stays)
+}
+
+// idle reports whether an arriving Service of which nothing can be on the hosts is kept off
+// those of the Balancer that carries it for the same reason: this tells so in its status.
+func (s *Service) idle() bool {
+	if len(s.Problems) == 0 {
+		return false
+	}
+	told := meta.FindStatusCondition(s.Object.Status.Conditions, v1alpha1.ConditionServiceProgrammed)
+	return told != nil && told.Status == metav1.ConditionFalse && told.Reason == s.Problems[0].Reason
 }
 
 // answers reports whether a port with an error may answer on the Balancer that
@@ -79,50 +99,75 @@ func (s *Service) answers(port corev1.ServicePort, from *v1alpha1.Balancer) bool
 }
 
 // poolNotes tell the owners of pools what does not go by them.
-func (s *Snapshot) poolNotes(elsewhere []*corev1.Service) map[string]*ipam.Problem {
+func (s *Snapshot) poolNotes(plan *Plan) map[string]*ipam.Problem {
 	notes := map[string]*ipam.Problem{}
-	for _, p := range s.Pools {
+	for _, p := range s.own {
 		for _, name := range p.KeepOn {
-			if !s.Claims.exists(name) {
+			if !s.claims.exists(name) {
 				notes[p.Name] = &ipam.Problem{
 					Reason:  v1alpha1.ReasonUnknownBalancer,
 					Message: fmt.Sprintf("spec.keepOn names Balancer %s, which does not exist: correct it; until then, Services that move here wait", name),
 				}
 			}
 		}
-		var names []string
-		var why string
-		for _, svc := range elsewhere {
-			if slices.ContainsFunc(has(svc), p.Contains) {
-				names = append(names, svc.Namespace+"/"+svc.Name)
-				why = fmt.Sprintf("on %s: they do not move to Balancer %s, %s", NameBalancers(record.Holders(svc)), p.Balancer, s.Claims.whyNotMoving(p.Balancer, svc))
-			}
-		}
-		if len(names) > 0 {
-			slices.Sort(names)
-			notes[p.Name] = &ipam.Problem{
-				Reason: v1alpha1.ReasonHeldElsewhere,
-				Message: fmt.Sprintf("%d Services (%s) keep addresses of this pool %s",
-					len(names), strings.Join(names[:min(listed, len(names))], ", "), why),
-			}
+		held := slices.DeleteFunc([]string{s.heldElsewhere(p, plan.Elsewhere), losing(p, plan.Services)}, func(why string) bool { return why == "" })
+		if len(held) > 0 {
+			notes[p.Name] = &ipam.Problem{Reason: v1alpha1.ReasonHeldElsewhere, Message: strings.Join(held, "; ")}
 		}
 	}
 	return notes
 }
 
-// listed bounds how many objects a message names.
-const listed = 5
+// heldElsewhere says which Services have addresses of a pool and do not move to its
+// Balancer, "" if none.
+func (s *Snapshot) heldElsewhere(p *ipam.Pool, elsewhere []*corev1.Service) string {
+	var names []string
+	var why string
+	for _, svc := range elsewhere {
+		if slices.ContainsFunc(has(svc), p.Contains) {
+			names = append(names, svc.Namespace+"/"+svc.Name)
+			why = fmt.Sprintf("on %s: they do not move to Balancer %s, %s", NameBalancers(record.Holders(svc)), p.Balancer, s.claims.whyNotMoving(p.Balancer, svc))
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d Services (%s) keep addresses of this pool %s", len(names), listed(names), why)
+}
+
+// losing says which Services would lose ports by their move with a pool, "" if none.
+func losing(p *ipam.Pool, services []*Service) string {
+	var names []string
+	var first *Service
+	for _, svc := range services {
+		if svc.Loses != "" && slices.ContainsFunc(svc.Addresses, p.Contains) {
+			first = cmp.Or(first, svc)
+			names = append(names, svc.Object.Namespace+"/"+svc.Object.Name)
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d Services (%s) stay on Balancer %s, and so do all who share an address with one of them, since they would lose ports that answer now: %s",
+		len(names), listed(names), first.From, first.Loses)
+}
+
+// listed are so many names as a message has room for.
+func listed(names []string) string {
+	slices.Sort(names)
+	return strings.Join(names[:min(5, len(names))], ", ")
+}
 
 // servedElsewhere says why a Service is not served by the Balancer whose pool has its
 // address, "" if it is.
 func (s *Snapshot) servedElsewhere(svc *corev1.Service) string {
 	for _, a := range has(svc) {
-		p := s.Claims.poolOf(a)
+		p := s.claims.poolOf(a)
 		if p == nil || p.Balancer == s.Balancer.Name {
 			continue
 		}
 		return fmt.Sprintf("AddressPool %s, which has %s, is now of Balancer %s, %s; the Service keeps %s on Balancer %s",
-			p.Name, a, p.Balancer, s.Claims.whyNotMoving(p.Balancer, svc), a, s.Balancer.Name)
+			p.Name, a, p.Balancer, s.claims.whyNotMoving(p.Balancer, svc), a, s.Balancer.Name)
 	}
 	return ""
 }
@@ -181,16 +226,21 @@ func (s *Snapshot) addMove(view *Service, e *entry) {
 	switch e.role {
 	case arriving:
 		view.From = record.Carrier(holders, svc)
-		view.Retained = cmp.Or(s.retained(svc), view.lostPorts(s.Claims.all[view.From], s.Balancer))
+		lost := view.lostPorts(s.claims.all[view.From], s.Balancer)
+		if view.MayLose = s.mayLose(svc); !view.MayLose {
+			view.Loses = lost
+		}
+		view.Retained = cmp.Or(s.retained(svc), view.Loses)
+		view.Idle = e.planned.on != nil && view.Shape == "" && (view.idle() || view.MayLose && lost != "")
 	case staying:
 		view.Staying = true
 	}
 	view.Others = slices.DeleteFunc(slices.Clone(holders), func(name string) bool { return name == s.Balancer.Name })
 }
 
-// Ready are the arriving Services that can be taken over, of those that are
-// proved, and why the others of these cannot. Services that share an address go
-// together: the traffic for it goes to one place.
+// Ready are the arriving Services that can be taken over, of those that are proved or
+// have nothing to prove, and why the others of these cannot. Services that share an
+// address go together: the traffic for it goes to one place.
 func (p *Plan) Ready(proved func(*Service) bool) (ready map[*Service]bool, blocked map[types.UID]string) {
 	ready, blocked = map[*Service]bool{}, map[types.UID]string{}
 	if !p.Moves {
@@ -205,7 +255,7 @@ func (p *Plan) Ready(proved func(*Service) bool) (ready map[*Service]bool, block
 	for _, svc := range p.Services {
 		switch {
 		case svc.From == "":
-		case !proved(svc):
+		case !svc.Idle && !proved(svc):
 			svc.block(stays)
 		case svc.Retained != "":
 			blocked[svc.Object.UID] = svc.Retained

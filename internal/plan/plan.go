@@ -53,6 +53,9 @@ type Service struct {
 
 	From     string   // the Balancer that carries it until this one has proved it; "": none
 	Retained string   // why it is not taken over even then
+	Loses    string   // which ports it would lose by that; it is Retained then
+	MayLose  bool     // ports by that: the pool's owner says so
+	Idle     bool     // nothing of it can answer here, and nothing does there, or may be lost: there is nothing to prove
 	Staying  bool     // another Balancer is about to take it over
 	Others   []string // the other Balancers on whose hosts it may be live
 }

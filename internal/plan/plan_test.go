@@ -28,7 +28,7 @@ func service(name string, change ...func(*corev1.Service)) *corev1.Service {
 
 func held(by, addresses string) func(*corev1.Service) {
 	return func(svc *corev1.Service) {
-		*svc = *record.Record{Holders: []string{by}, Carrier: by, Addresses: record.ParseAddresses(addresses)}.Write(svc)
+		*svc = *record.Record{Holders: []string{by}, Carrier: by, Addresses: builder.Addresses(addresses)}.Write(svc)
 	}
 }
 
@@ -274,7 +274,7 @@ func TestForeignAnnotations_SharingIsNotIgnoredInSilence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := snapshot(t, service("web", func(svc *corev1.Service) { svc.Annotations = map[string]string{c.annotation: "a"} }))
-			s.Pools[0].SharePorts = c.shared
+			s.own[0].SharePorts = c.shared
 			if c.understood {
 				s.Balancer.Spec.ForeignAnnotations = []v1alpha1.AnnotationProvider{v1alpha1.AnnotationsMetalLB}
 			}

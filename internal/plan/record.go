@@ -44,7 +44,7 @@ func (a *Assignments) Record(svc *corev1.Service) record.Record {
 	if a.role(svc) == staying {
 		return r
 	}
-	r.Addresses = slices.Concat(assigned.Addresses, assigned.Leaving)
+	r.Addresses, r.Listeners = slices.Concat(assigned.Addresses, assigned.Leaving), assigned.Listeners
 	if !slices.Contains(r.Holders, me) {
 		r.Holders = append(r.Holders, me)
 	}

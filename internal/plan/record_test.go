@@ -23,7 +23,7 @@ func exposedAt(address string) func(*corev1.Service) {
 		metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.AssignedAddressesAnnotation, address)
 		metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.BalancerAnnotation, "edge")
 		if r := record.Of(svc); record.Held(svc) {
-			r.Published = record.ParseAddresses(address)
+			r.Published = builder.Addresses(address)
 			*svc = *r.Write(svc)
 		}
 	}
@@ -113,7 +113,7 @@ func TestExposedStaysWhenItsPoolIsBad(t *testing.T) {
 				m.looks("next", true)
 			}
 			m.isHeldBy(exposed, "edge*")
-			if got := has(fresh); len(got) > 0 && m.snapshot("edge").Claims.poolOf(got[0]) == nil {
+			if got := has(fresh); len(got) > 0 && m.snapshot("edge").Claims().poolOf(got[0]) == nil {
 				t.Errorf("a new Service got %v", got)
 			}
 		})
@@ -162,6 +162,58 @@ func TestWhatCannotBeRecordedStaysWhereItIs(t *testing.T) {
 		want := record.Published(view.Object)
 		if _, on := p.Set.Get(view.Key); !on || !slices.Equal(view.Addresses, want) {
 			t.Errorf("%s is on the hosts: %t, on %v; want %v", view.Object.Name, on, view.Addresses, want)
+		}
+	}
+}
+
+// Somebody made a Service early, got the address of another one with a port that nobody
+// wants, and changes its ports then: all Balancers that look, whatever they remember, leave
+// the others with whom they serve, on its way between two of them, too.
+func TestS34_NobodyTakesALiveListenerByTheirAge(t *testing.T) {
+	for name, pool := range map[string]string{"": "edge", "on its way": "next"} {
+		t.Run(name, func(t *testing.T) {
+			victim, attacker := service("victim", onPort(443)), service("attacker", onPort(8443))
+			attacker.CreationTimestamp = metav1.NewTime(victim.CreationTimestamp.Add(-time.Hour))
+			for _, svc := range []*corev1.Service{victim, attacker} {
+				metav1.SetMetaDataAnnotation(&svc.ObjectMeta, v1alpha1.AddressesAnnotation, "192.0.2.1")
+			}
+			m := newMove(t, victim, attacker)
+			m.looks("edge", true)
+			for _, svc := range m.services {
+				published("192.0.2.1")(svc)
+			}
+			m.pools[0].Spec.Balancer = pool
+			attacker.Spec.Ports[0].Port = 443
+			for range 2 {
+				for _, b := range []string{"edge", "next"} {
+					p := m.looks(b, false)
+					if got := listeners(t, p, attacker); len(got) > 0 {
+						t.Errorf("Balancer %s gives %v to the older one", b, got)
+					}
+					if b == pool || pool == "next" {
+						m.carries(p, victim, "192.0.2.1")
+					}
+				}
+			}
+		})
+	}
+}
+
+// A port that is added goes on record, before hosts have it, where others may have the address,
+// and only there.
+func TestS34_ListenersAreOnRecord(t *testing.T) {
+	for sharing, want := range map[v1alpha1.SharingPolicy]int{v1alpha1.SharingPorts: 2, v1alpha1.SharingNone: 0} {
+		svc := service("web")
+		m := newMove(t, svc)
+		m.pools[0].Spec.Sharing = sharing
+		m.looks("edge", true)
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "more", Port: 81, NodePort: 30081, Protocol: corev1.ProtocolTCP})
+		if a := Assign(m.snapshot("edge")); (len(a.Unrecorded) > 0) != (want > 0) {
+			t.Errorf("%s: to be recorded: %v", sharing, a.Unrecorded)
+		}
+		m.looks("edge", true)
+		if got := record.Listeners(svc); len(got) != want {
+			t.Errorf("%s: on record: %v", sharing, got)
 		}
 	}
 }

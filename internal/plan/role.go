@@ -36,10 +36,10 @@ func (s *Snapshot) role(svc *corev1.Service) role {
 	if b := s.target(svc); b != nil {
 		target = b.Name
 	}
-	holders := slices.DeleteFunc(record.Holders(svc), func(name string) bool { return !s.Claims.exists(name) })
+	holders := slices.DeleteFunc(record.Holders(svc), func(name string) bool { return !s.claims.exists(name) })
 	carrier := record.Carrier(holders, svc)
 	keeps := func() bool {
-		return target != "" && s.Claims.owner(svc) == target && s.Claims.couldHave(carrier, svc)
+		return target != "" && s.claims.owner(svc) == target && s.claims.couldHave(carrier, svc)
 	}
 	switch {
 	case target == me && (carrier == "" || carrier == me):
@@ -74,13 +74,13 @@ func (s *Snapshot) target(svc *corev1.Service) *v1alpha1.Balancer {
 	if svc.DeletionTimestamp != nil {
 		return nil
 	}
-	return s.Claims.Of(svc)
+	return s.claims.Of(svc)
 }
 
 // inPools reports whether an address is of the snapshot's pools.
 func (s *Snapshot) inPools(a netip.Addr) bool {
 	contains := func(p *ipam.Pool) bool { return p.Contains(a) }
-	return slices.ContainsFunc(s.Pools, contains) || slices.ContainsFunc(s.foreign, contains)
+	return slices.ContainsFunc(s.own, contains) || slices.ContainsFunc(s.foreign, contains)
 }
 
 // WithAddressesOf are the Balancers of whose pools a held Service has addresses.

@@ -63,35 +63,19 @@ func (o *Objects) Claims() Claims {
 
 // Snapshot is everything that a Balancer's plan depends on.
 type Snapshot struct {
-	Balancer     *v1alpha1.Balancer
-	Claims       Claims
-	Pools        []*ipam.Pool      // of this Balancer
-	Rejected     []*ipam.Pool      // of every Balancer, not in force
-	Services     []*corev1.Service // at least those that matter, or of these what changed; one may be there twice
-	Partial      bool              // what changed
-	Gone         []types.UID
-	Nodes        []*corev1.Node
-	Slices       map[types.NamespacedName][]*discoveryv1.EndpointSlice
-	Endpoints    map[types.NamespacedName]*translate.Endpoints
-	PodsUnread   string
-	Namespaces   map[string]labels.Set
-	Policies     []*v1alpha1.UpstreamPolicy
-	Certificates translate.Certificates
+	Objects
+	Balancer *v1alpha1.Balancer
 
+	own     []*ipam.Pool // of this Balancer, in force
 	foreign []*ipam.Pool // rejected or of other Balancers, with addresses of Services that this one holds
 }
 
 // NewSnapshot finds what the plan of one Balancer depends on.
 func NewSnapshot(b *v1alpha1.Balancer, o Objects) *Snapshot {
-	s := &Snapshot{
-		Balancer: b, Claims: o.Claims(), Rejected: o.Pools.Rejected,
-		Services: o.Services, Partial: o.Partial, Gone: o.Gone,
-		Nodes: o.Nodes, Slices: o.Slices, Endpoints: o.Endpoints, PodsUnread: o.PodsUnread,
-		Namespaces: o.Namespaces, Policies: o.Policies, Certificates: o.Certificates,
-	}
-	for _, p := range s.Claims.pools {
+	s := &Snapshot{Objects: o, Balancer: b}
+	for _, p := range s.Claims().pools {
 		if p.Balancer == b.Name {
-			s.Pools = append(s.Pools, p)
+			s.own = append(s.own, p)
 		}
 	}
 	return s

@@ -62,7 +62,7 @@ func well(t *testing.T) *Facts {
 	pool := *builder.AddressPool("public", "203.0.113.0/28").Obj()
 	pool.Status.IPv4 = &v1alpha1.AddressUsage{Capacity: 16, Assigned: 1}
 	svc := builder.Service("default", "web").Class("external-lb.dev/edge").Port(80).Obj()
-	svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses("203.0.113.1")}.Write(svc)
+	svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: builder.Addresses("203.0.113.1")}.Write(svc)
 	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}}
 	f := &Facts{
 		Program: "v0.1.2", Kubernetes: "v1.37.2", Groups: []string{"apps", v1alpha1.GroupVersion.Group}, Namespace: "external-lb-system",
@@ -184,7 +184,7 @@ func TestWhatIsNotWell(t *testing.T) {
 		"another's address": {func(f *Facts) { web(f).Status.LoadBalancer.Ingress[0].IP = "192.0.2.77" }, "fail others: somebody else writes the status of Service default/web: 192.0.2.77"},
 		"a cloud's address": {func(f *Facts) {
 			svc := builder.Service("default", "web").Class("external-lb.dev/edge").Port(80).Obj()
-			svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses("0.0.0.0")}.Write(svc)
+			svc = record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: builder.Addresses("0.0.0.0")}.Write(svc)
 			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.77"}}
 			f.Objects.Services[0] = svc
 		}, "ok others: "},

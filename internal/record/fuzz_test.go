@@ -18,7 +18,7 @@ func FuzzParseAddresses(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		got := ParseAddresses(list)
+		got := parseAddresses(list)
 		if len(got) > maxAddresses {
 			t.Errorf("%d addresses", len(got))
 		}
@@ -27,7 +27,7 @@ func FuzzParseAddresses(f *testing.F) {
 				t.Errorf("%s out of %q", a, list)
 			}
 		}
-		if again := ParseAddresses(FormatAddresses(got)); !slices.Equal(again, got) {
+		if again := parseAddresses(FormatAddresses(got)); !slices.Equal(again, got) {
 			t.Errorf("%v is printed and read as %v", got, again)
 		}
 	})
@@ -36,6 +36,8 @@ func FuzzParseAddresses(f *testing.F) {
 // FuzzRecord: a record is read as it was written, whatever a status says; and one of another Service is none.
 func FuzzRecord(f *testing.F) {
 	f.Add("uid=1 holders=edge,other addresses=192.0.2.1,2001:db8::1 carrier=other published=192.0.2.1", "198.51.100.1", "a.example", true)
+	f.Add("uid=1 holders=edge addresses=192.0.2.1,2001:db8::1 listeners=53/UDP,80/TCP@192.0.2.1;80/TCP@2001:db8::1", "192.0.2.1", "", false)
+	f.Add("uid=1 holders=edge addresses=192.0.2.1 listeners=080/x/y,70000/TCP,@192.0.2.1;81@192.0.2.1;80/TCP@192.0.2.2;;", "", "", false)
 	f.Add("uid=1 holders= addresses=", "", "", false)
 	f.Add("uid=1 holders=a,a,,b addresses=::ffff:192.0.2.1,fe80::1%eth0 carrier=c published=0.0.0.1", "fe80::1%eth0", "", true)
 	f.Add("uid=2 holders=a", "x", "", true)
@@ -53,7 +55,7 @@ func FuzzRecord(f *testing.F) {
 				t.Errorf("the address %s", a)
 			}
 		}
-		if !Held(svc) && (len(got.Holders) > 0 || len(Occupied(svc)) > 0) {
+		if !Held(svc) && (len(got.Holders) > 0 || len(Occupied(svc)) > 0 || len(got.Listeners) > 0) {
 			t.Errorf("%+v is not held", got)
 		}
 		for _, a := range Given(svc) {
@@ -61,10 +63,15 @@ func FuzzRecord(f *testing.F) {
 				t.Errorf("%s is given, out of %+v", a, got)
 			}
 		}
+		for _, l := range got.Listeners {
+			if !slices.Contains(got.Addresses, l.Address) {
+				t.Errorf("the listener %s, out of %+v", l, got)
+			}
+		}
 		again := svc.DeepCopy()
 		again.Status.Conditions = []metav1.Condition{got.condition(svc)}
 		if is := Of(again); !slices.Equal(is.Holders, got.Holders) || is.Carrier != got.Carrier ||
-			!slices.Equal(is.Addresses, got.Addresses) || !slices.Equal(is.Published, got.Published) {
+			!slices.Equal(is.Addresses, got.Addresses) || !slices.Equal(is.Published, got.Published) || !slices.Equal(is.Listeners, got.Listeners) {
 			t.Errorf("%+v is written and read as %+v", got, is)
 		}
 		if again.UID = "2"; Held(again) {

@@ -26,12 +26,15 @@ type Record struct {
 	// Published are those of them that users of a Service of type NodePort were told:
 	// its status has no room for them.
 	Published []netip.Addr
+	// Listeners of Addresses that are its own, where other Services may have the address,
+	// too: nobody takes them from it. They are sorted.
+	Listeners []lb.Listener
 }
 
 // Of is the record of a Service, empty if there is none.
 func Of(svc *corev1.Service) Record {
 	holders := Holders(svc)
-	return Record{holders, Carrier(holders, svc), Addresses(svc), told(svc)}
+	return Record{holders, Carrier(holders, svc), Addresses(svc), told(svc), Listeners(svc)}
 }
 
 // Held reports whether a Service may be live on some Balancer's hosts: it is on record
@@ -72,13 +75,18 @@ func Carrier(holders []string, svc *corev1.Service) string {
 }
 
 // Addresses on record for a Service.
-func Addresses(svc *corev1.Service) []netip.Addr { return ParseAddresses(value(svc, addresses)) }
+func Addresses(svc *corev1.Service) []netip.Addr { return parseAddresses(value(svc, addresses)) }
+
+// Listeners on record for a Service.
+func Listeners(svc *corev1.Service) []lb.Listener {
+	return parseListeners(value(svc, listeners), Addresses(svc))
+}
 
 // told are the addresses on record that users of a Service of type NodePort were told, or
 // what a cloud gave for them.
 func told(svc *corev1.Service) []netip.Addr {
 	has := Addresses(svc)
-	return slices.DeleteFunc(ParseAddresses(value(svc, published)), func(a netip.Addr) bool {
+	return slices.DeleteFunc(parseAddresses(value(svc, published)), func(a netip.Addr) bool {
 		return !slices.ContainsFunc(has, func(h netip.Addr) bool { return h == a || lb.Given(h) && h.Is4() == a.Is4() })
 	})
 }
@@ -150,7 +158,7 @@ func Shown(svc *corev1.Service) (shown []netip.Addr, ours bool) {
 		return ingress(svc), programmed != nil && programmed.Status == metav1.ConditionTrue
 	case corev1.ServiceTypeNodePort:
 		if programmed != nil { // else it was copied
-			return oneOfEach(ParseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])), false
+			return oneOfEach(parseAddresses(svc.Annotations[v1alpha1.AssignedAddressesAnnotation])), false
 		}
 	}
 	return nil, false

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/test/builder"
 )
 
@@ -24,6 +26,15 @@ func service(annotations map[string]string, finalizers ...string) *corev1.Servic
 func addressList(texts ...string) (out []netip.Addr) {
 	for _, text := range texts {
 		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
+func listenerList(texts ...string) (out []lb.Listener) {
+	for _, text := range texts {
+		at, protocol, _ := strings.Cut(text, "/")
+		l := netip.MustParseAddrPort(at)
+		out = append(out, lb.Listener{Address: l.Addr(), Port: l.Port(), Protocol: lb.Protocol(protocol)})
 	}
 	return out
 }
@@ -54,11 +65,15 @@ var others = metav1.Condition{Type: "example.com/theirs", Status: metav1.Conditi
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	for name, r := range map[string]Record{
-		"one holder":    {[]string{"edge"}, "edge", addressList("192.0.2.1", "2001:db8::1"), nil},
-		"on its way":    {[]string{"edge", "next"}, "edge", addressList("192.0.2.1"), nil},
-		"taken over":    {[]string{"edge", "next"}, "next", addressList("192.0.2.1", "192.0.2.2"), nil},
-		"three of them": {[]string{"a", "b", "c"}, "b", addressList("2001:db8::1"), nil},
-		"exposed":       {[]string{"edge"}, "edge", addressList("192.0.2.2", "192.0.2.1"), addressList("192.0.2.1")},
+		"one holder":    {[]string{"edge"}, "edge", addressList("192.0.2.1", "2001:db8::1"), nil, nil},
+		"on its way":    {[]string{"edge", "next"}, "edge", addressList("192.0.2.1"), nil, nil},
+		"taken over":    {[]string{"edge", "next"}, "next", addressList("192.0.2.1", "192.0.2.2"), nil, nil},
+		"three of them": {[]string{"a", "b", "c"}, "b", addressList("2001:db8::1"), nil, nil},
+		"exposed":       {[]string{"edge"}, "edge", addressList("192.0.2.2", "192.0.2.1"), addressList("192.0.2.1"), nil},
+		"sharing": {
+			[]string{"edge"}, "edge", addressList("192.0.2.1", "2001:db8::1"), nil,
+			listenerList("192.0.2.1:53/UDP", "192.0.2.1:80/TCP", "[2001:db8::1]:80/TCP"),
+		},
 	} {
 		before := service(map[string]string{"example.com/theirs": "stays", former[0]: "edge"}, "example.com/hold")
 		before.Status.Conditions = []metav1.Condition{others}
@@ -106,7 +121,7 @@ func TestSeveralHoldersWriteUnderALock(t *testing.T) {
 		"first":       {service(nil), one, false},
 		"joined":      {one.Write(service(nil)), both, true},
 		"left":        {both.Write(service(nil)), one, true},
-		"new address": {one.Write(service(nil)), Record{one.Holders, "edge", addressList("192.0.2.1"), nil}, false},
+		"new address": {one.Write(service(nil)), Record{one.Holders, "edge", addressList("192.0.2.1"), nil, nil}, false},
 	} {
 		if version, locked := c.r.Patch(c.svc).Metadata["resourceVersion"]; locked != c.locked || locked && version != "7" {
 			t.Errorf("%s: under a lock: %t, want %t", name, locked, c.locked)
@@ -141,7 +156,7 @@ func TestWhoWasOnlyTold(t *testing.T) {
 
 // What a Service's author can write is no record, and neither is that of another Service.
 func TestOnlyItsOwnStatusIsARecord(t *testing.T) {
-	r := Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: addressList("192.0.2.1"), Published: addressList("192.0.2.1")}
+	r := Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: addressList("192.0.2.1"), Published: addressList("192.0.2.1"), Listeners: listenerList("192.0.2.1:80/TCP")}
 	for name, change := range map[string]func(*corev1.Service){
 		"made anew":    func(svc *corev1.Service) { svc.UID = "uid-again" },
 		"cut":          func(svc *corev1.Service) { svc.UID = "uid" },
@@ -158,7 +173,7 @@ func TestOnlyItsOwnStatusIsARecord(t *testing.T) {
 		svc := r.Write(service(nil))
 		svc.Spec.Type = corev1.ServiceTypeNodePort
 		change(svc)
-		if Held(svc) || Holders(svc) != nil || Addresses(svc) != nil || Occupied(svc) != nil || Published(svc) != nil {
+		if Held(svc) || Holders(svc) != nil || Addresses(svc) != nil || Occupied(svc) != nil || Published(svc) != nil || Listeners(svc) != nil {
 			t.Errorf("%s: it says %+v", name, Of(svc))
 		}
 		if !Marked(svc) {
@@ -197,5 +212,35 @@ func TestShown(t *testing.T) {
 		if got := fmt.Sprint(shown, ours); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
+	}
+}
+
+// Listeners go with their addresses, and a condition has room for so many of them.
+func TestListenersOnRecord(t *testing.T) {
+	r := Record{Holders: []string{"edge"}, Addresses: addressList("192.0.2.1"), Listeners: listenerList("192.0.2.1:80/TCP", "192.0.2.2:80/TCP")}
+	svc := r.Write(service(nil))
+	if got, want := Listeners(svc), listenerList("192.0.2.1:80/TCP"); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if r.Patch(svc) != nil {
+		t.Error("it is written again for a listener of an address that it has not")
+	}
+	r = Record{Holders: []string{strings.Repeat("a", 253), strings.Repeat("b", 253)}, Carrier: strings.Repeat("b", 253)}
+	for i := range 16 { // as many as a Service holds, and the longest
+		a := netip.MustParseAddr(fmt.Sprintf("2001:db8:1111:2222:3333:4444:5555:%x", 0x1000+i))
+		r.Addresses, r.Published = append(r.Addresses, a), append(r.Published, a)
+		for port := range uint16(100) {
+			r.Listeners = append(r.Listeners, lb.Listener{Address: a, Port: 65000 + port, Protocol: lb.SCTP})
+		}
+	}
+	svc = r.Write(service(nil))
+	if got := Listeners(svc); len(got) != maxListeners || !slices.Equal(got, r.Listeners[:maxListeners]) {
+		t.Errorf("%d listeners", len(got))
+	}
+	if n := len(svc.Status.Conditions[0].Message); n > 8<<10 {
+		t.Errorf("the condition has %d bytes, and is cut", n)
+	}
+	if r.Patch(svc) != nil {
+		t.Error("it is written again for what has no room")
 	}
 }

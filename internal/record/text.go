@@ -20,6 +20,7 @@ const (
 	carrier   = "carrier="
 	addresses = "addresses="
 	published = "published="
+	listeners = "listeners="
 )
 
 // maxAddresses that are read of a list: a user can write one, too. What is on record is
@@ -74,13 +75,16 @@ func (r Record) condition(svc *corev1.Service) metav1.Condition {
 	if len(r.Published) > 0 {
 		words = append(words, published+FormatAddresses(r.Published))
 	}
+	if own := formatListeners(r.Listeners, r.Addresses); own != "" {
+		words = append(words, listeners+own)
+	}
 	return metav1.Condition{
 		Type: v1alpha1.ConditionRecord, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHeld, Message: strings.Join(words, " "),
 	}
 }
 
-// ParseAddresses reads a comma separated list and leaves out what is no address.
-func ParseAddresses(list string) []netip.Addr {
+// parseAddresses reads a comma separated list and leaves out what is no address.
+func parseAddresses(list string) []netip.Addr {
 	var out []netip.Addr
 	for s := range strings.SplitSeq(list, ",") {
 		if a, err := netip.ParseAddr(strings.TrimSpace(s)); err == nil && a.Zone() == "" {
@@ -110,7 +114,7 @@ func Describe(addresses []netip.Addr) string {
 	return strings.Join(s, ",")
 }
 
-// FormatAddresses is the inverse of ParseAddresses.
+// FormatAddresses is the inverse of parseAddresses.
 func FormatAddresses(addresses []netip.Addr) string {
 	s := make([]string, len(addresses))
 	for i, a := range addresses {
