@@ -87,7 +87,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		Scheme:                              Scheme(),
 		MapperProvider:                      mapper,
 		Logger:                              o.Log,
-		Metrics:                             server.Options{BindAddress: o.MetricsAddress},
+		Metrics:                             server.Options{BindAddress: o.MetricsAddress, FilterProvider: fewMetrics},
 		HealthProbeBindAddress:              o.HealthAddress,
 		LeaderElection:                      o.LeaderElection,
 		LeaderElectionResourceLockInterface: lock,
