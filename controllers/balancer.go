@@ -78,6 +78,9 @@ type scope struct {
 	plan     *plan.Plan
 	states   []deliver.State // as they were after Plan was handed to the hosts
 	heldBack bool            // what hosts say of some nodes is told later
+
+	certificates found
+	losing       bool // a Service that hosts may serve would lose ports to a Secret that was never read
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -142,12 +145,12 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if s.objects.Certificates, err = r.certs.ofAll(ctx, s.objects.Policies); err != nil {
-		return ctrl.Result{}, err
-	}
 	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)
 	defer r.events.hold()()
 	s.assigned = s.memory.planner.Assign(s.snapshot)
+	if err := r.readCertificates(ctx, s); err != nil {
+		return ctrl.Result{}, err
+	}
 	s.memory.forget(s.assigned.Left)
 	failed := r.record(ctx, s)
 	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {
@@ -161,12 +164,12 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if failed == nil && s.balancer.DeletionTimestamp != nil && len(s.assigned.Leaving)+len(s.assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, s.balancer)
 	}
-	var again ctrl.Result
+	again := ctrl.Result{RequeueAfter: s.certificates.again}
 	if s.heldBack {
-		again.RequeueAfter = backendsAgain
+		again.RequeueAfter = sooner(again.RequeueAfter, backendsAgain)
 	}
 	if s.waitsForOthers() {
-		again.RequeueAfter = lookAgain
+		again.RequeueAfter = sooner(again.RequeueAfter, lookAgain)
 	}
 	return again, errors.Join(failed, r.reportBalancer(ctx, s))
 }
@@ -201,10 +204,11 @@ func (r *balancerReconciler) read(s *scope) error {
 }
 
 // withheld reports whether the hosts are not told of the plan: which nodes may carry the
-// Services, or what a provider can do, was never known, so what runs is better.
+// Services, what a provider can do, or which certificates are served, was never known, so what
+// runs is better.
 func (s *scope) withheld() bool {
 	p := s.plan.NodesProblem
-	return (p != nil && p.Fatal || translate.Unknown(s.balancer)) && len(s.assigned.Carried) > 0
+	return (p != nil && p.Fatal || translate.Unknown(s.balancer) || s.keepsCertificates()) && len(s.assigned.Carried) > 0
 }
 
 // deliver hands the plan to the hosts, and looks what they say.

@@ -55,8 +55,8 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		return ctrl.Result{}, err
 	}
 	now := time.Now()
-	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier, certs, now)
-	return ctrl.Result{RequeueAfter: turns(certs, now)}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
+	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier, certs.Certificates, now)
+	return ctrl.Result{RequeueAfter: sooner(turns(certs.Certificates, now), certs.again)}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
 		return r.report(ctx, p, statuses[p.Name])
 	})
 }

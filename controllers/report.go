@@ -35,10 +35,11 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 		}
 	}
 	status.HostsInSync = fmt.Sprintf("%d/%d", inSync, len(s.states))
-	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims, Plan: s.plan, Delivered: !s.withheld(), States: s.states}
+	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims, Plan: s.plan, Delivered: !s.withheld(), States: s.states,
+		Unread: s.certificates.whyUnread()}
 	status.ObservedGeneration = setConditions(&status.Conditions, facts.Conditions())
 	r.metrics.report(changed, s.states, s.plan)
-	r.metrics.reportCertificates(s.balancer.Name, s.objects.Certificates, s.plan.Set)
+	r.metrics.reportCertificates(s.balancer.Name, s.certificates.Certificates, s.plan.Set)
 	if equality.Semantic.DeepEqual(s.balancer.Status, *status) {
 		return nil
 	}
