@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -285,7 +286,11 @@ func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Bal
 	changed := b.DeepCopy()
 	change(changed)
 	patch := client.MergeFromWithOptions(b, client.MergeFromWithOptimisticLock{})
-	return client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
+	err := client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
+	if err != nil && !apierrors.IsConflict(err) && ctx.Err() == nil && !errors.Is(err, errNotLeading) {
+		r.statuses().refused(ctx, b, part{b.UID, false}, err)
+	}
+	return err
 }
 
 // tellRemovedHosts makes it visible that an operator took the one way out of a

@@ -22,14 +22,19 @@ import (
 // policyReconciler tells the UpstreamPolicies of one namespace what they do. Its
 // key is the namespace, since policies conflict with each other.
 type policyReconciler struct {
-	client client.Client
-	reader reader
-	events *events
-	certs  *certificates
+	reader   reader
+	events   *events
+	certs    *certificates
+	statuses ownStatuses
 }
 
 // Reconcile implements reconcile.Reconciler for the namespace that the request names.
 func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.statuses.setbacks.begin()
+	return r.statuses.setbacks.end(r.reconcile(ctx, req))
+}
+
+func (r *policyReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var policies v1alpha1.UpstreamPolicyList
 	if err := r.reader.list(ctx, &policies, client.InNamespace(req.Name)); err != nil || len(policies.Items) == 0 {
 		return ctrl.Result{}, err
@@ -72,7 +77,7 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
 		return nil
 	}
-	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
+	if written, err := r.statuses.write(ctx, p, changed); err != nil || !written {
 		return err
 	}
 	r.tell(ctx, p, changed.Status)

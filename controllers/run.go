@@ -178,7 +178,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 	if err := readPods(mgr, read, &podChanges{balancers.pace, concerns{read}, hosts}); err != nil {
 		return nil, err
 	}
-	policies := &policyReconciler{client: mgr.GetClient(), reader: read, events: teller, certs: certs}
+	policies := &policyReconciler{
+		reader: read, events: teller, certs: certs, statuses: ownStatuses{mgr.GetClient(), teller, newSetbacks()},
+	}
 	return fleet, policies.setup(mgr)
 }
 
