@@ -127,6 +127,7 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 		delete(r.memory, req.Name)
 		r.metrics.forget(req.Name)
 		again, err := r.releaseOrphans(ctx, seen)
+		r.patch.written.leave(req.Name)
 		return again, errors.Join(err, r.reportOrphanPools(ctx, seen, req.Name))
 	}
 	s := &scope{why: why, balancer: seen.Balancers[i], objects: seen}

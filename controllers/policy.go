@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"maps"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -129,11 +132,11 @@ func keepTransitions(now, before []metav1.Condition) {
 }
 
 // serviceChanged drops the echoes of status writes: a Service's generation does
-// not tell them apart.
+// not tell them apart. Who carries it depends on its record, too, and on annotations and labels.
 var serviceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	old, now := e.ObjectOld.(*corev1.Service), e.ObjectNew.(*corev1.Service)
-	const exposed = v1alpha1.BalancerAnnotation
-	return old.Annotations[exposed] != now.Annotations[exposed] || !equality.Semantic.DeepEqual(old.Spec, now.Spec)
+	return !maps.Equal(old.Annotations, now.Annotations) || !maps.Equal(old.Labels, now.Labels) ||
+		!equality.Semantic.DeepEqual(old.Spec, now.Spec) || !reflect.DeepEqual(record.Of(old), record.Of(now))
 }}
 
 // offersChanged is that a provider's cloud can do something else than before.
@@ -144,6 +147,7 @@ var offersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 // setup registers the policies' controller.
 func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 	namespace := func(_ context.Context, obj client.Object) []string { return []string{obj.GetNamespace()} }
+	itself := func(_ context.Context, obj client.Object) []string { return []string{obj.GetName()} }
 	everywhere := func(ctx context.Context, _ client.Object) []string {
 		var policies v1alpha1.UpstreamPolicyList
 		if err := r.reader.list(ctx, &policies); err != nil {
@@ -169,6 +173,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
 		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(predicate.Or[client.Object](specChanged, offersChanged))).
 		Watches(&v1alpha1.AddressPool{}, watch(everywhere), builder.WithPredicates(specChanged)).
+		Watches(&corev1.Namespace{}, watch(itself), builder.WithPredicates(labelsChanged)). // pools are for some
 		Watches(&corev1.Secret{}, watch(secrets)).
 		Complete(r)
 }
