@@ -1,14 +1,21 @@
 package controllers
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
+	"github.com/external-lb/external-lb/test/wait"
 )
 
 // refusals of a kind that were told so far.
@@ -59,4 +66,31 @@ func (p *onePlace) balancer() *v1alpha1.Balancer {
 		p.tb.Fatal(err)
 	}
 	return all[0]
+}
+
+// On a real API server: a policy that denies the status of a Balancer freezes nothing but that status.
+func TestADeniedStatusOfABalancer(t *testing.T) {
+	w := newWorld(t)
+	w.published(w.service("web"))
+	b := builder.Balancer(w.balancer).Manifest()
+	w.check(kube.Patch(t.Context(), b, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"denied":"true"}}}`))))
+	group := v1alpha1.GroupVersion
+	allow := w.denyChanges(admissionv1.Rule{APIGroups: []string{group.Group}, APIVersions: []string{group.Version}, Resources: []string{"balancers/status"}},
+		func(ctx context.Context) error {
+			other := client.RawPatch(types.MergePatchType, []byte(`{"status":{"hostsInSync":"9/9"}}`))
+			return kube.Status().Patch(ctx, b.DeepCopy(), other, &client.SubResourcePatchOptions{PatchOptions: client.PatchOptions{DryRun: []string{metav1.DryRunAll}}})
+		})
+	w.published(w.service("more"))
+	w.event(b, statusNotWritten, "nobody changes this")
+	w.published(w.service("still-more"))
+	allow()
+	wait.For(t, func(ctx context.Context) error {
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(b), b); err != nil || b.Status.Services == 3 {
+			return err
+		}
+		return fmt.Errorf("its status: %+v", b.Status)
+	})
+	if times, words := w.told(t.Context(), b, statusNotWritten); times != 1 {
+		t.Errorf("told %d times: %q", times, words)
+	}
 }
