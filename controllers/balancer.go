@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -78,6 +79,9 @@ type scope struct {
 	plan     *plan.Plan
 	states   []deliver.State // as they were after Plan was handed to the hosts
 	heldBack bool            // what hosts say of some nodes is told later
+
+	certificates found
+	losing       bool // a Service that hosts may serve would lose ports to a Secret that was never read
 }
 
 // parallelWrites to the API server from one reconcile.
@@ -123,6 +127,7 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 		delete(r.memory, req.Name)
 		r.metrics.forget(req.Name)
 		again, err := r.releaseOrphans(ctx, seen)
+		r.patch.written.leave(req.Name)
 		return again, errors.Join(err, r.reportOrphanPools(ctx, seen, req.Name))
 	}
 	s := &scope{why: why, balancer: seen.Balancers[i], objects: seen}
@@ -142,12 +147,12 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if s.objects.Certificates, err = r.certs.ofAll(ctx, s.objects.Policies); err != nil {
-		return ctrl.Result{}, err
-	}
 	s.snapshot = plan.NewSnapshot(s.balancer, s.objects.Objects)
 	defer r.events.hold()()
 	s.assigned = s.memory.planner.Assign(s.snapshot)
+	if err := r.readCertificates(ctx, s); err != nil {
+		return ctrl.Result{}, err
+	}
 	s.memory.forget(s.assigned.Left)
 	failed := r.record(ctx, s)
 	if s.plan, err = s.memory.planner.Plan(s.snapshot, s.assigned); err != nil {
@@ -161,12 +166,12 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if failed == nil && s.balancer.DeletionTimestamp != nil && len(s.assigned.Leaving)+len(s.assigned.Carried) == 0 {
 		return ctrl.Result{}, r.releaseBalancer(ctx, s.balancer)
 	}
-	var again ctrl.Result
+	again := ctrl.Result{RequeueAfter: s.certificates.again}
 	if s.heldBack {
-		again.RequeueAfter = backendsAgain
+		again.RequeueAfter = sooner(again.RequeueAfter, backendsAgain)
 	}
 	if s.waitsForOthers() {
-		again.RequeueAfter = lookAgain
+		again.RequeueAfter = sooner(again.RequeueAfter, lookAgain)
 	}
 	return again, errors.Join(failed, r.reportBalancer(ctx, s))
 }
@@ -201,10 +206,11 @@ func (r *balancerReconciler) read(s *scope) error {
 }
 
 // withheld reports whether the hosts are not told of the plan: which nodes may carry the
-// Services, or what a provider can do, was never known, so what runs is better.
+// Services, what a provider can do, or which certificates are served, was never known, so what
+// runs is better.
 func (s *scope) withheld() bool {
 	p := s.plan.NodesProblem
-	return (p != nil && p.Fatal || translate.Unknown(s.balancer)) && len(s.assigned.Carried) > 0
+	return (p != nil && p.Fatal || translate.Unknown(s.balancer) || s.keepsCertificates()) && len(s.assigned.Carried) > 0
 }
 
 // deliver hands the plan to the hosts, and looks what they say.
@@ -281,7 +287,11 @@ func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Bal
 	changed := b.DeepCopy()
 	change(changed)
 	patch := client.MergeFromWithOptions(b, client.MergeFromWithOptimisticLock{})
-	return client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
+	err := client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
+	if err != nil && !apierrors.IsConflict(err) && ctx.Err() == nil && !errors.Is(err, errNotLeading) {
+		r.statuses().refused(ctx, b, part{b.UID, false}, err)
+	}
+	return err
 }
 
 // tellRemovedHosts makes it visible that an operator took the one way out of a

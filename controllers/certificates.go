@@ -12,8 +12,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
+	"github.com/external-lb/external-lb/internal/record"
+	"github.com/external-lb/external-lb/internal/text"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
@@ -29,74 +32,192 @@ type certificates struct {
 	read map[client.ObjectKey]readCertificate
 }
 
-// readCertificate is what a version of a Secret holds.
+// readCertificate is what was read of a Secret last.
 type readCertificate struct {
 	uid     types.UID
 	version string
 	translate.Certificate
+
+	asked string        // the version that could not be read since
+	err   error         // why not; nil: what is here is the newest
+	until time.Time     // when it is tried again
+	wait  time.Duration // before that
 }
 
-// ofAll policies that there are: what they name no longer is forgotten.
-func (c *certificates) ofAll(ctx context.Context, policies []*v1alpha1.UpstreamPolicy) (translate.Certificates, error) {
-	out, err := c.of(ctx, policies)
-	if err == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		maps.DeleteFunc(c.read, func(key client.ObjectKey, _ readCertificate) bool { _, named := out[key]; return !named })
+// readTime is how long the Secrets of one look may take. Whoever keeps the keys of the API
+// server's storage may hang.
+const readTime = 15 * time.Second
+
+// found is what Secrets hold, and which could not be read.
+type found struct {
+	translate.Certificates
+	unread map[client.ObjectKey]error // of these an older version is served, or nothing
+	again  time.Duration              // until the first of these is tried again; 0: there is none
+}
+
+// whyUnread names the Secrets that could not be read, each with why.
+func (f found) whyUnread() (all []string) {
+	for key, err := range f.unread {
+		all = append(all, fmt.Sprintf("%s: %s", key, text.Cut(err.Error(), maxAPIWords)))
 	}
-	return out, err
+	slices.Sort(all)
+	return all
 }
 
-// of some policies.
-func (c *certificates) of(ctx context.Context, policies []*v1alpha1.UpstreamPolicy) (translate.Certificates, error) {
+// forget the Secrets that no policy names any more, of all that there are.
+func (c *certificates) forget(policies []*v1alpha1.UpstreamPolicy) {
+	named := map[client.ObjectKey]bool{}
+	for _, key := range secretsOf(policies) {
+		named[key] = true
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	maps.DeleteFunc(c.read, func(key client.ObjectKey, _ readCertificate) bool { return !named[key] })
+}
+
+// of some policies. One Secret that cannot be read is no error: the others are served. It is
+// one that we are stopping.
+func (c *certificates) of(ctx context.Context, policies []*v1alpha1.UpstreamPolicy) (found, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := found{Certificates: translate.Certificates{}, unread: map[client.ObjectKey]error{}}
+	keys := secretsOf(policies)
+	if !c.allowed {
+		for _, key := range keys {
+			out.Certificates[key] = translate.UnreadableCertificate()
+		}
+		return out, nil
+	}
 	if c.read == nil {
 		c.read = map[client.ObjectKey]readCertificate{}
 	}
-	out := translate.Certificates{}
-	for _, key := range secretsOf(policies) {
-		if !c.allowed {
-			out[key] = translate.UnreadableCertificate()
+	now, there := make([]readCertificate, len(keys)), make([]bool, len(keys))
+	within, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	_ = each(within, indexes(keys), func(ctx context.Context, i int) error { // what fails is in now
+		now[i], there[i] = c.one(ctx, keys[i])
+		return nil
+	})
+	if err := ctx.Err(); err != nil {
+		return found{}, err
+	}
+	for i, key := range keys {
+		if !there[i] {
 			continue
 		}
-		now, found, err := c.one(ctx, key)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			c.read[key], out[key] = now, now.Certificate
+		c.read[key], out.Certificates[key] = now[i], now[i].Certificate
+		if now[i].err != nil {
+			out.unread[key] = now[i].err
+			out.again = sooner(out.again, max(time.Until(now[i].until), time.Millisecond))
 		}
 	}
 	return out, nil
 }
 
-func (c *certificates) one(ctx context.Context, key client.ObjectKey) (now readCertificate, found bool, err error) {
+// readCertificates reads the Secrets of the Services that a Balancer carries.
+func (r *balancerReconciler) readCertificates(ctx context.Context, s *scope) (err error) {
+	r.certs.forget(s.objects.Policies)
+	policies := slices.DeleteFunc(slices.Clone(s.objects.Policies), func(p *v1alpha1.UpstreamPolicy) bool { return p.Spec.TLS == nil })
+	targets := map[client.ObjectKey][]*v1alpha1.UpstreamPolicy{}
+	for _, p := range policies {
+		for _, name := range translate.Targets(p) {
+			key := client.ObjectKey{Namespace: p.Namespace, Name: name}
+			targets[key] = append(targets[key], p)
+		}
+	}
+	if len(targets) == 0 {
+		return nil
+	}
+	carried := map[*v1alpha1.UpstreamPolicy]*corev1.Service{} // one of them, that hosts may serve where there is one
+	for _, svc := range s.assigned.Carried {
+		for _, p := range targets[client.ObjectKeyFromObject(svc)] {
+			if carried[p] == nil || record.Held(svc) {
+				carried[p] = svc
+			}
+		}
+	}
+	policies = slices.DeleteFunc(policies, func(p *v1alpha1.UpstreamPolicy) bool { return carried[p] == nil })
+	if s.certificates, err = r.certs.of(ctx, policies); err != nil {
+		return err
+	}
+	s.snapshot.Certificates = s.certificates.Certificates
+	for _, p := range policies {
+		key := secretOf(p)
+		s.losing = s.losing || s.certificates.unread[key] != nil && s.certificates.Certificates[key].Served == nil && record.Held(carried[p])
+	}
+	return nil
+}
+
+// keepsCertificates reports whether hosts go on with certificates that this process could not
+// read since it began to lead: it has told them nothing yet.
+func (s *scope) keepsCertificates() bool { return s.losing && !s.memory.planned }
+
+// sooner is the shorter of two times to wait. 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// one Secret, if there is one. The one that was read last stays where a newer one cannot be read.
+func (c *certificates) one(ctx context.Context, key client.ObjectKey) (now readCertificate, there bool) {
 	var known, secret corev1.Secret
-	if err = c.reader.Get(ctx, key, &known, client.UnsafeDisableDeepCopy); err == nil {
-		if was := c.read[key]; was.uid == known.UID && was.version == known.ResourceVersion {
-			return was, true, nil
+	was := c.read[key]
+	err := c.reader.Get(ctx, key, &known, client.UnsafeDisableDeepCopy)
+	if err == nil {
+		switch {
+		case was.uid == known.UID && was.version == known.ResourceVersion:
+			was.asked, was.err, was.wait = "", nil, 0
+			return was, true
+		case was.err != nil && was.asked == known.ResourceVersion && time.Now().Before(was.until):
+			return was, true
 		}
 		err = c.content.Get(ctx, key, &secret)
 	}
 	if apierrors.IsNotFound(err) {
-		return now, false, nil
+		return now, false
 	}
-	if err != nil {
-		return now, false, fmt.Errorf("reading the Secret %s: %w", key, err)
+	if err == nil {
+		return readCertificate{uid: secret.UID, version: secret.ResourceVersion, Certificate: translate.ReadCertificate(&secret)}, true
 	}
-	return readCertificate{secret.UID, secret.ResourceVersion, translate.ReadCertificate(&secret)}, true, nil
+	log.FromContext(ctx).Error(err, "Secret not read", "secret", key)
+	if was.uid != "" && known.UID != "" && was.uid != known.UID {
+		was = readCertificate{} // another Secret of that name
+	}
+	if was.err == nil {
+		was.err = err // its first words: others come with each try, and each would be told
+	}
+	if was.uid == "" {
+		was.Certificate = unread(key, was.err)
+	}
+	was.asked = known.ResourceVersion
+	was.wait = min(max(2*was.wait, firstSetback), longestSetback)
+	was.until = time.Now().Add(was.wait)
+	return was, true
 }
 
-// secretsOf are the Secrets that policies name.
-func secretsOf(policies []*v1alpha1.UpstreamPolicy) []client.ObjectKey {
-	var keys []client.ObjectKey
+// unread is what is known of a Secret that the API server does not give.
+func unread(secret client.ObjectKey, why error) translate.Certificate {
+	return translate.Certificate{Problem: &translate.Problem{Reason: v1alpha1.ReasonSecretsUnreadable, Fatal: true,
+		Message: fmt.Sprintf("the Secret %s cannot be read, and is tried again: %s", secret.Name, text.Cut(why.Error(), maxAPIWords))}}
+}
+
+// secretsOf are the Secrets that policies name, each once.
+func secretsOf(policies []*v1alpha1.UpstreamPolicy) (keys []client.ObjectKey) {
+	seen := map[client.ObjectKey]bool{}
 	for _, p := range policies {
-		if p.Spec.TLS != nil {
-			keys = append(keys, client.ObjectKey{Namespace: p.Namespace, Name: p.Spec.TLS.SecretRef.Name})
+		if p.Spec.TLS == nil || seen[secretOf(p)] {
+			continue
 		}
+		seen[secretOf(p)] = true
+		keys = append(keys, secretOf(p))
 	}
 	return keys
+}
+
+func secretOf(p *v1alpha1.UpstreamPolicy) client.ObjectKey {
+	return client.ObjectKey{Namespace: p.Namespace, Name: p.Spec.TLS.SecretRef.Name}
 }
 
 // naming are the policies that name a Secret.

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,8 +91,9 @@ func TestOnlySecretsThatPoliciesNameAreRead(t *testing.T) {
 	gone.Spec.TLS.SecretRef.Name = "gone"
 	reads := func(want int, policies ...*v1alpha1.UpstreamPolicy) {
 		t.Helper()
-		all, err := c.ofAll(t.Context(), policies)
-		if _, has := all[client.ObjectKeyFromObject(web)]; err != nil || has != slices.Contains(policies, web) || server.reads != want {
+		c.forget(policies)
+		all, err := c.of(t.Context(), policies)
+		if _, has := all.Certificates[client.ObjectKeyFromObject(web)]; err != nil || has != slices.Contains(policies, web) || server.reads != want {
 			t.Errorf("%v, %v after %d reads, want %d", all, err, server.reads, want)
 		}
 	}
@@ -106,8 +108,10 @@ func TestOnlySecretsThatPoliciesNameAreRead(t *testing.T) {
 // secrets answers for a cache, or for an API server.
 type secrets struct {
 	client.Reader
+	mu    sync.Mutex
 	all   map[client.ObjectKey]*corev1.Secret
 	reads int
+	err   error // of each that it has
 }
 
 func (s *secrets) put(t *testing.T, secret *corev1.Secret) {
@@ -119,10 +123,15 @@ func (s *secrets) put(t *testing.T, secret *corev1.Secret) {
 }
 
 func (s *secrets) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.reads++
 	found := s.all[key]
 	if found == nil {
 		return apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
+	}
+	if s.err != nil {
+		return s.err
 	}
 	found.DeepCopyInto(into.(*corev1.Secret))
 	return nil

@@ -43,6 +43,9 @@ type onePlace struct {
 	version int // of the last object
 	more    int // changes
 	writes  int // of Services
+
+	refuse error              // of statuses that are not of Services
+	status *v1alpha1.Balancer // as it was written last
 }
 
 // BenchmarkOneChange is what one change costs among many Services, until all is told
@@ -265,7 +268,10 @@ type statusStub struct {
 func (s statusStub) Patch(_ context.Context, obj client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
 	answer, ok := obj.(*corev1.Service)
 	if !ok {
-		return nil
+		if b, ok := obj.(*v1alpha1.Balancer); ok && s.p.refuse == nil {
+			s.p.status = b.DeepCopy()
+		}
+		return s.p.refuse
 	}
 	s.p.wrote()
 	was, _, err := s.p.reader.services.GetByKey(client.ObjectKeyFromObject(obj).String())

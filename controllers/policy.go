@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"maps"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,20 +18,26 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/conditions"
+	"github.com/external-lb/external-lb/internal/record"
 	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // policyReconciler tells the UpstreamPolicies of one namespace what they do. Its
 // key is the namespace, since policies conflict with each other.
 type policyReconciler struct {
-	client client.Client
-	reader reader
-	events *events
-	certs  *certificates
+	reader   reader
+	events   *events
+	certs    *certificates
+	statuses ownStatuses
 }
 
 // Reconcile implements reconcile.Reconciler for the namespace that the request names.
 func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.statuses.setbacks.begin()
+	return r.statuses.setbacks.end(r.reconcile(ctx, req))
+}
+
+func (r *policyReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var policies v1alpha1.UpstreamPolicyList
 	if err := r.reader.list(ctx, &policies, client.InNamespace(req.Name)); err != nil || len(policies.Items) == 0 {
 		return ctrl.Result{}, err
@@ -55,8 +63,8 @@ func (r *policyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		return ctrl.Result{}, err
 	}
 	now := time.Now()
-	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier, certs, now)
-	return ctrl.Result{RequeueAfter: turns(certs, now)}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
+	statuses := translate.PolicyStatus(pointers(policies.Items), pointers(services.Items), carrier, certs.Certificates, now)
+	return ctrl.Result{RequeueAfter: sooner(turns(certs.Certificates, now), certs.again)}, each(ctx, pointers(policies.Items), func(ctx context.Context, p *v1alpha1.UpstreamPolicy) error {
 		return r.report(ctx, p, statuses[p.Name])
 	})
 }
@@ -72,7 +80,7 @@ func (r *policyReconciler) report(ctx context.Context, p *v1alpha1.UpstreamPolic
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
 		return nil
 	}
-	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
+	if written, err := r.statuses.write(ctx, p, changed); err != nil || !written {
 		return err
 	}
 	r.tell(ctx, p, changed.Status)
@@ -124,11 +132,11 @@ func keepTransitions(now, before []metav1.Condition) {
 }
 
 // serviceChanged drops the echoes of status writes: a Service's generation does
-// not tell them apart.
+// not tell them apart. Who carries it depends on its record, too, and on annotations and labels.
 var serviceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	old, now := e.ObjectOld.(*corev1.Service), e.ObjectNew.(*corev1.Service)
-	const exposed = v1alpha1.BalancerAnnotation
-	return old.Annotations[exposed] != now.Annotations[exposed] || !equality.Semantic.DeepEqual(old.Spec, now.Spec)
+	return !maps.Equal(old.Annotations, now.Annotations) || !maps.Equal(old.Labels, now.Labels) ||
+		!equality.Semantic.DeepEqual(old.Spec, now.Spec) || !reflect.DeepEqual(record.Of(old), record.Of(now))
 }}
 
 // offersChanged is that a provider's cloud can do something else than before.
@@ -139,6 +147,7 @@ var offersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 // setup registers the policies' controller.
 func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 	namespace := func(_ context.Context, obj client.Object) []string { return []string{obj.GetNamespace()} }
+	itself := func(_ context.Context, obj client.Object) []string { return []string{obj.GetName()} }
 	everywhere := func(ctx context.Context, _ client.Object) []string {
 		var policies v1alpha1.UpstreamPolicyList
 		if err := r.reader.list(ctx, &policies); err != nil {
@@ -164,6 +173,7 @@ func (r *policyReconciler) setup(mgr ctrl.Manager) error {
 		Watches(&corev1.Service{}, watch(namespace), builder.WithPredicates(serviceChanged)).
 		Watches(&v1alpha1.Balancer{}, watch(everywhere), builder.WithPredicates(predicate.Or[client.Object](specChanged, offersChanged))).
 		Watches(&v1alpha1.AddressPool{}, watch(everywhere), builder.WithPredicates(specChanged)).
+		Watches(&corev1.Namespace{}, watch(itself), builder.WithPredicates(labelsChanged)). // pools are for some
 		Watches(&corev1.Secret{}, watch(secrets)).
 		Complete(r)
 }

@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,6 +16,10 @@ import (
 	"github.com/external-lb/external-lb/internal/ipam"
 	"github.com/external-lb/external-lb/internal/plan"
 )
+
+func (r *balancerReconciler) statuses() ownStatuses {
+	return ownStatuses{r.client, r.events, r.patch.setbacks}
+}
 
 // reportBalancer writes a Balancer's status where it differs.
 func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error {
@@ -35,15 +40,19 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 		}
 	}
 	status.HostsInSync = fmt.Sprintf("%d/%d", inSync, len(s.states))
-	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims(), Plan: s.plan, Delivered: !s.withheld(), States: s.states}
+	facts := conditions.Balancer{Object: s.balancer, Claims: s.snapshot.Claims(), Plan: s.plan, Delivered: !s.withheld(), States: s.states,
+		Unread: s.certificates.whyUnread()}
 	status.ObservedGeneration = setConditions(&status.Conditions, facts.Conditions())
 	r.metrics.report(changed, s.states, s.plan)
-	r.metrics.reportCertificates(s.balancer.Name, s.objects.Certificates, s.plan.Set)
+	r.metrics.reportCertificates(s.balancer.Name, s.certificates.Certificates, s.plan.Set)
 	if equality.Semantic.DeepEqual(s.balancer.Status, *status) {
 		return nil
 	}
-	if written, err := patchStatus(ctx, r.client, s.balancer, changed); err != nil || !written {
+	if written, err := r.statuses().write(ctx, s.balancer, changed); err != nil || !written {
 		r.pace.causes.must(s.balancer.Name, false) // also if what comes next is a write of our own
+		if errors.Is(err, errLater) {
+			return nil
+		}
 		return err
 	}
 	r.patch.written.keep(changed)
@@ -137,7 +146,7 @@ func (r *balancerReconciler) reportPool(ctx context.Context, pool conditions.Poo
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
 		return nil
 	}
-	if written, err := patchStatus(ctx, r.client, p, changed); err != nil || !written {
+	if written, err := r.statuses().write(ctx, p, changed); err != nil || !written {
 		r.pace.causes.must(p.Spec.Balancer, false) // also if what comes next is a write of our own
 		return err
 	}

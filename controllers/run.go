@@ -86,7 +86,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		Scheme:                              Scheme(),
 		MapperProvider:                      mapper,
 		Logger:                              o.Log,
-		Metrics:                             server.Options{BindAddress: o.MetricsAddress},
+		Metrics:                             server.Options{BindAddress: o.MetricsAddress, FilterProvider: fewMetrics},
 		HealthProbeBindAddress:              o.HealthAddress,
 		LeaderElection:                      o.LeaderElection,
 		LeaderElectionResourceLockInterface: lock,
@@ -177,7 +177,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 	if err := readPods(mgr, read, &podChanges{balancers.pace, concerns{read}, hosts}); err != nil {
 		return nil, err
 	}
-	policies := &policyReconciler{client: mgr.GetClient(), reader: read, events: teller, certs: certs}
+	policies := &policyReconciler{
+		reader: read, events: teller, certs: certs, statuses: ownStatuses{mgr.GetClient(), teller, newSetbacks()},
+	}
 	return fleet, policies.setup(mgr)
 }
 

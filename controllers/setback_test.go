@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -150,6 +151,17 @@ func TestAnotherProviderIsNamed(t *testing.T) {
 // deny makes the API server refuse what changes Services with the label denied.
 func (w *world) deny() (allow func()) {
 	w.t.Helper()
+	probe := w.service("probe", denied, func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/other") })
+	return w.denyChanges(admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"services", "services/status"}},
+		func(ctx context.Context) error {
+			return kube.Patch(ctx, probe, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"a":"b"}}}`)), client.DryRunAll)
+		})
+}
+
+// denyChanges makes the API server refuse some of what has the label denied, until allow is called. It
+// does so once it refuses a try.
+func (w *world) denyChanges(what admissionv1.Rule, try func(context.Context) error) (allow func()) {
+	w.t.Helper()
 	policy := &admissionv1.ValidatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: w.namespace},
 		Spec: admissionv1.ValidatingAdmissionPolicySpec{
@@ -158,10 +170,10 @@ func (w *world) deny() (allow func()) {
 				ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"denied": "true"}},
 				ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
 					Operations: []admissionv1.OperationType{admissionv1.Update},
-					Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"services", "services/status"}},
+					Rule:       what,
 				}}},
 			},
-			Validations: []admissionv1.Validation{{Expression: "false", Message: "nobody changes this Service"}},
+			Validations: []admissionv1.Validation{{Expression: "false", Message: "nobody changes this"}},
 		},
 	}
 	binding := &admissionv1.ValidatingAdmissionPolicyBinding{
@@ -170,10 +182,8 @@ func (w *world) deny() (allow func()) {
 	}
 	w.create(policy)
 	w.create(binding)
-	probe := w.service("probe", denied, func(s *corev1.Service) { s.Spec.LoadBalancerClass = ptr.To("example.com/other") })
 	wait.For(w.t, func(ctx context.Context) error {
-		touch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"a":"b"}}}`))
-		if err := kube.Patch(ctx, probe, touch, client.DryRunAll); err != nil {
+		if err := try(ctx); err != nil {
 			return nil
 		}
 		return errors.New("it is not denied yet")
@@ -194,7 +204,7 @@ func TestADeniedWriteIsToldAndTriedAgain(t *testing.T) {
 	w := newWorld(t)
 	allow := w.deny()
 	svc := w.service("denied", denied)
-	w.event(svc, v1alpha1.EventSyncFailed, "nobody changes this Service")
+	w.event(svc, v1alpha1.EventSyncFailed, "nobody changes this")
 	w.published(w.service("free"))
 	wait.For(w.t, func(context.Context) error { // until it waits for long
 		if tries := w.logged("Service not written"); tries < 4 {

@@ -161,6 +161,7 @@ func (r reader) claimants(ctx context.Context) (o objects, err error) {
 	if err := r.list(ctx, &pools); err != nil {
 		return o, err
 	}
+	r.written.only(o.Balancers, pools.Items)
 	for i, b := range o.Balancers {
 		o.Balancers[i] = newestStatus(r.written, b)
 	}

@@ -55,7 +55,7 @@ func TestAChangeOfWordsIsNoEvent(t *testing.T) {
 
 	pool := builder.AddressPool("public", "192.0.2.0/28").Obj()
 	cases["a pool"] = func(ctx context.Context, e *events, i int, reason string) {
-		r := &balancerReconciler{client: statusTaker{}, events: e, patch: patchServices{written: newWritten()}}
+		r := &balancerReconciler{client: statusTaker{}, events: e, patch: patchServices{written: newWritten(), setbacks: newSetbacks()}}
 		about := conditions.Pool{Object: pool, Problem: &ipam.Problem{Reason: reason, Message: words(i)}}
 		if err := r.reportPool(ctx, about); err != nil {
 			t.Error(err)
@@ -74,7 +74,7 @@ func TestAChangeOfWordsIsNoEvent(t *testing.T) {
 			targets := []v1alpha1.PolicyTargetStatus{{Conditions: []metav1.Condition{
 				{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: words(i)},
 			}}}
-			if err := (&policyReconciler{client: statusTaker{}, events: e}).report(ctx, policy, targets); err != nil {
+			if err := (&policyReconciler{statuses: ownStatuses{statusTaker{}, e, newSetbacks()}, events: e}).report(ctx, policy, targets); err != nil {
 				t.Error(err)
 			}
 			policy.Status = conditions.Policy(policy, targets)

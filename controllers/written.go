@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/external-lb/external-lb/api/v1alpha1"
 )
 
 // written remembers the Services that this process wrote until the cache has
@@ -115,6 +117,23 @@ func (w *written) touch(balancer string, some map[types.UID]types.NamespacedName
 	defer w.mu.Unlock()
 	maps.Copy(some, w.touched[balancer])
 	delete(w.touched, balancer)
+}
+
+// leave forgets what was touched in the name of a Balancer that there is not: nobody looks at it.
+func (w *written) leave(balancer string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.touched, balancer)
+}
+
+// only keeps the statuses of Balancers and pools that there are.
+func (w *written) only(balancers []*v1alpha1.Balancer, pools []v1alpha1.AddressPool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.statuses, func(uid types.UID, _ client.Object) bool {
+		return !slices.ContainsFunc(balancers, func(b *v1alpha1.Balancer) bool { return b.UID == uid }) &&
+			!slices.ContainsFunc(pools, func(p v1alpha1.AddressPool) bool { return p.UID == uid })
+	})
 }
 
 // keep a Balancer or a pool as the API server answered its status.

@@ -160,7 +160,7 @@ const (
 	ReasonCertificateEarly    = "CertificateNotYetValid" // served already
 	ReasonCertificateInvalid  = "CertificateInvalid"     // the Secret holds no certificate with its key
 	ReasonSecretNotFound      = "SecretNotFound"
-	ReasonSecretsUnreadable   = "SecretsNotReadable" // the controller runs without --tls-secrets
+	ReasonSecretsUnreadable   = "SecretsNotReadable" // the controller runs without --tls-secrets, or the API server does not give a Secret
 )
 
 // Errors in a Service's status.loadBalancer.ingress[].ports[].error.

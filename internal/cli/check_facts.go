@@ -13,6 +13,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
@@ -144,16 +146,44 @@ func (a *asker) managers(ctx context.Context, f *preflight.Facts) (err error) {
 		pod := d.Spec.Template.Spec
 		of := preflight.Deployment{
 			Name: d.Name, Replicas: ptr.Deref(d.Spec.Replicas, 1), Ready: d.Status.ReadyReplicas,
+			Updated: d.Status.UpdatedReplicas, Observed: d.Status.ObservedGeneration >= d.Generation,
 			ServiceAccount: cmp.Or(pod.ServiceAccountName, "default"),
 		}
-		at := slices.IndexFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == "manager" })
-		of.Image = pod.Containers[max(0, at)].Image // a Deployment has one at least
+		of.Image = managerImage(pod)
+		if err := a.running(ctx, f, d, &of); err != nil {
+			return err
+		}
 		f.Managers = append(f.Managers, of)
 	}
 	return unread(f, preflight.Deployments, err)
 }
 
-// webhooks of both kinds.
+// running notes which images the Pods of a Deployment have: while a rollout goes on, others than it says.
+func (a *asker) running(ctx context.Context, f *preflight.Facts, d appsv1.Deployment, of *preflight.Deployment) error {
+	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
+	if err != nil {
+		return fmt.Errorf("Deployment %s: %w", d.Name, err)
+	}
+	var pods corev1.PodList
+	err = a.kube.List(ctx, &pods, client.InNamespace(a.namespace), client.MatchingLabelsSelector{Selector: selector})
+	for _, p := range pods.Items {
+		ready := slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
+		if image := managerImage(p.Spec); ready && !slices.Contains(of.Running, image) {
+			of.Running = append(of.Running, image)
+		}
+	}
+	return unread(f, preflight.ManagerPods, err)
+}
+
+// managerImage is that of the manager among the containers of a Pod, which has one at least.
+func managerImage(pod corev1.PodSpec) string {
+	at := slices.IndexFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == "manager" })
+	return pod.Containers[max(0, at)].Image
+}
+
+// webhooks of both kinds, and the API server's own policies.
 func (a *asker) webhooks(ctx context.Context, f *preflight.Facts) error {
 	var validating admissionv1.ValidatingWebhookConfigurationList
 	var mutating admissionv1.MutatingWebhookConfigurationList
@@ -163,15 +193,9 @@ func (a *asker) webhooks(ctx context.Context, f *preflight.Facts) error {
 		}
 	}
 	add := func(name string, policy *admissionv1.FailurePolicyType, rules []admissionv1.RuleWithOperations) {
-		w := preflight.Webhook{Name: name, Closed: ptr.Deref(policy, admissionv1.Fail) == admissionv1.Fail}
-		for _, r := range rules {
-			if slices.ContainsFunc(r.Operations, func(o admissionv1.OperationType) bool {
-				return o == admissionv1.Update || o == admissionv1.OperationAll
-			}) {
-				w.Rules = append(w.Rules, preflight.WebhookRule{Groups: r.APIGroups, Resources: r.Resources})
-			}
-		}
-		f.Webhooks = append(f.Webhooks, w)
+		f.Webhooks = append(f.Webhooks, preflight.Webhook{
+			Name: name, Closed: ptr.Deref(policy, admissionv1.Fail) == admissionv1.Fail, Rules: ofUpdates(rules),
+		})
 	}
 	for _, c := range validating.Items {
 		for _, w := range c.Webhooks {
@@ -183,7 +207,46 @@ func (a *asker) webhooks(ctx context.Context, f *preflight.Facts) error {
 			add(w.Name, w.FailurePolicy, w.Rules)
 		}
 	}
+	return a.admission(ctx, f)
+}
+
+// admission notes the policies that may deny what the manager writes.
+func (a *asker) admission(ctx context.Context, f *preflight.Facts) error {
+	var policies admissionv1.ValidatingAdmissionPolicyList
+	var bindings admissionv1.ValidatingAdmissionPolicyBindingList
+	for _, list := range []client.ObjectList{&policies, &bindings} {
+		err := a.kube.List(ctx, list)
+		if meta.IsNoMatchError(err) {
+			return nil // this API server has none
+		}
+		if err := unread(f, preflight.Admission, err); err != nil {
+			return err
+		}
+	}
+	for _, p := range policies.Items {
+		denies := slices.ContainsFunc(bindings.Items, func(b admissionv1.ValidatingAdmissionPolicyBinding) bool {
+			return b.Spec.PolicyName == p.Name && slices.Contains(b.Spec.ValidationActions, admissionv1.Deny)
+		})
+		if !denies || p.Spec.MatchConstraints == nil {
+			continue
+		}
+		var rules []admissionv1.RuleWithOperations
+		for _, r := range p.Spec.MatchConstraints.ResourceRules {
+			rules = append(rules, r.RuleWithOperations)
+		}
+		f.Webhooks = append(f.Webhooks, preflight.Webhook{Name: "ValidatingAdmissionPolicy " + p.Name, Rules: ofUpdates(rules)})
+	}
 	return nil
+}
+
+// ofUpdates are the rules about what is changed.
+func ofUpdates(rules []admissionv1.RuleWithOperations) (out []preflight.WebhookRule) {
+	for _, r := range rules {
+		if slices.Contains(r.Operations, admissionv1.Update) || slices.Contains(r.Operations, admissionv1.OperationAll) {
+			out = append(out, preflight.WebhookRule{Groups: r.APIGroups, Resources: r.Resources})
+		}
+	}
+	return out
 }
 
 // rights asks for those of whoever asks, and for the manager's.

@@ -26,6 +26,8 @@ type Balancer struct {
 	// nodes may be backends.
 	Delivered bool
 	States    []deliver.State
+	// Unread are the Secrets with certificates that cannot be read, each with why.
+	Unread []string
 }
 
 // Conditions are Ready, Stalled, Accepted, Programmed and Degraded, not dated yet. Each has the
@@ -158,6 +160,7 @@ func (b Balancer) degraded() metav1.Condition {
 	add(b.templatesInvalid())
 	add(b.hostsDiffer())
 	add(b.hostsCrowded())
+	add(b.secretsUnread())
 	for _, p := range []*translate.Problem{b.Plan.NodesProblem, b.Plan.ControlPlane} {
 		if p != nil {
 			add(p.Reason, p.Message)
@@ -256,6 +259,19 @@ func (b Balancer) hostsDiffer() (reason, message string) {
 		return "", ""
 	}
 	return v1alpha1.ReasonHostsDiffer, "hosts differ: " + list(versions) + ". Give all of them the same version, templates and settings"
+}
+
+// secretsUnread tells of certificates that are not the newest, or are missing, since Secrets
+// cannot be read.
+func (b Balancer) secretsUnread() (reason, message string) {
+	if len(b.Unread) == 0 {
+		return "", ""
+	}
+	message = "Secrets with certificates cannot be read, and are tried again: " + list(b.Unread) + ". "
+	if !b.Delivered {
+		return v1alpha1.ReasonSecretsUnreadable, message + "Until they can, hosts go on with what they carry, and nothing is delivered to them"
+	}
+	return v1alpha1.ReasonSecretsUnreadable, message + "What was read of them last is served; ports of which nothing was read are closed"
 }
 
 // hostsCrowded tells of hosts that have nearly used up what all Services share: without

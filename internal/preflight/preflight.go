@@ -68,12 +68,18 @@ type Facts struct {
 type Deployment struct {
 	Name           string
 	Replicas       int32
-	Ready          int32
-	Image          string
+	Ready          int32    // also of those before a rollout
+	Updated        int32    // as the Deployment says now
+	Observed       bool     // what the Deployment says now is what its numbers are about
+	Image          string   // as the Deployment says now
+	Running        []string // images of the Pods, each once; nil: not known
 	ServiceAccount string
 }
 
-// Webhook that is asked before something is written.
+// rolledOut reports whether all replicas are as a Deployment says now.
+func (d Deployment) rolledOut() bool { return d.Observed && d.Updated >= d.Replicas }
+
+// Webhook, or policy, that is asked before something is written.
 type Webhook struct {
 	Name   string
 	Closed bool // what it does not answer is refused

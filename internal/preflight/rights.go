@@ -91,11 +91,18 @@ func join(rights []Right) string {
 	return few(words)
 }
 
-// writes are the resources whose status the manager writes.
-var writes = map[string][]string{"": {"services"}, v1alpha1.GroupVersion.Group: {"balancers", "addresspools", "upstreampolicies"}}
+// writes are what the manager changes.
+var writes = slices.Concat(
+	rights("", "services/status", "patch", ""),
+	rights(v1alpha1.GroupVersion.Group, "balancers balancers/status addresspools/status upstreampolicies/status", "patch", ""),
+)
 
-// Webhooks is what they are called together.
-const Webhooks = "webhooks"
+// Webhooks is what they are called together, and Admission is what the API server calls the
+// policies that it asks itself.
+const (
+	Webhooks  = "webhooks"
+	Admission = "validatingadmissionpolicies"
+)
 
 // webhooks tell of those that can keep the manager from writing.
 func (c *checks) webhooks() {
@@ -103,13 +110,23 @@ func (c *checks) webhooks() {
 		c.skip("webhooks", why, more)
 		return
 	}
+	if c.unread(Admission) {
+		c.skip("webhooks", c.Unread[Admission], more)
+	}
 	found := false
 	for _, w := range c.Webhooks {
-		if what := w.judges(); w.Closed && what != "" {
-			found = true
+		what := w.judges()
+		switch {
+		case what == "":
+			continue
+		case w.Closed:
 			c.warn("webhooks", fmt.Sprintf("%s judges what the manager writes on %s, and refuses it while it does not answer", w.Name, what),
 				"let the ServiceAccount of the manager pass, or be sure that it answers")
+		default:
+			c.warn("webhooks", fmt.Sprintf("%s judges what the manager writes on %s, and may refuse it", w.Name, what),
+				"let the ServiceAccount of the manager pass, or be sure that it takes what the manager writes")
 		}
+		found = true
 	}
 	if !found {
 		c.ok("webhooks", "none keeps the manager from writing")
@@ -119,16 +136,20 @@ func (c *checks) webhooks() {
 // judges names what of the manager's writes a webhook is asked about.
 func (w Webhook) judges() string {
 	var out []string
-	for _, group := range []string{"", v1alpha1.GroupVersion.Group} {
-		for _, resource := range writes[group] {
-			if slices.ContainsFunc(w.Rules, func(r WebhookRule) bool {
-				return has(r.Groups, group, "*") && has(r.Resources, resource+"/status", "*/*", "*/status", resource+"/*")
-			}) {
-				out = append(out, resource)
-			}
+	for _, write := range writes {
+		if !slices.Contains(out, write.Resource) && slices.ContainsFunc(w.Rules, func(r WebhookRule) bool { return r.judges(write) }) {
+			out = append(out, write.Resource)
 		}
 	}
 	return strings.Join(out, ", ")
+}
+
+func (r WebhookRule) judges(write Right) bool {
+	resources := []string{write.Resource, "*", "*/*"}
+	if sub := write.Subresource; sub != "" {
+		resources = []string{write.Resource + "/" + sub, write.Resource + "/*", "*/" + sub, "*/*"}
+	}
+	return has(r.Groups, write.Group, "*") && has(r.Resources, resources...)
 }
 
 func has(list []string, wanted ...string) bool {

@@ -18,6 +18,9 @@ import (
 // Deployments is what an API server calls them.
 const Deployments = "deployments"
 
+// ManagerPods are what their Pods are called together.
+const ManagerPods = "pods of the manager"
+
 func (c *checks) manager() {
 	switch c.Works.State {
 	case explain.OK:
@@ -37,6 +40,9 @@ func (c *checks) manager() {
 		switch {
 		case d.Replicas == 0:
 			c.fail("manager", "Deployment "+d.Name+" is scaled to none", "kubectl -n "+c.Namespace+" scale deployment "+d.Name+" --replicas=2")
+		case !d.rolledOut():
+			c.warn("manager", fmt.Sprintf("the rollout of Deployment %s is not done: of %d replicas %d are as it says now, with the image %s, and %d are ready, old ones too",
+				d.Name, d.Replicas, d.Updated, d.Image, d.Ready), "kubectl -n "+c.Namespace+" describe pods -l app.kubernetes.io/name=external-lb says what new ones wait for: an image that cannot be pulled, say")
 		case d.Ready < d.Replicas:
 			c.warn("manager", fmt.Sprintf("%d of %d replicas of Deployment %s are ready", d.Ready, d.Replicas, d.Name), see(seeManager))
 		default:
@@ -48,22 +54,39 @@ func (c *checks) manager() {
 	}
 }
 
-// version of the manager against that of this program.
+// version of the managers that run against that of this program.
 func (c *checks) version() {
 	for _, d := range c.Managers {
-		image, _, _ := strings.Cut(d.Image, "@")
-		_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
-		theirs, err := version.ParseSemantic(tag)
-		ours, failed := version.ParseSemantic(c.Program)
+		running := d.Running
 		switch {
-		case err != nil || failed != nil:
-			c.ok("versions", "the manager's image is %s, and this program %s: they cannot be compared", d.Image, c.Program)
-		case theirs.Major() != ours.Major() || theirs.Minor() != ours.Minor():
-			c.warn("versions", fmt.Sprintf("the manager is %s, and this program %s", tag, c.Program),
-				"use the same minor version: see docs/reference/version-skew.md")
-		default:
-			c.ok("versions", "the manager is %s, and this program %s", tag, c.Program)
+		case running == nil && !d.rolledOut():
+			why := "its Pods do not say"
+			if c.unread(ManagerPods) {
+				why = c.Unread[ManagerPods]
+			}
+			c.skip("versions", "which version of Deployment "+d.Name+" runs: "+why, more)
+		case running == nil:
+			running = []string{d.Image}
 		}
+		for _, image := range running {
+			c.image(image)
+		}
+	}
+}
+
+func (c *checks) image(full string) {
+	image, _, _ := strings.Cut(full, "@")
+	_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
+	theirs, err := version.ParseSemantic(tag)
+	ours, failed := version.ParseSemantic(c.Program)
+	switch {
+	case err != nil || failed != nil:
+		c.ok("versions", "the manager's image is %s, and this program %s: they cannot be compared", full, c.Program)
+	case theirs.Major() != ours.Major() || theirs.Minor() != ours.Minor():
+		c.warn("versions", fmt.Sprintf("the manager is %s, and this program %s", tag, c.Program),
+			"use the same minor version: see docs/reference/version-skew.md")
+	default:
+		c.ok("versions", "the manager is %s, and this program %s", tag, c.Program)
 	}
 }
 
@@ -104,7 +127,7 @@ func (c *checks) balancer(b *v1alpha1.Balancer) {
 // degraded tells what no host tells itself.
 func (c *checks) degraded(topic string, b *v1alpha1.Balancer) {
 	d := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionDegraded)
-	own := []string{v1alpha1.ReasonHostsDiffer, v1alpha1.ReasonTemplatesInvalid, v1alpha1.ReasonItemsRefused, v1alpha1.ReasonNoAPIServers}
+	own := []string{v1alpha1.ReasonHostsDiffer, v1alpha1.ReasonTemplatesInvalid, v1alpha1.ReasonItemsRefused, v1alpha1.ReasonNoAPIServers, v1alpha1.ReasonSecretsUnreadable}
 	if d != nil && d.Status == metav1.ConditionTrue && slices.Contains(own, d.Reason) {
 		c.warn(topic, d.Reason+": "+d.Message+c.old(), see(seeDegraded))
 	}
