@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +24,7 @@ func (hostless) States(string) []deliver.State { return nil }
 func TestWhatIsGoneIsForgotten(t *testing.T) {
 	p := newOnePlace(t, 1, 1)
 	orphan := builder.Service("default", "orphan").Class("external-lb.dev/gone").Port(80).Obj()
-	orphan = record.Record{Holders: []string{"gone"}, Carrier: "gone", Addresses: record.ParseAddresses("10.1.0.1")}.Write(orphan)
+	orphan = record.Record{Holders: []string{"gone"}, Carrier: "gone", Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.1")}}.Write(orphan)
 	p.put(orphan)
 	p.r.fleet = hostless{p.host}
 	gone := builder.Balancer("gone").Obj()
@@ -63,7 +64,7 @@ func TestWhichChangesOfServicesPoliciesHearOf(t *testing.T) {
 		"its address": {web(annotated(v1alpha1.AddressesAnnotation)), true},
 		"a foreign":   {web(annotated("metallb.io/address-pool")), true},
 		"a label":     {web(func(s *corev1.Service) { s.Labels = map[string]string{"tier": "gold"} }), true},
-		"its record": {record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: record.ParseAddresses("192.0.2.1")}.
+		"its record": {record.Record{Holders: []string{"edge"}, Carrier: "edge", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}.
 			Write(web().(*corev1.Service)), true},
 	} {
 		if got := serviceChanged.Update(event.UpdateEvent{ObjectOld: web(), ObjectNew: tc.now}); got != tc.want {
