@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,8 +29,19 @@ type world struct {
 	version int
 }
 
+// worldPods are those of Services: none, few and more.
+var worldPods = sync.OnceValue(func() []*Endpoints {
+	return []*Endpoints{nil, crowd("default", "few", 3).Pods, crowd("default", "more", 9).Pods}
+})
+
+// worldCertificates are two, of which all worlds have some.
+var worldCertificates = sync.OnceValue(func() Certificates {
+	return MakeInput().Secrets(MakeSecret("a", 1), MakeSecret("b", 2)).Certificates
+})
+
 func newWorld(t *rapid.T) *world {
 	w := &world{inputBuilder: *MakeInput()}
+	w.Certificates = worldCertificates()
 	for range rapid.IntRange(0, 6).Draw(t, "nodes") {
 		w.drawNode(t)
 	}
@@ -93,7 +105,7 @@ func (w *world) drawService(t *rapid.T) {
 
 // assigned has its addresses from the pools, whatever the version of the object.
 func assigned(t *rapid.T, svc *corev1.Service) Service {
-	s := Service{Object: svc}
+	s := Service{Object: svc, Pods: worldPods()[rapid.IntRange(0, 2).Draw(t, "pods")]}
 	addresses := rapid.SampledFrom([][]string{{"192.0.2.1"}, {"192.0.2.2"}, {"2001:db8::1"}, {"192.0.2.1", "2001:db8::1"}, {}})
 	for _, a := range addresses.Draw(t, "assigned") {
 		s.Addresses = append(s.Addresses, netip.MustParseAddr(a))
@@ -126,13 +138,17 @@ func (w *world) drawPolicy(t *rapid.T) {
 	for _, s := range rapid.SliceOfN(rapid.SampledFrom([]string{"web", "dns", "file"}), 1, 2).Draw(t, "targets") {
 		b.For(s, rapid.SampledFrom([]string{"", "p80"}).Draw(t, "section"))
 	}
-	switch rapid.SampledFrom([]string{"algorithm", "idle", "retries"}).Draw(t, "sets") {
+	switch rapid.SampledFrom([]string{"algorithm", "idle", "retries", "tls", "interval"}).Draw(t, "sets") {
 	case "algorithm":
 		b.Algorithm(rapid.SampledFrom([]v1alpha1.Algorithm{v1alpha1.Random, v1alpha1.SourceHash, "Bad"}).Draw(t, "algorithm"))
 	case "idle":
 		b.Idle(rapid.SampledFrom([]v1alpha1.Duration{"1m", "2m", "bad"}).Draw(t, "idle"))
 	case "retries":
 		b.Retries(rapid.Int32Range(0, 3).Draw(t, "retries"))
+	case "tls":
+		b.TLS(rapid.SampledFrom([]string{"a", "b", "none"}).Draw(t, "secret"))
+	case "interval":
+		b.Set(func(s *v1alpha1.UpstreamSettings) { s.HealthCheck = &v1alpha1.HealthCheck{Interval: "100ms"} })
 	}
 	w.Input.Policies = slices.DeleteFunc(slices.Clone(w.Input.Policies), func(o *v1alpha1.UpstreamPolicy) bool { return o.Name == p.Name })
 	w.Input.Policies = append(w.Input.Policies, p)
@@ -142,6 +158,7 @@ func (w *world) drawBalancer(t *rapid.T) {
 	b := builder.Balancer("edge").Obj()
 	w.Balancer = b // from a file: its generation says nothing
 	b.Spec.Engine = rapid.SampledFrom([]v1alpha1.Engine{b.Spec.Engine, v1alpha1.EngineHAProxy, v1alpha1.EngineLVS}).Draw(t, "engine")
+	b.Spec.Nodes.Backends = rapid.SampledFrom([]v1alpha1.Backends{"", "", v1alpha1.BackendsPods}).Draw(t, "backends")
 	b.Spec.Nodes.MaxPerService = rapid.Int32Range(0, 2).Draw(t, "max")
 	b.Spec.Nodes.IgnoreExcludeLabel = rapid.Bool().Draw(t, "ignore")
 	b.Spec.Nodes.Selector = rapid.SampledFrom([]v1alpha1.LabelSelector{
@@ -191,9 +208,10 @@ func TestMemoryIsTransparent(t *testing.T) {
 		if rapid.Bool().Draw(t, "few checks") {
 			checks = rapid.IntRange(1, 500).Draw(t, "checks")
 		}
+		endpoints := rapid.SampledFrom([]int{lb.MaxAllEndpoints, 10, 20}).Draw(t, "endpoints")
 		made := func() *Translator {
 			t := within(most)
-			t.mostChecks = checks
+			t.mostChecks, t.mostEndpoints = checks, endpoints
 			return t
 		}
 		remembers := made()
@@ -304,7 +322,8 @@ func wantDecodable(t *rapid.T, set *lb.Set) {
 func wantGoodService(t *rapid.T, out Output, limit int, s *lb.Service) {
 	for _, ipv4 := range []bool{true, false} {
 		f := s.Family(ipv4)
-		if f.Targets.All && (len(f.Targets.Nodes) > 0 || f.Targets.Limit != limit) || limit > 0 && len(f.Targets.Nodes) > limit {
+		leaves := func(n lb.Target) bool { return n.Draining } // these keep what they have
+		if serving := slices.DeleteFunc(slices.Clone(f.Targets.Nodes), leaves); f.Targets.All && (len(f.Targets.Nodes) > 0 || f.Targets.Limit != limit) || limit > 0 && len(serving) > limit {
 			t.Fatalf("%s: targets %+v, at most %d", s.ID, f.Targets, limit)
 		}
 		for i, n := range f.Targets.Nodes {
