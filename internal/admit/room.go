@@ -3,7 +3,6 @@ package admit
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/external-lb/external-lb/internal/lb"
@@ -37,7 +36,7 @@ type Carried struct {
 // more than its share gets nothing more once half of the room is taken: see shares.
 func (r Room) Beyond(cfg *lb.Config, carried Carried) []lb.Refusal {
 	c := newCrowd(cfg)
-	out := r.addresses(cfg.Addresses, carried)
+	out := r.addresses(cfg, carried)
 	if r.half().has(c.all()) {
 		return out // as ever: it need not be known what is carried
 	}
@@ -283,29 +282,6 @@ func (r Room) nodes(c *crowd, carried Carried) (out []lb.Refusal) {
 			continue
 		}
 		out = append(out, lb.Refusal{Key: lb.NodeKey(n.Name), Reason: lb.RefusedNotAdmitted, Message: r.advice(before, size{backends: before.backends - all.backends})})
-	}
-	return out
-}
-
-func (r Room) addresses(all []netip.Addr, carried Carried) (out []lb.Refusal) {
-	if len(all) <= r.Addresses {
-		return nil
-	}
-	left := r.Addresses
-	for _, a := range all {
-		if carried.Has(lb.AddressKey(a)) {
-			left--
-		}
-	}
-	for _, a := range all {
-		switch key := lb.AddressKey(a); {
-		case carried.Has(key):
-		case left > 0:
-			left--
-		default:
-			out = append(out, lb.Refusal{Key: key, Reason: lb.RefusedNotAdmitted,
-				Message: fmt.Sprintf("the hosts bring %d addresses at most: spread the Services over more Balancers", r.Addresses)})
-		}
 	}
 	return out
 }

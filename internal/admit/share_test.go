@@ -2,6 +2,7 @@ package admit
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,38 @@ func TestS18_NoNamespaceTakesTheWholeHost(t *testing.T) {
 		got, says := tc.beyond(tc.room)
 		if !slices.Equal(got, tc.want) || !strings.Contains(says, tc.says) {
 			t.Errorf("%s: %v: %s, want %v and %s", name, got, says, tc.want, tc.says)
+		}
+	}
+}
+
+// Addresses are shared in the same way, also those whose Services are refused.
+func TestS18_NoNamespaceTakesAllAddresses(t *testing.T) {
+	at := func(name string, last byte) *lb.Service {
+		s := of(name, 1)
+		s.Frontends[0].Listener.Address = netip.AddrFrom4([4]byte{192, 0, 2, last})
+		return s
+	}
+	var greedy []*lb.Service
+	for i := range byte(8) {
+		greedy = append(greedy, at(fmt.Sprintf("greedy/%d", i), i))
+	}
+	with := func(more ...*lb.Service) []*lb.Service { return append(slices.Clone(greedy), more...) }
+	api := apiServers()
+	api.Frontends[0].Listener.Address = netip.AddrFrom4([4]byte{192, 0, 2, 9})
+	for name, tc := range map[string]struct {
+		crowding
+		want, says string
+	}{
+		"alone":                 {crowding{addresses: 8, services: greedy}, "[]", ""},
+		"a half beside another": {crowding{addresses: 9, services: with(at("shop/web", 8))}, "[address 192.0.2.5 address 192.0.2.6 address 192.0.2.7]", "another address of the namespace greedy: it has 5, its share is 4, and half of the 10 that the hosts bring"},
+		"of nobody":             {crowding{addresses: 9, services: []*lb.Service{at("shop/web", 8)}}, "[address 192.0.2.5 address 192.0.2.6 address 192.0.2.7]", "the namespace whose Services are refused"},
+		"what is there, stays":  {crowding{addresses: 9, services: with(at("shop/web", 8)), brought: 9}, "[]", ""},
+		"who comes later":       {crowding{addresses: 9, services: []*lb.Service{at("late/a", 0), at("greedy/a", 1), at("greedy/b", 2), at("greedy/c", 3), at("greedy/d", 4), at("greedy/e", 5), at("greedy/f", 6), at("greedy/g", 7), at("greedy/h", 8)}, brought: 8}, "[]", ""},
+		"the API servers":       {crowding{addresses: 12, services: with(api), brought: 2}, "[address 192.0.2.2 address 192.0.2.3 address 192.0.2.4 address 192.0.2.5 address 192.0.2.6 address 192.0.2.7 address 192.0.2.8]", ""},
+	} {
+		got, says := tc.beyond(Room{Listeners: 100, Backends: 1000, Addresses: 10})
+		if fmt.Sprint(got) != tc.want || !strings.Contains(says, tc.says) {
+			t.Errorf("%s: %v: %s, want %s", name, got, says, tc.want)
 		}
 	}
 }
