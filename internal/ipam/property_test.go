@@ -184,57 +184,6 @@ func (w *world) log(t *rapid.T) {
 	}
 }
 
-// checkListeners: S34, no listener has two owners.
-func (w *world) checkListeners(t *rapid.T) {
-	owners := map[lb.Listener]string{}
-	for _, r := range w.requests {
-		lost := map[lb.Listener]bool{}
-		for _, c := range w.got[r.UID].Conflicts {
-			lost[c.Listener] = true
-		}
-		for _, a := range w.got[r.UID].Addresses {
-			for _, p := range r.Ports {
-				at := p.at(a)
-				if lost[at] {
-					continue
-				}
-				if owner, taken := owners[at]; taken {
-					t.Fatalf("%s is both %s's and %s's", at, owner, r.Name)
-				}
-				owners[at] = r.Name
-			}
-		}
-	}
-}
-
-// checkListenersStay: S34, nobody else has a listener that is on record as a Service's own,
-// whatever their ages, as long as the Service wants it.
-func (w *world) checkListenersStay(t *rapid.T) {
-	shared := newIndex(w.pools)
-	on := map[lb.Listener][]*Request{} // record, of those who want it
-	for _, r := range w.requests {
-		for _, l := range r.Listeners {
-			if slices.Contains(r.Recorded, l.Address) && slices.Contains(r.Ports, Port{l.Protocol, l.Port}) {
-				on[l] = append(on[l], r)
-			}
-		}
-	}
-	for l, owners := range on {
-		p := shared.find(l.Address)
-		told := slices.Contains(owners[0].Published, l.Address) || p != nil && p.SharePorts
-		if len(owners) > 1 || !told { // one left it before its record could say so, and wants it back
-			continue
-		}
-		for _, r := range w.requests {
-			lost := slices.ContainsFunc(w.got[r.UID].Conflicts, func(c Conflict) bool { return c.Listener == l })
-			has := slices.Contains(w.got[r.UID].Addresses, l.Address) && slices.Contains(r.Ports, Port{l.Protocol, l.Port})
-			if r == owners[0] && lost || r != owners[0] && has && !lost {
-				t.Fatalf("%s was %s's and is another's now; %s", l, owners[0].Name, r.Name)
-			}
-		}
-	}
-}
-
 // checkUnshared: an address that is not shared is nobody else's, also while its
 // Service leaves it.
 func (w *world) checkUnshared(t *rapid.T) {
