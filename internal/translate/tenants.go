@@ -14,7 +14,7 @@ import (
 )
 
 // Hosts refuse a whole model that is too large, with the Services of all. So that nobody gets that
-// far, the namespace that has the most gives way before anything is sent.
+// far, the namespace that has the most gives way before anything is sent: docs/design/0031-who-gives-way.md.
 
 // What Services take of what all of them may have together.
 const (
