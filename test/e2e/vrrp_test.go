@@ -104,9 +104,10 @@ func (s *scene) movesTo(address string, hosts ...string) {
 func vrrpOneHost(t *testing.T, s *scene) {
 	svc := s.service("web", dualStack)
 	for _, address := range s.published(svc) {
-		if got := has(t, address); !slices.Equal(got, []string{"lb1"}) {
+		if got := has(t, address); !slices.Contains(got, "lb1") {
 			t.Errorf("%s is published and on %v, want lb1", address, got)
 		}
+		s.movesTo(address, "lb1") // on a busy machine, three advertisements of 100 ms may be late
 		s.answers("web", address, 80)
 	}
 	gone := addresses(s.get(svc))
@@ -117,9 +118,7 @@ func vrrpOneHost(t *testing.T, s *scene) {
 		}
 	}
 	// What is left is not empty: that would drop the router itself.
-	if got := has(t, "169.254.76.51"); !slices.Equal(got, []string{"lb1"}) {
-		t.Errorf("the router's own address is on %v", got)
-	}
+	s.movesTo("169.254.76.51", "lb1")
 }
 
 // without measures how long nobody answers, with a new connection for each request.
@@ -191,15 +190,15 @@ func vrrpOneReached(t *testing.T, s *scene) {
 	must(t, err)
 	address := s.published(s.service("web"))[0]
 	s.hostSays(balancer, "lb2", v1alpha1.HostUnreachable, "")
-	for range 20 { // two seconds of advertisements
-		if got := has(t, address); !slices.Equal(got, []string{"lb1"}) {
-			t.Fatalf("%s is on %v, want lb1", address, got)
-		}
-		if got := has(t, "169.254.76.51"); !slices.Equal(got, []string{"lb1"}) {
-			t.Fatalf("active are %v, want lb1", got)
-		}
+	steadily(t, func(context.Context) error { // two seconds of advertisements, of which a busy machine may be late with some
 		time.Sleep(100 * time.Millisecond)
-	}
+		for _, a := range []string{address, "169.254.76.51"} {
+			if got := has(t, a); !slices.Equal(got, []string{"lb1"}) {
+				return fmt.Errorf("%s is on %v, want lb1", a, got)
+			}
+		}
+		return nil
+	})
 	_, err = h.Shell(t.Context(), "/usr/sbin/sshd -E /var/log/sshd.log")
 	must(t, err)
 	s.inSync(balancer)
