@@ -3,7 +3,6 @@ package admit
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/external-lb/external-lb/internal/lb"
 )
@@ -37,19 +36,12 @@ func (c *crowd) share(r Room) *shares {
 	return out
 }
 
-// level is up to how much each may have of what there is.
+// level is up to how much each may have of what there is: who is alone, all of it.
 func level(most int, wants []int) int {
 	if len(wants) < 2 {
 		return math.MaxInt
 	}
-	slices.Sort(wants)
-	for i, want := range wants {
-		if even := most / (len(wants) - i); want > even {
-			return even
-		}
-		most -= want
-	}
-	return math.MaxInt
+	return lb.Level(most, wants)
 }
 
 // add what a Service has to its namespace's.

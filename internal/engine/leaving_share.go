@@ -2,8 +2,11 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/external-lb/external-lb/internal/lb"
 )
 
 // Share drops some of what leaves, until there are no more than most: of the namespaces with the most
@@ -18,18 +21,8 @@ func Share[V any](all map[string]V, most int, first ...func(V) bool) (greediest 
 	for name := range all {
 		have[namespace(name)]++
 	}
-	least := make([]string, 0, len(have))
-	for of := range have {
-		least = append(least, of)
-	}
-	slices.SortFunc(least, func(a, b string) int { return cmp.Or(have[a]-have[b], strings.Compare(a, b)) })
-	share, rest := 0, most // who has less than its share leaves more to the others
-	for i, of := range least {
-		if share = rest / (len(least) - i); have[of] > share {
-			break
-		}
-		rest -= have[of]
-	}
+	share := lb.Level(most, slices.Collect(maps.Values(have)))
+	greediest = slices.MaxFunc(slices.Collect(maps.Keys(have)), func(a, b string) int { return cmp.Or(have[a]-have[b], strings.Compare(a, b)) })
 	for _, goes := range append(first, func(V) bool { return true }) {
 		for name, one := range all {
 			if len(all) <= most {
@@ -41,7 +34,7 @@ func Share[V any](all map[string]V, most int, first ...func(V) bool) (greediest 
 			}
 		}
 	}
-	return least[len(least)-1]
+	return greediest
 }
 
 func namespace(name string) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/lb"
 	"github.com/external-lb/external-lb/internal/plan"
+	"github.com/external-lb/external-lb/internal/translate"
 )
 
 // hosts are those of the Balancer, as the controller reported on them.
@@ -137,10 +138,7 @@ func (e *explanation) eligible(p *plan.Plan) {
 // notReady are the names of backends that Kubernetes takes for down. They stay backends: the hosts' checks decide.
 func notReady(nodes []*corev1.Node, backends []lb.Node) (names []string) {
 	for _, n := range nodes {
-		down := slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-			return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
-		})
-		if down && slices.ContainsFunc(backends, func(b lb.Node) bool { return b.Name == n.Name }) {
+		if translate.NotReady(n) && slices.ContainsFunc(backends, func(b lb.Node) bool { return b.Name == n.Name }) {
 			names = append(names, n.Name)
 		}
 	}

@@ -40,7 +40,7 @@ func (t *Translator) shareChecks(asked int) (changed bool) {
 	for _, in := range t.tenants {
 		all = append(all, in.kept[inChecks])
 	}
-	most := level(all, t.mostChecks/asked)
+	most := lb.Level(t.mostChecks/asked, all)
 	for _, in := range t.tenants {
 		share := 0
 		if in.kept[inChecks] > most {
@@ -60,7 +60,7 @@ func (in *tenant) shareChecks(most int) int {
 			all = append(all, m.counts.size[inChecks])
 		}
 	}
-	share, each := level(all, most), 1
+	share, each := lb.Level(most, all), 1
 	for each <= share/2 {
 		each *= 2
 	}

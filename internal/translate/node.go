@@ -73,7 +73,7 @@ func eligible(b *v1alpha1.Balancer, all []*corev1.Node) *nodes {
 			out.unweighed = err.Error()
 		}
 		drains := n.Spec.Unschedulable && b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain
-		stays = stays || !drains && !notReady(n)
+		stays = stays || !drains && !NotReady(n)
 		out.all = append(out.all, lb.Node{Name: n.Name, IPv4: v4, IPv6: v6, Weight: w, Draining: drains, Backup: able && backup.Matches(labels.Set(n.Labels))})
 		out.ipv4, out.ipv6 = out.ipv4 || v4.IsValid(), out.ipv6 || v6.IsValid()
 	}
@@ -158,7 +158,8 @@ func whyNone(balancer string, labelled, addressless int) string {
 	}
 }
 
-func notReady(n *corev1.Node) bool {
+// NotReady reports whether Kubernetes takes a node for down.
+func NotReady(n *corev1.Node) bool {
 	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
 	})
@@ -224,7 +225,7 @@ func unicast(s string) (netip.Addr, bool) {
 // SameNodeFor reports whether a node's new version means the same to a Balancer as its old
 // one: labels that it does not ask for are nothing to it.
 func SameNodeFor(b *v1alpha1.Balancer, before, after *corev1.Node) bool {
-	if b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain && notReady(before) != notReady(after) {
+	if b.Spec.Nodes.Cordoned == v1alpha1.CordonedDrain && NotReady(before) != NotReady(after) {
 		return false // others drain once one that does not is Ready
 	}
 	if maps.Equal(before.Labels, after.Labels) {

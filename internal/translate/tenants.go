@@ -213,26 +213,13 @@ func (t *Translator) leaveOut() {
 		for _, in := range t.tenants {
 			all = append(all, in.kept[k])
 		}
-		share := level(all, most)
+		share := lb.Level(most, all)
 		for _, in := range t.tenants {
 			if in.kept[k] > share {
 				t.left = append(t.left, in.shrink(k, share)...)
 			}
 		}
 	}
-}
-
-// level is how much each may have, so that all have no more than most together: whoever has less
-// keeps it. It sorts them.
-func level(all []int, most int) int {
-	slices.Sort(all)
-	for i, n := range all {
-		if left := len(all) - i; n > most/left {
-			return most / left
-		}
-		most -= n
-	}
-	return math.MaxInt
 }
 
 // shrink a namespace: who has no room goes, and those that are smaller may stay.

@@ -170,7 +170,7 @@ func TestLevel(t *testing.T) {
 		most int
 		want int // what all have then, the most of it that is no more
 	}{{[]int{1, 2, 3}, 6, 6}, {[]int{9, 1, 9}, 11, 11}, {[]int{9, 9, 9}, 10, 9}, {[]int{5}, 3, 3}, {nil, 3, 0}, {[]int{4, 4}, 1, 0}} {
-		share, got := level(slices.Clone(tc.all), tc.most), 0
+		share, got := lb.Level(tc.most, slices.Clone(tc.all)), 0
 		for _, n := range tc.all {
 			got += min(n, share)
 		}
