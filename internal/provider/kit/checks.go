@@ -312,11 +312,7 @@ func (r *run) affinity(ctx context.Context) error {
 		return skipped("it cannot: " + why)
 	}
 	for _, s.AffinitySeconds = range []int32{3600, 60, 0} { // some clouds take no more than an hour
-		b, err := r.settle(ctx, id, s)
-		if err == nil {
-			err = r.answers(ctx, b, s, 0)
-		}
-		if err != nil {
+		if err := r.carries(ctx, id, s); err != nil {
 			return fmt.Errorf("for %d seconds: %w", s.AffinitySeconds, err)
 		}
 	}
@@ -340,11 +336,7 @@ func (r *run) flavor(ctx context.Context) error {
 		return fmt.Errorf("after %s was refused: want NotFound, got %w", s.Flavor, orNothing(err))
 	}
 	s.Flavor = r.able.Flavors[0]
-	b, err := r.settle(ctx, id, s)
-	if err == nil {
-		err = r.answers(ctx, b, s, 0)
-	}
-	if err != nil {
+	if err := r.carries(ctx, id, s); err != nil {
 		return fmt.Errorf("%s: %w", s.Flavor, err)
 	}
 	return nil
@@ -365,11 +357,7 @@ func (r *run) certificate(ctx context.Context) error {
 		return fmt.Errorf("after %s was refused: want NotFound, got %w", l.Certificate, orNothing(err))
 	}
 	for _, l.Certificate = range []string{r.able.Certificates[0], "", r.able.Certificates[0]} {
-		b, err := r.settle(ctx, id, s)
-		if err == nil {
-			err = r.answers(ctx, b, s, 0)
-		}
-		if err != nil {
+		if err := r.carries(ctx, id, s); err != nil {
 			return fmt.Errorf("%q: %w", l.Certificate, err)
 		}
 	}

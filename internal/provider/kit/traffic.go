@@ -99,6 +99,15 @@ func (r *run) close() {
 // checks.
 const settling = 15 * time.Second
 
+// carries wants a Spec to be live, and the first of our nodes to answer on every listener.
+func (r *run) carries(ctx context.Context, id provider.ID, s provider.Spec) error {
+	b, err := r.settle(ctx, id, s)
+	if err == nil {
+		err = r.answers(ctx, b, s, 0)
+	}
+	return err
+}
+
 // answers wants one of our nodes to answer on every listener.
 func (r *run) answers(ctx context.Context, b provider.LoadBalancer, s provider.Spec, node int) error {
 	return r.traffic(ctx, b, s, func(got string, err error) bool { return err == nil && got == r.nodes[node].name })
