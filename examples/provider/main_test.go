@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/external-lb/external-lb/internal/provider/kit"
 	"github.com/external-lb/external-lb/provider"
+	"github.com/external-lb/external-lb/test/freeport"
 )
 
 // prefix of addresses on loopback that no other run of these tests has.
@@ -98,9 +98,10 @@ func TestThePageIsTrue(t *testing.T) {
 	if len(blocks) != 2 {
 		t.Fatalf("the page has %d blocks of commands", len(blocks))
 	}
+	port := freeport.On(t, "127.0.0.1").Port()
 	dir := t.TempDir()
 	run := func(script string) *exec.Cmd {
-		here := strings.NewReplacer("bin/", dir+"/bin/", ":8480", ":"+freePort(t),
+		here := strings.NewReplacer("bin/", dir+"/bin/", ":8480", fmt.Sprintf(":%d", port),
 			"127.1.0.0/16", prefix()+"0/25", "127.1.0.", prefix(), "127.2.0.0/24", prefix()+"128/25", "127.2.0.", prefix())
 		cmd := exec.CommandContext(t.Context(), "bash", "-ec", here.Replace(script))
 		cmd.Dir = filepath.Join("..", "..")
@@ -136,20 +137,4 @@ func TestThePageIsTrue(t *testing.T) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
-}
-
-var free string
-
-// freePort of loopback, the same one each time.
-func freePort(t *testing.T) string {
-	t.Helper()
-	if free == "" {
-		at, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer at.Close()
-		_, free, _ = net.SplitHostPort(at.Addr().String())
-	}
-	return free
 }

@@ -145,7 +145,7 @@ var rules = []rule{
 	{"a host knows nothing of Kubernetes", slices.Concat(rooms, []string{"internal/admit", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/fileset",
 		"internal/host", "internal/lb", "internal/render", "internal/wire", "templates"}), kubernetes},
 	{"deliveries know what the worker says, and ask no API server", []string{"internal/deliver"}, clients},
-	{"tests of every package import it", []string{"test/builder", "test/wait"},
+	{"tests of every package import it", []string{"test/builder", "test/freeport", "test/wait"},
 		slices.Concat(clients, []string{module + "/internal/", module + "/test/"})},
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/internal/wire"
+	"github.com/external-lb/external-lb/test/freeport"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -88,7 +89,7 @@ func startSSHD(t testing.TB, forced string) sshd {
 	// Another kind of host key, which the client does not know and sshd prefers not to hide.
 	run(t, "ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", filepath.Join(dir, "host_key_ecdsa"))
 	line := fmt.Sprintf("restrict,command=%q %s", forced, ssh.MarshalAuthorizedKey(clientPub))
-	port := freePort(t)
+	port := int(freeport.On(t, "127.0.0.1").Port())
 	config := fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %[2]s/host_key_ecdsa\nHostKey %[2]s/host_key\nPidFile none\n"+
 		"UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nAuthorizedKeysFile %[3]s\n", port, dir, "%h/keys")
 
@@ -164,16 +165,6 @@ func self(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // lines is a buffer for several writers.

@@ -20,6 +20,7 @@ import (
 	"github.com/external-lb/external-lb/internal/engine/engines"
 	"github.com/external-lb/external-lb/internal/engine/nginx"
 	"github.com/external-lb/external-lb/internal/fileset"
+	"github.com/external-lb/external-lb/test/freeport"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -135,7 +136,7 @@ func agentOf(t testing.TB, s Settings) *Agent {
 }
 
 func nginxSettings(b *box, root string) string {
-	proof := fmt.Sprintf("127.0.76.66:%d", freePort(b.T))
+	proof := freeport.On(b.T, "127.0.76.66").String()
 	if b.agent != nil {
 		proof = b.nginx().Proof
 	}
@@ -310,19 +311,7 @@ func hear(at netip.AddrPort) string {
 	return string(text)
 }
 
-func local(t testing.TB) netip.AddrPort {
-	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t)))
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+func local(t testing.TB) netip.AddrPort { return freeport.On(t, "127.0.0.1") }
 
 // set of a main file and fragments.
 func set(t testing.TB, fragments ...fileset.File) *fileset.Set {

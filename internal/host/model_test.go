@@ -25,7 +25,7 @@ import (
 // that is free.
 func public(t testing.TB) netip.AddrPort {
 	t.Helper()
-	return netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(freePort(t)))
+	return netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(local(t).Port()))
 }
 
 // node is the one that carries everything.

@@ -13,30 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/external-lb/external-lb/test/freeport"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
 // patience is how long a client waits for what must come.
 const patience = 10 * time.Second
 
-// freeAddress finds an address with a port on which nothing listens, for TCP nor UDP.
-func freeAddress(t testing.TB, ip string) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err == nil {
-			u.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatalf("no port of %s is free for TCP and UDP", ip)
-	return ""
-}
+// freeAddress is a port of ip that is free for TCP and UDP.
+func freeAddress(t testing.TB, ip string) string { return freeport.On(t, ip).String() }
 
 // node is a backend: over TCP it greets with its address and a newline and then
 // repeats what it hears; over UDP it answers with its address.

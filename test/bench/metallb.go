@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/external-lb/external-lb/test/freeport"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -110,19 +110,19 @@ func (b *bench) startMetalLB(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	health, err := freePort()
+	health, err := freeport.ForProcess("127.0.0.1")
 	if err != nil {
 		return err
 	}
-	metrics, err := freePort()
+	metrics, err := freeport.ForProcess("127.0.0.1")
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(b.options.metallb, "--namespace="+metallbNamespace, "--pod-name="+metallbName, "--lb-class="+b.engine.class,
 		"--log-level=info", "--webhook-mode=disabled", "--disable-cert-rotation",
-		fmt.Sprintf("--port=%d", metrics), fmt.Sprintf("--health-probe-port=%d", health))
+		fmt.Sprintf("--port=%d", metrics.Port()), fmt.Sprintf("--health-probe-port=%d", health.Port()))
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	b.other, err = b.Run(ctx, cmd, "metallb", fmt.Sprintf("http://127.0.0.1:%d/readyz", health))
+	b.other, err = b.Run(ctx, cmd, "metallb", "http://"+health.String()+"/readyz")
 	return err
 }
 
@@ -132,13 +132,4 @@ func (b *bench) stopMetalLB() error {
 		return nil
 	}
 	return b.other.Kill()
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }

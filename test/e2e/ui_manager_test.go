@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,23 +21,15 @@ import (
 	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/browser"
 	"github.com/external-lb/external-lb/test/builder"
+	"github.com/external-lb/external-lb/test/freeport"
 	"github.com/external-lb/external-lb/test/lab"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
-// freeAddress on the loopback.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // managersPage runs the manager with a page on the loopback, until the test ends.
 func managersPage(t *testing.T) (url string) {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeport.On(t, "127.0.0.1").String()
 	must(t, env.Manager.Stop())
 	must(t, env.StartManager(t.Context(), "--ui-address", address))
 	t.Cleanup(func() {
@@ -107,8 +99,7 @@ func howToLook(t *testing.T) (bind, curl string) {
 // standby runs another manager, which does not lead, with a page for those who have a token.
 func standby(t *testing.T, dir string) (port string) {
 	t.Helper()
-	_, port, err := net.SplitHostPort(freeAddress(t))
-	must(t, err)
+	port = strconv.Itoa(int(freeport.On(t, "127.0.0.1").Port()))
 	config, err := env.KubeconfigOf(t.Context(), lab.Namespace, "external-lb")
 	must(t, err)
 	manager := exec.CommandContext(context.Background(), binary, "manager", "--kubeconfig", config, "--namespace", lab.Namespace,

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/utils/ptr"
 
+	"github.com/external-lb/external-lb/test/freeport"
 	"github.com/external-lb/external-lb/test/wait"
 )
 
@@ -40,15 +40,19 @@ func (l *Lab) StartManager(ctx context.Context, flags ...string) error {
 	if err != nil {
 		return err
 	}
-	health, metrics, err := twoPorts()
+	health, err := freeport.ForProcess("127.0.0.1")
+	if err != nil {
+		return err
+	}
+	metrics, err := freeport.ForProcess("127.0.0.1")
 	if err != nil {
 		return err
 	}
 	flags = append([]string{"manager", "--kubeconfig", kubeconfig, "--namespace", Namespace,
-		"--health-address", health, "--metrics-address", metrics, fmt.Sprintf("--tls-secrets=%t", l.options.TLSSecrets)}, flags...)
-	l.Manager, err = l.Run(ctx, exec.Command(l.options.Cluster.Binary, flags...), "manager", "http://"+health+"/readyz")
+		"--health-address", health.String(), "--metrics-address", metrics.String(), fmt.Sprintf("--tls-secrets=%t", l.options.TLSSecrets)}, flags...)
+	l.Manager, err = l.Run(ctx, exec.Command(l.options.Cluster.Binary, flags...), "manager", "http://"+health.String()+"/readyz")
 	if l.Manager != nil {
-		l.Manager.Metrics = "http://" + metrics + "/metrics"
+		l.Manager.Metrics = "http://" + metrics.String() + "/metrics"
 	}
 	return err
 }
@@ -141,18 +145,4 @@ func (l *Lab) KubeconfigOf(ctx context.Context, namespace, name string) (string,
 	kc.CurrentContext = "test"
 	path := filepath.Join(filepath.Dir(l.Kubeconfig()), "pki", namespace+"-"+name+".kubeconfig")
 	return path, clientcmd.WriteToFile(*kc, path)
-}
-
-// twoPorts finds free addresses on the loopback.
-func twoPorts() (a, b string, err error) {
-	var addresses [2]string
-	for i := range addresses {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", "", err
-		}
-		defer listener.Close()
-		addresses[i] = listener.Addr().String()
-	}
-	return addresses[0], addresses[1], nil
 }
