@@ -7,7 +7,7 @@ import (
 	"github.com/external-lb/external-lb/test/bench/report"
 )
 
-// start: the controller starts when all Services have their addresses, and when none has.
+// start: the controller starts when no Service has its address, and when all but one have theirs.
 func (b *bench) start(ctx context.Context) error {
 	sizes := b.engine.start.of(b.options)
 	return b.inLab(ctx, most(sizes), b.plain(), func(ctx context.Context) error {
@@ -19,7 +19,7 @@ func (b *bench) start(ctx context.Context) error {
 				if err := b.warm(ctx, s.services); err != nil {
 					return err
 				}
-				if err := b.clear(ctx, s.services); err != nil {
+				if err := b.clear(ctx, s.services+1); err != nil {
 					return err
 				}
 			}
@@ -44,17 +44,20 @@ func (b *bench) cold(ctx context.Context, n int) error {
 	return b.started(ctx, "started on new Services", n, func() (bool, error) { return w.published.hasAll(serviceName, n), nil })
 }
 
-// warm: everything is assigned and live already.
+// warm: one Service waits, and all others are assigned and live already.
 func (b *bench) warm(ctx context.Context, n int) error {
 	if err := b.Manager.Stop(); err != nil {
 		return err
 	}
-	return b.started(ctx, "started again", n, func() (bool, error) {
-		families, err := scrape(ctx, b.Manager.Metrics)
-		services := sum(families["external_lb_services"], nil)
-		inSync := sum(families["external_lb_host_state"], map[string]string{"state": "InSync"})
-		return int(services) == n && inSync == 1, err
-	})
+	if _, err := b.create(ctx, n, 1); err != nil {
+		return err
+	}
+	w, err := b.watch(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.stop()
+	return b.started(ctx, "started on one new Service", n, func() (bool, error) { return w.published.has(serviceName(n)), nil })
 }
 
 // started measures a start, until something is so.
