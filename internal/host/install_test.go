@@ -113,6 +113,7 @@ func checkInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff("# Made by `external-lb host install`: what the account may do as root.\n"+
+		"Defaults:external-lb !pam_session\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q -c /etc/external-lb/nginx-check.conf\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q -c /etc/nginx/nginx.conf\n"+
 		"external-lb ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload\n"+

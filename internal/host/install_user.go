@@ -176,7 +176,9 @@ func (in *installer) sudoers(ctx context.Context) error {
 	if err != nil {
 		return in.fail(name, err)
 	}
-	text := "# Made by `external-lb host install`: what the account may do as root.\n"
+	// A session of PAM would take the limit of open files to 1024, and nginx's check opens each listener that is new.
+	text := "# Made by `external-lb host install`: what the account may do as root.\n" +
+		"Defaults:" + account + " !pam_session\n"
 	for _, u := range newUnits(s, in.Runner) {
 		for _, argv := range u.commands() {
 			if command, viaSudo := engine.WithoutSudo(argv); viaSudo {

@@ -102,3 +102,19 @@ func TestFault_TheAgent(t *testing.T) {
 	s.inSync(balancer)
 	requests.end(t)
 }
+
+// TestAgent_ItsChecksMayOpenAllFiles: nginx's check opens each listener that is new, and
+// sessions of PAM have 1,024 files. What sudo starts has as many as the account.
+func TestAgent_ItsChecksMayOpenAllFiles(t *testing.T) {
+	h, err := env.Host(env.Hosts()[0])
+	must(t, err)
+	out, err := h.Shell(t.Context(), `
+echo 'external-lb ALL=(root) NOPASSWD: /bin/sh' >/etc/sudoers.d/external-lb-test
+trap 'rm /etc/sudoers.d/external-lb-test' EXIT
+ulimit -Sn 1500
+setpriv --reuid=external-lb --regid=external-lb --clear-groups sudo -n /bin/sh -c 'ulimit -Sn'`)
+	must(t, err)
+	if files := strings.TrimSpace(out); files != "1500" {
+		t.Errorf("a check may open %s files, want 1500", files)
+	}
+}
