@@ -176,7 +176,7 @@ func (in *installer) sudoers(ctx context.Context) error {
 	if err != nil {
 		return in.fail(name, err)
 	}
-	// A session of PAM would take the limit of open files to 1024, and nginx's check opens each listener that is new.
+	// A session of PAM would take the limit of open files to 1024, and a check may open each listener that is new.
 	text := "# Made by `external-lb host install`: what the account may do as root.\n" +
 		"Defaults:" + account + " !pam_session\n"
 	for _, u := range newUnits(s, in.Runner) {

@@ -13,11 +13,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/external-lb/external-lb/test/freeport"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	sigyaml "sigs.k8s.io/yaml"
+
+	"github.com/external-lb/external-lb/test/freeport"
 )
 
 // MetalLB's controller is what can be held against ours: it gives Services their addresses. What makes them

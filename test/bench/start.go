@@ -13,10 +13,10 @@ func (b *bench) start(ctx context.Context) error {
 	return b.inLab(ctx, most(sizes), b.plain(), func(ctx context.Context) error {
 		for _, s := range sizes {
 			for range b.options.runs {
-				if err := b.cold(ctx, s.services); err != nil {
+				if err := b.startOn(ctx, "started on new Services", 0, s.services, s.services); err != nil {
 					return err
 				}
-				if err := b.warm(ctx, s.services); err != nil {
+				if err := b.startOn(ctx, "started on one new Service", s.services, 1, s.services); err != nil {
 					return err
 				}
 				if err := b.clear(ctx, s.services+1); err != nil {
@@ -28,12 +28,12 @@ func (b *bench) start(ctx context.Context) error {
 	})
 }
 
-// cold: all Services wait when the controller starts.
-func (b *bench) cold(ctx context.Context, n int) error {
+// startOn starts the controller when some Services wait, and all others are assigned and live already.
+func (b *bench) startOn(ctx context.Context, what string, first, waiting, all int) error {
 	if err := b.Manager.Stop(); err != nil {
 		return err
 	}
-	if _, err := b.create(ctx, 0, n); err != nil {
+	if _, err := b.create(ctx, first, waiting); err != nil {
 		return err
 	}
 	w, err := b.watch(ctx)
@@ -41,23 +41,8 @@ func (b *bench) cold(ctx context.Context, n int) error {
 		return err
 	}
 	defer w.stop()
-	return b.started(ctx, "started on new Services", n, func() (bool, error) { return w.published.hasAll(serviceName, n), nil })
-}
-
-// warm: one Service waits, and all others are assigned and live already.
-func (b *bench) warm(ctx context.Context, n int) error {
-	if err := b.Manager.Stop(); err != nil {
-		return err
-	}
-	if _, err := b.create(ctx, n, 1); err != nil {
-		return err
-	}
-	w, err := b.watch(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.stop()
-	return b.started(ctx, "started on one new Service", n, func() (bool, error) { return w.published.has(serviceName(n)), nil })
+	name := func(i int) string { return serviceName(first + i) }
+	return b.started(ctx, what, all, func() (bool, error) { return w.published.hasAll(name, waiting), nil })
 }
 
 // started measures a start, until something is so.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -31,9 +32,15 @@ func On(t testing.TB, ip string) netip.AddrPort {
 
 // ForProcess is On without a test: the port is the caller's until the process ends.
 func ForProcess(ip string) (netip.AddrPort, error) {
-	at, _, err := claim(ip)
+	at, claimed, err := claim(ip)
+	if err == nil {
+		held.Store(at.Port(), claimed)
+	}
 	return at, err
 }
+
+// held are claims that nothing else refers to: the garbage collector closes such sockets.
+var held sync.Map
 
 // claim holds a socket of the port's name: the kernel closes it with the process, and no
 // file of it is left.

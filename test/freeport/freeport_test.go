@@ -3,6 +3,7 @@ package freeport
 import (
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 )
 
@@ -52,5 +53,22 @@ func TestOn_WhatATestHadIsForTheNext(t *testing.T) {
 	next.Store(uint32(at.Port()) - first - 1)
 	if again := On(t, "::1"); again != at {
 		t.Errorf("got %s, want %s", again, at)
+	}
+}
+
+func TestForProcess_HoldsThePort(t *testing.T) {
+	at, err := ForProcess("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what the first collection finds is closed when the second's has been
+		collected := make(chan struct{})
+		runtime.SetFinalizer(new([16]*int), func(*[16]*int) { close(collected) })
+		runtime.GC()
+		<-collected
+	}
+	if taken, err := net.Listen("unix", name(at.Port())); err == nil {
+		taken.Close()
+		t.Errorf("%s is free while the process runs", at)
 	}
 }

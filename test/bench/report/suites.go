@@ -14,7 +14,8 @@ is live; it is deleted when it is gone. MetalLB's controller is measured on the 
 address: no host is programmed, and nothing says when a changed port is live.`},
 
 	{"start", "The start of the controller",
-		`The controller starts while all Services wait for their addresses, and again when all but one have theirs: then until that one has it.`},
+		`The controller starts while all Services wait for their addresses, and again when all but one
+have theirs: then until that one has it.`},
 
 	{"one", "One change among many",
 		`All is at rest. Then one thing changes, and we wait until a user sees that it is live: the address of a Service, an event, or the
