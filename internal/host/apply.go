@@ -219,9 +219,8 @@ func (u *unit) relabel(j *job, g *staged) error {
 	return j.store.replaceJSON(path.Join(engine.GenerationsDir, j.state.Good, indexFile), now, publicMode)
 }
 
-// ready stages a generation, has it checked, by itself and as a part of all that the daemon
-// reads, and makes sure that from now on nothing needs room on the disk. It is nil if what
-// is left is live already.
+// ready stages a generation, has it checked as a part of all that the daemon reads, and makes
+// sure that from now on nothing needs room on the disk. It is nil if what is left is live already.
 func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 	u.at("stage")
 	g, err := j.store.stage(j.base, j.wanted, j.renderer(), &u.sums)
@@ -229,31 +228,32 @@ func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 		return nil, err
 	}
 	g.Items = j.items
-	u.at("check")
 	if err := j.store.link(engine.CandidateLink, g.name); err != nil {
 		return nil, err
 	}
-	c := &checker{unit: u, staged: g, base: j.base, culprits: map[string]engine.Culprit{}}
-	if err := c.run(ctx); err != nil {
-		return nil, err
-	}
-	if len(c.nodes) > 0 {
-		j.refuseNodes(c.nodes)
-		return nil, errChanged
-	}
-	if len(c.culprits) > 0 && j.refuse(c.culprits) {
-		return nil, errChanged
-	}
-	if g.Digest() == j.base.digest() && u.proves(ctx, j.store, j.base) {
+	if u.same(ctx, j, g) {
 		return nil, u.relabel(j, g)
 	}
-	u.at("seal")
-	if err := u.seal(g); err != nil {
-		return nil, err
+	u.at("check")
+	own, err := u.checkAll(ctx, g)
+	if g.beyond || refusal(err) != nil {
+		found, blameErr := u.leaveOutCulprits(ctx, j, g)
+		switch {
+		case blameErr != nil:
+			return nil, blameErr
+		case !found:
+			return g, err
+		case u.same(ctx, j, g):
+			return nil, u.relabel(j, g)
+		}
+		own, err = u.checkAll(ctx, g)
 	}
-	u.at("check whole")
-	if err := u.checkWhole(ctx, u.preview); err != nil {
+	if err != nil {
 		return g, err
+	}
+	u.at("seal")
+	if err := u.seal(g, own); err != nil {
+		return nil, err
 	}
 	u.at("prepare")
 	next := state{Good: g.name, Previous: j.state.Good}
@@ -263,6 +263,28 @@ func (u *unit) ready(ctx context.Context, j *job) (*staged, error) {
 		j.store.writeJSON(nextStateFile, next),
 		j.store.syncDir("."),
 	)
+}
+
+// same reports whether what is staged is live.
+func (u *unit) same(ctx context.Context, j *job, g *staged) bool {
+	return g.Digest() == j.base.digest() && u.proves(ctx, j.store, j.base)
+}
+
+// leaveOutCulprits of a set that is refused as a part of all that the daemon reads: by itself,
+// it shows who they are. It finds none where the set is not to blame.
+func (u *unit) leaveOutCulprits(ctx context.Context, j *job, g *staged) (found bool, err error) {
+	u.at("check by itself")
+	c := &checker{unit: u, staged: g, base: j.base, culprits: map[string]engine.Culprit{}}
+	switch err := c.run(ctx); {
+	case err != nil:
+		return false, err
+	case len(c.nodes) > 0:
+		j.refuseNodes(c.nodes)
+		return true, errChanged
+	case len(c.culprits) > 0 && j.refuse(c.culprits):
+		return true, errChanged
+	}
+	return len(c.culprits) > 0, nil
 }
 
 // goLive swaps, reloads and waits for the proof, or undoes that.
@@ -306,11 +328,7 @@ func (u *unit) hotReloads(ctx context.Context, j *job, g *staged) bool {
 }
 
 // seal completes a generation with the host's own file.
-func (u *unit) seal(g *staged) error {
-	own, err := u.daemon.Own(g)
-	if err != nil {
-		return err
-	}
+func (u *unit) seal(g *staged, own []byte) error {
 	if err := g.seal(u.daemon.OwnFile(), own); err != nil {
 		return err
 	}

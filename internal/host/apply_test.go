@@ -147,9 +147,9 @@ func TestManyBadFragmentsAreFoundQuickly(t *testing.T) {
 }
 
 // nginx does not name the file when there are too many ports for its limit of
-// connections: here the isolated check has that limit.
+// connections: here the isolated check has that limit, too.
 func TestCulpritsWithoutANameAreFoundByTrying(t *testing.T) {
-	b := newBox(t)
+	b := newBoxIn(t, t.TempDir(), 20)
 	at := local(t)
 	b.apply(set(t, service(t, "old", "old", at)))
 	limited := strings.ReplaceAll(string(b.nginx().CheckText([]string{"load_module modules/ngx_stream_module.so;\n"})), "1048576", "20")

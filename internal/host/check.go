@@ -28,6 +28,28 @@ func (u *unit) checkWhole(ctx context.Context, command func(argv []string) []str
 	return err
 }
 
+// checkAll has a staged set tested as it would run: with all else that the daemon reads, where
+// that can be tested. own is the host's own file for it.
+func (u *unit) checkAll(ctx context.Context, g *staged) (own []byte, err error) {
+	if _, can := u.daemon.(engine.WholeChecker); !can {
+		words, err := u.daemon.Check(ctx, g)
+		if err == nil && words != "" {
+			err = &engine.Refusal{Daemon: u.daemon.Name(), Message: words}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return u.daemon.Own(g)
+	}
+	if own, err = u.daemon.Own(g); err != nil {
+		return nil, err
+	}
+	if err := g.Write(u.daemon.OwnFile(), own); err != nil {
+		return nil, err
+	}
+	return own, u.checkWhole(ctx, u.preview)
+}
+
 // checker has a staged set tested by itself, and drops the fragments that the
 // daemon refuses until it takes the rest.
 type checker struct {

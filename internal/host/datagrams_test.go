@@ -154,7 +154,11 @@ func TestDatagrams_ARefusalIsForAllOfAService(t *testing.T) {
 	b.proved(b.send(wants(b.node(), quic, web)))
 	before := b.of(0, quic)
 	k.refuses = "quic"
-	next := changed(quic, idle(time.Minute))
+	next := changed(quic, func(s *lb.Service) { // what both daemons print
+		for i := range s.Frontends {
+			s.Frontends[i].Settings.Algorithm = lb.SourceHash
+		}
+	})
 	out = b.send(wants(b.node(), next, web))
 	if r := b.one(out.Refused, lb.RefusedByEngine, "keepalived does not like it"); !r.OlderStays || !out.Proved {
 		t.Errorf("%+v", out)

@@ -68,12 +68,13 @@ func (d *draining) reload() {
 	}
 }
 
-// later it is two hours later.
+// later the time of all who left is over. When they left is no use: the machine may not have run for
+// as long as they may stay.
 func (d *draining) later() {
 	d.Helper()
 	r := d.left()
 	for _, one := range r.Leaving {
-		one["Since"] = one["Since"].(float64) - float64(2*time.Hour)
+		one["Drain"] = 1
 	}
 	data, err := json.Marshal(r)
 	if err == nil {

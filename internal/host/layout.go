@@ -53,7 +53,11 @@ func (u *unit) initialise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := u.seal(g); err != nil {
+	own, err := u.daemon.Own(g)
+	if err != nil {
+		return err
+	}
+	if err := u.seal(g, own); err != nil {
 		return err
 	}
 	if err := errors.Join(s.link(nextLink, g.name), s.rename(nextLink, engine.LiveLink)); err != nil {

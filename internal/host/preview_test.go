@@ -39,7 +39,7 @@ func TestS35_WhatTheDaemonWouldNotStartWithIsNeverLive(t *testing.T) {
 	if e := b.fails(CodeMachine, b.order(set(t, many...))); !strings.Contains(e.Message, "worker_connections are not enough") {
 		t.Error(e)
 	}
-	if !slices.Contains(steps, "check whole") || slices.Contains(steps, "swap") {
+	if !slices.Contains(steps, "check by itself") || slices.Contains(steps, "seal") {
 		t.Errorf("steps: %v", steps)
 	}
 	b.consistent(before.Live)
@@ -121,4 +121,22 @@ func TestPreview_IsLedNowhereElse(t *testing.T) {
 		}
 		unix.Close(store)
 	}
+}
+
+// What passes with all else that the daemon reads is not tested a second time.
+func TestADeliveryIsCheckedOnce(t *testing.T) {
+	b := newBox(t)
+	var checks [][]string
+	b.nginx().Runner = scripted{engine.Machine{}, func(argv []string) (string, error, bool) {
+		if slices.Contains(argv, "-t") {
+			checks = append(checks, argv)
+		}
+		return "", nil, false
+	}}
+	at := local(t)
+	b.apply(set(t, service(t, "web", "one", at)))
+	if len(checks) != 1 || !slices.Contains(checks[0], "preview") {
+		t.Errorf("checks: %v", checks)
+	}
+	b.says(at, "one")
 }

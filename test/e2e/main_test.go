@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -132,10 +133,16 @@ func run(m *testing.M) int {
 		}
 		defer cloudProvider.Stop()
 	}
-	if err := createPools(ctx); err != nil {
+	if err := errors.Join(createPools(ctx), warmOpenAPI(ctx)); err != nil {
 		return share.Failed(err)
 	}
 	return m.Run()
+}
+
+// warmOpenAPI has the API server describe its kinds, which kubectl asks for a List: at the first
+// time this is seconds of a processor, and among all tests more than kubectl waits.
+func warmOpenAPI(ctx context.Context) error {
+	return env.Client().Discovery().RESTClient().Get().AbsPath("/openapi/v2").Do(ctx).Error()
 }
 
 // createPools makes the pool that most tests use, and one that must be named.
