@@ -46,8 +46,9 @@ type part struct {
 type setback struct {
 	until time.Time
 	wait  time.Duration
-	fails int  // in a row
-	told  bool // why
+	fails int    // in a row
+	told  int    // the one of them of which it was told why; 0: none
+	why   uint64 // what was told, hashed
 
 	last    uint64 // what was written, hashed; 0: nothing was
 	repairs int    // how often in a row the same was written
@@ -96,7 +97,8 @@ func (s *setbacks) later(wait time.Duration) {
 
 // failed holds a part of a Service back, and reports whether to tell why: at once what
 // the API server refuses, and a failure of its own when it lasts. Of the two parts one is
-// told, as long as it fails: mostly it is the same that is wrong with the other.
+// told, as long as it fails: mostly it is the same that is wrong with the other. Another
+// reason is told as well, but ever less often: whoever refuses chooses the words.
 func (s *setbacks) failed(p part, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +107,12 @@ func (s *setbacks) failed(p part, err error) (tell bool) {
 	b.hold()
 	s.later(b.wait)
 	other := s.of[part{p.uid, !p.status}]
-	tell = !b.told && (other == nil || !other.told) && (neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err))
-	b.told = b.told || tell
+	why := s.hash([]byte(err.Error()))
+	tell = b.fails >= 2*b.told && b.why != why && (other == nil || other.told == 0) &&
+		(neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err))
+	if tell {
+		b.told, b.why = b.fails, why
+	}
 	return tell
 }
 

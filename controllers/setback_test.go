@@ -87,6 +87,29 @@ func TestBothPartsAreToldOnce(t *testing.T) {
 	fails(status, false)
 }
 
+// Why a Service cannot be written may change: an API server that has just started refuses what
+// it allows a moment later, and then a policy refuses it. The last reason is the one that counts.
+// Words that are others each time are told ever less often.
+func TestAnotherReasonIsTold(t *testing.T) {
+	s, web := newSetbacks(), part{"web", true}
+	var told []int
+	for try := 1; try <= 100; try++ {
+		words := "no role allows it"
+		if try > 1 {
+			words = "a policy says no"
+		}
+		if try > 40 {
+			words = fmt.Sprint("request ", try)
+		}
+		if s.failed(web, apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "web", errors.New(words))) {
+			told = append(told, try)
+		}
+	}
+	if want := []int{1, 2, 41, 82}; !slices.Equal(told, want) {
+		t.Errorf("told at %d, want %d", told, want)
+	}
+}
+
 // A status that somebody else overwrites is repaired less and less often, and told once;
 // anything else that is written is not held back.
 func TestContestedStatus(t *testing.T) {

@@ -22,10 +22,18 @@ func (u *unit) checkWhole(ctx context.Context, command func(argv []string) []str
 		return nil
 	}
 	words, err := d.CheckWhole(ctx, command(d.Whole()))
-	if err == nil && words != "" {
-		err = &engine.Refusal{Daemon: u.daemon.Name(), Message: words}
+	if err != nil {
+		return err
 	}
-	return err
+	return u.verdict(words)
+}
+
+// verdict is the daemon's answer to a check as an error: with no words, it takes the set.
+func (u *unit) verdict(words string) error {
+	if words == "" {
+		return nil
+	}
+	return &engine.Refusal{Daemon: u.daemon.Name(), Message: words}
 }
 
 // checkAll has a staged set tested as it would run: with all else that the daemon reads, where
@@ -33,8 +41,8 @@ func (u *unit) checkWhole(ctx context.Context, command func(argv []string) []str
 func (u *unit) checkAll(ctx context.Context, g *staged) (own []byte, err error) {
 	if _, can := u.daemon.(engine.WholeChecker); !can {
 		words, err := u.daemon.Check(ctx, g)
-		if err == nil && words != "" {
-			err = &engine.Refusal{Daemon: u.daemon.Name(), Message: words}
+		if err == nil {
+			err = u.verdict(words)
 		}
 		if err != nil {
 			return nil, err
@@ -79,7 +87,7 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 		if c.daemon.Lacks(words) {
-			return &engine.Refusal{Daemon: c.daemon.Name(), Message: words}
+			return c.verdict(words)
 		}
 		culprits := c.daemon.Blame(c.suspectsIn(c.staged), words)
 		if len(culprits) == 0 {
@@ -162,7 +170,7 @@ func (c *checker) try(ctx context.Context, words string) error {
 		}
 	}
 	if len(suspects) == 0 {
-		return &engine.Refusal{Daemon: c.daemon.Name(), Message: words}
+		return c.verdict(words)
 	}
 	for _, p := range suspects {
 		if err := c.hide(p); err != nil {
@@ -174,7 +182,7 @@ func (c *checker) try(ctx context.Context, words string) error {
 		return err
 	}
 	if words != "" {
-		return &engine.Refusal{Daemon: c.daemon.Name(), Message: words}
+		return c.verdict(words)
 	}
 	return c.add(ctx, suspects)
 }

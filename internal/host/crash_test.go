@@ -50,7 +50,7 @@ func (b *box) applyAndCrash(step string, o order) (crashed bool, err error) {
 // and on disk, and whoever comes next can go on from there.
 func TestS35_CrashAtAnyStep(t *testing.T) {
 	for step, after := range map[string]string{
-		"probe": "old", "stage": "old", "check": "old", "seal": "old", "prepare": "old",
+		"probe": "old", "stage": "old", "check": "old", "check by itself": "old", "seal": "old", "prepare": "old",
 		"swap": "old", "reload": "old", "commit": "new", "clean": "new",
 	} {
 		t.Run(step, func(t *testing.T) {
@@ -58,7 +58,11 @@ func TestS35_CrashAtAnyStep(t *testing.T) {
 			at, stays := local(t), local(t)
 			texts := map[string]string{"old": "one", "new": "two"}
 			b.apply(set(t, service(t, "web", "one", at), service(t, "stays", "stays", stays)))
-			crashed, err := b.applyAndCrash(step, b.order(set(t, service(t, "web", "two", at), service(t, "stays", "stays", stays))))
+			next := []fileset.File{service(t, "web", "two", at), service(t, "stays", "stays", stays)}
+			if step == "check by itself" {
+				next = append(next, fragment(t, "bad", "bad;\n"))
+			}
+			crashed, err := b.applyAndCrash(step, b.order(set(t, next...)))
 			if !crashed {
 				t.Fatalf("the step did not come: %v", err)
 			}

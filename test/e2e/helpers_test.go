@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/external-lb/external-lb/api/v1alpha1"
 	"github.com/external-lb/external-lb/test/builder"
 	"github.com/external-lb/external-lb/test/cluster"
 	"github.com/external-lb/external-lb/test/wait"
@@ -61,16 +61,7 @@ func newScene(t *testing.T) *scene {
 // may want their addresses.
 func (s *scene) clean() {
 	if s.t.Failed() {
-		out, _ := env.Kubectl(context.Background(), "-n", s.namespace, "get", "events,services", "-o", "wide")
-		s.t.Log(out)
-		if engine.name == v1alpha1.EngineNginx { // the others log nothing to a file
-			for _, name := range []string{"lb1", "lb2"} {
-				if h, err := env.Host(name); err == nil {
-					out, _ := h.Exec(context.Background(), "tail", "-n", "30", "/var/log/nginx/error.log")
-					s.t.Log(name, "logs:\n"+out)
-				}
-			}
-		}
+		s.tellAll()
 		env.Keep(fmt.Errorf("%s has failed", s.t.Name()))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
@@ -88,6 +79,28 @@ func (s *scene) clean() {
 	for _, obj := range append(s.made, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}) {
 		if err := env.Kube.Delete(ctx, obj); err != nil {
 			s.t.Error(err)
+		}
+	}
+}
+
+// tellAll logs what the cluster, the manager and the hosts say.
+func (s *scene) tellAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
+	defer cancel()
+	for _, args := range [][]string{
+		{"-n", s.namespace, "get", "events,services", "-o", "wide"},
+		{"get", "nodes", "-o", "wide"},
+		{"get", "balancers", "-o", "yaml"},
+	} {
+		out, err := env.Kubectl(ctx, args...)
+		s.t.Log(args, err, "\n"+out)
+	}
+	log, err := os.ReadFile(env.Manager.LogFile)
+	s.t.Logf("the manager's log: %v\n%s", err, log[max(0, len(log)-8000):])
+	for _, name := range []string{"lb1", "lb2"} {
+		if h, err := env.Host(name); err == nil {
+			out, _ := h.Exec(ctx, "sh", "-c", "tail -n 30 /var/log/external-lb-agent.log /var/log/nginx/error.log 2>&1")
+			s.t.Log(name, "logs:\n"+out)
 		}
 	}
 }
