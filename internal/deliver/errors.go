@@ -46,6 +46,7 @@ func (r Reason) refuses() bool { return r == ReasonRolledBack || r == ReasonUnpr
 type Error struct {
 	Reason  Reason
 	Message string
+	Slow    bool  // the host was there, and had too little time
 	Err     error // the cause; may be nil
 }
 

@@ -23,7 +23,7 @@ const command = "external-lb host serve"
 
 // SSH dials hosts over SSH. The zero value is what a controller uses.
 type SSH struct {
-	Timeout   time.Duration // to connect, log in and say hello, each; zero: 5 s
+	Timeout   time.Duration // to connect, log in and say hello, each; zero: 5 s. A host that is slow has longer for the last two
 	KeepAlive time.Duration // between two questions whether the host is there; zero: 3 s
 }
 
@@ -33,6 +33,15 @@ func (s SSH) timeout() time.Duration {
 	}
 	return 5 * time.Second
 }
+
+// patience with a host for each step after it has accepted a connection. An attempt that is
+// given up costs a host almost as much as one that comes through: one with no time for the
+// first would never have it for the same again.
+func (s SSH) patience(t Target) time.Duration { return s.timeout() << t.Slow }
+
+// maxSlow is how often patience is doubled: 40 s are enough for a host whose processors have
+// some hundred processes each to run.
+const maxSlow = 3
 
 func (s SSH) keepAlive() time.Duration {
 	if s.KeepAlive > 0 {
@@ -75,7 +84,8 @@ func (s SSH) connect(ctx context.Context, t Target) (net.Conn, error) {
 
 // login speaks SSH: both ends prove who they are.
 func (s SSH) login(ctx context.Context, tcp net.Conn, t Target, config *ssh.ClientConfig) (*ssh.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout())
+	limit := s.patience(t)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { tcp.Close() })
 	var verdict *Error // of the host key, which the handshake's error may hide
@@ -90,12 +100,12 @@ func (s SSH) login(ctx context.Context, tcp net.Conn, t Target, config *ssh.Clie
 	case verdict != nil:
 		return nil, verdict
 	case err != nil && ctx.Err() != nil:
-		return nil, &Error{Reason: ReasonUnreachable, Err: err, Message: fmt.Sprintf(
-			"%s accepts connections and does not finish the SSH handshake within %v: is it sshd that listens there?", t.Endpoint(), s.timeout())}
+		return nil, &Error{Reason: ReasonUnreachable, Err: err, Slow: true, Message: fmt.Sprintf(
+			"%s accepts connections and does not finish the SSH handshake within %v: is it sshd that listens there, and is the host overloaded?", t.Endpoint(), limit)}
 	case err != nil:
 		return nil, refusedLogin(t, err)
 	case !stop():
-		return nil, &Error{Reason: ReasonUnreachable, Message: t.Endpoint() + " was too slow to log in", Err: ctx.Err()}
+		return nil, &Error{Reason: ReasonUnreachable, Slow: true, Message: t.Endpoint() + " was too slow to log in", Err: ctx.Err()}
 	}
 	return ssh.NewClient(c, channels, requests), nil
 }
@@ -104,18 +114,19 @@ func (s SSH) login(ctx context.Context, tcp net.Conn, t Target, config *ssh.Clie
 // that, it comes to an end.
 func (s SSH) serve(ctx context.Context, client *ssh.Client, t Target) (Conn, error) {
 	defer context.AfterFunc(ctx, func() { client.Close() })()
-	late := time.AfterFunc(s.timeout(), func() { client.Close() })
+	limit := s.patience(t)
+	late := time.AfterFunc(limit, func() { client.Close() })
 	defer late.Stop()
 	remote, err := open(client, t)
 	if !late.Stop() {
-		return nil, &Error{Reason: ReasonUnreachable, Err: err, Message: fmt.Sprintf(
-			"%s lets %s log in and opens no session within %v: is it sshd that listens there, and is the host overloaded?", t.Endpoint(), t.user(), s.timeout())}
+		return nil, &Error{Reason: ReasonUnreachable, Err: err, Slow: true, Message: fmt.Sprintf(
+			"%s lets %s log in and opens no session within %v: is it sshd that listens there, and is the host overloaded?", t.Endpoint(), t.user(), limit)}
 	}
 	if err != nil {
 		return nil, err
 	}
-	late.Reset(s.timeout() + 2*farewellWait) // it may take nothing of what is written to it
-	ctx, cancel := context.WithTimeout(ctx, s.timeout())
+	late.Reset(limit + 2*farewellWait) // it may take nothing of what is written to it
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := wire.NewClient(ctx, remote)
 	if err != nil {
@@ -123,7 +134,7 @@ func (s SSH) serve(ctx context.Context, client *ssh.Client, t Target) (Conn, err
 	}
 	c.Cluster = t.Cluster
 	remote.open.Store(true)
-	go s.watch(client, c.Done())
+	go s.watch(client, c.Done(), 2*s.keepAlive()<<t.Slow)
 	return &sshConn{Client: c, stderr: &remote.stderr}, nil
 }
 
@@ -147,9 +158,9 @@ func open(client *ssh.Client, t Target) (*stream, error) {
 	return remote, nil
 }
 
-// watch closes a connection over which nothing comes back. gRPC's own pings are
+// watch closes a connection over which nothing comes back for that long. gRPC's own pings are
 // no faster than 10 s.
-func (s SSH) watch(client *ssh.Client, done <-chan struct{}) {
+func (s SSH) watch(client *ssh.Client, done <-chan struct{}, limit time.Duration) {
 	defer client.Close()
 	tick := time.NewTicker(s.keepAlive())
 	defer tick.Stop()
@@ -171,7 +182,7 @@ func (s SSH) watch(client *ssh.Client, done <-chan struct{}) {
 			if err != nil {
 				return
 			}
-		case <-time.After(2 * s.keepAlive()):
+		case <-time.After(limit):
 			return
 		}
 	}

@@ -135,6 +135,7 @@ func TestSSHForcedCommandIsNotOurs(t *testing.T) {
 type wireCut struct {
 	l       net.Listener
 	to      string
+	late    time.Duration // that it carries the first byte to a client
 	silent  atomic.Bool
 	accepts atomic.Int32
 	wg      sync.WaitGroup
@@ -175,6 +176,9 @@ func (p *wireCut) carry(a net.Conn) {
 	for from, to := range map[net.Conn]net.Conn{a: b, b: a} {
 		p.wg.Go(func() {
 			defer to.Close()
+			if from == b {
+				<-time.After(p.late)
+			}
 			buf := make([]byte, 32<<10)
 			for n, err := from.Read(buf); err == nil; n, err = from.Read(buf) {
 				if !p.silent.Load() {
@@ -226,6 +230,27 @@ func TestSSHConnectionIsCut(t *testing.T) {
 				t.Error("no new connection")
 			}
 		})
+	}
+}
+
+// A host that is overloaded finishes no handshake in the time that others need. Each attempt
+// that is given up makes that worse, so it has more time at the next one.
+func TestSSHAHostThatIsSlowHasMoreTime(t *testing.T) {
+	const patience = 300 * time.Millisecond
+	s := startSSHD(t, forcedServe)
+	p := newWireCut(t, s.target.Endpoint())
+	p.late = 3 * patience // too late for two attempts
+	target := s.target
+	target.Host.Port = int32(p.l.Addr().(*net.TCPAddr).Port)
+	target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, s.hostKey))
+	f := NewFleet(Options{Leader: &leads{term: 1}, Dialer: SSH{Timeout: patience}, Log: quiet(t)})
+	defer f.Close()
+	f.Set("edge", []Target{target})
+	f.Deliver("edge", onLB1(set("a=1")), "service")
+	wait.True(t, "told that it is slow", func() bool { return strings.Contains(f.States("edge")[0].Message, "is the host overloaded?") })
+	wait.True(t, "InSync", func() bool { return f.States("edge")[0].State == v1alpha1.HostInSync })
+	if n := p.accepts.Load(); n < 3 {
+		t.Errorf("%d attempts", n)
 	}
 }
 

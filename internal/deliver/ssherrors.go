@@ -109,6 +109,7 @@ func commandError(t Target, said string, err error) *Error {
 	hint := fmt.Sprintf("is external-lb installed there, and is the line of the key in authorized_keys of %s `restrict,command=\"%s\" …`? `external-lb host install` does both",
 		t.user(), command)
 	var what string
+	slow := errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case hello != nil && len(hello.Got) > 0:
 		what = strings.Join(slices.DeleteFunc([]string{fmt.Sprintf("it says %q", hello.Got), said}, func(s string) bool { return s == "" }), ", ")
@@ -116,10 +117,10 @@ func commandError(t Target, said string, err error) *Error {
 		what, hint = strings.TrimPrefix(said, "error: "), "`external-lb host status` on the host says more" // it is ours, and has said why
 	case said != "":
 		what = said
-	case errors.Is(err, context.DeadlineExceeded):
-		what = "it says nothing"
+	case slow:
+		what, hint = "it says nothing", "is the host overloaded? If not, "+hint
 	default:
 		what = err.Error()
 	}
-	return &Error{Reason: ReasonCommand, Err: err, Message: fmt.Sprintf("`%s` on %s does not run: %s: %s", command, t.Endpoint(), what, hint)}
+	return &Error{Reason: ReasonCommand, Err: err, Slow: slow, Message: fmt.Sprintf("`%s` on %s does not run: %s: %s", command, t.Endpoint(), what, hint)}
 }

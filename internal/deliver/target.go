@@ -22,6 +22,7 @@ type Target struct {
 	PrivateKey  []byte        // ssh-privatekey of the Secret
 	KnownHosts  []byte        // known_hosts of the Secret
 	MinInterval time.Duration // between the starts of two reloads
+	Slow        int           // attempts in a row that the host had too little time for, maxSlow at most: it is given more
 	Problem     error         // why the host is not to be reached: its Secret is missing, the machine is another's
 }
 

@@ -149,13 +149,21 @@ func (w *worker) update(change func(*State)) {
 // starts over.
 func (w *worker) run(ctx context.Context) {
 	var reconnect backoff
+	slow := 0
 	for ctx.Err() == nil {
 		target, _ := w.now()
-		err := w.attempt(ctx, target, &reconnect)
+		target.Slow = slow
+		err := w.attempt(ctx, target, func() {
+			reconnect.reset()
+			slow = 0
+		})
 		if err == nil || ctx.Err() != nil {
 			continue // another target, or the end
 		}
 		e := explain(err, target)
+		if e.Slow {
+			slow = min(slow+1, maxSlow)
+		}
 		w.update(func(s *State) {
 			s.State, s.Reason, s.Message, s.Seen = e.hostState(), e.Reason, e.Message, nil
 			s.Warning, s.Clock, s.Restarted = "", 0, ""
@@ -171,7 +179,7 @@ func (w *worker) run(ctx context.Context) {
 }
 
 // attempt is one connection, from dialling to its end.
-func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff) error {
+func (w *worker) attempt(ctx context.Context, target Target, healthy func()) error {
 	dialled, err := w.dial(ctx, target)
 	if err != nil {
 		return err
@@ -196,7 +204,7 @@ func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff)
 		defer watching.Wait()
 		defer stop()
 	}
-	return w.session(ctx, target, conn, agent, reconnect.reset)
+	return w.session(ctx, target, conn, agent, healthy)
 }
 
 func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {
