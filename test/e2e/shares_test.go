@@ -19,7 +19,7 @@ import (
 )
 
 // shares is how many processes share the tests of an engine, each with a cluster of its
-// own. All run at once: tests wait more than they work. Hosts with LVS work more: they are
+// own. Some run at once: tests wait more than they work. Hosts with LVS work more: they are
 // emulated.
 func (e testedEngine) shares() int {
 	switch {
@@ -110,7 +110,19 @@ func processesIn(dir, binary string) (all []process, err error) {
 			all = append(all, process{share.Process{Name: name, Cmd: exec.Command(os.Args[0], its...)}, e, results})
 		}
 	}
+	slices.SortStableFunc(all, func(a, b process) int { return b.emulated() - a.emulated() })
 	return all, nil
+}
+
+// emulated hosts make tests slow: these begin first. 0: the hosts are no machines of their own.
+func (p process) emulated() int {
+	switch {
+	case p.engine.name == v1alpha1.EngineLVS:
+		return 2
+	case p.engine.datagrams != "":
+		return 1
+	}
+	return 0
 }
 
 // result is what became of a test.

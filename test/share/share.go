@@ -61,7 +61,8 @@ func Deal(processes int, list *exec.Cmd) (flags [][]string, err error) {
 	return flags, nil
 }
 
-// Run processes beside each other. What one said is printed when it has ended.
+// Run processes beside each other, the first ones first: two for each processor. With more, each waits
+// for the others instead of for what it tests. What one said is printed when it has ended.
 func Run(all ...Process) (code int) {
 	dir, err := os.MkdirTemp("", "external-lb-share-")
 	if err != nil {
@@ -70,10 +71,15 @@ func Run(all ...Process) (code int) {
 	defer os.RemoveAll(dir)
 	logs, codes := make([]string, len(all)), make([]int, len(all))
 	var running sync.WaitGroup
+	places := make(chan struct{}, 2*runtime.NumCPU())
 	for i, p := range all {
 		logs[i] = filepath.Join(dir, fmt.Sprint(i))
 		p.Cmd.Args = append(p.Cmd.Args, testLog+logs[i])
-		running.Go(func() { codes[i] = p.run() })
+		places <- struct{}{}
+		running.Go(func() {
+			codes[i] = p.run()
+			<-places
+		})
 	}
 	running.Wait()
 	if err := mergeTestLogs(logs); err != nil {
