@@ -33,7 +33,9 @@ func newHostServe() *cobra.Command {
 			}
 			// Whoever logs in again and again takes memory from nobody who carries traffic.
 			_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0) // where it cannot be said, it goes without
-			return wire.Pipe(cmd.Context(), stdio{cmd.InOrStdin(), cmd.OutOrStdout()}, settings.Socket)
+			return wire.Pipe(cmd.Context(), stdio{cmd.InOrStdin(), cmd.OutOrStdout()}, settings.Socket, func(words string) {
+				cmd.PrintErrln("error: " + words)
+			})
 		},
 	}
 }

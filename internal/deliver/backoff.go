@@ -13,8 +13,10 @@ const (
 	statusEvery  = 30 * time.Second    // also for what was refused
 	statusLast   = statusEvery * 6 / 5 // after this long every host has been asked
 
+	// For a host that was too slow they are doubled, as for its login: what it has done by then is for nothing.
 	statusTimeout = 30 * time.Second
 	applyTimeout  = 5 * time.Minute
+	longestApply  = 9 * time.Minute // then an agent ends itself
 )
 
 // backoff grows from retryFirst to max with each failure.

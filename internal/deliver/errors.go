@@ -104,7 +104,11 @@ func explain(err error, t Target) *Error {
 	if t.Host.Local != nil {
 		message = "the agent on this machine broke off: " + err.Error()
 	}
-	return &Error{Reason: ReasonLost, Message: message, Err: err}
+	slow := errors.Is(err, context.DeadlineExceeded)
+	if slow {
+		message += ": is the host overloaded?"
+	}
+	return &Error{Reason: ReasonLost, Message: message, Slow: slow, Err: err}
 }
 
 // problem is why a target cannot be reached at all.

@@ -17,33 +17,34 @@ import (
 type machine struct {
 	turn chan struct{} // one delivery at a time, whoever makes it
 
-	mu       sync.Mutex
-	cluster  string
-	epoch    host.Epoch
-	wanted   lb.Sums
-	live     lb.Sums               // nil: no daemon proves anything
-	renderer string                // what would make files now
-	madeBy   string                // the one that made what is live
-	outdated bool                  // whatever is delivered
-	tampered bool                  // files are not as they were made
-	refuse   map[lb.Key]lb.Refusal // what is delivered from now on
-	refused  []lb.Refusal          // of what was delivered
-	only     map[lb.Key]lb.Sum     // of what is refused: these bytes alone
-	going    []lb.Refusal          // besides, of what is not wanted
-	applies  []host.Delivery
-	reloads  int
-	before   func(context.Context) error // of each delivery, before it does anything
-	after    func() error                // of each delivery, after it did everything
-	fail     error                       // of each delivery, once the epoch is taken
-	rejects  func(wanted lb.Sums) error  // a delivery, by what would be wanted
-	makeLive func(lb.Sums)               // of what is about to be live
-	status   error
-	takes    time.Duration // a reload
-	active   bool
-	says     string // in each status
-	old      host.Use
-	ahead    time.Duration // its clock
-	restarts int
+	mu        sync.Mutex
+	cluster   string
+	epoch     host.Epoch
+	wanted    lb.Sums
+	live      lb.Sums               // nil: no daemon proves anything
+	renderer  string                // what would make files now
+	madeBy    string                // the one that made what is live
+	outdated  bool                  // whatever is delivered
+	tampered  bool                  // files are not as they were made
+	refuse    map[lb.Key]lb.Refusal // what is delivered from now on
+	refused   []lb.Refusal          // of what was delivered
+	only      map[lb.Key]lb.Sum     // of what is refused: these bytes alone
+	going     []lb.Refusal          // besides, of what is not wanted
+	applies   []host.Delivery
+	reloads   int
+	before    func(context.Context) error // of each delivery, before it does anything
+	after     func() error                // of each delivery, after it did everything
+	fail      error                       // of each delivery, once the epoch is taken
+	rejects   func(wanted lb.Sums) error  // a delivery, by what would be wanted
+	makeLive  func(lb.Sums)               // of what is about to be live
+	status    error
+	takes     time.Duration // a reload
+	active    bool
+	says      string // in each status
+	old       host.Use
+	templates string
+	ahead     time.Duration // its clock
+	restarts  int
 }
 
 func newMachine() *machine {
@@ -117,7 +118,7 @@ func (m *machine) Status(context.Context) (host.Status, error) {
 	return host.Status{
 		Clock: host.Clock{Asked: now, Answered: now}, Restarts: m.restarts,
 		Report: m.report(), Engine: "nginx", EngineVersion: "nginx/1.22.1", Cluster: m.cluster, Epoch: m.epoch, Active: m.active, Running: m.live != nil,
-		Message: m.says, Uses: host.Uses{Old: m.old},
+		Message: m.says, Uses: host.Uses{Old: m.old}, Templates: m.templates,
 	}, m.status
 }
 

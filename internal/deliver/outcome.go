@@ -18,7 +18,7 @@ func (w *worker) status(ctx context.Context, conn Cloud) error {
 	if target.Provider != nil {
 		limit = applyTimeout // it reads all that its cloud has
 	}
-	call, cancel := context.WithTimeout(ctx, limit)
+	call, cancel := context.WithTimeout(ctx, min(limit<<w.slow, longestApply))
 	defer cancel()
 	sent := time.Now()
 	st, err := conn.Status(call)
@@ -132,7 +132,7 @@ func (w *worker) rest(want desire) {
 	if w.failedWant == want.digest() && (w.renews() || !w.refuseAt.IsZero()) {
 		return // it was to be made anew, or what was refused to be tried again, and that failed
 	}
-	w.failedWant = ""
+	w.failedWant, w.slow = "", 0
 	w.update(func(s *State) {
 		if w.want.digest() != want.digest() {
 			return
@@ -174,7 +174,7 @@ func (w *worker) apply(ctx context.Context, conn Cloud, want desire, cause strin
 		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
 	w.sent, w.unanswered, w.withdraws = d.Epoch, true, slices.ContainsFunc(d.Change.Delete, ofService)
-	call, cancel := context.WithTimeout(ctx, applyTimeout)
+	call, cancel := context.WithTimeout(ctx, min(applyTimeout<<w.slow, longestApply))
 	defer cancel()
 	start := time.Now()
 	out, err := conn.Apply(call, d)

@@ -20,6 +20,7 @@ type State struct {
 	// what to do.
 	Reason  Reason
 	Message string
+	Slow    bool // an Unreachable host was there, and had too little time
 
 	// Proven are the items that the host was last proved to carry, where Live says that they are known.
 	// While a delivery is under way something else may be live already: ask

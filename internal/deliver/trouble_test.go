@@ -66,6 +66,46 @@ func TestAWarningStaysThroughDeliveries(t *testing.T) {
 	})
 }
 
+// A delivery that was cut is for nothing: an overloaded host has longer for the next one.
+func TestAnOverloadedHostHasLongerForADelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.before = func(context.Context) error {
+			if m.asked() == 1 {
+				time.Sleep(applyTimeout + time.Second) // nobody waits for that
+				return errors.New("cut")
+			}
+			time.Sleep(applyTimeout + applyTimeout/2)
+			return nil
+		}
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.wait(t, applyTimeout+time.Second, "told that it is slow", func() bool { s := fx.state(); return s.Slow && strings.Contains(s.Message, "overloaded") })
+		fx.waitState(t, 2*applyTimeout, v1alpha1.HostInSync)
+		if n := m.asked(); n != 2 {
+			t.Errorf("%d deliveries", n)
+		}
+	})
+}
+
+// Of a host that is out of reach it is not known how full it is, nor with which templates.
+func TestWhatIsKnownOfAHostEndsWithTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fx := newFixture(t, 1)
+		m := fx.machines[0]
+		m.templates, m.old = "unexpected {{end}}", host.Use{Used: 99, Limit: 100}
+		fx.Set("edge", fx.targets)
+		fx.Deliver("edge", set("a=1"), "service")
+		fx.wait(t, 5*time.Second, "it is told", func() bool { s := fx.state(); return s.Templates != "" && s.Uses.Old.Used == 99 })
+		fx.net.cut("lb1", errDown)
+		fx.waitState(t, 5*time.Second, v1alpha1.HostUnreachable)
+		if s := fx.state(); s.Templates != "" || s.Uses != (host.Uses{}) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestWhatAHostDoesNotProveIsNotClaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fx := newFixture(t, 1)

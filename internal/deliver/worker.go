@@ -58,6 +58,7 @@ type worker struct {
 	barred     *Error       // why nothing is delivered until somebody decides; nil: it is
 	others     overtakings
 	mute       bool      // the host could not say what it runs
+	slow       int       // how often in a row it had too little time for something, until it has caught up
 	failedWant lb.Digest // the desired set whose delivery failed last
 	mismatches int       // bases in a row that were not the host's
 	retries    backoff
@@ -149,24 +150,20 @@ func (w *worker) update(change func(*State)) {
 // starts over.
 func (w *worker) run(ctx context.Context) {
 	var reconnect backoff
-	slow := 0
 	for ctx.Err() == nil {
 		target, _ := w.now()
-		target.Slow = slow
-		err := w.attempt(ctx, target, func() {
-			reconnect.reset()
-			slow = 0
-		})
+		target.Slow = w.slow
+		err := w.attempt(ctx, target, &reconnect)
 		if err == nil || ctx.Err() != nil {
 			continue // another target, or the end
 		}
 		e := explain(err, target)
 		if e.Slow {
-			slow = min(slow+1, maxSlow)
+			w.slow = min(w.slow+1, maxSlow)
 		}
 		w.update(func(s *State) {
-			s.State, s.Reason, s.Message, s.Seen = e.hostState(), e.Reason, e.Message, nil
-			s.Warning, s.Clock, s.Restarted = "", 0, ""
+			s.State, s.Reason, s.Message, s.Slow, s.Seen = e.hostState(), e.Reason, e.Message, e.Slow, nil
+			s.Warning, s.Clock, s.Restarted, s.Templates, s.Uses = "", 0, "", "", host.Uses{}
 		})
 		limit := retryMax
 		if e.passing() {
@@ -179,7 +176,7 @@ func (w *worker) run(ctx context.Context) {
 }
 
 // attempt is one connection, from dialling to its end.
-func (w *worker) attempt(ctx context.Context, target Target, healthy func()) error {
+func (w *worker) attempt(ctx context.Context, target Target, reconnect *backoff) error {
 	dialled, err := w.dial(ctx, target)
 	if err != nil {
 		return err
@@ -204,7 +201,7 @@ func (w *worker) attempt(ctx context.Context, target Target, healthy func()) err
 		defer watching.Wait()
 		defer stop()
 	}
-	return w.session(ctx, target, conn, agent, healthy)
+	return w.session(ctx, target, conn, agent, reconnect.reset)
 }
 
 func (w *worker) dial(ctx context.Context, target Target) (Conn, error) {

@@ -71,12 +71,13 @@ func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	}
 }
 
-// answerWait is how long an agent may take for its first byte. It is less than a
-// controller waits, so that the controller is told what is wrong.
+// answerWait is how long an agent may take for its first byte before that is told. It is less than
+// a controller waits, so that the controller knows what is wrong.
 const answerWait = 3 * time.Second
 
-// Pipe joins a stream with the agent that listens on a socket, until either ends.
-func Pipe(ctx context.Context, stream io.ReadWriteCloser, socket string) error {
+// Pipe joins a stream with the agent that listens on a socket, until either ends. An agent that says
+// nothing is told of, and waited for: how long is up to the other end.
+func Pipe(ctx context.Context, stream io.ReadWriteCloser, socket string, tell func(words string)) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
@@ -88,35 +89,18 @@ func Pipe(ctx context.Context, stream io.ReadWriteCloser, socket string) error {
 		_, _ = io.Copy(c, stream) // the stream has ended, or the agent has
 		c.Close()
 	}()
-	err = answer(c, stream)
-	return errors.Join(err, stream.Close(), closed(c.Close()))
-}
-
-// answer copies what the agent says, and tells if it says nothing.
-func answer(c net.Conn, to io.Writer) error {
+	late := time.AfterFunc(answerWait, func() {
+		tell(fmt.Sprintf("external-lb's agent on this host has not answered within %s: is the host overloaded? If not, restart it "+
+			"(systemctl restart external-lb-agent); what is live goes on", answerWait))
+	})
+	defer late.Stop()
 	first := make([]byte, 4096)
-	if err := c.SetReadDeadline(time.Now().Add(answerWait)); err != nil {
-		return err
-	}
 	n, err := c.Read(first)
-	if n == 0 && isTimeout(err) {
-		return fmt.Errorf("external-lb's agent on this host has not answered within %s: restart it (systemctl restart external-lb-agent); what is live goes on", answerWait)
+	late.Stop()
+	if _, gone := stream.Write(first[:n]); err == nil && gone == nil {
+		_, _ = io.Copy(stream, c) // either has gone
 	}
-	if err := c.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if n > 0 {
-		if _, err := to.Write(first[:n]); err != nil {
-			return nil // who asked has gone
-		}
-	}
-	_, _ = io.Copy(to, c) // either has gone
-	return nil
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
+	return errors.Join(stream.Close(), closed(c.Close()))
 }
 
 // closed is what is wrong with a Close, unless somebody else closed it before.

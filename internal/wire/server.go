@@ -19,7 +19,7 @@ import (
 // A peer that answers nothing for pingAfter plus pingWait is gone.
 const (
 	pingAfter = 5 * time.Second
-	pingWait  = 5 * time.Second
+	pingWait  = 30 * time.Second // an overloaded machine is not gone; over SSH the controller knows sooner
 )
 
 // callsMax is how many calls of one peer are served at a time: it makes one, and asks
