@@ -25,5 +25,5 @@ func (s *synced) check(*http.Request) error {
 	if s.Load() {
 		return nil
 	}
-	return errors.New("the API server has not answered yet to all that is watched")
+	return errors.New("the API server has not answered yet to all that is watched: the log says what it refuses")
 }

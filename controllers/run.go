@@ -95,7 +95,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		RenewDeadline:                       ptr.To(renewDeadline),
 		Cache:                               cacheOptions(o),
 		// Names need to be unique within one manager only; Run may be called again.
-		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true), CacheSyncTimeout: firstLook},
 	})
 	if err != nil {
 		return fmt.Errorf("connecting to the API server: %w", err)
@@ -121,6 +121,9 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	}
 	return err
 }
+
+// firstLook is how long the first look at all objects may take. Who gives up has to begin anew.
+const firstLook = 30 * time.Minute
 
 // addChecks of liveness and readiness.
 func addChecks(mgr ctrl.Manager, renewed *renewals) error {

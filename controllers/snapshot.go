@@ -90,6 +90,12 @@ func newReader(ctx context.Context, c cache.Informers, from client.Reader, w *wr
 		}
 		*kind.store = shared.GetIndexer()
 	}
+	// Who may not read these is not ready, and must not lead.
+	for _, few := range []client.Object{&v1alpha1.Balancer{}, &v1alpha1.AddressPool{}, &corev1.Secret{}} {
+		if _, err := c.GetInformer(ctx, few, cache.BlockUntilSynced(false)); err != nil {
+			return r, fmt.Errorf("reading the cache: %w", err)
+		}
+	}
 	return r, nil
 }
 

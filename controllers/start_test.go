@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/external-lb/external-lb/test/wait"
@@ -50,6 +55,37 @@ func TestStartsBeforeTheAPIServer(t *testing.T) {
 	wait.True(t, "it has tried", func() bool { return g.refused.Load() > 3 })
 	svc := w.service("early")
 	g.open.Store(true)
+	w.published(svc)
+}
+
+// A controller that is not given the Secrets could serve nobody: it leaves the lead to another
+// one, and works once it is given them.
+func TestDoesNotLeadBeforeItReadsSecrets(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	var allowed atomic.Bool
+	var refused atomic.Int64
+	w.api = rest.CopyConfig(api)
+	w.api.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if allowed.Load() || !strings.HasSuffix(r.URL.Path, "/secrets") {
+				return next.RoundTrip(r)
+			}
+			refused.Add(1)
+			answer := httptest.NewRecorder()
+			answer.WriteHeader(http.StatusForbidden)
+			return answer.Result(), nil
+		})
+	})
+	w.start()
+	wait.True(t, "it has tried", func() bool { return refused.Load() > 3 })
+	lease := &coordinationv1.Lease{}
+	w.check(kube.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: leaseName}, lease))
+	if holder := lease.Spec.HolderIdentity; holder != nil && *holder != "" {
+		t.Errorf("%s leads", *holder)
+	}
+	svc := w.service("early")
+	allowed.Store(true)
 	w.published(svc)
 }
 
