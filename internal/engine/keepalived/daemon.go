@@ -113,6 +113,7 @@ vrrp_script external-lb {
     script "%s"
     user %s
     interval 1
+    timeout 5
     fall 2
     rise 1
 }
