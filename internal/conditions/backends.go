@@ -30,6 +30,9 @@ type hostBackends struct {
 // NewBackends takes what the hosts that serve say.
 func NewBackends(b *v1alpha1.Balancer, states []deliver.State) *Backends {
 	out := &Backends{}
+	if b.Spec.Provider != nil {
+		return out // nothing is known of what its cloud sees
+	}
 	for _, s := range serving(b, states) {
 		if s.Seen == nil || s.Seen.Message != "" {
 			out.silent = append(out.silent, s.Host)

@@ -90,6 +90,16 @@ func TestBackendsHealthy(t *testing.T) {
 	}
 }
 
+// A cloud does not tell what it sees: what hosts have told before a Service moved to a provider goes.
+func TestBackendsHealthy_OfAProvider(t *testing.T) {
+	had := []metav1.Condition{{Type: v1alpha1.ConditionBackendsHealthy, Status: metav1.ConditionFalse, Message: "lb1: down: n1"}}
+	b := builder.Balancer("edge").Obj()
+	b.Spec.Provider = &v1alpha1.Provider{}
+	if c, known := conditions.NewBackends(b, []deliver.State{{Host: "provider"}}).Of(lb.ServiceKey(seenWeb), false, had); !known || c.Status != "" {
+		t.Errorf("known %t, %+v", known, c)
+	}
+}
+
 // Which pods are down, and how many, is another with every roll-out: it is not told.
 func TestBackendsHealthy_OfPods(t *testing.T) {
 	had := []metav1.Condition{{Type: v1alpha1.ConditionBackendsHealthy, Status: metav1.ConditionFalse, Message: "lb1: down: some of its pods"}}

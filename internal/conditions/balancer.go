@@ -104,7 +104,7 @@ func (b Balancer) sameClass() (names []string) {
 
 func (b Balancer) programmed() metav1.Condition {
 	was := b.was(v1alpha1.ConditionProgrammed)
-	if !b.Delivered && was != nil {
+	if !b.Delivered && was != nil && was.Status == metav1.ConditionTrue {
 		return *was // it is about what the hosts were told last
 	}
 	c := b.condition(v1alpha1.ConditionProgrammed, metav1.ConditionFalse)

@@ -133,6 +133,12 @@ func TestBalancerConditions(t *testing.T) {
 			b.Plan.ControlPlane = &translate.Problem{Reason: v1alpha1.ReasonNoAPIServers, Message: "no label"}
 		}),
 			degraded, "True", v1alpha1.ReasonNoAPIServers, 7, "no label", "True"},
+		"a provider refuses the token": {facts(on(v1alpha1.HostUnreachable, "token")).with(func(b *Balancer) {
+			b.Object.Spec.Provider, b.Delivered = &v1alpha1.Provider{}, false
+			meta.SetStatusCondition(&b.Object.Status.Conditions, metav1.Condition{
+				Type: programmed, Status: "False", Reason: v1alpha1.ReasonPending, Message: "lb2 is Connecting"})
+		}),
+			programmed, "False", v1alpha1.ReasonPending, 7, "lb2 is Unreachable: token", "False"},
 		"being deleted": {facts(well).with(func(b *Balancer) { b.Object.DeletionTimestamp = new(metav1.Now()) }),
 			accepted, "False", v1alpha1.ReasonWithdrawing, 7, "being deleted", "False"},
 	} {
