@@ -54,12 +54,12 @@ type fleet interface {
 type memory struct {
 	planner  *plan.Planner
 	planned  bool
-	nodes    []lb.Node                     // of the last plan, to tell why a delivery is made
-	told     map[types.UID]map[string]bool // hosts that hold up a Service's withdrawal, as was told
-	proven   map[types.UID]string          // what of a Service was proved last, to tell of updates
-	answers  sync.Map                      // by types.UID: on which addresses a Service was told to answer last
-	hosts    []v1alpha1.Host               // as they were, to tell of removals
-	restarts map[string]toldRestarts       // of daemons, by host
+	nodes    []lb.Node                          // of the last plan, to tell why a delivery is made
+	told     map[types.UID]map[withdrawing]bool // of Services, as was told
+	proven   map[types.UID]string               // what of a Service was proved last, to tell of updates
+	answers  sync.Map                           // by types.UID: on which addresses a Service was told to answer last
+	hosts    []v1alpha1.Host                    // as they were, to tell of removals
+	restarts map[string]toldRestarts            // of daemons, by host
 
 	slices    map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
 	endpoints map[types.NamespacedName]*translate.Endpoints         // nil: it sends to no pods, or they were never read
@@ -259,7 +259,7 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 	if known, ok := r.memory[b.Name]; ok && known.planner.Engine == b.Spec.Engine {
 		return known // else it was deleted and made again
 	}
-	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[string]bool{}, proven: map[types.UID]string{},
+	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[withdrawing]bool{}, proven: map[types.UID]string{},
 		backends: newBackendsPace(), restarts: map[string]toldRestarts{}}
 	r.memory[b.Name] = m
 	return m
@@ -290,6 +290,9 @@ func (r *balancerReconciler) updateBalancer(ctx context.Context, b *v1alpha1.Bal
 	err := client.IgnoreNotFound(r.client.Patch(ctx, changed, patch))
 	if err != nil && !apierrors.IsConflict(err) && ctx.Err() == nil && !errors.Is(err, errNotLeading) {
 		r.statuses().refused(ctx, b, part{b.UID, false}, err)
+	}
+	if err == nil {
+		r.statuses().setbacks.forget(b.UID)
 	}
 	return err
 }

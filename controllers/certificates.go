@@ -42,6 +42,8 @@ type readCertificate struct {
 	err   error         // why not; nil: what is here is the newest
 	until time.Time     // when it is tried again
 	wait  time.Duration // before that
+	fails int           // in a row
+	told  telling
 }
 
 // readTime is how long the Secrets of one look may take. Whoever keeps the keys of the API
@@ -168,8 +170,7 @@ func (c *certificates) one(ctx context.Context, key client.ObjectKey) (now readC
 	if err == nil {
 		switch {
 		case was.uid == known.UID && was.version == known.ResourceVersion:
-			was.asked, was.err, was.wait = "", nil, 0
-			return was, true
+			return readCertificate{uid: was.uid, version: was.version, Certificate: was.Certificate}, true
 		case was.err != nil && was.asked == known.ResourceVersion && time.Now().Before(was.until):
 			return was, true
 		}
@@ -185,8 +186,8 @@ func (c *certificates) one(ctx context.Context, key client.ObjectKey) (now readC
 	if was.uid != "" && known.UID != "" && was.uid != known.UID {
 		was = readCertificate{} // another Secret of that name
 	}
-	if was.err == nil {
-		was.err = err // its first words: others come with each try, and each would be told
+	if was.fails++; was.told.news(was.fails, err.Error()) {
+		was.err = err
 	}
 	if was.uid == "" {
 		was.Certificate = unread(key, was.err)

@@ -43,8 +43,7 @@ const (
 	queuedEvents = 10_000
 
 	// Of one object and reason, more events than similarEvents in ten minutes become
-	// one. Of one object and type, burstEvents may follow each other, and then
-	// one in each half minute.
+	// one; burstEvents may follow each other, and then one in each half minute.
 	similarEvents  = 20
 	burstEvents    = 50
 	steadyEventQPS = 1. / 30
@@ -58,12 +57,17 @@ const (
 func newEvents(c client.Client, scheme *runtime.Scheme) *events {
 	e := &events{client: c, scheme: scheme, busy: make(chan struct{}, 1)}
 	e.same = clientrecord.NewEventCorrelatorWithOptions(clientrecord.CorrelatorOptions{
-		MaxEvents: similarEvents, BurstSize: burstEvents, QPS: steadyEventQPS,
+		MaxEvents: similarEvents, BurstSize: burstEvents, QPS: steadyEventQPS, SpamKeyFunc: objectAndReason,
 	})
 	for i := range e.queues {
 		e.queues[i] = &eventQueue{more: make(chan struct{}, 1)}
 	}
 	return e
+}
+
+// objectAndReason share a bound: what somebody brings about again and again hides nothing else of the same object.
+func objectAndReason(event *corev1.Event) string {
+	return string(event.InvolvedObject.UID) + event.InvolvedObject.Name + " " + event.Reason
 }
 
 // eventQueue holds the events of some objects that are not written yet.

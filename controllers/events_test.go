@@ -138,6 +138,28 @@ func TestEventsAreCounted(t *testing.T) {
 	}
 }
 
+// Whoever brings something about again and again hides nothing else of the same object.
+func TestEventsOfAnotherReasonAreWritten(t *testing.T) {
+	s := &eventServer{}
+	s.tries, s.counts = map[string]int{}, map[string]int32{}
+	synctest.Test(t, func(t *testing.T) {
+		e := newEvents(s, Scheme())
+		edge := builder.Balancer("edge").Obj()
+		for i := range 3 * burstEvents {
+			e.warning(t.Context(), edge, "ServicesRefused", "%d", i)
+		}
+		e.warning(t.Context(), edge, "HostRemoved", "lb2")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := e.Start(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if !slices.Contains(s.created, "lb2") {
+		t.Errorf("created %q", s.created)
+	}
+}
+
 // The end of the process waits a little for events that are not written, and no longer.
 func TestEventsEnd(t *testing.T) {
 	s := &eventServer{fails: func(*corev1.Event, int) error { return errHangs }}

@@ -67,7 +67,7 @@ func (p patchServices) send(ctx context.Context, svc *corev1.Service, of part, m
 		return err
 	}
 	if p.setbacks.contested(of, data) {
-		p.tellContest(ctx, svc)
+		p.tellContest(ctx, svc, of)
 	}
 	answer := &corev1.Service{}
 	answer.Namespace, answer.Name = svc.Namespace, svc.Name
@@ -105,12 +105,16 @@ func (p patchServices) tellSetback(ctx context.Context, svc *corev1.Service, of 
 
 // tellContest tells who else writes a Service's status: before ours is written again,
 // with which it is the only one.
-func (p patchServices) tellContest(ctx context.Context, svc *corev1.Service) {
+func (p patchServices) tellContest(ctx context.Context, svc *corev1.Service, of part) {
 	now, who := &corev1.Service{}, "somebody else"
-	if err := p.live.Get(ctx, client.ObjectKeyFromObject(svc), now); err == nil {
-		if others := statusWriters(now); others != nil {
-			who = strings.Join(others, ", ")
-		}
+	if err := p.live.Get(ctx, client.ObjectKeyFromObject(svc), now); err != nil {
+		return // it is told the next time
+	}
+	if others := statusWriters(now); others != nil {
+		who = strings.Join(others, ", ")
+	}
+	if !p.setbacks.rivals(of, who) {
+		return
 	}
 	p.events.warning(ctx, svc, v1alpha1.EventUpdateFailed,
 		"%s writes the status of this Service, too. It is repaired, at last twice a minute: turn the other one off, "+

@@ -66,7 +66,7 @@ func (r *balancerReconciler) release(ctx context.Context, s *scope) error {
 		}
 		verdicts = append(verdicts, verdict{svc, mayServe(svc, needs, s.states)})
 	}
-	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ map[string]bool) bool { return !leaving[uid] })
+	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ map[withdrawing]bool) bool { return !leaving[uid] })
 	for _, v := range verdicts {
 		r.tellWithdrawal(ctx, s, v.svc, v.where)
 	}
@@ -103,6 +103,9 @@ func mayHave(s deliver.State, a netip.Addr, desired *lb.Set) bool {
 	return s.MayServe(key)
 }
 
+// withdrawing is a host that holds up a withdrawal, and the way out.
+type withdrawing struct{ host, wayOut string }
+
 // tellWithdrawal writes one event when a withdrawal begins and one whenever another
 // host is the reason why it does not end. Of several Balancers that withdraw a
 // Service, the one that carried it tells the beginning. Where it moved, that is
@@ -113,26 +116,27 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 		if record.Carrier(record.Holders(svc), svc) == s.balancer.Name {
 			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", record.Describe(record.Addresses(svc)))
 		}
-		told = map[string]bool{}
+		told = map[withdrawing]bool{}
 		s.memory.told[svc.UID] = told
+	}
+	wayOut := "to remove the host from the Balancer, or, if it is the only one, to put another machine's address in its place"
+	if s.balancer.Spec.Provider != nil {
+		wayOut = "to bring the provider back"
+		if svc.DeletionTimestamp != nil {
+			wayOut += fmt.Sprintf(", or to remove the finalizers %s and %s by hand: then its load balancer sends to its old nodePorts, "+
+				"which others may get, until the provider is back", v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer)
+		}
 	}
 	var stuck []string
 	news := false
 	for _, state := range where {
 		if state.Message != "" {
-			stuck, news = append(stuck, state.Host), news || !told[state.Host]
-			told[state.Host] = true
+			is := withdrawing{state.Host, wayOut}
+			stuck, news = append(stuck, state.Host), news || !told[is]
+			told[is] = true
 		}
 	}
 	if news {
-		wayOut := "to remove the host from the Balancer, or, if it is the only one, to put another machine's address in its place"
-		if s.balancer.Spec.Provider != nil {
-			wayOut = "to bring the provider back"
-			if svc.DeletionTimestamp != nil {
-				wayOut += fmt.Sprintf(", or to remove the finalizers %s and %s by hand: then its load balancer sends to its old nodePorts, "+
-					"which others may get, until the provider is back", v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer)
-			}
-		}
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
 			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; the way out is %s",
 			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck), wayOut)

@@ -46,12 +46,12 @@ type part struct {
 type setback struct {
 	until time.Time
 	wait  time.Duration
-	fails int    // in a row
-	told  int    // the one of them of which it was told why; 0: none
-	why   uint64 // what was told, hashed
+	fails int // in a row
+	told  telling
 
-	last    uint64 // what was written, hashed; 0: nothing was
-	repairs int    // how often in a row the same was written
+	last    uint64  // what was written, hashed; 0: nothing was
+	repairs int     // how often in a row the same was written
+	rivals  telling // who else writes it
 }
 
 func newSetbacks() *setbacks { return &setbacks{of: map[part]*setback{}, seed: maphash.MakeSeed()} }
@@ -97,8 +97,7 @@ func (s *setbacks) later(wait time.Duration) {
 
 // failed holds a part of a Service back, and reports whether to tell why: at once what
 // the API server refuses, and a failure of its own when it lasts. Of the two parts one is
-// told, as long as it fails: mostly it is the same that is wrong with the other. Another
-// reason is told as well, but ever less often: whoever refuses chooses the words.
+// told, as long as it fails: mostly it is the same that is wrong with the other.
 func (s *setbacks) failed(p part, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,13 +106,8 @@ func (s *setbacks) failed(p part, err error) (tell bool) {
 	b.hold()
 	s.later(b.wait)
 	other := s.of[part{p.uid, !p.status}]
-	why := s.hash([]byte(err.Error()))
-	tell = b.fails >= 2*b.told && b.why != why && (other == nil || other.told == 0) &&
-		(neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err))
-	if tell {
-		b.told, b.why = b.fails, why
-	}
-	return tell
+	return (other == nil || other.told.failure == 0) && (neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err)) &&
+		b.told.news(b.fails, err.Error())
 }
 
 func (b *setback) hold() {
@@ -137,13 +131,21 @@ func (s *setbacks) hash(data []byte) uint64 {
 	return max(1, maphash.Bytes(s.seed, turned.ReplaceAll(data, nil)))
 }
 
-// contested reports whether to tell that somebody else has overwritten a status: the
-// same is to be written as last time, for the first time.
-func (s *setbacks) contested(p part, data []byte) (tell bool) {
+// contested reports whether somebody else has overwritten a status: the same is to be
+// written as last time.
+func (s *setbacks) contested(p part, data []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.of[p]
-	return b != nil && p.status && b.last == s.hash(data) && b.repairs == 0
+	return b != nil && p.status && b.last == s.hash(data)
+}
+
+// rivals reports whether to tell who has overwritten it.
+func (s *setbacks) rivals(p part, who string) (tell bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.get(p)
+	return b.rivals.news(b.repairs+1, who)
 }
 
 // wrote ends a setback; a status that was written before is held back from now on. The
@@ -153,12 +155,12 @@ func (s *setbacks) wrote(p part, data []byte) {
 	defer s.mu.Unlock()
 	b := s.get(p)
 	was := b.last
-	*b = setback{until: time.Now(), wait: b.wait, last: s.hash(data), repairs: b.repairs}
+	*b = setback{until: time.Now(), wait: b.wait, last: s.hash(data), repairs: b.repairs, rivals: b.rivals}
 	if p.status && b.last == was {
 		b.repairs++
 		b.hold()
 	} else {
-		b.wait, b.repairs = 0, 0
+		b.wait, b.repairs, b.rivals = 0, 0, telling{}
 	}
 }
 

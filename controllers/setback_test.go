@@ -110,14 +110,30 @@ func TestAnotherReasonIsTold(t *testing.T) {
 	}
 }
 
-// A status that somebody else overwrites is repaired less and less often, and told once;
-// anything else that is written is not held back.
-func TestContestedStatus(t *testing.T) {
+// The API server drops events after an hour: what lasts is told again.
+func TestWhatLastsIsToldAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, web := newSetbacks(), part{"web", true}
+		told := 0
+		for began := time.Now(); time.Since(began) < 119*time.Minute; time.Sleep(longestSetback) {
+			if s.failed(web, apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "web", errors.New("policy"))) {
+				told++
+			}
+		}
+		if told != 4 {
+			t.Errorf("told %d times in two hours", told)
+		}
+	})
+}
+
+// A status that somebody else overwrites is repaired less and less often, and told once for
+// each who does; anything else that is written is not held back.
+func TestContestedStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, web, rival := newSetbacks(), part{"web", true}, "kubectl-edit"
 		write := func(p part, data string) (told bool, waits time.Duration) {
 			s.begin()
-			told = s.contested(p, []byte(data))
+			told = s.contested(p, []byte(data)) && s.rivals(p, rival)
 			s.wrote(p, []byte(data))
 			s.waits(p)
 			result, _ := s.end(reconcile.Result{}, nil)
@@ -125,8 +141,11 @@ func TestContestedStatus(t *testing.T) {
 			return told, result.RequeueAfter.Round(time.Second) / time.Second
 		}
 		for i, want := range []time.Duration{0, 1, 2, 4, 8, 16, 30, 30} {
+			if i > 3 {
+				rival = "servicelb"
+			}
 			told, waits := write(web, fmt.Sprintf(`{"ingress":1,"lastTransitionTime":"%d"}`, i))
-			if told != (i == 1) || waits != want {
+			if told != (i == 1 || i == 4) || waits != want {
 				t.Errorf("repair %d: told %t, waits %d, want %d", i, told, waits, want)
 			}
 		}

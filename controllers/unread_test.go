@@ -136,12 +136,13 @@ func TestASecretIsTriedAgain(t *testing.T) {
 		known.put(t, s)
 		c := &certificates{reader: reader{Reader: &known}, content: &server, allowed: true}
 		policies := []*v1alpha1.UpstreamPolicy{builder.UpstreamPolicy("default", "web").For("web").TLS("web").Obj()}
+		words := []int{0, 1, 1, 3, 3, 3, 3} // others at each try are told ever less often
 		for try, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 			server.err = fmt.Errorf("connection %d", try)
 			for range 2 { // the second time it is not asked
 				found, err := c.of(t.Context(), policies)
 				key := client.ObjectKeyFromObject(s)
-				if err != nil || found.again != want*time.Second || found.unread[key].Error() != "connection 0" || found.Certificates[key].Problem == nil {
+				if err != nil || found.again != want*time.Second || found.unread[key].Error() != fmt.Sprint("connection ", words[try]) || found.Certificates[key].Problem == nil {
 					t.Errorf("try %d: again after %v, want %ds; %v, %v", try, found.again, want, found.unread, err)
 				}
 			}

@@ -147,7 +147,7 @@ func (t *teller) once(ctx context.Context, output string) error {
 // follow prints what is new until the context ends. An API server that does not answer is
 // told, once, and so is that it answers again.
 func (t *teller) follow(ctx context.Context, every time.Duration) error {
-	silent := false
+	silent := "" // why it does not answer
 	for first := true; ; first = false {
 		began := time.Now()
 		story, err := t.story(ctx)
@@ -157,12 +157,14 @@ func (t *teller) follow(ctx context.Context, every time.Duration) error {
 			return nil // Ctrl-C
 		case err != nil && first:
 			return err
-		case err != nil && !silent:
+		case err != nil && err.Error() != silent:
+			silent = err.Error()
 			fmt.Fprintf(t.errs, "%s  %s; asking again\n", stamp(time.Now()), plain(err.Error()))
-		case err == nil && silent:
+		case err == nil && silent != "":
+			silent = ""
 			fmt.Fprintf(t.errs, "%s  the API server answers again\n", stamp(time.Now()))
 		}
-		if silent = err != nil; silent {
+		if err != nil {
 			long = every
 		} else if err := t.print(story); err != nil {
 			return err

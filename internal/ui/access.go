@@ -127,6 +127,7 @@ func (a *access) review(ctx context.Context, token string) verdict {
 		}
 		return unknown
 	}
+	a.said.Store("")
 	v.until = time.Now().Add(a.rememberYes)
 	if v.status != 0 {
 		v.until = time.Now().Add(a.rememberNo)

@@ -54,7 +54,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("serving the page: %w; say another --port", err)
 	}
 	w := &watch{config: o.Config, scheme: o.Scheme, hub: newHub()}
-	w.tell("")
+	w.tell()
 	s := &server{
 		hub: w.hub, base: "/" + rand.Text() + "/", secret: true, meant: onPort(listener.Addr().(*net.TCPAddr).Port),
 		places: newPlaces(maxPages, maxPages), beat: beatEvery,

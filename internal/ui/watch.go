@@ -35,7 +35,8 @@ type watch struct {
 	scheme *runtime.Scheme
 	hub    *hub
 
-	loaded bool // something was shown
+	loaded     bool   // something was shown
+	unanswered string // why the cluster does not answer now
 }
 
 // kinds that are read: those of `status`, and events.
@@ -99,7 +100,7 @@ func (w *watch) session(ctx context.Context, kube client.Reader) error {
 	}
 	answers := make(chan error)
 	go answer(ctx, func() error { return ask(ctx, kube, kinds()) }, answers)
-	broken, next := false, (<-chan struct{})(changed)
+	next := (<-chan struct{})(changed)
 	var pause <-chan time.Time
 	for {
 		select {
@@ -114,11 +115,12 @@ func (w *watch) session(ctx context.Context, kube client.Reader) error {
 		case <-pause:
 			next, pause = changed, nil
 		case err := <-answers:
-			if err == nil && broken {
+			if err != nil {
+				w.unanswered = err.Error()
+				w.tell()
+			} else if w.unanswered != "" {
+				w.unanswered = ""
 				return nil
-			}
-			if broken = err != nil; broken {
-				w.tell(err.Error())
 			}
 		}
 	}
@@ -198,12 +200,12 @@ func (w *watch) show(ctx context.Context, c cache.Cache) error {
 	}
 	w.hub.publish(ofObjects, items)
 	w.loaded = true
-	w.tell("")
+	w.tell()
 	return nil
 }
 
-func (w *watch) tell(problem string) {
-	w.hub.tell(connection{Server: w.config.Host, Problem: problem, Loaded: w.loaded})
+func (w *watch) tell() {
+	w.hub.tell(connection{Server: w.config.Host, Problem: w.unanswered, Loaded: w.loaded})
 }
 
 // paint makes a page of what is read of some kinds. Nothing changes that.
