@@ -25,6 +25,14 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Daemon + " refuses the configuration: " + r.Message }
 
+// NotWithin is what is said of a daemon of which nothing else is known.
+func NotWithin(limit time.Duration) string {
+	return fmt.Sprintf("it has not proved to run it within %s: is the host overloaded?", limit)
+}
+
+// AnswerTime is how long a daemon may take to say what it runs.
+const AnswerTime = 10 * time.Second
+
 // Proves reports whether the daemon runs a configuration now.
 func Proves(ctx context.Context, d Prover, want fileset.Digest) bool {
 	for range answersIfSeen {
@@ -86,7 +94,7 @@ func (p Proof) Wait(ctx context.Context) error {
 				return &Refusal{Daemon: p.Daemon, Message: words}
 			}
 		case <-ctx.Done():
-			words := cmp.Or(p.Refused(true), fmt.Sprintf("it has not proved to run it within %s", p.Within))
+			words := cmp.Or(p.Refused(true), NotWithin(p.Within))
 			return &Refusal{Daemon: p.Daemon, Message: words, Late: true}
 		}
 	}

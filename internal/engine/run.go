@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,8 +15,8 @@ import (
 	"time"
 )
 
-// commandTimeout is how long the daemon's own check may take.
-const commandTimeout = 2 * time.Minute
+// commandTimeout is how long the daemon's own check may take, also on a machine that is merely slow.
+const commandTimeout = 10 * time.Minute
 
 // Runner runs commands: the machine, or one that fails in a test.
 type Runner interface {
@@ -38,17 +39,32 @@ var raiseOpenFiles = sync.OnceFunc(func() {
 })
 
 func (Machine) Run(ctx context.Context, argv []string) (string, error) {
+	return runWithin(ctx, commandTimeout, (*os.Process).Kill, argv)
+}
+
+// runWithin kills what takes longer than a limit. What sudo runs is root's and cannot be killed:
+// then what it has to say is waited for, and counts.
+func runWithin(ctx context.Context, limit time.Duration, kill func(*os.Process) error, argv []string) (string, error) {
 	raiseOpenFiles()
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		err = ctx.Err()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return "", err
 	}
-	return string(out), err
+	late := time.AfterFunc(limit, func() { _ = kill(cmd.Process) }) // or it ends by itself
+	err := cmd.Wait()
+	inTime := late.Stop()
+	exit, failed := errors.AsType[*exec.ExitError](err)
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case !inTime && failed && !exit.Exited():
+		err = fmt.Errorf("took longer than %s: is the host overloaded?", limit)
+	}
+	return out.String(), err
 }
 
 // Verdict runs a command of a daemon: its words if it refuses, or an error if it

@@ -2,8 +2,11 @@ package engine
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -24,5 +27,27 @@ func TestVerdict_WordsOfSudo(t *testing.T) {
 		if words != want || failed != (want == "") || failed && !strings.Contains(fault.Error(), "password is required") {
 			t.Errorf("%q: %q, %v", out, words, err)
 		}
+	}
+}
+
+// What cannot be killed when its time is over, since it is root's, says what it has to say.
+func TestRun_WhatTakesLong(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	argv := []string{"cat", fifo}
+	ofRoot := func(*os.Process) error {
+		if err := os.WriteFile(fifo, []byte("a verdict"), 0); err != nil { // which it waits for
+			t.Error(err)
+		}
+		return syscall.EPERM
+	}
+	if out, err := runWithin(t.Context(), 1, ofRoot, argv); err != nil || out != "a verdict" {
+		t.Errorf("of root: %q, %v", out, err)
+	}
+	out, err := runWithin(t.Context(), 1, (*os.Process).Kill, argv)
+	if err == nil || err.Error() != "took longer than 1ns: is the host overloaded?" {
+		t.Errorf("of this user: %q, %v", out, err)
 	}
 }

@@ -123,9 +123,9 @@ type Source struct {
 
 // Reloader makes the daemon load what is live.
 type Reloader interface {
-	// Reload waits until nothing but want accepts connections. An error of type
-	// *Refusal: it did not take it.
-	Reload(ctx context.Context, want fileset.Digest) error
+	// Reload waits until nothing but want accepts connections, for as long as the settings
+	// say, and for least at least. An error of type *Refusal: it did not take it.
+	Reload(ctx context.Context, want fileset.Digest, least time.Duration) error
 }
 
 // HotReloader can take some changes without a reload.

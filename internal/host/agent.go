@@ -184,8 +184,9 @@ func (a *Agent) watch(ctx context.Context) {
 	}
 }
 
-// deliveryTime is longer than any delivery takes.
-const deliveryTime = 10 * time.Minute
+// deliveryTime is longer than any delivery takes, on a slow machine, too: its checks and reloads,
+// and those of the way back.
+const deliveryTime = time.Hour
 
 // Answers reports whether the agent gets anything done: no delivery is under way for
 // longer than any takes.

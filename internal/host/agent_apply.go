@@ -92,7 +92,7 @@ func (a *Agent) remember(on *delivery, c chosen, t *trial) error {
 			return err
 		}
 	case t.failed() != nil && !refusedAnyway:
-		record.Refused, record.Why = digits(c.Sum()), t.why
+		record.fail(digits(c.Sum()), t)
 		if err := a.model.replaceJSON(templatesFile, record, privateMode); err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (a *Agent) applyOnce(ctx context.Context, on *delivery, c chosen, t *trial)
 		did, err := u.apply(ctx, o)
 		reloaded = reloaded || did
 		if errorCode(err) == CodeRolledBack && o.trial.failed() == nil {
-			o.trial.blame("", err.Error())
+			o.trial.blameWhole(err)
 		}
 		if err != nil {
 			return reloaded, err

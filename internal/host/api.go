@@ -163,6 +163,7 @@ const (
 type Error struct {
 	Code    Code
 	Message string // says what to do
+	Late    bool   // with CodeRolledBack: the daemon only did not prove it in time. It does not cross the wire
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -97,7 +98,7 @@ func (u *unit) begin(ctx context.Context, s *store, o order) (*job, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, failed("%s", u.silence(j.base.Files))
+		return nil, failed("%s", u.silence(j.base.Files, err))
 	}
 	if old := u.daemon.TooOld(said.Version); old != "" {
 		return nil, failed("%s", old)
@@ -296,9 +297,11 @@ func (u *unit) goLive(ctx context.Context, j *job, g *staged) (reloaded bool, cu
 	u.at("reload")
 	if !u.hotReloads(ctx, j, g) {
 		reloaded = true
-		if err := u.daemon.Reload(ctx, g.Digest()); err != nil {
+		began := time.Now()
+		if err := u.reload(ctx, g.Digest()); err != nil {
 			return reloaded, u.blamed(g, err), u.rollBack(ctx, j, err)
 		}
+		u.patience.learn(time.Since(began))
 	}
 	if missing := u.unopened(g.Files); len(missing) > 0 {
 		return reloaded, missing, u.rollBack(ctx, j, failed("%s", missing[slices.Min(slices.Collect(maps.Keys(missing)))].Reason))

@@ -40,7 +40,7 @@ func (d *instant) ProvesWithin(_ context.Context, want fileset.Digest, _ time.Du
 	return d.runs == want
 }
 
-func (d *instant) Reload(_ context.Context, want fileset.Digest) error {
+func (d *instant) Reload(_ context.Context, want fileset.Digest, _ time.Duration) error {
 	d.runs = want
 	return nil
 }

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"maps"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/lb"
@@ -21,7 +22,9 @@ func (u *unit) checkWhole(ctx context.Context, command func(argv []string) []str
 	if !can {
 		return nil
 	}
+	began := time.Now()
 	words, err := d.CheckWhole(ctx, command(d.Whole()))
+	u.patience.expect(checkToReload * time.Since(began))
 	if err != nil {
 		return err
 	}

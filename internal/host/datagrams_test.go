@@ -52,7 +52,7 @@ func (k *kernel) Blame(s engine.Suspects, words string) map[string]engine.Culpri
 	return map[string]engine.Culprit{words: {Reason: "keepalived does not like it"}}
 }
 
-func (k *kernel) Reload(_ context.Context, want fileset.Digest) error {
+func (k *kernel) Reload(_ context.Context, want fileset.Digest, _ time.Duration) error {
 	if k.broken {
 		return &engine.Refusal{Daemon: "keepalived", Message: "it is broken"}
 	}

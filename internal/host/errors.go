@@ -35,7 +35,7 @@ func (u *unit) explain(err error) error {
 	case errors.As(err, &fault):
 		return &Error{Code: CodeMachine, Message: err.Error()}
 	case errors.As(err, &refused):
-		return &Error{Code: CodeRolledBack, Message: err.Error()}
+		return &Error{Code: CodeRolledBack, Message: err.Error(), Late: refused.Late}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return failed("the disk that holds %s is full: make room there; what is live goes on", u.dir)
 	case errors.Is(err, unix.EROFS):

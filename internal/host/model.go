@@ -257,7 +257,7 @@ func (m *model) commit(next *wanted, mu sync.Locker) error {
 // changed is what would be wanted after a delivery.
 func (m *model) changed(d Delivery) (*wanted, error) {
 	if have := m.wanted.sums.Digest(); have != d.Base {
-		return nil, &Error{CodeBaseMismatch, "this machine has the model " + have.Short() + ", not " + d.Base.Short() + ", from which the change starts"}
+		return nil, &Error{Code: CodeBaseMismatch, Message: "this machine has the model " + have.Short() + ", not " + d.Base.Short() + ", from which the change starts"}
 	}
 	if m.ownErr != nil && !d.Owner {
 		return nil, failed("what this machine's owner has set up cannot be read (%v): run `external-lb host apply` with it again as root", m.ownErr)
@@ -294,7 +294,7 @@ func (m *model) changed(d Delivery) (*wanted, error) {
 		return nil, failed("the model has %d bytes, more than %d", size, lb.MaxSetBytes)
 	}
 	if digest := next.sums.Digest(); digest != d.Want {
-		return nil, &Error{CodeBaseMismatch, "the change makes the model " + digest.Short() + ", not " + d.Want.Short() + " as announced"}
+		return nil, &Error{Code: CodeBaseMismatch, Message: "the change makes the model " + digest.Short() + ", not " + d.Want.Short() + " as announced"}
 	}
 	if d.Owner {
 		next.own = next.only(d.Keep)

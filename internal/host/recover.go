@@ -10,8 +10,12 @@ import (
 	"github.com/external-lb/external-lb/internal/fileset"
 )
 
-// finishWait is how long an interrupted reload may need to show its result.
-const finishWait = time.Second
+// finishWait is how long an interrupted reload may need to show its result, and how long it may
+// take at most to show it often enough, where a machine is slow.
+const (
+	finishWait     = time.Second
+	finishWaitMost = 16 * time.Second
+)
 
 // recover finishes or undoes what an earlier process began: what the daemon
 // proves decides. The lock is held.
@@ -53,14 +57,14 @@ func (u *unit) undo(ctx context.Context, s *store, live, good string) error {
 	// another reload follows it.
 	_, err := u.daemon.Ask(ctx)
 	if err == nil {
-		_, err = u.reloadGood(ctx, s, good)
+		_, err = u.reloadGood(context.WithoutCancel(ctx), s, good) // as in goLive: else the next one does all of it again
 		return err
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if running, _ := u.daemon.Processes(0); running {
-		return failed("%s", u.daemon.Unincluded())
+		return failed("%s", u.unanswered(err))
 	}
 	return nil // it will start with what was proved
 }
@@ -68,7 +72,14 @@ func (u *unit) undo(ctx context.Context, s *store, live, good string) error {
 // runs reports whether the daemon runs a generation, or will within a moment.
 func (u *unit) runs(ctx context.Context, s *store, gen string) bool {
 	digest, ok := u.digest(s, gen)
-	return ok && u.daemon.ProvesWithin(ctx, digest, finishWait)
+	for wait := finishWait; ok && wait <= finishWaitMost; wait *= 2 {
+		if u.daemon.ProvesWithin(ctx, digest, wait) {
+			return true
+		}
+		said, err := u.daemon.Ask(ctx)
+		ok = err == nil && said.Digest == digest
+	}
+	return false
 }
 
 // reloadGood loads what was proved last. A daemon that refuses that, because of
@@ -80,7 +91,7 @@ func (u *unit) reloadGood(ctx context.Context, s *store, gen string) (refused, e
 	}
 	err = u.checkWhole(ctx, asItIs)
 	if err == nil {
-		err = u.daemon.Reload(ctx, digest)
+		err = u.reload(ctx, digest)
 	}
 	if err != nil && engine.Proves(ctx, u.daemon, digest) {
 		return err, nil

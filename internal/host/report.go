@@ -173,7 +173,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		return out, ctx.Err()
 	}
 	chosen := a.choose(m)
-	out.Report, out.Templates = a.reportOf(m, conditions, chosen), chosen.problem
+	out.Report, out.Templates = a.reportOf(m, conditions, chosen), cmp.Or(chosen.problem, chosen.late)
 	a.mu.Lock()
 	out.Cluster, out.Epoch = m.record.Cluster, m.record.Epoch
 	out.Kept = m.wanted.own.describe()

@@ -147,11 +147,13 @@ func TestDrain_WaitsAfterARecoveryThatFailed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(b.unit.dir, stateFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	b.agent.drain(t.Context())
+	asked := d.asked
 	for range 3 {
 		b.agent.drain(t.Context())
 	}
-	if d.asked != 1 {
-		t.Errorf("it was tried %d times", d.asked)
+	if asked == 0 || d.asked != asked {
+		t.Errorf("it was asked %d times, and %d times at once", d.asked, asked)
 	}
 }
 

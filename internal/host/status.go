@@ -3,8 +3,10 @@ package host
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -132,8 +134,8 @@ func (r *repaired) err() error {
 
 // ask asks the daemon, and says what is wrong.
 func (u *unit) ask(ctx context.Context, live *base, c *condition) {
-	said, err := u.daemon.Ask(ctx)
-	if err == nil {
+	said, silent := u.daemon.Ask(ctx)
+	if silent == nil {
 		c.running, c.generation, c.version = true, said.Digest, said.Version
 		_, c.oldWorkers = u.daemon.Processes(said.PID)
 		c.message = cmp.Or(u.daemon.TooOld(said.Version), u.daemon.Limits(live.Files.listeners(), said.PID))
@@ -154,19 +156,20 @@ func (u *unit) ask(ctx context.Context, live *base, c *condition) {
 		return
 	}
 	c.running, c.oldWorkers = u.daemon.Processes(0)
+	var err error
 	if c.version, err = u.daemon.Version(ctx); err != nil {
 		c.message = err.Error()
 		return
 	}
-	c.message = u.silence(live.Files)
+	c.message = u.silence(live.Files, silent)
 }
 
 const unprepared = "this machine is not prepared: run `external-lb host install` on it as root"
 
-// silence says why the daemon proves nothing.
-func (u *unit) silence(live index) string {
+// silence says why the daemon proves nothing; err is what came of asking it.
+func (u *unit) silence(live index, err error) string {
 	if running, _ := u.daemon.Processes(0); running {
-		return u.daemon.Unincluded()
+		return u.unanswered(err)
 	}
 	files := make(map[string]planned, len(live))
 	for p, e := range live {
@@ -176,6 +179,14 @@ func (u *unit) silence(live index) string {
 		return fmt.Sprintf("%[1]s does not run, and cannot start with %[2]s: %[3]s; then start %[1]s", u.daemon.Name(), p, culprit.Reason)
 	}
 	return u.daemon.Stopped()
+}
+
+// unanswered says why a daemon that runs does not say what.
+func (u *unit) unanswered(err error) string {
+	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() {
+		return fmt.Sprintf("%s runs, and does not answer within %s: is the host overloaded?", u.daemon.Name(), engine.AnswerTime)
+	}
+	return u.daemon.Unincluded()
 }
 
 // rights says which of the commands sudo does not allow. Once all are allowed,

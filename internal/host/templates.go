@@ -86,7 +86,28 @@ type templateRecord struct {
 	Proved  string            `json:"proved,omitempty"`  // the sum of the Renderer with these
 	Refused string            `json:"refused,omitempty"` // the sum of one whose trial has failed
 	Why     string            `json:"why,omitempty"`
+	Late    int               `json:"late,omitempty"` // how many trials of that have only not been proved in time; 0: it failed otherwise
 }
+
+// lateTrials are how many templates have that are only not proved in time: the host may be slow
+// for a while, and it may be the templates.
+const lateTrials = 3
+
+// fail notes the trial of a Renderer.
+func (r *templateRecord) fail(sum string, t *trial) {
+	switch {
+	case !t.late:
+		r.Late = 0
+	case r.Refused == sum:
+		r.Late++
+	default:
+		r.Late = 1
+	}
+	r.Refused, r.Why = sum, t.why
+}
+
+// again reports whether what has failed is tried once more.
+func (r *templateRecord) again() bool { return r.Late > 0 && r.Late < lateTrials }
 
 // templateRecord of the last delivery.
 func (m *model) templateRecord() (r templateRecord) {
@@ -102,6 +123,7 @@ type chosen struct {
 	*render.Renderer
 	custom  map[string]string // none: the built-in ones
 	problem string            // why those of the machine's owner are not in force
+	late    string            // the same of those that this delivery tries once more
 }
 
 // tried is what came of templates on samples.
@@ -132,6 +154,9 @@ func (a *Agent) choose(m *model) chosen {
 		r, err = a.with(custom)
 	}
 	if err == nil && last.Refused == digits(r.Sum()) {
+		if last.again() {
+			return chosen{Renderer: r, custom: custom, late: a.lastGood(last, last.Why).problem + "; the next delivery tries them again"}
+		}
 		err = errors.New(last.Why)
 	}
 	if err == nil {
@@ -144,9 +169,9 @@ func (a *Agent) choose(m *model) chosen {
 func (a *Agent) lastGood(last templateRecord, why string) chosen {
 	problem := fmt.Sprintf("the templates in %s cannot be used: %s", filepath.Join(a.settings.Templates, a.settings.Engine), why)
 	if r, err := a.builtIn.With(last.Good); err == nil && len(last.Good) > 0 {
-		return chosen{r, last.Good, problem + "; the last good ones are in force"}
+		return chosen{Renderer: r, custom: last.Good, problem: problem + "; the last good ones are in force"}
 	}
-	return chosen{a.builtIn, nil, problem + "; the built-in ones are in force"}
+	return chosen{Renderer: a.builtIn, problem: problem + "; the built-in ones are in force"}
 }
 
 // trial is the first use of templates: where they spoil what others can make, the
@@ -155,6 +180,7 @@ type trial struct {
 	refusedBefore map[lb.Key]bool // which the daemon has refused before, whatever the templates
 	key           lb.Key          // of what has failed; "": the whole
 	why           string
+	late          bool // the daemon has only not proved it in time
 }
 
 // errTrial is why a trial has failed.
@@ -171,6 +197,14 @@ func (t *trial) blame(key lb.Key, why string) bool {
 		t.key, t.why = key, strings.TrimSpace("what they make of "+key.Describe())+": "+why
 	}
 	return true
+}
+
+// blameWhole blames templates for a configuration that was rolled back.
+func (t *trial) blameWhole(err error) {
+	if t.blame("", err.Error()) {
+		coded, ok := errors.AsType[*Error](err)
+		t.late = ok && coded.Late
+	}
 }
 
 // culprit is the Item that templates have spoilt; "" for none.

@@ -16,7 +16,7 @@ const MaxTermJump = 1 << 20
 const resetTerm = "run `external-lb host reset-term` on it as root"
 
 // errOtherCluster does not tell whose the machine is.
-var errOtherCluster = &Error{CodeOtherCluster, "this machine is another cluster's: name a machine of your own. If it is to change hands, " +
+var errOtherCluster = &Error{Code: CodeOtherCluster, Message: "this machine is another cluster's: name a machine of your own. If it is to change hands, " +
 	"take it out of the Balancer of the other cluster first, and then " + resetTerm}
 
 // Tells checks that the controller of a cluster may hear what a machine carries.
@@ -38,9 +38,9 @@ func (r modelRecord) takes(d Delivery) error {
 	case ofCluster(r.Cluster, d.Cluster) != nil:
 		return errOtherCluster
 	case d.Epoch.Compare(r.Epoch) <= 0:
-		return &Error{CodeStaleEpoch, "this machine has taken epoch " + r.Epoch.String() + ", and " + d.Epoch.String() + " is not newer: somebody else leads"}
+		return &Error{Code: CodeStaleEpoch, Message: "this machine has taken epoch " + r.Epoch.String() + ", and " + d.Epoch.String() + " is not newer: somebody else leads"}
 	case d.Epoch.Term-r.Epoch.Term > MaxTermJump:
-		return &Error{CodeTermJump, fmt.Sprintf("this machine has taken term %d, and %d is too far ahead of that: if it is right, %s", r.Epoch.Term, d.Epoch.Term, resetTerm)}
+		return &Error{Code: CodeTermJump, Message: fmt.Sprintf("this machine has taken term %d, and %d is too far ahead of that: if it is right, %s", r.Epoch.Term, d.Epoch.Term, resetTerm)}
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type unit struct {
 	starts   starts
 	relief   relief
 	restarts restarts
+	patience patience
 	repaired repaired
 	recovers engine.Pause // where that failed when connections were to end
 }

@@ -94,7 +94,7 @@ func (d *Daemon) Ask(ctx context.Context) (engine.Answer, error) {
 	return s.Answer, err
 }
 
-func (d *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
+func (d *Daemon) Reload(ctx context.Context, want fileset.Digest, least time.Duration) error {
 	before, _ := d.tell(ctx) // it may run without us so far
 	words, err := d.verdict(ctx, d.Settings.Reload)
 	if err != nil {
@@ -103,7 +103,7 @@ func (d *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if words != "" {
 		return &engine.Refusal{Daemon: d.Name(), Message: words}
 	}
-	return d.proof(want, time.Duration(d.ProofTimeout), func(bool) string {
+	return d.proof(want, max(time.Duration(d.ProofTimeout), least), func(bool) string {
 		if now, err := d.tell(ctx); err == nil && now.loads > before.loads {
 			return now.refused
 		}

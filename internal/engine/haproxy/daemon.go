@@ -126,7 +126,7 @@ func (h *Daemon) lines(ctx context.Context, each func(line string), commands ...
 
 // talk to HAProxy at one of its sockets, until it has said everything, in so many bytes at most.
 func talk(ctx context.Context, socket, words string, most int64, each func(line string)) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, engine.AnswerTime)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
@@ -201,7 +201,7 @@ func (h *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, e
 
 // Reload lets a new worker take over. One that cannot start would leave all ports without
 // an answer for two seconds: all is checked before.
-func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
+func (h *Daemon) Reload(ctx context.Context, want fileset.Digest, least time.Duration) error {
 	old := map[int]bool{}
 	if a, err := h.Ask(ctx); err == nil {
 		old[a.PID] = true
@@ -214,8 +214,10 @@ func (h *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	h.leave(gone, back) // when it is live, this process may not be there any more
 	// A master that is about to begin anew loses the signal for the next reload: it is
 	// told once more, long before the time is over.
-	first := h.proof(want, time.Duration(h.ProofTimeout)/3)
-	rest := h.proof(want, time.Duration(h.ProofTimeout)-first.Within)
+	within := max(time.Duration(h.ProofTimeout), least)
+	first, rest := h.proof(want, within), h.proof(want, within)
+	first.Within /= 3
+	rest.Within -= first.Within
 	var err error
 	for _, p := range []engine.Proof{first, rest} {
 		if err := h.run(ctx, h.Settings.Reload); err != nil {
@@ -249,7 +251,7 @@ func (h *Daemon) proof(want fileset.Digest, within time.Duration) engine.Proof {
 		if !late {
 			return ""
 		}
-		return fmt.Sprintf("it has not proved to run it within %s; `journalctl -u haproxy` on the host says why", time.Duration(h.ProofTimeout))
+		return engine.NotWithin(within) + " `journalctl -u haproxy` there says more"
 	}}
 }
 

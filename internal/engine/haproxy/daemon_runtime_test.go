@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -203,5 +204,46 @@ func TestSlotsAreAskedForOnce(t *testing.T) {
 		if asked["set server "+backend+"/"+command] != 1 {
 			t.Errorf("it does not say %q: %v", command, asked)
 		}
+	}
+}
+
+// counted counts what it runs.
+type counted struct{ n *int }
+
+func (c counted) Run(context.Context, []string) (string, error) {
+	*c.n++
+	return "", nil
+}
+
+// A reload has more time than the settings say, where the host is known to be slow, and HAProxy is not
+// told a second time before a third of that is over.
+func TestAReloadHasMoreTimeThanTheSettingsSay(t *testing.T) {
+	h := daemon(t)
+	told := 0
+	h.ProofTimeout, h.Runner = 1, counted{&told}
+	h.set = func(string) (engine.Set, error) { return engine.Set{}, nil }
+	l, err := net.Listen("unix", h.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it is there until then
+	before, want := strings.Repeat("0", 64), strings.Repeat("1", 64)
+	go func() {
+		for asked := 0; ; asked++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(conn).ReadString('\n') // whatever it is
+			digest, pid := want, 2
+			if asked < 5 {
+				digest, pid = before, 1
+			}
+			_, _ = fmt.Fprintf(conn, "proc.external_lb: type=str value=<%s>\nVersion: 2.6.12\nPid: %d\n", digest, pid) // who asked has gone otherwise
+			_ = conn.Close()
+		}
+	}()
+	if err := h.Reload(t.Context(), fileset.Digest(want), time.Hour); err != nil || told != 1 {
+		t.Errorf("it was told %d times; %v", told, err)
 	}
 }

@@ -234,7 +234,7 @@ func (k *Daemon) CheckWhole(ctx context.Context, argv []string) (words string, e
 }
 
 // Reload makes keepalived read its configuration again, and waits for the proof.
-func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
+func (k *Daemon) Reload(ctx context.Context, want fileset.Digest, least time.Duration) error {
 	words, err := engine.Verdict(ctx, k.Runner, k.Settings.Reload, "keepalived procps", engine.OneLine)
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if words != "" {
 		return &engine.Refusal{Daemon: k.Name(), Message: words}
 	}
-	p := k.proof(want, time.Duration(k.ProofTimeout))
+	p := k.proof(want, max(time.Duration(k.ProofTimeout), least))
 	if !k.sameRouter() {
 		p = k.decided(p)
 	}
@@ -272,7 +272,7 @@ func (k *Daemon) proof(want fileset.Digest, within time.Duration) engine.Proof {
 		if !late {
 			return ""
 		}
-		return cmp.Or(lacks, fmt.Sprintf("it has not proved to run it within %s; `journalctl -u keepalived` on the host says why", within))
+		return cmp.Or(lacks, engine.NotWithin(within)+" `journalctl -u keepalived` there says more")
 	}}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/engine/keepalived"
@@ -85,13 +86,13 @@ func (k *Daemon) lacking() func() string {
 
 // Reload loads the packet filter's rules for what was and what will be live, then
 // keepalived's configuration, and then the rules for what is live alone.
-func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
+func (k *Daemon) Reload(ctx context.Context, want fileset.Digest, least time.Duration) error {
 	if _, err := ipvsCarries(); err != nil {
 		return engine.Failed("%s", noIPVS)
 	}
 	live, err := k.virtualServers(engine.LiveLink)
 	if err != nil { // a way back to files that somebody has changed: the rules stay as they are
-		return k.Daemon.Reload(ctx, want)
+		return k.Daemon.Reload(ctx, want, least)
 	}
 	before, err := k.virtualServers(engine.BackLink)
 	if err != nil {
@@ -100,7 +101,7 @@ func (k *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if err := k.load(ctx, live, before); err != nil {
 		return err
 	}
-	if err := k.Daemon.Reload(ctx, want); err != nil {
+	if err := k.Daemon.Reload(ctx, want, least); err != nil {
 		return err
 	}
 	if !gone(before, live) {

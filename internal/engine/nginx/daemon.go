@@ -83,7 +83,7 @@ func (n *Daemon) Announced(own []byte) (fileset.Digest, bool) {
 
 // Ask asks nginx what it runs.
 func (n *Daemon) Ask(ctx context.Context) (engine.Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, engine.AnswerTime)
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", n.Proof)
@@ -232,7 +232,7 @@ func (n *Daemon) anyAccepts(old map[int]bool) bool {
 	return false
 }
 
-func (n *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
+func (n *Daemon) Reload(ctx context.Context, want fileset.Digest, least time.Duration) error {
 	_, all := n.workers()
 	old := accepting(all)
 	log := n.logTail(ctx)
@@ -243,7 +243,7 @@ func (n *Daemon) Reload(ctx context.Context, want fileset.Digest) error {
 	if words != "" {
 		return &engine.Refusal{Daemon: n.Name(), Message: words}
 	}
-	p := n.proof(want, time.Duration(n.ProofTimeout))
+	p := n.proof(want, max(time.Duration(n.ProofTimeout), least))
 	if len(old) > 0 {
 		p.Old, p.Accepts = old, n.anyAccepts
 	}

@@ -2,10 +2,13 @@ package nginx
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/external-lb/external-lb/internal/engine"
 	"github.com/external-lb/external-lb/internal/fileset"
@@ -80,5 +83,38 @@ func TestInstallUndoesWhatNginxRefuses(t *testing.T) {
 	}
 	if _, err := os.Stat(beside); err == nil {
 		t.Error("a file that nginx refuses is there")
+	}
+}
+
+// quiet runs nothing.
+type quiet struct{}
+
+func (quiet) Run(context.Context, []string) (string, error) { return "", nil }
+
+// A reload has more time than the settings say, where the host is known to be slow.
+func TestAReloadHasMoreTimeThanTheSettingsSay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it is there until then
+	n := &Daemon{Settings: &Settings{Proof: l.Addr().String(), PIDFile: "/nowhere", ProofTimeout: 1}, Runner: quiet{}}
+	before, want := strings.Repeat("0", 64), strings.Repeat("1", 64)
+	go func() {
+		for asked := 0; ; asked++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			digest := want
+			if asked < 3 {
+				digest = before
+			}
+			_, _ = fmt.Fprintf(c, "external-lb 1.22.1 42 %s", digest) // who asked has gone otherwise
+			_ = c.Close()
+		}
+	}()
+	if err := n.Reload(t.Context(), fileset.Digest(want), time.Hour); err != nil {
+		t.Error(err)
 	}
 }
