@@ -16,7 +16,7 @@ const (
 	// For a host that was too slow they are doubled, as for its login: what it has done by then is for nothing.
 	statusTimeout = 30 * time.Second
 	applyTimeout  = 5 * time.Minute
-	longestApply  = 9 * time.Minute // then an agent ends itself
+	longestApply  = 40 * time.Minute // an agent ends itself after an hour
 )
 
 // backoff grows from retryFirst to max with each failure.
