@@ -37,7 +37,7 @@ func inOwnNetworks() (code int) {
 	flag.Parse()
 	list := exec.Command(os.Args[0])
 	list.Env = append(os.Environ(), isOne+"=1")
-	hands, err := share.Deal(3, list)
+	hands, err := share.Deal(3, ".", list)
 	if err != nil {
 		return share.Failed(err)
 	}

@@ -33,10 +33,10 @@ func Filtered() (is bool) {
 	return is
 }
 
-// Deal deals out the tests that list prints, which is this program, like cards: those
+// Deal deals out the tests of a pattern that list prints, which is this program, like cards: those
 // beside each other in a file, which take about as long, to different processes. The
 // result is the flags for each process; for one alone where the tests are Filtered.
-func Deal(processes int, list *exec.Cmd) (flags [][]string, err error) {
+func Deal(processes int, pattern string, list *exec.Cmd) (flags [][]string, err error) {
 	var own []string
 	for _, f := range os.Args[1:] {
 		if !strings.HasPrefix(f, testLog) { // see Run
@@ -46,7 +46,7 @@ func Deal(processes int, list *exec.Cmd) (flags [][]string, err error) {
 	if Filtered() {
 		return [][]string{own}, nil
 	}
-	list.Args = append(list.Args, "-test.list=.")
+	list.Args = append(list.Args, "-test.list="+pattern)
 	out, err := list.Output()
 	if err != nil {
 		return nil, fmt.Errorf("listing tests: %w", err)
