@@ -34,7 +34,10 @@ func (e testedEngine) shares() int {
 // tests are those that are run on an engine, as a pattern. On LVS, where hosts are emulated, the short
 // form is the rows of conformance, and what is about LVS alone.
 func (e testedEngine) tests() string {
-	if testing.Short() && e.part == "" && e.name == v1alpha1.EngineLVS {
+	switch {
+	case e.part != "":
+		return e.part
+	case e.name == v1alpha1.EngineLVS && testing.Short():
 		return "^Test([SE][0-9]+|LVS)_"
 	}
 	return "."
@@ -112,9 +115,6 @@ func processesIn(dir, binary string) (all []process, err error) {
 		for i, its := range flags {
 			results := filepath.Join(dir, fmt.Sprintf("%s-%d.json", e.called(), i))
 			its = append(slices.Clone(its), "-engine="+string(e.called()), "-results="+results, "-binary="+binary)
-			if e.part != "" {
-				its = append(its, "-test.run="+e.part)
-			}
 			name := fmt.Sprintf("%s, %d of %d", e.called(), i+1, len(flags))
 			all = append(all, process{share.Process{Name: name, Cmd: exec.Command(os.Args[0], its...)}, e, results})
 		}
