@@ -38,12 +38,9 @@ type readCertificate struct {
 	version string
 	translate.Certificate
 
-	asked string        // the version that could not be read since
-	err   error         // why not; nil: what is here is the newest
-	until time.Time     // when it is tried again
-	wait  time.Duration // before that
-	fails int           // in a row
-	told  telling
+	asked string // the version that could not be read since
+	err   error  // why not; nil: what is here is the newest
+	failing
 }
 
 // readTime is how long the Secrets of one look may take. Whoever keeps the keys of the API
@@ -186,15 +183,14 @@ func (c *certificates) one(ctx context.Context, key client.ObjectKey) (now readC
 	if was.uid != "" && known.UID != "" && was.uid != known.UID {
 		was = readCertificate{} // another Secret of that name
 	}
-	if was.fails++; was.told.news(was.fails, err.Error()) {
+	was.fail()
+	if was.told.news(was.fails, err.Error()) {
 		was.err = err
 	}
 	if was.uid == "" {
 		was.Certificate = unread(key, was.err)
 	}
 	was.asked = known.ResourceVersion
-	was.wait = min(max(2*was.wait, firstSetback), longestSetback)
-	was.until = time.Now().Add(was.wait)
 	return was, true
 }
 

@@ -78,7 +78,7 @@ func (s *scope) waitsForOthers() bool {
 // reachableWith reports whether a host is there, if slowly, and may serve a Service still, or
 // have one of its addresses.
 func reachableWith(s deliver.State, svc *plan.Service) bool {
-	if s.State == v1alpha1.HostUnreachable && !s.Slow && s.Reason != deliver.ReasonLost {
+	if s.Gone() {
 		return false
 	}
 	return s.MayServe(svc.Key) || slices.ContainsFunc(record.Addresses(svc.Object), func(a netip.Addr) bool { return s.MayServe(lb.AddressKey(a)) })

@@ -3,7 +3,6 @@ package controllers
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -106,6 +105,14 @@ func mayHave(s deliver.State, a netip.Addr, desired *lb.Set) bool {
 // withdrawing is a host that holds up a withdrawal, and the way out.
 type withdrawing struct{ host, wayOut string }
 
+// The ways out of a withdrawal that does not end.
+const (
+	outOfHosts    = "to remove the host from the Balancer, or, if it is the only one, to put another machine's address in its place"
+	outOfProvider = "to bring the provider back"
+	outByHand     = outOfProvider + ", or to remove the finalizers " + v1alpha1.CleanupFinalizer + " and " + v1alpha1.SharedFinalizer +
+		" by hand: then its load balancer sends to its old nodePorts, which others may get, until the provider is back"
+)
+
 // tellWithdrawal writes one event when a withdrawal begins and one whenever another
 // host is the reason why it does not end. Of several Balancers that withdraw a
 // Service, the one that carried it tells the beginning. Where it moved, that is
@@ -119,13 +126,13 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 		told = map[withdrawing]bool{}
 		s.memory.told[svc.UID] = told
 	}
-	wayOut := "to remove the host from the Balancer, or, if it is the only one, to put another machine's address in its place"
-	if s.balancer.Spec.Provider != nil {
-		wayOut = "to bring the provider back"
-		if svc.DeletionTimestamp != nil {
-			wayOut += fmt.Sprintf(", or to remove the finalizers %s and %s by hand: then its load balancer sends to its old nodePorts, "+
-				"which others may get, until the provider is back", v1alpha1.CleanupFinalizer, v1alpha1.SharedFinalizer)
-		}
+	wayOut := outOfHosts
+	switch {
+	case s.balancer.Spec.Provider == nil:
+	case svc.DeletionTimestamp != nil:
+		wayOut = outByHand
+	default:
+		wayOut = outOfProvider
 	}
 	var stuck []string
 	news := false

@@ -43,11 +43,26 @@ type part struct {
 	status bool // else its metadata
 }
 
-type setback struct {
-	until time.Time
-	wait  time.Duration
-	fails int // in a row
+// failing is what fails again and again: it is tried ever more rarely.
+type failing struct {
+	until time.Time     // when it is tried again
+	wait  time.Duration // before that
+	fails int           // in a row
 	told  telling
+}
+
+func (f *failing) fail() {
+	f.fails++
+	f.hold()
+}
+
+func (f *failing) hold() {
+	f.wait = min(max(2*f.wait, firstSetback), longestSetback)
+	f.until = time.Now().Add(f.wait)
+}
+
+type setback struct {
+	failing
 
 	last    uint64  // what was written, hashed; 0: nothing was
 	repairs int     // how often in a row the same was written
@@ -102,17 +117,11 @@ func (s *setbacks) failed(p part, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.get(p)
-	b.fails++
-	b.hold()
+	b.fail()
 	s.later(b.wait)
 	other := s.of[part{p.uid, !p.status}]
 	return (other == nil || other.told.failure == 0) && (neverTaken(err) || b.fails > 2 && apierrors.IsInternalError(err)) &&
 		b.told.news(b.fails, err.Error())
-}
-
-func (b *setback) hold() {
-	b.wait = min(max(2*b.wait, firstSetback), longestSetback)
-	b.until = time.Now().Add(b.wait)
 }
 
 func (s *setbacks) get(p part) *setback {
@@ -155,7 +164,7 @@ func (s *setbacks) wrote(p part, data []byte) {
 	defer s.mu.Unlock()
 	b := s.get(p)
 	was := b.last
-	*b = setback{until: time.Now(), wait: b.wait, last: s.hash(data), repairs: b.repairs, rivals: b.rivals}
+	*b = setback{failing: failing{until: time.Now(), wait: b.wait}, last: s.hash(data), repairs: b.repairs, rivals: b.rivals}
 	if p.status && b.last == was {
 		b.repairs++
 		b.hold()

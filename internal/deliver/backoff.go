@@ -13,10 +13,12 @@ const (
 	statusEvery  = 30 * time.Second    // also for what was refused
 	statusLast   = statusEvery * 6 / 5 // after this long every host has been asked
 
-	// For a host that was too slow they are doubled, as for its login: what it has done by then is for nothing.
+	// For a host that was too slow they are doubled, as the time for its login is: what it has done by then is
+	// for nothing. maxSlow is how often: 40 s for a login are enough where each processor has some hundred
+	// processes to run, and an agent ends itself when a delivery takes an hour.
 	statusTimeout = 30 * time.Second
 	applyTimeout  = 5 * time.Minute
-	longestApply  = 40 * time.Minute // an agent ends itself after an hour
+	maxSlow       = 3
 )
 
 // backoff grows from retryFirst to max with each failure.

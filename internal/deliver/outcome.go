@@ -18,7 +18,7 @@ func (w *worker) status(ctx context.Context, conn Cloud) error {
 	if target.Provider != nil {
 		limit = applyTimeout // it reads all that its cloud has
 	}
-	call, cancel := context.WithTimeout(ctx, min(limit<<w.slow, longestApply))
+	call, cancel := context.WithTimeout(ctx, limit<<w.slow)
 	defer cancel()
 	sent := time.Now()
 	st, err := conn.Status(call)
@@ -174,7 +174,7 @@ func (w *worker) apply(ctx context.Context, conn Cloud, want desire, cause strin
 		Change: lb.Diff(w.have.Wanted, want.set), Want: want.digest(),
 	}
 	w.sent, w.unanswered, w.withdraws = d.Epoch, true, slices.ContainsFunc(d.Change.Delete, ofService)
-	call, cancel := context.WithTimeout(ctx, min(applyTimeout<<w.slow, longestApply))
+	call, cancel := context.WithTimeout(ctx, applyTimeout<<w.slow)
 	defer cancel()
 	start := time.Now()
 	out, err := conn.Apply(call, d)

@@ -39,10 +39,6 @@ func (s SSH) timeout() time.Duration {
 // first would never have it for the same again.
 func (s SSH) patience(t Target) time.Duration { return s.timeout() << t.Slow }
 
-// maxSlow is how often patience is doubled: 40 s are enough for a host whose processors have
-// some hundred processes each to run.
-const maxSlow = 3
-
 func (s SSH) keepAlive() time.Duration {
 	if s.KeepAlive > 0 {
 		return s.KeepAlive

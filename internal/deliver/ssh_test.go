@@ -164,6 +164,15 @@ func newWireCut(t *testing.T, to string) *wireCut {
 	return p
 }
 
+// throughWireCut is an sshd as a target behind such a proxy.
+func throughWireCut(t *testing.T, s sshd) (*wireCut, Target) {
+	t.Helper()
+	p, target := newWireCut(t, s.target.Endpoint()), s.target
+	target.Host.Port = int32(p.l.Addr().(*net.TCPAddr).Port)
+	target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, s.hostKey))
+	return p, target
+}
+
 func (p *wireCut) carry(a net.Conn) {
 	b, err := net.Dial("tcp", p.to)
 	if err != nil {
@@ -206,10 +215,7 @@ func TestSSHConnectionIsCut(t *testing.T) {
 	}
 	for name, cut := range tests {
 		t.Run(name, func(t *testing.T) {
-			p := newWireCut(t, s.target.Endpoint())
-			target := s.target
-			target.Host.Port = int32(p.l.Addr().(*net.TCPAddr).Port)
-			target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, s.hostKey))
+			p, target := throughWireCut(t, s)
 			f := NewFleet(Options{
 				Leader: &leads{term: 1},
 				Dialer: SSH{Timeout: time.Second, KeepAlive: 20 * time.Millisecond}, Log: quiet(t),
@@ -238,11 +244,8 @@ func TestSSHConnectionIsCut(t *testing.T) {
 func TestSSHAHostThatIsSlowHasMoreTime(t *testing.T) {
 	const patience = 300 * time.Millisecond
 	s := startSSHD(t, forcedServe)
-	p := newWireCut(t, s.target.Endpoint())
+	p, target := throughWireCut(t, s)
 	p.late = 3 * patience // too late for two attempts
-	target := s.target
-	target.Host.Port = int32(p.l.Addr().(*net.TCPAddr).Port)
-	target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, s.hostKey))
 	f := NewFleet(Options{Leader: &leads{term: 1}, Dialer: SSH{Timeout: patience}, Log: quiet(t)})
 	defer f.Close()
 	f.Set("edge", []Target{target})

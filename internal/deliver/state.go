@@ -183,6 +183,12 @@ func outside(want lb.Manifest, r host.Report) (missing lb.Key, beside int) {
 	return missing, beside
 }
 
+// Gone reports whether a host cannot be reached at all. One that is slow, or whose connection has
+// broken just now, may be there.
+func (s State) Gone() bool {
+	return s.State == v1alpha1.HostUnreachable && !s.Slow && s.Reason != ReasonLost
+}
+
 // same reports whether two states tell a reader the same.
 func (s State) same(o State) bool {
 	return s.State == o.State && s.Reason == o.Reason && s.Message == o.Message &&

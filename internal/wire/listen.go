@@ -93,7 +93,6 @@ func Pipe(ctx context.Context, stream io.ReadWriteCloser, socket string, tell fu
 		tell(fmt.Sprintf("external-lb's agent on this host has not answered within %s: is the host overloaded? If not, restart it "+
 			"(systemctl restart external-lb-agent); what is live goes on", answerWait))
 	})
-	defer late.Stop()
 	first := make([]byte, 4096)
 	n, err := c.Read(first)
 	late.Stop()

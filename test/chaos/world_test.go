@@ -207,7 +207,5 @@ func (w *world) explain(ctx context.Context) {
 		}
 		fmt.Fprintln(os.Stderr, out, err)
 	}
-	if log, err := os.ReadFile(w.Manager.LogFile); err == nil {
-		fmt.Fprintf(os.Stderr, "%s\n", log[max(0, len(log)-6000):])
-	}
+	fmt.Fprintln(os.Stderr, w.Manager.Tail())
 }

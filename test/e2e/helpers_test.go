@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -95,8 +94,7 @@ func (s *scene) tellAll() {
 		out, err := env.Kubectl(ctx, args...)
 		s.t.Log(args, err, "\n"+out)
 	}
-	log, err := os.ReadFile(env.Manager.LogFile)
-	s.t.Logf("the manager's log: %v\n%s", err, log[max(0, len(log)-8000):])
+	s.t.Log("the manager's log:\n" + env.Manager.Tail())
 	for _, name := range []string{"lb1", "lb2"} {
 		if h, err := env.Host(name); err == nil {
 			out, _ := h.Exec(ctx, "sh", "-c", "tail -n 30 /var/log/external-lb-agent.log /var/log/nginx/error.log 2>&1")

@@ -80,8 +80,7 @@ func (m *Manager) waitReady(ctx context.Context, url string) error {
 		select {
 		case err := <-m.exited:
 			m.exited <- err
-			log, _ := os.ReadFile(m.LogFile)
-			return wait.GiveUp(fmt.Errorf("the manager ended: %w\n%s", cmp.Or(err, errors.New("exit status 0")), log[max(0, len(log)-4000):]))
+			return wait.GiveUp(fmt.Errorf("the manager ended: %w\n%s", cmp.Or(err, errors.New("exit status 0")), m.Tail()))
 		default:
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -97,6 +96,15 @@ func (m *Manager) waitReady(ctx context.Context, url string) error {
 		}
 		return nil
 	})
+}
+
+// Tail is the end of its log.
+func (m *Manager) Tail() string {
+	log, err := os.ReadFile(m.LogFile)
+	if err != nil {
+		return err.Error()
+	}
+	return string(log[max(0, len(log)-8000):])
 }
 
 // PID of the process.
