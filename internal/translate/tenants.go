@@ -122,7 +122,7 @@ func (t *Translator) see(m *Memory, svc *corev1.Service) {
 		t.place(m, svc)
 	}
 	if m.look != t.looks {
-		m.look = t.looks
+		m.look, m.told = t.looks, m.service
 		m.tenant.seen++
 	}
 }

@@ -53,8 +53,9 @@ type Memory struct {
 	known
 	member
 	rules     int
-	in        Service // as it was; without an Object: to be looked at again
-	datagrams bool    // some of its ports carry no TCP
+	in        Service     // as it was; without an Object: to be looked at again
+	told      *lb.Service // what it was at the end of the last Input
+	datagrams bool        // some of its ports carry no TCP
 }
 
 // Service of the model that it became, nil if nothing of it can be carried.
@@ -232,6 +233,9 @@ func (t *Translator) one(m *Memory, job translation) {
 		m.in.Object = nil // it depends on more, or nobody can tell
 	}
 	m.known = t.remember(m.known, job)
+	if reflect.DeepEqual(m.service, m.told) {
+		m.service = m.told
+	}
 }
 
 func (t *Translator) remember(was known, job translation) known {
@@ -254,9 +258,6 @@ func (t *Translator) remember(was known, job translation) known {
 	now.service, now.own = job.run()
 	now.backed, now.need = job.backed, job.need
 	now.result = withNodes(now.own, now.service, job.nodes)
-	if now.service != nil && was.service != nil && reflect.DeepEqual(now.service, was.service) {
-		now.service = was.service
-	}
 	return now
 }
 
