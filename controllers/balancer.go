@@ -38,8 +38,8 @@ type balancerReconciler struct {
 	pace      *pace
 	namespace string // of the Secrets with the hosts' keys
 
-	memory    map[string]*memory            // by Balancer; one reconcile runs at a time
-	unclaimed map[string]map[types.UID]bool // Services told that nobody serves them, by the name of whom they ask for
+	memory    map[string]*memory                 // by Balancer; one reconcile runs at a time
+	unclaimed map[string]map[types.UID]time.Time // when Services were told that nobody serves them, by the name of whom they ask for
 }
 
 // fleet are the hosts of all Balancers: see deliver.Fleet.
@@ -54,12 +54,12 @@ type fleet interface {
 type memory struct {
 	planner  *plan.Planner
 	planned  bool
-	nodes    []lb.Node                          // of the last plan, to tell why a delivery is made
-	told     map[types.UID]map[withdrawing]bool // of Services, as was told
-	proven   map[types.UID]string               // what of a Service was proved last, to tell of updates
-	answers  sync.Map                           // by types.UID: on which addresses a Service was told to answer last
-	hosts    []v1alpha1.Host                    // as they were, to tell of removals
-	restarts map[string]toldRestarts            // of daemons, by host
+	nodes    []lb.Node                               // of the last plan, to tell why a delivery is made
+	told     map[types.UID]map[withdrawing]time.Time // when what was told of Services that leave
+	proven   map[types.UID]string                    // what of a Service was proved last, to tell of updates
+	answers  sync.Map                                // by types.UID: on which addresses a Service was told to answer last
+	hosts    []v1alpha1.Host                         // as they were, to tell of removals
+	restarts map[string]toldRestarts                 // of daemons, by host
 
 	slices    map[types.NamespacedName][]*discoveryv1.EndpointSlice // of the last plan
 	endpoints map[types.NamespacedName]*translate.Endpoints         // nil: it sends to no pods, or they were never read
@@ -127,6 +127,9 @@ func (r *balancerReconciler) reconcileNamed(ctx context.Context, req ctrl.Reques
 		delete(r.memory, req.Name)
 		r.metrics.forget(req.Name)
 		again, err := r.releaseOrphans(ctx, seen)
+		if len(r.unclaimed[req.Name]) > 0 {
+			again.RequeueAfter = sooner(again.RequeueAfter, tellAgain)
+		}
 		r.patch.written.leave(req.Name)
 		return again, errors.Join(err, r.reportOrphanPools(ctx, seen, req.Name))
 	}
@@ -259,7 +262,7 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 	if known, ok := r.memory[b.Name]; ok && known.planner.Engine == b.Spec.Engine {
 		return known // else it was deleted and made again
 	}
-	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[withdrawing]bool{}, proven: map[types.UID]string{},
+	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[withdrawing]time.Time{}, proven: map[types.UID]string{},
 		backends: newBackendsPace(), restarts: map[string]toldRestarts{}}
 	r.memory[b.Name] = m
 	return m
@@ -326,7 +329,7 @@ func removedHosts(before []v1alpha1.Host, b *v1alpha1.Balancer, all []*v1alpha1.
 }
 
 // tellUnclaimed tells the Services that ask for a Balancer by name, and that none
-// serves, once each. Only by an event: they are not ours.
+// serves, and again while that stays. Only by an event: they are not ours.
 func (r *balancerReconciler) tellUnclaimed(ctx context.Context, name string, claims plan.Claims) error {
 	var unclaimed []*corev1.Service
 	for _, key := range []string{keyClass + v1alpha1.DefaultClassPrefix + name, keyExposed + name} {
@@ -339,13 +342,14 @@ func (r *balancerReconciler) tellUnclaimed(ctx context.Context, name string, cla
 		}
 		unclaimed = append(unclaimed, services...)
 	}
-	told := map[types.UID]bool{}
+	told := map[types.UID]time.Time{}
 	for _, svc := range unclaimed {
 		if svc.DeletionTimestamp != nil {
 			continue
 		}
-		told[svc.UID] = true
-		if !r.unclaimed[name][svc.UID] {
+		told[svc.UID] = r.unclaimed[name][svc.UID]
+		if stale(told[svc.UID]) {
+			told[svc.UID] = time.Now()
 			r.events.warning(ctx, svc, v1alpha1.EventSyncFailed,
 				"no Balancer serves this Service: there is none that is called %q and takes it. Create it, or correct the Service; `kubectl get balancers` lists them with their classes", name)
 		}

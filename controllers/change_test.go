@@ -107,7 +107,7 @@ func newOnePlace(tb testing.TB, services, nodes int) *onePlace {
 	p.r = &balancerReconciler{
 		client: apiStub{p: p}, reader: read, events: teller, leader: leads, fleet: p.host, metrics: newMetrics(nil), pace: &pace{causes: p.causes, last: map[string]time.Time{}},
 		patch: patchServices{apiStub{p: p}, seen, newSetbacks(), teller, read},
-		certs: &certificates{reader: read, content: read}, memory: map[string]*memory{}, unclaimed: map[string]map[types.UID]bool{},
+		certs: &certificates{reader: read, content: read}, memory: map[string]*memory{}, unclaimed: map[string]map[types.UID]time.Time{},
 	}
 	local := v1alpha1.Host{Name: "lb1", Local: &v1alpha1.LocalHost{}}
 	held := func(b *v1alpha1.Balancer) { b.Finalizers = []string{v1alpha1.CleanupFinalizer} }

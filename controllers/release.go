@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -65,7 +66,7 @@ func (r *balancerReconciler) release(ctx context.Context, s *scope) error {
 		}
 		verdicts = append(verdicts, verdict{svc, mayServe(svc, needs, s.states)})
 	}
-	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ map[withdrawing]bool) bool { return !leaving[uid] })
+	maps.DeleteFunc(s.memory.told, func(uid types.UID, _ map[withdrawing]time.Time) bool { return !leaving[uid] })
 	for _, v := range verdicts {
 		r.tellWithdrawal(ctx, s, v.svc, v.where)
 	}
@@ -113,8 +114,8 @@ const (
 		" by hand: then its load balancer sends to its old nodePorts, which others may get, until the provider is back"
 )
 
-// tellWithdrawal writes one event when a withdrawal begins and one whenever another
-// host is the reason why it does not end. Of several Balancers that withdraw a
+// tellWithdrawal writes one event when a withdrawal begins, and one whenever another host is
+// the reason why it does not end, or is still. Of several Balancers that withdraw a
 // Service, the one that carried it tells the beginning. Where it moved, that is
 // told already.
 func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *corev1.Service, where []deliver.State) {
@@ -123,7 +124,7 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 		if record.Carrier(record.Holders(svc), svc) == s.balancer.Name {
 			r.events.normal(ctx, svc, v1alpha1.EventDeleting, "withdrawing %s", record.Describe(record.Addresses(svc)))
 		}
-		told = map[withdrawing]bool{}
+		told = map[withdrawing]time.Time{}
 		s.memory.told[svc.UID] = told
 	}
 	wayOut := outOfHosts
@@ -139,11 +140,13 @@ func (r *balancerReconciler) tellWithdrawal(ctx context.Context, s *scope, svc *
 	for _, state := range where {
 		if state.Message != "" {
 			is := withdrawing{state.Host, wayOut}
-			stuck, news = append(stuck, state.Host), news || !told[is]
-			told[is] = true
+			stuck, news = append(stuck, state.Host), news || stale(told[is])
 		}
 	}
 	if news {
+		for _, host := range stuck {
+			told[withdrawing{host, wayOut}] = time.Now()
+		}
 		r.events.warning(ctx, svc, v1alpha1.EventDeleteFailed,
 			"not withdrawn from %s: %s. The Service and its addresses are kept until every host confirms; the way out is %s",
 			strings.Join(stuck, ", "), conditions.SeeBalancer(s.balancer.Name, stuck), wayOut)

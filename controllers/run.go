@@ -172,7 +172,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metri
 		pace:      &pace{causes: why, last: map[string]time.Time{}},
 		namespace: o.Namespace,
 		memory:    map[string]*memory{},
-		unclaimed: map[string]map[types.UID]bool{},
+		unclaimed: map[string]map[types.UID]time.Time{},
 	}
 	if err := balancers.setup(mgr, hosts); err != nil {
 		return nil, err

@@ -9,6 +9,9 @@ import (
 // tellAgain is after how long the same trouble is told again: the API server drops events after an hour.
 const tellAgain = 30 * time.Minute
 
+// stale reports whether what was told at a time is to be told again.
+func stale(told time.Time) bool { return time.Since(told) >= tellAgain }
+
 // telling is what was told last of something that fails again and again.
 type telling struct {
 	failure int // in a row; 0: nothing was told
@@ -20,7 +23,7 @@ type telling struct {
 // less often: whoever refuses chooses the words.
 func (t *telling) news(failure int, words string) bool {
 	words = text.Cut(words, maxAPIWords)
-	if t.words == words && time.Since(t.at) < tellAgain || t.words != words && failure < 2*t.failure {
+	if t.words == words && !stale(t.at) || t.words != words && failure < 2*t.failure {
 		return false
 	}
 	*t = telling{failure, words, time.Now()}
