@@ -78,14 +78,15 @@ var may = with(map[string][]string{
 	"internal/wire/wirepb": nil,
 
 	// The host's end.
-	"internal/host":              {"internal/admit", "internal/engine", "internal/fileset", "internal/lb", "internal/render"},
+	"internal/host":              {"internal/admit", "internal/engine", "internal/fileset", "internal/lb", "internal/preview", "internal/render"},
 	"internal/admit":             {"internal/lb"},
 	"internal/render":            {"internal/engine", "internal/fileset", "internal/lb"},
 	"internal/fileset":           nil,
+	"internal/preview":           nil, // before all else: see docs/design/0032-preview-before-all-else.md
 	"internal/render/rendertest": nil,
 
 	// Who is handed the table does not import it; nobody imports an engine but the table.
-	"internal/engine":         {"internal/fileset", "internal/lb"},
+	"internal/engine":         {"internal/fileset", "internal/lb", "internal/preview"},
 	"internal/engine/engines": slices.Concat(rooms, []string{"internal/engine"}),
 	"internal/engine/lvs":     slices.Concat(ofARoom, []string{"internal/engine/keepalived"}), // which checks and fills the kernel's table
 
@@ -143,7 +144,7 @@ var pure = []string{"api/v1alpha1", "templates", "internal/admit", "internal/cer
 var rules = []rule{
 	{"what is pure takes no context, logger or client", pure, impure},
 	{"a host knows nothing of Kubernetes", slices.Concat(rooms, []string{"internal/admit", "internal/certificate", "internal/engine", "internal/engine/engines", "internal/fileset",
-		"internal/host", "internal/lb", "internal/render", "internal/wire", "templates"}), kubernetes},
+		"internal/host", "internal/lb", "internal/preview", "internal/render", "internal/wire", "templates"}), kubernetes},
 	{"deliveries know what the worker says, and ask no API server", []string{"internal/deliver"}, clients},
 	{"tests of every package import it", []string{"test/builder", "test/freeport", "test/wait"},
 		slices.Concat(clients, []string{module + "/internal/", module + "/test/"})},

@@ -41,18 +41,6 @@ depend on it: while it does not run, what is live goes on.`,
 	}
 }
 
-// newHostPreview is what the agent runs as root; nobody else needs it.
-func newHostPreview() *cobra.Command {
-	return &cobra.Command{
-		Use:                "preview DIRECTORY COMMAND…",
-		Short:              "Run a check for which a candidate is live",
-		Hidden:             true,
-		DisableFlagParsing: true, // they are the command's
-		Args:               cobra.MinimumNArgs(2),
-		RunE:               func(_ *cobra.Command, args []string) error { return host.Preview(args[0], args[1:]) },
-	}
-}
-
 // newHostEndOldWorkers is what the agent runs as root; nobody else needs it.
 func newHostEndOldWorkers() *cobra.Command {
 	return &cobra.Command{

@@ -152,7 +152,7 @@ func newHost() *cobra.Command {
 		RunE: showHelp,
 	}
 	host.AddCommand(newHostInstall(), newHostStatus(), newHostTemplates(), newHostApply(), newHostResetTerm(), newHostAgent(), newHostServe(),
-		newHostPreview(), newHostEndOldWorkers(), newHostEndLeftConnections(), newHostRestore())
+		newHostEndOldWorkers(), newHostEndLeftConnections(), newHostRestore())
 	return host
 }
 

@@ -9,15 +9,17 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/external-lb/external-lb/internal/preview"
 )
 
 // What lies in a store's directory, as far as daemons and their settings see it.
 const (
-	LiveLink       = "live"      // → the files that the daemon includes
-	CandidateLink  = "candidate" // → the files that the isolated check includes
-	BackLink       = "back"      // → the files that were live before, until what is live is proved
-	GenerationsDir = "gen"       // gen/7/files
-	FilesDir       = "files"
+	LiveLink       = preview.LiveLink
+	CandidateLink  = preview.CandidateLink
+	BackLink       = "back" // → the files that were live before, until what is live is proved
+	GenerationsDir = preview.GenerationsDir
+	FilesDir       = preview.FilesDir
 )
 
 // Owner of a directory.

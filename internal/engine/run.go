@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/external-lb/external-lb/internal/preview"
 )
 
 // commandTimeout is how long the daemon's own check may take, also on a machine that is merely slow.
@@ -83,7 +85,7 @@ func VerdictOn(ctx context.Context, out string, err error, argv []string, packag
 		return "", nil
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case strings.Contains(out, CannotPreview):
+	case strings.Contains(out, preview.Cannot):
 		return "", Failed("%s", OneLine(out))
 	case sudoRefuses.MatchString(out):
 		return "", Failed("sudo does not let this user run %q: %s; run `external-lb host install` again", strings.Join(argv, " "), OneLine(out))
@@ -94,9 +96,6 @@ func VerdictOn(ctx context.Context, out string, err error, argv []string, packag
 	}
 	return cmp.Or(excerpt(out), OneLine(out), fmt.Sprintf("%q: %v", strings.Join(argv, " "), err)), nil
 }
-
-// CannotPreview begins what is said where a command cannot be shown a candidate as live.
-const CannotPreview = "external-lb cannot show the candidate as live: "
 
 // What sudo says of itself: it minds some things and runs the command all the same.
 var (

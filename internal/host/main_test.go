@@ -17,10 +17,6 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EXTERNAL_LB_TEST_TAKER") != "" {
 		takePort()
 	}
-	if len(os.Args) > 4 && os.Args[2] == "preview" { // as external-lb itself
-		fmt.Println(Preview(os.Args[3], os.Args[4:]))
-		os.Exit(1)
-	}
 	if os.Getenv(isOne) == "" {
 		os.Exit(inOwnNetworks())
 	}
