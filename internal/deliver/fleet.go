@@ -104,6 +104,7 @@ type Fleet struct {
 	mu        sync.Mutex
 	balancers map[string]*balancer
 	terms     map[int64]bool // in which something was delivered
+	began     int64          // see firstTerm
 }
 
 // balancer is what a Balancer's hosts have in common.

@@ -29,6 +29,16 @@ func (f *Fleet) nextEpoch(seen int64) host.Epoch {
 	return e
 }
 
+// firstTerm is that in which this process began, before hosts made it raise that.
+func (f *Fleet) firstTerm() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.began == 0 {
+		f.began = f.opts.Leader.Term()
+	}
+	return f.began
+}
+
 // ours reports whether an epoch is of this process.
 func (f *Fleet) ours(e host.Epoch) bool {
 	f.mu.Lock()
@@ -61,7 +71,7 @@ type overtakings struct {
 func (w *worker) heed(seen host.Epoch) (overtaken bool) {
 	w.seen = seen
 	own := w.fleet.opts.Leader.Term()
-	before := w.taken == (host.Epoch{}) && seen.Term < own
+	before := w.taken == (host.Epoch{}) && seen.Term < w.fleet.firstTerm()
 	if before || seen.Compare(w.taken) <= 0 || w.fleet.ours(seen) {
 		w.barred = nil
 		return false

@@ -184,6 +184,29 @@ func TestTwoTrueLeaders(t *testing.T) {
 	})
 }
 
+// It is the same one that gives in on all hosts, also on one that both could not reach until then.
+func TestTwoTrueLeadersOfSeveralHosts(t *testing.T) {
+	for late := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			fx := newFixture(t, 2)
+			fx.leads.term = 14
+			fx.Set("edge", fx.targets)
+			fx.Deliver("edge", set("a=1"), "start")
+			fx.all(t, 10*time.Second, v1alpha1.HostInSync)
+			name := fx.targets[late].Host.Name
+			fx.net.cut(name, errDown)
+			other := fx.fleetOf(t, &leads{cluster: fx.leads.cluster, term: 1})
+			other.Set("edge", fx.targets)
+			other.Deliver("edge", map[string]*lb.Set{"lb1": set("b=1"), "lb2": set("b=1")}, "start")
+			contested := func(i int) bool { return other.States("edge")[i].Reason == ReasonContested }
+			fx.wait(t, 10*time.Minute, "contested on one", func() bool { return contested(1 - late) })
+			fx.net.cut(name, nil)
+			fx.wait(t, 10*time.Minute, "contested on both", func() bool { return contested(late) })
+			fx.all(t, 10*time.Minute, v1alpha1.HostInSync)
+		})
+	}
+}
+
 // What was long ago is no contest.
 func TestOvertakenNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
