@@ -107,7 +107,7 @@ test-cluster: deps ## The test cluster itself, a toy engine, the chart, a releas
 	go test -timeout 30m $(TESTFLAGS) $(CLUSTER)
 
 test-e2e: deps ## What users see, on every engine: requests through real balancers, events, statuses; a table of rows. 20 min
-	cd test/e2e && go test -timeout 75m $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
+	cd test/e2e && go test -timeout 3h $(TESTFLAGS) # from its directory: go shows what it says at once, such as the tables of rows
 
 .PHONY: test-octavia
 test-octavia: deps-octavia ## The provider for OpenStack, with a real Octavia that carries traffic. 10 min, and 3 to build Octavia the first time

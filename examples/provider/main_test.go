@@ -54,7 +54,7 @@ func TestLiesAreFound(t *testing.T) {
 	s := provider.Server{Cloud: c, Token: "secret", Admit: admit}
 	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
-	o := kit.Options{URL: server.URL, Token: "secret", Timeout: time.Second, Member: netip.MustParseAddr(prefix() + "2")}
+	o := kit.Options{URL: server.URL, Token: "secret", Timeout: 5 * time.Second, Member: netip.MustParseAddr(prefix() + "2")}
 	failed := map[string]bool{}
 	err := kit.Run(t.Context(), o, func(r kit.Result) { failed[r.Name] = r.Err != nil })
 	if err == nil || !failed["sources"] || !failed["change"] || failed["create"] {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -93,7 +94,11 @@ func lockedKey() []byte {
 
 func dialFails(t *testing.T, target Target, reason Reason, says ...string) {
 	t.Helper()
-	c, err := SSH{Timeout: 2 * time.Second}.Dial(t.Context(), target)
+	limit := 30 * time.Second // of a busy machine
+	if slices.Contains(says, "it says nothing") {
+		limit = 3 * time.Second // which is waited for
+	}
+	c, err := SSH{Timeout: limit}.Dial(t.Context(), target)
 	if err == nil {
 		c.Close()
 		t.Fatal("connected")
@@ -266,7 +271,7 @@ func TestSSHListenerThatIsNotSSHD(t *testing.T) {
 	private, public := newKey(t)
 	target := Target{PrivateKey: private, Host: v1alpha1.Host{Address: "127.0.0.1", Port: int32(l.Addr().(*net.TCPAddr).Port)}}
 	target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, public))
-	c, err := SSH{Timeout: 100 * time.Millisecond}.Dial(t.Context(), target)
+	c, err := SSH{Timeout: 2 * time.Second}.Dial(t.Context(), target)
 	if err == nil {
 		c.Close()
 		t.Fatal("connected")
@@ -300,6 +305,7 @@ func TestSSHOpensNoSession(t *testing.T) {
 		}, ReasonCommand, "it says nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -321,7 +327,7 @@ func TestSSHOpensNoSession(t *testing.T) {
 			private, _ := newKey(t)
 			target := Target{PrivateKey: private, Host: v1alpha1.Host{Name: "lb1", Address: "127.0.0.1", Port: int32(l.Addr().(*net.TCPAddr).Port)}}
 			target.KnownHosts = []byte(knownhosts.Line([]string{target.Endpoint()}, public))
-			conn, err := SSH{Timeout: 200 * time.Millisecond}.Dial(t.Context(), target)
+			conn, err := SSH{Timeout: 3 * time.Second}.Dial(t.Context(), target)
 			if err == nil {
 				conn.Close()
 				t.Fatal("connected")
@@ -330,9 +336,10 @@ func TestSSHOpensNoSession(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			// Nor does it hold up the end, long before that time is over.
+			before := asked.Load()
 			f := NewFleet(Options{Leader: &leads{term: 1}, Dialer: SSH{Timeout: time.Hour}, Log: quiet(t)})
 			f.Set("edge", []Target{target})
-			wait.True(t, "it asks for a session", func() bool { return asked.Load() == 2 })
+			wait.True(t, "it asks for a session", func() bool { return asked.Load() > before })
 			f.Close()
 		})
 	}

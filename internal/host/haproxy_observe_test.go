@@ -54,11 +54,16 @@ func TestObserve_LooksOnlySoOften(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !b.agent.look.next.After(time.Now()) {
+		t.Error("it would look again at once")
+	}
+	b.agent.look.next = time.Now().Add(time.Hour) // the daemon may take long to stop
 	b.stop()
 	again, err := b.agent.Observe(t.Context())
 	if err != nil || again.Message != first.Message {
 		t.Errorf("a moment later it looked again: %+v, %v", again, err)
 	}
+	b.agent.look.next = time.Time{}
 	wait.For(t, func(ctx context.Context) error {
 		seen, err := b.agent.Observe(ctx)
 		if err != nil || seen.Message == "" {

@@ -262,9 +262,7 @@ func TestHAProxy_OldWorkersAreCounted(t *testing.T) {
 	b.apply(haproxySet(t, fragment(t, "web", carriedText("web", to, at), at)))
 	c := standingAt(t, at, silent)
 	b.apply(haproxySet(t, carried(t, "other", "x", local(t)), fragment(t, "web", carriedText("web", to, at), at)))
-	if n := b.status().oldWorkers; n != 1 {
-		t.Errorf("%d old workers, want 1", n)
-	}
+	wait.True(b, "one old worker is left", func() bool { return b.status().oldWorkers == 1 })
 	c.lives(t)
 	c.near.Close()
 	wait.True(b, "the old worker ends", func() bool { return b.status().oldWorkers == 0 })

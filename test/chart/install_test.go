@@ -166,7 +166,7 @@ func TestHelm_InstallsUpgradesAndUninstalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := hasAddress(t, env, "web")
-	answers(t, env, address)
+	wait.For(t, func(context.Context) error { return ask(env, address) }) // until nodes know of the pod
 
 	r.link(chart, "charts/external-lb")
 	if err := os.WriteFile(filepath.Join(r.dir, "values.yaml"), []byte(r.blocks("Set values", "yaml")[0]), 0o600); err != nil {
@@ -245,19 +245,26 @@ func hasAddress(t *testing.T, env *lab.Lab, name string) (address string) {
 	return address
 }
 
-// answers asks the pod through the balancer host.
+// answers asks the pod through the balancer host, once.
 func answers(t *testing.T, env *lab.Lab, address string) {
 	t.Helper()
+	if err := ask(env, address); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ask(env *lab.Lab, address string) error {
 	asking := env.HTTPClientFrom("client")
 	defer asking.CloseIdleConnections()
 	response, err := asking.Get("http://" + address + "/")
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer response.Body.Close()
 	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), `"pod":"web-1"`) {
-		t.Errorf("answer %q, %v", body, err)
+		return fmt.Errorf("answer %q, %v", body, err)
 	}
+	return nil
 }
 
 // says reads from objects of the namespace of the manager, or from those of a cluster.

@@ -180,9 +180,13 @@ func TestVirtualAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 10 {
-		if got, err := get(ctx, client, v4); got != "lb1" {
-			t.Fatalf("routed to lb1: %q, %v", got, err)
-		}
+		wait.For(t, func(ctx context.Context) error {
+			got, err := get(ctx, client, v4)
+			if err == nil && got != "lb1" {
+				err = wait.GiveUp(fmt.Errorf("routed to lb1, and %s answers", got))
+			}
+			return err
+		})
 	}
 
 	if err := shared.Cut(ctx, "lb1"); err != nil {

@@ -63,9 +63,10 @@ func TestTwoClustersSideBySide(t *testing.T) {
 		}
 	}
 	addPod(t, other, PodSpec{Namespace: "default", Name: "web-1"})
-	if _, err := ask(t.Context(), other, "client", "http", other.Addrs("default/web-1")[0], 8080); err != nil {
-		t.Error(err)
-	}
+	wait.For(t, func(ctx context.Context) error {
+		_, err := ask(ctx, other, "client", "http", other.Addrs("default/web-1")[0], 8080)
+		return err
+	})
 	if _, err := Start(t.Context(), other.now().Options); err == nil {
 		t.Error("started a second cluster in the same directory")
 	}

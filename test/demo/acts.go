@@ -154,7 +154,7 @@ func (d *demo) drain(ctx context.Context, load *load, pod string) error {
 	if err := d.forgotten(ctx, pod); err != nil {
 		return err
 	}
-	if err := load.reach(ctx, onTheirWay); err != nil {
+	if err := load.onTheirWayEnd(ctx); err != nil {
 		return err
 	}
 	return d.RemovePod(ctx, "default", pod)

@@ -17,7 +17,7 @@ type asking func(context.Context) (cluster.Answer, error)
 func get(ctx context.Context, c *cluster.Cluster, address string) (cluster.Answer, error) {
 	var answer cluster.Answer
 	httpClient := c.HTTPClientFrom("client")
-	httpClient.Timeout = 5 * time.Second
+	httpClient.Timeout = 30 * time.Second // of a busy machine
 	defer httpClient.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
 	if err != nil {

@@ -18,6 +18,7 @@ type load struct {
 	sent   int
 	failed []error
 	byNode map[string]int
+	ended  [clients]int // requests of each client
 }
 
 // Clients at a time, and the pause of each between two requests: some hundred
@@ -30,13 +31,13 @@ const (
 func startLoad(ctx context.Context, ask asking) *load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{cancel: cancel, byNode: map[string]int{}}
-	for range clients {
+	for client := range clients {
 		l.done.Go(func() {
 			ticker := time.NewTicker(pause)
 			defer ticker.Stop()
 			for {
 				answer, err := ask(context.WithoutCancel(ctx))
-				l.count(answer.Node, err)
+				l.count(client, answer.Node, err)
 				select {
 				case <-ctx.Done():
 					return
@@ -48,10 +49,11 @@ func startLoad(ctx context.Context, ask asking) *load {
 	return l
 }
 
-func (l *load) count(node string, err error) {
+func (l *load) count(client int, node string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent++
+	l.ended[client]++
 	if err != nil {
 		l.failed = append(l.failed, err)
 		return
@@ -64,13 +66,33 @@ func (l *load) reach(ctx context.Context, more int) error {
 	l.mu.Lock()
 	goal := l.sent + more
 	l.mu.Unlock()
+	return l.until(ctx, func() bool { return l.sent >= goal })
+}
+
+// onTheirWayEnd waits until all requests have ended that were made until now: each client asks
+// one after the other.
+func (l *load) onTheirWayEnd(ctx context.Context) error {
+	l.mu.Lock()
+	before := l.ended
+	l.mu.Unlock()
+	return l.until(ctx, func() bool {
+		for client, n := range before {
+			if l.ended[client] == n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (l *load) until(ctx context.Context, is func() bool) error {
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
 	for {
 		l.mu.Lock()
-		sent := l.sent
+		done := is()
 		l.mu.Unlock()
-		if sent >= goal {
+		if done {
 			return nil
 		}
 		select {

@@ -60,19 +60,15 @@ func (d *demo) upgrade(ctx context.Context, load *load, i int) error {
 	return nil
 }
 
-// onTheirWay is how many requests end before those that were on their way have: each client
-// asks one after the other.
-const onTheirWay = 8 * clients
-
 // reboot a node that gets nothing new. Requests that are on their way through it have time to end.
 func (d *demo) reboot(ctx context.Context, load *load, node string) error {
-	if err := load.reach(ctx, onTheirWay); err != nil {
+	if err := load.onTheirWayEnd(ctx); err != nil {
 		return err
 	}
 	if err := d.NodeDown(ctx, node); err != nil {
 		return err
 	}
-	if err := load.reach(ctx, onTheirWay); err != nil {
+	if err := load.reach(ctx, 8*clients); err != nil {
 		return err
 	}
 	return d.NodeUp(ctx, node)

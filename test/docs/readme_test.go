@@ -4,7 +4,6 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,14 +88,7 @@ func TestReadmeInstalls(t *testing.T) {
 		out, _ := env.Kubectl(t.Context(), "get", "events,balancers,pools,services", "-o", "wide") // it says more
 		t.Fatalf("%v\n%s", err, out)
 	}
-	response, err := env.HTTPClientFrom("client").Get("http://203.0.113.0/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), `"pod":"web-1"`) {
-		t.Errorf("answer %q, %v", body, err)
-	}
+	wait.For(t, func(context.Context) error { return ask(env, "http://203.0.113.0/", "web-1") }) // until nodes know of the pod
 }
 
 func onHost(t *testing.T, h *cluster.Host, dir, script string) {

@@ -187,6 +187,7 @@ func (r *removal) stopManager(t *testing.T) {
 
 // startLoad asks all the time, until it is ended, and says what failed first.
 func (r *removal) startLoad(t *testing.T) (end func() error) {
+	wait.For(t, r.ask) // until nodes know of the pod
 	ctx, cancel := context.WithCancel(t.Context())
 	var failed error
 	var asked atomic.Int64

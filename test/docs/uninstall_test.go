@@ -85,7 +85,7 @@ func (r *removal) hostsGoOn(t *testing.T) {
 	}
 	r.isGone(t)
 	must(t, r.held(t.Context(), false))
-	r.run(t, "kubectl delete namespace shop --timeout=60s")
+	r.run(t, "kubectl delete namespace shop --timeout=180s")
 	r.comeBack(t)
 }
 
@@ -117,18 +117,18 @@ func (r *removal) hangsAndIsMended(t *testing.T) {
 		return nil
 	})
 	r.run(t, "kubectl delete namespace shop --wait=false")
-	out, err := r.start(t, "external-lb uninstall --withdraw --timeout 3s")()
-	if err == nil || !strings.Contains(out, "the controller, which does not work") || !strings.Contains(out, "error: not done after 3s") {
+	out, err := r.start(t, "external-lb uninstall --withdraw --timeout 20s")()
+	if err == nil || !strings.Contains(out, "the controller, which does not work") || !strings.Contains(out, "error: not done after 20s") {
 		t.Errorf("without a controller: %v", err)
 	}
 	must(t, r.held(t.Context(), true))
-	r.run(t, "kubectl wait --for=delete namespace/"+lab.Namespace+" --timeout=60s")
+	r.run(t, "kubectl wait --for=delete namespace/"+lab.Namespace+" --timeout=180s")
 	out = r.run(t, left+"; kubectl get namespace shop")
 	if !strings.Contains(out, "CustomResourceDefinition/balancers") || !strings.Contains(out, "Terminating") {
 		t.Error("it does not hang")
 	}
 	r.run(t, "external-lb uninstall --keep-hosts")
-	r.run(t, "kubectl wait --for=delete crd/balancers.external-lb.dev namespace/shop --timeout=60s")
+	r.run(t, "kubectl wait --for=delete crd/balancers.external-lb.dev namespace/shop --timeout=180s")
 	r.isGone(t)
 	must(t, r.held(t.Context(), false))
 	r.comeBack(t)

@@ -257,8 +257,7 @@ func TestFault_WhatCannotBeBound(t *testing.T) {
 		for _, name := range []string{"lb1", "lb2"} {
 			h, err := env.Host(name)
 			must(t, err)
-			_, err = h.Exec(t.Context(), "/usr/sbin/sshd", "-o", "Port=80", "-o", "ListenAddress="+wanted, "-o", "PidFile=/run/other-sshd.pid")
-			must(t, err)
+			takePort(t, h, wanted, 80, "/run/other-sshd.pid")
 		}
 		svc := s.service("taken", withAnnotation(v1alpha1.AddressesAnnotation, wanted), func(svc *corev1.Service) {
 			svc.Spec.Selector = map[string]string{"app": "web"}

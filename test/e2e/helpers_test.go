@@ -296,6 +296,14 @@ func (s *scene) webFrom(ctx context.Context, where, address string, port int32) 
 	return s.webWithin(ctx, 5*time.Second, where, address, port)
 }
 
+// webOnce asks once, and has an answer however busy the machine is.
+func (s *scene) webOnce(address string, port int32) cluster.Answer {
+	s.t.Helper()
+	answer, err := s.webWithin(s.t.Context(), lostAfter, "client", address, port)
+	must(s.t, err)
+	return answer
+}
+
 func (s *scene) webWithin(ctx context.Context, limit time.Duration, where, address string, port int32) (cluster.Answer, error) {
 	httpClient := env.HTTPClientFrom(where)
 	defer httpClient.CloseIdleConnections()
@@ -370,9 +378,7 @@ func (s *scene) nodesOf(address string, port int32, n int) []string {
 	s.t.Helper()
 	var nodes []string
 	for range n {
-		answer, err := s.web(s.t.Context(), address, port)
-		must(s.t, err)
-		nodes = append(nodes, answer.Node)
+		nodes = append(nodes, s.webOnce(address, port).Node)
 	}
 	slices.Sort(nodes)
 	return slices.Compact(nodes)
@@ -385,4 +391,11 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// takePort has somebody else's daemon listen on a host; it writes the file of its PID when it does.
+func takePort(t *testing.T, h *cluster.Host, address string, port int, pidFile string) {
+	t.Helper()
+	_, err := h.Shell(t.Context(), fmt.Sprintf("/usr/sbin/sshd -o Port=%d -o ListenAddress=%s -o PidFile=%s && until [ -s %[3]s ]; do sleep 0.05; done", port, address, pidFile))
+	must(t, err)
 }

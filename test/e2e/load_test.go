@@ -121,13 +121,31 @@ func (l *load) quiet(t *testing.T, pod string, answers int) {
 		if until == 0 {
 			until = l.asked
 		}
-		for n := range l.open {
-			if n <= until { // the pod may be at it, however slowly
-				return fmt.Errorf("request %d of %d is not answered yet", n, until)
-			}
-		}
-		return nil
+		return l.ended(until) // the pod may be at it, however slowly
 	})
+}
+
+// onTheirWayEnd waits until all requests have ended that were made until now.
+func (l *load) onTheirWayEnd(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	until := l.asked
+	l.mu.Unlock()
+	wait.For(t, func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.ended(until)
+	})
+}
+
+// ended are the first requests, so many; else it says which is not.
+func (l *load) ended(until int) error {
+	for n := range l.open {
+		if n <= until {
+			return fmt.Errorf("request %d of %d is not answered yet", n, until)
+		}
+	}
+	return nil
 }
 
 // stopped stops the load and says how many requests have failed.

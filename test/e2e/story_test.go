@@ -324,8 +324,7 @@ func TestS12_APortThatOneHostHas(t *testing.T) {
 	h, err := env.Host("lb2")
 	must(t, err)
 	pidFile := "/run/sshd-" + s.namespace + ".pid"
-	_, err = h.Exec(t.Context(), "/usr/sbin/sshd", "-o", "Port=443", "-o", "ListenAddress="+address, "-o", "PidFile="+pidFile)
-	must(t, err)
+	takePort(t, h, address, 443, pidFile)
 	stop := sync.OnceFunc(func() {
 		_, err := h.Shell(context.Background(), "kill $(cat "+pidFile+")")
 		must(t, err)

@@ -69,7 +69,7 @@ func (p pair) client() *http.Client {
 	transport := c.Transport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: p.name}
 	transport.DisableKeepAlives = true
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	return &http.Client{Transport: transport, Timeout: lostAfter}
 }
 
 // get asks an address over HTTPS.

@@ -43,7 +43,7 @@ func (d *deployment) upgrade(node string) {
 	d.evict(node)
 	d.carriedBy(d.svc, d.backends()...)
 	d.inSync(balancer)
-	d.load.answered(t, perSecond) // those that are on their way end
+	d.load.onTheirWayEnd(t)
 	must(t, env.NodeDown(t.Context(), node))
 	d.load.answered(t, perSecond)
 	must(t, env.NodeUp(t.Context(), node))

@@ -254,7 +254,7 @@ func (d *deployment) nodeDeleted() {
 	must(t, env.Kube.Delete(t.Context(), builder.Node(name).Manifest()))
 	d.carriedBy(d.svc, slices.DeleteFunc(d.backends(), func(n string) bool { return n == name })...)
 	d.inSync(balancer)
-	d.load.answered(t, perSecond) // those that are on their way end
+	d.load.onTheirWayEnd(t)
 	must(t, env.RemoveNode(t.Context(), name))
 	d.roll()
 }

@@ -104,10 +104,10 @@ func (s *scene) movesTo(address string, hosts ...string) {
 func vrrpOneHost(t *testing.T, s *scene) {
 	svc := s.service("web", dualStack)
 	for _, address := range s.published(svc) {
-		if got := has(t, address); !slices.Contains(got, "lb1") {
-			t.Errorf("%s is published and on %v, want lb1", address, got)
+		if got := has(t, address); len(got) == 0 {
+			t.Errorf("%s is published, and no host has it", address)
 		}
-		s.movesTo(address, "lb1") // on a busy machine, three advertisements of 100 ms may be late
+		s.movesTo(address, "lb1") // which may come later: the last host gets each change first
 		s.answers("web", address, 80)
 	}
 	gone := addresses(s.get(svc))

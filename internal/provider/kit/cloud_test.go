@@ -138,7 +138,7 @@ func (c *memory) put(ctx context.Context, id provider.ID, want provider.Spec) (p
 		select {
 		case <-ctx.Done():
 			e.stuck = true
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(250 * time.Millisecond):
 		}
 	}
 	if e.stuck {
