@@ -24,7 +24,7 @@ import (
 // emulated.
 func (e testedEngine) shares() int {
 	switch {
-	case e.part != "", e.isShort():
+	case e.part != "", e.name == v1alpha1.EngineLVS && testing.Short():
 		return 1
 	case e.name == v1alpha1.EngineLVS:
 		return 3
@@ -32,20 +32,29 @@ func (e testedEngine) shares() int {
 	return 2
 }
 
-// isShort reports whether only some tests are run on an engine: those whose hosts are emulated take long.
-func (e testedEngine) isShort() bool { return e.name == v1alpha1.EngineLVS && testing.Short() }
+// isShort reports whether only some tests are run on an engine. All are run on nginx, and those of datagrams beside it.
+func (e testedEngine) isShort() bool {
+	return testing.Short() && e.part == "" && e.name != v1alpha1.EngineNginx
+}
 
-// shortRows are about what hosts do with traffic. The others are about what the controller does, or are proved
-// for the kernel by haproxy+lvs.
+// shortRows are about what hosts do with traffic. The others are about what the controller does.
 var shortRows = []string{"S11", "S15", "S16", "S18", "S21", "S22", "S28", "S29", "S35", "S36", "E10", "E12", "E13"}
+
+// ofEngines begin the names of other tests that see what an engine does.
+var ofEngines = []string{
+	"Agent", "Commands_Diff", "Commands_Render", "ControlPlane", "Datagrams", "Fault", "Health", "Input_Hostile", "Move", "Nodes", "Pods",
+	"Policy", "ProxyMode", "TLS", "Templates", "Top", "Uninstall", "Upgrade", "VRRP",
+}
 
 // tests are those that are run on an engine, as a pattern.
 func (e testedEngine) tests() string {
 	switch {
 	case e.part != "":
 		return e.part
-	case e.isShort():
+	case e.isShort() && e.name == v1alpha1.EngineLVS: // whose hosts are emulated
 		return "^Test(LVS|" + strings.Join(shortRows, "|") + ")_"
+	case e.isShort():
+		return "^Test(" + strings.Join(slices.Concat(shortRows, ofEngines), "|") + ")"
 	}
 	return "."
 }
