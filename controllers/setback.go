@@ -65,7 +65,7 @@ type setback struct {
 	failing
 
 	last    uint64  // what was written, hashed; 0: nothing was
-	repairs int     // how often in a row the same was written
+	repairs int     // how often the same was written again
 	rivals  telling // who else writes it
 }
 
@@ -169,7 +169,7 @@ func (s *setbacks) wrote(p part, data []byte) {
 		b.repairs++
 		b.hold()
 	} else {
-		b.wait, b.repairs, b.rivals = 0, 0, telling{}
+		b.wait = 0 // but who else writes it is no news
 	}
 }
 
