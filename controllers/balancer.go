@@ -173,7 +173,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if s.heldBack {
 		again.RequeueAfter = sooner(again.RequeueAfter, backendsAgain)
 	}
-	if s.waitsForOthers() {
+	if s.waitsForOthers() || s.memory.planner.Early() {
 		again.RequeueAfter = sooner(again.RequeueAfter, lookAgain)
 	}
 	return again, errors.Join(failed, r.reportBalancer(ctx, s))

@@ -31,7 +31,7 @@ import (
 )
 
 func watchedSecrets(o Options) map[string]cache.Config {
-	for obj, by := range cacheOptions(o).ByObject {
+	for obj, by := range cacheOptions(o, newWatches()).ByObject {
 		if _, ok := obj.(*corev1.Secret); ok {
 			return by.Namespaces
 		}

@@ -64,7 +64,7 @@ func (r *balancerReconciler) promote(ctx context.Context, s *scope, svc *plan.Se
 	return err
 }
 
-// lookAgain at the hosts of other Balancers, whose news start no reconcile of this one.
+// lookAgain at what starts no reconcile of a Balancer: the hosts of others, and watches.
 const lookAgain = time.Second
 
 // waitsForOthers reports whether an address comes once the hosts of other Balancers

@@ -82,6 +82,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		lock = renewed
 		config.Wrap(renewed.leading) // after the Lease has its client
 	}
+	watches := newWatches()
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                              Scheme(),
 		MapperProvider:                      mapper,
@@ -93,7 +94,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 		LeaderElectionReleaseOnCancel:       true,
 		LeaseDuration:                       ptr.To(leaseDuration),
 		RenewDeadline:                       ptr.To(renewDeadline),
-		Cache:                               cacheOptions(o),
+		Cache:                               cacheOptions(o, watches),
 		// Names need to be unique within one manager only; Run may be called again.
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true), CacheSyncTimeout: firstLook},
 	})
@@ -102,7 +103,7 @@ func Run(ctx context.Context, config *rest.Config, o Options) error {
 	}
 	leader.reader, leader.writer = mgr.GetAPIReader(), mgr.GetClient()
 	metrics := newMetrics(mgr.Elected())
-	fleet, err := setup(ctx, mgr, leader, metrics, o)
+	fleet, err := setup(ctx, mgr, leader, metrics, watches, o)
 	if err != nil {
 		return err
 	}
@@ -137,12 +138,13 @@ func addChecks(mgr ctrl.Manager, renewed *renewals) error {
 }
 
 // setup wires the controllers into a manager.
-func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metrics, o Options) (*deliver.Fleet, error) {
+func setup(ctx context.Context, mgr ctrl.Manager, leader *leader, metrics *metrics, watches *watches, o Options) (*deliver.Fleet, error) {
 	seen := newWritten()
 	read, err := newReader(ctx, mgr.GetCache(), mgr.GetCache(), seen)
 	if err != nil {
 		return nil, err
 	}
+	read.watches = watches
 	why := newCauses()
 	hosts := &hostChanges{causes: why}
 	teller := newEvents(mgr.GetClient(), mgr.GetScheme())
@@ -228,7 +230,7 @@ func withoutContent(obj any) (any, error) {
 
 // cacheOptions keep in memory only what is read: Secrets of our namespace, and of others the
 // names and versions of those with certificates where that is wanted.
-func cacheOptions(o Options) cache.Options {
+func cacheOptions(o Options, w *watches) cache.Options {
 	secrets := map[string]cache.Config{o.Namespace: {}}
 	if o.TLSSecrets {
 		secrets[cache.AllNamespaces] = cache.Config{
@@ -237,6 +239,7 @@ func cacheOptions(o Options) cache.Options {
 	}
 	return cache.Options{
 		DefaultTransform: stripped,
+		NewInformer:      w.informer,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {Namespaces: secrets},
 		},

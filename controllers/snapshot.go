@@ -59,6 +59,7 @@ type reader struct {
 	client.Reader
 	stores
 	written *written
+	watches *watches // nil: it is told of everything
 	parsed  *parsedPools
 	pods    *pods
 }
@@ -160,6 +161,9 @@ type objects struct {
 // claimants reads what says who serves what: Balancers, pools and, where these select some,
 // labels of namespaces.
 func (r reader) claimants(ctx context.Context) (o objects, err error) {
+	if r.watches != nil {
+		o.Unheard = r.watches.unheard()
+	}
 	if o.Balancers, err = r.balancers(ctx); err != nil {
 		return o, err
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"net/netip"
 	"reflect"
@@ -88,6 +89,10 @@ func (p *Planner) ask(s *Snapshot, e *entry) {
 	asked, e.invalid = requested(s.Balancer, svc)
 	if e.invalid == nil {
 		e.invalid = translate.CheckPorts(svc)
+	}
+	if e.invalid == nil && e.early != "" {
+		e.invalid = &translate.Problem{Reason: v1alpha1.ReasonPending, Message: fmt.Sprintf("the API server does not tell of %s at the moment: "+
+			"they may say how this Service is to be served, so it waits for them", e.early)}
 	}
 	request := s.request(svc, asked, e.invalid != nil || frozen(e.role, svc))
 	request.Apart = e.role == arriving || e.role == waiting || e.role == elsewhere

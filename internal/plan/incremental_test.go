@@ -94,7 +94,7 @@ func (h *history) change() {
 		return
 	}
 	svc := h.services[h.pick(names...)].DeepCopy()
-	switch h.pick("spec", "spec", "delete", "forget", "forge", "pools", "nodes", "policies", "balancers", "namespaces", "slices") {
+	switch h.pick("spec", "spec", "delete", "forget", "forge", "pools", "nodes", "policies", "balancers", "namespaces", "slices", "unheard") {
 	case "spec":
 		h.respecify(svc)
 		h.put(svc)
@@ -116,6 +116,8 @@ func (h *history) change() {
 		h.changePolicies(svc.Name)
 	case "balancers":
 		h.changeBalancers()
+	case "unheard":
+		h.o.Unheard = h.pick("", "", "UpstreamPolicies", "AddressPools")
 	case "namespaces":
 		h.o.Namespaces = map[string]labels.Set{"default": {"tier": h.pick("gold", "")}}
 	case "slices":

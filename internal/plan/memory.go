@@ -27,6 +27,7 @@ type entry struct {
 	placed bool            // in the order of names
 	object *corev1.Service // as it was assigned; nil: to be looked at anew
 	role   role
+	early  string       // the kind that it waits for; "" for none
 	strays []netip.Addr // that the Balancer holds for it, and that are of none of its pools
 
 	invalid    *translate.Problem
@@ -112,10 +113,14 @@ func (p *Planner) forget() (all []*entry) {
 // compare entries with what is known of them.
 func (p *Planner) compare(s *Snapshot, touched []*entry) (changed []*entry) {
 	for _, e := range touched {
-		if e.object == e.latest && e.object.ResourceVersion != "" {
+		early := s.early(e.latest)
+		if e.object == e.latest && e.object.ResourceVersion != "" && e.early == early {
 			continue
 		}
-		e.object, e.strays = e.latest, s.strays(e.latest)
+		if e.early != early {
+			e.planned.object = nil
+		}
+		e.object, e.early, e.strays = e.latest, early, s.strays(e.latest)
 		changed = append(changed, e)
 		if delete(p.straying, e); len(e.strays) > 0 {
 			p.straying[e] = true
@@ -129,7 +134,21 @@ func (p *Planner) compare(s *Snapshot, touched []*entry) (changed []*entry) {
 // under the same rules only, as objects without Services have them: what a pool's change means
 // for Services may not have been told yet.
 func (p *Planner) Follows(b *v1alpha1.Balancer, o Objects) bool {
-	return p.seen != nil && len(p.foreign) == 0 && p.seen.sameRules(NewSnapshot(b, o))
+	return p.seen != nil && len(p.foreign) == 0 && p.seen.Unheard == o.Unheard && p.seen.sameRules(NewSnapshot(b, o))
+}
+
+// early is the kind that a Service waits for, since it may say how it is to be served. What was
+// there before stays as it is.
+func (s *Snapshot) early(svc *corev1.Service) string {
+	if record.Marked(svc) {
+		return ""
+	}
+	return s.Unheard
+}
+
+// Early reports whether a Service waits for what the API server does not tell.
+func (p *Planner) Early() bool {
+	return p.seen.Unheard != "" && slices.ContainsFunc(p.sorted, func(e *entry) bool { return e.early != "" && e.role.carries() })
 }
 
 // strays are the addresses that this Balancer holds for a Service, and that are of a pool

@@ -46,6 +46,9 @@ type Objects struct {
 	PodsUnread string
 	Namespaces map[string]labels.Set
 	Policies   []*v1alpha1.UpstreamPolicy
+	// Unheard is a kind of which the API server tells nothing at the moment, "" if there is none: Services that
+	// come meanwhile wait.
+	Unheard string
 	// Certificates that Policies name.
 	Certificates translate.Certificates
 
