@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,7 +165,7 @@ func TestHelm_InstallsUpgradesAndUninstalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := hasAddress(t, env, "web")
-	wait.For(t, func(context.Context) error { return ask(env, address) }) // until nodes know of the pod
+	wait.For(t, func(context.Context) error { return env.Ask("http://"+address+"/", "web-1") }) // until nodes know of the pod
 
 	r.link(chart, "charts/external-lb")
 	if err := os.WriteFile(filepath.Join(r.dir, "values.yaml"), []byte(r.blocks("Set values", "yaml")[0]), 0o600); err != nil {
@@ -248,23 +247,9 @@ func hasAddress(t *testing.T, env *lab.Lab, name string) (address string) {
 // answers asks the pod through the balancer host, once.
 func answers(t *testing.T, env *lab.Lab, address string) {
 	t.Helper()
-	if err := ask(env, address); err != nil {
+	if err := env.Ask("http://"+address+"/", "web-1"); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func ask(env *lab.Lab, address string) error {
-	asking := env.HTTPClientFrom("client")
-	defer asking.CloseIdleConnections()
-	response, err := asking.Get("http://" + address + "/")
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), `"pod":"web-1"`) {
-		return fmt.Errorf("answer %q, %v", body, err)
-	}
-	return nil
 }
 
 // says reads from objects of the namespace of the manager, or from those of a cluster.

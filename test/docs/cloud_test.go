@@ -3,7 +3,6 @@ package docs
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -80,36 +79,20 @@ func TestTheCloudServes(t *testing.T) {
 		}
 		return nil
 	})
-	wait.For(t, func(ctx context.Context) error { return ask(env, "http://203.0.113.0/", "web-1") })
+	wait.For(t, func(ctx context.Context) error { return env.Ask("http://203.0.113.0/", "web-1") })
 	if err := env.RemoveNode(t.Context(), env.Nodes()[1]); err != nil { // it is no member any more
 		t.Fatal(err)
 	}
-	wait.For(t, func(ctx context.Context) error { return ask(env, "http://203.0.113.0/", "web-1") })
+	wait.For(t, func(ctx context.Context) error { return env.Ask("http://203.0.113.0/", "web-1") })
 	if _, err := env.Kubectl(t.Context(), "delete", "service", "web"); err != nil {
 		t.Fatal(err)
 	}
-	if err := ask(env, "http://203.0.113.0/", ""); err == nil {
+	if err := env.Ask("http://203.0.113.0/", ""); err == nil {
 		t.Error("the Service is gone, and it answers")
 	}
 	if _, err := env.Kubectl(t.Context(), "delete", "balancer", "cloud"); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// ask for a page as a client, which has to be of a pod.
-func ask(env *lab.Lab, url, pod string) error {
-	from := env.HTTPClientFrom("client")
-	defer from.CloseIdleConnections()
-	response, err := from.Get(url)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && !strings.Contains(string(body), `"pod":"`+pod) {
-		err = fmt.Errorf("answer %q", body)
-	}
-	return err
 }
 
 // runProvider types what the page says on a host, and takes the files home that it makes.

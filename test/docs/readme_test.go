@@ -88,7 +88,7 @@ func TestReadmeInstalls(t *testing.T) {
 		out, _ := env.Kubectl(t.Context(), "get", "events,balancers,pools,services", "-o", "wide") // it says more
 		t.Fatalf("%v\n%s", err, out)
 	}
-	wait.For(t, func(context.Context) error { return ask(env, "http://203.0.113.0/", "web-1") }) // until nodes know of the pod
+	wait.For(t, func(context.Context) error { return env.Ask("http://203.0.113.0/", "web-1") }) // until nodes know of the pod
 }
 
 func onHost(t *testing.T, h *cluster.Host, dir, script string) {
