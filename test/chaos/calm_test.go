@@ -113,6 +113,7 @@ func (w *world) settled(ctx context.Context, a *app) error {
 
 func (w *world) answersEverywhere(ctx context.Context, svc *corev1.Service) error {
 	for _, l := range listeners(svc, svc.Status.LoadBalancer.Ingress[0].IP) {
+		w.held[l] = map[string]bool{}
 		for _, host := range w.Hosts() {
 			app, err := w.ask(ctx, host, l)
 			if err == nil && app != svc.Name {
@@ -121,8 +122,8 @@ func (w *world) answersEverywhere(ctx context.Context, svc *corev1.Service) erro
 			if err != nil {
 				return fmt.Errorf("%s by way of %s: %w", l, host, err)
 			}
+			w.held[l][host] = true
 		}
-		w.held[l] = true
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func (w *world) judge(services []corev1.Service) error {
 				}
 				owner[l] = svc.Name
 				if _, known := w.held[l]; !known && svc.Namespace == namespace {
-					w.held[l] = false
+					w.held[l] = map[string]bool{}
 				}
 			}
 		}
@@ -252,19 +252,21 @@ func (w *world) forget(answers []answer) {
 	said := map[listener]bool{}
 	for _, a := range answers {
 		said[a.listener] = said[a.listener] || a.app != ""
+		if a.app != "" {
+			w.held[a.listener][a.host] = true
+		}
 	}
 	for l, did := range said {
 		svc := publisher(w.last, l.address)
 		if !did && (svc == nil || !slices.Contains(listeners(svc, l.address), l)) {
 			delete(w.held, l)
-			continue
 		}
-		w.held[l] = w.held[l] || did
 	}
 }
 
-// reachable holds that what is published answers, by one host at least: what has answered
-// before, and what is new and was never changed. The new port of a Service comes later.
+// reachable holds that what is published answers, by one host at least: what a host has answered that a client
+// reaches still, and what is new and was never changed. The new port of a Service comes later, and not on a host
+// that takes nothing.
 func (w *world) reachable(ctx context.Context, services []corev1.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
@@ -275,7 +277,8 @@ func (w *world) reachable(ctx context.Context, services []corev1.Service) error 
 		}
 		for _, in := range svc.Status.LoadBalancer.Ingress {
 			for _, l := range listeners(svc, in.IP) {
-				if !w.held[l] && (w.apps[svc.Name].changed || len(w.carrying()) < hosts) {
+				has := slices.ContainsFunc(w.carrying(), func(host string) bool { return w.held[l][host] })
+				if !has && (w.apps[svc.Name].changed || len(w.carrying()) < hosts) {
 					continue
 				}
 				if err := w.answersSomewhere(ctx, l, svc.Name); err != nil {

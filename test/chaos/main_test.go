@@ -80,7 +80,7 @@ func newWorld(t *testing.T, engine v1alpha1.Engine) *world {
 		}
 	})
 	w := &world{
-		Lab: l, engine: engine, apps: map[string]*app{}, held: map[listener]bool{}, open: map[string][]kind{}, once: map[string]string{},
+		Lab: l, engine: engine, apps: map[string]*app{}, held: map[listener]map[string]bool{}, open: map[string][]kind{}, once: map[string]string{},
 		writes: log, table: newTable(),
 	}
 	t.Cleanup(func() {

@@ -51,10 +51,10 @@ type world struct {
 	denied string            // the Service of which nothing can be written
 	// deniedAt is how many managers had been started by then.
 	deniedAt int
-	last     []corev1.Service  // when the API server was asked last
-	once     map[string]string // the address of each Service that had one, by UID
-	held     map[listener]bool // what was published at some time, and whether it answered since
-	writes   *writeLog         // of the manager
+	last     []corev1.Service             // when the API server was asked last
+	once     map[string]string            // the address of each Service that had one, by UID
+	held     map[listener]map[string]bool // what was published at some time, and which hosts have answered since
+	writes   *writeLog                    // of the manager
 	table    *table
 }
 
