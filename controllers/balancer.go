@@ -65,6 +65,7 @@ type memory struct {
 	endpoints map[types.NamespacedName]*translate.Endpoints         // nil: it sends to no pods, or they were never read
 
 	backends *backendsPace
+	numbers  *numbers
 	settled  settled
 }
 
@@ -104,6 +105,12 @@ func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (r
 	r.patch.setbacks.begin()
 	result, err = r.patch.setbacks.end(r.reconcileNamed(ctx, req, why))
 	done = err == nil && result.RequeueAfter == 0
+	if m := r.memory[req.Name]; m != nil && err == nil {
+		if wait := m.numbers.left(); wait > 0 {
+			r.pace.causes.must(req.Name, false)
+			result.RequeueAfter = sooner(result.RequeueAfter, wait)
+		}
+	}
 	return result, err
 }
 
@@ -224,6 +231,7 @@ func (r *balancerReconciler) deliver(ctx context.Context, s *scope) {
 		r.fleet.Deliver(s.balancer.Name, s.plan.Sets, s.memory.cause(s.plan))
 	}
 	s.states = r.fleet.States(s.balancer.Name)
+	s.memory.numbers.look(slices.ContainsFunc(s.states, func(h deliver.State) bool { return h.State == v1alpha1.HostDelivering }))
 	r.tellRestarts(ctx, s)
 }
 
@@ -263,7 +271,7 @@ func (r *balancerReconciler) remember(b *v1alpha1.Balancer) *memory {
 		return known // else it was deleted and made again
 	}
 	m := &memory{planner: plan.NewPlanner(b.Spec.Engine), told: map[types.UID]map[withdrawing]time.Time{}, proven: map[types.UID]string{},
-		backends: newBackendsPace(), restarts: map[string]toldRestarts{}}
+		backends: newBackendsPace(), numbers: newNumbers(), restarts: map[string]toldRestarts{}}
 	r.memory[b.Name] = m
 	return m
 }

@@ -45,7 +45,14 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 	status.ObservedGeneration = setConditions(&status.Conditions, facts.Conditions())
 	r.metrics.report(changed, s.states, s.plan)
 	r.metrics.reportCertificates(s.balancer.Name, s.certificates.Certificates, s.plan.Set)
-	if equality.Semantic.DeepEqual(s.balancer.Status, *status) {
+	was, same := &s.balancer.Status, equality.Semantic.DeepEqual
+	if same(*was, *status) {
+		s.memory.numbers.told(s.balancer.UID)
+		return nil
+	}
+	asks := same(was.Provider, status.Provider) && same(was.NodeSelector, status.NodeSelector)
+	if asks && was.ObservedGeneration == status.ObservedGeneration && !turnedAny(was.Conditions, status.Conditions) &&
+		s.memory.numbers.wait(s.balancer.UID) {
 		return nil
 	}
 	if written, err := r.statuses().write(ctx, s.balancer, changed); err != nil || !written {
@@ -56,9 +63,8 @@ func (r *balancerReconciler) reportBalancer(ctx context.Context, s *scope) error
 		return err
 	}
 	r.patch.written.keep(changed)
-	same := equality.Semantic.DeepEqual
-	if was := &s.balancer.Status; same(was.Provider, status.Provider) && same(was.NodeSelector, status.NodeSelector) {
-		r.patch.written.final(changed) // else plans are made of it
+	if asks { // else plans are made of it
+		r.patch.written.final(changed)
 	}
 	r.tellBalancer(ctx, s.balancer, status.Conditions)
 	return nil
@@ -80,6 +86,11 @@ func setConditions(into *[]metav1.Condition, now []metav1.Condition) (generation
 func toTell(was *metav1.Condition, now metav1.Condition) bool {
 	return was == nil || was.Type != now.Type || was.Status != now.Status || was.Reason != now.Reason || was.Message != now.Message &&
 		(now.Reason == v1alpha1.ReasonCertificateExpiring || was.ObservedGeneration != now.ObservedGeneration)
+}
+
+// turnedAny reports whether a condition says something else, but for words.
+func turnedAny(was, now []metav1.Condition) bool {
+	return len(was) != len(now) || slices.ContainsFunc(now, func(c metav1.Condition) bool { return toTell(meta.FindStatusCondition(was, c.Type), c) })
 }
 
 // tellBalancer writes an event for each condition that turned. Ready and Stalled repeat
@@ -112,7 +123,7 @@ func (r *balancerReconciler) reportPools(ctx context.Context, s *scope) error {
 	}
 	r.metrics.reportPools(s.balancer.Name, accepted)
 	return each(ctx, mine, func(ctx context.Context, p *v1alpha1.AddressPool) error {
-		return r.reportPool(ctx, conditions.Pool{
+		return r.reportPool(ctx, s.memory.numbers, conditions.Pool{
 			Object: p, Problem: cmp.Or(s.objects.Pools.Problems[p.Name], s.snapshot.Claims().Misplaced(p.Name)),
 			Note: s.plan.PoolNotes[p.Name], Usage: s.assigned.Usage[p.Name],
 		})
@@ -129,7 +140,7 @@ func (r *balancerReconciler) reportOrphanPools(ctx context.Context, seen objects
 				Message: fmt.Sprintf("there is no Balancer %q: create it, or correct spec.balancer", balancer),
 			}
 		}
-		return r.reportPool(ctx, conditions.Pool{Object: p, Problem: problem})
+		return r.reportPool(ctx, newNumbers(), conditions.Pool{Object: p, Problem: problem})
 	})
 }
 
@@ -138,12 +149,16 @@ func poolsOf(o objects, balancer string) []*v1alpha1.AddressPool {
 }
 
 // reportPool writes the status of a pool where it differs.
-func (r *balancerReconciler) reportPool(ctx context.Context, pool conditions.Pool) error {
+func (r *balancerReconciler) reportPool(ctx context.Context, n *numbers, pool conditions.Pool) error {
 	p := pool.Object
 	changed := p.DeepCopy()
 	changed.Status.IPv4, changed.Status.IPv6 = conditions.AddressUsage(pool.Usage.IPv4), conditions.AddressUsage(pool.Usage.IPv6)
 	changed.Status.ObservedGeneration = setConditions(&changed.Status.Conditions, pool.Conditions())
 	if equality.Semantic.DeepEqual(p.Status, changed.Status) {
+		n.told(p.UID)
+		return nil
+	}
+	if p.Status.ObservedGeneration == changed.Status.ObservedGeneration && !turnedAny(p.Status.Conditions, changed.Status.Conditions) && n.wait(p.UID) {
 		return nil
 	}
 	if written, err := r.statuses().write(ctx, p, changed); err != nil || !written {

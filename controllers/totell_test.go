@@ -62,7 +62,7 @@ func TestAChangeOfWordsIsNoEvent(t *testing.T) {
 	cases["a pool"] = func(ctx context.Context, e *events, i int, reason string) {
 		r := &balancerReconciler{client: statusTaker{}, events: e, patch: patchServices{written: newWritten(), setbacks: newSetbacks()}}
 		about := conditions.Pool{Object: pool, Problem: &ipam.Problem{Reason: reason, Message: words(i)}}
-		if err := r.reportPool(ctx, about); err != nil {
+		if err := r.reportPool(ctx, newNumbers(), about); err != nil {
 			t.Error(err)
 		}
 		setConditions(&pool.Status.Conditions, about.Conditions())
