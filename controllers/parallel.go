@@ -3,8 +3,8 @@ package controllers
 import (
 	"context"
 	"errors"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
+	"sync/atomic"
 )
 
 // indexes of a list.
@@ -21,16 +21,17 @@ func indexes[T any](list []T) []int {
 // of itself is no error.
 func each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	errs := make([]error, len(items))
-	var group errgroup.Group
-	group.SetLimit(parallelWrites)
-	for i, item := range items {
-		group.Go(func() error {
-			if err := do(ctx, item); !errors.Is(err, errLater) {
-				errs[i] = err
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(len(items), parallelWrites) { // few, since each grows a deep stack
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
+				if err := do(ctx, items[i]); !errors.Is(err, errLater) {
+					errs[i] = err
+				}
 			}
-			return nil
 		})
 	}
-	_ = group.Wait() // every function above returns nil
+	workers.Wait()
 	return errors.Join(errs...)
 }

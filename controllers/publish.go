@@ -28,12 +28,11 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 	}
 	m := s.memory
 	proved := prover.ProvedTo()
-	open := m.settled.open(s, proved)
-	views, updated := make([]conditions.Service, len(open)), make([]bool, len(open))
-	movable := map[*plan.Service]bool{}
-	for i, svc := range open {
-		v := view(svc)
-		views[i], movable[svc] = v, v.Proof.Enough && !v.LosesPorts()
+	views := m.settled.news(s, m.settled.open(s, proved), view)
+	updated, movable := make([]bool, len(views)), map[*plan.Service]bool{}
+	for i, v := range views {
+		svc := v.Service
+		movable[svc] = v.Proof.Enough && !v.LosesPorts()
 		if v.Proof.Enough && svc.Shape != "" && svc.From == "" {
 			was, known := m.proven[svc.Object.UID]
 			updated[i] = known && was != svc.Shape
@@ -49,7 +48,7 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 		return all
 	})
 	ready, blocked := s.plan.Ready(func(svc *plan.Service) bool { return movable[svc] })
-	quiet := make([]bool, len(open))
+	quiet := make([]bool, len(views))
 	err := each(ctx, indexes(views), func(ctx context.Context, i int) (err error) {
 		v := views[i]
 		switch {
@@ -66,7 +65,7 @@ func (r *balancerReconciler) publish(ctx context.Context, s *scope) error {
 		return r.promote(ctx, s, v.Service)
 	})
 	for i, v := range views {
-		m.settled.note(v, quiet[i] && v.Since <= proved)
+		m.settled.note(v, quiet[i], v.Since <= proved)
 	}
 	return err
 }

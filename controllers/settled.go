@@ -17,9 +17,13 @@ import (
 // at again once something of them, or what hosts say of nodes, is another.
 type settled struct {
 	told map[*plan.Service]bool
-	seen []seenBy             // of which say is made
-	say  *conditions.Backends // of the nodes behind Services
-	held bool                 // some of that is not told yet
+	// waiting are those of which no host says anything, and whose users were told so.
+	waiting    map[*plan.Service]bool
+	unproved   string               // why hosts say nothing, as waiting were told
+	delivering bool                 // whether some are at work, as waiting were told
+	seen       []seenBy             // of which say is made
+	say        *conditions.Backends // of the nodes behind Services
+	held       bool                 // some of that is not told yet
 }
 
 // seenBy is what a host said last of nodes.
@@ -67,11 +71,32 @@ func (m *settled) listen(s *scope) {
 		return
 	}
 	m.told, m.seen, m.say = map[*plan.Service]bool{}, seen, conditions.NewBackends(s.balancer, s.states)
+	m.waiting = map[*plan.Service]bool{}
 }
 
-// note whether a Service was told all, after nothing was to be written.
-func (m *settled) note(v conditions.Service, quiet bool) {
-	if quiet && v.Shape != "" && v.From == "" && !v.Staying && len(v.Others) == 0 && v.Proof.All && v.Proof.Enough &&
+// news are those of the open Services of which a host says something, or that were not told that none does.
+func (m *settled) news(s *scope, open []*plan.Service, view func(*plan.Service) conditions.Service) (views []conditions.Service) {
+	unproved := conditions.WhyUnproved(s.balancer, s.states)
+	for _, svc := range open {
+		v := view(svc)
+		if unproved != m.unproved || v.Proof.Settled == m.delivering || len(m.waiting) > 2*len(s.plan.Services) {
+			m.waiting, m.unproved, m.delivering = map[*plan.Service]bool{}, unproved, !v.Proof.Settled
+		}
+		if !m.waiting[svc] || !v.Proof.None() {
+			views = append(views, v)
+		}
+	}
+	return views
+}
+
+// note what a Service was told, after nothing was to be written.
+func (m *settled) note(v conditions.Service, quiet, proved bool) {
+	if quiet && v.Proof.None() && v.From == "" && !v.Staying && len(v.Others) == 0 {
+		m.waiting[v.Service] = true
+	} else {
+		delete(m.waiting, v.Service)
+	}
+	if quiet && proved && v.Shape != "" && v.From == "" && !v.Staying && len(v.Others) == 0 && v.Proof.All && v.Proof.Enough &&
 		slices.Equal(record.Addresses(v.Object), v.Addresses) {
 		m.told[v.Service] = true
 		return

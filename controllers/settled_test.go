@@ -17,6 +17,7 @@ import (
 // Who is not looked at has nothing to be told, whatever changed and whatever the host says.
 func TestWhoIsSettledHasNothingToBeTold(t *testing.T) {
 	const services = 4
+	waited := false
 	rapid.Check(t, func(rt *rapid.T) {
 		p := newOnePlace(t, services, 2)
 		skipped := 0
@@ -41,10 +42,14 @@ func TestWhoIsSettledHasNothingToBeTold(t *testing.T) {
 				p.host.live, p.host.proven = "", lb.Manifest{}
 			}
 			p.reconcile()
-			skipped += p.checkSettled(rt)
+			n, waiting := p.checkSettled(rt)
+			skipped, waited = skipped+n, waited || waiting
 		}
 		rt.Logf("%d were not looked at", skipped)
 	})
+	if !waited {
+		t.Error("no Service ever waited for a host that says nothing")
+	}
 }
 
 // What daemons see anew of the same nodes is nothing to be told; another address that a cloud
@@ -69,16 +74,20 @@ func TestWhatUnsettles(t *testing.T) {
 
 // checkSettled counts those who would not be looked at now, and holds what they say against
 // what they should.
-func (p *onePlace) checkSettled(t *rapid.T) (n int) {
+func (p *onePlace) checkSettled(t *rapid.T) (n int, waiting bool) {
 	s := p.look(t)
 	prover := conditions.NewProver(s.balancer, s.plan, s.states)
-	open := s.memory.settled.open(s, prover.ProvedTo())
+	view := func(svc *plan.Service) conditions.Service {
+		return conditions.Service{Service: svc, Proof: prover.Prove(svc), Hosts: conditions.WhyUnproved(s.balancer, s.states), By: "edge"}
+	}
+	news := s.memory.settled.news(s, s.memory.settled.open(s, prover.ProvedTo()), view)
 	for _, svc := range s.plan.Services {
-		if slices.Contains(open, svc) {
+		if slices.ContainsFunc(news, func(v conditions.Service) bool { return v.Service == svc }) {
 			continue
 		}
 		n++
-		v := conditions.Service{Service: svc, Proof: prover.Prove(svc), Hosts: conditions.WhyUnproved(s.balancer, s.states), By: "edge"}
+		v := view(svc)
+		waiting = waiting || v.Proof.None()
 		if patch, _ := conditionsPatch(svc.Object.Status.Conditions, v.Conditions()); len(patch) > 0 {
 			t.Fatalf("%s is not told %v", svc.Object.Name, patch)
 		}
@@ -86,7 +95,7 @@ func (p *onePlace) checkSettled(t *rapid.T) (n int) {
 			t.Fatalf("%s shows %v, not %v", svc.Object.Name, svc.Object.Status.LoadBalancer.Ingress, want)
 		}
 	}
-	return n
+	return n, waiting
 }
 
 // look plans what is there, as the next reconcile would.

@@ -30,6 +30,11 @@ type Proof struct {
 	Given []provider.Address // by the cloud, of what is proved
 }
 
+// None reports whether no host says anything of the Service.
+func (p Proof) None() bool {
+	return !p.Enough && !p.All && p.Hosts == 0 && len(p.Refused)+len(p.RefusedPorts)+len(p.Pending)+len(p.Closed)+len(p.Given) == 0
+}
+
 // Prover holds Services against what hosts proved.
 type Prover struct {
 	balancer *v1alpha1.Balancer
