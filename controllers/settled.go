@@ -16,14 +16,12 @@ import (
 // settled are the Services whose users were told all that there is to tell: they are looked
 // at again once something of them, or what hosts say of nodes, is another.
 type settled struct {
-	told map[*plan.Service]bool
-	// waiting are those of which no host says anything, and whose users were told so.
-	waiting    map[*plan.Service]bool
-	unproved   string               // why hosts say nothing, as waiting were told
-	delivering bool                 // whether some are at work, as waiting were told
-	seen       []seenBy             // of which say is made
-	say        *conditions.Backends // of the nodes behind Services
-	held       bool                 // some of that is not told yet
+	told    map[*plan.Service]bool
+	waiting map[*plan.Service]bool // of which no host says anything, and whose users were told so
+	why     string                 // no host says anything, as waiting were told
+	seen    []seenBy               // of which say is made
+	say     *conditions.Backends   // of the nodes behind Services
+	held    bool                   // some of that is not told yet
 }
 
 // seenBy is what a host said last of nodes.
@@ -76,11 +74,13 @@ func (m *settled) listen(s *scope) {
 
 // news are those of the open Services of which a host says something, or that were not told that none does.
 func (m *settled) news(s *scope, open []*plan.Service, view func(*plan.Service) conditions.Service) (views []conditions.Service) {
-	unproved := conditions.WhyUnproved(s.balancer, s.states)
 	for _, svc := range open {
-		v := view(svc)
-		if unproved != m.unproved || v.Proof.Settled == m.delivering || len(m.waiting) > 2*len(s.plan.Services) {
-			m.waiting, m.unproved, m.delivering = map[*plan.Service]bool{}, unproved, !v.Proof.Settled
+		v, why := view(svc), ""
+		if v.Proof.Settled { // else it is too early to say
+			why = v.Hosts
+		}
+		if why != m.why || len(m.waiting) > 2*len(s.plan.Services) {
+			m.waiting, m.why = map[*plan.Service]bool{}, why
 		}
 		if !m.waiting[svc] || !v.Proof.None() {
 			views = append(views, v)
