@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,17 +87,18 @@ func (w *watches) ended(kind string) {
 	w.lost[kind] = time.Now()
 }
 
-// unheard is a kind of which the API server does not tell; "" if it tells of all.
+// unheard is a kind of which the API server does not tell, of several always the same; "" if it tells of all.
 func (w *watches) unheard() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for kind := range w.lost {
-		return kind
-	}
+	kinds := slices.Collect(maps.Keys(w.lost))
 	for kind, at := range w.back {
 		if time.Since(at) < catchUp {
-			return kind
+			kinds = append(kinds, kind)
 		}
 	}
-	return ""
+	if len(kinds) == 0 {
+		return ""
+	}
+	return slices.Min(kinds)
 }

@@ -105,6 +105,11 @@ func TestWatchesThatBreak(t *testing.T) {
 		w.ended("Policies")
 		time.Sleep(time.Minute)
 		says("an outage", "Policies")
+		w.ended("Pools")
+		for range 20 { // else each look would tell Services something else
+			says("an outage of both", "Policies")
+		}
+		w.began("Pools")
 		w.began("Policies")
 		says("just back", "Policies")
 		time.Sleep(catchUp)
