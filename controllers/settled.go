@@ -91,12 +91,13 @@ func (m *settled) news(s *scope, open []*plan.Service, view func(*plan.Service) 
 
 // note what a Service was told, after nothing was to be written.
 func (m *settled) note(v conditions.Service, quiet, proved bool) {
-	if quiet && v.Proof.None() && v.From == "" && !v.Staying && len(v.Others) == 0 {
+	alone := quiet && v.From == "" && !v.Staying && len(v.Others) == 0
+	if alone && v.Proof.None() {
 		m.waiting[v.Service] = true
 	} else {
 		delete(m.waiting, v.Service)
 	}
-	if quiet && proved && v.Shape != "" && v.From == "" && !v.Staying && len(v.Others) == 0 && v.Proof.All && v.Proof.Enough &&
+	if alone && proved && v.Shape != "" && v.Proof.All && v.Proof.Enough &&
 		slices.Equal(record.Addresses(v.Object), v.Addresses) {
 		m.told[v.Service] = true
 		return
