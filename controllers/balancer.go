@@ -106,7 +106,11 @@ func (r *balancerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (r
 	result, err = r.patch.setbacks.end(r.reconcileNamed(ctx, req, why))
 	done = err == nil && result.RequeueAfter == 0
 	if m := r.memory[req.Name]; m != nil && err == nil {
-		if wait := m.numbers.left(); wait > 0 {
+		wait := m.numbers.left()
+		if m.planner.Early() { // all is read where it ends: see Planner.Follows
+			wait = sooner(wait, lookAgain)
+		}
+		if wait > 0 {
 			r.pace.causes.must(req.Name, false)
 			result.RequeueAfter = sooner(result.RequeueAfter, wait)
 		}
@@ -180,7 +184,7 @@ func (r *balancerReconciler) reconcile(ctx context.Context, s *scope) (ctrl.Resu
 	if s.heldBack {
 		again.RequeueAfter = sooner(again.RequeueAfter, backendsAgain)
 	}
-	if s.waitsForOthers() || s.memory.planner.Early() {
+	if s.waitsForOthers() {
 		again.RequeueAfter = sooner(again.RequeueAfter, lookAgain)
 	}
 	return again, errors.Join(failed, r.reportBalancer(ctx, s))

@@ -148,7 +148,7 @@ func (s *Snapshot) early(svc *corev1.Service) string {
 
 // Early reports whether a Service waits for what the API server does not tell.
 func (p *Planner) Early() bool {
-	return p.seen.Unheard != "" && slices.ContainsFunc(p.sorted, func(e *entry) bool { return e.early != "" && e.role.carries() })
+	return p.seen != nil && p.seen.Unheard != "" && slices.ContainsFunc(p.sorted, func(e *entry) bool { return e.early != "" && e.role.carries() })
 }
 
 // strays are the addresses that this Balancer holds for a Service, and that are of a pool
